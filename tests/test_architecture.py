@@ -163,7 +163,7 @@ UNBOUNDED = {
     "trainer.environments.import_test": "runs in an image's build, without the package",
     "trainer.training.checks.saving": "what the same process wrote a moment before",
     **dict.fromkeys(
-        ["trainer.cli.compare.apart", "trainer.cli.baseline", "trainer.cli.sweep.create"],
+        ["trainer.cli.hidden_command", "trainer.cli.baseline", "trainer.cli.sweep.create"],
         "what a process of ours prints",
     ),
     **dict.fromkeys(["trainer.cli.bench.benching", "trainer.cli.data.inspect"], "what the starting process asks"),

@@ -11,8 +11,7 @@ import pytest
 from tests.certified import again, keys, statement, traced
 from trainer.base.errors import CertificateError
 from trainer.cli.verify import main
-from trainer.comparison.certificate import PAYLOAD_TYPE
-from trainer.comparison.certify import Kill, keep
+from trainer.comparison.certify import Kill, save_certificate
 from trainer.comparison.signing import sign
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def signed(runs: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A signed certificate beside its run, and the public key."""
     private, public = keys(tmp_path / "keys")
     stated = statement(traced(runs, 0.5), traced(runs, 0.5))
-    return keep(stated, sign(stated.to_json(), kind=PAYLOAD_TYPE, key=private), runs=runs)[0], public
+    return save_certificate(stated, sign(stated.to_json(), key=private), runs=runs)[0], public
 
 
 def test_a_good_certificate_is_said_to_be_good(signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +46,7 @@ def test_a_good_certificate_is_said_to_be_good(signed: tuple[Path, Path], capsys
 
 def test_an_unsigned_one_says_so(runs: Path, signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Its digests are checked all the same; with a key it is refused."""
-    path = keep(statement(traced(runs, 0.5), traced(runs, 0.5)), None, runs=runs)[0]
+    path = save_certificate(statement(traced(runs, 0.5), traced(runs, 0.5)), None, runs=runs)[0]
     assert main([str(path)]) == 0
     assert "the author is not verified" in capsys.readouterr().out
     with pytest.raises(CertificateError, match="is unsigned"):
@@ -95,7 +94,7 @@ def test_one_that_states_a_failure_exits_with_its_verdict(runs: Path) -> None:
     """Good as a certificate; what it states is that the property does not hold."""
     stated = statement(traced(runs, 0.5, 0.3), again(traced(runs, 0.4, 0.3)), kill=Kill(after=1, resumed_from=1))
     assert not stated.predicate.holds
-    assert main([str(keep(stated, None, runs=runs)[0])]) == 20
+    assert main([str(save_certificate(stated, None, runs=runs)[0])]) == 20
 
 
 def test_an_older_one_in_which_no_step_followed_the_resume_shows_nothing(runs: Path, tmp_path: Path) -> None:

@@ -7,21 +7,29 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from trainer.base.document import parse_json
-from trainer.comparison.baseline import Baseline, Entry, Key, Level, code_of, judged, levels
+from trainer.comparison.baseline import (
+    Baseline,
+    BaselineEntry,
+    EnvironmentKey,
+    MetricLevel,
+    code_of,
+    compare_with_entry,
+    levels,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ONE: Final = "sha256:" + "1" * 64
 TWO: Final = "sha256:" + "2" * 64
-KEY: Final = Key(lock=ONE, python="3.11", device="AMD EPYC")
+KEY: Final = EnvironmentKey(lock=ONE, python="3.11", device="AMD EPYC")
 OTHER: Final = KEY.model_copy(update={"lock": TWO})
-ENTRY: Final = Entry(
+ENTRY: Final = BaselineEntry(
     key=KEY,
     image=None,
     code=ONE,
     seeds=5,
-    metrics={"test_loss": Level(value=1.0, tolerance=0.1)},
+    metrics={"test_loss": MetricLevel(value=1.0, tolerance=0.1)},
     why="the first",
 )
 
@@ -68,33 +76,35 @@ ENTRY: Final = Entry(
     ],
 )
 def test_a_change_of_environment_is_told_apart_from_one_of_code(
-    value: float, key: Key, code: str, said: str, *, holds: bool
+    value: float, key: EnvironmentKey, code: str, said: str, *, holds: bool
 ) -> None:
     """Both may move a result; which of them has changed is known."""
-    verdict = judged(ENTRY, key=key, code=code, metrics={"test_loss": value})
-    assert (verdict.holds, verdict.said) == (holds, said)
-    assert bool(verdict.moved) == (value != 1.0)
+    verdict = compare_with_entry(ENTRY, key=key, code=code, metrics={"test_loss": value})
+    assert (verdict.holds, verdict.summary) == (holds, said)
+    assert bool(verdict.changes) == (value != 1.0)
 
 
 def test_the_imported_files_tell_more_exactly_which_code_it_was() -> None:
     """If both sides know them: a helper module of the experiment counts, an unused file of the package does not."""
     entry = ENTRY.model_copy(update={"imported": ONE})
     metrics = {"test_loss": 1.0}
-    assert judged(entry, key=KEY, code=TWO, imported=ONE, metrics=metrics).same_code
-    assert not judged(entry, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
-    assert judged(entry, key=KEY, code=ONE, metrics=metrics).same_code
-    assert judged(ENTRY, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
+    assert compare_with_entry(entry, key=KEY, code=TWO, imported=ONE, metrics=metrics).same_code
+    assert not compare_with_entry(entry, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
+    assert compare_with_entry(entry, key=KEY, code=ONE, metrics=metrics).same_code
+    assert compare_with_entry(ENTRY, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_beyond_every_tolerance(value: float) -> None:
-    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_loss": value})
-    assert (verdict.holds, verdict.said.partition(";")[0]) == (False, "beyond what seeds explain")
+    verdict = compare_with_entry(ENTRY, key=KEY, code=ONE, metrics={"test_loss": value})
+    assert (verdict.holds, verdict.summary.partition(";")[0]) == (False, "beyond what seeds explain")
 
 
 def test_a_baseline_without_a_metric_holds_nothing() -> None:
-    verdict = judged(ENTRY.model_copy(update={"metrics": {}}), key=KEY, code=ONE, metrics={"test_loss": 1.0})
-    assert (verdict.holds, verdict.said.partition(":")[0]) == (False, "nothing was compared")
+    verdict = compare_with_entry(
+        ENTRY.model_copy(update={"metrics": {}}), key=KEY, code=ONE, metrics={"test_loss": 1.0}
+    )
+    assert (verdict.holds, verdict.summary.partition(":")[0]) == (False, "nothing was compared")
 
 
 @pytest.mark.parametrize(
@@ -117,12 +127,12 @@ def test_the_same_seed_may_come_out_as_another_rounding_has_it_and_no_further(
 ) -> None:
     """What rounding moves is held to that, far below what seeds explain; what it does not move, to what they do."""
     metrics = {
-        "loss": Level(value=1.0, tolerance=0.3, rounding=0.001),
-        "accuracy": Level(value=0.5, tolerance=0.1),
+        "loss": MetricLevel(value=1.0, tolerance=0.3, rounding=0.001),
+        "accuracy": MetricLevel(value=0.5, tolerance=0.1),
     }
     entry = ENTRY.model_copy(update={"metrics": metrics})
-    verdict = judged(entry, key=OTHER, code=ONE, metrics={"loss": loss, "accuracy": accuracy})
-    assert (verdict.holds, verdict.said) == (
+    verdict = compare_with_entry(entry, key=OTHER, code=ONE, metrics={"loss": loss, "accuracy": accuracy})
+    assert (verdict.holds, verdict.summary) == (
         holds,
         f"{said}; the baseline was written with this code, in another environment (lock)",
     )
@@ -140,18 +150,18 @@ def test_what_rounding_explains_is_learned_from_nudges() -> None:
 
 def test_a_metric_that_is_gone_does_not_hold() -> None:
     """And a new one is told."""
-    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_error": 0.1})
+    verdict = compare_with_entry(ENTRY, key=KEY, code=ONE, metrics={"test_error": 0.1})
     assert not verdict.holds
-    assert verdict.moved == [
+    assert verdict.changes == [
         "! test_loss: 1 before, not measured now",
         "test_error: 0.1 now, not measured before",
     ]
 
 
 def test_a_metric_that_is_nan_now_does_not_hold() -> None:
-    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_loss": float("nan")})
+    verdict = compare_with_entry(ENTRY, key=KEY, code=ONE, metrics={"test_loss": float("nan")})
     assert not verdict.holds
-    assert verdict.said.startswith("beyond what seeds explain")
+    assert verdict.summary.startswith("beyond what seeds explain")
 
 
 def test_tolerances_are_what_seeds_explain() -> None:
@@ -160,7 +170,7 @@ def test_tolerances_are_what_seeds_explain() -> None:
     found = levels([*runs, {"a": 3.0, "b": 1.0, "c": 1.0}])
     assert found.keys() == {"a", "b"}
     assert found["a"].tolerance == pytest.approx(4.303 * 2**0.5)
-    assert found["b"] == Level(value=1.0, tolerance=0.01)
+    assert found["b"] == MetricLevel(value=1.0, tolerance=0.01)
 
 
 def test_an_environment_has_one_entry_and_the_nearest_counts() -> None:

@@ -9,13 +9,11 @@ import pytest
 
 from tests.certified import statement, traced
 from trainer.base.errors import CertificateError, DocumentError, RepriseError
-from trainer.comparison.certificate import PREDICATE, STATEMENT, check_record, check_verdict, read_statement
+from trainer.comparison.certificate import PREDICATE, STATEMENT, Statement
 from trainer.runs.record import Outcome, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from trainer.comparison.certificate import Statement
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def test_it_is_an_in_toto_statement_and_reads_back(stated: Statement) -> None:
     assert all(
         set(subject) == {"name", "digest"} and set(subject["digest"]) == {"sha256"} for subject in document["subject"]
     )
-    assert read_statement(text, where="there") == stated
+    assert Statement.read(text, "there") == stated
 
 
 def edited(stated: Statement, **change: Any) -> bytes:
@@ -60,7 +58,7 @@ def test_a_statement_that_contradicts_itself_is_refused(
 ) -> None:
     """Whoever signed it: it cannot be true."""
     with pytest.raises(kind):
-        read_statement(edited(stated, **change), where="there")
+        Statement.read(edited(stated, **change), "there")
 
 
 @pytest.mark.parametrize(
@@ -70,24 +68,24 @@ def test_another_type_of_statement_is_refused(stated: Statement, change: dict[st
     """Good as it may be for something else."""
     document = json.loads(stated.to_json()) | change
     with pytest.raises(DocumentError):
-        read_statement(json.dumps(document).encode(), where="there")
+        Statement.read(json.dumps(document).encode(), "there")
 
 
 def test_a_record_is_held_against_it(stated: Statement, tmp_path: Path) -> None:
     """The certified one passes; its changed bytes and another run's do not."""
     mine = traced(tmp_path / "runs", 0.5, 0.4)
     theirs = statement(mine, traced(tmp_path / "runs", 0.5, 0.4))
-    check_record(theirs, mine.record, mine.record.to_json())
+    theirs.check_record(mine.record, mine.record.to_json())
     with pytest.raises(CertificateError, match="was given for"):
-        check_record(theirs, mine.record, mine.record.to_json() + b" ")
+        theirs.check_record(mine.record, mine.record.to_json() + b" ")
     with pytest.raises(CertificateError, match="not about"):
-        check_record(stated, mine.record, mine.record.to_json())
+        stated.check_record(mine.record, mine.record.to_json())
 
 
 def test_the_verdict_must_be_the_records_own(stated: Statement, tmp_path: Path) -> None:
     """A signature makes no result equal."""
     one = traced(tmp_path / "runs", 0.5, 0.4).record
-    check_verdict(stated, [one, one])
+    stated.check_verdict([one, one])
     other = one.model_copy(
         update={
             "outcome": Outcome(
@@ -96,4 +94,4 @@ def test_the_verdict_must_be_the_records_own(stated: Statement, tmp_path: Path) 
         }
     )
     with pytest.raises(CertificateError, match="the records say different"):
-        check_verdict(stated, [one, other])
+        stated.check_verdict([one, other])

@@ -10,8 +10,8 @@ import pytest
 from tests.certified import again, statement, traced
 from tests.comparison.compared import made
 from trainer.base.errors import RunError
-from trainer.comparison.certificate import read_statement
-from trainer.comparison.certify import LOG, Kill, keep
+from trainer.comparison.certificate import Statement
+from trainer.comparison.certify import LOG, Kill, save_certificate
 from trainer.comparison.trace import FILE
 from trainer.comparison.verdict import Rung
 
@@ -107,6 +107,6 @@ def test_a_net_without_weights_is_not_certified(tmp_path: Path) -> None:
 def test_it_is_kept_beside_both_runs(tmp_path: Path) -> None:
     """Unsigned as the statement itself."""
     stated = statement(traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5))
-    paths = keep(stated, None, runs=tmp_path / "runs")
+    paths = save_certificate(stated, None, runs=tmp_path / "runs")
     assert [path.parent.parent.name for path in paths] == stated.runs
-    assert all(read_statement(path.read_bytes(), where="there") == stated for path in paths)
+    assert all(Statement.read(path.read_bytes(), "there") == stated for path in paths)

@@ -10,7 +10,7 @@ import pytest
 from tests.records import circumstances, ingredients
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunError
-from trainer.comparison.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
+from trainer.comparison.measure_noise import RequestedRun, differing_runs, find_completed_run, noise_of, save_noise
 from trainer.comparison.noise import FOLDER, measured_noise
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import new_run, open_run
@@ -33,14 +33,14 @@ def trained(runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Stat
 
 def test_a_run_that_completed_is_not_made_again(tmp_path: Path) -> None:
     """By its source and what it was given, however that was typed; one that was stopped, or was given more, does not count."""
-    usual = Wanted(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
+    usual = RequestedRun(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
     trained(tmp_path, status=Status.FAILED)
-    assert made_before(usual, tmp_path) is None
+    assert find_completed_run(usual, tmp_path) is None
     record = trained(tmp_path)  # its seed is a default
-    assert made_before(usual, tmp_path) == record
+    assert find_completed_run(usual, tmp_path) == record
     for other in ({"learning_rate": "1e-3", "seed": 1}, {"learning_rate": "0.1", "seed": 0}, {"seed": 0}):
-        assert made_before(replace(usual, settings=other), tmp_path) is None
-    assert made_before(replace(usual, source=digest_of_bytes(b"edited")), tmp_path) is None
+        assert find_completed_run(replace(usual, settings=other), tmp_path) is None
+    assert find_completed_run(replace(usual, source=digest_of_bytes(b"edited")), tmp_path) is None
 
 
 def test_runs_of_different_things_are_told_apart(tmp_path: Path) -> None:
@@ -51,14 +51,14 @@ def test_runs_of_different_things_are_told_apart(tmp_path: Path) -> None:
     )
     around = records[1].circumstances.model_copy(update={"timing": later})
     records[1] = records[1].model_copy(update={"circumstances": around})
-    assert unlike(records) == {0: ["lock uv.lock"]}
+    assert differing_runs(records) == {0: ["lock uv.lock"]}
 
 
 def test_what_was_measured_is_found_by_the_comparison(tmp_path: Path) -> None:
     """The document holds for each run that it was made of; measuring again replaces it."""
     records = {seed: trained(tmp_path, seed=seed, loss=0.5 + seed / 10) for seed in (0, 1, 2)}
     for _ in range(2):
-        keep_noise(noise_of(records), runs=tmp_path)
+        save_noise(noise_of(records), runs=tmp_path)
     assert len(list((tmp_path / FOLDER).iterdir())) == 1
     found = measured_noise(tmp_path / FOLDER, [records[1]])
     assert found is not None

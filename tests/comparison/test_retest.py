@@ -1,4 +1,4 @@
-"""Retests: what is kept of running a run again."""
+"""Retests: their format, and storing them beside their run and in a store."""
 
 from __future__ import annotations
 
@@ -8,21 +8,35 @@ from pathlib import Path
 import pytest
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import DocumentError
-from trainer.comparison.retest import Retest, Side, read_retest, retest_key, retest_of_key, summed_up
+from trainer.base.errors import DigestMismatchError, DocumentError
+from trainer.comparison.retest import (
+    Retest,
+    RunIdentity,
+    local_retests,
+    publish_retest,
+    published_retests,
+    push_retests,
+    read_retest,
+    save_retest,
+    summarize_retests,
+)
 from trainer.runs.record import Knowledge
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
 
 RUN, AGAIN = "20260301t120000-abcdef", "20260302t120000-abcdef"
+KEY = f"runs/{RUN}/retests/{AGAIN}.json"
+EVIDENCE = b"evidence"
 
 
 def a_retest(*, verdict: str = "identical", device: str = "AMD EPYC", day: int = 2) -> Retest:
     """A retest of `RUN`."""
     identity = digest_of_bytes(b"identity")
     return Retest(
-        original=Side(run=RUN, attempt=1, identity=identity),
-        retest=Side(run=AGAIN, attempt=1, identity=identity),
+        original=RunIdentity(run=RUN, attempt=1, identity=identity),
+        retest=RunIdentity(run=AGAIN, attempt=1, identity=identity),
         when=datetime(2026, 3, day, tzinfo=UTC),
-        who="somebody",
+        who="someone",
         host="h",
         device=device,
         how="container",
@@ -35,34 +49,32 @@ def a_retest(*, verdict: str = "identical", device: str = "AMD EPYC", day: int =
 def test_a_retest_is_read_as_it_was_written() -> None:
     """The same bytes each time."""
     retest = a_retest()
-    assert read_retest(retest.to_json(), run=RUN, where="there") == retest
-    assert read_retest(retest.to_json(), run=RUN, where="there").to_json() == retest.to_json()
+    assert read_retest(retest.to_json(), "there", run=RUN) == retest
+    assert read_retest(retest.to_json(), "there", run=RUN).to_json() == retest.to_json()
 
 
 def test_a_retest_of_this_version_is_read_for_ever() -> None:
     """Its bytes are kept, and come back."""
     text = (Path(__file__).parents[1] / "golden" / "retest-1.json").read_bytes()
-    retest = read_retest(text, run=RUN, where="golden")
+    retest = read_retest(text, "golden", run=RUN)
     assert (retest.verdict, retest.hashed, retest.to_json()) == ("identical", 23560, text)
 
 
 def test_a_retest_of_another_run_is_refused() -> None:
     """It lies beside the run that it is about."""
     with pytest.raises(DocumentError, match="is a retest of"):
-        read_retest(a_retest().to_json(), run=AGAIN, where="there")
+        read_retest(a_retest().to_json(), "there", run=AGAIN)
 
 
-def test_its_name_in_a_store_says_both_runs() -> None:
-    """And no user's text."""
-    key = retest_key(a_retest())
-    assert key == f"runs/{RUN}/retests/{AGAIN}.json"
-    assert retest_of_key(key) == (RUN, AGAIN)
-    assert retest_of_key(f"runs/{RUN}/attempts/1/sealed.json") is None
+def test_the_key_in_a_store_contains_both_runs() -> None:
+    store = MemoryStore()
+    publish_retest(a_retest(), store, evidence=EVIDENCE)
+    assert list(store.keys("runs/")) == [KEY]
 
 
 def test_retests_add_up_by_device_and_verdict() -> None:
     """How often, where, when last: refutations are not hidden by confirmations."""
-    lines = summed_up([a_retest(), a_retest(day=5), a_retest(verdict="different", device="Xeon")])
+    lines = summarize_retests([a_retest(), a_retest(day=5), a_retest(verdict="different", device="Xeon")])
     assert lines == ["identical: 2 on AMD EPYC, last 2026-03-05", "different: 1 on Xeon, last 2026-03-02"]
 
 
@@ -70,3 +82,37 @@ def test_retests_add_up_by_device_and_verdict() -> None:
 def test_a_retest_confirms_or_not(verdict: str, *, confirms: bool) -> None:
     """What cannot be compared confirms nothing either."""
     assert a_retest(verdict=verdict).confirms is confirms
+
+
+def test_a_retest_and_its_evidence_are_saved_beside_its_run_and_damaged_retests_are_skipped(tmp_path: Path) -> None:
+    folder = tmp_path / RUN
+    folder.mkdir()
+    save_retest(folder, a_retest(), evidence=EVIDENCE)
+    (folder / "retests" / "20260303t120000-abcdef.json").write_text("{")
+    assert local_retests(folder) == [a_retest()]
+    assert (folder / "retests" / f"{AGAIN}.evidence.json").read_bytes() == EVIDENCE
+
+
+def test_publishing_a_retest_is_idempotent_and_another_retest_of_that_name_is_rejected() -> None:
+    store = MemoryStore()
+    for _ in range(2):
+        publish_retest(a_retest(), store, evidence=EVIDENCE)
+    assert published_retests(RUN, store) == [a_retest()]
+    assert store.size(object_key(digest_of_bytes(EVIDENCE))) == len(EVIDENCE)
+    with pytest.raises(DigestMismatchError, match="with other content"):
+        publish_retest(a_retest(verdict="different"), store, evidence=EVIDENCE)
+
+
+def test_damaged_and_unknown_files_in_a_store_are_skipped() -> None:
+    store = MemoryStore()
+    store.create(KEY, b"{}")
+    store.create(f"runs/{RUN}/retests/x.json", a_retest().to_json())
+    assert published_retests(RUN, store) == []
+
+
+def test_retests_are_copied_into_another_store() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    publish_retest(a_retest(), source, evidence=EVIDENCE)
+    push_retests(RUN, source=source, target=target)
+    assert published_retests(RUN, target) == [a_retest()]
+    assert b"".join(target.read(object_key(a_retest().evidence))) == EVIDENCE

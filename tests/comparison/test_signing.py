@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.certified import keys
 from trainer.base.errors import CertificateError, DocumentError
-from trainer.comparison.signing import is_envelope, opened, sign, signing_key, verified
+from trainer.comparison.signing import is_envelope, read_envelope, sign, signing_key, verify_envelope
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,9 @@ def test_what_was_signed_is_given_back(tmp_path: Path) -> None:
     """The bytes, and the signer's id; nobody else's key is needed to read it unverified."""
     private, public = keys(tmp_path)
     text = sign(b'{"a":1}', kind=KIND, key=private)
-    payload, signer = verified(text, kind=KIND, key=public, where="there")
+    payload, signer = verify_envelope(text, kind=KIND, key=public, where="there")
     assert payload == b'{"a":1}'
-    assert opened(text, kind=KIND, where="there") == (payload, [signer])
+    assert read_envelope(text, kind=KIND, where="there") == (payload, [signer])
     assert is_envelope(text)
     assert not is_envelope(payload)
 
@@ -42,7 +42,7 @@ def test_a_tampered_payload_is_refused(tmp_path: Path) -> None:
     document = json.loads(sign(b'{"a":1}', kind=KIND, key=private))
     document["payload"] = base64.b64encode(b'{"a":2}').decode()
     with pytest.raises(CertificateError, match="was altered"):
-        verified(json.dumps(document).encode(), kind=KIND, key=public, where="there")
+        verify_envelope(json.dumps(document).encode(), kind=KIND, key=public, where="there")
 
 
 def test_another_key_is_named(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_another_key_is_named(tmp_path: Path) -> None:
     private, _ = keys(tmp_path)
     _, stranger = keys(tmp_path, "stranger")
     with pytest.raises(CertificateError, match=r"is signed by .*, not by the key in .*stranger"):
-        verified(sign(b"x", kind=KIND, key=private), kind=KIND, key=stranger, where="there")
+        verify_envelope(sign(b"x", kind=KIND, key=private), kind=KIND, key=stranger, where="there")
 
 
 def test_the_type_is_signed_too(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_the_type_is_signed_too(tmp_path: Path) -> None:
     private, public = keys(tmp_path)
     text = sign(b"x", kind="text/plain", key=private)
     with pytest.raises(CertificateError, match="holds 'text/plain'"):
-        verified(text, kind=KIND, key=public, where="there")
+        verify_envelope(text, kind=KIND, key=public, where="there")
     relabelled = json.dumps(json.loads(text) | {"payloadType": KIND}).encode()
     with pytest.raises(CertificateError, match="was altered"):
-        verified(relabelled, kind=KIND, key=public, where="there")
+        verify_envelope(relabelled, kind=KIND, key=public, where="there")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_no_envelope_is_refused(tmp_path: Path, text: bytes) -> None:
     """By one error, whatever is wrong."""
     _, public = keys(tmp_path)
     with pytest.raises((DocumentError, CertificateError)):
-        verified(text, kind=KIND, key=public, where="there")
+        verify_envelope(text, kind=KIND, key=public, where="there")
 
 
 def test_only_plain_ed25519_keys_sign(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.checking import ROOT, THREADS, WORDS, launched
 from trainer.base.document import read_json
-from trainer.cli.baseline.baselining import here
-from trainer.comparison.baseline import FOLDER, Baseline, code_of, judged
+from trainer.cli.baseline.measure import environment_key
+from trainer.comparison.baseline import FOLDER, Baseline, code_of, compare_with_entry
 from trainer.data.declaration import declaration, load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.origins import Origins, resolve, take_apart
@@ -39,13 +39,13 @@ def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: py
     experiment = load_experiment(file.stem, file, root=ROOT)
     resolved = resolve(experiment.settings, Origins(words=take_apart(WORDS), environ={}))
     declared = load_dataset(resolved.settings.dataset, root=ROOT)
-    key, code = here(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
+    key, code = environment_key(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
     entry = read_json(path, Baseline).nearest(key)
     assert entry
     with launched():
         found = next(results(small(experiment, resolved, declared, root=ROOT, folder=tmp_path), seeds=1))
-    verdict = judged(entry, key=key, code=code, metrics=found)
-    lines = "\n".join([f"{file.stem}: {verdict.said}", *verdict.moved])
-    if verdict.moved:
+    verdict = compare_with_entry(entry, key=key, code=code, metrics=found)
+    lines = "\n".join([f"{file.stem}: {verdict.summary}", *verdict.changes])
+    if verdict.changes:
         sys.stdout.write(f"{lines}\n")
     assert verdict.holds, f"{lines}\nif it is meant: reprise baseline refresh {file.stem} --why TEXT"

@@ -16,12 +16,9 @@ from tests.comparison.compared import made, save_trace, save_weights
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_bytes, mutated_json
 from trainer.base.digest import digest_of_bytes
-from trainer.comparison.certificate import PAYLOAD_TYPE
 from trainer.comparison.compare import Places as ComparedPlaces
 from trainer.comparison.compare import compare, side
-from trainer.comparison.keep_retest import keep_retest
-from trainer.comparison.retest import Retest
-from trainer.comparison.retest import side as retest_side
+from trainer.comparison.retest import Retest, run_identity, save_retest
 from trainer.comparison.signing import sign
 from trainer.comparison.trace import cut_back, read_trace
 from trainer.reporting.curves import read_curves, read_schedule
@@ -269,8 +266,8 @@ def retest(folder: Path) -> Kind:
     found, other = new_run_of(folder), new_run_of(folder)
     good = Retest.model_validate(
         {
-            "original": retest_side(found.record),
-            "retest": retest_side(other.record),
+            "original": run_identity(found.record),
+            "retest": run_identity(other.record),
             "who": "me",
             "host": "h",
             "when": "2026-03-01T12:00:00Z",
@@ -281,7 +278,7 @@ def retest(folder: Path) -> Kind:
             "evidence": digest_of_bytes(b""),
         }
     )
-    path, turn = keep_retest(folder / "runs" / found.record.run, good, evidence=b"{}"), count()
+    path, turn = save_retest(folder / "runs" / found.record.run, good, evidence=b"{}"), count()
     verbs = (("runs", "show", found.record.run, "--store", ""), ("report", found.record.run, "--no-samples", "-o", "-"))
 
     def read(body: bytes) -> None:
@@ -305,7 +302,7 @@ def certificate(folder: Path) -> Kind:
         words = ("--key", str(public)) if next(turn) % 3 == 1 else ()
         command("verify", str(path), *words)
 
-    return Kind([stated, sign(stated, kind=PAYLOAD_TYPE, key=private)], read, mutated_json)
+    return Kind([stated, sign(stated, key=private)], read, mutated_json)
 
 
 def source(folder: Path) -> Kind:

@@ -92,6 +92,6 @@ def test_processes_of_another_source_are_started_in_known_places() -> None:
         "trainer.cli.train",
         "trainer.cli.trainings",
         "trainer.cli.runner.here",
-        "trainer.cli.compare.apart",
+        "trainer.cli.hidden_command",
         "trainer.cli.sweep.launchers",
     }

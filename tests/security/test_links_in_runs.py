@@ -16,7 +16,7 @@ from tests.security.outside import state
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.cli.ownership import hand_over
 from trainer.cli.sweep.scheduler import RunningPoint
-from trainer.comparison.keep_retest import keep_retest, retests_here
+from trainer.comparison.retest import local_retests, save_retest
 from trainer.environments.dotenv import write_block
 from trainer.launch.training import ProcessTraining
 from trainer.runs.image_claim import SeenImage, claim_image, write_seen
@@ -82,8 +82,8 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "move_seen_image": lambda scene: move_seen_image(scene.folder),
     "write_seen": lambda scene: write_seen(scene.folder, SeenImage(container="c", reference="r")),
     "claim": lambda scene: claim_image({}, run=scene.folder),
-    "keep_retest": lambda scene: keep_retest(scene.folder, a_retest(), evidence=b"e"),
-    "retests_here": lambda scene: retests_here(scene.folder),
+    "save_retest": lambda scene: save_retest(scene.folder, a_retest(), evidence=b"e"),
+    "local_retests": lambda scene: local_retests(scene.folder),
     "hand_over": lambda scene: hand_over(scene.folder, checkout=scene.runs.parent),
     "withdraw": lambda scene: OpenRun(folder=scene.attempt, record=scene.record).withdraw(),
     "abandon": lambda scene: abandon(scene.folder),
@@ -138,14 +138,14 @@ def test_root_keeps_no_retest_through_a_link_and_gives_nothing_away(scene: Scene
     """A container's process makes `retests`, and root types `reprise reproduce`."""
     (scene.folder / "retests").symlink_to(home)
     with pytest.raises(UnsafePathError, match=r"retests is a symbolic link to '.*home', of uid .*; expected a folder"):
-        keep_retest(scene.folder, a_retest(), evidence=b"e")
+        save_retest(scene.folder, a_retest(), evidence=b"e")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user, which root alone can")
 def test_what_root_keeps_beside_another_users_run_is_that_users(scene: Scene) -> None:
     """Without a link all is as before: root writes, and the owner of the run can add to it."""
     os.chown(scene.folder, OTHER, OTHER)
-    path = keep_retest(scene.folder, a_retest(), evidence=b"e")
+    path = save_retest(scene.folder, a_retest(), evidence=b"e")
     assert {path.stat().st_uid, path.parent.stat().st_uid} == {OTHER}
 
 

@@ -14,7 +14,7 @@ from tests.comparison.test_retest import a_retest
 from tests.runs.runs import begun, finished
 from tests.sweeps.test_folder import started
 from trainer.base.errors import RepriseError, UnsafePathError
-from trainer.comparison.keep_retest import keep_retest
+from trainer.comparison.retest import save_retest
 from trainer.runs.image_claim import SEEN
 from trainer.runs.list import local_run
 from trainer.runs.publish import publish_run
@@ -35,7 +35,7 @@ FILES = (
     *("attempts/1/checkpoints/last.ckpt", "attempts/1/.reserve", "source.tar.gz", SEEN),
 )
 VERBS: dict[str, Verb] = {
-    "keep a retest": lambda run, _: keep_retest(run.folder.parents[1], a_retest(), evidence=b"x"),
+    "keep a retest": lambda run, _: save_retest(run.folder.parents[1], a_retest(), evidence=b"x"),
     "publish": lambda run, store: publish_run(run.folder.parents[1], store),
     "pull": lambda run, store: pull_run(run.record.run, store, runs=run.folder.parents[2]),
     "open": lambda run, _: open_run(

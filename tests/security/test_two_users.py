@@ -17,7 +17,7 @@ from tests.runs.runs import finished
 from tests.security.outside import state, victims_folder
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.cli.ownership import hand_over
-from trainer.comparison.keep_retest import keep_retest
+from trainer.comparison.retest import save_retest
 from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
@@ -189,7 +189,7 @@ def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) 
 
     as_user(ATTACKER, plant)()
     with pytest.raises(UnsafePathError, match="retests is a symbolic link"):
-        keep_retest(run, a_retest(), evidence=b"e")
+        save_retest(run, a_retest(), evidence=b"e")
     hand_over(run, checkout=scene.root)
     assert state(scene.home) == before
     os.link(

@@ -21,7 +21,6 @@ ALLOWED: Final = {
     "trainer.environments.setup": "the checkout, and the folder of runs itself",
     "trainer.base.safe_folder": "it is the way",
     "trainer.cli": "the null device",
-    "trainer.cli.baseline": "the checkout",
     "trainer.cli.data.inspect": "a temporary file",
     "trainer.cli.image": "a temporary folder",
     "trainer.cli.runner.here": "the folder of runs itself",

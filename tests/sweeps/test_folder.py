@@ -11,7 +11,7 @@ import pytest
 from tests.records import circumstances, ingredients
 from tests.runs.runs import begun, finished
 from trainer.base.errors import RunError
-from trainer.comparison.measure_noise import Wanted
+from trainer.comparison.measure_noise import RequestedRun
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import new_run, open_run, record_of
 from trainer.source.capture import capture, take_placed_source
@@ -166,6 +166,6 @@ def test_an_equal_run_is_one_of_the_same_settings_image_and_device(
     run = open_run(new_run(runs)[1], ingredients=made, circumstances=circumstances())
     run.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))
     record = record_of(run.folder.parents[1])
-    wanted = Wanted(experiment="digits", source=made.source, settings=settings)
+    wanted = RequestedRun(experiment="digits", source=made.source, settings=settings)
     found = equal_run(wanted, [record], layers=layers, accelerator=accelerator)
     assert (found == record.run) is met

@@ -117,7 +117,7 @@ COMMANDS: Final = {
 }
 HIDDEN: Final = {
     "_baseline": Command(
-        module="trainer.cli.baseline.baselining",
+        module="trainer.cli.baseline.measure",
         summary="run the short trainings of baseline",
         location="image",
         runs_code=True,

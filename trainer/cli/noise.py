@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import RunError, UsageError
@@ -21,9 +21,8 @@ from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import completed, freeze, freeze_image
-from trainer.comparison.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
-from trainer.comparison.noise import FEWEST, SEED
-from trainer.comparison.spread import LEVEL, POWER, seeds_needed, spread
+from trainer.comparison.measure_noise import RequestedRun, differing_runs, find_completed_run, noise_of, save_noise
+from trainer.comparison.noise import FEWEST, LEVEL, POWER, SEED, seeds_needed, spread_of
 from trainer.settings.origins import Origins, asked, take_apart
 from trainer.training.sketch import sketched_in
 
@@ -50,7 +49,7 @@ def main(argv: list[str]) -> int:
     if {SEED, "exp"} & take_apart(settings).options.keys():
         raise UsageError("noise chooses the seeds itself, and the experiment is named first", hint="leave --seed out")
     noise = noise_of(_runs(words.experiment, settings, seeds=range(words.seeds)))
-    path = keep_noise(noise, runs=runs_folder())
+    path = save_noise(noise, runs=runs_folder())
     print(_document(noise, path, words.gain) if words.json else "\n".join(_page(noise, path, words.gain)))
     return 0
 
@@ -70,47 +69,42 @@ def _parser() -> Arguments:
 
 def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> dict[int, Record]:
     """Return one run per seed; the runs differ only in their seeds."""
-    typed = ["--exp", experiment, *settings]
-    told = understood(typed, take_apart(typed))  # report invalid options before anything starts
-    place, origins = told.place, Origins(words=take_apart(settings).without(*OWN), environ=os.environ, file=told.file)
-    recipe = freeze(told)
-    sketch = sketched_in(place.outside or CHECKOUT / place.file)
-    values = sketch.typed(origins) if sketch else {}
-    wanted = Wanted(experiment=place.name, source=recipe.source.digest, settings=asked(origins), typed=values)
-    found = {
-        seed: made_before(replace(wanted, settings={**wanted.settings, SEED: seed}), runs_folder()) for seed in seeds
-    }
-    records = {seed: record for seed, record in found.items() if record is not None}
+    train = ["--exp", experiment, *settings]
+    parsed = understood(train, take_apart(train))  # report invalid options before anything starts
+    origins = Origins(words=take_apart(settings).without(*OWN), environ=os.environ, file=parsed.file)
+    recipe = freeze(parsed)
+    sketch = sketched_in(parsed.place.outside or CHECKOUT / parsed.place.file)
+    values, typed = asked(origins), sketch.typed(origins) if sketch else {}
+    records: dict[int, Record] = {}
+    for seed in seeds:
+        request = RequestedRun(
+            experiment=parsed.place.name, source=recipe.source.digest, settings={**values, SEED: seed}, typed=typed
+        )
+        if record := find_completed_run(request, runs_folder()):
+            _say(f"seed {seed}: run {record.run} is here already")
+            records[seed] = record
     if len(records) < len(seeds):
         freeze_image()
     for seed in seeds:
-        records[seed] = _told(seed, records.get(seed)) or _trained(seed, recipe)
-    for seed, names in unlike(records).items():
+        if seed not in records:
+            records[seed] = _train(seed, recipe)
+    for seed, names in differing_runs(records).items():
         print_notice(f"seed {seed}: run {records[seed].run} is not like the latest ({', '.join(names)})")
-        records[seed] = _trained(seed, recipe)
-    if odd := unlike(records):
-        what = sorted({name for names in odd.values() for name in names})
-        raise RunError(
-            f"while it was measured, this changed: {', '.join(what)}",
-            hint="type it again: runs of the same are not made again",
-        )
+        records[seed] = _train(seed, recipe)
+    if differences := differing_runs(records):
+        message = f"while it was measured, this changed: {', '.join(sorted(set().union(*differences.values())))}"
+        raise RunError(message, hint="repeat the command: finished runs are not trained again")
     return records
 
 
-def _told(seed: int, record: Record | None) -> Record | None:
-    if record is not None:
-        print_notice(f"seed {seed}: run {record.run} is here already")
-    return record
-
-
-def _trained(seed: int, recipe: Recipe) -> Record:
+def _train(seed: int, recipe: Recipe) -> Record:
     print_notice(f"seed {seed}: training")
     return completed(["--seed", str(seed)], purpose="noise", recipe=recipe)
 
 
 def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
-    where = f"environment {noise.environment}" if noise.environment else "no environment"
-    yield f"noise of {noise.experiment}: {len(noise.seeds)} seeds, {where}, {noise.device}"
+    environment = f"environment {noise.environment}" if noise.environment else "no environment"
+    yield f"noise of {noise.experiment}: {len(noise.seeds)} seeds, {environment}, {noise.device}"
     yield ""
     head = ("metric", "mean", "deviation", "lowest", "highest", "two runs are apart by at most (19 of 20)")
     yield from columns([head, *(_row(name, values, noise) for name, values in noise.metrics.items())])
@@ -123,24 +117,22 @@ def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
 
 
 def _row(name: str, values: Sequence[float], noise: Noise) -> tuple[str, ...]:
-    told = spread(values)
-    figures = (told.mean, told.deviation, told.lowest, told.highest, noise.explains(name) or 0.0)
+    figures = (*astuple(spread_of(values)), noise.explains(name) or 0.0)
     return (name, *(f"{figure:.6g}" for figure in figures))
 
 
 def _needed(name: str, values: Sequence[float], gain: float | None) -> tuple[str, ...]:
-    deviation = spread(values).deviation
+    deviation = spread_of(values).deviation
     gains = [gain] if gain else [size * deviation for size in _SIZES]
-    shown = (f"{seeds_needed(each, deviation)}" + ("" if gain else f" ({each:.3g})") for each in gains)
-    return (name, *(shown if deviation else ("no spread",)))
+    cells = (f"{seeds_needed(each, deviation)}" + ("" if gain else f" ({each:.3g})") for each in gains)
+    return (name, *(cells if deviation else ("no spread",)))
 
 
 def _document(noise: Noise, path: Path, gain: float | None) -> str:
     metrics: dict[str, Any] = {}
     for name, values in noise.metrics.items():
-        told = spread(values)
-        figures = {"mean": told.mean, "deviation": told.deviation, "lowest": told.lowest, "highest": told.highest}
-        metrics[name] = {**figures, "explains": noise.explains(name)}
+        spread = spread_of(values)
+        metrics[name] = {**asdict(spread), "explains": noise.explains(name)}
         if gain:
-            metrics[name]["seeds_needed"] = seeds_needed(gain, told.deviation)
+            metrics[name]["seeds_needed"] = seeds_needed(gain, spread.deviation)
     return json.dumps({**noise.model_dump(mode="json"), "spread": metrics, "kept": str(path)})

@@ -21,7 +21,7 @@ from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name
 from trainer.cli.reproduce.original import original
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
-from trainer.comparison.measure_noise import means
+from trainer.comparison.measure_noise import is_same_value
 from trainer.comparison.rerun import going_on
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
@@ -213,7 +213,7 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
         if name not in values:
             continue
         text = environ.pop(variable)
-        if not means(text, values[name]):
+        if not is_same_value(text, values[name]):
             allowed = " --allow settings" if name in record.ingredients.settings else ""
             lines.append(
                 f"{variable}={text} is not used: run {record.run} has the value {values[name]};"

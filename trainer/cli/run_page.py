@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from trainer.base.suggestions import counted
 from trainer.cli.output import one_line
 from trainer.cli.progress import readable
-from trainer.comparison.retest import summed_up
+from trainer.comparison.retest import summarize_retests
 from trainer.runs.attempts import changes, settings_now, total_duration
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
@@ -99,7 +99,7 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
     yield from _lines("attempts", _attempts(listed) if record.attempt > 1 else ())
     yield from _lines("changed when it was resumed", _changes(listed))
     yield from _block("result", _result(outcome))
-    yield from _lines("retests", summed_up(retests))
+    yield from _lines("retests", summarize_retests(retests))
     yield from _block("ingredients", _ingredients(record))
     yield from _block("image", _image(around.image))
     yield from _block("machine", _machine(around))

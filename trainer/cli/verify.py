@@ -17,13 +17,12 @@ from trainer.base.run_files import read_run_file
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import runs_folder
-from trainer.comparison.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
-from trainer.comparison.signing import is_envelope, opened, verified
+from trainer.comparison.certificate import FOLDER, Statement, read_certificate
+from trainer.comparison.signing import is_envelope, verify_envelope
 from trainer.runs.record import is_run_id
 from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
-    from trainer.comparison.certificate import Statement
     from trainer.runs.record import Record
 
 _LARGEST = 1 << 24
@@ -34,14 +33,11 @@ def main(argv: list[str]) -> int:
     """Verify and print; return 0 if the certificate is valid and its claim holds, the verdict's code if the claim does not hold."""
     words = _parser().parse_args(argv)
     text = read_bytes(words.certificate, most=_LARGEST)
-    payload, signature = _payload(text, key=words.key, where=str(words.certificate))
-    statement = read_statement(payload, where=str(words.certificate))
-    at_hand = _check(statement, words.certificate)
-    checks = [f"signature  {signature}", *at_hand]
+    statement, signature = _read(text, key=words.key, where=str(words.certificate))
+    checks = [f"signature  {signature}", *_check(statement, words.certificate)]
     if words.json:
-        said = statement.model_dump(mode="json", by_alias=True)
-        document = {"statement": said, "checks": checks, "holds": statement.predicate.holds}
-        print(json.dumps(document))
+        document = statement.model_dump(mode="json", by_alias=True)
+        print(json.dumps({"statement": document, "checks": checks, "holds": statement.predicate.holds}))
     else:
         print("\n".join([*page(statement), *(f"  {line}" for line in checks)]))
     return statement.predicate.code
@@ -55,40 +51,38 @@ def _parser() -> Arguments:
     return parser
 
 
-def _payload(text: bytes, *, key: Path | None, where: str) -> tuple[bytes, str]:
-    """Return the statement's bytes, and the state of the signature."""
-    if not is_envelope(text):
-        if key is not None:
-            raise CertificateError(f"{where} is unsigned", hint="ask for a signed one: reprise certify ... --key FILE")
-        return text, "none: the author is not verified"
+def _read(text: bytes, *, key: Path | None, where: str) -> tuple[Statement, str]:
+    """Return the statement and the state of its signature."""
     if key is None:
-        payload, signers = opened(text, kind=PAYLOAD_TYPE, where=where)
-        print(
-            "reprise: the signature was not verified: give the public key of the expected signer: --key PUBLIC",
-            file=sys.stderr,
-        )
-        return payload, f"by key {', '.join(name[:16] for name in signers)}..., not checked"
-    payload, signer = verified(text, kind=PAYLOAD_TYPE, key=key, where=where)
-    return payload, f"good, by key {signer[:16]}... ({key})"
+        statement, signers = read_certificate(text, where)
+        if not signers:
+            return statement, "none: the author is not verified"
+        message = "the signature was not verified: give the public key of the expected signer: --key PUBLIC"
+        print(f"reprise: {message}", file=sys.stderr)
+        return statement, f"by key {', '.join(name[:16] for name in signers)}..., not checked"
+    if not is_envelope(text):
+        raise CertificateError(f"{where} is unsigned", hint="ask for a signed one: reprise certify ... --key FILE")
+    payload, signer = verify_envelope(text, key=key, where=where)
+    return Statement.read(payload, where), f"good, by key {signer[:16]}... ({key})"
 
 
 def _check(statement: Statement, path: Path) -> list[str]:
     """Check the statement against its folder and the local records. Raise `CertificateError`."""
-    place = path.absolute().parent
-    if place.name == FOLDER and is_run_id(place.parent.name) and place.parent.name not in statement.runs:
-        said = f"{path} lies beside run {place.parent.name}; it is about {' and '.join(statement.runs)}"
-        raise CertificateError(said, hint="do not trust it for this run")
-    checked: list[str] = []
+    folder = path.absolute().parent
+    if folder.name == FOLDER and is_run_id(folder.parent.name) and folder.parent.name not in statement.runs:
+        message = f"{path} lies beside run {folder.parent.name}; it is about {' and '.join(statement.runs)}"
+        raise CertificateError(message, hint="do not trust it for this run")
+    lines: list[str] = []
     records: list[Record] = []
     for subject in statement.subject:
         file = runs_folder() / subject.name
         if not file.is_file():
-            checked.append(f"record     {subject.name}: not at hand, not checked")
+            lines.append(f"record     {subject.name}: not at hand, not checked")
             continue
         records.append(load_record(file))
-        check_record(statement, records[-1], read_run_file(file))
-        checked.append(f"record     {subject.name}: as certified")
+        statement.check_record(records[-1], read_run_file(file))
+        lines.append(f"record     {subject.name}: as certified")
     if len(records) == len(statement.subject):
-        check_verdict(statement, records)
-        checked.append(f"verdict    computed again from the records: {statement.predicate.verdict}")
-    return checked
+        statement.check_verdict(records)
+        lines.append(f"verdict    computed again from the records: {statement.predicate.verdict}")
+    return lines

@@ -9,15 +9,15 @@ such as an accuracy, the limit is the largest difference that other seeds explai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
-from statistics import stdev
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, FiniteFloat
 
 from trainer.base.digest import Digest, canonical, digest_of_document, digest_of_file
 from trainer.base.document import Document
-from trainer.comparison.noise import student
+from trainer.comparison.noise import seed_difference
+from trainer.comparison.saved_document import SavedDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ FINEST: Final = 1e-4
 """The smallest limit for rounding, as a fraction of the value."""
 
 
-class Key(Document):
+class EnvironmentKey(Document):
     """An environment."""
 
     lock: Digest
@@ -42,12 +42,12 @@ class Key(Document):
     device: str
     """The model of the CPU or GPU."""
 
-    def unlike(self, other: Key) -> list[str]:
+    def differing_fields(self, other: EnvironmentKey) -> list[str]:
         """Return the names of the fields that differ."""
-        return [name for name in Key.model_fields if getattr(self, name) != getattr(other, name)]
+        return [name for name in EnvironmentKey.model_fields if getattr(self, name) != getattr(other, name)]
 
 
-class Level(Document):
+class MetricLevel(Document):
     """A metric: its value with the first seed, and the differences that count as no change."""
 
     value: FiniteFloat
@@ -61,11 +61,20 @@ class Level(Document):
         """The largest difference from the value that counts as no change."""
         return self.tolerance if self.rounding is None else self.rounding
 
+    def distance(self, value: float) -> float:
+        """Return the distance from the recorded value; infinity if `value` is not finite."""
+        return abs(value - self.value) if isfinite(value) else inf
 
-class Entry(Document):
+    def severity(self, value: float) -> int:
+        """Return the index in `_SUMMARIES` of the sentence about the change to `value`."""
+        limits = (0, self.rounding or 0, self.allowed, max(self.allowed, self.tolerance))
+        return sum(self.distance(value) > limit for limit in limits)
+
+
+class BaselineEntry(Document):
     """The result in one environment."""
 
-    key: Key
+    key: EnvironmentKey
     image: str | None
     """The identifier of the image; `None` if the run used the machine's own environment."""
     code: Digest
@@ -73,17 +82,17 @@ class Entry(Document):
     imported: Digest | None = Field(default=None, exclude_if=lambda code: code is None)
     """The digest of every file of the checkout that was imported; `None` in entries of earlier versions."""
     seeds: int
-    metrics: dict[str, Level]
+    metrics: dict[str, MetricLevel]
     why: str
     """The reason that the user gave for writing the entry."""
 
 
-class Baseline(Document):
+class Baseline(SavedDocument):
     """An experiment's entries, one per environment."""
 
     format: Literal["reprise.baseline/1"] = FORMAT
     experiment: str
-    entries: list[Entry]
+    entries: list[BaselineEntry]
 
     def to_json(self) -> bytes:
         """Serialize with one line per entry, so that a git diff shows which entry changed."""
@@ -91,74 +100,63 @@ class Baseline(Document):
         lines = b",\n".join(canonical(entry.model_dump(mode="json")) for entry in self.entries)
         return head + b',"entries":[\n' + lines + b"\n]}\n"
 
-    def nearest(self, key: Key) -> Entry | None:
+    def nearest(self, key: EnvironmentKey) -> BaselineEntry | None:
         """Return the entry of this environment, else of the most similar environment; the latest entry wins a tie."""
         latest_first = self.entries[::-1]
-        return min(latest_first, key=lambda entry: len(entry.key.unlike(key)), default=None)
+        return min(latest_first, key=lambda entry: len(entry.key.differing_fields(key)), default=None)
 
-    def with_entry(self, entry: Entry) -> Baseline:
+    def with_entry(self, entry: BaselineEntry) -> Baseline:
         """Return a baseline in which `entry` replaces the entry of the same environment."""
         others = [each for each in self.entries if each.key != entry.key]
         return self.model_copy(update={"entries": [*others, entry]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class BaselineResult:
     """Whether a result matches the baseline, and with which code and environment the baseline was written."""
 
     holds: bool
-    said: str
-    moved: list[str]
+    summary: str
+    changes: list[str]
     """One line per metric that changed; a line starts with `!` if the change is beyond the tolerance."""
     same_code: bool
     """Whether the entry was written with this state of the code."""
 
 
-def judged(
-    entry: Entry, *, key: Key, code: str, metrics: Mapping[str, float], imported: str | None = None
-) -> Judgement:
+def compare_with_entry(
+    entry: BaselineEntry, *, key: EnvironmentKey, code: str, metrics: Mapping[str, float], imported: str | None = None
+) -> BaselineResult:
     """Compare a result with an entry, possibly of another environment.
 
     `imported` is the digest of the imported code. It is more exact than `code`, and is used if the entry has it too.
     """
-    moved = list(_moved(entry, metrics))
-    holds = bool(entry.metrics) and not any(line.startswith("!") for line in moved)
-    equal = imported == entry.imported if imported and entry.imported else code == entry.code
-    with_code = "with this code" if equal else "with another state of the code"
-    unlike = entry.key.unlike(key)
-    where = f"in another environment ({', '.join(unlike)})" if unlike else "in this environment"
-    return Judgement(
-        holds=holds,
-        said=f"{_how(entry, metrics)}; the baseline was written {with_code}, {where}",
-        moved=moved,
-        same_code=equal,
+    changes = list(_changes(entry, metrics))
+    same_code = imported == entry.imported if imported and entry.imported else code == entry.code
+    with_code = "with this code" if same_code else "with another state of the code"
+    fields = ", ".join(entry.key.differing_fields(key))
+    environment = f"in another environment ({fields})" if fields else "in this environment"
+    severity = max((level.severity(metrics.get(name, inf)) for name, level in entry.metrics.items()), default=0)
+    summary = _SUMMARIES[severity] if entry.metrics else "nothing was compared: the baseline holds no metric"
+    return BaselineResult(
+        holds=bool(entry.metrics) and not any(line.startswith("!") for line in changes),
+        summary=f"{summary}; the baseline was written {with_code}, {environment}",
+        changes=changes,
+        same_code=same_code,
     )
 
 
-def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
-    """Describe the largest change of a metric."""
-    if not entry.metrics:
-        return "nothing was compared: the baseline holds no metric"
-    apart = {name: _apart(metrics.get(name, inf), level) for name, level in entry.metrics.items()}
-    if any(each > max(level.allowed, level.tolerance) for each, level in _paired(apart, entry)):
-        return "beyond what seeds explain"
-    if any(each > level.allowed for each, level in _paired(apart, entry)):
-        return "beyond what rounding explains, within what seeds do: other numbers are computed, or drawn"
-    if any(each > (level.rounding or 0) for each, level in _paired(apart, entry)):
-        return "within what seeds explain"
-    return "within what rounding explains" if any(apart.values()) else "as it was, bit for bit"
+_SUMMARIES: Final = (
+    "as it was, bit for bit",
+    "within what rounding explains",
+    "within what seeds explain",
+    "beyond what rounding explains, within what seeds do: other numbers are computed, or drawn",
+    "beyond what seeds explain",
+)
 
 
-def _apart(value: float, level: Level) -> float:
-    """Return the distance from the recorded value; infinity if `value` is not finite."""
-    return inf if not isfinite(value) else abs(value - level.value)
-
-
-def _paired(apart: Mapping[str, float], entry: Entry) -> Iterator[tuple[float, Level]]:
-    return ((apart[name], level) for name, level in entry.metrics.items())
-
-
-def levels(results: Sequence[Mapping[str, float]], nudged: Sequence[Mapping[str, float]] = ()) -> dict[str, Level]:
+def levels(
+    results: Sequence[Mapping[str, float]], nudged: Sequence[Mapping[str, float]] = ()
+) -> dict[str, MetricLevel]:
     """Compute values and tolerances from the results of several seeds; the first result is of the seed that is trained again.
 
     `nudged` are results of the first seed with initial weights that differ only in their last bits.
@@ -168,21 +166,20 @@ def levels(results: Sequence[Mapping[str, float]], nudged: Sequence[Mapping[str,
     >>> levels([{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}], [{"loss": 1.0 + 2**-10}])["loss"].rounding
     0.009765625
     """
-    found: dict[str, Level] = {}
+    metrics: dict[str, MetricLevel] = {}
     for name, value in sorted(results[0].items()):
         values = [each[name] for each in results if isfinite(each.get(name, float("nan")))]
         if len(values) == len(results):
-            explained = student(len(values) - 1) * stdev(values) * sqrt(2)
-            tolerance, rounding = max(explained, LEAST * abs(value)), _rounding(name, value, nudged)
+            tolerance, rounding = max(seed_difference(values), LEAST * abs(value)), _rounding(name, value, nudged)
             at_most = None if rounding is None else min(rounding, tolerance)
-            found[name] = Level(value=value, tolerance=tolerance, rounding=at_most)
-    return found
+            metrics[name] = MetricLevel(value=value, tolerance=tolerance, rounding=at_most)
+    return metrics
 
 
 def _rounding(name: str, value: float, nudged: Sequence[Mapping[str, float]]) -> float | None:
     """Return the limit for rounding; `None` if rounding does not change the metric, since one sample then moves it far."""
-    apart = max((abs(each.get(name, inf) - value) for each in nudged), default=0.0)
-    return max(SAFE * apart, FINEST * abs(value)) if apart and isfinite(apart) else None
+    distance = max((abs(each.get(name, inf) - value) for each in nudged), default=0.0)
+    return max(SAFE * distance, FINEST * abs(value)) if distance and isfinite(distance) else None
 
 
 def code_of(root: Path, *files: Path) -> str:
@@ -192,17 +189,17 @@ def code_of(root: Path, *files: Path) -> str:
     return digest_of_document({name: digest_of_file(path) for name, path in named.items()})
 
 
-def _moved(entry: Entry, metrics: Mapping[str, float]) -> Iterator[str]:
+def _changes(entry: BaselineEntry, metrics: Mapping[str, float]) -> Iterator[str]:
     for name, level in entry.metrics.items():
         value = metrics.get(name)
         if value is None:
             yield f"! {name}: {level.value:.6g} before, not measured now"
         elif value != level.value:
-            apart = _apart(value, level)
-            beyond = "" if apart <= level.allowed else "! "
+            distance = level.distance(value)
+            beyond = "" if distance <= level.allowed else "! "
             rounded = "" if level.rounding is None else f"rounding explains {level.rounding:.3g}, "
             yield (
-                f"{beyond}{name}: {level.value:.6g} before, {value:.6g} now; apart {apart:.3g}, "
+                f"{beyond}{name}: {level.value:.6g} before, {value:.6g} now; apart {distance:.3g}, "
                 f"{rounded}seeds {'explain ' if level.rounding is None else ''}{level.tolerance:.3g}"
             )
     yield from (

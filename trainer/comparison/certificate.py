@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from trainer.base.digest import Digest, canonical, digest_of_bytes
-from trainer.base.document import Document, parse_json
+from trainer.base.digest import Digest, digest_of_bytes
+from trainer.base.document import Document
 from trainer.base.errors import CertificateError
 from trainer.comparison.retest import device_class
+from trainer.comparison.saved_document import SavedDocument
+from trainer.comparison.signing import is_envelope, read_envelope
 from trainer.comparison.trace import Stream
 from trainer.comparison.verdict import Rung, judge
 from trainer.runs.record import Image, Ingredients, identity_of
@@ -26,9 +28,8 @@ if TYPE_CHECKING:
 
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "urn:reprise:certificate:1"
-PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-"""The payload type of a signed envelope."""
-_AGAIN: Final = "test it again with reprise certify: an earlier version wrote this without that observation"
+_DISTRUST: Final = "do not trust this certificate"
+_REPEAT: Final = "test it again with reprise certify: an earlier version wrote this without that observation"
 FOLDER: Final = "certificates"
 """The folder's name in a run's folder."""
 
@@ -47,7 +48,7 @@ class Subject(Document):
         return f"sha256:{self.digest['sha256']}"
 
 
-class Lost(Document):
+class FailureCause(Document):
     """The first difference, which makes the property fail."""
 
     what: str
@@ -59,8 +60,8 @@ class Lost(Document):
     b: str | None = None
 
 
-class Tested(Document):
-    """The predicate: the runs that were made, what was compared, and the result."""
+class Predicate(Document):
+    """The test: the ingredients of its runs, what was compared, and the result."""
 
     format: Literal["reprise.certificate/1"] = "reprise.certificate/1"
     claim: Literal["rerun", "resume"]
@@ -70,7 +71,7 @@ class Tested(Document):
     verdict: Rung
     compared: list[str]
     """The things that are equal if the property holds."""
-    lost: Lost | None = None
+    lost: FailureCause | None = None
     killed_after: int | None = None
     """The last step in the trace when the process was killed; `None` for a rerun."""
     resumed_from: int | None = None
@@ -99,40 +100,67 @@ class Tested(Document):
         return 0 if self.holds else (self.verdict.code or Rung.DIFFERENT.code)
 
 
-class Statement(Document):
+class Statement(SavedDocument):
     """The complete statement."""
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field(default=STATEMENT, alias="_type")
     subject: list[Subject] = Field(min_length=1)
     predicate_type: Literal["urn:reprise:certificate:1"] = Field(default=PREDICATE, alias="predicateType")
-    predicate: Tested
-
-    def to_json(self) -> bytes:
-        """Serialize; equal statements give equal bytes."""
-        return canonical(self.model_dump(mode="json", by_alias=True)) + b"\n"
+    predicate: Predicate
 
     @property
     def runs(self) -> list[str]:
         """The ids of the certified runs."""
         return [subject.name.partition("/")[0] for subject in self.subject]
 
+    def check(self, where: str) -> None:
+        """Raise `CertificateError` if the statement contradicts itself or states no observation."""
+        tested = self.predicate
+        if identity_of(tested.ingredients) != tested.identity:
+            message = f"{where} names the identity {tested.identity}; its ingredients have another one"
+            raise CertificateError(message, hint=_DISTRUST)
+        if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
+            raise CertificateError(f"{where} says that it holds, and what does not", hint=_DISTRUST)
+        if tested.claim == "resume" and (tested.killed_after is None or tested.resumed_from is None):
+            raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_REPEAT)
+        if tested.observed < 1:
+            resume = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
+            missing = resume if tested.claim == "resume" else "step was made"
+            raise CertificateError(f"{where} shows nothing: no {missing}", hint=_REPEAT)
 
-def read_statement(text: bytes, *, where: str) -> Statement:
-    """Read a statement. Raise `DocumentError` for another format, `CertificateError` if the statement contradicts itself."""
-    statement = parse_json(text, Statement, where=where)
-    tested = statement.predicate
-    if identity_of(tested.ingredients) != tested.identity:
-        said = f"{where} names the identity {tested.identity}; its ingredients have another one"
-        raise CertificateError(said, hint="do not trust this certificate")
-    if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
-        raise CertificateError(f"{where} says that it holds, and what does not", hint="do not trust this certificate")
-    if tested.claim == "resume" and (tested.killed_after is None or tested.resumed_from is None):
-        raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_AGAIN)
-    if tested.observed < 1:
-        what = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
-        found = what if tested.claim == "resume" else "step was made"
-        raise CertificateError(f"{where} shows nothing: no {found}", hint=_AGAIN)
-    return statement
+    def check_record(self, record: Record, text: bytes) -> None:
+        """Raise `CertificateError` if the statement is not about this record, whose file is `text`."""
+        name, tested = _file(record), self.predicate
+        subject = next((subject for subject in self.subject if subject.name == name), None)
+        if subject is None:
+            message = f"the certificate is about {' and '.join(dict.fromkeys(self.runs))}, not about {name}"
+            raise CertificateError(message, hint="find the right one")
+        if (digest := digest_of_bytes(text)) != subject.sha256:
+            message = f"{name} is {digest}; the certificate was given for {subject.sha256}"
+            raise CertificateError(message, hint="one of the two was changed")
+        if record.identity != tested.identity or device_class(record) != tested.device:
+            message = f"{name} is not of the ingredients or the device that the certificate names"
+            raise CertificateError(message, hint=_DISTRUST)
+
+    def check_verdict(self, records: Sequence[Record]) -> None:
+        """Compare the results of the certified runs again. Raise `CertificateError` if the statement disagrees."""
+        stated = self.predicate
+        if stated.steps != (steps := records[-1].outcome.steps):
+            message = f"the certificate says {stated.steps} steps; the record says {steps}"
+            raise CertificateError(message, hint=_DISTRUST)
+        rungs = [judge(records[0], other).rung for other in records[1:]]
+        if any((rung is Rung.IDENTICAL) != (stated.verdict is Rung.IDENTICAL) for rung in rungs):
+            message = f"the certificate says {stated.verdict}; the records say {rungs[0]}"
+            raise CertificateError(message, hint=_DISTRUST)
+
+
+def read_certificate(text: bytes, where: str) -> tuple[Statement, list[str]]:
+    """Read a statement or its envelope; return the ids of the signers' keys, without verifying a signature.
+
+    Raise `DocumentError`, `CertificateError`.
+    """
+    payload, signers = read_envelope(text, where=where) if is_envelope(text) else (text, [])
+    return Statement.read(payload, where), signers
 
 
 def subject_of(record: Record, text: bytes) -> Subject:
@@ -140,48 +168,11 @@ def subject_of(record: Record, text: bytes) -> Subject:
     return Subject(name=_file(record), digest={"sha256": digest_of_bytes(text).removeprefix("sha256:")})
 
 
-def check_record(statement: Statement, record: Record, text: bytes) -> None:
-    """Check that the statement is about this record, whose file is `text`. Raise `CertificateError` if it is not."""
-    name = _file(record)
-    said = next((subject for subject in statement.subject if subject.name == name), None)
-    if said is None:
-        raise CertificateError(
-            f"the certificate is about {_listed(statement.runs)}, not about {name}", hint="find the right one"
-        )
-    if (found := digest_of_bytes(text)) != said.sha256:
-        raise CertificateError(
-            f"{name} is {found}; the certificate was given for {said.sha256}", hint="one of the two was changed"
-        )
-    tested = statement.predicate
-    if record.identity != tested.identity or device_class(record) != tested.device:
-        raise CertificateError(
-            f"{name} is not of the ingredients or the device that the certificate names",
-            hint="do not trust this certificate",
-        )
-
-
-def check_verdict(statement: Statement, records: Sequence[Record]) -> None:
-    """Compare the results of the certified runs again. Raise `CertificateError` if the statement disagrees."""
-    if statement.predicate.steps != (steps := records[-1].outcome.steps):
-        said = f"the certificate says {statement.predicate.steps} steps; the record says {steps}"
-        raise CertificateError(said, hint="do not trust this certificate")
-    found = [judge(records[0], other).rung for other in records[1:]]
-    said = statement.predicate.verdict
-    if any((rung is Rung.IDENTICAL) != (said is Rung.IDENTICAL) for rung in found):
-        raise CertificateError(
-            f"the certificate says {said}; the records say {found[0]}", hint="do not trust this certificate"
-        )
-
-
 def _file(record: Record) -> str:
     return f"{record.run}/attempts/{record.attempt}/record.json"
 
 
-def _listed(runs: Sequence[str]) -> str:
-    return " and ".join(dict.fromkeys(runs))
-
-
-WHAT: Final = {
+STREAM_CONTENTS: Final = {
     Stream.DATA: "the place in the data",
     Stream.RANDOM: "the state of the random generators",
     Stream.SCHEDULE: "the schedule of the learning rate",

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from trainer import __version__
-from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import RunError
 from trainer.base.run_files import read_run_file
-from trainer.base.safe_folder import run_root
-from trainer.comparison.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
+from trainer.comparison.certificate import FOLDER, STREAM_CONTENTS, FailureCause, Predicate, Statement, subject_of
 from trainer.comparison.retest import device_class
+from trainer.comparison.saved_document import save_files
 from trainer.comparison.trace import FILE as TRACE
 from trainer.comparison.trace import LARGEST, read_trace
 from trainer.comparison.verdict import Rung
@@ -52,22 +51,22 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
     made, record = a.record.ingredients, b.record
     if a.record.identity != record.identity:
         differ = [each.title for each in candidates(a.record, record) if each.ingredient] or [SOURCE]
-        said = f"nothing can be certified: this changed between the two runs: {', '.join(differ)}"
-        raise RunError(said, hint="test again")
+        message = f"nothing can be certified: this changed between the two runs: {', '.join(differ)}"
+        raise RunError(message, hint="test again")
     _require_attempts(a, b, kill)
     for each in (a, b):
         if lines := each.record.circumstances.determinism_at_end:
-            said = (
+            message = (
                 f"nothing can be certified: run {each.record.run} is not of level {made.determinism.level}: {lines[0]}"
             )
-            raise RunError(said, hint="remove what switches it, or certify with --determinism off")
+            raise RunError(message, hint="remove what switches it, or certify with --determinism off")
     steps = _steps(b)
     _steps(a)
     if kill is not None and steps <= kill.resumed_from:
-        said = f"no step followed the resume: run {record.run} was resumed from step {kill.resumed_from} of {steps}"
-        raise RunError(said, hint="kill it earlier (--kill-after), or train for more steps (--steps)")
+        message = f"no step followed the resume: run {record.run} was resumed from step {kill.resumed_from} of {steps}"
+        raise RunError(message, hint="kill it earlier (--kill-after), or train for more steps (--steps)")
     lost = first_lost(comparison)
-    tested = Tested(
+    predicate = Predicate(
         claim="resume" if kill else "rerun",
         holds=comparison.verdict.rung is Rung.IDENTICAL and lost is None,
         verdict=comparison.verdict.rung,
@@ -85,7 +84,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
         reprise=__version__,
     )
     return Statement(
-        subject=[subject_of(side.record, read_run_file(_folder(side) / RECORD)) for side in (a, b)], predicate=tested
+        subject=[subject_of(side.record, read_run_file(_folder(side) / RECORD)) for side in (a, b)], predicate=predicate
     )
 
 
@@ -117,17 +116,19 @@ def _steps(side: Side) -> int:
     _bytes(path)
     traced, recorded = read_trace(path).steps, side.record.outcome.steps
     if not traced or traced != recorded:
-        said = f"the trace of run {side.record.run} ends at step {traced}; the run made {recorded or 'no'} steps"
-        raise RunError(f"nothing can be certified: {said}", hint="train for 1 step or more (--steps), with --trace on")
+        message = f"the trace of run {side.record.run} ends at step {traced}; the run made {recorded or 'no'} steps"
+        raise RunError(
+            f"nothing can be certified: {message}", hint="train for 1 step or more (--steps), with --trace on"
+        )
     return traced
 
 
-def first_lost(comparison: Comparison) -> Lost | None:
+def first_lost(comparison: Comparison) -> FailureCause | None:
     """Return the first difference between two runs, in order of cause; `None` if everything is equal."""
     found = comparison.parting
     if found is not None:
-        return Lost(
-            what=WHAT[found.stream],
+        return FailureCause(
+            what=STREAM_CONTENTS[found.stream],
             step=found.step,
             stream=found.stream,
             tensor=found.tensor,
@@ -140,25 +141,19 @@ def first_lost(comparison: Comparison) -> Lost | None:
     if not comparison.weights.tensors:
         raise RunError("the two runs have no weights to compare", hint="give the net parameters")
     if comparison.weights.optimizer:
-        return Lost(what=_OPTIMIZER, tensor=comparison.weights.optimizer[0])
+        return FailureCause(what=_OPTIMIZER, tensor=comparison.weights.optimizer[0])
     if comparison.weights.differing:
-        return Lost(what="the final weights", tensor=comparison.weights.differing[0].name)
+        return FailureCause(what="the final weights", tensor=comparison.weights.differing[0].name)
     for name in (TRACE, LOG):
         if _bytes(a / name) != _bytes(b / name):
-            return Lost(what=f"the file {name}: {_first_line(a / name, b / name)}")
+            return FailureCause(what=f"the file {name}: {_first_line(a / name, b / name)}")
     return None
 
 
-def keep(statement: Statement, signed: bytes | None, *, runs: Path) -> list[Path]:
+def save_certificate(statement: Statement, signed: bytes | None, *, runs: Path) -> list[Path]:
     """Write the statement, or its signed envelope, into the folder of each of its runs, and return the paths."""
-    name = f"{statement.predicate.claim}{'.dsse' if signed else ''}.json"
-    known = list(dict.fromkeys(statement.runs))
-    for each in known:
-        with disk_faults(runs / each), run_root(runs / each) as run, run.below(FOLDER, make=True) as place:
-            run.give(FOLDER)
-            place.write_whole(name, signed or statement.to_json())
-            place.give(name)
-    return [runs / run / FOLDER / name for run in known]
+    name, text = f"{statement.predicate.claim}{'.dsse' if signed else ''}.json", signed or statement.to_json()
+    return [save_files(runs / run, FOLDER, {name: text}) for run in dict.fromkeys(statement.runs)]
 
 
 def _folder(side: Side) -> Path:

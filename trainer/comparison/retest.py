@@ -1,35 +1,44 @@
 """A retest: when, where and in which image a run was run again, and the verdict. Format `reprise.retest/1`.
 
-A retest is written once, next to the original run, and never changed; retests of other machines come from the store. A retest is not
+A retest is written once, under the name of its new run: in the original run's folder, and in the store that contains that run. It is not
 signed: whether to trust it depends on who made it.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from trainer.base.digest import Digest, canonical
-from trainer.base.document import Document, parse_json
-from trainer.base.errors import DocumentError
+from trainer.base.digest import Digest
+from trainer.base.document import Document
+from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError
+from trainer.comparison.saved_document import SavedDocument, read_files, save_files
 from trainer.runs.record import RUN_ID, Knowledge
+from trainer.stores.contract import object_key
+from trainer.stores.transfer import read_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from trainer.runs.record import Record
+    from trainer.stores.contract import Store
 
 FORMAT: Final = "reprise.retest/1"
 FOLDER: Final = "retests"
-_KEY: Final = re.compile(rf"runs/({RUN_ID.pattern})/{FOLDER}/({RUN_ID.pattern})\.json")
+_NAME: Final = re.compile(rf"({RUN_ID.pattern})\.json")
+_LARGEST: Final = 1 << 20
+"""The largest retest in bytes."""
 CONFIRMING: Final = frozenset({"identical", "within tolerance", "within noise"})
 
 
-class Side(Document):
+class RunIdentity(Document):
     """A run, by its id and the identity of its ingredients."""
 
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
@@ -37,12 +46,12 @@ class Side(Document):
     identity: Digest
 
 
-class Retest(Document):
+class Retest(SavedDocument):
     """One retest of a run."""
 
     format: Literal["reprise.retest/1"] = FORMAT
-    original: Side
-    retest: Side
+    original: RunIdentity
+    retest: RunIdentity
     when: datetime
     who: str
     host: str
@@ -61,38 +70,61 @@ class Retest(Document):
     evidence: Digest
     """The digest of the comparison document."""
 
-    def to_json(self) -> bytes:
-        """Serialize; equal retests give equal bytes."""
-        return canonical(self.model_dump(mode="json")) + b"\n"
-
     @property
     def confirms(self) -> bool:
         """Whether the verdict confirms the original's result."""
         return self.verdict in CONFIRMING
 
 
-def side(record: Record) -> Side:
-    """Return a record as one side of a retest."""
-    return Side(run=record.run, attempt=record.attempt, identity=record.identity)
+def run_identity(record: Record) -> RunIdentity:
+    """Return the identity of a record's run."""
+    return RunIdentity(run=record.run, attempt=record.attempt, identity=record.identity)
 
 
-def read_retest(text: bytes, *, run: str, where: str) -> Retest:
+def read_retest(text: bytes, where: str, *, run: str) -> Retest:
     """Read a retest of `run`. Raise `DocumentError`."""
-    retest = parse_json(text, Retest, where=where)
+    retest = Retest.read(text, where)
     if retest.original.run != run:
         raise DocumentError(f"{where} is a retest of {retest.original.run}; expected {run}", hint="do not use it")
     return retest
 
 
-def retest_key(retest: Retest) -> str:
-    """Return the retest's key in a store; a retest is named after its new run."""
-    return f"runs/{retest.original.run}/{FOLDER}/{retest.retest.run}.json"
+def save_retest(folder: Path, retest: Retest, *, evidence: bytes) -> Path:
+    """Write a retest's evidence, then the retest, into the run's `folder`."""
+    name = retest.retest.run
+    return save_files(folder, FOLDER, {f"{name}.evidence.json": evidence, f"{name}.json": retest.to_json()})
 
 
-def retest_of_key(key: str) -> tuple[str, str] | None:
-    """Return the original and the retest that a store's key names; `None` for any other key."""
-    found = _KEY.fullmatch(key)
-    return (found[1], found[2]) if found else None
+def local_retests(folder: Path) -> list[Retest]:
+    """Return the retests in the folder of a run; unreadable retests are skipped."""
+    read = partial(read_retest, run=folder.name)
+    return read_files(folder, FOLDER, read, most=_LARGEST, names=_NAME, on_fault=lambda *_: None)
+
+
+def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
+    """Write a retest into the store that contains its run; idempotent. Raise `StoreError` and its subclasses."""
+    store.write(object_key(retest.evidence), evidence, sha256=retest.evidence)
+    key = f"runs/{retest.original.run}/{FOLDER}/{retest.retest.run}.json"
+    if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
+        raise DigestMismatchError(
+            f"{key} is in {store.label} with other content", hint="it does not come from a rerun: do not use it"
+        )
+
+
+def push_retests(run: str, *, source: Store, target: Store) -> None:
+    """Copy the retests of a run from one store into another. Raise `StoreError` and its subclasses."""
+    for retest in published_retests(run, source):
+        publish_retest(retest, target, evidence=read_small(source, object_key(retest.evidence)))
+
+
+def published_retests(run: str, store: Store) -> list[Retest]:
+    """Return the published retests of a run, by listing the store. The list is for display only."""
+    retests, folder = [], f"runs/{run}/{FOLDER}/"
+    for key in store.keys(folder):
+        with suppress(RepriseError):
+            if _NAME.fullmatch(key.removeprefix(folder)):
+                retests.append(read_retest(read_small(store, key, largest=_LARGEST), key, run=run))
+    return retests
 
 
 def device_class(record: Record) -> str:
@@ -100,19 +132,19 @@ def device_class(record: Record) -> str:
     host = record.circumstances.host
     if record.ingredients.device.accelerator == "cpu":
         return host.cpu
-    counted = Counter(gpu.name for gpu in host.gpus)
-    return ", ".join(f"{count} x {name}" for name, count in sorted(counted.items())) or "a GPU of unknown kind"
+    counts = Counter(gpu.name for gpu in host.gpus)
+    return ", ".join(f"{count} x {name}" for name, count in sorted(counts.items())) or "a GPU of unknown kind"
 
 
-def summed_up(retests: Iterable[Retest]) -> list[str]:
+def summarize_retests(retests: Iterable[Retest]) -> list[str]:
     """Return one line per device class and verdict: the number of retests and the date of the latest.
 
-    >>> summed_up([])
+    >>> summarize_retests([])
     []
     """
-    groups: dict[tuple[str, str], list[Retest]] = {}
+    groups: defaultdict[tuple[str, str], list[Retest]] = defaultdict(list)
     for retest in retests:
-        groups.setdefault((retest.device, retest.verdict), []).append(retest)
+        groups[retest.device, retest.verdict].append(retest)
     return [
         f"{verdict}: {len(group)} on {device}, last {max(each.when for each in group):%Y-%m-%d}"
         for (device, verdict), group in sorted(groups.items(), key=lambda item: item[0])

@@ -5,6 +5,7 @@ An envelope is verified with a key that the caller names; a key that comes with 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,14 +21,19 @@ from trainer.base.errors import CertificateError, DocumentError
 from trainer.base.plain_text import read_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+"""The payload type of a certificate."""
 _KEY: Final = 1 << 16
 """The largest key file in bytes."""
+_DAMAGED: Final = "it is damaged: fetch it again"
+_DISTRUST: Final = "do not trust this certificate"
 MAKE: Final = "openssl genpkey -algorithm ed25519 -out key.pem; openssl pkey -in key.pem -pubout -out key.pub.pem"
 
 
-def sign(payload: bytes, *, kind: str, key: Path) -> bytes:
+def sign(payload: bytes, *, key: Path, kind: str = PAYLOAD_TYPE) -> bytes:
     """Return an envelope with `payload`, of media type `kind`, signed with the private key in the file `key`. Raise `CertificateError`."""
     envelope = Envelope(payload, kind, {})
     envelope.sign(signing_key(key))
@@ -36,15 +42,7 @@ def sign(payload: bytes, *, kind: str, key: Path) -> bytes:
 
 def signing_key(path: Path) -> CryptoSigner:
     """Read a private key. Raise `CertificateError` if the file is no readable Ed25519 key."""
-    try:
-        key = load_pem_private_key(read_bytes(path, most=_KEY), password=None)
-    except (DocumentError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
-        raise CertificateError(
-            f"{path} is no private key that can be read: {_reason(fault, path)}", hint=MAKE
-        ) from fault
-    if not isinstance(key, Ed25519PrivateKey):
-        raise CertificateError(f"{path} is a key of another kind; expected Ed25519", hint=MAKE)
-    return CryptoSigner(key)
+    return CryptoSigner(_read_key(path, "private", partial(load_pem_private_key, password=None), Ed25519PrivateKey))
 
 
 def is_envelope(text: bytes) -> bool:
@@ -56,24 +54,25 @@ def is_envelope(text: bytes) -> bool:
     return isinstance(content, dict) and "payloadType" in content
 
 
-def opened(text: bytes, *, kind: str, where: str) -> tuple[bytes, list[str]]:
+def read_envelope(text: bytes, *, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, list[str]]:
     """Return an envelope's payload and the ids of its signers' keys, both unverified."""
     envelope = _envelope(text, kind=kind, where=where)
     return envelope.payload, sorted(envelope.signatures)
 
 
-def verified(text: bytes, *, kind: str, key: Path, where: str) -> tuple[bytes, str]:
+def verify_envelope(text: bytes, *, key: Path, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, str]:
     """Return the payload of an envelope verified with the public key in the file `key`, and the key's id. Raise `CertificateError`."""
-    envelope, public = _envelope(text, kind=kind, where=where), _public(key)
+    envelope = _envelope(text, kind=kind, where=where)
+    public = SSlibKey.from_crypto(_read_key(key, "public", load_pem_public_key, Ed25519PublicKey))
     try:
         envelope.verify([public], threshold=1)
     except VerificationError as fault:
-        signers = ", ".join(f"{name[:16]}..." for name in envelope.signatures) or "nobody"
+        signers = ", ".join(f"{name[:16]}..." for name in envelope.signatures) or "no key"
         if public.keyid in envelope.signatures:
-            said = f"{where} was altered: its signature by {key} does not hold for what is in it"
+            message = f"{where} was altered: its signature by {key} does not hold for what is in it"
         else:
-            said = f"{where} is signed by {signers}, not by the key in {key} ({public.keyid[:16]}...)"
-        raise CertificateError(said, hint="do not trust this certificate") from fault
+            message = f"{where} is signed by {signers}, not by the key in {key} ({public.keyid[:16]}...)"
+        raise CertificateError(message, hint=_DISTRUST) from fault
     return envelope.payload, public.keyid
 
 
@@ -82,30 +81,23 @@ def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
     try:
         envelope = Envelope.from_dict(content)
     except (ValueError, KeyError, TypeError, AttributeError, FormatError, RecursionError) as fault:
-        raise DocumentError(f"{where} is no DSSE envelope: {fault!r}", hint="it is damaged: fetch it again") from fault
+        raise DocumentError(f"{where} is no DSSE envelope: {fault!r}", hint=_DAMAGED) from fault
     if not all(isinstance(name, str) for name in envelope.signatures):
-        raise DocumentError(f"{where} is no DSSE envelope: a key's id is no text", hint="it is damaged: fetch it again")
+        raise DocumentError(f"{where} is no DSSE envelope: a key's id is no text", hint=_DAMAGED)
     if envelope.payload_type != kind:
-        raise CertificateError(
-            f"{where} holds {envelope.payload_type!a}; expected {kind}", hint="do not trust this certificate"
-        )
+        raise CertificateError(f"{where} holds {envelope.payload_type!a}; expected {kind}", hint=_DISTRUST)
     return envelope
 
 
-def _public(path: Path) -> SSlibKey:
+def _read_key(path: Path, kind: str, load: Callable[[bytes], object], expected: type[Any]) -> Any:
+    """Load a PEM file; an error has the reason in one short line instead of the library's long message."""
     try:
-        key = load_pem_public_key(read_bytes(path, most=_KEY))
-    except (DocumentError, ValueError, UnsupportedAlgorithm) as fault:
-        raise CertificateError(
-            f"{path} is no public key that can be read: {_reason(fault, path)}", hint=MAKE
-        ) from fault
-    if not isinstance(key, Ed25519PublicKey):
+        key = load(read_bytes(path, most=_KEY))
+    except (DocumentError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
+        reason = "it is encrypted" if isinstance(fault, TypeError) else "expected PEM"
+        if isinstance(fault, DocumentError):
+            reason = fault.message.removeprefix(f"{path} ")
+        raise CertificateError(f"{path} is no {kind} key that can be read: {reason}", hint=MAKE) from fault
+    if not isinstance(key, expected):
         raise CertificateError(f"{path} is a key of another kind; expected Ed25519", hint=MAKE)
-    return SSlibKey.from_crypto(key)
-
-
-def _reason(fault: Exception, path: Path) -> str:
-    """Return the reason in one short line instead of the library's long message."""
-    if isinstance(fault, DocumentError):
-        return fault.message.removeprefix(f"{path} ")
-    return "it is encrypted" if isinstance(fault, TypeError) else "expected PEM"
+    return key

@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
-from trainer.base.plain_text import reading
 from trainer.base.run_files import open_run_file, read_run_file, read_run_json
-from trainer.base.safe_folder import run_root
 from trainer.comparison.certificate import FOLDER as CERTIFICATES
-from trainer.comparison.certificate import PAYLOAD_TYPE, read_statement
+from trainer.comparison.certificate import read_certificate
 from trainer.comparison.compare import Side, side
-from trainer.comparison.keep_retest import retests_here
-from trainer.comparison.signing import is_envelope, opened
+from trainer.comparison.retest import local_retests
+from trainer.comparison.saved_document import read_files
 from trainer.comparison.trace import FILE as TRACE
 from trainer.reporting.curves import LARGEST, TELEMETRY, read_curves, read_schedule, read_telemetry
 from trainer.runs.figure import FILE as FIGURES
@@ -30,7 +29,6 @@ from trainer.source.capture import ARCHIVE, read_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from trainer.comparison.certificate import Statement
     from trainer.comparison.retest import Retest
@@ -46,7 +44,7 @@ _CODE: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Certified:
+class FoundCertificate:
     """A certificate in a run's folder; its signature is not verified."""
 
     file: str
@@ -73,7 +71,7 @@ class Gathered:
     code: tuple[str, str] | None = None
     """The path and text of the experiment's module."""
     retests: tuple[Retest, ...] = ()
-    certificates: tuple[Certified, ...] = ()
+    certificates: tuple[FoundCertificate, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -94,7 +92,7 @@ def gather_run(folder: Path) -> Gathered:
         figures=figures.figures,
         pictures=dict(_pictures(attempt, figures)),
         code=_code(found, notes),
-        retests=tuple(retests_here(found.folder)),
+        retests=tuple(local_retests(found.folder)),
         certificates=tuple(_certificates(found.folder, notes)),
         notes=tuple(notes),
     )
@@ -153,16 +151,13 @@ def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
     return None if text is None else (wanted, text.decode(errors="replace")[:_CODE])
 
 
-def _certificates(folder: Path, notes: list[str]) -> Iterator[Certified]:
-    names: list[str] = []
-    with suppress(FileNotFoundError), run_root(folder) as run, run.below(CERTIFICATES) as place:
-        names = [name for name in place.names() if name.endswith(".json")]
-    for path in (folder / CERTIFICATES / name for name in names):
-        with _noted(notes, f"{CERTIFICATES}/{path.name}"):
-            with reading(path), run_root(folder) as run:
-                text = run.read(f"{CERTIFICATES}/{path.name}", most=_LARGEST)
-            signed = is_envelope(text)
-            payload = opened(text, kind=PAYLOAD_TYPE, where=str(path))[0] if signed else text
-            statement = read_statement(payload, where=str(path))
-            if folder.name in statement.runs:
-                yield Certified(file=f"{CERTIFICATES}/{path.name}", statement=statement, signed=signed)
+def _certificates(folder: Path, notes: list[str]) -> list[FoundCertificate]:
+    def read(text: bytes, path: str) -> FoundCertificate:
+        statement, signers = read_certificate(text, path)
+        return FoundCertificate(file=f"{CERTIFICATES}/{Path(path).name}", statement=statement, signed=bool(signers))
+
+    def note(name: str, fault: RepriseError) -> None:
+        notes.append(f"{CERTIFICATES}/{name}: {fault.message}")
+
+    certificates = read_files(folder, CERTIFICATES, read, most=_LARGEST, on_fault=note)
+    return [each for each in certificates if folder.name in each.statement.runs]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from trainer.comparison.measure_noise import Wanted
+    from trainer.comparison.measure_noise import RequestedRun
     from trainer.runs.record import Record
     from trainer.source.capture import SourceBundle
 
@@ -222,7 +222,7 @@ def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
 
 
 def equal_run(
-    wanted: Wanted, records: Sequence[Record], *, layers: Sequence[str] | None, accelerator: str
+    wanted: RequestedRun, records: Sequence[Record], *, layers: Sequence[str] | None, accelerator: str
 ) -> str | None:
     """Return the latest of the records with the same source, settings, image and kind of device as the point."""
     for record in records:
@@ -231,7 +231,7 @@ def equal_run(
             record.outcome.status is Status.COMPLETED
             and mine.layers == (None if layers is None else list(layers))
             and mine.device.accelerator == accelerator
-            and wanted.is_met_by(record)
+            and wanted.matches(record)
         ):
             return record.run
     return None

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.comparison.noise import SEED
-from trainer.comparison.spread import spread
+from trainer.comparison.noise import SEED, spread_of
 from trainer.comparison.verdict import number_of
 from trainer.reporting.drawing.scales import drawable
 from trainer.sweeps.folder import Standing
@@ -60,7 +59,7 @@ class Row:
     def deviation(self, metric: str) -> float | None:
         """Return the standard deviation over seeds; `None` for fewer than two values."""
         found = self.values.get(metric, [])
-        return spread(found).deviation if len(found) > 1 else None
+        return spread_of(found).deviation if len(found) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,8 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, RunNotFoundError
 from trainer.cli.report import main
 from trainer.cli.run_page import duration
-from trainer.comparison.certificate import PAYLOAD_TYPE
-from trainer.comparison.certify import keep
-from trainer.comparison.keep_retest import keep_retest
-from trainer.comparison.retest import Retest, side
+from trainer.comparison.certify import save_certificate
+from trainer.comparison.retest import Retest, run_identity, save_retest
 from trainer.comparison.signing import sign
 from trainer.runs.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
 from trainer.runs.publish import publish_run
@@ -178,10 +176,10 @@ def test_certificates_and_retests_stand_under_sameness(
     assert a.folder
     stated = certified.statement(a, b)
     private = certified.keys(tmp_path)[0]
-    keep(stated, sign(stated.to_json(), kind=PAYLOAD_TYPE, key=private) if signed else None, runs=runs)
+    save_certificate(stated, sign(stated.to_json(), key=private) if signed else None, runs=runs)
     retest = Retest(
-        original=side(a.record),
-        retest=side(b.record),
+        original=run_identity(a.record),
+        retest=run_identity(b.record),
         when=a.record.circumstances.timing.started,
         who="me",
         host="h",
@@ -191,7 +189,7 @@ def test_certificates_and_retests_stand_under_sameness(
         verdict="identical",
         evidence=digest_of_bytes(b"{}"),
     )
-    keep_retest(a.folder, retest, evidence=b"{}")
+    save_retest(a.folder, retest, evidence=b"{}")
     page = written([a.record.run], capsys)
     assert "certificate: rerun " in page
     assert ("the signature was not checked" in page) == signed

@@ -7,28 +7,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.atomic_file import write_whole
-from trainer.base.document import read_json
 from trainer.base.errors import DocumentError, ExperimentError, NotWritableError, RunError, UsageError
 from trainer.base.git import changed_paths, since
+from trainer.base.plain_text import LARGEST
+from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted, listed
 from trainer.cli.arguments import Arguments
-from trainer.cli.compare.apart import told
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
+from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.in_image import require_image, run_in_image
 from trainer.cli.machine import check_lock
 from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
 from trainer.cli.trainings import frozen_checkout
-from trainer.comparison.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels
+from trainer.comparison.baseline import (
+    FOLDER,
+    Baseline,
+    BaselineEntry,
+    BaselineResult,
+    EnvironmentKey,
+    compare_with_entry,
+    levels,
+)
 from trainer.comparison.noise import FEWEST
+from trainer.comparison.saved_document import read_files, save_files
 from trainer.comparison.verdict import Rung
 from trainer.environments.engine.compose import call, run_command
 from trainer.runs.image_claim import claim_image
@@ -52,18 +62,15 @@ def main(argv: list[str]) -> int:
     if words.verb == "refresh" and words.seeds < FEWEST:
         raise UsageError(f"--seeds is {words.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
     if words.verb == "refresh" and not (words.yes or sys.stdin.isatty()):
-        raise UsageError(
-            "a baseline is written only after a confirmation, and this terminal is not interactive", hint="--yes"
-        )
-    names = experiment_names(CHECKOUT) if words.experiment == ALL else [_named(words.experiment)]
-    if words.verb == "check" and (lacking := [name for name in names if not _path(name).is_file()]):
-        raise DocumentError(
-            f"{lacking[0]} has no baseline", hint=f"reprise baseline refresh {lacking[0]} --why 'it is new'"
-        )
-    known = claim_image(os.environ, run=None)
-    if words.verb != "refresh" and known.baked is None and find_spec("torch") is None:
+        message = "a baseline is written only after a confirmation, and this terminal is not interactive"
+        raise UsageError(message, hint="--yes")
+    names = experiment_names(CHECKOUT) if words.experiment == ALL else [_require_in_package(words.experiment)]
+    if words.verb == "check" and (missing := [name for name in names if _read(name) is None]):
+        raise _no_baseline(missing[0])
+    image = claim_image(os.environ, run=None)
+    if words.verb != "refresh" and image.baked is None and find_spec("torch") is None:
         return run_in_image(["baseline", *argv])
-    check_lock(known, CHECKOUT)
+    check_lock(image, CHECKOUT)
     code: int = max(words.run(words, name) for name in names)
     return code
 
@@ -91,69 +98,65 @@ def _parser() -> Arguments:
 
 def _check(words: Namespace, name: str) -> int:
     """Check an experiment; return 0 if the baseline holds, 20 if it does not."""
-    entry, found = _kept(name), _measured(name, seeds=1, nudges=0)
-    near = entry.nearest(Key.model_validate(found["key"])) if entry else None
-    if near is None:
-        raise DocumentError(f"{name} has no baseline", hint=f"reprise baseline refresh {name} --why 'it is new'")
-    verdict = _judged(near, found)
-    local = [] if verdict.same_code else code_changes(CHECKOUT, name)
+    baseline, measured = _read(name), _measured(name, seeds=1, nudges=0)
+    entry = baseline.nearest(EnvironmentKey.model_validate(measured["key"])) if baseline else None
+    if entry is None:
+        raise _no_baseline(name)
+    result = _compare(entry, measured)
+    local = [] if result.same_code else code_changes(CHECKOUT, name)
     if words.json:
-        said = {
-            "experiment": name,
-            "holds": verdict.holds,
-            "said": verdict.said,
-            "moved": verdict.moved,
-            "local": local,
-        }
-        print(json.dumps(said))
+        document = {"experiment": name, "holds": result.holds, "said": result.summary, "moved": result.changes}
+        print(json.dumps(document | {"local": local}))
     else:
-        meant = [] if verdict.holds else [f"if it is meant: reprise baseline refresh {name} --why TEXT"]
-        print("\n  ".join([f"{name}: {verdict.said}", *local, *verdict.moved, *meant]))
-    return 0 if verdict.holds else Rung.DIFFERENT.code
+        refresh = [] if result.holds else [f"if it is meant: reprise baseline refresh {name} --why TEXT"]
+        print("\n  ".join([f"{name}: {result.summary}", *local, *result.changes, *refresh]))
+    return 0 if result.holds else Rung.DIFFERENT.code
+
+
+def _no_baseline(name: str) -> DocumentError:
+    return DocumentError(f"{name} has no baseline", hint=f"reprise baseline refresh {name} --why 'it is new'")
 
 
 def _refresh(words: Namespace, name: str) -> int:
     """Show the changes, ask, and write the baseline."""
-    before = _kept(name) or Baseline(experiment=name, entries=[])
-    found = _measured(name, seeds=words.seeds, nudges=NUDGES)
-    key = Key.model_validate(found["key"])
-    if not (metrics := levels(found["results"], found["nudged"])):
+    baseline = _read(name) or Baseline(experiment=name, entries=[])
+    measured = _measured(name, seeds=words.seeds, nudges=NUDGES)
+    key = EnvironmentKey.model_validate(measured["key"])
+    if not (metrics := levels(measured["results"], measured["nudged"])):
         raise RunError(f"{name} has no result metric that is finite with every seed", hint=f"reprise check {name}")
-    entry = Entry(
-        key=key,
-        image=found["image"],
-        code=found["code"],
-        imported=found.get("imported"),
-        seeds=words.seeds,
-        metrics=metrics,
-        why=words.why,
-    )
     print(f"{name}, {key.device}, Python {key.python}, lock {key.lock[7:19]}:")
-    near = before.nearest(key)
-    if near is None:
-        lines = [
-            f"new: {metric} {each.value:.6g}, no change within {each.allowed:.3g}"
-            for metric, each in entry.metrics.items()
-        ]
+    if entry := baseline.nearest(key):
+        result = _compare(entry, measured)
+        lines = [result.summary, *result.changes]
     else:
-        verdict = _judged(near, found)
-        lines = [verdict.said, *verdict.moved]
+        lines = [
+            f"new: {each} {level.value:.6g}, no change within {level.allowed:.3g}" for each, level in metrics.items()
+        ]
     print("\n".join(f"  {line}" for line in lines))
     if not words.yes and input(f"write {FOLDER}/{name}.json? [y/N] ").strip().lower() not in {"y", "yes"}:
         print("nothing was written")
         return 0
-    _write(_path(name), before.with_entry(entry))
+    entry = BaselineEntry(
+        key=key,
+        image=measured["image"],
+        code=measured["code"],
+        imported=measured.get("imported"),
+        seeds=words.seeds,
+        metrics=metrics,
+        why=words.why,
+    )
+    _write(name, baseline.with_entry(entry))
     print(f"written: {FOLDER}/{name}.json; commit it")
     return 0
 
 
-def _judged(entry: Entry, found: Mapping[str, Any]) -> Judgement:
-    return judged(
+def _compare(entry: BaselineEntry, measured: Mapping[str, Any]) -> BaselineResult:
+    return compare_with_entry(
         entry,
-        key=Key.model_validate(found["key"]),
-        code=found["code"],
-        imported=found.get("imported"),
-        metrics=found["results"][0],
+        key=EnvironmentKey.model_validate(measured["key"]),
+        code=measured["code"],
+        imported=measured.get("imported"),
+        metrics=measured["results"][0],
     )
 
 
@@ -180,48 +183,43 @@ def _measure(words: Namespace, name: str) -> int:
 def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
     """Return the output of a process with torch: on this machine, or in the image."""
     if find_spec("torch") is None:
-        return _in_image(name, seeds=seeds)
+        return _measured_in_image(name, seeds=seeds)
     train = ["--exp", name, "--threads", "1"]
-    asked = understood(train, take_apart(train))
-    with frozen_checkout(asked) as (source, frozen):
-        found: dict[str, Any] = next(told(["_baseline", str(seeds), str(nudges), *frozen], asked, source=source))
-    return found
+    request = understood(train, take_apart(train))
+    with frozen_checkout(request) as (source, frozen):
+        command = ["_baseline", str(seeds), str(nudges), *frozen]
+        measured: dict[str, Any] = next(run_hidden_command(command, request, source=source))
+    return measured
 
 
-def _in_image(name: str, *, seeds: int) -> dict[str, Any]:
+def _measured_in_image(name: str, *, seeds: int) -> dict[str, Any]:
     require_image("baseline")
     command = run_command(["baseline", "measure", name, "--seeds", str(seeds)], options=("-T",))
-    code, output = call(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
-    if code:
-        raise RunError(f"`baseline measure` ended with exit code {code}", hint="the lines above say why")
-    found: dict[str, Any] = json.loads(output)
-    return found
+    code, *words]
+    process = call(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
+    if process.returncode:
+        raise RunError(f"it ended with exit code {process.returncode}", hint="the lines above say why")
+    measured: dict[str, Any] = json.loads(process.stdout)
+    return measured
 
 
-def _named(word: str) -> str:
+def _require_in_package(word: str) -> str:
     """Return the name of an experiment of the package. Raise `ExperimentError`."""
-    place = find_experiment(word, checkout=CHECKOUT, here=Path.cwd())
-    if place.file.parent != EXPERIMENTS:
-        said = f"experiment {word} is not in {EXPERIMENTS}/, and only experiments there have baselines"
-        raise ExperimentError(said, hint=f"copy it there, or name one of: {listed(experiment_names(CHECKOUT))}")
-    return place.name
+    experiment = find_experiment(word, checkout=CHECKOUT, here=Path.cwd())
+    if experiment.file.parent != EXPERIMENTS:
+        message = f"experiment {word} is not in {EXPERIMENTS}/, and only experiments there have baselines"
+        raise ExperimentError(message, hint=f"copy it there, or name one of: {listed(experiment_names(CHECKOUT))}")
+    return experiment.name
 
 
-def _path(name: str) -> Path:
-    return CHECKOUT / FOLDER / f"{name}.json"
+def _read(name: str) -> Baseline | None:
+    names = re.compile(re.escape(f"{name}.json"))
+    return next(iter(read_files(CHECKOUT, FOLDER, Baseline.read, most=LARGEST, names=names, opened=Root.at)), None)
 
 
-def _kept(name: str) -> Baseline | None:
-    path = _path(name)
-    return read_json(path, Baseline) if path.is_file() else None
-
-
-def _write(path: Path, baseline: Baseline) -> None:
+def _write(name: str, baseline: Baseline) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, baseline.to_json())
-    except OSError as fault:
-        raise NotWritableError(
-            f"{path} cannot be written: {fault.strerror}",
-            hint="type it on the host: the image sees the checkout read-only",
-        ) from fault
+        save_files(CHECKOUT, FOLDER, {f"{name}.json": baseline.to_json()}, opened=Root.at)
+    except NotWritableError as fault:
+        hint = "type it on the host: the image sees the checkout read-only"
+        raise NotWritableError(fault.message, hint=hint) from fault

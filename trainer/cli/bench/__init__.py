@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.base.document import read_json
 from trainer.base.errors import DocumentError, UsageError
 from trainer.cli.arguments import Arguments
-from trainer.cli.compare.apart import told
+from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.in_image import run_in_image
 from trainer.cli.latest import named
 from trainer.cli.machine import check_environment, check_lock
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     path = _profile(asked.place.name) if words.profile else None
     how = {"synthetic": words.synthetic, "profile": str(path or "")}
     how |= {name: getattr(words, name) for name in ("steps", "warmup", "seconds")}
-    bench, *dearest = told(["_bench", json.dumps(how), *train], asked)
+    bench, *dearest = run_hidden_command(["_bench", json.dumps(how), *train], asked)
     document = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
     print_result(document.model_dump(mode="json"), _page(document, words.against), as_json=words.json)
     return 0

@@ -21,8 +21,7 @@ from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
-from trainer.comparison.certificate import PAYLOAD_TYPE
-from trainer.comparison.certify import Kill, certify, keep
+from trainer.comparison.certify import Kill, certify, save_certificate
 from trainer.comparison.compare import Places, compare, side
 from trainer.comparison.signing import sign, signing_key
 from trainer.comparison.trace import FILE, LARGEST, read_trace
@@ -66,8 +65,8 @@ def main(argv: list[str]) -> int:
     else:
         comparison, kill = resumed(_with_checkpoints(recipe, values), after=words.kill_after)
         statement = certify(comparison, kill=kill)
-    signed = sign(statement.to_json(), kind=PAYLOAD_TYPE, key=words.key) if words.key else None
-    paths = keep(statement, signed, runs=runs_folder())
+    signed = sign(statement.to_json(), key=words.key) if words.key else None
+    paths = save_certificate(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
     for path in paths:
         print_notice(f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {path}")

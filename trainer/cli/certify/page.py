@@ -14,7 +14,7 @@ from trainer.runs.record import Knowledge
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.comparison.certificate import Lost, Statement, Tested
+    from trainer.comparison.certificate import FailureCause, Predicate, Statement
 
 
 def page(statement: Statement) -> Iterator[str]:
@@ -42,7 +42,7 @@ def page(statement: Statement) -> Iterator[str]:
     yield from (f"  {line}" for line in columns(rows))
 
 
-def _summary(tested: Tested) -> str:
+def _summary(tested: Predicate) -> str:
     how = (
         f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, "
         f"{counted(tested.observed or 0, 'step')} after that, {tested.steps} in all"
@@ -53,7 +53,7 @@ def _summary(tested: Tested) -> str:
     return f"{how}; {came}"
 
 
-def _lost(tested: Tested, lost: Lost) -> str:
+def _lost(tested: Predicate, lost: FailureCause) -> str:
     where = f", at step {lost.step}, stream {lost.stream}" if lost.step is not None else ""
     tensor = f", tensor {lost.tensor}" if lost.tensor else ""
     one, other = ("without the stop", "with it") if tested.claim == "resume" else ("first", "then")
@@ -61,7 +61,7 @@ def _lost(tested: Tested, lost: Lost) -> str:
     return f"{lost.what}{where}{tensor}{values}"
 
 
-def _image(tested: Tested) -> str:
+def _image(tested: Predicate) -> str:
     image = tested.image
     if image.known is Knowledge.UNKNOWN:
         return f"unknown: {image.reason or 'nothing was provided'}"

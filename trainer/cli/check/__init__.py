@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import CheckFailedError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.check.bits import look
-from trainer.cli.compare.apart import told
 from trainer.cli.experiments import experiment_names
+from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.in_image import run_in_image
 from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT
@@ -78,7 +78,7 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
     """Run the checks in a process and print each finding when it arrives; return the document of the result."""
     findings: list[Finding] = []
     data = ""
-    for line in told(["_check", *hidden], asked):
+    for line in run_hidden_command(["_check", *hidden], asked):
         if "data" in line:
             data = line["data"]
             _say(f"{asked.place.name} on {data}", aloud=aloud)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
-from trainer.cli.compare.apart import told
+from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.output import print_result
 from trainer.cli.trainings import frozen_checkout
 from trainer.comparison.observation import Kind, Sight, blamed, parted, worded
@@ -76,7 +76,7 @@ def _sight(values: list[Any]) -> Sight:
 def _observed(asked: Asked, words: Sequence[str], *, steps: int, times: int, source: Path) -> dict[str, Any]:
     """Run the observing process and return its document."""
     hidden = ["_observe", str(steps), str(times), *words]
-    lines: list[dict[str, Any]] = list(told(hidden, asked, source=source))
+    lines: list[dict[str, Any]] = list(run_hidden_command(hidden, asked, source=source))
     if len(lines) != 1:
         raise DocumentError("the observing process printed no result", hint="does the experiment print or exit?")
     return lines[0]

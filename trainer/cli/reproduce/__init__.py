@@ -28,9 +28,8 @@ from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.comparison.compare import Places, compare
 from trainer.comparison.compare import side as compared
 from trainer.comparison.examine_run import examine_run, looked_up, require, require_outcome
-from trainer.comparison.keep_retest import keep_retest, publish_retest
 from trainer.comparison.reproduce import left, prepared
-from trainer.comparison.retest import Retest, device_class, side
+from trainer.comparison.retest import Retest, device_class, publish_retest, run_identity, save_retest
 from trainer.data.declaration import Dataset
 from trainer.runs.image_claim import BAKED
 from trainer.runs.publish import publish_run
@@ -192,8 +191,8 @@ def document(comparison: Comparison) -> bytes:
 def _retest(found: Original, rerun: Rerun, comparison: Comparison, *, there: Runner) -> Retest:
     around = rerun.record.circumstances
     return Retest(
-        original=side(found.record),
-        retest=side(rerun.record),
+        original=run_identity(found.record),
+        retest=run_identity(rerun.record),
         when=datetime.now(UTC),
         who=_user_name(),
         host=host_name(),
@@ -209,7 +208,7 @@ def _retest(found: Original, rerun: Rerun, comparison: Comparison, *, there: Run
 def _keep(found: Original, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
     """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
     try:
-        print_progress(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
+        print_progress(f"  retest    {save_retest(found.folder, retest, evidence=evidence)}")
     except RepriseError as fault:
         print_progress(f"  not kept: {fault.message}")
     address = store_address()

@@ -30,9 +30,9 @@ from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
 from trainer.cli.spelling import spelled
-from trainer.comparison.keep_retest import retests_here, retests_in_store
 from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
+from trainer.comparison.retest import Retest, local_retests, published_retests
 from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.runs.names import LATEST, full_run_id, resolve_run
 from trainer.runs.publish import publish_run
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Collection
 
-    from trainer.comparison.retest import Retest
     from trainer.runs.list import ListedRun
     from trainer.stores.contract import Store
 
@@ -183,10 +182,10 @@ def _show(words: Namespace) -> int:
 
 def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
     """Return the run's retests on this machine and, if the run is published, in the store, if it is reachable."""
-    found = {retest.retest.run: retest for retest in retests_here(runs_folder() / listed.run)}
+    found = {retest.retest.run: retest for retest in local_retests(runs_folder() / listed.run)}
     if address and listed.where is not RunLocation.LOCAL:
         try:
-            found |= {retest.retest.run: retest for retest in retests_in_store(listed.run, store_at(address))}
+            found |= {retest.retest.run: retest for retest in published_retests(listed.run, store_at(address))}
         except StoreError as fault:
             print(f"only local retests are shown: {fault.message}", file=sys.stderr)
     return list(found.values())

@@ -12,7 +12,7 @@ from trainer.cli.latest import named
 from trainer.cli.places import runs_folder, two_stores
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.spelling import spelled
-from trainer.comparison.keep_retest import push_retests
+from trainer.comparison.retest import push_retests
 from trainer.runs.list import local_ids, remote_ids
 from trainer.runs.names import full_run_id
 from trainer.runs.publish import publish_run

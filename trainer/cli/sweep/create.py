@@ -16,7 +16,7 @@ from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.request import raise_faults
 from trainer.cli.sweep.resources import frozen_image, gpus_for, launcher_for
 from trainer.cli.trust import is_own_sweep, register_sweep
-from trainer.comparison.measure_noise import Wanted
+from trainer.comparison.measure_noise import RequestedRun
 from trainer.runs.list import local_ids
 from trainer.runs.record import new_run_id
 from trainer.runs.run import record_of
@@ -112,7 +112,7 @@ def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep
         words = take_apart([*sweep.asked.words, *point.words()])
         origins = Origins(words=words.without("json"), environ=sweep.asked.environment, file=file)
         given, typed = asked(origins), sketch.typed(origins) if sketch else {}
-        wanted = Wanted(experiment=sweep.asked.experiment, source=sweep.source, settings=given, typed=typed)
+        wanted = RequestedRun(experiment=sweep.asked.experiment, source=sweep.source, settings=given, typed=typed)
         run = equal_run(wanted, records, layers=sweep.layers, accelerator=accelerator)
         if run is not None:
             print_notice(f"point {number + 1}, {point}: run {run} exists already")

@@ -10,11 +10,12 @@ import os
 import platform
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from trainer.base.digest import digest_of_file
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
-from trainer.comparison.baseline import Key, code_of
+from trainer.comparison.baseline import EnvironmentKey, code_of
 from trainer.data.declaration import declaration, load_dataset
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_host
@@ -34,22 +35,21 @@ def main(argv: list[str]) -> int:
         declared = load_dataset(resolved.settings.dataset, root=root)
         subject = small(experiment, resolved, declared, root=root, folder=Path(folder))
         with attributed_to(experiment):
-            found = {
+            measured: dict[str, Any] = {
                 "results": list(results(subject, seeds=int(seeds))),
                 "nudged": list(nudged(subject, times=int(nudges))),
             }
-        told = {
-            "key": here(root).model_dump(),
+        measured |= {
+            "key": environment_key(root).model_dump(),
             "image": claim_image(os.environ, run=None).image.manifest,
             "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
             "imported": code.digest if (code := read_imported(root)) else None,
-            **found,
         }
-        print(json.dumps(told), file=out, flush=True)
+        print(json.dumps(measured), file=out, flush=True)
     return 0
 
 
-def here(root: Path) -> Key:
+def environment_key(root: Path) -> EnvironmentKey:
     """Return this environment's key: the checkout's lock, the Python version, the CPU."""
     version = ".".join(platform.python_version_tuple()[:2])
-    return Key(lock=digest_of_file(root / "uv.lock"), python=version, device=read_host().cpu)
+    return EnvironmentKey(lock=digest_of_file(root / "uv.lock"), python=version, device=read_host().cpu)

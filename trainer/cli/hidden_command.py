@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from trainer.cli.train import Asked
 
 
-def told(hidden: Sequence[str], asked: Asked, *, source: Path = CHECKOUT) -> Iterator[Any]:
+def run_hidden_command(hidden: Sequence[str], request: Asked, *, source: Path = CHECKOUT) -> Iterator[Any]:
     """Yield each line of the hidden command's output, parsed, as soon as it is written. Raise `RunError` if the command fails.
 
     `source` is the checkout, or a copy of it that contains an external experiment too.
     """
-    level = asked.settings.determinism
-    device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=level)
+    level = request.settings.determinism
+    device = device_for(request.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=level)
     launch = Launch(
-        experiment=asked.place.name,
-        file=str(asked.place.file if source != CHECKOUT else asked.place.outside or asked.place.file),
+        experiment=request.place.name,
+        file=str(request.place.file if source != CHECKOUT else request.place.outside or request.place.file),
         device=device,
         command=["reprise", *hidden],
         started=datetime.now(UTC),
         monotonic=monotonic(),
     )
     own = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    environ = variables(level, threads=threads_at(level, asked.settings.threads)) | own | launch.variables()
+    environ = variables(level, threads=threads_at(level, request.settings.threads)) | own | launch.variables()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "trainer", *hidden],
         cwd=source,
@@ -56,9 +56,7 @@ def told(hidden: Sequence[str], asked: Asked, *, source: Path = CHECKOUT) -> Ite
                 yield json.loads(line)
             except ValueError as fault:
                 process.kill()
-                raise DocumentError(
-                    f"the process for {hidden[0].strip('_')} told {line[:80]!r}; expected JSON",
-                    hint="does the experiment write to file descriptor 1?",
-                ) from fault
+                message = f"the process for {hidden[0].strip('_')} printed {line[:80]!r}; expected JSON"
+                raise DocumentError(message, hint="does the experiment write to file descriptor 1?") from fault
     if process.returncode:
         raise RunError(f"it ended with exit code {process.returncode}", hint="the lines above say why")
