@@ -43,7 +43,7 @@ KNOWN: Final = {
     "trainer/settings/errors.py": "the hint of an error, which spells it",
     "trainer/settings/names.py": "the hint of an error, which spells it",
     "trainer/training/new_experiment.py": "a comment of the page that is written",
-    "trainer/comparison/find_image.py": "a finding's remedy, kept under a name",
+    "trainer/comparison/rerun.py": "a finding's remedy, kept under a name",
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.comparison.attribution import NONE, Attribution, Swap, Swaps, Way, attribute, smallest
+from trainer.comparison.attribution import NONE, Attribution, Match, Swap, Swaps, attribute, smallest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 X, Y, Z = (Swap("setting", name) for name in "xyz")
 
 
-def world(make: Callable[[Swaps], Way]) -> tuple[Attribution, int]:
+def world(make: Callable[[Swaps], Match]) -> tuple[Attribution, int]:
     """What is attributed where runs go like this, and how many runs it took."""
     tried: list[Swaps] = []
 
-    def go(swapped: Swaps) -> Way:
+    def go(swapped: Swaps) -> Match:
         assert swapped not in tried
         tried.append(swapped)
         return make(swapped)
@@ -28,30 +28,30 @@ def world(make: Callable[[Swaps], Way]) -> tuple[Attribution, int]:
     return attribute([X, Y, Z], go), len(tried)
 
 
-def needs(*wanted: Swap) -> Callable[[Swaps], Way]:
+def needs(*wanted: Swap) -> Callable[[Swaps], Match]:
     """B's way exactly with all of these."""
-    return lambda swapped: Way.B if {*wanted} <= swapped else Way.A
+    return lambda swapped: Match.B if {*wanted} <= swapped else Match.A
 
 
 def test_one_that_makes_the_difference_alone_is_named() -> None:
     """Two ends, each alone, and the confirmation from the other side: six runs of three ingredients."""
     found, runs = world(needs(Y))
     assert (found.sets, found.confirmed, found.failed, runs) == ((frozenset({Y}),), True, None, 6)
-    assert found.ways == {X: Way.A, Y: Way.B, Z: Way.A}
+    assert found.matches == {X: Match.A, Y: Match.B, Z: Match.A}
 
 
 def test_two_that_make_it_only_together_are_named_together() -> None:
     """None alone changes anything."""
     found, _ = world(needs(X, Z))
     assert (found.sets, found.confirmed) == ((frozenset({X, Z}),), True)
-    assert set(found.ways.values()) == {Way.A}
+    assert set(found.matches.values()) == {Match.A}
 
 
 def test_two_that_each_change_something_are_found_first() -> None:
     """Each alone goes a third way; the one that changes nothing is left out without a run of its own."""
 
-    def make(swapped: Swaps) -> Way:
-        return Way.B if {X, Y} <= swapped else Way.OTHER if {X, Y} & swapped else Way.A
+    def make(swapped: Swaps) -> Match:
+        return Match.B if {X, Y} <= swapped else Match.OTHER if {X, Y} & swapped else Match.A
 
     found, runs = world(make)
     assert (found.sets, found.confirmed, runs) == ((frozenset({X, Y}),), True, 6)
@@ -59,14 +59,14 @@ def test_two_that_each_change_something_are_found_first() -> None:
 
 def test_either_of_two_is_enough() -> None:
     """Both are named; taking one back from B does not bring A's way."""
-    found, _ = world(lambda swapped: Way.B if {X, Y} & swapped else Way.A)
+    found, _ = world(lambda swapped: Match.B if {X, Y} & swapped else Match.A)
     assert (found.sets, found.confirmed) == ((frozenset({X}), frozenset({Y})), False)
 
 
 @pytest.mark.parametrize(("broken", "failed"), [(NONE, "A"), (frozenset({X, Y, Z}), "B")])
 def test_nothing_is_attributed_where_a_run_does_not_come_out_again(broken: Swaps, failed: str) -> None:
     """What is not deterministic, or differs in something that cannot be swapped."""
-    found, _ = world(lambda swapped: Way.OTHER if swapped == broken else needs(X)(swapped))
+    found, _ = world(lambda swapped: Match.OTHER if swapped == broken else needs(X)(swapped))
     assert (found.failed, found.sets) == (failed, ())
 
 

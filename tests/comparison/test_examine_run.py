@@ -11,7 +11,7 @@ from tests.environments.engine.memory import MemoryEngine
 from tests.records import circumstances, ingredients
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DocumentError, IrreproducibleError, StoreUnreachableError
-from trainer.comparison.examine_run import Machine, dataset_of, examine_run, require
+from trainer.comparison.examine_run import MachineResources, declared_dataset, examine_run, require_reproducible
 from trainer.data.declaration import Dataset, declared
 from trainer.environments.doctor import State
 from trainer.environments.engine import ImageFacts
@@ -44,7 +44,7 @@ class Bench:
     record: Record
     folder: Path
     store: MemoryStore
-    machine: Machine
+    machine: MachineResources
 
     def look(self, **other: Any) -> dict[str, Finding]:
         """What is found, with some of the record's ingredients other than they are."""
@@ -69,7 +69,7 @@ def bench(tmp_path: Path) -> Bench:
     record = run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": 1.0}, steps=1))
     store = MemoryStore()
     store.write(object_key(DATASET.manifest), BODY, sha256=DATASET.manifest)
-    machine = Machine(
+    machine = MachineResources(
         engine=MemoryEngine(held={MANIFEST: IMAGE}),
         open_store=lambda: store,
         cached=lambda _: False,
@@ -84,7 +84,7 @@ def test_a_run_that_lacks_nothing_is_well(bench: Bench) -> None:
     found = bench.look()
     assert {finding.state for finding in found.values()} == {State.WELL}
     assert {"outcome", "record", "image", "source", "dataset", "device", "disk"} <= found.keys()
-    require(list(found.values()))
+    require_reproducible(list(found.values()))
 
 
 @pytest.mark.parametrize("field", ["drift", "drift_at_end", "changed"])
@@ -130,7 +130,7 @@ def test_an_image_that_is_nowhere_is_one_line_with_its_repair(bench: Bench) -> N
     assert "image build" in str(found["image"].remedy)
     assert f"registry {REFERENCE.partition('/')[0]} does not have it" in found["image"].found
     with pytest.raises(IrreproducibleError, match="image: registry"):
-        require(list(found.values()))
+        require_reproducible(list(found.values()))
 
 
 def test_an_image_that_its_registry_has_is_no_fault(bench: Bench) -> None:
@@ -181,14 +181,14 @@ def bundle_of(body: bytes) -> SourceBundle:
 def test_a_declaration_is_read_as_the_project_reads_it(bench: Bench) -> None:
     """With a byte order mark, in UTF-16: a run of it is no worse than any other."""
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
-        found = dataset_of(bench.record, bundle_of(declared(DATASET).encode(encoding)), "small")
+        found = declared_dataset(bench.record, bundle_of(declared(DATASET).encode(encoding)), "small")
         assert found.content == DATASET.content
 
 
 @pytest.mark.parametrize("body", [b"name =", b"a = " + 9999 * b"[", b"a = " + 9999 * b"1", b"\xff\xfe\xff", b"\xe9"])
 def test_a_declaration_that_is_no_toml_is_a_fault_with_its_place(bench: Bench, body: bytes) -> None:
     with pytest.raises(DocumentError, match=r"datasets/small\.toml of the run's source"):
-        dataset_of(bench.record, bundle_of(body), "small")
+        declared_dataset(bench.record, bundle_of(body), "small")
 
 
 def test_another_cpu_is_said_and_no_fault(bench: Bench) -> None:

@@ -14,7 +14,13 @@ from tests.records import circumstances, ingredients
 from tests.runs.runs import finished
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunError
-from trainer.comparison.reproduce import Place, Prepared, left, prepared, run_confined
+from trainer.comparison.reproduce import (
+    ContainerSettings,
+    PreparedRerun,
+    load_rerun_record,
+    prepare_rerun,
+    run_confined,
+)
 from trainer.environments.engine import ImageFacts, IsolatedContainer
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import Outcome, Status
@@ -50,13 +56,13 @@ class Bench:
     engine: MemoryEngine
 
     @contextmanager
-    def ready(self) -> Iterator[Prepared]:
+    def ready(self) -> Iterator[PreparedRerun]:
         """Prepare a retest."""
         bundle = load_bundle(self.runs / self.original.run / ARCHIVE, digest=self.original.ingredients.source)
-        with prepared(self.original, bundle, runs=self.runs) as ready:
+        with prepare_rerun(self.original, bundle, runs=self.runs) as ready:
             yield ready
 
-    def go(self, ready: Prepared, inside: Callable[[Prepared], object]) -> IsolatedContainer:
+    def go(self, ready: PreparedRerun, inside: Callable[[PreparedRerun], object]) -> IsolatedContainer:
         """Run it, `inside` being what the recorded code does."""
 
         def code(_: IsolatedContainer) -> int:
@@ -64,8 +70,8 @@ class Bench:
             return 0
 
         self.engine.inside = code
-        place = Place(image=IMAGE, uid=1000, gid=1000, host="h")
-        assert run_confined(ready, place=place, engine=self.engine, say=lambda _: None) == 0
+        place = ContainerSettings(image=IMAGE, uid=1000, gid=1000, host="h")
+        assert run_confined(ready, container=place, engine=self.engine, say=lambda _: None) == 0
         return self.engine.confined[-1]
 
 
@@ -76,7 +82,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(runs=tmp_path / "runs", original=record, engine=MemoryEngine(held={IMAGE.id: IMAGE}))
 
 
-def honest(ready: Prepared) -> OpenRun:
+def honest(ready: PreparedRerun) -> OpenRun:
     """What recorded code of good will does: it freezes what it was given, trains, and closes."""
     given = ingredients(source=capture(ready.source).digest)
     run = open_run(ready.folder, ingredients=given, circumstances=circumstances())
@@ -89,7 +95,7 @@ def test_a_retest_is_an_ordinary_run_of_the_same_identity(bench: Bench) -> None:
     """Its source, frozen again, has the recorded digest; nothing but the run stays."""
     with bench.ready() as ready:
         bench.go(ready, honest)
-        record = left(ready)
+        record = load_rerun_record(ready)
     assert record.run != bench.original.run
     assert record.identity == bench.original.identity
     assert sorted(path.name for path in bench.runs.iterdir()) == sorted([bench.original.run, record.run])
@@ -126,31 +132,31 @@ def test_a_retest_that_never_opened_its_record_leaves_nothing(bench: Bench) -> N
     with bench.ready() as ready:
         bench.go(ready, lambda _: None)
         with pytest.raises(RunError, match="before its record was open"):
-            left(ready)
+            load_rerun_record(ready)
     assert [path.name for path in bench.runs.iterdir()] == [bench.original.run]
 
 
-def linked(ready: Prepared) -> None:
+def linked(ready: PreparedRerun) -> None:
     """A link out of the folder, in place of a result."""
     (honest(ready).folder / "stolen").symlink_to("/etc/passwd")
 
 
-def unlisted(ready: Prepared) -> None:
+def unlisted(ready: PreparedRerun) -> None:
     """A file that the record does not list."""
     (honest(ready).folder / "more").write_bytes(b"x")
 
 
-def renamed(ready: Prepared) -> None:
+def renamed(ready: PreparedRerun) -> None:
     """A record that calls itself another run."""
     path = honest(ready).folder / "record.json"
     path.write_text(path.read_text().replace(ready.run, ready.original.run))
 
 
 @pytest.mark.parametrize("inside", [linked, unlisted, renamed])
-def test_what_hostile_code_leaves_is_refused(bench: Bench, inside: Callable[[Prepared], None]) -> None:
+def test_what_hostile_code_leaves_is_refused(bench: Bench, inside: Callable[[PreparedRerun], None]) -> None:
     """A run's folder holds files, those of its record, and is about itself."""
     with bench.ready() as ready:
         bench.go(ready, inside)
         with pytest.raises(DigestMismatchError):
-            left(ready)
+            load_rerun_record(ready)
         (ready.folder / ATTEMPTS / "1" / "record.json").unlink()

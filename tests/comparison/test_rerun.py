@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.environments.engine.memory import MemoryEngine
 from tests.records import circumstances, ingredients, record
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import DocumentError, IrreproducibleError
-from trainer.comparison.rerun import going_on, image_name, rerun
+from trainer.base.errors import DocumentError, EngineError, ImageMissingError, IrreproducibleError
+from trainer.comparison.rerun import (
+    ImageName,
+    find_image,
+    image_name,
+    is_in_registry,
+    obtain_image,
+    rerun_arguments,
+    resume_arguments,
+)
+from trainer.environments.engine import ImageFacts
 from trainer.runs.record import Device, Image, Knowledge
 
 if TYPE_CHECKING:
@@ -35,7 +46,7 @@ def a_record(
 def test_what_was_given_is_given_again_and_defaults_come_from_the_source() -> None:
     """Values travel in a file, at full precision."""
     values: dict[str, JsonValue] = {"learning_rate": 0.1 + 0.2, "seed": 0, "name": "a'b\n\"$(c)"}
-    again = rerun(
+    again = rerun_arguments(
         a_record(settings=values, origins={"learning_rate": "command line", "name": "file", "seed": "default"})
     )
     said = tomllib.loads(again.file().decode())
@@ -46,27 +57,29 @@ def test_what_was_given_is_given_again_and_defaults_come_from_the_source() -> No
 def test_a_setting_that_was_set_to_nothing_is_said_by_a_word() -> None:
     """A settings file has no word for nothing; a default that is nothing needs none."""
     values: dict[str, JsonValue] = {"clip_norm": None, "max_steps": None}
-    again = rerun(a_record(settings=values, origins={"clip_norm": "command line", "max_steps": "default"}))
+    again = rerun_arguments(a_record(settings=values, origins={"clip_norm": "command line", "max_steps": "default"}))
     assert again.words("f")[3:] == ["--clip-norm=null"]
 
 
 def test_the_device_is_the_one_that_was_found() -> None:
     """`auto` is not asked again: on a machine with a GPU it would answer something else."""
     device = Device(accelerator="cuda", world_size=1, precision="32-true")
-    again = rerun(a_record(device=device, execution={"accelerator": "auto"}, origins={"accelerator": "default"}))
+    again = rerun_arguments(
+        a_record(device=device, execution={"accelerator": "auto"}, origins={"accelerator": "default"})
+    )
     assert again.settings["accelerator"] == "gpu"
 
 
 def test_a_run_that_goes_on_is_given_what_it_was_given() -> None:
     """`auto` stays the default that it was, and it publishes and logs as it did."""
     execution: dict[str, JsonValue] = {"accelerator": "auto", "wandb": "offline", "publish": True}
-    again = going_on(a_record(execution=execution, origins={"accelerator": "default", "wandb": "command line"}))
+    again = resume_arguments(a_record(execution=execution, origins={"accelerator": "default", "wandb": "command line"}))
     assert again.settings == {"wandb": "offline"}
 
 
 def test_nothing_is_published_and_nothing_logged_from_inside() -> None:
     """There is neither network nor credential."""
-    again = rerun(a_record(execution={"wandb": "online", "publish": True}, origins={"wandb": "command line"}))
+    again = rerun_arguments(a_record(execution={"wandb": "online", "publish": True}, origins={"wandb": "command line"}))
     assert (again.settings["wandb"], again.settings["publish"]) == ("off", False)
 
 
@@ -74,19 +87,19 @@ def test_nothing_is_published_and_nothing_logged_from_inside() -> None:
 def test_a_setting_with_an_odd_name_is_refused(name: str) -> None:
     """A name becomes an option: it is held to the form of one."""
     with pytest.raises(DocumentError, match="names a setting named"):
-        rerun(a_record(settings={name: 1}, origins={name: "command line"}))
+        rerun_arguments(a_record(settings={name: 1}, origins={name: "command line"}))
 
 
 @pytest.mark.parametrize("experiment", ["../../etc/x.py", "/abs.py", "a/../b.py", ""])
 def test_an_experiment_out_of_the_source_is_refused(experiment: str) -> None:
     """It is a path below the source, or a name."""
     with pytest.raises(DocumentError, match="the experiment"):
-        rerun(a_record(experiment=experiment))
+        rerun_arguments(a_record(experiment=experiment))
 
 
 def test_an_experiment_that_looks_like_an_option_stays_a_value() -> None:
     """One word holds the option and its value."""
-    assert rerun(a_record(experiment="--trust")).words("f")[1] == "--exp=--trust"
+    assert rerun_arguments(a_record(experiment="--trust")).words("f")[1] == "--exp=--trust"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +133,53 @@ def test_a_record_without_an_image_says_what_to_do() -> None:
 def test_a_null_within_a_list_is_said_by_a_word_too() -> None:
     """TOML has no null."""
     values: dict[str, JsonValue] = {"limits": [1, None], "table": {"a": [None]}, "sizes": [1]}
-    again = rerun(a_record(settings=values, origins=dict.fromkeys(values, "command line")))
+    again = rerun_arguments(a_record(settings=values, origins=dict.fromkeys(values, "command line")))
     assert again.words("f")[3:] == ["--limits=[1, null]", '--table={"a": [null]}']
     assert b"sizes" in again.file()
+
+
+CONFIG, LAYER = (digest_of_bytes(word) for word in (b"config", b"layer"))
+REFERENCE = f"registry.example/team/cpu@{MANIFEST}"
+FOUND = ImageFacts(id=MANIFEST, tags=(), references=(REFERENCE,), layers=(LAYER,), size=1, created="")
+NAME = ImageName(manifest=MANIFEST, config=CONFIG, reference=REFERENCE, layers=[LAYER])
+
+
+def test_an_image_is_found_by_its_manifest() -> None:
+    """Under whatever repository it is kept here."""
+    elsewhere = replace(FOUND, references=(f"localhost/x@{MANIFEST}",))
+    assert find_image(NAME, engine=MemoryEngine(held={MANIFEST: elsewhere})) == elsewhere
+
+
+def test_an_image_is_found_by_its_config_where_no_manifests_are_kept() -> None:
+    """The classic store names images so."""
+    image = replace(FOUND, id=CONFIG, references=())
+    assert find_image(NAME, engine=MemoryEngine(held={CONFIG: image})) == image
+
+
+def test_an_image_with_other_layers_is_not_the_one() -> None:
+    """What an engine calls by the digest must hold what the record says."""
+    other = replace(FOUND, layers=(digest_of_bytes(b"other"),))
+    assert find_image(NAME, engine=MemoryEngine(held={MANIFEST: other})) is None
+
+
+def test_an_image_that_is_not_here_comes_from_its_registry() -> None:
+    """By digest, and only if it is the one."""
+    engine = MemoryEngine(registries={REFERENCE: FOUND})
+    assert is_in_registry(NAME, engine=engine)
+    assert obtain_image(NAME, engine=engine).id == MANIFEST
+
+
+def test_another_image_from_the_registry_is_refused() -> None:
+    """Its layers are not the record's."""
+    engine = MemoryEngine(registries={REFERENCE: replace(FOUND, layers=())})
+    with pytest.raises(EngineError, match="is not the image of the record"):
+        obtain_image(NAME, engine=engine)
+
+
+def test_an_image_that_was_only_ever_local_says_how_to_make_it_again() -> None:
+    """No registry is asked for it."""
+    name = NAME.model_copy(update={"reference": f"localhost/reprise/cpu@{MANIFEST}"})
+    assert not is_in_registry(name, engine=MemoryEngine())
+    with pytest.raises(ImageMissingError) as caught:
+        obtain_image(name, engine=MemoryEngine())
+    assert "image build" in str(caught.value.hint)

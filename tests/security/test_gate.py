@@ -27,7 +27,7 @@ CALLERS: Final = {
         "trainer.cli.doctor.run",
     },
     ("trainer.cli.runner.here", "Here"): {"trainer.cli.runner"},
-    ("trainer.comparison.reproduce", "prepared"): {
+    ("trainer.comparison.reproduce", "prepare_rerun"): {
         "trainer.cli.reproduce",
         "trainer.cli.why",
         "trainer.cli.train.isolated",
@@ -48,8 +48,8 @@ CALLERS: Final = {
 }
 """Who may import what brings a recorded source to life. Whoever adds one adds the gate and its name here; `doctor` only looks."""
 GATES: Final = {
-    "trainer.cli.reproduce": ("require_trust(", "prepared("),
-    "trainer.cli.why": ("require_trust(", "prepared("),
+    "trainer.cli.reproduce": ("require_trust(", "prepare_rerun("),
+    "trainer.cli.why": ("require_trust(", "prepare_rerun("),
     "trainer.cli.train": ("admit(folder, words)", "prepare(words, admission)"),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }

@@ -22,7 +22,7 @@ from trainer.cli.reproduce.original import original
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
 from trainer.comparison.measure_noise import is_same_value
-from trainer.comparison.rerun import going_on
+from trainer.comparison.rerun import resume_arguments
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
 from trainer.runs.image_claim import BAKED
@@ -162,7 +162,7 @@ def prepare(words: Words, admission: Admission) -> Resumption:
     was = record_with_current_settings(folder, passed=passed)
     for line in (*notes(record, was, given=words.options), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
-    recorded_options = going_on(was)
+    recorded_options = resume_arguments(was)
     with disk_faults(folder), run_root(folder) as run:
         run.write_whole(_SETTINGS, recorded_options.file())
     options = options_of(words, without={"resume", "allow", "trust", "grant"})

@@ -1,21 +1,37 @@
 """Find which differing ingredients cause two runs to diverge, by swapping them.
 
-A set of swaps is tested by a run of A with these ingredients taken from B. The run matches A, matches B, matches neither, or cannot be run.
-Results are based only on runs that swap an ingredient, in both directions.
+A set of swaps is tested by a hybrid: a run of A with these ingredients taken from B. A hybrid matches A, matches B, matches neither, or
+cannot be run. Results are based only on runs that swap an ingredient, in both directions. A lock is swapped with its image, and a dataset's
+declaration with the dataset. Devices cannot be swapped; images cannot be swapped without a container engine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from trainer.base.errors import RunError
+from trainer.comparison.rerun import rerun_arguments
+from trainer.runs.record import identity_of
+from trainer.source.capture import SourceBundle, bundle_digest
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pydantic import JsonValue
+
+    from trainer.runs.record import Record
+    from trainer.source.capture import SourceFile
+
+LOCK: Final = "uv.lock"
+_LAUNCH: Final = ("determinism", "threads")
+_MISSING: Final = object()
 
 
-class Way(StrEnum):
-    """The run that a hybrid run matches, as far as it was compared."""
+class Match(StrEnum):
+    """The run that a hybrid matches, as far as it was compared."""
 
     A = "as A"
     B = "as B"
@@ -52,54 +68,167 @@ class Attribution:
     """The smallest sets of swaps that make A match B; no proper subset of a set does."""
     confirmed: bool = False
     """True if B matches A once the first set is swapped back, so no other ingredient has an effect."""
-    ways: dict[Swap, Way] = field(default_factory=dict)
+    matches: dict[Swap, Match] = field(default_factory=dict)
     """The result of swapping each ingredient alone into A."""
     failed: Literal["A", "B"] | None = None
     """The run that could not be reproduced unchanged; nothing can be attributed in this case."""
 
 
-def attribute(swaps: Sequence[Swap], go: Callable[[Swaps], Way]) -> Attribution:
-    """Find the smallest sets of `swaps` that cause the difference; `go` starts a run and is called once per set."""
-    known: dict[Swaps, Way] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInputs:
+    """A run's record and source bundle."""
 
-    def way(swapped: Swaps) -> Way:
-        if swapped not in known:
-            known[swapped] = go(swapped)
-        return known[swapped]
+    record: Record
+    bundle: SourceBundle
+
+
+def attribute(swaps: Sequence[Swap], run_hybrid: Callable[[Swaps], Match]) -> Attribution:
+    """Find the smallest sets of `swaps` that cause the difference; `run_hybrid` is called once per set."""
+    results: dict[Swaps, Match] = {}
+
+    def match(swapped: Swaps) -> Match:
+        if swapped not in results:
+            results[swapped] = run_hybrid(swapped)
+        return results[swapped]
 
     every = frozenset(swaps)
-    if way(NONE) is not Way.A:
+    if match(NONE) is not Match.A:
         return Attribution(failed="A")
-    if way(every) is not Way.B:
+    if match(every) is not Match.B:
         return Attribution(failed="B")
-    ways = {swap: way(frozenset({swap})) for swap in swaps}
-    alone = tuple(frozenset({swap}) for swap, went in ways.items() if went is Way.B)
-    found = alone or (smallest(_promising(ways, way, every), lambda some: way(some) is Way.B),)
-    return Attribution(sets=found, confirmed=way(every - found[0]) is Way.A, ways=ways)
+    matches = {swap: match(frozenset({swap})) for swap in swaps}
+    sets = tuple(frozenset({swap}) for swap, result in matches.items() if result is Match.B)
+    if not sets:  # bisect the swaps that change something alone if they suffice together
+        effective = frozenset(swap for swap, result in matches.items() if result is not Match.A)
+        start = effective if len(effective) > 1 and match(effective) is Match.B else every
+        sets = (smallest(start, lambda some: match(some) is Match.B),)
+    return Attribution(sets=sets, confirmed=match(every - sets[0]) is Match.A, matches=matches)
 
 
-def _promising(ways: dict[Swap, Way], way: Callable[[Swaps], Way], every: Swaps) -> Swaps:
-    """Return the swaps that change something alone if they suffice together, else all swaps."""
-    some = frozenset(swap for swap, went in ways.items() if went is not Way.A)
-    return some if len(some) > 1 and way(some) is Way.B else every
-
-
-def smallest(given: Swaps, enough: Callable[[Swaps], bool]) -> Swaps:
-    """Return a minimal subset of `given` for which `enough` is true, by bisection; `enough(given)` must be true.
+def smallest(swaps: Swaps, is_enough: Callable[[Swaps], bool]) -> Swaps:
+    """Return a minimal subset of `swaps` for which `is_enough` is true, by bisection; `is_enough(swaps)` must be true.
 
     Zeller and Hildebrandt, Simplifying and isolating failure-inducing input, IEEE Transactions on Software Engineering 28 (2002), 183-200.
     """
-    parts = 2
-    left = sorted(given)
-    while len(left) > 1:
-        chunks = [frozenset(left[place::parts]) for place in range(parts)]
-        whole = frozenset(left)
-        if found := next((chunk for chunk in chunks if len(chunk) < len(whole) and enough(chunk)), None):
-            left, parts = sorted(found), 2
-        elif found := next((whole - chunk for chunk in chunks if parts > 2 and enough(whole - chunk)), None):  # noqa: PLR2004 - with two halves, one is the complement of the other
-            left, parts = sorted(found), max(parts - 1, 2)
-        elif parts >= len(left):
+    parts, rest = 2, sorted(swaps)
+    while len(rest) > 1:
+        chunks = [frozenset(rest[start::parts]) for start in range(parts)]
+        whole = frozenset(rest)
+        if subset := next((chunk for chunk in chunks if len(chunk) < len(whole) and is_enough(chunk)), None):
+            rest, parts = sorted(subset), 2
+        elif subset := next((whole - chunk for chunk in chunks if parts > 2 and is_enough(whole - chunk)), None):  # noqa: PLR2004 - with two halves, one is the complement of the other
+            rest, parts = sorted(subset), max(parts - 1, 2)
+        elif parts >= len(rest):
             break
         else:
-            parts = min(len(left), 2 * parts)
-    return frozenset(left)
+            parts = min(len(rest), 2 * parts)
+    return frozenset(rest)
+
+
+def possible_swaps(a: RunInputs, b: RunInputs, *, images: bool) -> Iterator[Swap]:
+    """Yield every ingredient that differs and can be swapped, settings first; the image only if `images` is true."""
+    one, other = _values(a.record), _values(b.record)
+    for name in sorted(one.keys() | other.keys()):
+        if one.get(name, _MISSING) != other.get(name, _MISSING):
+            yield Swap("setting", name)
+    digests = [{file.path: file.sha256 for file in run.bundle.files} for run in (a, b)]
+    excluded = _files_of_other_ingredients(a, b)
+    for path in sorted(excluded - {LOCK}):
+        if digests[0].get(path) != digests[1].get(path):
+            yield _swap_of(path)
+    code = [digest.items() - {(path, digest.get(path)) for path in excluded} for digest in digests]
+    if code[0] != code[1] or a.record.ingredients.experiment != b.record.ingredients.experiment:
+        yield Swap("source")
+    if images and a.record.ingredients.layers != b.record.ingredients.layers:
+        yield Swap("image")
+
+
+def unswappable(a: RunInputs, b: RunInputs, *, images: bool) -> Iterator[str]:
+    """Yield one line per difference that cannot be swapped."""
+    one, other = a.record.ingredients, b.record.ingredients
+    if (one.device.accelerator, one.device.world_size) != (other.device.accelerator, other.device.world_size):
+        yield f"device: {one.device.world_size} x {one.device.accelerator}, {other.device.world_size} x {other.device.accelerator}"
+    if not images and one.layers != other.layers:
+        yield "image: no engine is reachable, so all runs use this environment"
+
+
+def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
+    """Return A with these ingredients of B. Raise `RunError` if neither source declares a dataset that the run needs."""
+    code, image = (b if Swap(kind) in swapped else a for kind in ("source", "image"))
+    settings, origins = dict(a.record.ingredients.settings), dict(a.record.circumstances.origins)
+    for name in (swap.name for swap in swapped if swap.kind == "setting" and swap.name not in _LAUNCH):
+        settings.pop(name, None)
+        if name in b.record.ingredients.settings:
+            settings[name] = b.record.ingredients.settings[name]
+            origins[name] = "record"
+    bundle = _bundle(a, b, swapped)
+    dataset = settings.get("dataset")
+    sources = (b, a) if Swap("dataset", str(dataset)) in swapped else (a, b)
+    datasets = (run.record.ingredients.datasets.get(str(dataset)) for run in sources)
+    ingredient = next((each for each in datasets if each is not None), None)
+    if not isinstance(dataset, str) or ingredient is None:
+        raise RunError(f"dataset {dataset!a} is not one of the two runs'", hint="compare runs that name their dataset")
+    ingredients = a.record.ingredients.model_copy(
+        update={
+            "experiment": code.record.ingredients.experiment,
+            "settings": settings,
+            "source": bundle.digest,
+            "lock": image.record.ingredients.lock,
+            "requirements": image.record.ingredients.requirements,
+            "layers": image.record.ingredients.layers,
+            "datasets": {dataset: ingredient},
+            "determinism": _determinism(a.record, b.record, swapped),
+        }
+    )
+    known = code.record.circumstances.execution.keys() | code.record.ingredients.settings.keys()
+    known |= rerun_arguments(code.record).settings.keys()
+    execution = {name: value for name, value in a.record.circumstances.execution.items() if name in known}
+    circumstances = a.record.circumstances.model_copy(
+        update={"image": image.record.circumstances.image, "execution": execution, "origins": origins}
+    )
+    update = {"ingredients": ingredients, "circumstances": circumstances, "identity": identity_of(ingredients)}
+    return RunInputs(record=a.record.model_copy(update=update), bundle=bundle)
+
+
+def _values(record: Record) -> dict[str, JsonValue]:
+    """Return every setting that affects the result, including those of the launch."""
+    determinism = record.ingredients.determinism
+    return record.ingredients.settings | {"determinism": determinism.level, "threads": determinism.threads}
+
+
+def _determinism(a: Record, b: Record, swapped: Swaps) -> Any:
+    other = b.ingredients.determinism
+    update: dict[str, Any] = {}
+    if Swap("setting", "determinism") in swapped:
+        update = {"level": other.level, "capabilities": other.capabilities}
+    if Swap("setting", "threads") in swapped:
+        update["threads"] = other.threads
+    return a.ingredients.determinism.model_copy(update=update)
+
+
+def _bundle(a: RunInputs, b: RunInputs, swapped: Swaps) -> SourceBundle:
+    """Return the hybrid's source: the code of one run, the lock that belongs to the image, and each dataset's declaration."""
+    excluded = _files_of_other_ingredients(a, b)
+    code = b if Swap("source") in swapped else a
+    files = {file.path: file for file in code.bundle.files if file.path not in excluded}
+    for path in excluded:
+        first, second = (b, a) if _swap_of(path) in swapped else (a, b)
+        if file := _file(first.bundle, path) or _file(second.bundle, path):
+            files[path] = file
+    whole = tuple(sorted(files.values(), key=lambda file: file.path))
+    source = Source(how="baked", files=len(whole), bytes=sum(len(file.data) for file in whole))
+    return SourceBundle(digest=bundle_digest(whole), source=source, files=whole)
+
+
+def _files_of_other_ingredients(a: RunInputs, b: RunInputs) -> set[str]:
+    """Return the files that belong to an ingredient other than the code."""
+    datasets = a.record.ingredients.datasets.keys() | b.record.ingredients.datasets.keys()
+    return {LOCK, *(f"datasets/{name}.toml" for name in datasets)}
+
+
+def _swap_of(path: str) -> Swap:
+    return Swap("image") if path == LOCK else Swap("dataset", path.removeprefix("datasets/").removesuffix(".toml"))
+
+
+def _file(bundle: SourceBundle, path: str) -> SourceFile | None:
+    return next((file for file in bundle.files if file.path == path), None)

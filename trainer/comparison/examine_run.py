@@ -23,8 +23,7 @@ from trainer.base.errors import (
 )
 from trainer.base.plain_text import decode_text
 from trainer.base.suggestions import counted
-from trainer.comparison.find_image import REBUILD, find_image, obtainable, registry_of
-from trainer.comparison.rerun import image_name, rerun
+from trainer.comparison.rerun import REBUILD, find_image, image_name, is_in_registry, rerun_arguments
 from trainer.data.declaration import Dataset
 from trainer.environments.doctor import Finding, fault, note, run_check, well
 from trainer.runs.record import Status, identity_of
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.environments.engine import Engine
-    from trainer.runs.record import Circumstances, Host, Record
+    from trainer.runs.record import Host, Record
     from trainer.source.capture import SourceBundle
     from trainer.stores.contract import Store
 
@@ -48,7 +47,7 @@ _SPARE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class MachineResources:
     """The properties of this machine that a run may need."""
 
     engine: Engine | None
@@ -63,84 +62,80 @@ class Machine:
     """Whether a run is rejected if its process differed from the contents of its image."""
 
 
-def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[Finding]:
+def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> Iterator[Finding]:
     """Check everything that reproducing `record`, stored in `folder`, needs."""
     yield run_check("outcome", lambda: _outcome(record))
-    yield run_check("record", lambda: _words(record))
+    yield run_check("record", lambda: _arguments(record))
     yield run_check("files", lambda: _files(record, folder))
     yield run_check("drift", lambda: _drift(record, folder, exact=machine.exact))
-    if left := record.circumstances.determinism_at_end:
-        asked = record.ingredients.determinism.level
-        yield note(
-            "level", f"off, {asked} was asked for: {left[0]}", "equal bits are not promised; the verdict says more"
-        )
+    if causes := record.circumstances.determinism_at_end:
+        fact = f"off, {record.ingredients.determinism.level} was asked for: {causes[0]}"
+        yield note("level", fact, "equal bits are not promised; the verdict says more")
     if (engine := machine.engine) is not None:
         yield run_check("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
     yield run_check("source", lambda: _source(record, folder, bundles))
-    datasets = looked_up(record, bundles[0]) if bundles else []
+    datasets = find_datasets(record, bundles[0]) if bundles else []
     for dataset in datasets:
         yield dataset if isinstance(dataset, Finding) else run_check("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
     yield run_check("device", lambda: _device(record, machine.host))
-    lent = 2 * sum(dataset.bytes for dataset in datasets if isinstance(dataset, Dataset))
-    yield run_check("disk", lambda: _disk(record, machine.free, lent=lent))
+    size = 2 * sum(dataset.bytes for dataset in datasets if isinstance(dataset, Dataset))
+    yield run_check("disk", lambda: _disk(record, machine.free, datasets=size))
 
 
-def looked_up(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
+def find_datasets(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
     """Return the datasets of a record; a dataset that cannot be determined is replaced by a finding with the reason."""
-    found: list[Dataset | Finding] = []
+    datasets: list[Dataset | Finding] = []
     for name in record.ingredients.datasets:
         try:
-            found.append(dataset_of(record, bundle, name))
+            datasets.append(declared_dataset(record, bundle, name))
         except (DocumentError, DatasetError) as problem:
-            found.append(fault("dataset", problem))
-    return found
+            datasets.append(fault("dataset", problem))
+    return datasets
 
 
-def dataset_of(record: Record, bundle: SourceBundle, name: str) -> Dataset:
+def declared_dataset(record: Record, bundle: SourceBundle, name: str) -> Dataset:
     """Return a dataset as the run's own source declares it, with the fields that fetching needs. Raise `DatasetError`, `DocumentError`."""
-    wanted = record.ingredients.datasets[name]
+    recorded = record.ingredients.datasets[name]
     text = next((file.data for file in bundle.files if file.path == f"datasets/{name}.toml"), None)
     if text is None:
         raise DatasetError(f"dataset {name!a} is not declared in the run's source", hint="do not use this run")
     where = f"datasets/{name}.toml of the run's source"
-    said = parse_toml(decode_text(text, where=where), where=where)
+    content = parse_toml(decode_text(text, where=where), where=where)
     fields = ("name", "version", "manifest", "content", "files", "bytes")
-    dataset = typed({field: said[field] for field in fields if field in said}, Dataset, where=where)
-    if (dataset.name, dataset.version, dataset.content) != (name, wanted.version, wanted.content):
-        said_there = f"{where} declares {dataset.title} of {dataset.content}; the record names {wanted.content}"
-        raise DatasetError(said_there, hint="do not use this run")
+    dataset = typed({field: content[field] for field in fields if field in content}, Dataset, where=where)
+    if (dataset.name, dataset.version, dataset.content) != (name, recorded.version, recorded.content):
+        message = f"{where} declares {dataset.title} of {dataset.content}; the record names {recorded.content}"
+        raise DatasetError(message, hint="do not use this run")
     return dataset
 
 
 def _outcome(record: Record) -> Finding:
-    status = record.outcome.status
-    if status is Status.RUNNING:
+    if record.outcome.status is Status.RUNNING:
         raise IrreproducibleError(f"run {record.run} is not over", hint="wait for its end")
     require_outcome(record)
-    return well(
-        "outcome",
-        f"completed after {counted(record.outcome.steps or 0, 'step')}, {counted(len(record.outcome.metrics), 'metric')}",
-    )
+    steps, metrics = counted(record.outcome.steps or 0, "step"), counted(len(record.outcome.metrics), "metric")
+    return well("outcome", f"completed after {steps}, {metrics}")
 
 
 def require_outcome(record: Record) -> None:
     """Raise `IncomparableError` if a run has no result, since there is nothing to compare a rerun with."""
     status = record.outcome.status
     if status is not Status.COMPLETED:
-        why = f" ({record.outcome.reason})" if record.outcome.reason else ""
-        said = f"not comparable: run {record.run} is {status}{why}, so it has no result to compare with"
+        reason = f" ({record.outcome.reason})" if record.outcome.reason else ""
+        message = f"not comparable: run {record.run} is {status}{reason}, so it has no result to compare with"
+        hint = f"`reprise train --resume {record.run}` brings it to its end: do this first"
         if status is Status.FAILED:
-            raise IncomparableError(said, hint="name a run that completed: `reprise runs ls` lists them")
-        raise IncomparableError(said, hint=f"`reprise train --resume {record.run}` brings it to its end: do this first")
+            hint = "name a run that completed: `reprise runs ls` lists them"
+        raise IncomparableError(message, hint=hint)
 
 
-def _words(record: Record) -> Finding:
-    if record.identity != identity_of(record.ingredients):
-        said = f"its identity is {record.identity}, its ingredients' is {identity_of(record.ingredients)}"
-        raise DocumentError(said, hint="the record was edited: pull the run again")
-    again = rerun(record)
-    return well("record", f"experiment {again.experiment}, {counted(len(again.settings), 'setting')}")
+def _arguments(record: Record) -> Finding:
+    if record.identity != (identity := identity_of(record.ingredients)):
+        message = f"its identity is {record.identity}, its ingredients' is {identity}"
+        raise DocumentError(message, hint="the record was edited: pull the run again")
+    arguments = rerun_arguments(record)
+    return well("record", f"experiment {arguments.experiment}, {counted(len(arguments.settings), 'setting')}")
 
 
 def _files(record: Record, folder: Path) -> Finding:
@@ -151,44 +146,33 @@ def _files(record: Record, folder: Path) -> Finding:
 
 def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
     """Check that no attempt ran anything beyond the image and the ingredients, since neither can restore it."""
-    lines = list(dict.fromkeys(line for each in _attempts(record, folder) for line in _beyond(each.circumstances)))
+    paths = [folder / ATTEMPTS / str(number) / RECORD for number in attempts(folder) if number != record.attempt]
+    lines: dict[str, None] = {}
+    for each in (*(load_record(path) for path in paths if path.exists()), record):
+        facts = each.circumstances
+        changed = [f"changed when it was resumed: {line}" for line in facts.changed]
+        lines |= dict.fromkeys([*changed, *facts.drift, *(facts.drift_at_end or [])])
     if not lines:
         return well("drift", "what ran was what its image was built with")
     more = f" (and {len(lines) - 1} more: reprise runs show {record.run})" if len(lines) > 1 else ""
-    fault = DriftError(
-        f"what ran was not what its image was built with: {lines[0]}{more}",
-        hint="run it again in a new container and take that run, or accept it: --allow-drift",
-    )
+    message = f"what ran was not what its image was built with: {next(iter(lines))}{more}"
     if exact:
-        raise fault
-    return note("drift", fault.message, "accepted: equal bits are not promised")
-
-
-def _attempts(record: Record, folder: Path) -> Iterator[Record]:
-    for number in attempts(folder):
-        path = folder / ATTEMPTS / str(number) / RECORD
-        if number != record.attempt and path.exists():
-            yield load_record(path)
-    yield record
-
-
-def _beyond(around: Circumstances) -> Iterator[str]:
-    yield from (f"changed when it was resumed: {line}" for line in around.changed)
-    yield from around.drift
-    yield from around.drift_at_end or []
+        hint = "run it again in a new container and take that run, or accept it: --allow-drift"
+        raise DriftError(message, hint=hint)
+    return note("drift", message, "accepted: equal bits are not promised")
 
 
 def _image(record: Record, engine: Engine) -> Finding:
     name = image_name(record)
-    shown = name.reference or name.manifest or name.config
     if find_image(name, engine=engine):
-        return well("image", f"{shown} is on this machine")
-    if obtainable(name, engine=engine):
-        return note("image", f"{shown} is not on this machine, and its registry has it", f"docker pull {shown}")
-    registry = registry_of(name)
-    lacks = f"registry {registry} does not have it" if registry else "it was built on a machine and never pushed"
-    said = f"{shown} is not on this machine, and {lacks}"
-    raise ImageMissingError(said, hint=REBUILD.replace("ENVIRONMENT", record.circumstances.image.environment or "cpu"))
+        return well("image", f"{name} is on this machine")
+    if is_in_registry(name, engine=engine):
+        return note("image", f"{name} is not on this machine, and its registry has it", f"docker pull {name}")
+    missing = (
+        f"registry {name.registry} does not have it" if name.registry else "it was built on a machine and never pushed"
+    )
+    hint = REBUILD.replace("ENVIRONMENT", record.circumstances.image.environment or "cpu")
+    raise ImageMissingError(f"{name} is not on this machine, and {missing}", hint=hint)
 
 
 def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Finding:
@@ -197,56 +181,49 @@ def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Finding:
     return well("source", f"{counted(len(bundle.files), 'file')}, {bundle.source.bytes / 1e6:.1f} MB, {bundle.digest}")
 
 
-def _dataset(dataset: Dataset, machine: Machine) -> Finding:
+def _dataset(dataset: Dataset, machine: MachineResources) -> Finding:
     try:
         store = machine.open_store()
         if store.size(object_key(dataset.manifest)) is not None:
             return well("dataset", f"{dataset.title} is in {store.label}")
-        problem: StoreError = ObjectMissingError(
-            f"{dataset.title} is not in {store.label}", hint="publish it there: reprise data publish"
-        )
-    except StoreError as away:
-        problem = away
+        message = f"{dataset.title} is not in {store.label}"
+        problem: StoreError = ObjectMissingError(message, hint="publish it there: reprise data publish")
+    except StoreError as fault:
+        problem = fault
     if machine.cached(dataset):
         return note("dataset", f"{dataset.title} is in the cache alone: {problem.message}", problem.hint or "")
     raise type(problem)(f"{dataset.title} is not in the cache, and {problem.message}", hint=problem.hint)
 
 
-def _device(record: Record, here: Host) -> Finding:
-    there, device, level = record.circumstances.host, record.ingredients.device, record.promise
-    if device.accelerator == "cuda":
-        return _gpu(record, here)
-    if there.cpu == here.cpu or level == "portable":
-        return well("device", f"{here.cpu}, determinism {level}")
-    said = f"recorded on {there.cpu}, here is {here.cpu}: at determinism {level} equal bits are not promised"
-    return note("device", said, "the verdict says what came out")
-
-
-def _gpu(record: Record, here: Host) -> Finding:
-    there, device = record.circumstances.host, record.ingredients.device
-    names = ", ".join(sorted({gpu.name for gpu in there.gpus})) or "a GPU"
-    if len(here.gpus) < device.world_size:
-        said = f"recorded on {device.world_size} x {names}; this machine has {counted(len(here.gpus), 'GPU')}"
-        raise DeviceError(said, hint="type it on a machine that has them")
-    mine = ", ".join(sorted({gpu.name for gpu in here.gpus}))
+def _device(record: Record, host: Host) -> Finding:
+    recorded, device, level = record.circumstances.host, record.ingredients.device, record.promise
+    if device.accelerator != "cuda":
+        if recorded.cpu == host.cpu or level == "portable":
+            return well("device", f"{host.cpu}, determinism {level}")
+        message = f"recorded on {recorded.cpu}, here is {host.cpu}: at determinism {level} equal bits are not promised"
+        return note("device", message, "the verdict says what came out")
+    names, mine = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
+    names = names or "a GPU"
+    if len(host.gpus) < device.world_size:
+        message = f"recorded on {device.world_size} x {names}; this machine has {counted(len(host.gpus), 'GPU')}"
+        raise DeviceError(message, hint="use a machine that has them")
     if mine != names:
-        return note(
-            "device", f"recorded on {names}, here is {mine}: equal bits are not promised", "the verdict says more"
-        )
-    driver = "" if there.driver == here.driver else f", driver {here.driver} where it was {there.driver}"
+        message = f"recorded on {names}, here is {mine}: equal bits are not promised"
+        return note("device", message, "the verdict says more")
+    driver = "" if recorded.driver == host.driver else f", driver {host.driver} where it was {recorded.driver}"
     return well("device", f"{mine}{driver}")
 
 
-def _disk(record: Record, free: int, *, lent: int) -> Finding:
+def _disk(record: Record, free: int, *, datasets: int) -> Finding:
     """Check for space for the run's own files and two copies of its datasets: the mounted store and the run's cache."""
-    needed = sum(file.size for file in record.outcome.files) + lent + _SPARE
+    needed = sum(file.size for file in record.outcome.files) + datasets + _SPARE
     if free < needed:
-        said = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
-        raise DiskFullError(said, hint="free space there")
+        message = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
+        raise DiskFullError(message, hint="free space there")
     return well("disk", f"{free / 1e9:.0f} GB free where runs are kept")
 
 
-def require(findings: list[Finding]) -> None:
+def require_reproducible(findings: list[Finding]) -> None:
     """Raise `IrreproducibleError` if something is missing; the message names the first finding and counts the others."""
     faults = [finding for finding in findings if finding.code]
     if faults:

@@ -17,8 +17,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import is_digest
 from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.base.safe_folder import Root, run_root
-from trainer.comparison.rerun import Rerun
-from trainer.comparison.rerun import rerun as words_of
+from trainer.comparison.rerun import RerunArguments, rerun_arguments
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.watch import BUILD_ID
 from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
@@ -39,6 +38,7 @@ PROJECT: Final = "/project"
 """The path of the source in every image."""
 RUNS: Final = "/runs"
 SETTINGS: Final = "/run/reprise/settings.toml"
+_DISTRUST: Final = "do not use it"
 CACHE: Final = "/cache"
 """The run's own cache, empty: the layout of a cache differs between versions."""
 STORE: Final = "/store"
@@ -46,7 +46,7 @@ STORE: Final = "/store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedRerun:
     """The inputs of a retest on this machine's disk."""
 
     original: Record
@@ -58,7 +58,7 @@ class Prepared:
     store: Path
     """A folder for the datasets."""
     cache: Path
-    again: Rerun
+    arguments: RerunArguments
     resumes: bool = False
     """Whether the run exists and is resumed."""
     more: tuple[str, ...] = ()
@@ -67,11 +67,11 @@ class Prepared:
     @property
     def words(self) -> tuple[str, ...]:
         """The arguments of the command in the container."""
-        return ("train", f"--resume={self.run}", *self.more) if self.resumes else tuple(self.again.words(SETTINGS))
+        return ("train", f"--resume={self.run}", *self.more) if self.resumes else tuple(self.arguments.words(SETTINGS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Granted:
+class ExtraAccess:
     """The additional access of a container that the user granted explicitly."""
 
     network: str = "none"
@@ -80,103 +80,105 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """The resources of this machine that a container gets."""
+class ContainerSettings:
+    """The image, user and access of a container."""
 
     image: ImageFacts
     uid: int
     gid: int
     host: str
-    granted: Granted = Granted()
+    access: ExtraAccess = ExtraAccess()
 
 
 @contextmanager
-def prepared(
+def prepare_rerun(
     record: Record, bundle: SourceBundle, *, runs: Path, resumes: Path | None = None, more: tuple[str, ...] = ()
-) -> Iterator[Prepared]:
+) -> Iterator[PreparedRerun]:
     """Create a new run's folder, or use the folder `resumes`, and write the source and the settings file next to it.
 
     Source and settings are removed on exit, as is a run without a record.
     """
-    again = words_of(record)
+    arguments = rerun_arguments(record)
     run, folder = (resumes.name, resumes) if resumes else new_run(runs)
-    aside = runs / f".{run}.{token_hex(4)}.retest"
+    inputs = runs / f".{run}.{token_hex(4)}.retest"
+    paths = {name: inputs / name for name in ("source", "store", "cache")}
     try:
-        with disk_faults(aside), Root.at(runs) as root:
-            for place in (aside.name, f"{aside.name}/store", f"{aside.name}/cache"):
-                root.mkdir(place)
-                root.chmod(place, 0o755)
-            lay_out(bundle, aside / "source")
-            root.write_whole(f"{aside.name}/settings.toml", again.file())
-        yield Prepared(
+        with disk_faults(inputs), Root.at(runs) as root:
+            for path in (inputs, paths["store"], paths["cache"]):
+                name = str(path.relative_to(runs))
+                root.mkdir(name)
+                root.chmod(name, 0o755)
+            lay_out(bundle, paths["source"])
+            root.write_whole(f"{inputs.name}/settings.toml", arguments.file())
+        yield PreparedRerun(
             original=record,
             run=run,
             folder=folder,
-            source=aside / "source",
-            settings=aside / "settings.toml",
-            store=aside / "store",
-            cache=aside / "cache",
-            again=again,
+            settings=inputs / "settings.toml",
+            arguments=arguments,
             resumes=resumes is not None,
             more=more,
+            **paths,
         )
     finally:
         with suppress(OSError, UnsafePathError), Root.at(runs) as root:
-            root.remove_tree(aside.name)
+            root.remove_tree(inputs.name)
         abandon(folder)
 
 
-def run_confined(ready: Prepared, *, place: Place, engine: Engine, say: Callable[[str], None]) -> int:
+def run_confined(
+    prepared: PreparedRerun, *, container: ContainerSettings, engine: Engine, say: Callable[[str], None]
+) -> int:
     """Run the command in an isolated container of the recorded image, and return its exit code."""
-    container = f"reprise-{ready.run}"
-    write_seen(ready.folder, seen(container, place.image, engine=engine))
-    give(ready, uid=place.uid, gid=place.gid)
-    return engine.confine(confined(container, ready, place), say=say)
+    definition = _definition(prepared, container)
+    write_seen(prepared.folder, _seen_image(definition.name, container.image, engine=engine))
+    change_owner(prepared, uid=container.uid, gid=container.gid)
+    return engine.confine(definition, say=say)
 
 
-def give(ready: Prepared, *, uid: int, gid: int) -> None:
+def change_owner(prepared: PreparedRerun, *, uid: int, gid: int) -> None:
     """If this process is root, change the owner of the files that the container writes to the container's user."""
     if os.getuid() == 0:
-        with disk_faults(ready.folder), Root.at(ready.folder.parent) as runs:
-            run = ready.folder.name
+        with disk_faults(prepared.folder), Root.at(prepared.folder.parent) as runs:
+            run = prepared.folder.name
             with runs.below(run) as folder:
-                given = [f"{run}/{name}" for name in folder.names()]
-            aside = ready.store.parent.name
-            for path in (f"{aside}/{ready.store.name}", f"{aside}/{ready.cache.name}", run, *given):
+                files = [f"{run}/{name}" for name in folder.names()]
+            inputs = [f"{path.parent.name}/{path.name}" for path in (prepared.store, prepared.cache)]
+            for path in (*inputs, run, *files):
                 runs.chown(path, uid, gid)
 
 
-def confined(container: str, ready: Prepared, place: Place) -> IsolatedContainer:
+def _definition(prepared: PreparedRerun, container: ContainerSettings) -> IsolatedContainer:
     """Return the container's definition: no path comes from the record, and each option is one argument, without a shell."""
     return IsolatedContainer(
-        name=container,
-        image=place.image.id,
-        words=ready.words,
+        name=f"reprise-{prepared.run}",
+        image=container.image.id,
+        words=prepared.words,
         variables={
             "REPRISE_RUNS": RUNS,
             "REPRISE_CACHE": CACHE,
             "REPRISE_STORE": STORE,
-            "REPRISE_HOST": place.host,
-            WATCHED: ready.run,
+            "REPRISE_HOST": container.host,
+            WATCHED: prepared.run,
             CONFINED: "1",
-            **({} if ready.resumes else {RETEST: ready.original.run}),
-            **place.granted.variables,
+            **({} if prepared.resumes else {RETEST: prepared.original.run}),
+            **container.access.variables,
         },
         mounts=(
-            Mount(source=ready.source, target=PROJECT),
-            Mount(source=ready.settings, target=SETTINGS),
-            Mount(source=ready.store, target=STORE),
-            Mount(source=ready.cache, target=CACHE, writable=True),
-            Mount(source=ready.folder, target=f"{RUNS}/{ready.run}", writable=True),
-            *place.granted.mounts,
+            Mount(source=prepared.source, target=PROJECT),
+            Mount(source=prepared.settings, target=SETTINGS),
+            Mount(source=prepared.store, target=STORE),
+            Mount(source=prepared.cache, target=CACHE, writable=True),
+            Mount(source=prepared.folder, target=f"{RUNS}/{prepared.run}", writable=True),
+            *container.access.mounts,
         ),
-        network=place.granted.network,
-        user=f"{place.uid}:{place.gid}",
-        gpus=ready.original.ingredients.device.accelerator == "cuda",
+        network=container.access.network,
+        user=f"{container.uid}:{container.gid}",
+        gpus=prepared.original.ingredients.device.accelerator == "cuda",
     )
 
 
-def seen(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
+def _seen_image(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
     """Return the engine's description of the container's image."""
     digests, build_id = engine.digests(image), image.labels.get(BUILD_ID, "")
     return SeenImage(
@@ -189,24 +191,24 @@ def seen(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
     )
 
 
-def left(ready: Prepared) -> Record:
+def load_rerun_record(prepared: PreparedRerun) -> Record:
     """Return the new run's record, after checking that its files are regular files and match the record.
 
     Raise `RunError` if there is no record, `DigestMismatchError`, `DocumentError`.
     """
-    with run_root(ready.folder) as folder:
-        for path, found in folder.walk():
-            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-                said = f"the retest left {ready.folder / path}, which is no file and no folder"
-                raise DigestMismatchError(said, hint="do not use it")
-    if not attempts(ready.folder):
+    with run_root(prepared.folder) as folder:
+        for path, status in folder.walk():
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                message = f"the retest left {prepared.folder / path}, which is no file and no folder"
+                raise DigestMismatchError(message, hint=_DISTRUST)
+    if not attempts(prepared.folder):
         raise RunError("the retest ended before its record was open", hint="the lines above say why")
-    record = record_of(ready.folder)
-    if record.run != ready.run:
-        raise DigestMismatchError(f"the retest calls itself {record.run}; it is {ready.run}", hint="do not use it")
-    place = ready.folder / "attempts" / str(record.attempt)
-    if _without_log(record.outcome.files) != _without_log(files_of(place)):
-        raise DigestMismatchError(f"{place} holds other files than its record lists", hint="do not use it")
+    record = record_of(prepared.folder)
+    if record.run != prepared.run:
+        raise DigestMismatchError(f"the retest calls itself {record.run}; it is {prepared.run}", hint=_DISTRUST)
+    attempt = prepared.folder / "attempts" / str(record.attempt)
+    if _without_log(record.outcome.files) != _without_log(files_of(attempt)):
+        raise DigestMismatchError(f"{attempt} holds other files than its record lists", hint=_DISTRUST)
     return record
 
 

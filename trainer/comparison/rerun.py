@@ -1,7 +1,8 @@
-"""Build the command line and the settings file that run a record's ingredients again.
+"""Build the command line and the settings file that run a record's ingredients again, and find the image that the record names.
 
 The options are understood by `train` of every version. The record is not trusted: names must match a pattern, an image is named by digest,
-and values are passed in a file, so that no text of a record becomes an option, a path or a word of a shell.
+and values are passed in a file, so that no text of a record becomes an option, a path or a word of a shell. An image matches if its layers
+are the record's and its manifest or config digest is too; tags are not trusted.
 """
 
 from __future__ import annotations
@@ -15,32 +16,34 @@ from pydantic import Field, JsonValue
 
 from trainer.base.digest import Digest
 from trainer.base.document import Document
-from trainer.base.errors import DocumentError, IrreproducibleError
+from trainer.base.errors import DocumentError, EngineError, ImageMissingError, IrreproducibleError
 from trainer.base.paths import path_fault
 
 if TYPE_CHECKING:
-    from trainer.runs.record import Image, Record
+    from trainer.environments.engine import Engine, ImageFacts
+    from trainer.runs.record import Record
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _REFERENCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*@sha256:[0-9a-f]{64}")
 _GIVEN: Final = ("file", "environment", "command line", "record")
+LOCAL: Final = "localhost/"
+"""The repository prefix of images that were built on the machine, which are in no registry."""
+REBUILD: Final = "`reprise image build ENVIRONMENT` in the run's source gives the same one"
 _NOT_OURS: Final = frozenset({"environment", "progress", "wandb_project"})
 
 
-class Rerun(Document):
+class RerunArguments(Document):
     """The arguments of a run with the same ingredients."""
 
     experiment: str
     settings: dict[str, JsonValue]
-    unset: tuple[str, ...] = ()
-    """Settings whose value is null, which a settings file cannot express."""
-    with_null: dict[str, JsonValue] = {}
-    """Settings whose value contains a null, which a settings file cannot express either."""
+    nulls: dict[str, JsonValue] = {}
+    """Settings whose value is or contains a null, which a settings file cannot express."""
 
     def words(self, file: str) -> list[str]:
         """Return the command line of `train` with the settings in `file`. Each word holds one option and its value."""
-        nulls = {**dict.fromkeys(self.unset), **self.with_null}  # `null`, since `none` may be a valid text of a setting
-        options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in nulls.items()]
+        # `null`, since `none` may be a valid text of a setting
+        options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in self.nulls.items()]
         return ["train", f"--exp={self.experiment}", f"--settings={file}", *options]
 
     def file(self) -> bytes:
@@ -57,44 +60,53 @@ class ImageName(Document):
     """`repository@sha256:...`, if the record names a repository."""
     layers: list[Digest] = Field(min_length=1)
 
+    @property
+    def registry(self) -> str | None:
+        """The image's registry; `None` for an image that was built on the machine and never pushed."""
+        is_local = self.reference is None or self.reference.startswith(LOCAL)
+        return None if is_local else str(self.reference).partition("/")[0]
 
-def rerun(record: Record) -> Rerun:
+    def __str__(self) -> str:
+        """Return the reference, else a digest."""
+        return str(self.reference or self.manifest or self.config)
+
+
+def rerun_arguments(record: Record) -> RerunArguments:
     """Return the arguments for a new run of this record's ingredients: the given settings, since defaults come from the same source.
 
     The device is the recorded one, and the new run does not publish. Raise `DocumentError` if the record has values that no Reprise run
     has.
     """
     accelerator = "gpu" if record.ingredients.device.accelerator == "cuda" else "cpu"
-    given = {name: value for name, value in _given(record).items() if name not in _NOT_OURS}
-    given |= {"accelerator": accelerator, "publish": False}
+    settings = {name: value for name, value in _chosen_settings(record).items() if name not in _NOT_OURS}
+    settings |= {"accelerator": accelerator, "publish": False}
     if record.circumstances.execution.get("wandb", "off") != "off":
-        given["wandb"] = "off"
-    return _starting(record, given)
+        settings["wandb"] = "off"
+    return _arguments(record, settings)
 
 
-def going_on(record: Record) -> Rerun:
+def resume_arguments(record: Record) -> RerunArguments:
     """Return the arguments for the next attempt of this record's run: the settings as they were given, so that `auto` remains `auto`.
 
     Raise `DocumentError` if the record has values that no Reprise run has.
     """
-    return _starting(record, _given(record))
+    return _arguments(record, _chosen_settings(record))
 
 
-def _given(record: Record) -> dict[str, JsonValue]:
+def _chosen_settings(record: Record) -> dict[str, JsonValue]:
     values, origins = record.circumstances.execution | record.ingredients.settings, record.circumstances.origins
-    if odd := [name for name in values if not _NAME.fullmatch(name)]:
-        raise _odd(record, f"a setting named {odd[0]!a}")
+    if invalid := [name for name in values if not _NAME.fullmatch(name)]:
+        raise _invalid(record, f"a setting named {invalid[0]!a}")
     if fault := path_fault(record.ingredients.experiment):
-        raise _odd(record, f"the experiment {record.ingredients.experiment!a} ({fault})")
+        raise _invalid(record, f"the experiment {record.ingredients.experiment!a} ({fault})")
     return {name: value for name, value in values.items() if origins.get(name) in _GIVEN}
 
 
-def _starting(record: Record, given: dict[str, JsonValue]) -> Rerun:
-    return Rerun(
+def _arguments(record: Record, settings: dict[str, JsonValue]) -> RerunArguments:
+    return RerunArguments(
         experiment=record.ingredients.experiment,
-        settings={name: value for name, value in given.items() if not _has_null(value)},
-        unset=tuple(sorted(name for name, value in given.items() if value is None)),
-        with_null={name: value for name, value in sorted(given.items()) if value is not None and _has_null(value)},
+        settings={name: value for name, value in settings.items() if not _has_null(value)},
+        nulls={name: value for name, value in sorted(settings.items()) if _has_null(value)},
     )
 
 
@@ -107,26 +119,45 @@ def image_name(record: Record) -> ImageName:
     """Return the record's image by digest. Raise `IrreproducibleError` if the record names none, `DocumentError` if it is invalid."""
     image, layers = record.circumstances.image, record.ingredients.layers
     if layers is None or not (image.manifest or image.config):
-        said = (
-            f"the record of run {record.run} does not say in which image it ran: {image.reason or 'it was not known'}"
-        )
-        raise IrreproducibleError(
-            said, hint=f"reprise reproduce {record.run} --no-container, which lists the differences"
-        )
-    return ImageName(
-        manifest=image.manifest, config=image.config, reference=_reference(record, image), layers=list(layers)
-    )
+        reason = image.reason or "it was not known"
+        message = f"the record of run {record.run} does not say in which image it ran: {reason}"
+        hint = f"reprise reproduce {record.run} --no-container, which lists the differences"
+        raise IrreproducibleError(message, hint=hint)
+    reference = None if image.reference in {image.manifest, image.config} else image.reference
+    if reference and not (_REFERENCE.fullmatch(reference) and reference.endswith(f"@{image.manifest}")):
+        raise _invalid(record, f"the image {reference!a}, which is no repository@digest of its manifest")
+    return ImageName(manifest=image.manifest, config=image.config, reference=reference, layers=list(layers))
 
 
-def _reference(record: Record, image: Image) -> str | None:
-    if image.reference is None or image.reference in {image.manifest, image.config}:
-        return None
-    if not _REFERENCE.fullmatch(image.reference) or not image.reference.endswith(f"@{image.manifest}"):
-        raise _odd(record, f"the image {image.reference!a}, which is no repository@digest of its manifest")
-    return image.reference
+def _invalid(record: Record, what: str) -> DocumentError:
+    message = f"the record of run {record.run} names {what}"
+    return DocumentError(message, hint="it was damaged or made to do harm: do not run it")
 
 
-def _odd(record: Record, what: str) -> DocumentError:
-    return DocumentError(
-        f"the record of run {record.run} names {what}", hint="it was damaged or made to do harm: do not run it"
-    )
+def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
+    """Return the image on this machine; `None` if it is not here. An image with the right digest but other layers does not match."""
+    digests = {name.manifest, name.config} - {None}
+    for reference in filter(None, (name.manifest, name.config, name.reference)):
+        image = engine.image(reference)
+        known = {image.id, *(each.rpartition("@")[2] for each in image.references)} if image else set()
+        if image and list(image.layers) == name.layers and digests & known:
+            return image
+    return None
+
+
+def is_in_registry(name: ImageName, *, engine: Engine) -> bool:
+    """Return whether the image's registry has it. Raise `EngineError` if the registry does not answer."""
+    return bool(name.registry) and engine.in_registry(str(name.reference))
+
+
+def obtain_image(name: ImageName, *, engine: Engine) -> ImageFacts:
+    """Return the image, fetched if it is not here. Raise `ImageMissingError`, `EngineError`."""
+    if image := find_image(name, engine=engine):
+        return image
+    if name.reference is None or not name.registry:
+        message = f"the recorded image {name} is not on this machine, and is in no registry"
+        raise ImageMissingError(message, hint=f"{REBUILD}, or `docker load` it from a machine that has it")
+    engine.pull(name.reference)
+    if image := find_image(name, engine=engine):
+        return image
+    raise EngineError(f"{name.reference} was fetched, and is not the image of the record", hint="do not use it")

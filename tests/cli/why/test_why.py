@@ -8,7 +8,7 @@ import pytest
 
 from tests.comparison.compared import save_trace
 from trainer.base.errors import RunError
-from trainer.cli.why import require_followed
+from trainer.cli.why import require_steps
 from trainer.comparison.trace import FILE, read_trace
 
 if TYPE_CHECKING:
@@ -18,6 +18,6 @@ if TYPE_CHECKING:
 def test_a_run_that_ended_before_the_step_shows_no_way(tmp_path: Path) -> None:
     save_trace(tmp_path, 0.5, 0.4)
     trace = read_trace(tmp_path / FILE)
-    require_followed(trace, through=2)
+    require_steps(trace, through=2)
     with pytest.raises(RunError, match="it ended after step 2; expected 3 steps"):
-        require_followed(trace, through=3)
+        require_steps(trace, through=3)

@@ -27,8 +27,8 @@ from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.comparison.compare import Places, compare
 from trainer.comparison.compare import side as compared
-from trainer.comparison.examine_run import examine_run, looked_up, require, require_outcome
-from trainer.comparison.reproduce import left, prepared
+from trainer.comparison.examine_run import examine_run, find_datasets, require_outcome, require_reproducible
+from trainer.comparison.reproduce import load_rerun_record, prepare_rerun
 from trainer.comparison.retest import Retest, device_class, publish_retest, run_identity, save_retest
 from trainer.data.declaration import Dataset
 from trainer.runs.image_claim import BAKED
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.runner import Runner
     from trainer.comparison.compare import Comparison
-    from trainer.comparison.reproduce import Prepared
+    from trainer.comparison.reproduce import PreparedRerun
     from trainer.runs.record import Knowledge, Record
     from trainer.source.capture import SourceBundle
 
@@ -122,15 +122,15 @@ def _require_reproducible(found: Original, there: Runner, *, exact: bool) -> Sou
         print_progress(f"  {finding.about:9} {finding.found}")
         if finding.remedy:
             print_progress(f"  {'':9} -> {spelled(finding.remedy)}")
-    require(findings)
+    require_reproducible(findings)
     return load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
 
 
 def _rerun(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -> Rerun:
     """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
-    with prepared(found.record, bundle, runs=runs_folder()) as ready:
+    with prepare_rerun(found.record, bundle, runs=runs_folder()) as ready:
         print_progress(f"  run       {ready.run}, {there.isolation}")
-        there.lend([item for item in looked_up(found.record, bundle) if isinstance(item, Dataset)], ready)
+        there.lend([item for item in find_datasets(found.record, bundle) if isinstance(item, Dataset)], ready)
         try:
             code, image = there.run(ready)
         except (KeyboardInterrupt, StoppedError) as stop:
@@ -140,7 +140,7 @@ def _rerun(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -
                 _register(ready.folder)
         if code:
             raise RunError(f"the retest ended with exit code {code}", hint="the lines above show the cause")
-        return Rerun(record=left(ready), folder=ready.folder, image=image)
+        return Rerun(record=load_rerun_record(ready), folder=ready.folder, image=image)
 
 
 def _register(folder: Path) -> None:
@@ -151,7 +151,7 @@ def _register(folder: Path) -> None:
             print_progress(f"  not registered as your own: {fault}")
 
 
-def _interruption(ready: Prepared, stop: BaseException) -> StoppedError:
+def _interruption(ready: PreparedRerun, stop: BaseException) -> StoppedError:
     """Return the error for a stopped retest; it names the kept run and the commands that finish it."""
     kind, by = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
     if not recorded_attempts(ready.folder):

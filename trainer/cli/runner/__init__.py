@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trainer.comparison.examine_run import Machine
-    from trainer.comparison.reproduce import Prepared
+    from trainer.comparison.examine_run import MachineResources
+    from trainer.comparison.reproduce import PreparedRerun
     from trainer.data.declaration import Dataset
     from trainer.runs.record import Record
 
@@ -29,7 +29,7 @@ class Runner(Protocol):
     isolation: str
     """What the recorded code can use, for messages."""
 
-    def machine(self) -> Machine:
+    def machine(self) -> MachineResources:
         """Return the engine, the store, the cache and the hardware of this machine."""
         ...
 
@@ -41,15 +41,15 @@ class Runner(Protocol):
         """Return how many installed files match the digests of their distributions, and a line for each that does not."""
         ...
 
-    def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
+    def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets with the current code, and provide them to the rerun."""
         ...
 
-    def run(self, ready: Prepared) -> tuple[int, Knowledge]:
+    def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it; return its exit status and how its image is known."""
         ...
 
-    def kill(self, ready: Prepared) -> None:
+    def kill(self, ready: PreparedRerun) -> None:
         """Kill it, from another thread."""
         ...
 

@@ -17,7 +17,7 @@ from trainer.base.errors import StoreMissingError
 from trainer.cli.fetch import export_datasets
 from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.process.session import BAKED_INVENTORY
-from trainer.comparison.examine_run import Machine
+from trainer.comparison.examine_run import MachineResources
 from trainer.data.cache.folder import Cache
 from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
@@ -31,7 +31,7 @@ from trainer.settings.fields import RETEST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.comparison.reproduce import Prepared
+    from trainer.comparison.reproduce import PreparedRerun
     from trainer.data.declaration import Dataset
     from trainer.runs.record import Knowledge, Record
     from trainer.stores.contract import Store
@@ -58,11 +58,11 @@ class Here:
         self._recorded = recorded
         self._training = ProcessTraining(None)
 
-    def machine(self) -> Machine:
+    def machine(self) -> MachineResources:
         """Return the store, the cache and the hardware of this machine."""
         runs = runs_folder()
         runs.mkdir(parents=True, exist_ok=True)
-        return Machine(
+        return MachineResources(
             engine=None,
             open_store=_store,
             cached=lambda dataset: Cache(root=cache_folder()).has(dataset),
@@ -79,16 +79,16 @@ class Here:
         del record
         return installed_files.altered(import_roots())
 
-    def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
+    def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets in this process."""
         export_datasets(datasets, into=ready.store)
 
-    def run(self, ready: Prepared) -> tuple[int, Knowledge]:
+    def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it with this Python; its environment variables are only those that a run needs."""
         record_engine_fault(
             "here", folder=ready.folder, fault="the run is a process of this environment, without an engine"
         )
-        words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
+        words = [sys.executable, "-P", "-m", "trainer", *ready.arguments.words(str(ready.settings))]
         variables = _variables(ready, os.environ, recorded=self._recorded)
         self._training = ProcessTraining(
             subprocess.Popen(words, cwd=ready.source, env=variables, stdin=subprocess.DEVNULL, stdout=sys.stderr)
@@ -100,7 +100,7 @@ class Here:
             self._training.wait()
             raise
 
-    def kill(self, ready: Prepared) -> None:
+    def kill(self, ready: PreparedRerun) -> None:
         """Send SIGKILL to the process that was started last."""
         del ready
         self._training.kill()
@@ -111,7 +111,7 @@ def drift_here() -> list[str]:
     return drifted(live(), source=CHECKOUT, baked_inventory=BAKED_INVENTORY)
 
 
-def _variables(ready: Prepared, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
+def _variables(ready: PreparedRerun, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
     """Return the environment variables of the rerun, with the recorded identity of the image if it is the recorded image."""
     kept = {name: environ[name] for name in (*_KEPT, *_IMAGE) if name in environ}
     return (

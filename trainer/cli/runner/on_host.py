@@ -17,10 +17,9 @@ from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
 from trainer.cli.output import print_progress
 from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.trust import isolation
-from trainer.comparison.examine_run import Machine
-from trainer.comparison.find_image import obtain_image
-from trainer.comparison.reproduce import RUNS, Granted, Place, Prepared, give, run_confined
-from trainer.comparison.rerun import image_name
+from trainer.comparison.examine_run import MachineResources
+from trainer.comparison.reproduce import RUNS, ContainerSettings, ExtraAccess, PreparedRerun, change_owner, run_confined
+from trainer.comparison.rerun import image_name, obtain_image
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import Mount
 from trainer.environments.engine.compose import call, run_command, volume
@@ -66,10 +65,10 @@ class OnHost:
         hand_in_store(DOTENV)
         self._engine = engine()
 
-    def machine(self) -> Machine:
+    def machine(self) -> MachineResources:
         """Return the engine, the store, the cache and the hardware of this machine."""
         runs = runs_folder()
-        return Machine(
+        return MachineResources(
             engine=self._engine,
             open_store=_store,
             cached=self._cached,
@@ -88,15 +87,15 @@ class OnHost:
         uid, gid = self._user()
         return hash_image_files(image, user=f"{uid}:{gid}", engine=self._engine)
 
-    def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
+    def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets in a container of the current image, which has the network and the store's credentials."""
         uid, gid = self._user()
-        give(ready, uid=uid, gid=gid)
+        change_owner(ready, uid=uid, gid=gid)
         lent = volume(ready.store, _LENT)
         if datasets and (code := self._compose("--into", _LENT, *_documents(datasets), options=lent)):
             raise EngineError("the datasets could not be fetched", hint=f"the lines above say why (exit code {code})")
 
-    def run(self, ready: Prepared) -> tuple[int, Knowledge]:
+    def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it in the recorded image, by its digest."""
         image = self._image(ready)
         uid, gid = self._user()
@@ -108,13 +107,13 @@ class OnHost:
         with closing(self._engine) as host:
             code = run_confined(
                 ready,
-                place=Place(image=image, uid=uid, gid=gid, host=host_name(), granted=self._granted()),
+                container=ContainerSettings(image=image, uid=uid, gid=gid, host=host_name(), access=self._granted()),
                 engine=host,
                 say=say,
             )
         return code, Knowledge.VERIFIED
 
-    def _image(self, ready: Prepared) -> ImageFacts:
+    def _image(self, ready: PreparedRerun) -> ImageFacts:
         """Return the recorded image; for a resumed run without one, the image of this checkout, which the user must allow."""
         if not ready.resumes or ready.original.ingredients.layers is not None:
             return obtain_image(image_name(ready.original), engine=self._engine)
@@ -123,25 +122,25 @@ class OnHost:
             return image
         raise ImageMissingError(f"the image {reference} is not on this machine", hint="scripts/setup --build")
 
-    def _granted(self) -> Granted:
+    def _granted(self) -> ExtraAccess:
         """Return the user's grants as network, variables and mounts of a container."""
         values, names = compose_values(), self._names
         if not names & {"network", "store"}:
-            return Granted()
+            return ExtraAccess()
         network = values.get("REPRISE_STORE_NETWORK") or f"{values['COMPOSE_PROJECT_NAME']}_default"
         if "store" not in names:
-            return Granted(network=network)
+            return ExtraAccess(network=network)
         folder = values.get("REPRISE_STORE_FOLDER")
         keys = {name: value for name in _KEYS if (value := _store_key(name, values))}
         address = values.get("REPRISE_STORE") or "s3://reprise"
         endpoint = values.get("REPRISE_STORE_ENDPOINT") or LOCAL_ENDPOINT
-        return Granted(
+        return ExtraAccess(
             network=network,
             variables=keys | {"REPRISE_STORE": address, "AWS_ENDPOINT_URL_S3": endpoint},
             mounts=(Mount(source=Path(folder), target=folder, writable=True),) if folder else (),
         )
 
-    def kill(self, ready: Prepared) -> None:
+    def kill(self, ready: PreparedRerun) -> None:
         """Send SIGKILL to every process of its container."""
         kill_container(ready.run)
 

@@ -11,8 +11,8 @@ from trainer.cli.resume import options_of
 from trainer.cli.runner.on_host import OnHost
 from trainer.cli.spelling import spelled
 from trainer.cli.train.container import require_set_up
-from trainer.comparison.examine_run import looked_up
-from trainer.comparison.reproduce import prepared
+from trainer.comparison.examine_run import find_datasets
+from trainer.comparison.reproduce import prepare_rerun
 from trainer.data.declaration import Dataset
 from trainer.runs.resume import move_seen_image, require_not_running, require_resumable, require_source
 from trainer.source.capture import ARCHIVE
@@ -38,8 +38,8 @@ def resume_isolated(words: Words, admission: Admission) -> int:
     with dotenv_adopted():
         there = OnHost(granted)
         print_progress(f"resuming run {record.run}: {there.isolation}")
-        with prepared(record, bundle, runs=runs_folder(), resumes=folder, more=(*more, *kept, *offline)) as ready:
-            there.lend([item for item in looked_up(record, bundle) if isinstance(item, Dataset)], ready)
+        with prepare_rerun(record, bundle, runs=runs_folder(), resumes=folder, more=(*more, *kept, *offline)) as ready:
+            there.lend([item for item in find_datasets(record, bundle) if isinstance(item, Dataset)], ready)
             hand_over(folder, checkout=CHECKOUT)
             code, _ = there.run(ready)
     if "store" not in granted:

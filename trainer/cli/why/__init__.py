@@ -8,10 +8,10 @@ and removed once it is past the step in question. A cause that was not confirmed
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from threading import Thread
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from trainer.base.errors import DocumentError, RepriseError, RunError, UnsafePathError, UsageError
 from trainer.base.run_files import read_run_file
@@ -23,11 +23,10 @@ from trainer.cli.places import runs_folder
 from trainer.cli.reproduce.original import original
 from trainer.cli.runner import runner
 from trainer.cli.trust import Word, grants, require_trust, trust_options
-from trainer.cli.why.page import document, page
-from trainer.comparison.attribution import NONE, Way, attribute
-from trainer.comparison.examine_run import examine_run, looked_up, require
-from trainer.comparison.reproduce import prepared
-from trainer.comparison.swap import Made, hybrid, swaps, unswappable
+from trainer.cli.why.page import Explanation, document, page
+from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable
+from trainer.comparison.examine_run import examine_run, find_datasets, require_reproducible
+from trainer.comparison.reproduce import prepare_rerun
 from trainer.comparison.trace import FILE, LARGEST, Trace, first_difference, read_trace
 from trainer.comparison.verdict import Rung
 from trainer.data.declaration import Dataset
@@ -41,17 +40,17 @@ if TYPE_CHECKING:
 
     from trainer.cli.runner import Runner
     from trainer.comparison.attribution import Swaps
-    from trainer.comparison.reproduce import Prepared
+    from trainer.comparison.reproduce import PreparedRerun
     from trainer.comparison.trace import Difference
 
 _POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ExplainedRun:
     """A run to explain: its record and source, its trace, and its folder."""
 
-    made: Made
+    inputs: RunInputs
     trace: Trace
     folder: Path
 
@@ -60,35 +59,33 @@ def main(argv: list[str]) -> int:
     """Find the cause and print it; return 0 if a cause was found, 30 if none could be found."""
     words = _parser().parse_args(argv)
     granted = grants(words.grant)
-    given = Word(trusted=words.trust, granted=granted, command=f"reprise why {words.a} {words.b}")
-    a, b = (_side(word, given, here=words.no_container) for word in (words.a, words.b))
-    parting = _parting(a, b)
-    if parting is None:
-        print(
-            json.dumps({"attributed": None, "parting": None})
-            if words.json
-            else f"nothing to explain: A and B go the same way in {counted(_common(a, b), 'step')}, the last step in both traces"
-        )
+    admission = Word(trusted=words.trust, granted=granted, command=f"reprise why {words.a} {words.b}")
+    a, b = (_load(word, admission, here=words.no_container) for word in (words.a, words.b))
+    difference = _first_difference(a, b)
+    if difference is None:
+        steps = counted(_common_steps(a, b), "step")
+        text = f"nothing to explain: A and B go the same way in {steps}, the last step in both traces"
+        print(json.dumps({"attributed": None, "parting": None}) if words.json else text)
         return Rung.IDENTICAL.code
-    through = max(parting.step, words.steps or 0)
     images = not (words.no_container or BAKED.exists())
-    found = [*swaps(a.made, b.made, images=images)]
-    rest = [*unswappable(a.made, b.made, images=images)]
-    if not found:
-        raise RunError(
-            "nothing that differs between A and B can be swapped",
-            hint="; ".join(rest) or "reprise compare A B says what differs around them",
-        )
-    probes = Probes(a=a, b=b, through=through, here=words.no_container, granted=granted, notes=[])
-    print_progress(
-        f"reprise: A and B diverge at step {parting.step}, stream {parting.stream}; {counted(len(found), 'ingredient')} can be swapped"
+    swaps = [*possible_swaps(a.inputs, b.inputs, images=images)]
+    unswapped = [*unswappable(a.inputs, b.inputs, images=images)]
+    if not swaps:
+        hint = "; ".join(unswapped) or "reprise compare A B says what differs around them"
+        raise RunError("nothing that differs between A and B can be swapped", hint=hint)
+    through = max(difference.step, words.steps or 0)
+    runs = HybridRuns(a=a, b=b, through=through, here=words.no_container, granted=granted)
+    place = f"step {difference.step}, stream {difference.stream}"
+    _say(f"reprise: A and B diverge at {place}; {counted(len(swaps), 'ingredient')} can be swapped")
+    explanation = Explanation(
+        attribution=attribute(swaps, runs.compare),
+        difference=difference,
+        through=through,
+        unswapped=unswapped,
+        notes=runs.notes,
     )
-    attribution = attribute(found, probes.go)
-    if words.json:
-        print(json.dumps(document(attribution, parting, through=through, rest=rest, notes=probes.notes)))
-    else:
-        print("\n".join(page(attribution, parting, through=through, rest=rest, notes=probes.notes)))
-    return 0 if attribution.sets else Rung.NOT_COMPARABLE.code
+    print(json.dumps(document(explanation)) if words.json else "\n".join(page(explanation)))
+    return 0 if explanation.attribution.sets else Rung.NOT_COMPARABLE.code
 
 
 def _parser() -> Arguments:
@@ -111,125 +108,113 @@ def _parser() -> Arguments:
     return parser
 
 
-def _side(word: str, given: Word, *, here: bool) -> Side:
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _load(word: str, admission: Word, *, here: bool) -> ExplainedRun:
     """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
-    found = original(word)
-    there = runner(found.record, here=here)
-    require_trust(found.record, found.folder, given, is_isolated=there.is_isolated)
-    attempt = found.folder / ATTEMPTS / str(found.record.attempt)
-    trace = read_trace(attempt / FILE)
-    findings = examine_run(found.record, found.folder, machine=replace(there.machine(), exact=False))
-    require([finding for finding in findings if finding.about != "outcome"])
-    bundle = load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
-    return Side(made=Made(record=found.record, bundle=bundle), trace=trace, folder=found.folder)
+    run = original(word)
+    there = runner(run.record, here=here)
+    require_trust(run.record, run.folder, admission, is_isolated=there.is_isolated)
+    trace = read_trace(run.folder / ATTEMPTS / str(run.record.attempt) / FILE)
+    findings = examine_run(run.record, run.folder, machine=replace(there.machine(), exact=False))
+    require_reproducible([finding for finding in findings if finding.about != "outcome"])
+    bundle = load_bundle(run.folder / ARCHIVE, digest=run.record.ingredients.source)
+    return ExplainedRun(inputs=RunInputs(record=run.record, bundle=bundle), trace=trace, folder=run.folder)
 
 
-def _parting(a: Side, b: Side) -> Difference | None:
+def _first_difference(a: ExplainedRun, b: ExplainedRun) -> Difference | None:
     if a.folder == b.folder:
         raise UsageError("A and B are the same run", hint="name two")
-    if not _common(a, b):
-        raise RunError("the traces of A and B have no step in common, so nothing is known of their ways", hint=_TRACED)
+    if not _common_steps(a, b):
+        message = "the traces of A and B have no step in common, so nothing is known of their ways"
+        raise RunError(message, hint="compare runs that made a step, with --trace on")
     return first_difference(a.trace, b.trace)
 
 
-def _common(a: Side, b: Side) -> int:
+def _common_steps(a: ExplainedRun, b: ExplainedRun) -> int:
     """Return the number of steps in both traces."""
     return min(a.trace.steps, b.trace.steps)
 
 
-def require_followed(trace: Trace, *, through: int) -> None:
+def require_steps(trace: Trace, *, through: int) -> None:
     """Raise `RunError` if a run ended before step `through`, so that it cannot be compared."""
     if trace.steps < through:
         raise RunError(f"it ended after step {trace.steps}; expected {through} steps", hint="the lines above say why")
 
 
-_TRACED: Final = "compare runs that made a step, with --trace on"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probes:
+class HybridRuns:
     """The short runs: A with some ingredients of B, up to step `through`."""
 
-    a: Side
-    b: Side
+    a: ExplainedRun
+    b: ExplainedRun
     through: int
     here: bool
-    notes: list[str]
     granted: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
 
-    def go(self, swapped: Swaps) -> Way:
+    def compare(self, swapped: Swaps) -> Match:
         """Make a run, and return which run it matches."""
         what = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
-        print_progress(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
+        _say(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
         try:
-            trace = self._trace(hybrid(self.a.made, self.b.made, swapped))
+            trace = self._trace(hybrid(self.a.inputs, self.b.inputs, swapped))
         except RepriseError as fault:
             if swapped == NONE:
                 raise
             self.notes.append(f"A with {what} of B could not be run: {fault.message}")
-            return Way.NONE
-        for way, side in ((Way.A, self.a), (Way.B, self.b)):
-            difference = first_difference(side.trace, trace)
-            if trace.header.layout == side.trace.header.layout and (
-                difference is None or difference.step > self.through
-            ):
-                print_progress(f"  goes {way}")
-                return way
-            if difference is not None and (way is Way.A) == (swapped == NONE):
-                self.notes.append(
-                    f"A with {what} of B parts from {way.name} at step {difference.step}, stream {difference.stream}"
-                )
-        print_progress(f"  goes {Way.OTHER}")
-        return Way.OTHER
+            return Match.NONE
+        result = Match.OTHER
+        for match, run in ((Match.A, self.a), (Match.B, self.b)):
+            difference = first_difference(run.trace, trace)
+            is_equal = difference is None or difference.step > self.through
+            if trace.header.layout == run.trace.header.layout and is_equal:
+                result = match
+                break
+            if difference is not None and (match is Match.A) == (swapped == NONE):
+                place = f"step {difference.step}, stream {difference.stream}"
+                self.notes.append(f"A with {what} of B diverges from {match.name} at {place}")
+        _say(f"  goes {result}")
+        return result
 
-    def _trace(self, made: Made) -> Trace:
-        there = runner(made.record, here=self.here, granted=self.granted)
-        with prepared(made.record, made.bundle, runs=runs_folder()) as ready:
-            there.lend([item for item in looked_up(made.record, made.bundle) if isinstance(item, Dataset)], ready)
+    def _trace(self, inputs: RunInputs) -> Trace:
+        there = runner(inputs.record, here=self.here, granted=self.granted)
+        with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder()) as ready:
+            there.lend(
+                [item for item in find_datasets(inputs.record, inputs.bundle) if isinstance(item, Dataset)], ready
+            )
+            path = ready.folder / ATTEMPTS / "1" / FILE
             try:
-                code = _run(there, ready, through=self.through)
-                path = ready.folder / ATTEMPTS / "1" / FILE
+                code = _run(there, ready, path, through=self.through)
                 if not path.is_file():
-                    raise RunError(
-                        f"it ended with exit code {code} before its first step", hint="the lines above say why"
-                    )
+                    message = f"it ended with exit code {code} before its first step"
+                    raise RunError(message, hint="the lines above say why")
                 trace = read_trace(path)
-                require_followed(trace, through=min(self.through, _common(self.a, self.b)))
+                require_steps(trace, through=min(self.through, _common_steps(self.a, self.b)))
                 return trace
             finally:
                 with suppress(OSError, UnsafePathError), Root.at(ready.folder.parent) as runs:
                     runs.remove_tree(ready.folder.name)
 
 
-def _run(there: Runner, ready: Prepared, *, through: int) -> int:
-    """Run until the trace is past a step or the run has ended; return the exit code."""
-    codes: list[Any] = []
-
-    def work() -> None:
+def _run(there: Runner, ready: PreparedRerun, path: Path, *, through: int) -> int:
+    """Run until the trace in `path` is past a step or the run has ended; return the exit code."""
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(there.run, ready)
         try:
-            codes.append(there.run(ready)[0])
-        except RepriseError as fault:
-            codes.append(fault)
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    path = ready.folder / ATTEMPTS / "1" / FILE
-    try:
-        while thread.is_alive() and not _past(path, through):
-            thread.join(_POLL)
-    finally:
-        if thread.is_alive():
-            there.kill(ready)
-        thread.join()
-    if isinstance(codes[0], RepriseError):
-        raise codes[0]
-    return int(codes[0])
+            while not wait([ending], timeout=_POLL).done and not _is_past(path, through):
+                pass
+        finally:
+            if not ending.done():
+                there.kill(ready)
+    return ending.result()[0]
 
 
-def _past(path: Path, step: int) -> bool:
+def _is_past(path: Path, step: int) -> bool:
     """Return whether a trace contains a later step, so that the given step is complete."""
     try:
-        lines = read_run_file(path, most=LARGEST).count(b'\n{"step":')
+        return read_run_file(path, most=LARGEST).count(b'\n{"step":') > step
     except DocumentError:
         return False
-    return lines > step

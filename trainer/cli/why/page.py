@@ -1,12 +1,12 @@
-"""Format an attribution as text. The functions return lines and print nothing."""
+"""Format an attribution as text and as JSON. The functions print nothing."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.run_page import columns
-from trainer.comparison.attribution import Way
+from trainer.comparison.attribution import Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,68 +15,76 @@ if TYPE_CHECKING:
     from trainer.comparison.trace import Difference
 
 
-def page(
-    found: Attribution, parting: Difference, *, through: int, rest: Sequence[str], notes: Sequence[str]
-) -> Iterator[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """An attribution with its evidence."""
+
+    attribution: Attribution
+    difference: Difference
+    """The first difference of the two runs."""
+    through: int
+    """The last step of the short runs."""
+    unswapped: Sequence[str]
+    """One line per difference that cannot be swapped."""
+    notes: Sequence[str]
+
+
+def page(explanation: Explanation) -> Iterator[str]:
     """Yield the attribution, then its evidence."""
-    yield headline(found, parting)
-    if found.sets and found.confirmed:
+    result, difference, through = explanation.attribution, explanation.difference, explanation.through
+    yield headline(result, difference)
+    if result.sets and result.confirmed:
         yield f"  confirmed: with that taken back, B goes A's way through step {through}"
-    elif found.sets:
+    elif result.sets:
         yield f"  not confirmed: with that taken back, B does not go A's way through step {through}; something else bears on it too"
-    what = parting.tensor or parting.quantity or "fingerprint"
-    values = f"{parting.a} in A, {parting.b} in B"
-    yield f"  A and B diverge at step {parting.step}, stream {parting.stream}, {what}: {values}"
-    if found.ways:
-        yield ""
-        yield f"A with one ingredient of B, through step {through}"
-        yield from (f"  {line}" for line in columns([(str(swap), f"goes {way}") for swap, way in found.ways.items()]))
-    if rest or notes:
-        yield ""
-        yield "also"
-        yield from (f"  not swapped: {line}" for line in rest)
-        yield from (f"  {line}" for line in notes)
+    what = difference.tensor or difference.quantity or "fingerprint"
+    values = f"{difference.a} in A, {difference.b} in B"
+    yield f"  A and B diverge at step {difference.step}, stream {difference.stream}, {what}: {values}"
+    if result.matches:
+        rows = [(str(swap), f"goes {match}") for swap, match in result.matches.items()]
+        yield from ("", f"A with one ingredient of B, through step {through}", *(f"  {line}" for line in columns(rows)))
+    if explanation.unswapped or explanation.notes:
+        yield from ("", "also", *(f"  not swapped: {line}" for line in explanation.unswapped))
+        yield from (f"  {line}" for line in explanation.notes)
 
 
-def headline(found: Attribution, parting: Difference) -> str:
+def headline(result: Attribution, difference: Difference) -> str:
     """Return the conclusion in one line."""
-    if found.failed == "A":
+    if result.failed == "A":
         return "not attributed: rerunning A here does not give the result of A, so no difference can be attributed"
-    if found.failed == "B":
+    if result.failed == "B":
         return "not attributed: A with everything of B that can be swapped does not go B's way"
-    step = f"makes the difference from step {parting.step} on"
-    if len(found.sets) > 1:
-        return f"attributed: {' or '.join(named(each) for each in found.sets)}: each of them alone {step}"
-    if len(found.sets[0]) == 1:
-        return f"attributed: {named(found.sets[0])} alone {step}"
-    changing = [swap for swap in found.sets[0] if found.ways.get(swap) is not Way.A]
-    ways = {found.ways.get(swap) for swap in found.sets[0]}
-    if Way.NONE in ways:
-        alone = "not all of them can be run alone"
-    elif not changing:
-        alone = "none alone"
+    first, step = result.sets[0], f"from step {difference.step} on"
+    if len(result.sets) > 1:
+        return f"attributed: {' or '.join(map(_names, result.sets))}: each of them alone makes the difference {step}"
+    if len(first) == 1:
+        return f"attributed: {_names(first)} alone makes the difference {step}"
+    alone = [result.matches.get(swap) for swap in first]
+    effective = [match for match in alone if match is not Match.A]
+    if Match.NONE in alone:
+        how = "not all of them can be run alone"
+    elif not effective:
+        how = "none alone"
     else:
-        alone = "each alone goes a third way" if len(changing) == len(found.sets[0]) else "not all of them alone"
-    return f"attributed: {alone}; together {named(found.sets[0])} make the difference from step {parting.step} on"
+        how = "each alone goes a third way" if len(effective) == len(first) else "not all of them alone"
+    return f"attributed: {how}; together {_names(first)} make the difference {step}"
 
 
-def named(swapped: Swaps) -> str:
-    """Return the names of some ingredients."""
+def _names(swapped: Swaps) -> str:
     return " and ".join(map(str, sorted(swapped)))
 
 
-def document(
-    found: Attribution, parting: Difference, *, through: int, rest: Sequence[str], notes: Sequence[str]
-) -> dict[str, Any]:
+def document(explanation: Explanation) -> dict[str, Any]:
     """Return the attribution as JSON data."""
+    result = explanation.attribution
     return {
-        "attributed": [sorted(map(str, each)) for each in found.sets] or None,
-        "confirmed": found.confirmed,
-        "failed": found.failed,
-        "said": headline(found, parting),
-        "parting": asdict(parting),
-        "through": through,
-        "ways": {str(swap): way for swap, way in found.ways.items()},
-        "not_swapped": list(rest),
-        "notes": list(notes),
+        "attributed": [sorted(map(str, each)) for each in result.sets] or None,
+        "confirmed": result.confirmed,
+        "failed": result.failed,
+        "said": headline(result, explanation.difference),
+        "parting": asdict(explanation.difference),
+        "through": explanation.through,
+        "ways": {str(swap): match for swap, match in result.matches.items()},
+        "not_swapped": list(explanation.unswapped),
+        "notes": list(explanation.notes),
     }

@@ -9,8 +9,7 @@ import pytest
 from tests.comparison.compared import made
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunError
-from trainer.comparison.attribution import NONE, Swap
-from trainer.comparison.swap import Made, hybrid, swaps, unswappable
+from trainer.comparison.attribution import NONE, RunInputs, Swap, hybrid, possible_swaps, unswappable
 from trainer.runs.record import DatasetIngredient, Determinism, Device, identity_of
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
@@ -22,12 +21,14 @@ SETTINGS = {"seed": 0, "learning_rate": 0.001, "dataset": "dots"}
 DOTS = DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))
 
 
-def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> Made:
+def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> RunInputs:
     """A run of these settings, with its verified source."""
     chosen = SETTINGS | (settings or {})
     found = made(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
     assert found.folder
-    return Made(record=found.record, bundle=load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source))
+    return RunInputs(
+        record=found.record, bundle=load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
+    )
 
 
 def test_everything_that_differs_and_can_be_swapped_is_told(tmp_path: Path) -> None:
@@ -38,10 +39,10 @@ def test_everything_that_differs_and_can_be_swapped_is_told(tmp_path: Path) -> N
         tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1, "new": 1}, layers=layers, determinism=held
     )
     settings = [Swap("setting", name) for name in ("learning_rate", "new", "threads")]
-    assert [*swaps(a, b, images=True)] == [*settings, Swap("source"), Swap("image")]
-    assert [*swaps(a, b, images=False)] == [*settings, Swap("source")]
+    assert [*possible_swaps(a, b, images=True)] == [*settings, Swap("source"), Swap("image")]
+    assert [*possible_swaps(a, b, images=False)] == [*settings, Swap("source")]
     assert [line.partition(":")[0] for line in unswappable(a, b, images=False)] == ["image"]
-    assert not [*swaps(a, a, images=True)]
+    assert not [*possible_swaps(a, a, images=True)]
 
 
 def test_what_no_run_here_can_swap_is_told(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_nothing_swapped_is_a_and_everything_is_b(tmp_path: Path) -> None:
     a = side(tmp_path / "runs")
     b = side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
     assert hybrid(a, b, NONE).record.identity == a.record.identity
-    every = hybrid(a, b, frozenset(swaps(a, b, images=True)))
+    every = hybrid(a, b, frozenset(possible_swaps(a, b, images=True)))
     assert (every.record.identity, every.bundle.digest) == (b.record.identity, b.bundle.digest)
     assert every.record.identity == identity_of(every.record.ingredients)
 
