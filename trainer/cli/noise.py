@@ -81,7 +81,7 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
             experiment=parsed.place.name, source=recipe.source.digest, settings={**values, SEED: seed}, typed=typed
         )
         if record := find_completed_run(request, runs_folder()):
-            _say(f"seed {seed}: run {record.run} is here already")
+            print_notice(f"seed {seed}: run {record.run} is here already")
             records[seed] = record
     if len(records) < len(seeds):
         freeze_image()

@@ -195,11 +195,10 @@ def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
 def _measured_in_image(name: str, *, seeds: int) -> dict[str, Any]:
     require_image("baseline")
     command = run_command(["baseline", "measure", name, "--seeds", str(seeds)], options=("-T",))
-    code, *words]
-    process = call(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
-    if process.returncode:
-        raise RunError(f"it ended with exit code {process.returncode}", hint="the lines above say why")
-    measured: dict[str, Any] = json.loads(process.stdout)
+    code, output = call(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
+    if code:
+        raise RunError(f"`baseline measure` ended with exit code {code}", hint="the lines above say why")
+    measured: dict[str, Any] = json.loads(output)
     return measured
 
 

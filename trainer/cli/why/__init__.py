@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     through = max(difference.step, words.steps or 0)
     runs = HybridRuns(a=a, b=b, through=through, here=words.no_container, granted=granted)
     place = f"step {difference.step}, stream {difference.stream}"
-    _say(f"reprise: A and B diverge at {place}; {counted(len(swaps), 'ingredient')} can be swapped")
+    print_progress(f"reprise: A and B diverge at {place}; {counted(len(swaps), 'ingredient')} can be swapped")
     explanation = Explanation(
         attribution=attribute(swaps, runs.compare),
         difference=difference,
@@ -106,10 +106,6 @@ def _parser() -> Arguments:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _load(word: str, admission: Word, *, here: bool) -> ExplainedRun:
@@ -158,7 +154,7 @@ class HybridRuns:
     def compare(self, swapped: Swaps) -> Match:
         """Make a run, and return which run it matches."""
         what = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
-        _say(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
+        print_progress(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
         try:
             trace = self._trace(hybrid(self.a.inputs, self.b.inputs, swapped))
         except RepriseError as fault:
@@ -176,7 +172,7 @@ class HybridRuns:
             if difference is not None and (match is Match.A) == (swapped == NONE):
                 place = f"step {difference.step}, stream {difference.stream}"
                 self.notes.append(f"A with {what} of B diverges from {match.name} at {place}")
-        _say(f"  goes {result}")
+        print_progress(f"  goes {result}")
         return result
 
     def _trace(self, inputs: RunInputs) -> Trace:
