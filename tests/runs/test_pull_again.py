@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from tests.records import ingredients
 from tests.runs.runs import finished
 from tests.runs.test_pull import altered, contents, packed, run
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import DigestMismatchError
+from trainer.base.errors import DigestMismatchError, MachineError
+from trainer.base.safe_folder import Root
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import EDITED, pull_run
 from trainer.runs.record import Outcome, Status, identity_of
@@ -81,6 +83,36 @@ def test_an_attempt_that_was_claimed_and_never_sealed_is_passed_over(run: OpenRu
     publish_run(home, store)
     del store._objects[sealed_key(run.record.run, 1)]
     assert [record.attempt for record in pull_run(run.record.run, store, runs=tmp_path / "there")] == [2]
+
+
+def test_no_attempt_after_the_first_unclaimed_number_is_looked_for(
+    run: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    asked: set[str] = set()
+    publish_run(run.folder.parents[1], store)
+    size = store.size
+
+    def recorded(key: str) -> int | None:
+        asked.add(key)
+        return size(key)
+
+    monkeypatch.setattr(store, "size", recorded)
+    pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert sealed_key(run.record.run, 2) in asked
+    assert sealed_key(run.record.run, 3) not in asked
+
+
+def test_a_file_that_cannot_be_renamed_fails_the_pull_unless_it_is_there(
+    run: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "cross-device link")
+
+    publish_run(run.folder.parents[1], store := MemoryStore())
+    monkeypatch.setattr(Root, "rename", fails)
+    with pytest.raises(MachineError, match="cross-device"):
+        pull_run(run.record.run, store, runs=tmp_path / "there")
 
 
 def test_what_was_agreed_to_is_pulled_to_the_byte(run: OpenRun, tmp_path: Path) -> None:
