@@ -114,7 +114,10 @@ def load_dataset(name: str, *, root: Path) -> Dataset:
         known = dataset_names(root=root)
         base, numbered, number = name.partition("@")
         if numbered and is_declared(base, root=root):
-            raise _versioned_name(load_dataset(base, root=root), number)
+            dataset, file = load_dataset(base, root=root), f"{FOLDER}/{base}.toml"
+            message = f"dataset {name}: expected a name without a version; {file} declares the version, {dataset.title}"
+            other = f"; for another version: `git log {file}`, then `git checkout COMMIT {file}`"
+            raise DatasetError(message, hint=f"write {base}{'' if number == str(dataset.version) else other}")
         raise DatasetError(
             f"dataset {short(name)!r} is not declared in {root / FOLDER}", hint=did_you_mean(name, known)
         )
@@ -137,14 +140,6 @@ def readable_datasets(*, root: Path) -> tuple[list[Dataset], dict[str, str]]:
     return datasets, faults
 
 
-def _versioned_name(dataset: Dataset, number: str) -> DatasetError:
-    """Return the error for a name with a version, since the declaration selects the version."""
-    file = f"{FOLDER}/{dataset.name}.toml"
-    message = f"dataset {dataset.name}@{number}: expected a name without a version; {file} declares the version, {dataset.title}"
-    other = f"; for another version: `git log {file}`, then `git checkout COMMIT {file}`"
-    return DatasetError(message, hint=f"write {dataset.name}{'' if number == str(dataset.version) else other}")
-
-
 def parse_dataset(text: bytes, *, where: str) -> Dataset:
     """Parse a version's document in a store."""
     return parse_json(text, Dataset, where=where)
@@ -154,7 +149,7 @@ def declared(dataset: Dataset) -> str:
     """Return the text of `datasets/<name>.toml`; equal datasets give equal texts."""
     values = dataset.model_dump(mode="json", exclude_none=True)
     body = tomli_w.dumps({key: values.pop(key) for key in _FIRST} | values)
-    return _HEAD + _NUMBERS.sub(lambda found: f"[{', '.join(found[1].replace(',', '').split())}]", body)
+    return _HEAD + _NUMBERS.sub(lambda match: f"[{', '.join(match[1].replace(',', '').split())}]", body)
 
 
 _FIRST: Final = ("name", "version", "manifest", "content", "files", "bytes")

@@ -11,6 +11,7 @@ import mmap
 import os
 import shlex
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedReader, FileIO
@@ -155,7 +156,9 @@ def _require_folder(root: Path) -> None:
     try:
         mode = root.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as fault:
-        near = _siblings(root.parent)
+        near: list[str] = []
+        with suppress(OSError):
+            near = [entry.name for entry in os.scandir(root.parent) if entry.is_dir() and entry.name.isprintable()]
         hint = did_you_mean(root.name, near) if near else "check the path"
         raise DatasetError(f"{root} is not a folder: it does not exist", hint=hint) from fault
     except (OSError, ValueError) as fault:
@@ -164,13 +167,6 @@ def _require_folder(root: Path) -> None:
     if not stat.S_ISDIR(mode):
         hint = f"move it into a new folder: mkdir NEW && mv {shlex.quote(str(root))} NEW/"
         raise DatasetError(f"{root} is not a folder; expected a folder of files", hint=hint)
-
-
-def _siblings(parent: Path) -> list[str]:
-    try:
-        return [entry.name for entry in os.scandir(parent) if entry.is_dir() and entry.name.isprintable()]
-    except OSError:
-        return []
 
 
 @dataclass(slots=True, kw_only=True)

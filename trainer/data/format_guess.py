@@ -7,27 +7,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.suggestions import counted, short
+from trainer.base.suggestions import counted, listed
 from trainer.data.pictures import by_suffix, has_picture_suffix, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+_LONGEST_LIST: Final = 60
 SPLITS: Final = "--split train=0%:80% --split val=80%:90% --split test=90%:100%"
-_FEW: Final = 4
 
 
 def guess_reader(paths: Sequence[str]) -> tuple[str, str] | None:
     """Return a description of the files and the options that read them; `None` without a guess."""
     if pictures := [path for path in paths if has_picture_suffix(path)]:
         folders = sorted({path.rpartition("/")[0] for path in pictures} - {""})
-        inside = f", in {counted(len(folders), 'folder')} ({_listed(folders)})" if folders else ""
+        inside = f", in {counted(len(folders), 'folder')} ({listed(folders, longest=_LONGEST_LIST)})" if folders else ""
         like = "it looks like an image folder" if len(folders) > 1 else "no folders name classes"
         more = "" if len(folders) > 1 else " --labels FILE.csv"
         return f"{counted(len(pictures), 'picture')}, {by_suffix(pictures)}{inside}: {like}", f"--images .{more}"
     for suffix, name, options in _OTHERS:
         if files := [path for path in paths if suffix_of(path) == suffix]:
-            return f"{counted(len(files), f'{name} file')} ({_listed(files)})", options.replace("FILE", files[0])
+            return f"{counted(len(files), f'{name} file')} ({listed(files, longest=_LONGEST_LIST)})", options.replace(
+                "FILE", files[0]
+            )
     return None
 
 
@@ -38,12 +40,12 @@ def split_options(paths: Sequence[str]) -> str:
     '--split train=train/ --split val=valid/ --split test=test/'
     """
     folders = {path.partition("/")[0] for path in paths if "/" in path}
-    found = {
+    folders_of = {
         split: sorted(folder for folder in folders if folder.lower() in names) for split, names in SPLIT_NAMES.items()
     }
-    if any(len(names) != 1 for names in found.values()):
+    if any(len(names) != 1 for names in folders_of.values()):
         return SPLITS
-    return " ".join(f"--split {split}={names[0]}/" for split, names in found.items())
+    return " ".join(f"--split {split}={names[0]}/" for split, names in folders_of.items())
 
 
 SPLIT_NAMES: Final = {
@@ -59,8 +61,3 @@ _OTHERS: Final = (
     (".jsonl", "JSON lines", "--lines FILE"),
     (".txt", "text", "--lines FILE"),
 )
-
-
-def _listed(names: Iterable[str]) -> str:
-    known = [short(name) for name in names]
-    return ", ".join(known[:_FEW]) + (", .." if len(known) > _FEW else "")

@@ -124,14 +124,10 @@ class Listing(Sequence[Entry]):
             running.update(self.raw[row.start() : row.end(3) + 1] + b"]\n")
         return f"sha256:{running.hexdigest()}"
 
-    def path(self, number: int) -> str:
-        """Return the path of a file."""
-        return unescaped(self.row(number)[1]).decode()
-
     @cached_property
     def _starts(self) -> array[int]:
         """The offset of each line."""
-        ends = array("Q", (found.end() for found in _END.finditer(self.raw)))
+        ends = array("Q", (found.end() for found in re.finditer(rb"\n", self.raw)))
         ends.pop()
         return ends
 
@@ -169,8 +165,8 @@ class Paths(Sequence[str]):
     def __getitem__(self, number: slice) -> Sequence[str]: ...
     def __getitem__(self, number: int | slice) -> str | Sequence[str]:
         if isinstance(number, slice):
-            return [self._listing.path(each) for each in range(*number.indices(len(self)))]
-        return self._listing.path(number)
+            return [self[each] for each in range(*number.indices(len(self)))]
+        return unescaped(self._listing.row(number)[1]).decode()
 
     def __iter__(self) -> Iterator[str]:
         return (unescaped(row[1]).decode() for row in self._listing.rows())
@@ -216,6 +212,3 @@ def unescaped(path: bytes) -> bytes:
 def damaged(number: int, fault: str) -> ManifestError:
     """Return the error for an invalid manifest."""
     return ManifestError(f"manifest, line {number}: {fault}", hint=DAMAGED)
-
-
-_END: Final = re.compile(rb"\n")

@@ -145,9 +145,12 @@ def publish_dataset(
     with spool() as lines:
         plan = PackPlan(lines, known=read_manifest(store, newest) if newest else None, most=source.part_bytes)
         _hash_files(source, listed.paths, plan, duplicates=duplicates)
-        is_read = bool(newest and _is_inspected(draft, newest, plan.lines.content)) or (
-            source.inspect is not None and source.inspect(draft, listed.paths)
-        )
+        keys = ("reader", "splits", "sample", "allow_nan")
+        is_read = bool(
+            newest
+            and plan.lines.content == newest.content
+            and all(getattr(draft, key) == getattr(newest, key) for key in keys)
+        ) or (source.inspect is not None and source.inspect(draft, listed.paths))
         late = [f"{draft.name}: {TABLE_UNCHECKED}"] if checked.is_table_unchecked and not is_read else []
         for line in (late := [*late, *duplicates.notes(listed.paths, dataset=draft.name)]):
             progress.note(line)
@@ -202,12 +205,6 @@ def _describe_listing(listed: FolderListing, dataset: str) -> list[str]:
             f"{dataset}: {files} out of the folder; the targets are published, for example {short(listed.linked[0])!r}"
         )
     return notes
-
-
-def _is_inspected(draft: Draft, newest: Dataset, content: str) -> bool:
-    """Return whether the newest version has the same files and is read in the same way."""
-    keys = ("reader", "splits", "sample", "allow_nan")
-    return content == newest.content and all(getattr(draft, key) == getattr(newest, key) for key in keys)
 
 
 def publish_declared(

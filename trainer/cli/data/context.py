@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.errors import DatasetError, UsageError
 from trainer.cli.places import store_at
-from trainer.data.declaration import Dataset, declaration, load_dataset
+from trainer.data.declaration import Dataset, is_declared, load_dataset
 from trainer.data.versions import read_version
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ class DataContext:
         A version in `source` need not be declared.
         """
         name, at, version = word.partition("@")
-        declared = load_dataset(name, root=self.root) if source is None or not at or self._declares(name) else None
+        declared = (
+            load_dataset(name, root=self.root)
+            if source is None or not at or is_declared(name, root=self.root)
+            else None
+        )
         if declared and (not at or version == str(declared.version)):
             return declared
         hint = f"{name} is declared as {declared.title}" if declared else "for example digits@1"
@@ -57,6 +61,3 @@ class DataContext:
                 hint = f"reprise data show {name} lists the versions; --from ADDRESS selects another store"
             raise DatasetError(f"{word} is not in store {store.label}", hint=hint)
         return stored
-
-    def _declares(self, name: str) -> bool:
-        return declaration(name, root=self.root).is_file()

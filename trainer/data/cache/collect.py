@@ -62,7 +62,12 @@ def collect_cache(
                 root.rename(moved, place)
                 removed.remove(moved)
         objects = list(_unneeded_objects(root, but=set(removed), now=now))
-        sizes = [size for path, size in objects if dry_run or _unlink(root, path)]
+        sizes = []
+        for path, size in objects:
+            with suppress(OSError, UnsafePathError):
+                if not dry_run:
+                    root.unlink(path)
+                sizes.append(size)
         for moved in [] if dry_run else removed:
             with suppress(OSError):
                 root.remove_tree(moved)
@@ -132,11 +137,3 @@ def _objects(root: Root, place: str) -> Iterator[str]:
             if marker.startswith((COMPLETE, WANTED)):
                 objects = read_marker(version, marker)
                 yield from objects.objects if objects else ()
-
-
-def _unlink(root: Root, path: str) -> bool:
-    try:
-        root.unlink(path)
-    except (OSError, UnsafePathError):
-        return False
-    return True

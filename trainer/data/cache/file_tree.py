@@ -98,18 +98,13 @@ def _create(cached: CachedDataset, place: Root) -> Path:
             _flush(folder)
             place.rename(staging, target)
             place.flush()
-            _protect(folder)
+            for path, about in folder.walk():  # make all folders read-only, through their descriptors
+                if stat.S_ISDIR(about.st_mode):
+                    folder.chmod(path, 0o555)
+            os.fchmod(folder.fileno(), 0o555)
     finally:
         place.remove_tree(staging)
     return place.path / target
-
-
-def _protect(folder: Root) -> None:
-    """Make all folders read-only, through the descriptors of the created folders."""
-    for path, about in folder.walk():
-        if stat.S_ISDIR(about.st_mode):
-            folder.chmod(path, 0o555)
-    os.fchmod(folder.fileno(), 0o555)
 
 
 def _sweep(place: Root) -> None:

@@ -173,16 +173,16 @@ def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Ca
         except RepriseError:
             raise
         except Exception as fault:  # noqa: BLE001 - decoders raise many exception types; the error names the file
-            error = DatasetError(f"{name(row)} cannot be read: {type(fault).__name__}: {fault}", hint=REPLACE)
+            error = DatasetError(
+                f"{name(row)} cannot be read: {type(fault).__name__}: {fault}",
+                hint="replace it, and publish a new version",
+            )
             return Block(rows=numbers, fault=fault_of(name(row), error))
 
     waiting = iter(rows)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         while some := list(islice(waiting, _AHEAD)):
             yield from pool.map(read_block, map(int, some))
-
-
-REPLACE: Final = "replace it, and publish a new version"
 
 
 def fault_of(name: str, fault: DatasetError) -> Fault:
