@@ -10,8 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from trainer.base.document import parse_json
 from trainer.data.cache.folder import Cache
-from trainer.data.declaration import Draft, parse_dataset
+from trainer.data.declaration import Dataset, Draft
 from trainer.data.fetch import fetch_dataset
 from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
@@ -30,7 +31,7 @@ def publish(store: str, folder: str, declared: str) -> None:
 
 def fetch(store: str, cache: str, declared: str, *, also: str = "") -> None:
     """Fetch a dataset; then, if requested, export its folder, or read every byte as training does."""
-    dataset = parse_dataset(Path(declared).read_bytes(), where=declared)
+    dataset = parse_json(Path(declared).read_bytes(), Dataset, where=declared)
     cached = fetch_dataset(dataset, cache=Cache(root=Path(cache)), open_store=lambda: open_store(store))
     if also == "--folder":
         cached.folder()

@@ -11,7 +11,7 @@ import pytest
 from trainer.base.digest import digest_of_bytes
 from trainer.base.document import parse_json
 from trainer.base.errors import DocumentError, ManifestError
-from trainer.data.declaration import parse_dataset
+from trainer.data.declaration import Dataset
 from trainer.data.manifest import parse_manifest
 from trainer.data.versions import version_document
 from trainer.runs.register import RegisterEntry
@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 READ: dict[str, Callable[[bytes], bytes]] = {
     "published-1.json": lambda text: parse_json(text, Published, where="golden").to_json(),
     "own-1.json": lambda text: parse_json(text, RegisterEntry, where="golden").model_dump_json().encode() + b"\n",
-    "dataset-1.json": lambda text: version_document(parse_dataset(text, where="golden")),
+    "dataset-1.json": lambda text: version_document(parse_json(text, Dataset, where="golden")),
     "manifest-1.jsonl": lambda text: bytes(parse_manifest(text).raw),
     "sweep-1.json": lambda text: parse_json(text, Sweep, where="golden").to_json(),
 }
@@ -57,7 +57,7 @@ def test_k01_half_of_it_is_not_read(name: str) -> None:
 def test_k01_the_version_names_its_manifest() -> None:
     version = json.loads((GOLDEN / "dataset-1.json").read_bytes())
     assert version["manifest"] == digest_of_bytes((GOLDEN / "manifest-1.jsonl").read_bytes())
-    assert parse_dataset((GOLDEN / "dataset-1.json").read_bytes(), where="golden").content == version["content"]
+    assert parse_json((GOLDEN / "dataset-1.json").read_bytes(), Dataset, where="golden").content == version["content"]
 
 
 @pytest.mark.torch

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.document import parse_json
 from trainer.base.errors import DatasetError, DocumentError
 from trainer.data.declaration import (
     Dataset,
@@ -14,7 +15,6 @@ from trainer.data.declaration import (
     declaration,
     declared,
     load_dataset,
-    parse_dataset,
     require_name,
 )
 from trainer.data.reader import Arrays
@@ -46,7 +46,7 @@ def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_version_in_the_store_is_read_as_it_was_written() -> None:
-    assert parse_dataset(canonical(DATASET.model_dump(mode="json")), where="store") == DATASET
+    assert parse_json(canonical(DATASET.model_dump(mode="json")), Dataset, where="store") == DATASET
 
 
 @pytest.mark.parametrize("name", dataset_names(root=ROOT))

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base.digest import digest_of_bytes
+from trainer.base.document import parse_json
 from trainer.base.errors import DigestMismatchError, DocumentError, StoreMissingError, UnsafePathError
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, store_at
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.cache.objects import own_name
-from trainer.data.declaration import parse_dataset
+from trainer.data.declaration import Dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.data.versions import export_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trainer.data.declaration import Dataset
     from trainer.stores.contract import Store
 
 _LARGEST = 4 << 30
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("dataset", nargs="*", help="the document of a dataset")
     args = parser.parse_args(argv)
-    datasets = [parse_dataset(word.encode(), where="the command line") for word in args.dataset]
+    datasets = [parse_json(word.encode(), Dataset, where="the command line") for word in args.dataset]
     if args.look:
         cache = Cache(root=cache_folder())
         return 0 if all(cache.has(dataset) for dataset in datasets) else StoreMissingError.code

@@ -97,7 +97,11 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         notes=(
             *notes,
             *describe_empty_classes(classes, dataset=draft.name),
-            *_overlaps(chosen),
+            *(
+                f"splits {one} and {other} have {counted(common, 'sample')} in common"
+                for one, other in combinations(chosen, 2)
+                if (common := _in_common(chosen[one], chosen[other]))
+            ),
             *_unused(chosen, layout.count, draft.name),
         ),
         classes=classes,
@@ -170,25 +174,14 @@ def _missing_splits(draft: Draft) -> list[str]:
     meant: dict[str, str] = {}
     for name in draft.splits:
         if name not in SPLIT_NAMES:
-            meant[name] = _nearest_split(name, [split for split in missing if split not in meant.values()])
+            free = [split for split in missing if split not in meant.values()]
+            near = next((split for split in free if name.lower() in SPLIT_NAMES[split]), "")
+            meant[name] = near or next(iter(nearest(name.lower(), free, most=1)), "")
     suggestions = " and ".join(f"{near} for {short(name)}" for name, near in meant.items() if near)
     others = f"; it has {listed(meant)}" if meant else ""
     advice = f"; did you mean {suggestions}?" if suggestions else ""
     return [
         f"{draft.name}: training needs the splits train, val and test; missing: {', '.join(missing)}{others}{advice}"
-    ]
-
-
-def _nearest_split(name: str, missing: Sequence[str]) -> str:
-    word = name.lower()
-    near = next((split for split, words in SPLIT_NAMES.items() if split in missing and word in words), "")
-    return near or next(iter(nearest(word, missing, most=1)), "")
-
-
-def _overlaps(chosen: dict[str, Sequence[int]]) -> list[str]:
-    pairs = ((one, other, _in_common(chosen[one], chosen[other])) for one, other in combinations(chosen, 2))
-    return [
-        f"splits {one} and {other} have {counted(common, 'sample')} in common" for one, other, common in pairs if common
     ]
 
 

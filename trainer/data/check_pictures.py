@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import listed, short
+from trainer.base.suggestions import counted, listed, short
 from trainer.data.file_names import folded
 from trainer.data.format_guess import SPLIT_NAMES
-from trainer.data.pictures import Folders, by_suffix, has_picture_suffix
+from trainer.data.pictures import Folders, by_suffix, find_pictures, has_picture_suffix
+from trainer.data.reader import Images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trainer.data.declaration import Described
     from trainer.data.pictures import Pictures
-    from trainer.data.reader import Images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +95,15 @@ def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None
     if table is None and pictures.classes != ("",):
         _require_pictures([path for path in unread if folders.read(path)], folders, pictures, declared=declared)
     outside = [path for path in paths if has_picture_suffix(path) and not folders.read(path)]
-    return [
-        *_odd_classes(pictures.classes, reader.folder, dataset=declared.name),
-        *(
-            [f"{declared.name}: not read, because not pictures: {by_suffix(unread)}, for example {short(unread[0])}"]
-            if unread
-            else []
-        ),
-        *_outside(outside, reader, dataset=declared.name),
-    ]
+    notes = _odd_classes(pictures.classes, reader.folder, dataset=declared.name)
+    if unread:
+        example = f"{by_suffix(unread)}, for example {short(unread[0])}"
+        notes.append(f"{declared.name}: not read, because not pictures: {example}")
+    if outside:
+        place = "in no split's folder" if outside[0].startswith(reader.folder) else f"outside {reader.folder}"
+        number = counted(len(outside), "picture")
+        notes.append(f"{declared.name}: not read: {number} {place}, for example {short(outside[0])}")
+    return notes
 
 
 def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[str]:
@@ -139,14 +140,6 @@ def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Picture
         )
 
 
-def _outside(paths: Sequence[str], reader: Images, *, dataset: str) -> list[str]:
-    if not paths:
-        return []
-    where = f"outside {reader.folder}" if not paths[0].startswith(reader.folder) else "in no split's folder"
-    pictures = "1 picture" if len(paths) == 1 else f"{len(paths):,} pictures"
-    return [f"{dataset}: not read: {pictures} {where}, for example {short(paths[0])}"]
-
-
 def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> list[str]:
     """Report classes that have no sample at all or in a split."""
     notes = []
@@ -162,9 +155,16 @@ def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> lis
     ]
 
 
-def describe_renumbering(before: Sequence[str], now: Sequence[str], *, dataset: str) -> list[str]:
+def describe_renumbering(
+    declared: Described | None, draft: Described, classes: Sequence[ClassCount], paths: Sequence[str]
+) -> list[str]:
     """Report classes whose numbers differ from the declared version: a trained net would confuse them."""
-    numbers = {name: number for number, name in enumerate(now)}
+    if declared is None or not isinstance(declared.reader, Images) or not isinstance(draft.reader, Images):
+        return []
+    before, numbers = declared.reader.classes, {each.name: each.number for each in classes}
+    if not before and declared.reader.labels is None:
+        with suppress(DatasetError):
+            before = find_pictures(declared.reader, paths, None, declared=declared).classes
     moved = [
         f"{short(name) or '(no name)'} {number} -> {numbers.get(name, 'none')}"
         for number, name in enumerate(before)
@@ -172,10 +172,10 @@ def describe_renumbering(before: Sequence[str], now: Sequence[str], *, dataset: 
     ]
     if not moved:
         return []
-    keep = ",".join([*before, *(name for name in now if name not in set(before))])
+    keep = ",".join([*before, *(name for name in numbers if name not in set(before))])
     can_keep = len(keep) <= _LONGEST_ADVICE and "" not in before
     advice = f"; to keep the numbers: --classes {keep}" if can_keep else ""
-    return [f"{dataset}: WARNING: the numbers of classes change: {listed(moved)}{advice}"]
+    return [f"{draft.name}: WARNING: the numbers of classes change: {listed(moved)}{advice}"]
 
 
 def _classes(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import tomli_w
 from pydantic import AfterValidator, Field
 
 from trainer.base.digest import Digest
-from trainer.base.document import Count, Document, parse_json, read_toml
+from trainer.base.document import Count, Document, read_toml
 from trainer.base.errors import DatasetError, RepriseError, SettingError
 from trainer.base.suggestions import did_you_mean, listed, nearest, short
 from trainer.data.reader import Arrays, Drawn, RawFiles, Reader, Table, Typed
@@ -138,11 +138,6 @@ def readable_datasets(*, root: Path) -> tuple[list[Dataset], dict[str, str]]:
         except RepriseError as fault:
             faults[name] = fault.message
     return datasets, faults
-
-
-def parse_dataset(text: bytes, *, where: str) -> Dataset:
-    """Parse a version's document in a store."""
-    return parse_json(text, Dataset, where=where)
 
 
 def declared(dataset: Dataset) -> str:

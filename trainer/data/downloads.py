@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -16,7 +17,7 @@ from trainer.base.parallel import PAUSES_S, Stop, patiently
 from trainer.stores.contract import altered, object_key, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from trainer.base.progress import Progress
@@ -152,9 +153,9 @@ class Assembly:
                 self._incoming.write(self._starts[part], data)
                 self._mark_done(part)
 
-    def missing(self) -> Iterable[int]:
-        """Return the numbers of the parts that are not downloaded yet."""
-        return [part for part, done in enumerate(self._done) if not done]
+    def pieces(self) -> list[Callable[[Stop], None]]:
+        """Return a piece of work for each part that is not downloaded yet; they may run in parallel."""
+        return [partial(self.fetch, part) for part, done in enumerate(self._done) if not done] or [self.settle]
 
     def fetch(self, part: int, stop: Stop) -> None:
         """Download a part, with retries if the connection breaks; settle the file after the last missing part."""

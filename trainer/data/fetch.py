@@ -18,6 +18,7 @@ from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.spool import mapped, spool
 from trainer.data.cache.folder import VersionObjects
+from trainer.data.cache.objects import Incoming
 from trainer.data.downloads import Assembly, LargeFile, SparsePack, WholePack, download, plan_fetch
 from trainer.data.manifest import parse_manifest
 from trainer.data.manifest_lines import Segment
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from trainer.base.progress import Progress
     from trainer.data.cache.folder import Cache
     from trainer.data.cache.locks import Lease
-    from trainer.data.cache.objects import Incoming
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.data.downloads import Need
@@ -119,15 +119,14 @@ class _Fetch:
                 case SparsePack():
                     yield partial(self._fetch_pack, need, [partial(self._run, run) for run in need.runs()])
 
-    def _parts(self, need: LargeFile, opened: ExitStack) -> Iterator[Callable[[Stop], None]]:
-        """Reuse the parts of an interrupted fetch, then yield a piece of work for each missing part."""
+    def _parts(self, need: LargeFile, opened: ExitStack) -> list[Callable[[Stop], None]]:
+        """Reuse the parts of an interrupted fetch, then return a piece of work for each missing part."""
         incoming = opened.enter_context(self._incoming(need))
         assembly = Assembly(
             title=self.dataset.title, entry=need.entry, store=self.store, incoming=incoming, progress=self.progress
         )
         self.cache.objects.clear(need.name, but=incoming.temporary, read=assembly.salvage)
-        missing = assembly.missing()
-        yield from (partial(assembly.fetch, part) for part in missing) if missing else (assembly.settle,)
+        return assembly.pieces()
 
     def _fetch_pack(self, need: Need, requests: list[Callable[[Incoming, Stop], None]], stop: Stop) -> None:
         with self._incoming(need) as incoming:
@@ -160,7 +159,7 @@ class _Fetch:
     @contextmanager
     def _incoming(self, need: Need) -> Iterator[Incoming]:
         """Start a new object of the cache. On failure only the parts of a large file are kept, for the next fetch."""
-        incoming, keep = self.cache.objects.incoming(need.name), False
+        incoming, keep = Incoming(self.cache.objects, need.name), False
         try:
             yield incoming
         except DiskFullError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import did_you_mean, short
@@ -275,7 +275,3 @@ class FolderFiles(Files):
     def folder(self) -> Path:
         """Return the folder."""
         return self._root
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the path and the selected files, without cached properties."""
-        return {"_root": self._root, "_paths": self._paths}

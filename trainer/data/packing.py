@@ -53,7 +53,10 @@ class DigestIndex:
             self._digests += digest
             self._slots[slot] = len(self)
             if 2 * len(self) > len(self._slots):
-                self._grow()
+                self._slots = array("I", bytes(4 * 2 * len(self._slots)))
+                for number in range(len(self)):
+                    digest = bytes(self._digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES])
+                    self._slots[self._slot(digest)] = number + 1
             return len(self) - 1
         return self._slots[slot] - 1
 
@@ -66,12 +69,6 @@ class DigestIndex:
         ] != digest:
             slot = (slot + 1) & last
         return slot
-
-    def _grow(self) -> None:
-        self._slots = array("I", bytes(4 * 2 * len(self._slots)))
-        for number in range(len(self)):
-            digest = bytes(self._digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES])
-            self._slots[self._slot(digest)] = number + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,18 +27,16 @@ from trainer.data.files import edited_error
 from trainer.data.manifest import parse_manifest
 from trainer.data.manifest_lines import Pack, digest_of_raw
 from trainer.data.packing import PackPlan, Slice
-from trainer.data.pictures import find_pictures
 from trainer.data.reader import Images
 from trainer.data.splits import ContentDuplicates
 from trainer.data.versions import name_version, newest_version, read_version, version_document, version_key
 from trainer.stores.contract import object_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from mmap import mmap
 
     from trainer.base.progress import Progress
-    from trainer.data.check import CheckResult
     from trainer.data.check_pictures import ClassCount
     from trainer.data.files import FolderListing, LeftOut, SourceFolder
     from trainer.data.packing import HashedFile, SharedPack
@@ -133,7 +131,7 @@ def publish_dataset(
     notes = [
         *checked.notes,
         *_describe_listing(listed, draft.name),
-        *_describe_renumbering(draft, checked, declared, listed.paths),
+        *describe_renumbering(declared, draft, checked.classes, listed.paths),
     ]
     for line in notes:
         progress.note(line)
@@ -176,21 +174,6 @@ def publish_dataset(
     return PublishResult(
         dataset=dataset, is_new=is_new, uploaded=uploaded, classes=classes, left_out=left_out, notes=(*notes, *late)
     )
-
-
-def _describe_renumbering(
-    draft: Draft, checked: CheckResult, declared: Dataset | None, paths: Sequence[str]
-) -> list[str]:
-    """Report classes whose numbers differ from those in the declared version."""
-    if declared is None or not isinstance(declared.reader, Images) or not isinstance(draft.reader, Images):
-        return []
-    before = declared.reader.classes
-    if not before and declared.reader.labels is None:
-        try:
-            before = find_pictures(declared.reader, paths, None, declared=declared).classes
-        except DatasetError:
-            return []
-    return describe_renumbering(before, [each.name for each in checked.classes], dataset=draft.name)
 
 
 def _describe_listing(listed: FolderListing, dataset: str) -> list[str]:
@@ -262,26 +245,20 @@ def _hash_files(
 def _upload(
     plan: PackPlan, lines: bytes | mmap, *, source: SourceFolder, store: Store, progress: Progress
 ) -> tuple[str, int]:
-    """Upload the packs that the store lacks, and the manifest; return its digest and the number of uploaded bytes."""
+    """Upload the packs that the store lacks, and the manifest, which is checked; return its digest and the number of uploaded bytes."""
     progress.begin(f"new data of {source.root}", sum(new.size for new in plan.new))
     try:
         upload = _Upload(store=store, source=source, lines=lines, progress=progress)
         packs = in_parallel(upload.one, plan.new, threads=_UPLOADS)
     finally:
         progress.end()
-    manifest = plan.manifest(lines, [pack for pack, _ in packs])
-    return _store_manifest(manifest, store=store), sum(size for _, size in packs)
-
-
-def _store_manifest(manifest: Iterable[bytes], *, store: Store) -> str:
-    """Check and upload a manifest; return its digest. Raises `ManifestError`."""
     with spool() as file:
-        file.writelines(manifest)
+        file.writelines(plan.manifest(lines, [pack for pack, _ in packs]))
         raw = mapped(file)
         parse_manifest(raw)
         digest = digest_of_raw(raw)
         store.write(object_key(digest), file, sha256=digest)
-    return digest
+    return digest, sum(size for _, size in packs)
 
 
 def _require(declared: Dataset, key: str, actual: str) -> None:

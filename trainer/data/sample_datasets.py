@@ -60,10 +60,7 @@ def topics() -> dict[str, bytes]:
 
 
 SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {
-    "diabetes": diabetes,
-    "digits": digits,
-    "faces": faces,
-    "topics": topics,
+    make.__name__: make for make in (diabetes, digits, faces, topics)
 }
 
 

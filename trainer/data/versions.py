@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.document import parse_json
 from trainer.base.errors import DatasetError, DigestMismatchError, ObjectMissingError, StoreDeniedError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.safe_folder import Root
-from trainer.data.declaration import parse_dataset
+from trainer.data.declaration import Dataset
 from trainer.data.fetch import manifest_blocks, read_manifest
 from trainer.data.manifest_lines import ROW, damaged, unescaped
 from trainer.stores.contract import object_key
@@ -31,11 +32,9 @@ from trainer.stores.transfer import copy_object
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import BinaryIO
 
     from trainer.base.progress import Progress
     from trainer.data.cache.version import CachedDataset
-    from trainer.data.declaration import Dataset
     from trainer.data.manifest_lines import Segment
     from trainer.stores.contract import Store
 
@@ -83,7 +82,7 @@ def read_version(store: Store, name: str, version: int) -> Dataset | None:
     """Return a version from the store, or `None`."""
     key = version_key(name, version)
     try:
-        return parse_dataset(b"".join(store.read(key)), where=f"{key} in {store.label}")
+        return parse_json(b"".join(store.read(key)), Dataset, where=f"{key} in {store.label}")
     except ObjectMissingError:
         return None
 
@@ -163,7 +162,9 @@ def export_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> No
         with store.create(object_key(dataset.dataset.manifest), make=True) as file:
             file.write(manifest)
         for pack, pieces in groupby(_pieces(dataset), key=lambda piece: piece[0].pack):
-            with _open_pack(store, object_key(pack.sha256)) as file:
+            key = object_key(pack.sha256)
+            is_new = store.stat(key) is None
+            with store.create(key, make=True) if is_new else os.fdopen(store.handle(key, os.O_RDWR), "r+b") as file:
                 file.truncate(pack.size)
                 for segment, body in pieces:
                     file.seek(segment.offset)
@@ -177,12 +178,6 @@ def _pieces(dataset: CachedDataset) -> Iterator[tuple[Segment, memoryview]]:
         for segment in dataset.entry(path).segments:
             yield segment, body[: segment.length]
             body = body[segment.length :]
-
-
-def _open_pack(store: Root, key: str) -> BinaryIO:
-    if store.stat(key) is None:
-        return store.create(key, make=True)
-    return os.fdopen(store.handle(key, os.O_RDWR), "r+b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DatasetError
+from trainer.cli.data import DataContext
 from trainer.cli.data.caches import UnreadableCache, container_cache, verify_cached
-from trainer.cli.data.context import DataContext
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, declaration, declared
 from trainer.environments.dotenv import write_block

@@ -14,8 +14,8 @@ from tests.data.conftest import FILES, contents, damage, fill, leftovers, object
 from tests.stores.fakes import FaultyStore
 from trainer import cli
 from trainer.cli import data, places
+from trainer.cli import data as data_commands
 from trainer.cli.data import caches
-from trainer.cli.data import context as data_context
 from trainer.data.cache.folder import Cache
 from trainer.environments.dotenv import write_block
 from trainer.stores import open_store
@@ -148,7 +148,7 @@ def test_a_stopped_fetch_exits_with_its_code_and_resumes_later(
 
     reprise("publish", "small", str(tmp_path / "source"))
     with monkeypatch.context() as patched:
-        patched.setattr(data_context, "store_at", lambda address: FaultyStore(open_store(address), stopping, times=1))
+        patched.setattr(data_commands, "store_at", lambda address: FaultyStore(open_store(address), stopping, times=1))
         found, out, err = reprise("fetch", "small")
     assert (found, out) == (code, "")
     assert "stopped by" in err

@@ -94,8 +94,9 @@ READ = """
 import sys
 from pathlib import Path
 from trainer.cli.process.working import fetched
-from trainer.data.declaration import parse_dataset
-data = fetched(parse_dataset(sys.argv[1].encode(), where="here"), say=print)
+from trainer.base.document import parse_json
+from trainer.data.declaration import Dataset
+data = fetched(parse_json(sys.argv[1].encode(), Dataset, where="here"), say=print)
 print("ready", flush=True)
 sys.stdin.readline()
 print(bytes(data.read("a.txt")).decode())

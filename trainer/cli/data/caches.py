@@ -28,7 +28,7 @@ from trainer.runs.image_claim import BAKED
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from trainer.cli.data.context import DataContext
+    from trainer.cli.data import DataContext
     from trainer.data.declaration import Dataset
 
 IN_IMAGE: Final = "docker compose run --rm train"

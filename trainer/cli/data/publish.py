@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.arguments import Verb
-    from trainer.cli.data.context import DataContext
+    from trainer.cli.data import DataContext
 
 _INHERITED: Final = ("license", "source", "splits", "reader", "sample", "allow_nan", "twin")
 """Keys that a new version takes from the declaration, if no option replaces them."""

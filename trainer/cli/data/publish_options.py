@@ -92,6 +92,9 @@ def _images(args: Namespace) -> dict[str, Any]:
     _check_image_options(args)
     values = {"dtype" if name == "pixels" else name: getattr(args, name) for name in _IMAGE_OPTIONS}
     values["size"] = _size(args.size)
+    classes = [] if args.classes is None else [name.strip() for name in args.classes.split(",")]
+    if "" in classes:
+        raise UsageError(f"--classes {short(args.classes)!r}: a name is empty", hint="for example --classes cat,dog")
     folder = ""
     if args.images.rstrip("/") not in {"", "."}:
         folder = f"{_path_inside(args.images, folder=args.folder, prefix='--images ')}/"
@@ -101,7 +104,7 @@ def _images(args: Namespace) -> dict[str, Any]:
         "kind": "images",
         "folder": folder,
         **{key: value for key, value in values.items() if value is not None},
-        "classes": [] if args.classes is None else _class_names(args.classes),
+        "classes": classes,
     }
 
 
@@ -130,13 +133,6 @@ def _size(word: str | None) -> list[str] | None:
     if int(height) * int(width) > MOST_PIXELS:
         raise UsageError(f"--size {word}: expected at most {MOST_PIXELS:,} pixels", hint="for example --size 48x64")
     return [height, width]
-
-
-def _class_names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if "" in names:
-        raise UsageError(f"--classes {short(text)!r}: a name is empty", hint="for example --classes cat,dog")
-    return names
 
 
 def _array(word: str, *, folder: Path) -> tuple[str, str]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from trainer.cli.data.context import DataContext
+    from trainer.cli.data import DataContext
     from trainer.data.cache.version import CachedDataset
     from trainer.data.check_pictures import ClassCount
     from trainer.data.declaration import Dataset
@@ -115,22 +115,18 @@ def show(args: Namespace, context: DataContext) -> int:
         versions=_versions(dataset.name, context),
     )
     if args.json:
-        _print_json(dataset, state)
-    else:
-        _print_declaration(dataset, state)
-        _print_copies(dataset, state, context)
-        _print_classes(dataset, state)
+        facts = {
+            "cached": str(state.folder) if state.folder else None,
+            "cached_for_containers": state.in_containers,
+            "versions": state.versions if isinstance(state.versions, list) else None,
+            "classes": [asdict(each) for each in state.classes],
+        }
+        print(json.dumps({**dataset.model_dump(mode="json"), **facts}))
+        return 0
+    _print_declaration(dataset, state)
+    _print_copies(dataset, state, context)
+    _print_classes(dataset, state)
     return 0
-
-
-def _print_json(dataset: Dataset, state: _State) -> None:
-    facts = {
-        "cached": str(state.folder) if state.folder else None,
-        "cached_for_containers": state.in_containers,
-        "versions": state.versions if isinstance(state.versions, list) else None,
-        "classes": [asdict(each) for each in state.classes],
-    }
-    print(json.dumps({**dataset.model_dump(mode="json"), **facts}))
 
 
 def _print_declaration(dataset: Dataset, state: _State) -> None:

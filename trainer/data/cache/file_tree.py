@@ -111,7 +111,8 @@ def _sweep(place: Root) -> None:
     """Remove temporary folders of this user. A process that still writes one finds the complete folder and uses it."""
     for leftover in place.names():
         if leftover.startswith(_staged()):
-            place.remove_tree(leftover)
+            with suppress(OSError):  # another process has just written into it
+                place.remove_tree(leftover)
 
 
 def _staged() -> str:

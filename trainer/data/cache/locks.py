@@ -187,21 +187,21 @@ def fetch_lock(
 def _heartbeat(handle: int) -> Iterator[None]:
     """Write a count every second from a thread, because hashing or flushing a large file may take minutes."""
     over = Event()
-    thread = Thread(target=_write_counts, args=(handle, over), daemon=True)
+
+    def write_counts() -> None:
+        for number in count():
+            with suppress(OSError):
+                os.pwrite(handle, b"%d %d" % (os.getpid(), number), 0)
+            if over.wait(BEAT_S):
+                return
+
+    thread = Thread(target=write_counts, daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
-
-
-def _write_counts(handle: int, over: Event) -> None:
-    for number in count():
-        with suppress(OSError):
-            os.pwrite(handle, b"%d %d" % (os.getpid(), number), 0)
-        if over.wait(BEAT_S):
-            return
 
 
 def _wait(handle: int, is_done: Callable[[], bool], stale_s: float) -> None:

@@ -67,11 +67,6 @@ class Objects:
         """Open or create the folder of an object, with the mode of the cache. Raises `OSError`."""
         return make_shared_folder(self.root, f"{FOLDER}/{name[:2]}")
 
-    def incoming(self, name: str) -> Incoming:
-        """Start a new object."""
-        with disk_faults(self.root / FOLDER / name[:2] / name[2:]):
-            return Incoming(self, name)
-
     def clear(self, name: str, *, but: str = "", read: Callable[[BinaryIO], None] = lambda _: None) -> None:
         """Remove temporary files of this user for an object, after `read` has read them; links are not read."""
         with suppress(FileNotFoundError), self.shelf(name) as shelf:
@@ -88,14 +83,15 @@ class Incoming:
     """An object that several threads write in any order; it gets its name with `settle`."""
 
     def __init__(self, objects: Objects, name: str) -> None:
-        self._objects, self._name, self._shelf = objects, name, objects.shelf(name)
-        self._place = self._shelf.path / name[2:]
+        self._objects, self._name, self._place = objects, name, objects.root / FOLDER / name[:2] / name[2:]
         self.temporary = f".{name[2:]}.{os.getuid()}-{secrets.token_hex(8)}"
-        try:
-            self._handle = self._shelf.handle(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
-        except BaseException:
-            self._shelf.close()
-            raise
+        with disk_faults(self._place):
+            self._shelf = objects.shelf(name)
+            try:
+                self._handle = self._shelf.handle(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+            except BaseException:
+                self._shelf.close()
+                raise
 
     def write(self, at: int, block: bytes | memoryview) -> None:
         """Write bytes at an offset."""

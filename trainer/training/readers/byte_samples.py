@@ -44,11 +44,10 @@ class TextLines(_ByteSamples):
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Read several lines."""
-        text, lengths = padded([self.line(pick.index) for pick in picks])
+        text, lengths = padded([self._line(pick.index) for pick in picks])
         return {"text": text, "length": lengths}
 
-    def line(self, index: int) -> bytes:
-        """Return the bytes of a line."""
+    def _line(self, index: int) -> bytes:
         number, row = self._layout.place(index)
         ends = self._ends[number]
         first = int(ends[row - 1]) + 1 if row else 0

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 Values = np.ndarray[Any, Any]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+_NUMERIC: Final = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_decimal,
+    pa.types.is_null,
+)
 _NAMED: Final = 8
 """Maximum columns of one field that a hint lists."""
 _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -86,7 +93,11 @@ class Numbers:
 def require_numbers(kind: pa.DataType, location: ColumnLocation) -> None:
     """Raise `DatasetError` if a type is not numeric. Text passes: the caller examines its values."""
     dtype = location.declared.dtype
-    if is_text(kind) or _is_number(kind) or (pa.types.is_temporal(kind) and dtype.startswith(("int", "uint"))):
+    if (
+        is_text(kind)
+        or any(is_(_plain(kind)) for is_ in _NUMERIC)
+        or (pa.types.is_temporal(kind) and dtype.startswith(("int", "uint")))
+    ):
         return
     message = f"{location.column} holds {_described(kind)}; {dtype} holds numbers"
     raise DatasetError(
@@ -115,15 +126,13 @@ def text_fault(row: int, text: str | None, kind: pa.DataType, location: ColumnLo
             f"{message}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])"
         )
     if _reads_as_number(str(text).replace(",", "").replace(" ", "")):
-        return DatasetError(message, hint=_COMMAS)
+        hint = "read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '').astype(float)"
+        return DatasetError(message, hint=hint)
     hint = (
         f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); of categories write the numbers: "
         f"t[{name!r}].astype('category').cat.codes; or leave the column out"
     )
     return DatasetError(message, hint=hint)
-
-
-_COMMAS: Final = "read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '').astype(float)"
 
 
 def converted(values: pa.ChunkedArray, dtype: str) -> Numbers:
@@ -213,12 +222,6 @@ def _wider(value: int, target: np.dtype[Any], location: ColumnLocation) -> str:
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    plain = _plain(kind)
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    return any(is_(plain) for is_ in tests)
 
 
 def _named(kind: pa.DataType) -> str:

@@ -171,7 +171,7 @@ def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, f
         is_unsigned = image.format == "TIFF" and _tags(image).get(_SAMPLE_FORMAT, (1,))[0] == 1
         return values.view(np.uint32) if image.mode == "I" and is_unsigned else values, None
     if image.format == "PNG" and body[24] == 16:  # noqa: PLR2004 - the bit depth in its head
-        return (_gray_and_alpha(body) if body[25] == 4 else _colors(image, body)), _SIXTEEN  # noqa: PLR2004 - kind of color
+        return _colors(image, body), _SIXTEEN
     if image.format == "TIFF" and max(_tags(image).get(_BITS, (1,))) == 16:  # noqa: PLR2004 - bits
         return _colors(image, body), _SIXTEEN
     return None
@@ -202,14 +202,11 @@ def _channels(image: Image.Image) -> Values:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def _gray_and_alpha(body: memoryview | bytes) -> Values:
-    """Return 16-bit gray and alpha, decoded as four 8-bit channels."""
-    whole = _read_as(body, {"LA;16B": "RGBA"}).astype(np.uint16)
-    return whole[:, :, ::2] << 8 | whole[:, :, 1::2]
-
-
 def _colors(image: Image.Image, body: memoryview | bytes) -> Values:
     """Return 16-bit colors. Pillow returns the high bytes, and with the byte order swapped the low bytes."""
+    if image.format == "PNG" and body[25] == 4:  # noqa: PLR2004 - gray and alpha, which are decoded as four 8-bit channels
+        whole = _read_as(body, {"LA;16B": "RGBA"}).astype(np.uint16)
+        return whole[:, :, ::2] << 8 | whole[:, :, 1::2]
     native, other = ("L", "B") if sys.byteorder == "little" else ("B", "L")
     swapped = {"B": "L", "L": "B", "N": other} | ({} if native == "L" else {"N": other})
     raw = {f"{mode};16{order}": f"{mode};16{to}" for mode in ("RGB", "RGBA", "RGBX") for order, to in swapped.items()}

@@ -16,6 +16,7 @@ import io
 import re
 import struct
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -37,7 +38,7 @@ from trainer.training.readers.exact_pixels import (
     wide_values,
 )
 from trainer.training.readers.resizing import resized
-from trainer.training.readers.samples import Batch, FileSamples, Pick, Sample, stacked
+from trainer.training.readers.samples import FileSamples, Pick, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -262,15 +263,11 @@ def detect_format(body: memoryview | bytes) -> tuple[str, str]:
     for mark, name, hint in _KNOWN:
         if re.match(mark, start, re.DOTALL):
             return name, hint
-    return ("text" if _is_text(start) else ""), _REPLACE
-
-
-def _is_text(start: bytes) -> bool:
-    try:
+    with suppress(UnicodeDecodeError):
         text = codecs.getincrementaldecoder("utf-8")().decode(start)
-    except UnicodeDecodeError:
-        return False
-    return all(letter.isprintable() or letter in "\t\r\n" for letter in text)
+        if all(letter.isprintable() or letter in "\t\r\n" for letter in text):
+            return "text", _REPLACE
+    return "", _REPLACE
 
 
 class Pictures(FileSamples):
@@ -291,10 +288,6 @@ class Pictures(FileSamples):
     def labels(self, rows: Sequence[int]) -> Sequence[int]:
         """Return the class numbers from the folders or the table of labels."""
         return [self._pictures.labels[row] for row in rows]
-
-    def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Decode several pictures."""
-        return stacked([self.sample(pick) for pick in picks])
 
     def sample(self, pick: Pick) -> Sample:
         """Decode one picture."""

@@ -113,7 +113,11 @@ class _FieldTally:
             return
         self._bound(rows, values, values.min(), values.max())
         if values.ndim == 1 and self.values is not None:
-            self._count(rows, values)
+            for value, count, first in _count_values(values):
+                known, row = self.values.get(value, (0, int(rows[first])))
+                self.values[value] = (known + count, row)
+            if len(self.values) > DISTINCT:
+                self.values = None
 
     def _add_fractions(self, rows: Rows, values: Values) -> None:
         low, high = values.min(), values.max()
@@ -145,14 +149,6 @@ class _FieldTally:
             name=before.name if before else self.name(row),
             places=tuple(sorted({*places, *(before.places if before else ())})[:SHOWN]),
         )
-
-    def _count(self, rows: Rows, values: Values) -> None:
-        assert self.values is not None  # noqa: S101 - the caller checks it
-        for value, count, first in _count_values(values):
-            known, row = self.values.get(value, (0, int(rows[first])))
-            self.values[value] = (known + count, row)
-        if len(self.values) > DISTINCT:
-            self.values = None
 
     def result(self) -> FieldValues:
         shapes = [

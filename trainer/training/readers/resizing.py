@@ -50,10 +50,15 @@ def _multiplied(bands: Sequence[Image.Image], factor: Values) -> list[Image.Imag
 
 def _scaled(image: Image.Image, target: tuple[int, int], how: str) -> Image.Image:
     """Resize with bilinear interpolation, antialiased if smaller. Sizes are (width, height), as in Pillow."""
-    if how == "crop":
-        return image.resize(target, Image.Resampling.BILINEAR, box=_center(image.size, target))
-    size = target if how == "stretch" else _inside(image.size, target)
-    return image.resize(size, Image.Resampling.BILINEAR)
+    if how == "crop":  # the largest centered box with the target aspect ratio
+        scale = min(image.width / target[0], image.height / target[1])
+        left, top = (max(0.0, (whole - part * scale) / 2) for whole, part in zip(image.size, target, strict=True))
+        box = (left, top, image.width - left, image.height - top)
+        return image.resize(target, Image.Resampling.BILINEAR, box=box)
+    if how != "stretch":  # the largest size with the same aspect ratio that fits, in whole pixels
+        scale = min(target[0] / image.width, target[1] / image.height)
+        target = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(target, Image.Resampling.BILINEAR)
 
 
 def _padded(image: Image.Image, target: tuple[int, int], fill: float) -> Image.Image:
@@ -61,16 +66,3 @@ def _padded(image: Image.Image, target: tuple[int, int], fill: float) -> Image.I
     sheet = Image.new(image.mode, target, color)
     sheet.paste(image, ((target[0] - image.width) // 2, (target[1] - image.height) // 2))
     return sheet
-
-
-def _center(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the largest centered box with the target aspect ratio: left, top, right, bottom."""
-    scale = min(size[0] / target[0], size[1] / target[1])
-    left, top = (max(0.0, (whole - part * scale) / 2) for whole, part in zip(size, target, strict=True))
-    return (left, top, size[0] - left, size[1] - top)
-
-
-def _inside(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """Return the largest size with the same aspect ratio that fits, in whole pixels."""
-    scale = min(target[0] / size[0], target[1] / size[1])
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

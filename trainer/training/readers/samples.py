@@ -63,7 +63,6 @@ class Samples(Dataset[Sample]):
     """
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         raise NotImplementedError
 
     def sample(self, pick: Pick) -> Sample:
