@@ -10,14 +10,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.comparison.compared import made, save_trace
 from trainer.comparison.certify import LOG, Kill, certify
-from trainer.comparison.compare import Places, compare, side
+from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.comparison.compared import Values
     from trainer.comparison.certificate import Statement
-    from trainer.comparison.compare import Side
+    from trainer.comparison.compare import ComparedRun
 
 
 def keys(folder: Path, name: str = "key") -> tuple[Path, Path]:
@@ -37,7 +37,7 @@ def traced(
     slow_from: int = 99,
     steps: int | None = None,
     weights: Values | None = None,
-) -> Side:
+) -> ComparedRun:
     """A run with a trace of these losses, and a log."""
     found = made(runs, steps=len(losses) if steps is None else steps, weights=weights)
     assert found.attempt
@@ -46,17 +46,17 @@ def traced(
     return found
 
 
-def again(found: Side) -> Side:
+def again(found: ComparedRun) -> ComparedRun:
     """The run, as if it had been killed and resumed: what it gave is of a second attempt."""
     assert found.folder
     one, two = (found.folder / "attempts" / number for number in "12")
     shutil.copytree(one, two)
     (two / "record.json").write_bytes(found.record.model_copy(update={"attempt": 2}).to_json())
-    return side(found.folder)
+    return load_compared_run(found.folder)
 
 
-def statement(a: Side, b: Side, *, kill: Kill | None = None) -> Statement:
+def statement(a: ComparedRun, b: ComparedRun, *, kill: Kill | None = None) -> Statement:
     """What comparing them states."""
     assert a.folder
     runs = a.folder.parent
-    return certify(compare(a, b, places=Places(runs=runs, cache=runs / "cache")), kill=kill)
+    return certify(compare(a, b, sources=EvidenceSources(runs=runs, cache=runs / "cache")), kill=kill)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.records import circumstances, ingredients
 from trainer.base.digest import canonical, digest_of_bytes
-from trainer.comparison.compare import Side, side
+from trainer.comparison.compare import ComparedRun, load_compared_run
 from trainer.comparison.trace import FILE
 from trainer.comparison.trace_lines import Header, Step, bits_of, layout_of, prints_of
 from trainer.comparison.ulp import FORMATS
@@ -64,7 +64,7 @@ def made(
     steps: int = 3,
     around: dict[str, Any] | None = None,
     **other: Any,
-) -> Side:
+) -> ComparedRun:
     """A completed run of this code and with these weights; `around` is of its circumstances, `other` of its ingredients."""
     checkout = runs.parent / f"checkout-{digest_of_bytes(code.encode())[7:15]}"
     checkout.mkdir(parents=True, exist_ok=True)
@@ -76,4 +76,4 @@ def made(
     )
     digest = save_weights(run.folder, {"w": floats(1.0, 2.0)} if weights is None else weights)
     run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, weights=digest, steps=steps))
-    return side(folder)
+    return load_compared_run(folder)

@@ -11,7 +11,14 @@ import pytest
 from tests.comparison.compared import floats, made, save_trace, save_weights
 from trainer.base.digest import canonical
 from trainer.base.errors import DigestMismatchError, DocumentError, RunError, RunNotFoundError
-from trainer.comparison.compare import Comparison, Places, Side, compare, side, stronger
+from trainer.comparison.compare import (
+    ComparedRun,
+    Comparison,
+    EvidenceSources,
+    compare,
+    load_compared_run,
+    stronger_verdicts,
+)
 from trainer.comparison.verdict import Rung
 from trainer.comparison.weights import TENSORS, WEIGHTS
 from trainer.runs.differences import DifferenceKind
@@ -28,9 +35,9 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def compared(a: Side, b: Side, runs: Path) -> Comparison:
+def compared(a: ComparedRun, b: ComparedRun, runs: Path) -> Comparison:
     """Compare with an empty cache and no store."""
-    return compare(a, b, places=Places(runs=runs, cache=runs.parent / "cache"))
+    return compare(a, b, sources=EvidenceSources(runs=runs, cache=runs.parent / "cache"))
 
 
 def test_a_run_is_identical_to_itself_and_it_is_said(runs: Path) -> None:
@@ -39,7 +46,7 @@ def test_a_run_is_identical_to_itself_and_it_is_said(runs: Path) -> None:
     assert a.folder is not None
     assert a.attempt is not None
     (runs.parent / "link").symlink_to(runs)
-    for again in (a, side(runs.parent / "link" / a.folder.name), side(a.attempt)):
+    for again in (a, load_compared_run(runs.parent / "link" / a.folder.name), load_compared_run(a.attempt)):
         found = compared(a, again, runs)
         assert (found.verdict.rung, found.same_run) == (Rung.IDENTICAL, True)
 
@@ -47,7 +54,7 @@ def test_a_run_is_identical_to_itself_and_it_is_said(runs: Path) -> None:
 def test_two_runs_of_equal_results_are_identical_whatever_went_in(runs: Path) -> None:
     """What differs is listed all the same, with the lines of the code."""
     found = compared(made(runs), made(runs, code="x = 2\n", settings={"seed": 1}), runs)
-    assert (found.verdict.rung, found.same_run, stronger(found)) == (Rung.IDENTICAL, False, {})
+    assert (found.verdict.rung, found.same_run, stronger_verdicts(found)) == (Rung.IDENTICAL, False, {})
     assert [each.kind for each in found.candidates] == [
         DifferenceKind.SETTING,
         DifferenceKind.SETTING,
@@ -67,13 +74,13 @@ def test_one_last_place_of_one_weight_is_found(runs: Path) -> None:
     (tensor,) = found.weights.differing
     assert tensor.apart is not None
     assert (tensor.name, tensor.apart.differing, tensor.apart.first, tensor.apart.ulp) == ("w", 1, 1, 1)
-    assert "setting seed" in stronger(found)[Rung.IDENTICAL]
+    assert "setting seed" in stronger_verdicts(found)[Rung.IDENTICAL]
 
 
 def test_without_an_ingredient_that_differs_it_is_said_that_none_explains_it(runs: Path) -> None:
     """A run that does not repeat."""
     found = compared(made(runs), made(runs, loss=0.25), runs)
-    assert "no ingredient differs" in stronger(found)[Rung.IDENTICAL]
+    assert "no ingredient differs" in stronger_verdicts(found)[Rung.IDENTICAL]
 
 
 def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
@@ -83,7 +90,7 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
     assert b.attempt is not None
     save_trace(a.attempt, 0.5, 0.4, 0.3)
     save_trace(b.attempt, 0.5, 0.4, 0.2, slow_from=2)
-    parting = compared(a, b, runs).parting
+    parting = compared(a, b, runs).divergence
     assert parting is not None
     assert (parting.step, parting.stream, parting.quantity) == (2, "schedule", "0.lr")
 
@@ -91,7 +98,7 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
 def test_what_is_not_here_is_a_note(runs: Path) -> None:
     """The verdict stands on the outcomes alone."""
     a, b = made(runs), made(runs, code="y\n", loss=0.25)
-    remote = compared(a, Side(record=b.record), runs)
+    remote = compared(a, ComparedRun(record=b.record), runs)
     assert remote.verdict.rung is Rung.DIFFERENT
     assert f"`reprise runs pull {b.record.run}` first" in remote.notes[-1]
     assert b.folder is not None
@@ -164,13 +171,13 @@ def test_another_source_than_the_record_names_is_refused(runs: Path) -> None:
 def test_what_is_no_run_is_refused(runs: Path) -> None:
     """A folder without a record, and a record with a key that nobody knows."""
     with pytest.raises(RunNotFoundError, match="is no run's folder"):
-        side(runs.parent)
+        load_compared_run(runs.parent)
     a = made(runs)
     assert a.attempt is not None
     document = json.loads((a.attempt / RECORD).read_text())
     (a.attempt / RECORD).write_text(json.dumps(document | {"verdict": "identical"}))
     with pytest.raises(DocumentError, match="unknown key 'verdict'"):
-        side(a.attempt)
+        load_compared_run(a.attempt)
     (a.attempt / RECORD).unlink()
     with pytest.raises(RunError, match="cannot be read"):
-        side(runs / a.record.run)
+        load_compared_run(runs / a.record.run)

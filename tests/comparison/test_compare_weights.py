@@ -9,7 +9,7 @@ import pytest
 
 from tests.comparison.compared import Values, floats, save_weights
 from trainer.base.errors import DigestMismatchError
-from trainer.comparison.compare_weights import WeightsCompared, compare_weights
+from trainer.comparison.compare_weights import WeightsComparison, compare_weights
 from trainer.comparison.ulp import FORMATS, Apart
 from trainer.comparison.weights import WEIGHTS
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def compared(place: Path, a: Values, b: Values) -> WeightsCompared:
+def compared(place: Path, a: Values, b: Values) -> WeightsComparison:
     """Write both and compare them."""
     for name in "ab":
         (place / name).mkdir()
     one, other = save_weights(place / "a", a), save_weights(place / "b", b)
-    return compare_weights(place / "a", place / "b", named=(one, other))
+    return compare_weights(place / "a", place / "b", digests=(one, other))
 
 
 def test_a_difference_in_the_last_block_is_found_at_its_place(tmp_path: Path) -> None:
@@ -82,4 +82,4 @@ def test_a_tensor_under_another_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c" / WEIGHTS
     path.write_bytes(path.read_bytes().replace(b'"w"', b'"v"'))
     with pytest.raises(DigestMismatchError, match="tensor 'v' is there"):
-        compare_weights(tmp_path / "a", tmp_path / "c", named=(digest, digest))
+        compare_weights(tmp_path / "a", tmp_path / "c", digests=(digest, digest))

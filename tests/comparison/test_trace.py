@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from trainer.base.errors import DocumentError
-from trainer.comparison.trace import Difference, Entry, Stream, Trace, compared, cut_back, first_difference, trace_of
+from trainer.comparison.trace import (
+    Difference,
+    Entry,
+    Stream,
+    Trace,
+    comparable_streams,
+    cut_back,
+    first_difference,
+    trace_of,
+)
 from trainer.comparison.trace_lines import Evaluation, Header, Step, bits_of, layout_of, prints_of
 
 LAYOUT = layout_of([("net.weight", "float32", [2, 3]), ("net.bias", "float32", [2])])
@@ -122,7 +131,7 @@ def test_an_evaluation_that_differs_is_found_where_only_one_run_made_others() ->
 def test_fingerprints_of_two_algorithms_are_not_compared() -> None:
     """A CPU's trace and a GPU's are, in losses and gradients."""
     other = HEADER.model_copy(update={"algorithm": "weighted-sum-64"})
-    assert set(Stream) - set(compared(HEADER, other)) == {Stream.DATA, Stream.WEIGHTS}
+    assert set(Stream) - set(comparable_streams(HEADER, other)) == {Stream.DATA, Stream.WEIGHTS}
     assert first_difference(trace(step(1)), trace(step(1, weights="b" * 16), header=other)) is None
 
 

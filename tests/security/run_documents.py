@@ -16,8 +16,8 @@ from tests.comparison.compared import made, save_trace, save_weights
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_bytes, mutated_json
 from trainer.base.digest import digest_of_bytes
-from trainer.comparison.compare import Places as ComparedPlaces
-from trainer.comparison.compare import compare, side
+from trainer.comparison.compare import EvidenceSources as ComparedPlaces
+from trainer.comparison.compare import compare, load_compared_run
 from trainer.comparison.retest import Retest, run_identity, save_retest
 from trainer.comparison.signing import sign
 from trainer.comparison.trace import cut_back, read_trace
@@ -34,10 +34,10 @@ from trainer.stores import open_store
 if TYPE_CHECKING:
     from random import Random
 
-    from trainer.comparison.compare import Side
+    from trainer.comparison.compare import ComparedRun
 
 
-def new_run_of(folder: Path) -> Side:
+def new_run_of(folder: Path) -> ComparedRun:
     found = made(folder / "runs")
     assert found.attempt
     save_trace(found.attempt, 0.5, 0.4, 0.3)
@@ -45,7 +45,7 @@ def new_run_of(folder: Path) -> Side:
     return found
 
 
-def attempt_of(found: Side) -> Path:
+def attempt_of(found: ComparedRun) -> Path:
     assert found.attempt
     return found.attempt
 
@@ -200,11 +200,11 @@ def weights(folder: Path) -> Kind:
         path = paths[0 if body[8:9] == b"{" or next(turn) % 2 else 1]
         path.write_bytes(body)
         try:
-            compare(a_side, b_side, places=ComparedPlaces(runs=folder / "runs", cache=folder / "cache"))
+            compare(a_side, b_side, sources=ComparedPlaces(runs=folder / "runs", cache=folder / "cache"))
         finally:
             path.write_bytes(texts[paths.index(path)])
 
-    a_side, b_side = side(a.folder or Path()), side(b.folder or Path())
+    a_side, b_side = load_compared_run(a.folder or Path()), load_compared_run(b.folder or Path())
     save_weights(attempt_of(a), {"w": ("F32", bytes(8))})
     return Kind(texts, read)
 
@@ -217,7 +217,7 @@ def trace(folder: Path) -> Kind:
     def read(body: bytes) -> None:
         path.write_bytes(body)
         read_schedule(path)
-        compare(a, b, places=other)
+        compare(a, b, sources=other)
         cut_back(read_trace(path), 2)
 
     return Kind([path.read_bytes()], read)

@@ -25,7 +25,7 @@ from trainer.runs.run import RECORD
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.comparison.compare import Comparison, Side
+    from trainer.comparison.compare import ComparedRun, Comparison
 
 LOG: Final = "metrics.jsonl"
 _OPTIMIZER: Final = "the state of the optimizer"
@@ -101,7 +101,7 @@ def compared(comparison: Comparison) -> list[str]:
     return [name for name, is_there in there.items() if is_there]
 
 
-def _require_attempts(a: Side, b: Side, kill: Kill | None) -> None:
+def _require_attempts(a: ComparedRun, b: ComparedRun, kill: Kill | None) -> None:
     """Raise `RunError` unless A (and B of a rerun) made all steps in one attempt, and B of a resume made them in several."""
     for each in (a,) if kill else (a, b):
         if each.record.attempt != 1:
@@ -110,7 +110,7 @@ def _require_attempts(a: Side, b: Side, kill: Kill | None) -> None:
         raise RunError(f"run {b.record.run} was not resumed, so nothing is known of a resume", hint="test again")
 
 
-def _steps(side: Side) -> int:
+def _steps(side: ComparedRun) -> int:
     """Return the number of steps in a run's trace. Raise `RunError` if there are none, or fewer than the record says."""
     path = _folder(side) / TRACE
     _bytes(path)
@@ -125,7 +125,7 @@ def _steps(side: Side) -> int:
 
 def first_lost(comparison: Comparison) -> FailureCause | None:
     """Return the first difference between two runs, in order of cause; `None` if everything is equal."""
-    found = comparison.parting
+    found = comparison.divergence
     if found is not None:
         return FailureCause(
             what=STREAM_CONTENTS[found.stream],
@@ -156,7 +156,7 @@ def save_certificate(statement: Statement, signed: bytes | None, *, runs: Path) 
     return [save_files(runs / run, FOLDER, {name: text}) for run in dict.fromkeys(statement.runs)]
 
 
-def _folder(side: Side) -> Path:
+def _folder(side: ComparedRun) -> Path:
     if side.attempt is None:
         raise RunError(f"run {side.record.run} is not on this machine", hint="certify tests runs of this machine")
     return side.attempt

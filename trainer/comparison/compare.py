@@ -1,7 +1,8 @@
 """Compare two runs: the verdict, and all available evidence.
 
 Two records suffice for a verdict. If a file that holds further evidence is missing, the comparison has a note about it. Neither torch nor a
-container engine is needed.
+container engine is needed. The first step at which the runs diverge comes from their traces or, without both traces, from their logged
+metrics, which only bound the step if they are logged every ten steps.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import RunError, RunNotFoundError
-from trainer.comparison.compare_code import code_diff
-from trainer.comparison.compare_datasets import dataset_diff
-from trainer.comparison.compare_steps import Steps, compare_steps
+from trainer.base.document import json_value
+from trainer.base.errors import DocumentError, RunError, RunNotFoundError
+from trainer.base.run_files import open_run_file
+from trainer.comparison.compare_ingredients import code_diff, dataset_diff
 from trainer.comparison.compare_weights import compare_weights
 from trainer.comparison.noise import FOLDER, measured_noise
-from trainer.comparison.verdict import Rung, Verdict, judge
+from trainer.comparison.trace import FILE as TRACE
+from trainer.comparison.trace import Difference, Stream, comparable_streams, first_difference, read_trace
+from trainer.comparison.verdict import Rung, Verdict, judge, number_of
 from trainer.comparison.weights import TENSORS
 from trainer.runs.differences import UNIMPORTED, DifferenceKind, candidates
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded_attempts
@@ -25,17 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.comparison.compare_steps import Parting
-    from trainer.comparison.compare_weights import WeightsCompared
+    from trainer.comparison.compare_weights import WeightsComparison
     from trainer.runs.differences import Candidate
     from trainer.runs.record import Record
     from trainer.stores.contract import Store
 
 FORMAT: Final = "reprise.same/1"
+METRICS: Final = "metrics.jsonl"
+_LONGEST: Final = 1 << 20
+"""The largest line of metrics in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ComparedRun:
     """A run to compare: its record, and the folders of its files."""
 
     record: Record
@@ -43,14 +48,10 @@ class Side:
     """The run's folder; `None` if the run is only in a store."""
     attempt: Path | None = None
 
-    def has(self, name: str) -> bool:
-        """Return whether the attempt's folder contains this file."""
-        return self.attempt is not None and (self.attempt / name).is_file()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Further places of evidence."""
+class EvidenceSources:
+    """Further sources of evidence."""
 
     runs: Path
     cache: Path
@@ -58,17 +59,27 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence(Difference):
+    """The first difference between two runs, with the value of each run; its `step` is the first step at which a difference is known."""
+
+    after: int | None
+    """The last earlier step at which everything compared is equal; `None` if there is none."""
+    by: str
+    """The file with the evidence; `trace.jsonl` covers every step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The result of a comparison."""
 
-    a: Side
-    b: Side
+    a: ComparedRun
+    b: ComparedRun
     verdict: Verdict
-    same_run: bool
-    candidates: tuple[Candidate, ...]
-    parting: Parting | None
-    weights: WeightsCompared | None
-    notes: tuple[str, ...]
+    same_run: bool = False
+    candidates: tuple[Candidate, ...] = ()
+    divergence: Divergence | None = None
+    weights: WeightsComparison | None = None
+    notes: tuple[str, ...] = ()
     """One line per thing that could not be compared, with the reason."""
 
     def document(self) -> dict[str, Any]:
@@ -79,10 +90,10 @@ class Comparison:
             "exit": self.verdict.rung.code,
             "because": self.verdict.because,
             "same_run": self.same_run,
-            "a": _named(self.a),
-            "b": _named(self.b),
+            "a": _run_document(self.a),
+            "b": _run_document(self.b),
             "candidates": [asdict(candidate) for candidate in self.candidates],
-            "parting": asdict(self.parting) if self.parting else None,
+            "parting": asdict(self.divergence) if self.divergence else None,
             "metrics": [
                 {**asdict(figure), "difference": figure.difference, "ulp": figure.ulp}
                 for figure in self.verdict.figures
@@ -93,129 +104,166 @@ class Comparison:
         }
 
 
-def side(path: Path) -> Side:
+def _run_document(run: ComparedRun) -> dict[str, Any]:
+    return {
+        "run": run.record.run,
+        "attempt": run.record.attempt,
+        "identity": run.record.identity,
+        "determinism": run.record.promise,
+        "folder": str(run.folder) if run.folder else None,
+    }
+
+
+def load_compared_run(path: Path) -> ComparedRun:
     """Load a run from its folder or from an attempt's folder. Raise `RunNotFoundError`, `RunError`, `DocumentError`."""
-    place = path.absolute()
-    if (place / ATTEMPTS).is_dir():
-        attempt = place / ATTEMPTS / str(max(recorded_attempts(place), default=1))
-        return Side(record=load_record(attempt / RECORD), folder=place, attempt=attempt)
-    if (place / RECORD).is_file():
-        return Side(record=load_record(place / RECORD), folder=place.parent.parent, attempt=place)
-    raise RunNotFoundError(
-        f"{path} is no run's folder: it has neither {ATTEMPTS}/ nor {RECORD}", hint="name the folder of a run"
-    )
+    folder = path.absolute()
+    if (folder / ATTEMPTS).is_dir():
+        attempt = folder / ATTEMPTS / str(max(recorded_attempts(folder), default=1))
+        return ComparedRun(record=load_record(attempt / RECORD), folder=folder, attempt=attempt)
+    if (folder / RECORD).is_file():
+        return ComparedRun(record=load_record(folder / RECORD), folder=folder.parent.parent, attempt=folder)
+    message = f"{path} is no run's folder: it has neither {ATTEMPTS}/ nor {RECORD}"
+    raise RunNotFoundError(message, hint="name the folder of a run")
 
 
-def compare(a: Side, b: Side, *, places: Places) -> Comparison:
+def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comparison:
     """Compare two runs.
 
     Raise `DocumentError`, `SourceError`, `DigestMismatchError` if a file does not match its digest, `RunError` if a file cannot be read.
     """
-    noise = measured_noise(places.runs / FOLDER, (a.record, b.record))
-    verdict = judge(a.record, b.record, noise=noise)
-    if a.attempt is not None and b.attempt is not None and a.attempt.resolve() == b.attempt.resolve():
-        return Comparison(a=a, b=b, verdict=verdict, same_run=True, **_NOTHING)
+    noise = measured_noise(sources.runs / FOLDER, (a.record, b.record))
+    comparison = Comparison(a=a, b=b, verdict=judge(a.record, b.record, noise=noise))
     try:
-        return _with_evidence(a, b, verdict, places)
+        if a.attempt is None or b.attempt is None:
+            return _with_evidence(comparison, sources)
+        if a.attempt.resolve() == b.attempt.resolve():
+            return replace(comparison, same_run=True)
+        divergence, notes = compare_steps(a.attempt, b.attempt)
+        return _with_evidence(replace(comparison, divergence=divergence, notes=notes), sources)
     except OSError as fault:
         raise RunError(f"{fault.filename} cannot be read: {fault.strerror}", hint="change its permissions") from fault
 
 
-def _with_evidence(a: Side, b: Side, verdict: Verdict, places: Places) -> Comparison:
-    notes: list[str] = []
-    found = tuple(_looked_into(candidate, a, b, places, notes) for candidate in candidates(a.record, b.record))
-    steps = _steps(a, b)
+def _with_evidence(comparison: Comparison, sources: EvidenceSources) -> Comparison:
+    a, b, notes = comparison.a, comparison.b, [*comparison.notes]
+    found = [_with_details(each, a, b, sources, notes) for each in candidates(a.record, b.record)]
     weights = _weights(a, b, notes)
-    return Comparison(
-        a=a,
-        b=b,
-        verdict=verdict,
-        same_run=False,
-        candidates=found,
-        parting=steps.parting,
-        weights=weights,
-        notes=(*steps.notes, *notes, *_to_pull(a, b)),
-    )
+    remote = [each.record.run for each in (a, b) if each.attempt is None]
+    notes += [
+        f"run {run} is in the store only: for code, steps and tensors, `reprise runs pull {run}` first"
+        for run in remote
+    ]
+    return replace(comparison, candidates=tuple(found), weights=weights, notes=tuple(notes))
 
 
-def _looked_into(candidate: Candidate, a: Side, b: Side, places: Places, notes: list[str]) -> Candidate:
+def _with_details(
+    candidate: Candidate, a: ComparedRun, b: ComparedRun, sources: EvidenceSources, notes: list[str]
+) -> Candidate:
     """Return the candidate with details: the lines of the code, or the files of a dataset."""
     if candidate.kind is DifferenceKind.CODE:
-        if (
-            a.folder is None
-            or b.folder is None
-            or not all((side.folder / ARCHIVE).is_file() for side in (a, b) if side.folder)
-        ):
+        if not a.folder or not b.folder or not all((each / ARCHIVE).is_file() for each in (a.folder, b.folder)):
             notes.append(f"code: {ARCHIVE} is not here for both runs, so the lines that differ are not shown")
             return candidate
-        named = (a.record.ingredients.source, b.record.ingredients.source)
+        digests = (a.record.ingredients.source, b.record.ingredients.source)
         imported = (a.record.circumstances.imported, b.record.circumstances.imported)
-        lines, ran = code_diff(a.folder, b.folder, named=named, imported=imported)
-        name = candidate.name if ran else UNIMPORTED
-        return replace(candidate, name=name, ingredient=candidate.ingredient and ran, inside=tuple(lines))
-    both = a.record.ingredients.datasets.keys() & b.record.ingredients.datasets.keys()
-    if candidate.kind is DifferenceKind.DATASET and candidate.name in both:
-        files = dataset_diff(candidate.name, a.record, b.record, cache=places.cache, store=places.store)
-        if files is None:
-            notes.append(
-                f"dataset {candidate.name}: its manifests are neither in the cache nor in a store that answers"
-            )
-        return replace(candidate, inside=tuple(files or ()))
-    return candidate
+        lines, is_imported = code_diff(a.folder, b.folder, digests=digests, imported=imported)
+        name = candidate.name if is_imported else UNIMPORTED
+        return replace(candidate, name=name, ingredient=candidate.ingredient and is_imported, inside=tuple(lines))
+    common = a.record.ingredients.datasets.keys() & b.record.ingredients.datasets.keys()
+    if candidate.kind is not DifferenceKind.DATASET or candidate.name not in common:
+        return candidate
+    files = dataset_diff(candidate.name, a.record, b.record, cache=sources.cache, store=sources.store)
+    if files is None:
+        notes.append(f"dataset {candidate.name}: its manifests are neither in the cache nor in a store that answers")
+    return replace(candidate, inside=tuple(files or ()))
 
 
-def _steps(a: Side, b: Side) -> Steps:
-    return compare_steps(a.attempt, b.attempt) if a.attempt and b.attempt else Steps(parting=None)
-
-
-def _weights(a: Side, b: Side, notes: list[str]) -> WeightsCompared | None:
+def _weights(a: ComparedRun, b: ComparedRun, notes: list[str]) -> WeightsComparison | None:
     if a.attempt is None or b.attempt is None:
         return None
-    absent = [name for name, each in (("A", a), ("B", b)) if not each.has(TENSORS)]
-    if absent or a.record.outcome.weights is None or b.record.outcome.weights is None:
-        notes.append(f"weights: {TENSORS} is not in {' and '.join(absent) or 'a finished run'}")
+    missing = [name for name, each in (("A", a.attempt), ("B", b.attempt)) if not (each / TENSORS).is_file()]
+    digests = (a.record.outcome.weights, b.record.outcome.weights)
+    if missing or None in digests:
+        notes.append(f"weights: {TENSORS} is not in {' and '.join(missing) or 'a finished run'}")
         return None
-    found = compare_weights(a.attempt, b.attempt, named=(a.record.outcome.weights, b.record.outcome.weights))
-    if not found.numbers:
+    weights = compare_weights(a.attempt, b.attempt, digests=digests)
+    if not weights.numbers:
         notes.append("weights: compared by the digests in tensors.json; the numbers themselves are not here for both")
-    return found
+    return weights
 
 
-def _to_pull(a: Side, b: Side) -> Iterator[str]:
-    for each in (a, b):
-        if each.attempt is None:
-            run = each.record.run
-            yield f"run {run} is in the store only: for code, steps and tensors, `reprise runs pull {run}` first"
+def compare_steps(a: Path, b: Path) -> tuple[Divergence | None, tuple[str, ...]]:
+    """Compare two attempts' folders: return the first difference, and one line per thing that could not be compared.
+
+    Raise `DocumentError` if a file has another format.
+    """
+    missing = " and ".join(name for name, attempt in (("A", a), ("B", b)) if not (attempt / TRACE).is_file())
+    if not missing:
+        return _by_trace(a / TRACE, b / TRACE)
+    if not ((a / METRICS).is_file() and (b / METRICS).is_file()):
+        return None, (f"steps: {missing} has neither {TRACE} nor {METRICS}",)
+    note = f"steps: by {METRICS}, which contains some steps only: there is no {TRACE} in {missing}"
+    return _by_log(a / METRICS, b / METRICS), (note,)
 
 
-def _named(side: Side) -> dict[str, Any]:
-    return {
-        "run": side.record.run,
-        "attempt": side.record.attempt,
-        "identity": side.record.identity,
-        "determinism": side.record.promise,
-        "folder": str(side.folder) if side.folder else None,
-    }
+def _by_trace(a: Path, b: Path) -> tuple[Divergence | None, tuple[str, ...]]:
+    one, other = read_trace(a), read_trace(b)
+    streams = comparable_streams(one.header, other.header)
+    left_out = ", ".join(stream for stream in Stream if stream not in streams)
+    why = "the traces were made in different ways, or of different tensors"
+    notes = (f"steps: streams {left_out} cannot be compared: {why}",) if left_out else ()
+    first = first_difference(one, other)
+    if first is None:
+        return None, notes
+    after = first.step if first.stream is Stream.EVALUATION else first.step - 1
+    return Divergence(**asdict(first), after=after, by=TRACE), notes
 
 
-def stronger(comparison: Comparison) -> dict[Rung, str]:
+def _by_log(a: Path, b: Path) -> Divergence | None:
+    others = {(step, name): value for step, name, value in _logged(b)}
+    after = None
+    for step, name, value in _logged(a):
+        other = others.get((step, name), value)
+        if other != value:
+            stream = Stream.EVALUATION if name.startswith(("val_", "test_")) else Stream.FORWARD
+            one, two = (repr(number_of(each)) for each in (value, other))
+            return Divergence(step=step, after=after, stream=stream, quantity=name, by=METRICS, a=one, b=two)
+        after = step
+    return None
+
+
+def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Yield each metric with its number of completed steps; metrics logged within a step are numbered from 0."""
+    with open_run_file(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
+            if not line.endswith(b"\n"):
+                return  # truncated by a kill
+            try:
+                values = json_value(line, where=str(path))
+                step = int(values.pop("step"))
+            except (DocumentError, ValueError, KeyError, TypeError, AttributeError) as fault:
+                raise DocumentError(f"{path}, line {number}, is no line of metrics", hint="it is damaged") from fault
+            within = "epoch" in values
+            yield from ((step + within, name, value) for name, value in values.items() if name != "epoch")
+
+
+def stronger_verdicts(comparison: Comparison) -> dict[Rung, str]:
     """Return the requirements for each stronger verdict, the nearest first, one sentence each."""
-    lacking = dict(reversed(comparison.verdict.lacking.items()))
-    ingredients = [each.title for each in comparison.candidates if each.ingredient]
-    if Rung.IDENTICAL in lacking:
-        named = (
-            f"; of what goes in, these would have to be equal: {', '.join(ingredients)}"
-            if ingredients
-            else _UNEXPLAINED
-        )
-        left = [
-            side.record.run for side in (comparison.a, comparison.b) if side.record.circumstances.determinism_at_end
-        ]
-        lacking[Rung.IDENTICAL] += f"; the net switched determinism off in {' and '.join(left)}" if left else named
-    return lacking
+    requirements = dict(reversed(comparison.verdict.lacking.items()))
+    if Rung.IDENTICAL in requirements:
+        records = (comparison.a.record, comparison.b.record)
+        runs = " and ".join(each.run for each in records if each.circumstances.determinism_at_end)
+        ingredients = ", ".join(each.title for each in comparison.candidates if each.ingredient)
+        if runs:
+            reason = f"the net switched determinism off in {runs}"
+        elif ingredients:
+            reason = f"of what goes in, these would have to be equal: {ingredients}"
+        else:
+            reason = _UNEXPLAINED
+        requirements[Rung.IDENTICAL] += f"; {reason}"
+    return requirements
 
 
-_NOTHING: Final[dict[str, Any]] = {"candidates": (), "parting": None, "weights": None, "notes": ()}
 _UNEXPLAINED: Final = (
-    "; no ingredient differs, so a run like this does not come out the same twice, or something around it bears on it"
+    "no ingredient differs, so a run like this does not come out the same twice, or something around it bears on it"
 )

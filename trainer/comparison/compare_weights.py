@@ -41,7 +41,7 @@ class TensorDifference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsCompared:
+class WeightsComparison:
     """The comparison of the weights and the optimizers' states of two runs."""
 
     tensors: int
@@ -53,12 +53,12 @@ class WeightsCompared:
     """Whether the numbers are available on both sides; otherwise only digests are compared."""
 
 
-def compare_weights(a: Path, b: Path, *, named: tuple[str | None, str | None]) -> WeightsCompared:
-    """Compare the weights in two attempts' folders, whose records contain the digests `named`.
+def compare_weights(a: Path, b: Path, *, digests: tuple[str | None, str | None]) -> WeightsComparison:
+    """Compare the weights in two attempts' folders, whose records contain these digests.
 
     Raise `DocumentError` if a file has another format, `DigestMismatchError` if it has another digest.
     """
-    one, other = (_table(folder, digest) for folder, digest in zip((a, b), named, strict=True))
+    one, other = (_table(folder, digest) for folder, digest in zip((a, b), digests, strict=True))
     numbers = (a / WEIGHTS).is_file() and (b / WEIGHTS).is_file()
     headers = [_verified(folder / WEIGHTS, table) for folder, table in ((a, one), (b, other))] if numbers else []
     names = sorted({*one.weights, *other.weights})
@@ -68,7 +68,7 @@ def compare_weights(a: Path, b: Path, *, named: tuple[str | None, str | None]) -
         with open_run_file(a / WEIGHTS) as first, open_run_file(b / WEIGHTS) as second:
             found = [_with_numbers(each, (first, headers[0]), (second, headers[1])) for each in found]
     states = sorted({*one.optimizer, *other.optimizer})
-    return WeightsCompared(
+    return WeightsComparison(
         tensors=len(names),
         differing=tuple(found),
         optimizer=tuple(name for name in states if one.optimizer.get(name) != other.optimizer.get(name)),

@@ -111,9 +111,9 @@ def first_difference(a: Trace, b: Trace) -> Difference | None:
     """Return the first step, stream and tensor at which two traces differ; `None` if their common steps are equal.
 
     Entries in only one trace are no difference, for example if one run stopped earlier or has another number of validations. Within a step,
-    the first stream in order of cause is returned. Streams that are not in `compared` are skipped.
+    the first stream in order of cause is returned. Streams that are not in `comparable_streams` are skipped.
     """
-    streams = compared(a.header, b.header)
+    streams = comparable_streams(a.header, b.header)
     same = _equal_lines(a, b) if a.header == b.header else 0
     others = {_place(entry): entry for entry in b.entries(same)}
     for entry in a.entries(same):
@@ -123,7 +123,7 @@ def first_difference(a: Trace, b: Trace) -> Difference | None:
     return None
 
 
-def compared(a: Header, b: Header) -> list[Stream]:
+def comparable_streams(a: Header, b: Header) -> list[Stream]:
     """Return the comparable streams of two traces: fingerprints need equal algorithms; fingerprints of weights need equal layouts too."""
     left_out: set[Stream] = set()
     if a.algorithm != b.algorithm:

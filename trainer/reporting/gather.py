@@ -15,7 +15,7 @@ from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
 from trainer.base.run_files import open_run_file, read_run_file, read_run_json
 from trainer.comparison.certificate import FOLDER as CERTIFICATES
 from trainer.comparison.certificate import read_certificate
-from trainer.comparison.compare import Side, side
+from trainer.comparison.compare import ComparedRun, load_compared_run
 from trainer.comparison.retest import local_retests
 from trainer.comparison.saved_document import read_files
 from trainer.comparison.trace import FILE as TRACE
@@ -56,7 +56,7 @@ class FoundCertificate:
 class Gathered:
     """A run with everything that a report shows of it."""
 
-    side: Side
+    side: ComparedRun
     earlier: tuple[Record, ...] = ()
     """The records of earlier attempts, in order."""
     died: bool = False
@@ -77,7 +77,7 @@ class Gathered:
 
 def gather_run(folder: Path) -> Gathered:
     """Gather the content of a run's folder. Raise the errors of `side` if there is no readable record."""
-    found = side(folder)
+    found = load_compared_run(folder)
     if found.attempt is None or found.folder is None:
         return Gathered(side=found)
     attempt, notes = found.attempt, _undrawn(found.attempt)
@@ -137,7 +137,7 @@ def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
             yield name, read_run_file(attempt / name, most=_LARGEST)
 
 
-def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
+def _code(found: ComparedRun, notes: list[str]) -> tuple[str, str] | None:
     """Return the experiment's module from the run's source, if the experiment is part of the package."""
     wanted, text = f"trainer/experiments/{found.record.ingredients.experiment}.py", None
     if found.folder is None or not (found.folder / ARCHIVE).is_file():

@@ -29,7 +29,7 @@ from trainer.stores import open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.comparison.compare import Side
+    from trainer.comparison.compare import ComparedRun
 
 EVIL = "</td></style><script>alert(1)</script><img src=x onerror=alert(2)>\"' style=x:y\u202e\x00"
 NAME = EVIL.removesuffix("\x00")
@@ -59,7 +59,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def shown(one: Side, *, name: str = "loss") -> Side:
+def shown(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
     """A run with curves, and a figure of every kind."""
     assert one.attempt
     rows = [{"step": step, name: 1 / step, f"val_{name}": 2 / step} for step in range(1, 60)]
@@ -85,7 +85,7 @@ def written(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def edited(one: Side, **changes: Any) -> None:
+def edited(one: ComparedRun, **changes: Any) -> None:
     """Make a record say something else, as a stranger can."""
     assert one.attempt
     path = one.attempt / "record.json"

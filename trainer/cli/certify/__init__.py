@@ -22,7 +22,7 @@ from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
 from trainer.comparison.certify import Kill, certify, save_certificate
-from trainer.comparison.compare import Places, compare, side
+from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.signing import sign, signing_key
 from trainer.comparison.trace import FILE, LARGEST, read_trace
 from trainer.runs.checkpoint_pointer import Saved
@@ -195,4 +195,8 @@ def steps_told(path: Path) -> int:
 def compared(a: str, b: str) -> Comparison:
     """Compare two local runs."""
     runs = runs_folder()
-    return compare(side(runs / a), side(runs / b), places=Places(runs=runs, cache=cache_folder()))
+    return compare(
+        load_compared_run(runs / a),
+        load_compared_run(runs / b),
+        sources=EvidenceSources(runs=runs, cache=cache_folder()),
+    )

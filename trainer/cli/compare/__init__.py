@@ -17,7 +17,7 @@ from trainer.cli.compare.page import headline, page
 from trainer.cli.latest import named
 from trainer.cli.output import one_line, underlying
 from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
-from trainer.comparison.compare import Places, Side, compare, side
+from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run
 from trainer.comparison.verdict import Rung
 from trainer.runs.list import local_ids, remote_ids, remote_run
 from trainer.runs.names import resolve_run
@@ -34,8 +34,8 @@ def main(argv: list[str]) -> int:
     words = _parser().parse_args(argv)
     rung = _rung(words.at_least) if words.at_least else None
     store = _store(words.store or store_address())
-    places = Places(runs=runs_folder(), cache=cache_folder(), store=store)
-    comparison = compare(_side(words.a, store), _side(words.b, store), places=places)
+    places = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=store)
+    comparison = compare(_side(words.a, store), _side(words.b, store), sources=places)
     if words.json:
         print(canonical(comparison.document()).decode())
     else:
@@ -83,22 +83,22 @@ def _store(address: str | None) -> Store | None:
         return None
 
 
-def _side(word: str, store: Store | None) -> Side:
+def _side(word: str, store: Store | None) -> ComparedRun:
     """Return the run that `word` names: a folder, else a local run, else a run in the store."""
     path = Path(word)
     if word and is_folder(path):
-        return side(typed_folder(path))
+        return load_compared_run(typed_folder(path))
     runs = runs_folder()
     here = local_ids(runs)
     try:
-        return side(runs / named(word, here))
+        return load_compared_run(runs / named(word, here))
     except RunNotFoundError as fault:
         if store is None:
             raise
         return _remote(word, store, here, fault)
 
 
-def _remote(word: str, store: Store, here: list[str], not_here: RunNotFoundError) -> Side:
+def _remote(word: str, store: Store, here: list[str], not_here: RunNotFoundError) -> ComparedRun:
     try:
         there = remote_ids(store)
     except RepriseError as fault:
@@ -108,7 +108,7 @@ def _remote(word: str, store: Store, here: list[str], not_here: RunNotFoundError
     listed = remote_run(store, run, there[run])
     if listed.record is None:
         raise RunError(f"run {run} has no record that can be read: {listed.fault}", hint="do not use it")
-    return Side(record=listed.record)
+    return ComparedRun(record=listed.record)
 
 
 def _show(comparison: Comparison, *, most: int | None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trainer.cli.output import one_line
 from trainer.cli.run_page import columns
 from trainer.cli.spelling import spelled
-from trainer.comparison.compare import stronger
+from trainer.comparison.compare import stronger_verdicts
 from trainer.comparison.trace import FILE
 from trainer.comparison.verdict import Rung
 from trainer.runs.differences import DifferenceKind
@@ -20,9 +20,8 @@ from trainer.runs.differences import DifferenceKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from trainer.comparison.compare import Comparison, Side
-    from trainer.comparison.compare_steps import Parting
-    from trainer.comparison.compare_weights import TensorDifference, WeightsCompared
+    from trainer.comparison.compare import ComparedRun, Comparison, Divergence
+    from trainer.comparison.compare_weights import TensorDifference, WeightsComparison
     from trainer.comparison.verdict import Figure
     from trainer.runs.differences import Candidate
 
@@ -44,14 +43,14 @@ def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
     if comparison.same_run:
         return
     yield from _block("determinism", _left(comparison))
-    if comparison.parting:
-        yield from _block("first difference", _parting(comparison.parting))
+    if comparison.divergence:
+        yield from _block("first difference", _parting(comparison.divergence))
     yield from _candidates(comparison, most)
     if comparison.verdict.figures:
         yield from _block("result metrics", _figures(comparison.verdict.figures))
     if comparison.weights:
         yield from _block("weights", _weights(comparison.weights, most))
-    lacking = [(rung.value, spelled(reason)) for rung, reason in stronger(comparison).items()]
+    lacking = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
     yield from _block("for a stronger verdict", columns(lacking) if lacking else ())
     yield from _block("not compared", [spelled(note) for note in comparison.notes])
 
@@ -62,7 +61,7 @@ def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
         yield from ("", title, *shown)
 
 
-def _side(side: Side) -> tuple[str, ...]:
+def _side(side: ComparedRun) -> tuple[str, ...]:
     record = side.record
     started = record.circumstances.timing.started
     where = str(side.folder) if side.folder else "in the store"
@@ -83,7 +82,7 @@ def _left(comparison: Comparison) -> Iterator[str]:
             yield f"{name} is {record.promise}, {asked} was asked for: {lines[0]}{more}"
 
 
-def _parting(found: Parting) -> Iterator[str]:
+def _parting(found: Divergence) -> Iterator[str]:
     what = f"stream {found.stream}" + (f", tensor {found.tensor}" if found.tensor else "")
     if found.by == FILE:
         yield f"step {found.step}, {what}"
@@ -160,7 +159,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _weights(found: WeightsCompared, most: int | None) -> Iterator[str]:
+def _weights(found: WeightsComparison, most: int | None) -> Iterator[str]:
     how = "bytes" if found.numbers else "digests"
     count = len(found.differing)
     yield (

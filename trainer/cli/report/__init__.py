@@ -18,13 +18,13 @@ from trainer.cli.places import cache_folder, runs_folder, store_address, store_a
 from trainer.cli.report.page import page
 from trainer.cli.report.samples import declared, samples
 from trainer.cli.reproduce.original import original
-from trainer.comparison.compare import Places, compare
+from trainer.comparison.compare import EvidenceSources, compare
 from trainer.reporting.gather import gather_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.comparison.compare import Comparison, Side
+    from trainer.comparison.compare import ComparedRun, Comparison
     from trainer.reporting.gather import Gathered
     from trainer.stores.contract import Store
 
@@ -96,13 +96,13 @@ def _compared(runs: Sequence[Gathered]) -> list[Comparison | str]:
     """Compare the first run with each other run; a text explains why two runs cannot be compared."""
     if len(runs) < 2:  # noqa: PLR2004 - nothing to compare
         return []
-    places = Places(runs=runs_folder(), cache=cache_folder(), store=_store())
+    places = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=_store())
     return [_comparison(runs[0].side, other.side, places) for other in runs[1:]]
 
 
-def _comparison(a: Side, b: Side, places: Places) -> Comparison | str:
+def _comparison(a: ComparedRun, b: ComparedRun, places: EvidenceSources) -> Comparison | str:
     try:
-        return compare(a, b, places=places)
+        return compare(a, b, sources=places)
     except RepriseError as fault:
         return fault.message
 

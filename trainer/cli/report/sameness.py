@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.cli.certify.page import page as certificate_lines
 from trainer.cli.report.parts import badge, code, diff, fold, lines, pairs, section, table
-from trainer.comparison.compare import stronger
+from trainer.comparison.compare import stronger_verdicts
 from trainer.comparison.verdict import Rung
 from trainer.reporting.drawing.markup import Markup, cut, joined, tag
 from trainer.runs.differences import DifferenceKind
@@ -44,7 +44,7 @@ def _compared(other: Shown, found: Comparison | str, *, first: Shown) -> Markup:
         heading = tag("h3", f"{first.letter} and {other.letter} ", badge("not compared", "plain"))
         return tag("article", heading, tag("p", found))
     rung = found.verdict.rung
-    lacking = [(stronger_rung.value, why) for stronger_rung, why in stronger(found).items()]
+    lacking = [(stronger_rung.value, why) for stronger_rung, why in stronger_verdicts(found).items()]
     return tag(
         "article",
         tag("h3", f"{first.letter} and {other.letter} ", badge(rung.value, _RUNGS[rung])),
@@ -59,7 +59,7 @@ def _compared(other: Shown, found: Comparison | str, *, first: Shown) -> Markup:
 
 def _parted(found: Comparison) -> Markup | None:
     """Return the first difference of the two runs."""
-    parting = found.parting
+    parting = found.divergence
     if parting is None:
         return None
     place = f"step {parting.step}, {parting.stream}" + (f", {parting.tensor}" if parting.tensor else "")

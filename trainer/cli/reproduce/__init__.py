@@ -25,8 +25,7 @@ from trainer.cli.runner import runner
 from trainer.cli.runner.on_host import wake_store
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, require_trust, trust_options
-from trainer.comparison.compare import Places, compare
-from trainer.comparison.compare import side as compared
+from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.examine_run import examine_run, find_datasets, require_outcome, require_reproducible
 from trainer.comparison.reproduce import load_rerun_record, prepare_rerun
 from trainer.comparison.retest import Retest, device_class, publish_retest, run_identity, save_retest
@@ -79,8 +78,8 @@ def main(argv: list[str]) -> int:
         print_progress(f"not equal: {line}")
     hashed = _hash_installed(found.record, there) if words.deep else None
     rerun = _rerun(found, bundle, there, own=own)
-    places = Places(runs=runs_folder(), cache=cache_folder())
-    comparison = compare(compared(found.folder), compared(rerun.folder), places=places)
+    places = EvidenceSources(runs=runs_folder(), cache=cache_folder())
+    comparison = compare(load_compared_run(found.folder), load_compared_run(rerun.folder), sources=places)
     retest = _retest(found, rerun, comparison, there=there)
     changed = differing(found.record, rerun.record)
     retest = retest.model_copy(update={"not_equal": [*unequal, *changed], "hashed": hashed})

@@ -8,7 +8,7 @@ import pytest
 
 from tests.comparison.test_verdict import record
 from tests.records import circumstances, ingredients
-from trainer.comparison.compare_datasets import dataset_diff
+from trainer.comparison.compare_ingredients import dataset_diff
 from trainer.data.declaration import Draft
 from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset

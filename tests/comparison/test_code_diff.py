@@ -8,7 +8,7 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import SourceError
-from trainer.comparison.compare_code import LARGEST, code_diff
+from trainer.comparison.compare_ingredients import LARGEST, code_diff
 from trainer.runs.record import Imported
 from trainer.source.capture import ARCHIVE, freeze
 
@@ -30,7 +30,7 @@ def frozen(place: Path, files: dict[str, bytes], *, executable: str = "") -> tup
 def diff(place: Path, before: dict[str, bytes], after: dict[str, bytes], *, executable: str = "") -> list[str]:
     """The lines between two checkouts."""
     (a, one), (b, other) = frozen(place / "a", before), frozen(place / "b", after, executable=executable)
-    return code_diff(a, b, named=(one, other))[0]
+    return code_diff(a, b, digests=(one, other))[0]
 
 
 def test_code_that_runs_is_told_before_tests_and_documents(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
     b, other = frozen(tmp_path / "b", {"x.py": b"2"})
     (b / ARCHIVE).write_bytes((b / ARCHIVE).read_bytes()[:50])
     with pytest.raises(SourceError, match="is not a source bundle"):
-        code_diff(a, b, named=(digest, other))
+        code_diff(a, b, digests=(digest, other))
 
 
 BEFORE = {"net.py": b"x = 1\n", "README.md": b"a\n", "other.py": b"1\n"}
@@ -91,7 +91,7 @@ def split(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], b
         frozen(place / name, files) for name, files in (("a", BEFORE), ("b", BEFORE | dict.fromkeys(changed, b"new\n")))
     )
     code = Imported(digest=digest_of_bytes(b""), files=imported)
-    return code_diff(a, b, named=(one, other), imported=(code, code))
+    return code_diff(a, b, digests=(one, other), imported=(code, code))
 
 
 def test_files_that_no_run_imported_are_told_apart(tmp_path: Path) -> None:
@@ -110,5 +110,5 @@ def test_files_that_a_run_imported_come_first(tmp_path: Path) -> None:
 def test_without_the_imports_of_both_nothing_is_said_of_them(tmp_path: Path) -> None:
     (a, one), (b, other) = frozen(tmp_path / "a", BEFORE), frozen(tmp_path / "b", BEFORE | {"README.md": b"b\n"})
     known = Imported(digest=digest_of_bytes(b""), files=["net.py"])
-    lines, ran = code_diff(a, b, named=(one, other), imported=(known, None))
+    lines, ran = code_diff(a, b, digests=(one, other), imported=(known, None))
     assert (lines[0], ran) == ("--- A/README.md", True)
