@@ -24,7 +24,7 @@ def png(width: int = 1, *extra: bytes, after: bytes = b"") -> bytes:
 def test_a_png_is_shown_by_value() -> None:
     """With what it shows in words."""
     assert is_png(png())
-    image = embedded(png(), said='"><script>')
+    image = embedded(png(), description='"><script>')
     assert image is not None
     assert image.startswith('<img src="data:image/png;base64,')
     assert "<script" not in image
@@ -48,11 +48,11 @@ def test_a_png_is_shown_by_value() -> None:
 def test_what_is_none_is_not_shown(data: bytes) -> None:
     """Cut short, altered, huge by its own word, with text inside or something behind it."""
     assert not is_png(data)
-    assert embedded(data, said="x") is None
+    assert embedded(data, description="x") is None
 
 
 def test_a_large_one_is_not_shown() -> None:
     """A page is to stay a page."""
     data = png(1, chunk(b"PLTE", bytes(LARGEST)))
     assert is_png(data)
-    assert embedded(data, said="x") is None
+    assert embedded(data, description="x") is None

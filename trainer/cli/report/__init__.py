@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,38 +20,41 @@ from trainer.cli.report.page import page
 from trainer.cli.report.samples import declared, samples
 from trainer.cli.reproduce.original import original
 from trainer.comparison.compare import EvidenceSources, compare
-from trainer.reporting.gather import gather_run
+from trainer.reporting.run_contents import load_run_contents
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from trainer.comparison.compare import ComparedRun, Comparison
-    from trainer.reporting.gather import Gathered
-    from trainer.stores.contract import Store
+    from trainer.comparison.compare import Comparison
+    from trainer.reporting.run_contents import RunContents
 
 MOST = 64
 """The largest number of runs on one page."""
 
 
 def main(argv: list[str]) -> int:
-    """Gather, compare, render and write; print the file's name to stdout."""
+    """Load, compare, render and write; print the file's name to stdout."""
     words = _parser().parse_args(argv)
     if len(words.run) > MOST:
         raise UsageError(f"{len(words.run)} runs were named; a page has room for {MOST}", hint="name fewer")
-    runs, unreadable = _gathered(list(dict.fromkeys(words.run)))
-    text = _page(runs, draw=not words.no_samples)
+    runs, unreadable = _load(dict.fromkeys(words.run))
+    known = declared(run.compared.record for run in runs)
+    drawn = samples(runs, known, draw=not words.no_samples)
+    text = page(runs, _comparisons(runs), declared=known, samples=drawn)
     if words.output == "-":
         sys.stdout.write(text)
         return 0
-    path = Path(words.output) if words.output else runs_folder() / _name(runs)
+    ids = [run.compared.record.run for run in runs]
+    more = f"-and-{len(runs) - 1}-more" if len(runs) > 1 else ""
+    path = Path(words.output) if words.output else runs_folder() / f"report-{ids[0]}{more}.html"
     with disk_faults(path), Root.at(path.parent) as folder:
         folder.write_whole(path.name, text.encode())
         folder.give(path.name)
-    shown = path.absolute()
-    place = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
-    told = {"report": str(place), "runs": [run.side.record.run for run in runs], "bytes": len(text.encode())}
-    told |= {"unreadable": unreadable} if unreadable else {}
-    print(json.dumps(told) if words.json else place)
+    absolute = path.absolute()
+    shown = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+    document = {"report": str(shown), "runs": ids, "bytes": len(text.encode())}
+    document |= {"unreadable": unreadable} if unreadable else {}
+    print(json.dumps(document) if words.json else shown)
     return 0
 
 
@@ -69,52 +73,36 @@ def _parser() -> Arguments:
     return parser
 
 
-def _gathered(words: Sequence[str]) -> tuple[list[Gathered], dict[str, str]]:
+def _load(words: Iterable[str]) -> tuple[list[RunContents], dict[str, str]]:
     """Return the readable runs, and the faults of the others. Raise the first fault if no run is readable."""
-    found: dict[Path, Gathered] = {}
+    runs: dict[Path, RunContents] = {}
     faults: dict[str, RepriseError] = {}
     for word in words:
         try:
             folder = original(word).folder
-            found[folder] = gather_run(folder)
+            runs[folder] = load_run_contents(folder)
         except (DocumentError, DigestMismatchError, RunError) as fault:
             faults[word] = fault
-    if not found:
+    if not runs:
         raise next(iter(faults.values()))
-    told = {word: each.message for word, each in faults.items()}
-    for word, said in told.items():
-        print(f"reprise: run {word} cannot be read and is left out: {said}", file=sys.stderr)
-    return list(found.values()), told
+    messages = {word: fault.message for word, fault in faults.items()}
+    for word, message in messages.items():
+        print(f"reprise: run {word} cannot be read and is left out: {message}", file=sys.stderr)
+    return list(runs.values()), messages
 
 
-def _page(runs: Sequence[Gathered], *, draw: bool) -> str:
-    known = declared(run.side.record for run in runs)
-    return page(runs, _compared(runs), declared=known, samples=samples(runs, known, draw=draw))
-
-
-def _compared(runs: Sequence[Gathered]) -> list[Comparison | str]:
+def _comparisons(runs: Sequence[RunContents]) -> list[Comparison | str]:
     """Compare the first run with each other run; a text explains why two runs cannot be compared."""
     if len(runs) < 2:  # noqa: PLR2004 - nothing to compare
         return []
-    places = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=_store())
-    return [_comparison(runs[0].side, other.side, places) for other in runs[1:]]
-
-
-def _comparison(a: ComparedRun, b: ComparedRun, places: EvidenceSources) -> Comparison | str:
-    try:
-        return compare(a, b, sources=places)
-    except RepriseError as fault:
-        return fault.message
-
-
-def _store() -> Store | None:
-    address = store_address()
-    try:
-        return store_at(address) if address else None
-    except RepriseError:
-        return None
-
-
-def _name(runs: Sequence[Gathered]) -> str:
-    more = f"-and-{len(runs) - 1}-more" if len(runs) > 1 else ""
-    return f"report-{runs[0].side.record.run}{more}.html"
+    store, address = None, store_address()
+    with suppress(RepriseError):
+        store = store_at(address) if address else None
+    sources = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=store)
+    comparisons: list[Comparison | str] = []
+    for other in runs[1:]:
+        try:
+            comparisons.append(compare(runs[0].compared, other.compared, sources=sources))
+        except RepriseError as fault:
+            comparisons.append(fault.message)
+    return comparisons

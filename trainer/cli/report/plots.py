@@ -5,10 +5,12 @@ For one run, its losses share a plot; for several runs, each metric has a plot w
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from trainer.cli.report.parts import fold, lines, section
+from trainer.cli.report import elements
+from trainer.cli.report.elements import fold, section
 from trainer.reporting.curves import NORM, RATE
 from trainer.reporting.drawing import Line, draw, plot_lines
 from trainer.reporting.drawing.markup import Markup, tag
@@ -18,9 +20,9 @@ from trainer.runs.figure import Passage, Pictures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from trainer.cli.report.result import Shown
+    from trainer.cli.report.result import PageRun
     from trainer.reporting.curves import Curves
-    from trainer.reporting.gather import Gathered
+    from trainer.reporting.run_contents import RunContents
     from trainer.runs.figure import Figure
 
 _LOSSES: Final = ("train_loss", "train_loss_mean", "val_loss")
@@ -38,78 +40,60 @@ _TELEMETRY: Final = {
 }
 
 
-def curves(shown: Sequence[Shown]) -> Markup | None:
+def curves(runs: Sequence[PageRun]) -> Markup | None:
     """Return the logged metrics by step, then learning rate and gradient norm."""
-    plots = list(_of_one(shown[0].run) if len(shown) == 1 else _of_several(shown))
+    plots = list(_losses(runs[0].run.metrics)) if len(runs) == 1 else []
+    names = {name for each in runs for name in each.run.metrics if not name.startswith("test_")}
+    if len(runs) == 1:
+        names -= set(_LOSSES)
+    elif "train_loss_mean" in names:  # several noisy lines hide each other
+        names -= {"train_loss"}
+    for name in sorted(names, key=lambda name: (len(runs) > 1 and "loss" not in name, name)):
+        lines = _overlaid(runs, name, lambda run: run.metrics)
+        plots.append(_plot(lines, title=name, log=None if "loss" in name else False))
+    for name in sorted({name for each in runs for name in _schedule(each.run)}):
+        plots.append(_plot(_overlaid(runs, name, _schedule), title=name, log=None if name == NORM else False))
     return section("Curves", tag("div", *plots[:_MOST], class_="plots") if plots else None)
 
 
-def telemetry(shown: Sequence[Shown]) -> Markup | None:
+def telemetry(runs: Sequence[PageRun]) -> Markup | None:
     """Return the telemetry by step, which is about speed and not about the result."""
-    names = sorted({name for each in shown for name in each.run.telemetry})
-    plots = [
-        _plot(
-            _overlaid(shown, name, lambda run: run.telemetry),
-            title=_TELEMETRY.get(name, name.replace("_", " ")),
-            log=False,
-            zero=True,
-        )
-        for name in names
-        if name not in {"seconds", "learning_rate"}
-    ]
+    plots = []
+    for name in sorted({name for each in runs for name in each.run.telemetry} - {"seconds", "learning_rate"}):
+        lines = _overlaid(runs, name, lambda run: run.telemetry)
+        plots.append(_plot(lines, title=_TELEMETRY.get(name, name.replace("_", " ")), log=False, zero=True))
     return fold("Telemetry by step", tag("div", *plots[:_MOST], class_="plots") if plots else None)
 
 
-def _of_one(run: Gathered) -> Iterator[Markup]:
-    losses = [run.metrics[name] for name in _LOSSES if name in run.metrics]
-    if losses:
+def _losses(metrics: Curves) -> Iterator[Markup]:
+    if losses := [metrics[name] for name in _LOSSES if name in metrics]:
         yield _plot(losses, title="loss", log=None)
-    for name in sorted(run.metrics):
-        if name not in _LOSSES and not name.startswith("test_"):
-            yield _plot([run.metrics[name]], title=name, log=None if "loss" in name else False)
-    for name, line in sorted(_schedule(run).items()):
-        yield _scheduled(name, [line])
 
 
-def _of_several(shown: Sequence[Shown]) -> Iterator[Markup]:
-    """Yield one plot per metric; for the training loss only its mean per epoch, since several noisy lines hide each other."""
-    names = {name for each in shown for name in each.run.metrics if not name.startswith("test_")}
-    names -= {"train_loss"} if "train_loss_mean" in names else set()
-    for name in sorted(names, key=lambda name: ("loss" not in name, name)):
-        lines_ = _overlaid(shown, name, lambda run: run.metrics)
-        yield _plot(lines_, title=name, log=None if "loss" in name else False)
-    for name in sorted({name for each in shown for name in _schedule(each.run)}):
-        yield _scheduled(name, _overlaid(shown, name, _schedule))
-
-
-def _schedule(run: Gathered) -> Curves:
+def _schedule(run: RunContents) -> Curves:
     """Return learning rate and gradient norm: at every step from the trace, else from the telemetry."""
-    told = {"learning_rate": RATE, "gradient_norm": NORM}
-    return run.schedule or {told[name]: line for name, line in run.telemetry.items() if name in told}
+    names = {"learning_rate": RATE, "gradient_norm": NORM}
+    return run.schedule or {names[name]: line for name, line in run.telemetry.items() if name in names}
 
 
-def _scheduled(name: str, lines_: Sequence[Line]) -> Markup:
-    return _plot(lines_, title=name, log=None if name == NORM else False)
-
-
-def _overlaid(shown: Sequence[Shown], name: str, of: Callable[[Gathered], Curves]) -> list[Line]:
+def _overlaid(runs: Sequence[PageRun], name: str, curves_of: Callable[[RunContents], Curves]) -> list[Line]:
     """Return the same curve of each run; a run without the curve has an empty line, so that the colors stay the same."""
-    if len(shown) == 1:
-        return [of(shown[0].run)[name]]
+    if len(runs) == 1:
+        return [curves_of(runs[0].run)[name]]
     absent = Line(name="", x=[], y=[])
-    return [replace(of(each.run).get(name, absent), name=each.label) for each in shown]
+    return [replace(curves_of(each.run).get(name, absent), name=each.label) for each in runs]
 
 
-def _plot(lines_: Sequence[Line], *, title: str, log: bool | None, zero: bool = False) -> Markup:
-    svg = plot_lines(lines_, title=title, x_label="step", y_label="", log=log, zero=zero)
+def _plot(lines: Sequence[Line], *, title: str, log: bool | None, zero: bool = False) -> Markup:
+    svg = plot_lines(lines, title=title, x_label="step", y_label="", log=log, zero=zero)
     return tag("figure", tag("figcaption", title), svg)
 
 
-def figures(shown: Sequence[Shown]) -> Markup | None:
+def figures(runs: Sequence[PageRun]) -> Markup | None:
     """Return the task's figures: figures of several runs side by side, equal figures once; samples are shown with the data."""
-    names = list(dict.fromkeys(figure.name for each in shown for figure in each.run.figures if not is_of_data(figure)))
-    found = [part for name in names[:_MOST] for part in _named(name, shown)]
-    return section("Figures", tag("div", *found, class_="plots") if found else None)
+    names = list(dict.fromkeys(figure.name for each in runs for figure in each.run.figures if not is_of_data(figure)))
+    parts = [part for name in names[:_MOST] for part in _figures(name, runs)]
+    return section("Figures", tag("div", *parts, class_="plots") if parts else None)
 
 
 def is_of_data(figure: Figure) -> bool:
@@ -117,26 +101,29 @@ def is_of_data(figure: Figure) -> bool:
     return isinstance(figure, Pictures) and figure.split is None
 
 
-def _named(name: str, shown: Sequence[Shown]) -> Iterator[Markup]:
-    equal: dict[tuple[str, bytes], list[tuple[Shown, Figure]]] = {}
-    for each in shown:
-        for figure in each.run.figures:
-            if figure.name == name:
-                picture = each.run.pictures.get(figure.file, b"") if isinstance(figure, Pictures) else b""
-                equal.setdefault((figure.model_dump_json(), picture), []).append((each, figure))
-    for (_, picture), of in equal.items():
-        whose = "" if len(shown) == 1 else f"{', '.join(each.letter for each, _ in of)}: "
-        yield _figure(of[0][1], picture, whose=whose)
+def _figures(name: str, runs: Sequence[PageRun]) -> Iterator[Markup]:
+    """Yield each different figure of this name once, with the letters of its runs."""
+    letters: defaultdict[tuple[str, bytes], list[str]] = defaultdict(list)
+    figures: dict[tuple[str, bytes], Figure] = {}
+    for each in runs:
+        for figure in (figure for figure in each.run.figures if figure.name == name):
+            picture = each.run.pictures.get(figure.file, b"") if isinstance(figure, Pictures) else b""
+            key = (figure.model_dump_json(), picture)
+            figures.setdefault(key, figure)
+            letters[key].append(each.letter)
+    for (text, picture), figure in figures.items():
+        prefix = "" if len(runs) == 1 else f"{', '.join(letters[text, picture])}: "
+        yield _figure(figure, picture, prefix=prefix)
 
 
-def _figure(figure: Figure, picture: bytes, *, whose: str) -> Markup:
-    caption = tag("figcaption", whose, figure.title, f" ({figure.split})" if figure.split else None)
+def _figure(figure: Figure, picture: bytes, *, prefix: str) -> Markup:
+    caption = tag("figcaption", prefix, figure.title, f" ({figure.split})" if figure.split else None)
     if isinstance(figure, Passage):
-        given = tag("span", figure.given, class_="given") if figure.given else None
-        return tag("figure", caption, tag("pre", given, figure.text, class_="passage"), class_="wide")
+        start = tag("span", figure.given, class_="given") if figure.given else None
+        return tag("figure", caption, tag("pre", start, figure.text, class_="passage"), class_="wide")
     if isinstance(figure, Pictures):
-        image = embedded(picture, said=figure.title)
+        image = embedded(picture, description=figure.title)
         absent = tag("p", f"{figure.file} is not here, or is no PNG of at most 2 MiB.", class_="quiet")
-        told = fold("Captions", lines(figure.captions[:200]))
-        return tag("figure", caption, tag("div", image, class_="samples") if image else absent, told, class_="wide")
+        captions = fold("Captions", elements.lines(figure.captions[:200]))
+        return tag("figure", caption, tag("div", image, class_="samples") if image else absent, captions, class_="wide")
     return tag("figure", caption, draw(figure))

@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.cli.report.parts import Row, badge, code, digest, fold, number, pairs, rows_table, section
+from trainer.cli.report.elements import Row, badge, code, digest, fold, number, pairs, rows_table, section
 from trainer.cli.run_page import spent
-from trainer.reporting.drawing.markup import Markup, cut, joined, tag
+from trainer.reporting.drawing.markup import Markup, cut, tag
 from trainer.runs.attempts import settings_now
 from trainer.runs.metric_text import metric_text
 from trainer.runs.record import Status
 from trainer.settings.fields import GIVEN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic import JsonValue
 
-    from trainer.reporting.gather import Gathered
+    from trainer.reporting.run_contents import RunContents
     from trainer.runs.record import Record
 
 _TONES = {
@@ -35,11 +35,11 @@ _LABEL = 56
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class PageRun:
     """A run on a page, with its letter."""
 
     letter: str
-    run: Gathered
+    run: RunContents
     label: str
     """The letter, and the run's description in a legend."""
     alone: bool = False
@@ -53,7 +53,7 @@ class Shown:
     @property
     def record(self) -> Record:
         """The record of the last attempt."""
-        return self.run.side.record
+        return self.run.compared.record
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -71,79 +71,88 @@ class Shown:
         return spent(self.records, died=self.run.died)
 
 
-def lettered(runs: Sequence[Gathered]) -> list[Shown]:
+def page_runs(runs: Sequence[RunContents]) -> list[PageRun]:
     """Assign each run a letter and the settings in which it differs from the others; the end of its id if it differs in none."""
-    records = [run.side.record for run in runs]
-    values = [settings_now((*run.earlier, run.side.record)) for run in runs]
+    records = [run.compared.record for run in runs]
+    values = [settings_now((*run.earlier, run.compared.record)) for run in runs]
     names = sorted({name for each in values for name in each})
-    apart = [name for name in names if len({str(each.get(name)) for each in values}) > 1]
-    given = [name for name in apart if any(record.circumstances.origins.get(name) in GIVEN for record in records)]
-    shown = []
+    differing = [name for name in names if len({str(each.get(name)) for each in values}) > 1]
+    chosen = [name for name in differing if any(record.circumstances.origins.get(name) in GIVEN for record in records)]
+    result = []
     for place, (run, record, each) in enumerate(zip(runs, records, values, strict=True)):
         letter = chr(65 + place) if place < 26 else f"#{place + 1}"  # noqa: PLR2004 - letters
-        told = ", ".join(f"{name} {number(each.get(name))}" for name in (given or apart)[:3]) or record.run[-6:]
-        shown.append(Shown(letter=letter, run=run, alone=len(runs) == 1, label=f"{letter}: {cut(told, _LABEL)}"))
-    return shown
+        text = ", ".join(f"{name} {number(each.get(name))}" for name in (chosen or differing)[:3]) or record.run[-6:]
+        result.append(PageRun(letter=letter, run=run, alone=len(runs) == 1, label=f"{letter}: {cut(text, _LABEL)}"))
+    return result
 
 
-def state(run: Gathered) -> Markup:
-    """Return a run's status as a badge."""
-    status = run.side.record.outcome.status
+def facts(runs: Sequence[PageRun], corner: str, getters: Mapping[str, Callable[[Record], object]]) -> Markup | None:
+    """Return facts of the records as a list for one run, as a table for several; facts that no record has are left out."""
+    found = {name: [get(each.record) for each in runs] for name, get in getters.items()}
+    known = {name: cells for name, cells in found.items() if any(cell is not None and str(cell) for cell in cells)}
+    if len(runs) == 1:
+        return pairs((name, cells[0]) for name, cells in known.items())
+    rows = [
+        Row(name=name, cells=tuple("" if each is None else each for each in cells)) for name, cells in known.items()
+    ]
+    return rows_table(rows, [each.letter for each in runs], corner=corner)
+
+
+def _status(run: RunContents) -> Markup:
+    status = run.compared.record.outcome.status
     return badge("killed", "bad") if run.died else badge(status.value, _TONES[status])
 
 
-def heading(shown: Sequence[Shown]) -> Markup:
+def heading(runs: Sequence[PageRun]) -> Markup:
     """Return the page's title: the experiment, the status and the runs."""
-    experiments = list(dict.fromkeys(each.record.ingredients.experiment for each in shown))
-    title = ", ".join(experiments[:4])
-    if len(shown) == 1:
-        return tag("header", tag("h1", title, " ", state(shown[0].run)), _under(shown[0]))
-    return tag("header", tag("h1", f"{len(shown)} runs of {title}"))
-
-
-def _under(one: Shown) -> Markup:
-    record, timing = one.record, one.records[0].circumstances.timing
+    title = ", ".join(list(dict.fromkeys(each.record.ingredients.experiment for each in runs))[:4])
+    if len(runs) > 1:
+        return tag("header", tag("h1", f"{len(runs)} runs of {title}"))
+    run, record, timing = runs[0], runs[0].record, runs[0].records[0].circumstances.timing
     attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
-    took = f", took {one.took}" if one.took else ""
-    when = f"{timing.started:%Y-%m-%d %H:%M:%S} UTC{took}"
-    reason = record.outcome.reason
-    return joined(
-        [
-            tag("p", tag("code", record.run), attempt, " · ", when, class_="under"),
-            tag("p", code(" ".join(record.circumstances.command)), class_="command"),
-            tag("p", reason, class_="reason") if reason else None,
-        ]
+    when = f"{timing.started:%Y-%m-%d %H:%M:%S} UTC{f', took {run.took}' if run.took else ''}"
+    return tag(
+        "header",
+        tag("h1", title, " ", _status(run.run)),
+        tag("p", tag("code", record.run), attempt, " · ", when, class_="under"),
+        tag("p", code(" ".join(record.circumstances.command)), class_="command"),
+        tag("p", record.outcome.reason, class_="reason") if record.outcome.reason else None,
     )
 
 
-def result(shown: Sequence[Shown]) -> Markup | None:
+def result(runs: Sequence[PageRun]) -> Markup | None:
     """Return the results: large numbers for one run, one column per run for several."""
-    if len(shown) == 1:
-        tested = tested_weights(shown[0])
-        said = tag("p", f"Tested weights: {tested}.", class_="quiet") if tested else None
-        return section("Result", _tiles(shown[0].record), said, _also(shown[0].record))
-    names = sorted({name for each in shown for name in each.record.outcome.metrics}, key=_order)
+    if len(runs) == 1:
+        tested = tested_weights(runs[0])
+        line = tag("p", f"Tested weights: {tested}.", class_="quiet") if tested else None
+        return section("Result", _tiles(runs[0].record), line, _full_precision(runs[0].record))
+    names = sorted({name for each in runs for name in each.record.outcome.metrics}, key=_order)
+    outcomes = [each.record.outcome for each in runs]
+    cells: dict[str, list[object]] = {
+        "run": [tag("code", each.record.run) for each in runs],
+        "status": [_status(each.run) for each in runs],
+        **{name: [_metric(each.record, name) for each in runs] for name in names},
+        "tested weights": [tested_weights(each) for each in runs],
+        "steps": [each.steps or "" for each in outcomes],
+        "took": [each.took for each in runs],
+        "weights": [digest(each.weights) or "" for each in outcomes],
+        "identity": [digest(each.record.identity) or "" for each in runs],
+        "reason": [each.reason or "" for each in outcomes],
+    }
     rows = [
-        Row(name="run", cells=tuple(tag("code", each.record.run) for each in shown)),
-        Row(name="status", cells=tuple(state(each.run) for each in shown), merged=False),
-        *(Row(name=name, cells=tuple(_metric(each.record, name) for each in shown)) for name in names),
-        Row(name="tested weights", cells=tuple(tested_weights(each) for each in shown), merged=False),
-        Row(name="steps", cells=tuple(each.record.outcome.steps or "" for each in shown)),
-        Row(name="took", cells=tuple(each.took for each in shown)),
-        Row(name="weights", cells=tuple(digest(each.record.outcome.weights) or "" for each in shown)),
-        Row(name="identity", cells=tuple(digest(each.record.identity) or "" for each in shown)),
-        Row(name="reason", cells=tuple(each.record.outcome.reason or "" for each in shown)),
+        Row(name=name, cells=tuple(each), merged=name not in {"status", "tested weights"})
+        for name, each in cells.items()
+        if any(map(str, each))
     ]
-    kept = [row for row in rows if any(str(cell) for cell in row.cells)]
-    return section("Result", rows_table(kept, [each.letter for each in shown], corner="result"))
+    return section("Result", rows_table(rows, [each.letter for each in runs], corner="result"))
 
 
-def tested_weights(one: Shown) -> str:
+def tested_weights(run: PageRun) -> str:
     """Return the epoch and step of the tested weights and why they were chosen; empty without a test or for an older record."""
-    tested = one.record.outcome.evaluated
+    tested = run.record.outcome.evaluated
     if tested is None:
         return ""
-    values = one.values
+    values = run.values
     monitor, mode = values.get("monitor"), values.get("monitor_mode")
     why = f"{mode} {monitor}" if monitor else "the last"
     average = ", averaged" if values.get("ema_decay") else ""
@@ -155,40 +164,30 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def _metric(record: Record, name: str) -> str:
-    found = record.outcome.metrics.get(name)
-    return "" if found is None else _undefined(record, name) or number(found)
+    value = record.outcome.metrics.get(name)
+    return "" if value is None else _undefined(record, name) or number(value)
 
 
 def _undefined(record: Record, name: str) -> str | None:
-    why = record.outcome.undefined.get(name)
-    return None if why is None else f"undefined ({why})"
+    reason = record.outcome.undefined.get(name)
+    return None if reason is None else f"undefined ({reason})"
 
 
 def _tiles(record: Record) -> Markup | None:
-    metrics = record.outcome.metrics
-    tested = {name: metric for name, metric in metrics.items() if name.startswith("test")} or metrics
-    tiles = [
-        tag(
-            "div",
-            tag("dt", name.replace("_", " ")),
-            tag("dd", _tile(record, name, found), title=_undefined(record, name)),
-        )
-        for name, found in sorted(tested.items())[:8]
-    ]
+    metrics, tiles = record.outcome.metrics, []
+    tested = {name: value for name, value in metrics.items() if name.startswith("test")} or metrics
+    for name, value in sorted(tested.items())[:8]:
+        text = metric_text(value) if isinstance(value, float) else number(value)
+        text = "undefined" if name in record.outcome.undefined else text
+        cell = tag("dd", text, title=_undefined(record, name))
+        tiles.append(tag("div", tag("dt", name.replace("_", " ")), cell))
     return tag("dl", *tiles, class_="tiles") if tiles else tag("p", "There is no result.", class_="quiet")
 
 
-def _tile(record: Record, name: str, found: JsonValue) -> str:
-    if name in record.outcome.undefined:
-        return "undefined"
-    return metric_text(found) if isinstance(found, float) else number(found)
-
-
-def _also(record: Record) -> Markup | None:
-    outcome = record.outcome
-    items: list[tuple[str, object]] = [
-        (name, tag("code", _undefined(record, name) or (repr(found) if isinstance(found, float) else number(found))))
-        for name, found in sorted(outcome.metrics.items(), key=lambda item: _order(item[0]))
-    ]
+def _full_precision(record: Record) -> Markup | None:
+    outcome, items = record.outcome, list[tuple[str, object]]()
+    for name, value in sorted(outcome.metrics.items(), key=lambda item: _order(item[0])):
+        exact = repr(value) if isinstance(value, float) else number(value)
+        items.append((name, tag("code", _undefined(record, name) or exact)))
     more = [("steps", outcome.steps), ("weights", digest(outcome.weights)), ("identity", digest(record.identity))]
     return fold("At full precision", pairs([*items, *more]))

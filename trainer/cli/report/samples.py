@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from trainer.data.declaration import Dataset
-    from trainer.reporting.gather import Gathered
+    from trainer.reporting.run_contents import RunContents
     from trainer.runs.record import Record
 
-_KEPT: Final = "pictures"
+_FOLDER: Final = "pictures"
 """The folder of pictures in the cache."""
 
 
 def declared(records: Iterable[Record]) -> dict[str, Dataset]:
     """Return the records' datasets that this checkout declares with the same content."""
-    found: dict[str, Dataset] = {}
+    datasets: dict[str, Dataset] = {}
     for record in records:
         for name, ingredient in record.ingredients.datasets.items():
             try:
@@ -43,50 +43,49 @@ def declared(records: Iterable[Record]) -> dict[str, Dataset]:
             except RepriseError:
                 continue
             if dataset.content == ingredient.content:
-                found[name] = dataset
-    return found
+                datasets[name] = dataset
+    return datasets
 
 
-def samples(runs: Sequence[Gathered], known: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
+def samples(runs: Sequence[RunContents], known: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
     """Return a picture of each dataset's samples, or the reason why there is none; without `draw` only existing pictures."""
-    found: dict[str, bytes | str] = {}
+    pictures: dict[str, bytes | str] = {}
     for run in runs:
-        for name in run.side.record.ingredients.datasets:
-            if name not in found:
-                found[name] = _of_run(run) or _samples(name, known.get(name), draw=draw)
-    return found
+        for name in run.compared.record.ingredients.datasets.keys() - pictures.keys():
+            pictures[name] = _picture_of_run(run) or _picture(name, known.get(name), draw=draw)
+    return pictures
 
 
-def _of_run(run: Gathered) -> bytes | None:
-    """Return the picture that the run itself made of its dataset; `None` if there is none."""
-    alone = len(run.side.record.ingredients.datasets) == 1
+def _picture_of_run(run: RunContents) -> bytes | None:
+    """Return the picture that the run itself made of its only dataset; `None` if there is none."""
     files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and is_of_data(figure)]
-    return next((run.pictures[file] for file in files if alone and is_png(run.pictures.get(file, b""))), None)
+    pictures = [run.pictures.get(file, b"") for file in files if len(run.compared.record.ingredients.datasets) == 1]
+    return next(filter(is_png, pictures), None)
 
 
-def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
+def _picture(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
     if dataset is None:
         return f"this checkout declares no dataset {name} with that content"
-    kept = f"{dataset.content.removeprefix('sha256:')}.png"
+    file = f"{dataset.content.removeprefix('sha256:')}.png"
     with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache_folder()) as cache:
-        return cache.read(f"{_KEPT}/{kept}")
+        return cache.read(f"{_FOLDER}/{file}")
     if not draw:
         return "--no-samples was given"
     context = DataContext(root=CHECKOUT, store=store_address() or "", cache=Cache(root=cache_folder()))
-    typed = spelled(f"reprise data show {name} --samples {name}.png")
+    command = spelled(f"reprise data show {name} --samples {name}.png")
     try:
-        code, picture = picture_of_samples(dataset, context, name=dataset.title, command=typed)
+        code, picture = picture_of_samples(dataset, context, name=dataset.title, command=command)
     except RepriseError as fault:
         return f"{fault.message} ({fault.hint})"
     if code:
-        return f"drawing them in the image ended with exit code {code}: {typed}"
-    _keep(kept, picture)
+        return f"drawing them in the image ended with exit code {code}: {command}"
+    _save(file, picture)
     return picture
 
 
-def _keep(kept: str, picture: bytes) -> None:
+def _save(file: str, picture: bytes) -> None:
     try:
-        with Root.at(cache_folder(), make=True) as cache, cache.below(_KEPT, make=True) as folder:
-            folder.write_whole(kept, picture)
+        with Root.at(cache_folder(), make=True) as cache, cache.below(_FOLDER, make=True) as folder:
+            folder.write_whole(file, picture)
     except (OSError, RepriseError) as fault:
         print(f"reprise: the picture of the samples is not kept for next time: {fault}", file=sys.stderr)

@@ -9,148 +9,108 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.suggestions import counted
 from trainer.cli.progress import readable
-from trainer.cli.report.parts import (
-    Fact,
-    Row,
-    badge,
-    code,
-    digest,
-    facts,
-    fold,
-    lines,
-    rows_table,
-    section,
-    table,
-    value,
-)
+from trainer.cli.report.elements import Row, badge, code, digest, fold, lines, rows_table, section, table, value
+from trainer.cli.report.result import facts
 from trainer.reporting.drawing.markup import Markup, joined, tag
 from trainer.runs.attempts import changes
 from trainer.settings.fields import GIVEN, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pydantic import JsonValue
-
-    from trainer.cli.report.result import Shown
+    from trainer.cli.report.result import PageRun
     from trainer.runs.record import Record
-    from trainer.settings.ledger_entry import LedgerEntry
+
+_DEFAULT: Final = 2
+"""The rank of a default, which is last."""
+_STATE: Final = {None: "not known", True: badge("with changes", "fair"), False: "as committed"}
+_CODE: Final[dict[str, Callable[[Record], object]]] = {
+    "source": lambda record: digest(record.ingredients.source),
+    "commit": lambda record: code(record.circumstances.source.commit),
+    "state": lambda record: _STATE[record.circumstances.source.dirty],
+    "how": lambda record: record.circumstances.source.how,
+    "files": lambda record: f"{record.circumstances.source.files:,}, {readable(record.circumstances.source.bytes)}",
+}
 
 
-def settings(shown: Sequence[Shown]) -> Markup | None:
+def settings(runs: Sequence[PageRun]) -> Markup | None:
     """Return every value: given values, then the experiment's values; defaults, or values equal in all runs, are folded."""
-    return section("Settings", *_changed(shown), *(_of_several(shown) if len(shown) > 1 else _of_one(shown[0])))
+    return section("Settings", *_changed(runs), *(_of_several(runs) if len(runs) > 1 else _of_one(runs[0])))
 
 
-def _of_several(shown: Sequence[Shown]) -> Iterator[Markup | None]:
-    rows, heads = list(_settings(shown)), [each.letter for each in shown]
-    apart, same = [row for row in rows if row.differs], [row for row in rows if not row.differs]
-    yield rows_table(apart, heads, corner="setting") or tag("p", "All runs have the same.", class_="quiet")
-    yield fold(f"{counted(len(same), 'setting')} the same in all", rows_table(same, heads, corner="setting"))
-
-
-def _changed(shown: Sequence[Shown]) -> Iterator[Markup | None]:
+def _changed(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
     """Yield the settings that attempts of a resumed run changed."""
-    for each in shown:
-        told = [f"attempt {number}: {line}" for number, found in changes(each.records) for line in found]
-        if told:
+    for each in runs:
+        if changed := [f"attempt {number}: {line}" for number, found in changes(each.records) for line in found]:
             yield tag("p", f"{each.prefix}changed when it was resumed; shown is what the last attempt has:")
-            yield lines(told)
+            yield lines(changed)
 
 
-def _of_one(one: Shown) -> Iterator[Markup | None]:
-    record, values = one.record, one.values
-    origins, unread = record.circumstances.origins, set(record.outcome.unread)
-    ranked = sorted(values, key=lambda name: (_nearness(origins.get(name, "")), name))
-    chosen = [name for name in ranked if _nearness(origins.get(name, "")) < _FAR or name in unread]
+def _of_several(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
+    values, heads = [each.values for each in runs], [each.letter for each in runs]
+    origins = [each.record.circumstances.origins for each in runs]
+    rows = {
+        name: Row(
+            name=name,
+            cells=tuple(value(each[name]) if name in each else "" for each in values),
+            given=any(each.get(name) in GIVEN for each in origins),
+        )
+        for name in {name for each in values for name in each}
+    }
+    ranked = sorted(rows, key=lambda name: (min(_rank(each.get(name, "")) for each in origins), name))
+    differing, equal = ([rows[name] for name in ranked if rows[name].differs is differs] for differs in (True, False))
+    yield rows_table(differing, heads, corner="setting") or tag("p", "All runs have the same.", class_="quiet")
+    yield fold(f"{counted(len(equal), 'setting')} the same in all", rows_table(equal, heads, corner="setting"))
+
+
+def _of_one(run: PageRun) -> Iterator[Markup | None]:
+    origins, unread = run.record.circumstances.origins, set(run.record.outcome.unread)
+    ranked = sorted(run.values, key=lambda name: (_rank(origins.get(name, "")), name))
+    first = [name for name in ranked if _rank(origins.get(name, "")) < _DEFAULT or name in unread]
     if not any(origins.get(name) in GIVEN for name in ranked):
         yield tag("p", "Nothing was given: all is as the experiment and the defaults say.", class_="quiet")
-    yield _ledger(record, chosen, values)
-    rest = [name for name in ranked if name not in chosen]
-    yield fold(f"{len(rest)} defaults", _ledger(record, rest, values))
+    yield _ledger(run, first)
+    rest = [name for name in ranked if name not in first]
+    yield fold(f"{len(rest)} defaults", _ledger(run, rest))
 
 
-def _ledger(record: Record, names: Sequence[str], values: Mapping[str, JsonValue]) -> Markup | None:
+def _ledger(run: PageRun, names: Sequence[str]) -> Markup | None:
     """Return a table with value, origin, and the places that the value is bound to and read by."""
-    ledger, origins = record.outcome.ledger, record.circumstances.origins
-    rows = [
-        (
-            name,
-            value(values[name]),
-            origins.get(name, ""),
-            *_readers(ledger.get(name), never=name in record.outcome.unread),
-        )
-        for name in names
-    ]
+    values, origins = run.values, run.record.circumstances.origins
+    rows = [(name, value(values[name]), origins.get(name, ""), *_readers(run.record, name)) for name in names]
     kinds = ["given" if origins.get(name) in GIVEN else "" for name in names]
-    return table(("setting", "value", "origin", "bound to", "read by"), rows, said="settings", kinds=kinds)
+    return table(("setting", "value", "origin", "bound to", "read by"), rows, label="settings", kinds=kinds)
 
 
-def _settings(shown: Sequence[Shown]) -> Iterator[Row]:
-    values = [each.values for each in shown]
-    origins = [each.record.circumstances.origins for each in shown]
-    names = {name for each in values for name in each}
-
-    def rank(name: str) -> tuple[bool, int, str]:
-        same = len({str(each.get(name)) for each in values}) == 1
-        return same, min(_nearness(each.get(name, "")) for each in origins), name
-
-    for name in sorted(names, key=rank):
-        cells = tuple(value(each[name]) if name in each else "" for each in values)
-        yield Row(name=name, cells=cells, given=any(each.get(name) in GIVEN for each in origins))
-
-
-def _readers(entry: LedgerEntry | None, *, never: bool) -> tuple[object, object]:
+def _readers(record: Record, name: str) -> tuple[object, object]:
+    entry = record.outcome.ledger.get(name)
     if entry is None:
         return "", ""
-    read = badge("never read", "bad") if never else _places(entry.read)
-    same = entry.read == entry.bound and entry.read
-    return _places(entry.bound), _places(["the same"]) if same else read
+    if name in record.outcome.unread:
+        return _places(entry.bound), badge("never read", "bad")
+    return _places(entry.bound), _places(["the same"] if entry.read and entry.read == entry.bound else entry.read)
 
 
 def _places(names: Sequence[str]) -> Markup:
     return joined((tag("span", name, class_="place") for name in names), between=" ")
 
 
-def _nearness(origin: str) -> int:
-    return 0 if origin in GIVEN else 1 if origin == Origin.EXPERIMENT else _FAR
+def _rank(origin: str) -> int:
+    return 0 if origin in GIVEN else 1 if origin == Origin.EXPERIMENT else _DEFAULT
 
 
-_FAR: Final = 2
-"""The rank of a default, which is last."""
-
-
-def source(shown: Sequence[Shown]) -> Markup | None:
+def source(runs: Sequence[PageRun]) -> Markup | None:
     """Return the origin of the code, and the experiment's module as it was run."""
-    records = [each.record for each in shown]
-    found = [
-        Fact("source", [digest(each.ingredients.source) for each in records]),
-        Fact("commit", [code(each.circumstances.source.commit) for each in records]),
-        Fact("state", [_STATE[each.circumstances.source.dirty] for each in records]),
-        Fact("how", [each.circumstances.source.how for each in records]),
-        Fact("files", [_size(each) for each in records]),
-    ]
-    left = [
+    omitted = [
         fold(f"{each.prefix}left out of the source", lines(each.record.circumstances.source.left_out[:100]))
-        for each in shown
+        for each in runs
     ]
-    listed = facts(found, [each.letter for each in shown], corner="code")
-    return section("Code", listed, *left, *_modules(shown))
+    return section("Code", facts(runs, "code", _CODE), *omitted, *_modules(runs))
 
 
-def _modules(shown: Sequence[Shown]) -> Iterator[Markup | None]:
+def _modules(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
     """Yield each experiment's module once, with the letters of its runs."""
-    texts: dict[tuple[str, str], list[str]] = {}
-    for each in shown:
-        if each.run.code:
-            texts.setdefault(each.run.code, []).append(each.letter)
-    for (path, text), letters in texts.items():
-        whose = f", as in {', '.join(letters)}" if len(shown) > 1 else ""
-        yield fold(f"{path}{whose}", tag("pre", text, class_="code"))
-
-
-def _size(record: Record) -> str:
-    return f"{record.circumstances.source.files:,}, {readable(record.circumstances.source.bytes)}"
-
-
-_STATE: Final = {None: "not known", True: badge("with changes", "fair"), False: "as committed"}
+    for module in dict.fromkeys(each.run.code for each in runs if each.run.code):
+        letters = ", ".join(each.letter for each in runs if each.run.code == module)
+        suffix = f", as in {letters}" if len(runs) > 1 else ""
+        yield fold(f"{module[0]}{suffix}", tag("pre", module[1], class_="code"))

@@ -33,11 +33,11 @@ def is_png(data: bytes) -> bool:
     return 0 < width <= _SIDE and 0 < height <= _SIDE and b"IDAT" in kinds and kinds <= _ALLOWED
 
 
-def embedded(data: bytes, *, said: str) -> Markup | None:
+def embedded(data: bytes, *, description: str) -> Markup | None:
     """Return an image element with the picture as a data URL; `None` if it is no PNG or too large."""
     if len(data) > LARGEST or not is_png(data):
         return None
-    return tag("img", src=f"data:image/png;base64,{b64encode(data).decode()}", alt=said)
+    return tag("img", src=f"data:image/png;base64,{b64encode(data).decode()}", alt=description)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

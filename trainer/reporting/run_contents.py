@@ -1,4 +1,4 @@
-"""Gather the content of a report about a run: its record, logs, figures, code, retests and certificates.
+"""Load the content of a report about a run: its record, logs, figures, code, retests and certificates.
 
 A missing or damaged file becomes a note instead of an error. All values are untrusted, since a record may come from another person.
 """
@@ -53,10 +53,10 @@ class FoundCertificate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class RunContents:
     """A run with everything that a report shows of it."""
 
-    side: ComparedRun
+    compared: ComparedRun
     earlier: tuple[Record, ...] = ()
     """The records of earlier attempts, in order."""
     died: bool = False
@@ -75,25 +75,26 @@ class Gathered:
     notes: tuple[str, ...] = ()
 
 
-def gather_run(folder: Path) -> Gathered:
-    """Gather the content of a run's folder. Raise the errors of `side` if there is no readable record."""
-    found = load_compared_run(folder)
-    if found.attempt is None or found.folder is None:
-        return Gathered(side=found)
-    attempt, notes = found.attempt, _undrawn(found.attempt)
+def load_run_contents(folder: Path) -> RunContents:
+    """Load the content of a run's folder. Raise the errors of `load_compared_run` if there is no readable record."""
+    run = load_compared_run(folder)
+    if run.attempt is None or run.folder is None:
+        return RunContents(compared=run)
+    attempt, notes = run.attempt, _undrawn(run.attempt)
     figures = _figures(attempt / FIGURES, notes)
-    return Gathered(
-        side=found,
-        earlier=_earlier(found.folder, found.record),
-        died=found.record.outcome.status is Status.RUNNING and not is_alive(attempt),
+    attempts = local_run(run.folder.parent, run.folder.name).records
+    return RunContents(
+        compared=run,
+        earlier=tuple(each for each in attempts if each.attempt < run.record.attempt),
+        died=run.record.outcome.status is Status.RUNNING and not is_alive(attempt),
         metrics=read_curves(attempt / METRICS),
         schedule=read_schedule(attempt / TRACE),
-        telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, found.record.attempt + 1)),
+        telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, run.record.attempt + 1)),
         figures=figures.figures,
         pictures=dict(_pictures(attempt, figures)),
-        code=_code(found, notes),
-        retests=tuple(local_retests(found.folder)),
-        certificates=tuple(_certificates(found.folder, notes)),
+        code=_code(run, notes),
+        retests=tuple(local_retests(run.folder)),
+        certificates=tuple(_certificates(run.folder, notes)),
         notes=tuple(notes),
     )
 
@@ -103,15 +104,9 @@ def _undrawn(attempt: Path) -> list[str]:
     for name in (METRICS, TRACE, TELEMETRY):
         with _noted(notes, name), suppress(FileNotFoundError), open_run_file(attempt / name) as file:
             if (size := os.fstat(file.fileno()).st_size) > LARGEST:
-                notes.append(
-                    f"{name} has {size:,} bytes: its curves are not drawn, {LARGEST:,} are the most that are read"
-                )
+                most = f"{LARGEST:,} are the most that are read"
+                notes.append(f"{name} has {size:,} bytes: its curves are not drawn, {most}")
     return notes
-
-
-def _earlier(folder: Path, record: Record) -> tuple[Record, ...]:
-    known = local_run(folder.parent, folder.name)
-    return tuple(each for each in known.records if each.attempt < record.attempt)
 
 
 @contextmanager
@@ -137,18 +132,18 @@ def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
             yield name, read_run_file(attempt / name, most=_LARGEST)
 
 
-def _code(found: ComparedRun, notes: list[str]) -> tuple[str, str] | None:
+def _code(run: ComparedRun, notes: list[str]) -> tuple[str, str] | None:
     """Return the experiment's module from the run's source, if the experiment is part of the package."""
-    wanted, text = f"trainer/experiments/{found.record.ingredients.experiment}.py", None
-    if found.folder is None or not (found.folder / ARCHIVE).is_file():
+    path, text = f"trainer/experiments/{run.record.ingredients.experiment}.py", None
+    if run.folder is None or not (run.folder / ARCHIVE).is_file():
         return None
     with _noted(notes, ARCHIVE):
-        bundle = read_archive(found.folder / ARCHIVE)
-        if bundle.digest == found.record.ingredients.source:
-            text = next((file.data for file in bundle.files if file.path == wanted), None)
+        bundle = read_archive(run.folder / ARCHIVE)
+        if bundle.digest == run.record.ingredients.source:
+            text = next((file.data for file in bundle.files if file.path == path), None)
         else:
             notes.append(f"{ARCHIVE} is the source {bundle.digest}; the record names another: its code is not shown")
-    return None if text is None else (wanted, text.decode(errors="replace")[:_CODE])
+    return None if text is None else (path, text.decode(errors="replace")[:_CODE])
 
 
 def _certificates(folder: Path, notes: list[str]) -> list[FoundCertificate]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.comparison.compared import made, save_trace
 from tests.runs.runs import begun
-from trainer.reporting.gather import gather_run
+from trainer.reporting.run_contents import load_run_contents
 from trainer.runs.figure import FILE, Figures, Lines, Pictures, Series
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def test_curves_figures_and_pictures_are_gathered(tmp_path: Path) -> None:
     (one.attempt / FILE).write_bytes(Figures(figures=(line, *pictures)).to_json())
     (one.attempt / "samples.png").write_bytes(b"png")
     (one.attempt / "linked.png").symlink_to("/etc/hostname")
-    found = gather_run(one.folder)
+    found = load_run_contents(one.folder)
     assert (set(found.metrics), set(found.schedule)) == ({"train_loss"}, {"learning rate", "gradient norm"})
     assert [figure.name for figure in found.figures] == ["roc", "samples", "linked"]
     assert found.pictures == {"samples.png": b"png"}
@@ -39,7 +39,7 @@ def test_what_cannot_be_read_is_a_note(tmp_path: Path) -> None:
     (one.folder / "certificates").mkdir()
     (one.folder / "certificates" / "rerun.json").write_text("{}")
     (one.folder / "source.tar.gz").write_bytes(b"no")
-    notes = gather_run(one.folder).notes
+    notes = load_run_contents(one.folder).notes
     assert [note.split(":")[0].split(" ")[0] for note in notes] == [FILE, "source.tar.gz", "certificates/rerun.json"]
 
 
@@ -50,7 +50,7 @@ def test_what_is_too_large_to_look_at_is_a_note(tmp_path: Path) -> None:
     for name, size in ((FILE, 1 << 25), ("metrics.jsonl", (1 << 28) + 1)):
         with (one.attempt / name).open("wb") as file:
             file.truncate(size)
-    assert gather_run(one.folder).notes == (
+    assert load_run_contents(one.folder).notes == (
         "metrics.jsonl has 268,435,457 bytes: its curves are not drawn, 268,435,456 are the most that are read",
         f"figures.json: {one.attempt / FILE} has 33554432 bytes; expected at most 16777216",
     )
@@ -61,11 +61,14 @@ def test_the_code_is_the_experiments_module(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout" / "trainer" / "experiments"
     checkout.mkdir(parents=True)
     (checkout / "digits.py").write_text("# mine\n")
-    assert gather_run(begun(tmp_path / "runs").folder.parents[1]).code == ("trainer/experiments/digits.py", "# mine\n")
-    assert gather_run(made(tmp_path / "more" / "runs").folder or tmp_path).code is None
+    assert load_run_contents(begun(tmp_path / "runs").folder.parents[1]).code == (
+        "trainer/experiments/digits.py",
+        "# mine\n",
+    )
+    assert load_run_contents(made(tmp_path / "more" / "runs").folder or tmp_path).code is None
 
 
 def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(tmp_path: Path) -> None:
     """By its lock."""
     run = begun(tmp_path / "runs")
-    assert not gather_run(run.folder.parents[1]).died
+    assert not load_run_contents(run.folder.parents[1]).died
