@@ -9,8 +9,8 @@ import pytest
 
 from tests.records import circumstances, ingredients
 from trainer.base.errors import ExperimentError, UsageError
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.noise import main
-from trainer.cli.places import CHECKOUT
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import new_run, open_run
 from trainer.source.capture import capture

@@ -11,8 +11,8 @@ from tests.data.manifests import hashed, laid
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_json
 from trainer.base.digest import digest_of_bytes
+from trainer.cli import configuration as command_places
 from trainer.cli import data as data_command
-from trainer.cli import places as command_places
 from trainer.data.cache.locks import active_leases
 from trainer.data.declaration import load_dataset
 from trainer.data.file_formats import parse_head

@@ -223,7 +223,7 @@ def _dispatch(words: list[str]) -> int:
             hint=f"type on the host: scripts/reprise {' '.join(words)}",
         )
     if command.location == "anywhere":
-        from trainer.cli.places import adopt_dotenv
+        from trainer.cli.configuration import adopt_dotenv
 
         adopt_dotenv()
     code: int = import_module(command.module).main(words[len(name.split()) :])
@@ -233,8 +233,8 @@ def _dispatch(words: list[str]) -> int:
 def _unknown(word: str) -> RepriseError:
     from trainer.base.errors import UsageError
     from trainer.base.suggestions import did_you_mean, nearest
+    from trainer.cli.configuration import CHECKOUT
     from trainer.cli.experiments import nearest_experiment
-    from trainer.cli.places import CHECKOUT
 
     if word.startswith("-"):
         return UsageError(

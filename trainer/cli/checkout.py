@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ImageMissingError, PortTakenError, UsageError
+from trainer.cli.configuration import TYPED
 from trainer.cli.output import print_progress
-from trainer.cli.places import TYPED
 from trainer.environments import pin as pins
 from trainer.environments import setup
 from trainer.environments.build import BuildMachine, BuiltImage, build, find_built_image, plan

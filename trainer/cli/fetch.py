@@ -5,8 +5,8 @@ Datasets are given as documents on the command line, as the recorded source decl
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.document import parse_json
 from trainer.base.errors import DigestMismatchError, DocumentError, StoreMissingError, UnsafePathError
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import cache_folder, store_at
+from trainer.cli.configuration import cache_folder, configured_store
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.cache.objects import own_name
@@ -25,7 +25,6 @@ from trainer.data.versions import export_dataset
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trainer.stores.contract import Store
 
 _LARGEST = 4 << 30
 """Bytes of a manifest, at most: 30 million files."""
@@ -52,7 +51,12 @@ def export_datasets(datasets: Iterable[Dataset], *, into: Path) -> None:
     """Fetch datasets into the cache, and copy them into a store in the folder `into`."""
     cache = Cache(root=cache_folder())
     for dataset in datasets:
-        cached = fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
+        cached = fetch_dataset(
+            dataset,
+            cache=cache,
+            open_store=partial(configured_store, purpose="the dataset is not in the cache"),
+            progress=transfer_progress(),
+        )
         export_dataset(cached, _manifest(cache, dataset), into=into)
 
 
@@ -65,10 +69,3 @@ def _manifest(cache: Cache, dataset: Dataset) -> bytes:
     raise DigestMismatchError(
         f"the manifest of {dataset.title} is damaged in the cache", hint=f"reprise data verify {dataset.name}"
     )
-
-
-def _store() -> Store:
-    address = os.environ.get("REPRISE_STORE")
-    if not address:
-        raise StoreMissingError("the dataset is not in the cache, and no store is configured", hint="run scripts/setup")
-    return store_at(address)

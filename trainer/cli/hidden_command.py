@@ -14,8 +14,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DocumentError, RunError
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.machine import device_for, torch_version, visible_gpus
-from trainer.cli.places import CHECKOUT
 from trainer.runs.handoff import Launch
 from trainer.settings.determinism import threads_at, variables
 

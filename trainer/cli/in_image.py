@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.errors import DotenvError
 from trainer.cli.checkout import compose_values, engine
-from trainer.cli.places import CHECKOUT, hand_in_store
+from trainer.cli.configuration import CHECKOUT, hand_in_store
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine.compose import call, run_command
 from trainer.environments.setup import require_environment, require_images

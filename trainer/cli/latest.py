@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from trainer.cli.places import runs_folder
+from trainer.cli.configuration import runs_folder
 from trainer.cli.run_page import status
 from trainer.cli.trust import own_attempts_of
 from trainer.runs.attempts import failed_before_first_step

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import FOLDER, find_experiment
 from trainer.cli.output import print_result
-from trainer.cli.places import CHECKOUT
 from trainer.data.declaration import load_dataset
 from trainer.training.new_experiment import check_name, new_experiment
 

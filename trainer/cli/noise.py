@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.output import print_notice
-from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.spelling import spelled

@@ -15,10 +15,10 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ResumeError, RunNotFoundError, UntrustedCodeError, UsageError
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
+from trainer.cli.configuration import CHECKOUT, dotenv_adopted, host_name
 from trainer.cli.experiments import BROUGHT
+from trainer.cli.find_run import find_run
 from trainer.cli.output import one_line
-from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name
-from trainer.cli.reproduce.original import original
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
 from trainer.comparison.measure_noise import is_same_value
@@ -82,7 +82,7 @@ class Resumption:
         return self.folder / COPY
 
 
-def find_run(words: Words) -> Path:
+def find_run_to_resume(words: Words) -> Path:
     """Return the folder of the run to resume; pull the run if it is in the store only. Raise `UsageError`, `RunNotFoundError`."""
     name = words.options["resume"]
     if not name:
@@ -93,7 +93,7 @@ def find_run(words: Words) -> Path:
                 f"found --{other} with --resume, which uses the run's own", hint=f"remove --{other}, or start a new run"
             )
     try:
-        return original(name).folder
+        return find_run(name).folder
     except RunNotFoundError:
         if BAKED.exists() or not (CHECKOUT / ".env").is_file():
             raise
@@ -101,7 +101,7 @@ def find_run(words: Words) -> Path:
 
     wake_store()
     with dotenv_adopted():
-        return original(name).folder
+        return find_run(name).folder
 
 
 def admit(folder: Path, words: Words) -> Admission:

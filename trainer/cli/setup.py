@@ -20,8 +20,8 @@ from trainer.cli.checkout import (
     own_store_line,
     refresh,
 )
+from trainer.cli.configuration import TYPED
 from trainer.cli.output import print_progress, print_result
-from trainer.cli.places import TYPED
 from trainer.environments import setup
 from trainer.environments.build import find_built_image
 from trainer.environments.declaration import load_environment, load_pin

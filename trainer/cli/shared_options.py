@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import ExperimentError, RepriseError, UsageError
 from trainer.base.plain_text import read_python
 from trainer.base.suggestions import short
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import find_experiment
-from trainer.cli.places import CHECKOUT
 from trainer.settings.hints import option
 from trainer.settings.names import OPTIONS
 from trainer.training.sketch import sketched

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from trainer.cli import BAKED, COMMANDS
-from trainer.cli.places import CHECKOUT
+from trainer.cli.configuration import CHECKOUT
 from trainer.runs.image_claim import WATCHED
 
 HOST: Final = "scripts/reprise"

@@ -21,7 +21,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import RunError
 from trainer.base.plain_text import read_text
 from trainer.base.safe_folder import run_root
-from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.sweep.resources import frozen_image
 from trainer.cli.train import brought_by, require_captured, with_option
 from trainer.launch.container import kill_container

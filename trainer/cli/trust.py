@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.digest import digest_of_bytes, is_digest
 from trainer.base.errors import SourceError, UntrustedCodeError, UsageError
 from trainer.base.suggestions import counted, did_you_mean
+from trainer.cli.configuration import CHECKOUT, runs_folder, users
 from trainer.cli.output import one_line
-from trainer.cli.places import CHECKOUT, runs_folder, users
 from trainer.runs.image_claim import BAKED
 from trainer.runs.register import RegisterEntry, has_entry, is_own, own_attempts, register
 from trainer.runs.resume import require_source

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer import cli
-from trainer.cli import data, places
+from trainer.cli import configuration, data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ def typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run a command in a checkout with an empty store, as the current folder; return exit code, stdout and stderr."""
-    for module in (data, places):
+    for module in (data, configuration):
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))

@@ -13,7 +13,8 @@ import pytest
 from tests.data.conftest import FILES, contents, damage, fill, leftovers, objects
 from tests.stores.fakes import FaultyStore
 from trainer import cli
-from trainer.cli import data, places
+from trainer.base.errors import StoreMissingError
+from trainer.cli import configuration, data
 from trainer.cli import data as data_commands
 from trainer.cli.data import caches
 from trainer.data.cache.folder import Cache
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def reprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
     """Run a command in a checkout with an empty store; return exit code, stdout and stderr."""
-    for module in (data, places):  # neither this checkout's datasets nor its .env
+    for module in (data, configuration):  # neither this checkout's datasets nor its .env
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
@@ -131,7 +132,7 @@ def test_without_a_store_the_error_names_the_variable(
 ) -> None:
     monkeypatch.delenv("REPRISE_STORE")
     code, _, err = reprise("publish", "small", str(tmp_path / "source"))
-    assert (code, "REPRISE_STORE" in err) == (2, True)
+    assert (code, "REPRISE_STORE" in err) == (StoreMissingError.code, True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -148,7 +149,9 @@ def test_a_stopped_fetch_exits_with_its_code_and_resumes_later(
 
     reprise("publish", "small", str(tmp_path / "source"))
     with monkeypatch.context() as patched:
-        patched.setattr(data_commands, "store_at", lambda address: FaultyStore(open_store(address), stopping, times=1))
+        patched.setattr(
+            data_commands, "configured_store", lambda address: FaultyStore(open_store(address), stopping, times=1)
+        )
         found, out, err = reprise("fetch", "small")
     assert (found, out) == (code, "")
     assert "stopped by" in err

@@ -9,7 +9,7 @@ import pytest
 from tests.environments.engine.memory import MemoryEngine
 from trainer import cli
 from trainer.base.errors import DatasetError
-from trainer.cli import data, places
+from trainer.cli import configuration, data
 from trainer.cli.data.inspect import SamplesNotReadError, run_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.inspection import Inspection, SplitValues
@@ -29,7 +29,7 @@ SPLITS = ("--split", "train=0:6", "--split", "val=6:8", "--split", "test=8:10")
 @pytest.fixture
 def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
     """Publish the folder `source` in a checkout with an empty store; return exit code, stdout and stderr."""
-    for module in (data, places):
+    for module in (data, configuration):
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
     for folder in ("store", "datasets", "source"):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.conftest import fill
 from trainer import cli
-from trainer.cli import data, places
+from trainer.cli import configuration, data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
     """A checkout with a dataset of files, published and fetched."""
-    for module in (data, places):
+    for module in (data, configuration):
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))

@@ -20,12 +20,12 @@ from trainer.base.plain_text import LARGEST
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted, listed
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.in_image import require_image, run_in_image
 from trainer.cli.machine import check_lock
-from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
 from trainer.cli.trainings import frozen_checkout
 from trainer.comparison.baseline import (

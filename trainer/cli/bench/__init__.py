@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from trainer.base.document import read_json
 from trainer.base.errors import DocumentError, UsageError
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import CHECKOUT, is_file, runs_folder
 from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.in_image import run_in_image
 from trainer.cli.latest import named
 from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.output import print_result
-from trainer.cli.places import CHECKOUT, is_file, runs_folder
 from trainer.cli.run_page import columns
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood

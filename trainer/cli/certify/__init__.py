@@ -15,8 +15,8 @@ from trainer.base.errors import DocumentError, RunError, UsageError
 from trainer.base.run_files import read_run_file, read_run_json
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
+from trainer.cli.configuration import cache_folder, runs_folder
 from trainer.cli.output import print_notice
-from trainer.cli.places import cache_folder, runs_folder
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN

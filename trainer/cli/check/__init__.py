@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import CheckFailedError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.check.bits import look
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import experiment_names
 from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.in_image import run_in_image
 from trainer.cli.machine import check_environment, check_lock
-from trainer.cli.places import CHECKOUT
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.runs.image_claim import claim_image

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from trainer.cli.configuration import cache_folder, store_address
 from trainer.cli.output import escaping
-from trainer.cli.places import cache_folder, store_address
 from trainer.cli.process.opening import imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream

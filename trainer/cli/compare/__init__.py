@@ -14,9 +14,9 @@ from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageE
 from trainer.base.suggestions import did_you_mean
 from trainer.cli.arguments import Arguments
 from trainer.cli.compare.page import headline, page
+from trainer.cli.configuration import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.latest import named
 from trainer.cli.output import one_line, underlying
-from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run
 from trainer.comparison.verdict import Rung
 from trainer.runs.list import local_ids, remote_ids, remote_run

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError, InterruptedRunError, StoppedError, UsageError
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import CHECKOUT, cache_folder, configured_store, store_address
 from trainer.cli.data.caches import collect, verify_cached
 from trainer.cli.data.publish import add_publish_options, publish_samples, push_versions
 from trainer.cli.data.show import diff, ls, show
-from trainer.cli.places import CHECKOUT, cache_folder, store_address, store_at
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, is_declared, load_dataset
@@ -42,13 +42,8 @@ class DataContext:
     cache: Cache
 
     def open(self) -> Store:
-        """Open the store. Raises `UsageError` if no address is configured."""
-        if not self.store:
-            raise UsageError(
-                "no store is configured",
-                hint="give --store ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)",
-            )
-        return store_at(self.store)
+        """Open the store. Raise `StoreMissingError` if none is configured."""
+        return configured_store(self.store)
 
     def dataset(self, word: str, *, source: Store | None = None) -> Dataset:
         """Return the dataset `NAME` as the checkout declares it, or `NAME@VERSION` as a store names it: `source`, or else its own.

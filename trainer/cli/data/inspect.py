@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.document import Document, parse_json, typed
 from trainer.base.errors import DatasetError, DocumentError, DotenvError, EngineError, NotWritableError
 from trainer.cli.checkout import DOTENV, compose_values, engine
-from trainer.cli.places import CHECKOUT
+from trainer.cli.configuration import CHECKOUT
 from trainer.data.declaration import Draft
 from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflows, require_publishable
 from trainer.data.reader import Arrays, Images, Table

@@ -16,10 +16,10 @@ from trainer.base.atomic_file import write_whole
 from trainer.base.document import typed
 from trainer.base.errors import DatasetError, MachineError, UsageError
 from trainer.base.suggestions import counted, short
+from trainer.cli.configuration import two_stores
 from trainer.cli.data.inspect import inspect_draft
 from trainer.cli.data.publish_options import parse_distinct, parse_pair, parse_reader, parse_split
 from trainer.cli.data.show import class_table
-from trainer.cli.places import two_stores
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
 from trainer.data.files import SourceFolder

@@ -17,8 +17,8 @@ from trainer.base.errors import DiskFullError, MachineError, StoreError, StoreUn
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine, own_store_line
+from trainer.cli.configuration import adopt_dotenv, store_address, store_at
 from trainer.cli.doctor.run import doctor_run, print_findings
-from trainer.cli.places import adopt_dotenv, store_address, store_at
 from trainer.environments import doctor, setup
 from trainer.environments.dotenv import conflicting_names, read_block
 from trainer.environments.package_indexes import read_indexes

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import IrreproducibleError
+from trainer.cli.configuration import adopt_dotenv
+from trainer.cli.find_run import find_run
 from trainer.cli.output import one_line, print_result
-from trainer.cli.places import adopt_dotenv
-from trainer.cli.reproduce.original import original
 from trainer.cli.runner.on_host import OnHost
 from trainer.cli.spelling import spelled
 from trainer.comparison.examine_run import examine_run
@@ -23,7 +23,7 @@ _MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
 def doctor_run(word: str, *, as_json: bool) -> int:
     """Print what a rerun of the run needs and whether it is there; return 0 if nothing is missing."""
     adopt_dotenv()
-    found = original(word)
+    found = find_run(word)
     run = found.record.run
     findings = print_findings(examine_run(found.record, found.folder, machine=OnHost().machine()), quiet=as_json)
     faults = [finding for finding in findings if finding.state is State.FAULT]

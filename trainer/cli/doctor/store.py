@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import StoreError, UsageError
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import store_address, store_at
 from trainer.cli.output import print_result
-from trainer.cli.places import store_address, store_at
 from trainer.stores.probe import Probe, Probed, is_trusted
 from trainer.stores.unchecked import unchecked
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from trainer.base.digest import canonical
 from trainer.base.errors import RepriseError
+from trainer.cli.configuration import store_at
 from trainer.cli.output import escaping
-from trainer.cli.places import store_at
 from trainer.cli.run_page import columns
 from trainer.cli.spelling import spelled
 from trainer.environments.setup import LOCAL_STORE

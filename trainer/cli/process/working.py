@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from trainer.base.errors import CheckpointError, SettingError, StoreMissingError
+from trainer.base.errors import CheckpointError, SettingError
 from trainer.base.run_files import read_run_json
-from trainer.cli.places import cache_folder, store_at
+from trainer.cli.configuration import cache_folder, configured_store
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
-    from trainer.stores.contract import Store
     from trainer.training.fit import Trained
     from trainer.training.resuming.stop import Stop
 
@@ -144,16 +144,11 @@ def fetched(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
     """Fetch all of the dataset's files; one line reports the time and whether they were in the cache."""
     began, cache = monotonic(), Cache(root=cache_folder())
     how = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
-    found = fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
+    found = fetch_dataset(
+        dataset,
+        cache=cache,
+        open_store=partial(configured_store, purpose="the dataset is not in the cache"),
+        progress=transfer_progress(),
+    )
     say(f"{dataset.title}: {how} ({monotonic() - began:.3f} s)")
     return found
-
-
-def _store() -> Store:
-    address = os.environ.get("REPRISE_STORE")
-    if not address:
-        raise StoreMissingError(
-            "the dataset is not in the cache, and no store is configured",
-            hint="set REPRISE_STORE, or run scripts/setup",
-        )
-    return store_at(address)

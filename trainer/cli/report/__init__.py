@@ -15,10 +15,10 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, RunError, UsageError
 from trainer.base.safe_folder import Root
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import cache_folder, runs_folder, store_address, store_at
+from trainer.cli.configuration import cache_folder, runs_folder, store_address, store_at
+from trainer.cli.find_run import find_run
 from trainer.cli.report.page import page
 from trainer.cli.report.samples import declared, samples
-from trainer.cli.reproduce.original import original
 from trainer.comparison.compare import EvidenceSources, compare
 from trainer.reporting.run_contents import load_run_contents
 
@@ -79,7 +79,7 @@ def _load(words: Iterable[str]) -> tuple[list[RunContents], dict[str, str]]:
     faults: dict[str, RepriseError] = {}
     for word in words:
         try:
-            folder = original(word).folder
+            folder = find_run(word).folder
             runs[folder] = load_run_contents(folder)
         except (DocumentError, DigestMismatchError, RunError) as fault:
             faults[word] = fault

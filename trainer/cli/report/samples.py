@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
+from trainer.cli.configuration import CHECKOUT, cache_folder, store_address
 from trainer.cli.data import DataContext
 from trainer.cli.data.show import picture_of_samples
-from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.report.plots import is_of_data
 from trainer.cli.spelling import spelled
 from trainer.data.cache.folder import Cache

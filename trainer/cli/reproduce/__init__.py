@@ -17,10 +17,10 @@ from trainer.base.errors import DriftError, InterruptedRunError, RepriseError, R
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.compare.page import headline, page
+from trainer.cli.configuration import cache_folder, host_name, runs_folder, store_address, store_at
+from trainer.cli.find_run import FoundRun, find_run
 from trainer.cli.latest import RUN_HELP
 from trainer.cli.output import print_progress, print_result
-from trainer.cli.places import cache_folder, host_name, runs_folder, store_address, store_at
-from trainer.cli.reproduce.original import Original, original
 from trainer.cli.runner import runner
 from trainer.cli.runner.on_host import wake_store
 from trainer.cli.spelling import spelled
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     if not BAKED.exists():
         wake_store()
-    found = original(words.run)
+    found = find_run(words.run)
     if found.record.outcome.status is not Status.RUNNING:
         require_outcome(found.record)
     print_progress(f"reprise: rerun of run {found.record.run}")
@@ -113,7 +113,7 @@ def _parser() -> Arguments:
     return parser
 
 
-def _require_reproducible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
+def _require_reproducible(found: FoundRun, there: Runner, *, exact: bool) -> SourceBundle:
     """Print what the rerun needs and return the verified source. Raise `IrreproducibleError` if something is missing."""
     machine = replace(there.machine(), exact=exact)
     findings = list(examine_run(found.record, found.folder, machine=machine))
@@ -125,7 +125,7 @@ def _require_reproducible(found: Original, there: Runner, *, exact: bool) -> Sou
     return load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
 
 
-def _rerun(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -> Rerun:
+def _rerun(found: FoundRun, bundle: SourceBundle, there: Runner, *, own: bool) -> Rerun:
     """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
     with prepare_rerun(found.record, bundle, runs=runs_folder()) as ready:
         print_progress(f"  run       {ready.run}, {there.isolation}")
@@ -187,7 +187,7 @@ def document(comparison: Comparison) -> bytes:
     return canonical(comparison.document())
 
 
-def _retest(found: Original, rerun: Rerun, comparison: Comparison, *, there: Runner) -> Retest:
+def _retest(found: FoundRun, rerun: Rerun, comparison: Comparison, *, there: Runner) -> Retest:
     around = rerun.record.circumstances
     return Retest(
         original=run_identity(found.record),
@@ -204,7 +204,7 @@ def _retest(found: Original, rerun: Rerun, comparison: Comparison, *, there: Run
     )
 
 
-def _keep(found: Original, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
+def _keep(found: FoundRun, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
     """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
     try:
         print_progress(f"  retest    {save_retest(found.folder, retest, evidence=evidence)}")

@@ -13,9 +13,8 @@ import sys
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.base.errors import StoreMissingError
+from trainer.cli.configuration import CHECKOUT, cache_folder, configured_store, host_name, runs_folder
 from trainer.cli.fetch import export_datasets
-from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.process.session import BAKED_INVENTORY
 from trainer.comparison.examine_run import MachineResources
 from trainer.data.cache.folder import Cache
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from trainer.comparison.reproduce import PreparedRerun
     from trainer.data.declaration import Dataset
     from trainer.runs.record import Knowledge, Record
-    from trainer.stores.contract import Store
 
 _KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 _IMAGE: Final = (
@@ -64,7 +62,7 @@ class Here:
         runs.mkdir(parents=True, exist_ok=True)
         return MachineResources(
             engine=None,
-            open_store=_store,
+            open_store=configured_store,
             cached=lambda dataset: Cache(root=cache_folder()).has(dataset),
             host=read_host(name=host_name()),
             free=disk_usage(runs).free,
@@ -156,10 +154,3 @@ def _differences(record: Record) -> Iterator[str]:
     for name in sorted(versions.keys() | installed.keys()):
         if versions.get(name) != installed.get(name):
             yield f"distribution {name}: recorded was {versions.get(name, 'none')}; here is {installed.get(name, 'none')}"
-
-
-def _store() -> Store:
-    address = store_address()
-    if address is None:
-        raise StoreMissingError("no store is configured", hint="set REPRISE_STORE")
-    return store_at(address)

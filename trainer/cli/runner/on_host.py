@@ -12,10 +12,10 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.base.errors import DotenvError, EngineError, ImageMissingError, StoreMissingError
+from trainer.base.errors import DotenvError, EngineError, ImageMissingError
 from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
+from trainer.cli.configuration import configured_store, hand_in_store, host_name, runs_folder
 from trainer.cli.output import print_progress
-from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.trust import isolation
 from trainer.comparison.examine_run import MachineResources
 from trainer.comparison.reproduce import RUNS, ContainerSettings, ExtraAccess, PreparedRerun, change_owner, run_confined
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.environments.engine import ImageFacts
     from trainer.runs.record import Record
-    from trainer.stores.contract import Store
 
 
 _LENT: Final = "/lent"
@@ -70,7 +69,7 @@ class OnHost:
         runs = runs_folder()
         return MachineResources(
             engine=self._engine,
-            open_store=_store,
+            open_store=configured_store,
             cached=self._cached,
             host=read_host(name=host_name()),
             free=disk_usage(runs if runs.is_dir() else ROOT).free,
@@ -178,10 +177,3 @@ def _store_key(name: str, values: Mapping[str, str]) -> str:
 
 def _documents(datasets: Sequence[Dataset]) -> list[str]:
     return [dataset.model_dump_json(exclude_none=True) for dataset in datasets]
-
-
-def _store() -> Store:
-    address = store_address()
-    if address is None:
-        raise StoreMissingError("no store is configured", hint="scripts/setup")
-    return store_at(address)

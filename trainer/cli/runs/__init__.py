@@ -20,10 +20,10 @@ from trainer.base.errors import (
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import CHECKOUT, configured_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.latest import RUN_HELP, named
 from trainer.cli.output import underlying
 from trainer.cli.ownership import hand_over
-from trainer.cli.places import CHECKOUT, configured_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, page, summary
 from trainer.cli.runs.push import describe as describe_push

@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DatasetError, RunNotFoundError
+from trainer.cli.configuration import runs_folder, two_stores
 from trainer.cli.latest import named
-from trainer.cli.places import runs_folder, two_stores
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.spelling import spelled
 from trainer.comparison.retest import push_retests

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import RepriseError, RunError, UsageError
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.output import print_notice
-from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.sweep.create import find_or_create
 from trainer.cli.sweep.page import show

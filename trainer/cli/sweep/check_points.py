@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import RepriseError, SettingError, UsageError
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import find_experiment
-from trainer.cli.places import CHECKOUT
 from trainer.cli.result_stream import result_stream
 from trainer.cli.train.manual import OWN
 from trainer.data.declaration import load_dataset

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import RepriseError, RunError, SettingError, UnsafePathError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
+from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.output import print_notice
-from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.request import raise_faults
 from trainer.cli.sweep.resources import frozen_image, gpus_for, launcher_for
 from trainer.cli.trust import is_own_sweep, register_sweep

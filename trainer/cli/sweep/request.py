@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.document import parse_toml
 from trainer.base.errors import RepriseError, SettingError, UsageError
 from trainer.base.plain_text import read_python, read_text
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import find_experiment
-from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
 from trainer.settings.errors import all_of, each_of
 from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, written

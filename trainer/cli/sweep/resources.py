@@ -11,8 +11,8 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import ImageMismatchError
+from trainer.cli.configuration import CHECKOUT
 from trainer.cli.machine import check_lock, device_for, torch_version, visible_gpus
-from trainer.cli.places import CHECKOUT
 from trainer.cli.sweep.launchers import IMAGE, VISIBLE, ContainerLauncher, PointLauncher, ProcessLauncher
 from trainer.runs.hardware import gpu_nodes
 from trainer.runs.image_claim import BAKED, claim_image

@@ -19,9 +19,9 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentError, UsageError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import listed
+from trainer.cli.configuration import CHECKOUT, require_mounted, runs_folder, store_address
 from trainer.cli.experiments import BROUGHT, ExperimentFile, experiment_names, find_experiment, nearest_experiment
 from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
-from trainer.cli.places import CHECKOUT, require_mounted, runs_folder, store_address
 from trainer.cli.spelling import is_composed, spelled
 from trainer.cli.train.foresight import refuse_early
 from trainer.cli.train.manual import OWN, launch_help, resume_help
@@ -65,9 +65,9 @@ def main(argv: list[str]) -> int:
         return 0
     going_on = None
     if "resume" in words.options:
-        from trainer.cli.resume import admit, find_run, prepare
+        from trainer.cli.resume import admit, find_run_to_resume, prepare
 
-        folder = find_run(words)
+        folder = find_run_to_resume(words)
         admission = admit(folder, words)
         if admission.is_isolated:
             from trainer.cli.train.isolated import resume_isolated

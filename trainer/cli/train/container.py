@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.digest import is_digest
 from trainer.base.errors import DotenvError
 from trainer.cli.checkout import check_store_port, compose_values, engine
+from trainer.cli.configuration import TYPED, hand_in_store, runs_folder
 from trainer.cli.experiments import copy_into_run
 from trainer.cli.in_image import settings_handed_in
 from trainer.cli.output import print_notice
 from trainer.cli.ownership import hand_over
-from trainer.cli.places import TYPED, hand_in_store, runs_folder
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine.compose import run_command, start
 from trainer.environments.setup import owner, require_environment, require_folder, require_images

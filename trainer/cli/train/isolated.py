@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer.cli.configuration import CHECKOUT, dotenv_adopted, host_name, runs_folder
 from trainer.cli.output import print_progress
 from trainer.cli.ownership import hand_over
-from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name, runs_folder
 from trainer.cli.resume import options_of
 from trainer.cli.runner.on_host import OnHost
 from trainer.cli.spelling import spelled

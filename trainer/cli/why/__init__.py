@@ -18,9 +18,9 @@ from trainer.base.run_files import read_run_file
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import runs_folder
+from trainer.cli.find_run import find_run
 from trainer.cli.output import print_progress
-from trainer.cli.places import runs_folder
-from trainer.cli.reproduce.original import original
 from trainer.cli.runner import runner
 from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.cli.why.page import Explanation, document, page
@@ -110,7 +110,7 @@ def _parser() -> Arguments:
 
 def _load(word: str, admission: Word, *, here: bool) -> ExplainedRun:
     """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
-    run = original(word)
+    run = find_run(word)
     there = runner(run.record, here=here)
     require_trust(run.record, run.folder, admission, is_isolated=there.is_isolated)
     trace = read_trace(run.folder / ATTEMPTS / str(run.record.attempt) / FILE)

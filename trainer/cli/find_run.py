@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import RunNotFoundError, StoreUnreachableError
+from trainer.cli.configuration import is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.latest import named
-from trainer.cli.places import is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.progress import transfer_progress
 from trainer.runs.list import local_ids, remote_ids
 from trainer.runs.names import full_run_id, resolve_run
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Original:
+class FoundRun:
     """A run on this machine's disk."""
 
     record: Record
@@ -29,12 +29,12 @@ class Original:
     """Whether the run is in a store; its retests are then published."""
 
 
-def original(word: str) -> Original:
+def find_run(word: str) -> FoundRun:
     """Return the run that `word` names; pull it if it is in the store only. Raise `RunNotFoundError`, `StoreError`."""
     folder = _folder(word)
     record = record_of(folder)
     there = read_publication(folder / ATTEMPTS / str(record.attempt)) is not None
-    return Original(record=record, folder=folder, published=there)
+    return FoundRun(record=record, folder=folder, published=there)
 
 
 def _folder(word: str) -> Path:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import StoreDeniedError, StoreMissingError, UsageError
-from trainer.cli import places
+from trainer.cli import configuration
 from trainer.cli.checkout import store_port
-from trainer.cli.places import adopt_dotenv, hand_in_store, require_mounted, store_at, two_stores
+from trainer.cli.configuration import adopt_dotenv, hand_in_store, require_mounted, store_at, two_stores
 from trainer.environments.dotenv import write_block
 from trainer.runs.image_claim import BAKED
 from trainer.stores.s3 import S3Store
@@ -39,7 +39,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in NAMES:
         monkeypatch.setenv(name, "")  # so that it is as it was, afterwards
         monkeypatch.delenv(name)
-    monkeypatch.setattr(places, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(configuration, "CHECKOUT", tmp_path)
     write_block(tmp_path / ".env", BLOCK)
     return tmp_path
 
