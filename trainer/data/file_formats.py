@@ -282,7 +282,7 @@ def _require_plain(
         kind = likely_utf_16(body)
         convert = f"iconv -f {kind} -t UTF-8 {where} > new.txt" if kind else f"tr -d '\\000' < {where} > new.txt"
         raise DatasetError(message, hint=convert)
-    if found := _LONE_CR.search(body):
-        line = before + body.count(b"\n", 0, found.start()) + 1
+    if match := _LONE_CR.search(body):
+        line = before + body.count(b"\n", 0, match.start()) + 1
         message = f"{where}, line {line}: a CR without LF; expected lines that end with LF or CRLF"
         raise DatasetError(message, hint=f"if its lines end with CR: tr '\\r' '\\n' < {where} > new.txt")

@@ -206,7 +206,7 @@ def require_publishable(seen: Inspection, described: Described) -> None:
 def _require_declared(seen: Inspection, described: Described) -> None:
     """Raise `DatasetError` if a sample's fields, dtypes or shapes differ from its declaration."""
     for values in seen.splits.values():
-        known = {name: (found.dtype, found.shapes[0].shape) for name, found in values.fields.items() if found.shapes}
+        known = {name: (each.dtype, each.shapes[0].shape) for name, each in values.fields.items() if each.shapes}
         for field, declared in described.sample.items() if known else ():
             check_sample({field: declared}, known, dataset=described.name)
             for each in values.fields[field].shapes:
@@ -215,15 +215,15 @@ def _require_declared(seen: Inspection, described: Described) -> None:
 
 def describe_not_finite(seen: Inspection, field: str, described: Described) -> str:
     """Describe the NaN and infinite values of a field by column, count, split and first sample; empty if there are none."""
-    found = list(seen.not_finite(field))
-    if not found:
+    occurrences = list(seen.not_finite(field))
+    if not occurrences:
         return ""
-    kinds = list(dict.fromkeys(kind for _, _, kind in found))
+    kinds = list(dict.fromkeys(kind for _, _, kind in occurrences))
     counts: dict[str, list[str]] = {}
-    for split, each, kind in found:
+    for split, each, kind in occurrences:
         counts.setdefault(split, []).append(f"{each.count:,} {kind}" if len(kinds) > 1 else f"{each.count:,}")
     total = ", ".join(f"{' and '.join(each)}{f' in split {split}' if split else ''}" for split, each in counts.items())
-    first = found[0][1]
+    first = occurrences[0][1]
     owner = _owner(field, first.places, described)
     what = " and ".join("infinities" if kind == "infinite" else kind for kind in kinds)
     return f"{owner} {_hold(owner)} {what}: {total}; the first is in {first.name}"

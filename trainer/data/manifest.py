@@ -81,8 +81,8 @@ def parse_manifest(raw: bytes | mmap) -> Listing:
         if problem := sums.add(row):
             raise damaged(number, problem)
     names.require(Paths(listing))
-    found = (f"sha256:{running.hexdigest()}", number - 1, sums.bytes, sums.packs)
-    if found != (listing.head["content"], listing.head["files"], listing.head["bytes"], len(listing.packs)):
+    totals = (f"sha256:{running.hexdigest()}", number - 1, sums.bytes, sums.packs)
+    if totals != (listing.head["content"], listing.head["files"], listing.head["bytes"], len(listing.packs)):
         raise damaged(1, "its totals or packs do not match the listed files")
     return listing
 
@@ -126,9 +126,9 @@ class _Sums:
         if row[4] and not (row[4].startswith(b"[") and row[4].endswith(b"]")):
             return "a segment is not [pack, offset, length]"
         for segment in row[4][1:-1].split(b"],[") if row[4] else ():
-            if (found := _SEGMENT.fullmatch(segment)) is None:
+            if (match := _SEGMENT.fullmatch(segment)) is None:
                 return "a segment is not [pack, offset, length]"
-            pack, offset, length = int(found[1]), int(found[2]), int(found[3])
+            pack, offset, length = int(match[1]), int(match[2]), int(match[3])
             if pack > self.packs or pack >= len(self._sizes):
                 return "a segment lies in a pack that is not listed, or not in its order"
             self.packs += pack == self.packs

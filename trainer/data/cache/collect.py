@@ -49,17 +49,19 @@ def collect_cache(
     """Remove what is not needed, or only count it in a dry run. All versions of datasets named in `unread` are kept."""
     if not cache.root.exists():
         return Collected(versions=(), objects=0, bytes=0, of_others=0, leases=0)
-    wanted = {dataset.content.removeprefix("sha256:") for dataset in declared}
+    contents = {dataset.content.removeprefix("sha256:") for dataset in declared}
     names = set(unread)
     with Root.at(cache.root) as root:
-        wanted |= {content for _, name, content in (place.split("/") for place in _places(root)) if name in names}
-        unneeded = [place for place in _places(root) if not _is_needed(root, place, wanted, now)]
-        removed = unneeded if dry_run else [moved for place in unneeded if (moved := _set_aside(root, place))]
+        contents |= {
+            content for _, name, content in (path.split("/") for path in _version_paths(root)) if name in names
+        }
+        unneeded = [path for path in _version_paths(root) if not _is_needed(root, path, contents, now)]
+        removed = unneeded if dry_run else [moved for path in unneeded if (moved := _set_aside(root, path))]
         of_others = len(unneeded) - len(removed)
         for moved in [] if dry_run else [*removed]:
-            place = moved.replace(_GONE, "")
-            if (_is_needed(root, place, wanted, now) or is_locked(root, moved)) and root.stat(place) is None:
-                root.rename(moved, place)
+            path = moved.replace(_GONE, "")
+            if (_is_needed(root, path, contents, now) or is_locked(root, moved)) and root.stat(path) is None:
+                root.rename(moved, path)
                 removed.remove(moved)
         objects = list(_unneeded_objects(root, but=set(removed), now=now))
         sizes = []
@@ -72,18 +74,18 @@ def collect_cache(
             with suppress(OSError):
                 root.remove_tree(moved)
         return Collected(
-            versions=tuple(_short_name(place) for place in removed),
+            versions=tuple(_short_name(path) for path in removed),
             objects=len(sizes),
             bytes=sum(sizes),
             of_others=of_others + len(objects) - len(sizes),
             leases=sum(1 for _ in active_leases(cache.root, now=now))
-            + sum(is_locked(root, place) for place in _places(root)),
+            + sum(is_locked(root, path) for path in _version_paths(root)),
         )
 
 
-def _places(root: Root) -> list[str]:
+def _version_paths(root: Root) -> list[str]:
     """Return the folders of all versions, including incomplete ones and those that an interrupted collection renamed; no links."""
-    return [place for name in _folders(root, VERSIONS) for place in _folders(root, name)]
+    return [path for name in _folders(root, VERSIONS) for path in _folders(root, name)]
 
 
 def _folders(root: Root, above: str) -> list[str]:
@@ -93,26 +95,26 @@ def _folders(root: Root, above: str) -> list[str]:
     return []
 
 
-def _short_name(place: str) -> str:
-    _, name, content = place.split("/")
+def _short_name(path: str) -> str:
+    _, name, content = path.split("/")
     return f"{name}/{content.removeprefix(_GONE)[:12]}"
 
 
-def _is_needed(root: Root, place: str, wanted: set[str], now: float) -> bool:
+def _is_needed(root: Root, path: str, contents: set[str], now: float) -> bool:
     leases = list(active_leases(root.path, now=now))
-    _, name, content = place.split("/")
-    if None in leases or content in wanted or is_locked(root, place):
+    _, name, content = path.split("/")
+    if None in leases or content in contents or is_locked(root, path):
         return True
     return any(lease and (lease.name, lease.content) == (name, f"sha256:{content}") for lease in leases)
 
 
-def _set_aside(root: Root, place: str) -> str | None:
+def _set_aside(root: Root, path: str) -> str | None:
     """Rename a version's folder and return the new path; `None` if the folder belongs to another user."""
-    above, _, content = place.rpartition("/")
+    above, _, content = path.rpartition("/")
     if content.startswith(_GONE):
-        return place
+        return path
     try:
-        root.rename(place, moved := f"{above}/{_GONE}{content}")
+        root.rename(path, moved := f"{above}/{_GONE}{content}")
     except (OSError, UnsafePathError):
         return None
     return moved
@@ -120,7 +122,7 @@ def _set_aside(root: Root, place: str) -> str | None:
 
 def _unneeded_objects(root: Root, *, but: set[str], now: float) -> Iterator[tuple[str, int]]:
     """Yield path and size of old objects and temporary files that no version needs, except the versions in `but`."""
-    needed = {name for place in _places(root) if place not in but for name in _objects(root, place)}
+    needed = {name for path in _version_paths(root) if path not in but for name in _objects(root, path)}
     for above in _folders(root, OBJECTS):
         with root.below(above) as shelf:
             for each in shelf.names():
@@ -130,9 +132,9 @@ def _unneeded_objects(root: Root, *, but: set[str], now: float) -> Iterator[tupl
                     yield f"{above}/{each}", info.st_blocks * 512
 
 
-def _objects(root: Root, place: str) -> Iterator[str]:
+def _objects(root: Root, path: str) -> Iterator[str]:
     """Yield the names of the objects in a version's markers."""
-    with suppress(FileNotFoundError, PermissionError), root.below(place) as version:
+    with suppress(FileNotFoundError, PermissionError), root.below(path) as version:
         for marker in version.names():
             if marker.startswith((COMPLETE, WANTED)):
                 objects = read_marker(version, marker)

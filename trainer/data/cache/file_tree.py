@@ -37,29 +37,29 @@ _RIVALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
 """Errors if another process created the folder first, or removed this one's temporary folder."""
 
 
-def make_file_tree(cached: CachedDataset, entries: Sequence[Entry], place: Root) -> Path:
-    """Return the verified folder of a dataset's files in `place`. Raises `DigestMismatchError`, `DiskFullError`, `NotWritableError`."""
-    with disk_faults(place.path / FILES):
+def make_file_tree(cached: CachedDataset, entries: Sequence[Entry], version: Root) -> Path:
+    """Return the verified folder of a dataset's files in `version`. Raises `DigestMismatchError`, `DiskFullError`, `NotWritableError`."""
+    with disk_faults(version.path / FILES):
         while True:
             try:
-                folder = _find(entries, place) or _create(cached, place)
+                folder = _find(entries, version) or _create(cached, version)
             except OSError as fault:
                 if fault.errno not in _RIVALS:
                     raise
             else:
-                _sweep(place)
+                _sweep(version)
                 return folder
 
 
-def _find(entries: Sequence[Entry], place: Root) -> Path | None:
+def _find(entries: Sequence[Entry], version: Root) -> Path | None:
     for name in (own_name(FILES), FILES):
-        if place.stat(name) is None or (name == FILES and not place.has_folder(name)):
+        if version.stat(name) is None or (name == FILES and not version.has_folder(name)):
             continue  # a link in place of the shared folder: create this user's own folder, as for a damaged one
-        with place.below(name) as folder:
+        with version.below(name) as folder:
             if _is_right(folder, entries):
                 return folder.path
         with suppress(PermissionError):
-            place.remove_tree(name)
+            version.remove_tree(name)
     return None
 
 
@@ -87,32 +87,32 @@ def _is_file_right(here: Root, entry: Entry) -> bool:
         return os.fstat(file.fileno()).st_size == entry.size and digest_of_open(file) == entry.sha256
 
 
-def _create(cached: CachedDataset, place: Root) -> Path:
+def _create(cached: CachedDataset, version: Root) -> Path:
     staging = f"{_staged()}{secrets.token_hex(8)}"
     # If FILES exists now, it is a damaged folder of another user. If it appears later, another process has created a valid folder.
-    target = own_name(FILES) if place.stat(FILES) is not None else FILES
+    target = own_name(FILES) if version.stat(FILES) is not None else FILES
     try:
-        place.mkdir(staging, mode=0o755)
-        with place.below(staging) as folder:
+        version.mkdir(staging, mode=0o755)
+        with version.below(staging) as folder:
             _fill(folder, cached)
             _flush(folder)
-            place.rename(staging, target)
-            place.flush()
+            version.rename(staging, target)
+            version.flush()
             for path, about in folder.walk():  # make all folders read-only, through their descriptors
                 if stat.S_ISDIR(about.st_mode):
                     folder.chmod(path, 0o555)
             os.fchmod(folder.fileno(), 0o555)
     finally:
-        place.remove_tree(staging)
-    return place.path / target
+        version.remove_tree(staging)
+    return version.path / target
 
 
-def _sweep(place: Root) -> None:
+def _sweep(version: Root) -> None:
     """Remove temporary folders of this user. A process that still writes one finds the complete folder and uses it."""
-    for leftover in place.names():
+    for leftover in version.names():
         if leftover.startswith(_staged()):
             with suppress(OSError):  # another process has just written into it
-                place.remove_tree(leftover)
+                version.remove_tree(leftover)
 
 
 def _staged() -> str:

@@ -57,10 +57,10 @@ class TextLines(_ByteSamples):
 def _ends(body: memoryview) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the end of each line; the last line may lack a newline."""
     numbers = np.frombuffer(body, dtype=np.uint8)
-    found = [np.flatnonzero(numbers[at : at + _BLOCK] == _NEWLINE) + at for at in range(0, len(numbers), _BLOCK)]
+    ends = [np.flatnonzero(numbers[at : at + _BLOCK] == _NEWLINE) + at for at in range(0, len(numbers), _BLOCK)]
     if len(numbers) and numbers[-1] != _NEWLINE:
-        found.append(np.array([len(numbers)]))
-    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
+        ends.append(np.array([len(numbers)]))
+    return np.concatenate(ends).astype(np.int64) if ends else np.empty(0, dtype=np.int64)
 
 
 class Windows(_ByteSamples):

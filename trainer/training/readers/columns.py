@@ -144,18 +144,18 @@ def converted(values: pa.ChunkedArray, dtype: str) -> Numbers:
         bad = missing if bad is None else bad | missing
     fits = np.where(bad, 0, raw) if bad is not None and raw.dtype.kind == "O" else raw
     with np.errstate(over="ignore", invalid="ignore"):
-        found = np.ascontiguousarray(fits, dtype=target)
-    if target.kind == "f" == raw.dtype.kind and raw.dtype.itemsize > target.itemsize and np.isinf(found).any():
-        too_large = np.isinf(found) & ~np.isinf(raw)
+        numbers = np.ascontiguousarray(fits, dtype=target)
+    if target.kind == "f" == raw.dtype.kind and raw.dtype.itemsize > target.itemsize and np.isinf(numbers).any():
+        too_large = np.isinf(numbers) & ~np.isinf(raw)
         bad = too_large if too_large.any() else None
     if bad is not None or (missing is not None and target.kind == "f"):
-        found = found.copy()  # Arrow's own memory is read-only
+        numbers = numbers.copy()  # Arrow's own memory is read-only
     if missing is not None and target.kind == "f":
-        found[missing] = np.nan
+        numbers[missing] = np.nan
     if bad is None:
-        return Numbers(values=found)
-    found[bad] = 0
-    return Numbers(values=found, bad=bad, raw=raw, missing=missing)
+        return Numbers(values=numbers)
+    numbers[bad] = 0
+    return Numbers(values=numbers, bad=bad, raw=raw, missing=missing)
 
 
 def _raw(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
@@ -170,19 +170,19 @@ def _raw(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
         return _of_decimals(plain, target)
     if plain.null_count:
         plain = plain.fill_null(False if pa.types.is_boolean(plain.type) else 0)
-    found: Values = plain.to_numpy()
-    return found
+    raw: Values = plain.to_numpy()
+    return raw
 
 
 def _of_decimals(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
     """Convert decimals to float64, or to int64 if `target` is an integer type; to objects if some do not fit."""
     filled = values.fill_null(0) if values.null_count else values
-    found: Values
+    numbers: Values
     try:
-        found = filled.cast(pa.float64() if target.kind == "f" else pa.int64()).to_numpy()
+        numbers = filled.cast(pa.float64() if target.kind == "f" else pa.int64()).to_numpy()
     except pa.ArrowInvalid:
-        found = np.array(filled.to_pylist(), dtype=object)
-    return found
+        numbers = np.array(filled.to_pylist(), dtype=object)
+    return numbers
 
 
 def _misfit(raw: Values, target: np.dtype[Any]) -> Mask | None:

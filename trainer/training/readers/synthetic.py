@@ -203,13 +203,13 @@ class _Generator:
 
     def lines(self, *, most: int | None = None) -> list[bytes]:
         """Return one line per sample; or, if `most` is set, enough lines for `most` bytes."""
-        found: list[bytes] = []
+        lines: list[bytes] = []
         size = 0
-        while (len(found) < self.rows) if most is None else (size < most):
+        while (len(lines) < self.rows) if most is None else (size < most):
             words = self.random.choice(_WORDS, size=int(self.random.integers(1, 12)))
-            found.append(" ".join(words).encode())
-            size += len(found[-1]) + 1
-        return found
+            lines.append(" ".join(words).encode())
+            size += len(lines[-1]) + 1
+        return lines
 
     def split(self, paths: Sequence[str], lines: Sequence[bytes]) -> dict[str, bytes]:
         parts = np.array_split(np.arange(len(lines)), len(paths))
