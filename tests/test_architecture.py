@@ -157,7 +157,7 @@ UNBOUNDED = {
     "trainer.reporting.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
     "trainer.settings.notes": "what this process and its children noted",
     "trainer.settings.texts": "a word of the command line",
-    "trainer.comparison.measure_noise": "a word of the command line",
+    "trainer.comparison.noise": "a word of the command line",
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
     "trainer.environments.lock_file": "runs before anything is installed; git is the origin of what it reads",
     "trainer.environments.import_test": "runs in an image's build, without the package",

@@ -10,7 +10,7 @@ import pytest
 from tests.comparison.compared import Values, floats, save_weights
 from trainer.base.errors import DigestMismatchError
 from trainer.comparison.compare_weights import WeightsComparison, compare_weights
-from trainer.comparison.ulp import FORMATS, Apart
+from trainer.comparison.ulp import FORMATS, ArrayDistance
 from trainer.comparison.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_equal_weights_differ_in_nothing(tmp_path: Path) -> None:
 def test_signs_of_zeros_and_nans_are_counted(tmp_path: Path) -> None:
     """A zero of the other sign differs, and by how many it does is told."""
     found = compared(tmp_path, {"w": floats(0.0, float("nan"), 1.0)}, {"w": floats(-0.0, 1.0, 1.0)})
-    expected = Apart(differing=2, first=0, ulp=1, zero_signs=1, nan_against_number=1)
+    expected = ArrayDistance(differing=2, first=0, ulp=1, zero_signs=1, nan_against_number=1)
     assert [tensor.apart for tensor in found.differing] == [expected]
 
 

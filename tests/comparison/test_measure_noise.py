@@ -10,8 +10,15 @@ import pytest
 from tests.records import circumstances, ingredients
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunError
-from trainer.comparison.measure_noise import RequestedRun, differing_runs, find_completed_run, noise_of, save_noise
-from trainer.comparison.noise import FOLDER, measured_noise
+from trainer.comparison.noise import (
+    FOLDER,
+    RequestedRun,
+    differing_runs,
+    find_completed_run,
+    measured_noise,
+    noise_of,
+    save_noise,
+)
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import new_run, open_run
 

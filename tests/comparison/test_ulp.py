@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.comparison.ulp import FORMATS, Apart, NumberFormat, apart, numbers, ordered
+from trainer.comparison.ulp import FORMATS, ArrayDistance, NumberFormat, array_distance, decode_numbers, ordinals
 
 FLOATS: Final = {"F64": ("<Q", "<d"), "F32": ("<I", "<f"), "F16": ("<H", "<e")}
 
@@ -21,19 +21,19 @@ def place(bits: int, width: int) -> int:
     return -1 - (bits - sign) if bits & sign else bits
 
 
-def definition(a: bytes, b: bytes, number: NumberFormat) -> Apart:
+def definition(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
     """What `apart` promises, said as simply as possible."""
-    found, width = Apart(), number.width
+    found, width = ArrayDistance(), number.width
     for index in range(len(a) // width):
         one, other = (side[index * width : (index + 1) * width] for side in (a, b))
         if one == other:
             continue
         p, q = (place(int.from_bytes(side, "little"), width) for side in (one, other))
-        u, v = (float(numbers(side, number)[0]) for side in (one, other))
+        u, v = (float(decode_numbers(side, number)[0]) for side in (one, other))
         nan = [not -(number.largest or 0) - 1 <= side <= (number.largest or 0) for side in (p, q)]
         size = max(abs(u), abs(v))
         relative = (min(2.0, abs(u - v) / size) if size else 0.0) if size < math.inf else math.inf
-        found = Apart(
+        found = ArrayDistance(
             differing=found.differing + 1,
             first=index if found.first is None else found.first,
             ulp=found.ulp if any(nan) else max(found.ulp, abs(p - q)),
@@ -53,7 +53,7 @@ def test_floats_are_as_far_apart_as_the_definition_says(name: str, data: st.Data
     count = data.draw(st.integers(0, 12))
     stretch = st.binary(min_size=count * number.width, max_size=count * number.width)
     a, b = data.draw(stretch), data.draw(stretch)
-    assert apart(a, b, number) == definition(a, b, number)
+    assert array_distance(a, b, number) == definition(a, b, number)
 
 
 @pytest.mark.parametrize(("name", "codes"), FLOATS.items())
@@ -64,15 +64,15 @@ def test_the_next_number_is_one_ulp_away(name: str, codes: tuple[str, str], data
     bits = data.draw(st.integers(0, (number.infinity or 0) - 2))
     a, b = struct.pack(whole, bits), struct.pack(whole, bits + 1)
     assert struct.unpack(real, a) < struct.unpack(real, b)
-    assert (apart(a, b, number).ulp, apart(a, b, number).differing) == (1, 1)
-    assert list(numbers(a, number)) == list(struct.unpack(real, a))
+    assert (array_distance(a, b, number).ulp, array_distance(a, b, number).differing) == (1, 1)
+    assert list(decode_numbers(a, number)) == list(struct.unpack(real, a))
 
 
 @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1)), min_size=1))
 def test_integers_are_as_far_apart_as_their_difference(pairs: list[tuple[int, int]]) -> None:
     """Nothing overflows."""
     a, b = (struct.pack(f"<{len(side)}q", *side) for side in zip(*pairs, strict=True))
-    found = apart(a, b, FORMATS["I64"])
+    found = array_distance(a, b, FORMATS["I64"])
     assert found.ulp == max(abs(p - q) for p, q in pairs)
     assert found.differing == sum(p != q for p, q in pairs)
 
@@ -84,12 +84,12 @@ def test_the_order_of_all_numbers_is_total(name: str) -> None:
     sign = 1 << (8 * number.width - 1)
     bits = [sign | 2, sign | 1, sign, 0, 1, 2]
     data = b"".join(each.to_bytes(number.width, "little") for each in bits)
-    assert list(ordered(data, number)) == [-3, -2, -1, 0, 1, 2]
+    assert list(ordinals(data, number)) == [-3, -2, -1, 0, 1, 2]
 
 
 def test_zeros_of_both_signs_differ_by_one_step_and_by_no_amount() -> None:
     """They are counted, since a number's sign can be all that differs."""
-    found = apart(struct.pack("<2f", 0.0, 1.0), struct.pack("<2f", -0.0, 1.0), FORMATS["F32"])
+    found = array_distance(struct.pack("<2f", 0.0, 1.0), struct.pack("<2f", -0.0, 1.0), FORMATS["F32"])
     assert (found.zero_signs, found.ulp, found.relative, found.differing) == (1, 1, 0.0, 1)
 
 
@@ -97,7 +97,7 @@ def test_nans_have_no_distance_and_are_counted() -> None:
     """One against a number, and two of different payload."""
     a = struct.pack("<3I", 0x7FC00000, 0x7FC00000, 0x3F800000)
     b = struct.pack("<3I", 0x7FC00001, 0x3F800000, 0x3F800001)
-    found = apart(a, b, FORMATS["F32"])
+    found = array_distance(a, b, FORMATS["F32"])
     assert (found.nan_payloads, found.nan_against_number, found.ulp) == (1, 1, 1)
 
 
@@ -114,20 +114,20 @@ def test_nans_have_no_distance_and_are_counted() -> None:
 )
 def test_eight_bits_are_read_as_the_open_compute_specification_says(name: str, byte: int, value: float) -> None:
     """The largest, the smallest, one, infinity."""
-    assert list(numbers(bytes([byte]), FORMATS[name])) == [value]
+    assert list(decode_numbers(bytes([byte]), FORMATS[name])) == [value]
 
 
 def test_bfloat16_is_the_upper_half_of_float32() -> None:
     """So it is read without a library that knows it."""
     data = b"".join(struct.pack("<f", value)[2:] for value in (1.0, -2.5, 0.0))
-    assert list(numbers(data, FORMATS["BF16"])) == [1.0, -2.5, 0.0]
+    assert list(decode_numbers(data, FORMATS["BF16"])) == [1.0, -2.5, 0.0]
 
 
 @given(st.lists(st.binary(min_size=8, max_size=8), min_size=2, max_size=12), st.data())
 def test_blocks_joined_say_what_the_whole_says(parts: list[bytes], data: st.DataObject) -> None:
     """So a file is compared block by block."""
     number, other = FORMATS["F32"], data.draw(st.binary(min_size=8, max_size=8))
-    found = Apart()
+    found = ArrayDistance()
     for index, part in enumerate(parts):
-        found = found.joined(apart(part, other, number), offset=2 * index)
-    assert found == apart(b"".join(parts), other * len(parts), number)
+        found = found.joined(array_distance(part, other, number), offset=2 * index)
+    assert found == array_distance(b"".join(parts), other * len(parts), number)

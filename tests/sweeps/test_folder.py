@@ -11,7 +11,7 @@ import pytest
 from tests.records import circumstances, ingredients
 from tests.runs.runs import begun, finished
 from trainer.base.errors import RunError
-from trainer.comparison.measure_noise import RequestedRun
+from trainer.comparison.noise import RequestedRun
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import new_run, open_run, record_of
 from trainer.source.capture import capture, take_placed_source

@@ -21,8 +21,19 @@ from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import completed, freeze, freeze_image
-from trainer.comparison.measure_noise import RequestedRun, differing_runs, find_completed_run, noise_of, save_noise
-from trainer.comparison.noise import FEWEST, LEVEL, POWER, SEED, seeds_needed, spread_of
+from trainer.comparison.noise import (
+    FEWEST,
+    LEVEL,
+    POWER,
+    SEED,
+    RequestedRun,
+    differing_runs,
+    find_completed_run,
+    noise_of,
+    save_noise,
+    seeds_needed,
+    spread_of,
+)
 from trainer.settings.origins import Origins, asked, take_apart
 from trainer.training.sketch import sketched_in
 

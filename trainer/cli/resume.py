@@ -21,7 +21,7 @@ from trainer.cli.find_run import find_run
 from trainer.cli.output import one_line
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
-from trainer.comparison.measure_noise import is_same_value
+from trainer.comparison.noise import is_same_value
 from trainer.comparison.rerun import resume_arguments
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle

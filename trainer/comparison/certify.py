@@ -23,12 +23,14 @@ from trainer.runs.differences import SOURCE, candidates
 from trainer.runs.run import RECORD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trainer.comparison.compare import ComparedRun, Comparison
+    from trainer.runs.record import Record
 
 LOG: Final = "metrics.jsonl"
-_OPTIMIZER: Final = "the state of the optimizer"
+_LOCAL: Final = "certify tests runs of this machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,108 +47,106 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
 
     Raise `RunError` if there are too few observations.
     """
-    a, b = comparison.a, comparison.b
-    if comparison.verdict.rung is Rung.NOT_COMPARABLE:
-        raise RunError(f"nothing can be certified: {comparison.verdict.because}", hint="reprise runs show RUN")
-    made, record = a.record.ingredients, b.record
-    if a.record.identity != record.identity:
-        differ = [each.title for each in candidates(a.record, record) if each.ingredient] or [SOURCE]
-        message = f"nothing can be certified: this changed between the two runs: {', '.join(differ)}"
-        raise RunError(message, hint="test again")
+    a, b, verdict = comparison.a.record, comparison.b.record, comparison.verdict
+    if verdict.rung is Rung.NOT_COMPARABLE:
+        raise RunError(f"nothing can be certified: {verdict.because}", hint="reprise runs show RUN")
+    if a.identity != b.identity:
+        names = ", ".join(each.title for each in candidates(a, b) if each.ingredient) or SOURCE
+        raise RunError(f"nothing can be certified: this changed between the two runs: {names}", hint="test again")
     _require_attempts(a, b, kill)
     for each in (a, b):
-        if lines := each.record.circumstances.determinism_at_end:
-            message = (
-                f"nothing can be certified: run {each.record.run} is not of level {made.determinism.level}: {lines[0]}"
-            )
-            raise RunError(message, hint="remove what switches it, or certify with --determinism off")
-    steps = _steps(b)
-    _steps(a)
+        if causes := each.circumstances.determinism_at_end:
+            message = f"run {each.run} is not of level {a.ingredients.determinism.level}: {causes[0]}"
+            hint = "remove what switches it, or certify with --determinism off"
+            raise RunError(f"nothing can be certified: {message}", hint=hint)
+    attempts = [_attempt(run) for run in (comparison.a, comparison.b)]
+    steps = [_steps(attempt, record) for attempt, record in zip(attempts, (a, b), strict=True)][-1]
     if kill is not None and steps <= kill.resumed_from:
-        message = f"no step followed the resume: run {record.run} was resumed from step {kill.resumed_from} of {steps}"
+        message = f"no step followed the resume: run {b.run} was resumed from step {kill.resumed_from} of {steps}"
         raise RunError(message, hint="kill it earlier (--kill-after), or train for more steps (--steps)")
-    lost = first_lost(comparison)
+    cause = _failure_cause(comparison, *attempts)
     predicate = Predicate(
         claim="resume" if kill else "rerun",
-        holds=comparison.verdict.rung is Rung.IDENTICAL and lost is None,
-        verdict=comparison.verdict.rung,
-        compared=compared(comparison),
-        lost=lost,
+        holds=verdict.rung is Rung.IDENTICAL and cause is None,
+        verdict=verdict.rung,
+        compared=_compared(comparison, attempts),
+        lost=cause,
         killed_after=kill.after if kill else None,
         resumed_from=kill.resumed_from if kill else None,
         steps=steps,
-        identity=record.identity,
-        ingredients=made,
-        image=record.circumstances.image,
-        commit=record.circumstances.source.commit,
-        device=device_class(record),
+        identity=b.identity,
+        ingredients=a.ingredients,
+        image=b.circumstances.image,
+        commit=b.circumstances.source.commit,
+        device=device_class(b),
         when=datetime.now(UTC),
         reprise=__version__,
     )
-    return Statement(
-        subject=[subject_of(side.record, read_run_file(_folder(side) / RECORD)) for side in (a, b)], predicate=predicate
-    )
+    texts = [read_run_file(attempt / RECORD) for attempt in attempts]
+    subjects = [subject_of(record, text) for record, text in zip((a, b), texts, strict=True)]
+    return Statement(subject=subjects, predicate=predicate)
 
 
-def compared(comparison: Comparison) -> list[str]:
+def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
     """Return the names of the things that were compared; an empty set of tensors, metrics or lines is left out."""
     weights = comparison.weights
-    there = {
+    contents = {
         "weights": weights is not None and weights.tensors > 0,
         "state of the optimizer": weights is not None and weights.optimizer_tensors > 0,
         "result metrics": bool(comparison.verdict.figures),
         TRACE: True,
-        LOG: bool(_bytes(_folder(comparison.a) / LOG) or _bytes(_folder(comparison.b) / LOG)),
+        LOG: any(_read(attempt / LOG) for attempt in attempts),
     }
-    return [name for name, is_there in there.items() if is_there]
+    return [name for name, is_compared in contents.items() if is_compared]
 
 
-def _require_attempts(a: ComparedRun, b: ComparedRun, kill: Kill | None) -> None:
+def _require_attempts(a: Record, b: Record, kill: Kill | None) -> None:
     """Raise `RunError` unless A (and B of a rerun) made all steps in one attempt, and B of a resume made them in several."""
     for each in (a,) if kill else (a, b):
-        if each.record.attempt != 1:
-            raise RunError(f"run {each.record.run} was resumed, so it is no training without a stop", hint="test again")
-    if kill and b.record.attempt == 1:
-        raise RunError(f"run {b.record.run} was not resumed, so nothing is known of a resume", hint="test again")
+        if each.attempt != 1:
+            raise RunError(f"run {each.run} was resumed, so it is no training without a stop", hint="test again")
+    if kill and b.attempt == 1:
+        raise RunError(f"run {b.run} was not resumed, so nothing is known of a resume", hint="test again")
 
 
-def _steps(side: ComparedRun) -> int:
+def _steps(attempt: Path, record: Record) -> int:
     """Return the number of steps in a run's trace. Raise `RunError` if there are none, or fewer than the record says."""
-    path = _folder(side) / TRACE
-    _bytes(path)
-    traced, recorded = read_trace(path).steps, side.record.outcome.steps
+    _read(attempt / TRACE)
+    traced, recorded = read_trace(attempt / TRACE).steps, record.outcome.steps
     if not traced or traced != recorded:
-        message = f"the trace of run {side.record.run} ends at step {traced}; the run made {recorded or 'no'} steps"
-        raise RunError(
-            f"nothing can be certified: {message}", hint="train for 1 step or more (--steps), with --trace on"
-        )
+        message = f"the trace of run {record.run} ends at step {traced}; the run made {recorded or 'no'} steps"
+        hint = "train for 1 step or more (--steps), with --trace on"
+        raise RunError(f"nothing can be certified: {message}", hint=hint)
     return traced
 
 
-def first_lost(comparison: Comparison) -> FailureCause | None:
+def _failure_cause(comparison: Comparison, a: Path, b: Path) -> FailureCause | None:
     """Return the first difference between two runs, in order of cause; `None` if everything is equal."""
-    found = comparison.divergence
-    if found is not None:
+    if first := comparison.divergence:
         return FailureCause(
-            what=STREAM_CONTENTS[found.stream],
-            step=found.step,
-            stream=found.stream,
-            tensor=found.tensor,
-            a=f"{found.quantity or 'fingerprint'} {found.a}",
-            b=f"{found.quantity or 'fingerprint'} {found.b}",
+            what=STREAM_CONTENTS[first.stream],
+            step=first.step,
+            stream=first.stream,
+            tensor=first.tensor,
+            a=f"{first.quantity or 'fingerprint'} {first.a}",
+            b=f"{first.quantity or 'fingerprint'} {first.b}",
         )
-    a, b = _folder(comparison.a), _folder(comparison.b)
-    if comparison.weights is None:
-        raise RunError("the weights of the two runs are not here for both", hint="certify tests runs of this machine")
-    if not comparison.weights.tensors:
+    weights = comparison.weights
+    if weights is None:
+        raise RunError("the weights of the two runs are not here for both", hint=_LOCAL)
+    if not weights.tensors:
         raise RunError("the two runs have no weights to compare", hint="give the net parameters")
-    if comparison.weights.optimizer:
-        return FailureCause(what=_OPTIMIZER, tensor=comparison.weights.optimizer[0])
-    if comparison.weights.differing:
-        return FailureCause(what="the final weights", tensor=comparison.weights.differing[0].name)
+    if weights.optimizer:
+        return FailureCause(what="the state of the optimizer", tensor=weights.optimizer[0])
+    if weights.differing:
+        return FailureCause(what="the final weights", tensor=weights.differing[0].name)
     for name in (TRACE, LOG):
-        if _bytes(a / name) != _bytes(b / name):
-            return FailureCause(what=f"the file {name}: {_first_line(a / name, b / name)}")
+        one, other = _read(a / name), _read(b / name)
+        if one != other:
+            pairs = enumerate(zip(one.splitlines(), other.splitlines(), strict=False), 1)
+            number = next((number for number, (line, another) in pairs if line != another), None)
+            where = f"line {number} differs" if number else "one has more lines than the other"
+            return FailureCause(what=f"the file {name}: {where}")
     return None
 
 
@@ -156,19 +156,13 @@ def save_certificate(statement: Statement, signed: bytes | None, *, runs: Path) 
     return [save_files(runs / run, FOLDER, {name: text}) for run in dict.fromkeys(statement.runs)]
 
 
-def _folder(side: ComparedRun) -> Path:
-    if side.attempt is None:
-        raise RunError(f"run {side.record.run} is not on this machine", hint="certify tests runs of this machine")
-    return side.attempt
+def _attempt(run: ComparedRun) -> Path:
+    if run.attempt is None:
+        raise RunError(f"run {run.record.run} is not on this machine", hint=_LOCAL)
+    return run.attempt
 
 
-def _bytes(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     if not path.exists():
         raise RunError(f"{path} is not there, so nothing can be certified", hint="leave --trace as it is")
     return read_run_file(path, most=LARGEST)
-
-
-def _first_line(one: Path, other: Path) -> str:
-    pairs = zip(_bytes(one).splitlines(), _bytes(other).splitlines(), strict=False)
-    number = next((number for number, (a, b) in enumerate(pairs, 1) if a != b), None)
-    return f"line {number} differs" if number else "one has more lines than the other"

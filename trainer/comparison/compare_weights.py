@@ -7,13 +7,13 @@ does not match `tensors.json` and the record is rejected by name.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.base.run_files import open_run_file
-from trainer.comparison.ulp import Apart, apart
+from trainer.comparison.ulp import ArrayDistance, array_distance
 from trainer.comparison.weights import TENSORS, WEIGHTS, read_header, read_tensors
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from trainer.comparison.weights import Described, Tensor, Tensors
+    from trainer.comparison.weights import Tensor, TensorDescription, Tensors
 
 _BLOCK: Final = 1 << 16
 """The number of bytes compared at once, a whole count of numbers in any format; equal blocks are not decoded."""
@@ -36,7 +36,7 @@ class TensorDifference:
     """The dtype on each side; `None` if the side has no such tensor."""
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
     elements: int
-    apart: Apart | None = None
+    apart: ArrayDistance | None = None
     """The distance of its numbers; `None` if dtypes or shapes differ, or if the numbers are not available."""
 
 
@@ -58,91 +58,83 @@ def compare_weights(a: Path, b: Path, *, digests: tuple[str | None, str | None])
 
     Raise `DocumentError` if a file has another format, `DigestMismatchError` if it has another digest.
     """
-    one, other = (_table(folder, digest) for folder, digest in zip((a, b), digests, strict=True))
+    one, other = (_read_tensors(folder, digest) for folder, digest in zip((a, b), digests, strict=True))
     numbers = (a / WEIGHTS).is_file() and (b / WEIGHTS).is_file()
-    headers = [_verified(folder / WEIGHTS, table) for folder, table in ((a, one), (b, other))] if numbers else []
+    headers = [_verified(folder / WEIGHTS, tensors) for folder, tensors in ((a, one), (b, other))] if numbers else []
     names = sorted({*one.weights, *other.weights})
-    differing = [_difference(name, one.weights.get(name), other.weights.get(name)) for name in names]
-    found = [difference for difference in differing if difference is not None]
+    pairs = {name: (one.weights.get(name), other.weights.get(name)) for name in names}
+    differing = [_difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
     if numbers:
         with open_run_file(a / WEIGHTS) as first, open_run_file(b / WEIGHTS) as second:
-            found = [_with_numbers(each, (first, headers[0]), (second, headers[1])) for each in found]
+            differing = [_with_numbers(each, (first, headers[0]), (second, headers[1])) for each in differing]
     states = sorted({*one.optimizer, *other.optimizer})
     return WeightsComparison(
         tensors=len(names),
-        differing=tuple(found),
+        differing=tuple(differing),
         optimizer=tuple(name for name in states if one.optimizer.get(name) != other.optimizer.get(name)),
         optimizer_tensors=len(states),
         numbers=numbers,
     )
 
 
-def _table(folder: Path, named: str | None) -> Tensors:
-    table = read_tensors(folder / TENSORS)
-    if table.digest != named:
-        said = f"{folder / TENSORS} is of the weights {table.digest}; the record names {named}"
-        raise DigestMismatchError(
-            said, hint="do not use it; if the run is in the store, remove it here and pull it again"
-        )
-    return table
+def _read_tensors(folder: Path, digest: str | None) -> Tensors:
+    tensors = read_tensors(folder / TENSORS)
+    if tensors.digest != digest:
+        message = f"{folder / TENSORS} is of the weights {tensors.digest}; the record names {digest}"
+        hint = "do not use it; if the run is in the store, remove it here and pull it again"
+        raise DigestMismatchError(message, hint=hint)
+    return tensors
 
 
-def _verified(path: Path, table: Tensors) -> dict[str, Tensor]:
-    """Return the positions of the tensors after checking every tensor's hash against the table."""
+def _verified(path: Path, tensors: Tensors) -> dict[str, Tensor]:
+    """Return the positions of the tensors after checking every tensor's hash."""
     header = read_header(path)
-    if strangers := header.keys() ^ table.weights.keys():
-        raise DigestMismatchError(
-            f"{path}: tensor {min(strangers)!a} is there or in {TENSORS}, not in both", hint="do not use it"
-        )
+    if unmatched := header.keys() ^ tensors.weights.keys():
+        message = f"{path}: tensor {min(unmatched)!a} is there or in {TENSORS}, not in both"
+        raise DigestMismatchError(message, hint="do not use it")
     with open_run_file(path) as file:
         for name, tensor in header.items():
             running = hashlib.sha256()
             for block in _blocks(file, tensor, 16 * _BLOCK):
                 running.update(block)
-            said = table.weights[name].sha256
-            if f"sha256:{running.hexdigest()}" != said:
-                raise DigestMismatchError(
-                    f"{path}: tensor {name!a} is sha256:{running.hexdigest()}; {TENSORS} says {said}",
-                    hint="do not use it",
-                )
+            digest, expected = f"sha256:{running.hexdigest()}", tensors.weights[name].sha256
+            if digest != expected:
+                message = f"{path}: tensor {name!a} is {digest}; {TENSORS} says {expected}"
+                raise DigestMismatchError(message, hint="do not use it")
     return header
 
 
-def _difference(name: str, a: Described | None, b: Described | None) -> TensorDifference | None:
-    if a == b:
-        return None
+def _difference(name: str, a: TensorDescription | None, b: TensorDescription | None) -> TensorDifference:
     return TensorDifference(
         name=name,
         dtypes=(a.dtype if a else None, b.dtype if b else None),
         shapes=(tuple(a.shape) if a else None, tuple(b.shape) if b else None),
-        elements=max(prod(side.shape) for side in (a, b) if side is not None),
+        elements=max(prod(each.shape) for each in (a, b) if each is not None),
     )
 
 
 def _with_numbers(
-    found: TensorDifference, a: tuple[BinaryIO, dict[str, Tensor]], b: tuple[BinaryIO, dict[str, Tensor]]
+    difference: TensorDifference, a: tuple[BinaryIO, dict[str, Tensor]], b: tuple[BinaryIO, dict[str, Tensor]]
 ) -> TensorDifference:
     """Return the difference with the distance of the numbers, if both sides have the same shape and number format."""
-    one, other = a[1].get(found.name), b[1].get(found.name)
+    one, other = a[1].get(difference.name), b[1].get(difference.name)
     number = one.number if one else None
     if one is None or other is None or number is None or (one.dtype, one.shape) != (other.dtype, other.shape):
-        return found
-    measured, place = Apart(), 0
-    for left, right in zip(_blocks(a[0], one, _BLOCK), _blocks(b[0], other, _BLOCK), strict=True):
-        if left != right:
-            measured = measured.joined(apart(left, right, number), offset=place)
-        place += len(left) // number.width
-    return TensorDifference(
-        name=found.name, dtypes=found.dtypes, shapes=found.shapes, elements=found.elements, apart=measured
-    )
+        return difference
+    distance, index = ArrayDistance(), 0
+    for block, another in zip(_blocks(a[0], one, _BLOCK), _blocks(b[0], other, _BLOCK), strict=True):
+        if block != another:
+            distance = distance.joined(array_distance(block, another, number), offset=index)
+        index += len(block) // number.width
+    return replace(difference, apart=distance)
 
 
 def _blocks(file: BinaryIO, tensor: Tensor, size: int) -> Iterator[bytes]:
-    place = tensor.start
-    while place < tensor.stop:
-        file.seek(place)
-        block = file.read(min(size, tensor.stop - place))
+    position = tensor.start
+    while position < tensor.stop:
+        file.seek(position)
+        block = file.read(min(size, tensor.stop - position))
         if not block:
-            raise DocumentError(f"{file.name} ended at byte {place} while it was read", hint="compare again")
+            raise DocumentError(f"{file.name} ended at byte {position} while it was read", hint="compare again")
         yield block
-        place += len(block)
+        position += len(block)

@@ -1,6 +1,7 @@
 """The noise of an experiment: the differences between results if only the seed differs. Format `reprise.noise/1`.
 
-A measured spread holds for its settings, environment and class of device only.
+A measured spread holds for its settings, environment and class of device only. The measured runs are identified by their records alone, so
+an interrupted measurement needs no state of its own. No run is started here.
 
 The results of two seeds differ by d. With the values of n seeds and their standard deviation s, |d| <= t(n - 1) * s * sqrt(2) for 19 of 20
 pairs of seeds, if t is Student's 97.5 % quantile and the values are approximately normal. A larger difference is not noise, or is the
@@ -9,21 +10,33 @@ twentieth pair. `seeds_needed` is the number of runs that a two-sample t-test ne
 
 from __future__ import annotations
 
+import json
+import re
 from bisect import bisect_right
-from dataclasses import dataclass
-from math import ceil, sqrt
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil, isfinite, sqrt
+from pathlib import PurePosixPath
 from statistics import NormalDist, fmean, stdev
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
 
+from trainer.base.digest import canonical, digest_of_document
+from trainer.base.errors import RepriseError, RunError
 from trainer.base.plain_text import LARGEST
 from trainer.base.safe_folder import Root
 from trainer.comparison.retest import device_class
-from trainer.comparison.saved_document import SavedDocument, read_files
+from trainer.comparison.saved_document import SavedDocument, read_files, save_files
+from trainer.comparison.verdict import number_of
+from trainer.runs.differences import DifferenceKind, candidates
+from trainer.runs.list import local_ids
+from trainer.runs.record import Status
+from trainer.runs.run import record_of
+from trainer.settings.fields import GIVEN, LaunchSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from trainer.runs.record import Record
@@ -43,6 +56,10 @@ _T: Final = {
     30: 2.042, 60: 2.000, 120: 1.980, 1000: 1.962,
 }  # fmt: skip
 """Student's t, two-sided 95 %, by degrees of freedom; between two entries, the lower one is used, which gives the wider interval."""
+
+
+_LAUNCH: Final = frozenset(LaunchSettings.__pydantic_fields__) - {"environment"}
+_PLAIN: Final = re.compile(r"[^a-z0-9_-]+")
 
 
 def _without_seed(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -110,6 +127,121 @@ def measured_noise(folder: Path, records: Iterable[Record]) -> Noise | None:
     known = read_files(folder.parent, folder.name, Noise.read, most=LARGEST, opened=Root.at)
     fitting = [noise for noise in known if any(noise.holds_for(record) for record in runs)]
     return max(fitting, key=lambda noise: len(noise.seeds), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedRun:
+    """A run to be trained; a setting that is not in `settings` has the default of the source."""
+
+    experiment: str
+    source: str
+    settings: Mapping[str, Any]
+    """The requested settings, including the seed; typed values are text."""
+    typed: Mapping[str, Any] = field(default_factory=dict)
+    """The settings in `settings` whose type is certain, as a record stores them."""
+
+    def matches(self, record: Record) -> bool:
+        """Return whether a run has all requested settings, however they were typed, and no other given setting."""
+        values, origins = record.circumstances.execution | record.ingredients.settings, record.circumstances.origins
+        relevant = (values.keys() & _LAUNCH) | record.ingredients.settings.keys()
+        chosen = {name for name in relevant if origins.get(name) in GIVEN}
+        return (
+            (record.ingredients.experiment, record.ingredients.source) == (self.experiment, self.source)
+            and not record.circumstances.changed
+            and all(name in values for name in self.settings)
+            and chosen <= self.settings.keys()
+            and all(self._equals(name, values[name]) for name in self.settings if name in relevant)
+        )
+
+    def _equals(self, name: str, value: object) -> bool:
+        """Return whether a recorded value is the requested value."""
+        if name in self.typed:
+            return canonical(self.typed[name]) == canonical(value)
+        return is_same_value(self.settings[name], value)
+
+
+def is_same_value(requested: object, value: object) -> bool:
+    """Return whether a requested value, possibly text, equals a recorded value.
+
+    >>> is_same_value("1e-3", 0.001), is_same_value("none", None), is_same_value("true", True)
+    (True, True, True)
+    >>> is_same_value("2", 3), is_same_value(True, 1)
+    (False, False)
+    """
+    if not isinstance(requested, str) and isinstance(requested, bool) != isinstance(value, bool):
+        return False
+    if requested == value or str(requested) == value:
+        return True
+    if requested in ("none", "null"):
+        return value is None
+    with suppress(ValueError, TypeError, RecursionError):
+        return bool(json.loads(str(requested)) == value)
+    with suppress(ValueError):
+        return isinstance(value, float) and float(str(requested)) == value
+    return False
+
+
+def find_completed_run(request: RequestedRun, runs: Path) -> Record | None:
+    """Return the latest completed local run that matches `request`; `None` if there is none."""
+    for name in reversed(local_ids(runs)):
+        try:
+            record = record_of(runs / name)
+        except RepriseError:
+            continue
+        if record.outcome.status is Status.COMPLETED and request.matches(record):
+            return record
+    return None
+
+
+def differing_runs(records: Mapping[int, Record]) -> dict[int, list[str]]:
+    """Return the seeds whose runs differ from the latest run in more than the seed, with the names of the differences."""
+    latest = max(records.values(), key=lambda record: record.circumstances.timing.started)
+    differences = {seed: list(_differences(record, latest)) for seed, record in records.items()}
+    return {seed: names for seed, names in differences.items() if names}
+
+
+def _differences(one: Record, other: Record) -> Iterator[str]:
+    for candidate in candidates(one, other):
+        if candidate.ingredient and (candidate.kind, candidate.name) != (DifferenceKind.SETTING, SEED):
+            yield candidate.title
+    if one.circumstances.image.environment != other.circumstances.image.environment:
+        yield "environment"
+    if device_class(one) != device_class(other):
+        yield "device"
+
+
+def noise_of(records: Mapping[int, Record]) -> Noise:
+    """Combine the runs of several seeds; a metric that is not finite in every run is left out.
+
+    Raise `RunError` if the runs have no metric in common.
+    """
+    seeds = sorted(records)
+    first = records[seeds[0]]
+    metrics: dict[str, list[float]] = {}
+    for name in sorted(first.outcome.metrics):
+        numbers = [number_of(records[seed].outcome.metrics.get(name)) for seed in seeds]
+        finite = [number for number in numbers if number is not None and isfinite(number)]
+        if len(finite) == len(seeds):
+            metrics[name] = finite
+    if not metrics:
+        raise RunError("the runs have no finite result metric in common", hint="reprise runs show RUN")
+    return Noise(
+        experiment=first.ingredients.experiment,
+        settings={name: value for name, value in first.ingredients.settings.items() if name != SEED},
+        environment=first.circumstances.image.environment,
+        device=device_class(first),
+        seeds=seeds,
+        metrics=metrics,
+        runs=[records[seed].run for seed in seeds],
+    )
+
+
+def save_noise(noise: Noise, *, runs: Path) -> Path:
+    """Write the noise to the folder that `compare` reads: the latest per experiment, settings, environment and class of device."""
+    about = digest_of_document([noise.experiment, noise.settings, noise.environment, noise.device])
+    stem = _PLAIN.sub("-", PurePosixPath(noise.experiment).stem.lower()) or "experiment"
+    name = f"{stem}-{about[7:19]}.json"
+    return save_files(runs, FOLDER, {name: noise.to_json()}, opened=Root.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

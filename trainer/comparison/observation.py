@@ -7,6 +7,7 @@ Two observations of one training are compared up to their first difference. This
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Kind(StrEnum):
     """A weight or buffer after the step."""
 
 
-class Sight(NamedTuple):
+class ObservedValue(NamedTuple):
     """One observed value."""
 
     step: int
@@ -45,7 +46,7 @@ class Sight(NamedTuple):
     prints: str
 
 
-class Op(NamedTuple):
+class Operation(NamedTuple):
     """One operation that torch executed."""
 
     name: str
@@ -56,27 +57,23 @@ class Op(NamedTuple):
     """Its numeric arguments as text."""
 
 
-def parted(a: Sequence[Sight], b: Sequence[Sight]) -> Sight | None:
+def first_different_value(a: Sequence[ObservedValue], b: Sequence[ObservedValue]) -> ObservedValue | None:
     """Return the first value in which two observations differ; `None` if they are equal."""
-    for one, other in zip(a, b, strict=False):
-        if one != other:
-            return one
-    longer = max(a, b, key=len)
-    return None if len(a) == len(b) else longer[min(len(a), len(b))]
+    return next((one or other for one, other in zip_longest(a, b) if one != other), None)
 
 
-def blamed(sight: Sight) -> str | None:
+def responsible_module(value: ObservedValue) -> str | None:
     """Return the module whose own code computed the first difference; `None` if it is not in a module's forward pass.
 
-    >>> blamed(Sight(1, Kind.INPUT, "layers.3", 1, ""))
+    >>> responsible_module(ObservedValue(1, Kind.INPUT, "layers.3", 1, ""))
     'layers'
     """
-    if sight.kind is Kind.OUTPUT:
-        return sight.name
-    return sight.name.rpartition(".")[0] if sight.kind is Kind.INPUT and sight.name else None
+    if value.kind is Kind.OUTPUT:
+        return value.name
+    return value.name.rpartition(".")[0] if value.kind is Kind.INPUT and value.name else None
 
 
-def parted_op(a: Sequence[Op], b: Sequence[Op]) -> str | None:
+def describe_different_operation(a: Sequence[Operation], b: Sequence[Operation]) -> str | None:
     """Describe the first operation whose result differs; `None` if all operations are equal."""
     for number, (one, other) in enumerate(zip(a, b, strict=False), 1):
         if one.name != other.name:
@@ -90,10 +87,10 @@ def parted_op(a: Sequence[Op], b: Sequence[Op]) -> str | None:
     return None if len(a) == len(b) else "the code took another way: the number of operations is not the same"
 
 
-_WHERE: Final = {
+_CAUSES: Final = {
     Kind.START: "{name} before the first step: what makes the initial weights is not deterministic",
     Kind.BATCH: "the batch: what reads or changes the data is not deterministic",
-    Kind.INPUT: "what {name} is given: the code of {blamed} around it is not deterministic",
+    Kind.INPUT: "the input of {name}: the code of {module} around it is not deterministic",
     Kind.OUTPUT: "the output of {name}, which was given the same: {name} is not deterministic",
     Kind.BACKWARD: "the gradient that comes back to the output of {name}: the backward pass of what uses it is not deterministic",
     Kind.GRADIENT: "the gradient of {name}: the backward pass of its module is not deterministic",
@@ -101,13 +98,13 @@ _WHERE: Final = {
 }
 
 
-def worded(sight: Sight) -> str:
-    """Describe the first difference and its meaning.
+def describe_value(value: ObservedValue) -> str:
+    """Describe the first difference and its cause.
 
-    >>> worded(Sight(2, Kind.OUTPUT, "layers.3", 1, ""))
+    >>> describe_value(ObservedValue(2, Kind.OUTPUT, "layers.3", 1, ""))
     'step 2: the output of layers.3, which was given the same: layers.3 is not deterministic'
     """
-    name = sight.name or "the net"
-    call = f" (call {sight.call})" if sight.call > 1 else ""
-    around = blamed(sight) or ("the net" if sight.name else "its training_step")
-    return f"step {sight.step}: {_WHERE[sight.kind].format(name=name + call, blamed=around)}"
+    name = value.name or "the net"
+    call = f" (call {value.call})" if value.call > 1 else ""
+    module = responsible_module(value) or ("the net" if value.name else "its training_step")
+    return f"step {value.step}: {_CAUSES[value.kind].format(name=name + call, module=module)}"

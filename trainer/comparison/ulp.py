@@ -60,8 +60,8 @@ FORMATS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Apart:
-    """The distance between two arrays of numbers; `Apart()` for equal arrays."""
+class ArrayDistance:
+    """The distance between two arrays of numbers; `ArrayDistance()` for equal arrays."""
 
     differing: int = 0
     """The count of numbers whose bits differ."""
@@ -77,37 +77,36 @@ class Apart:
     nan_payloads: int = 0
     """The count of NaNs compared with NaNs of different bits."""
 
-    def joined(self, later: Apart, *, offset: int) -> Apart:
+    def joined(self, later: ArrayDistance, *, offset: int) -> ArrayDistance:
         """Return the distance of this array joined with a later array that starts at index `offset`."""
-        shifted = None if later.first is None else later.first + offset
-        return Apart(
-            differing=self.differing + later.differing,
-            first=shifted if self.first is None else self.first,
+        counts = ("differing", "zero_signs", "nan_against_number", "nan_payloads")
+        return ArrayDistance(
+            first=later.first + offset if self.first is None and later.first is not None else self.first,
             ulp=max(self.ulp, later.ulp),
             relative=max(self.relative, later.relative),
-            zero_signs=self.zero_signs + later.zero_signs,
-            nan_against_number=self.nan_against_number + later.nan_against_number,
-            nan_payloads=self.nan_payloads + later.nan_payloads,
+            **{name: getattr(self, name) + getattr(later, name) for name in counts},
         )
 
 
-def apart(a: bytes, b: bytes, number: NumberFormat) -> Apart:
+def array_distance(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
     """Compare two byte strings of equal length, each a whole count of little-endian numbers.
 
-    >>> apart(struct.pack("<2f", 1.0, 2.0), struct.pack("<2f", 1.0, 2.0000002384185791), FORMATS["F32"]).ulp
+    >>> array_distance(struct.pack("<2f", 1.0, 2.0), struct.pack("<2f", 1.0, 2.0000002384185791), FORMATS["F32"]).ulp
     1
     """
     if a == b:
-        return Apart()
-    x, y = ordered(a, number), ordered(b, number)
-    values = numbers(a, number), numbers(b, number)
-    first = next(place for place, (p, q) in enumerate(zip(x, y, strict=True)) if p != q)
+        return ArrayDistance()
+    x, y = ordinals(a, number), ordinals(b, number)
+    values = decode_numbers(a, number), decode_numbers(b, number)
+    first = next(index for index, (p, q) in enumerate(zip(x, y, strict=True)) if p != q)
     if _has_special(a, number) or _has_special(b, number):
-        return replace(_with_special(x, y, values, number), first=first)
-    return replace(_plain(x, y, values, signed=number.largest is not None), first=first)
+        distance = _with_special(x, y, values, number)
+    else:
+        distance = _plain(x, y, values, signed=number.largest is not None)
+    return replace(distance, first=first)
 
 
-def ordered(data: bytes, number: NumberFormat) -> array[int]:
+def ordinals(data: bytes, number: NumberFormat) -> array[int]:
     """Return each number's position in the order of its format: neighbors differ by 1, and 0.0 is at 0."""
     if number.largest is None:
         return _array(number.code, data)
@@ -117,7 +116,7 @@ def ordered(data: bytes, number: NumberFormat) -> array[int]:
     return _array(number.code, turned.to_bytes(len(data), "little"))
 
 
-def numbers(data: bytes, number: NumberFormat) -> Sequence[float]:
+def decode_numbers(data: bytes, number: NumberFormat) -> Sequence[float]:
     """Decode the numbers."""
     reader = _READERS.get(number.name)
     return reader(data) if reader else _array(number.code, data)
@@ -143,15 +142,15 @@ def _has_special(data: bytes, number: NumberFormat) -> bool:
 
 def _plain(
     x: Sequence[int], y: Sequence[int], values: tuple[Iterable[float], Iterable[float]], *, signed: bool
-) -> Apart:
+) -> ArrayDistance:
     """Compare numbers without NaN or infinity; `signed` formats have two zeros."""
     gaps = list(map(abs, map(sub, x, y)))
     if not any(gaps):
-        return Apart()
+        return ArrayDistance()
     signs = 0
     if signed and 1 in gaps and (-1 in x or -1 in y):
         signs = sum(1 for p, q in zip(x, y, strict=True) if {p, q} == {-1, 0})
-    return Apart(
+    return ArrayDistance(
         differing=len(gaps) - gaps.count(0),
         ulp=max(gaps),
         relative=_relative(compress(values[0], gaps), compress(values[1], gaps)),
@@ -161,7 +160,7 @@ def _plain(
 
 def _with_special(
     x: array[int], y: array[int], values: tuple[Sequence[float], Sequence[float]], number: NumberFormat
-) -> Apart:
+) -> ArrayDistance:
     """Compare arrays that contain NaNs or infinities: these one by one, all other numbers as usual."""
     largest = number.largest or 0
     edge = largest if number.infinity is None else largest - 1

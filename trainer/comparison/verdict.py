@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from trainer.comparison.ulp import FORMATS, apart
+from trainer.comparison.ulp import FORMATS, array_distance
 from trainer.runs.record import Status
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Figure:
         """The distance in float64 ulps."""
         if self.a is None or self.b is None:
             return None
-        return apart(struct.pack("<d", self.a), struct.pack("<d", self.b), FORMATS["F64"]).ulp
+        return array_distance(struct.pack("<d", self.a), struct.pack("<d", self.b), FORMATS["F64"]).ulp
 
     def within(self, limit: float | None) -> bool:
         """Return whether the difference is at most `limit`; false if the limit or the difference is missing or NaN."""

@@ -31,19 +31,14 @@ WEIGHTS: Final = "weights.safetensors"
 TENSORS: Final = "tensors.json"
 LARGEST_HEADER: Final = 32 << 20
 """The largest header in bytes: a hundred thousand tensors."""
-BITS: Final = {name: 8 * number.width for name, number in FORMATS.items()} | {
-    "C64": 64,
-    "F8_E8M0": 8,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "F4": 4,
-}
+_OTHER_BITS: Final = {"C64": 64, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
+BITS: Final = {name: 8 * number.width for name, number in FORMATS.items()} | _OTHER_BITS
 """The bits per element of each dtype."""
 _DAMAGED: Final = "it is truncated or damaged: fetch it again, and do not use it if it comes from a stranger"
 _Shape = Annotated[list[Count], Field(max_length=64)]
 
 
-class _Entry(Document):
+class _HeaderEntry(Document):
     """A tensor in the header."""
 
     dtype: str
@@ -51,7 +46,7 @@ class _Entry(Document):
     data_offsets: tuple[Count, Count]
 
 
-class _Header(RootModel[dict[str, _Entry]]):
+class _Header(RootModel[dict[str, _HeaderEntry]]):
     """The header's tensors, by name."""
 
 
@@ -70,7 +65,7 @@ class Tensor:
         return FORMATS.get({"C64": "F32", "F8_E8M0": "U8"}.get(self.dtype, self.dtype))
 
 
-class Described(Document):
+class TensorDescription(Document):
     """A tensor in `tensors.json`."""
 
     dtype: str
@@ -83,8 +78,8 @@ class Tensors(Document):
 
     format: Literal["reprise.tensors/1"]
     step: Count
-    weights: dict[str, Described]
-    optimizer: dict[str, Described] = {}
+    weights: dict[str, TensorDescription]
+    optimizer: dict[str, TensorDescription] = {}
 
     @property
     def digest(self) -> str:
@@ -109,33 +104,34 @@ def read_parts(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], dict[str,
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the bytes of the length itself
-        said = f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
-        _refuse(path, said)
+        _reject(
+            path, f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
+        )
     entries, metadata = _entries(path, file.read(length))
     tensors = {name: _tensor(path, name, entry, 8 + length) for name, entry in entries.items()}
     _check_cover(path, tensors, start=8 + length, stop=size)
     return tensors, metadata
 
 
-def _entries(path: Path, text: bytes) -> tuple[dict[str, _Entry], dict[str, str]]:
+def _entries(path: Path, text: bytes) -> tuple[dict[str, _HeaderEntry], dict[str, str]]:
     header = json_value(text, where=f"the header of {path}", most=LARGEST_HEADER)
     if not isinstance(header, dict):
-        _refuse(path, f"its header is a {type(header).__name__}; expected an object")
+        _reject(path, f"its header is a {type(header).__name__}; expected an object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _refuse(path, "its metadata are no table of texts")
+        _reject(path, "its metadata are no table of texts")
     return typed(header, _Header, where=f"the header of {path}").root, metadata
 
 
-def _tensor(path: Path, name: str, entry: _Entry, offset: int) -> Tensor:
+def _tensor(path: Path, name: str, entry: _HeaderEntry, offset: int) -> Tensor:
     start, stop = entry.data_offsets
     bits = BITS.get(entry.dtype)
     if bits is None:
-        _refuse(path, f"tensor {name!a} is of dtype {entry.dtype!a}; known: {', '.join(BITS)}")
-    wanted = prod(entry.shape) * bits
-    if start > stop or 8 * (stop - start) != wanted:
-        shown = f"{entry.dtype} of shape {entry.shape}"
-        _refuse(path, f"tensor {name!a} has {stop - start} bytes; {shown} takes {wanted / 8:.16g}")
+        _reject(path, f"tensor {name!a} is of dtype {entry.dtype!a}; known: {', '.join(BITS)}")
+    size = prod(entry.shape) * bits
+    if start > stop or 8 * (stop - start) != size:
+        expected = f"{entry.dtype} of shape {entry.shape} takes {size / 8:.16g}"
+        _reject(path, f"tensor {name!a} has {stop - start} bytes; {expected}")
     return Tensor(dtype=entry.dtype, shape=tuple(entry.shape), start=offset + start, stop=offset + stop)
 
 
@@ -144,14 +140,14 @@ def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: in
     reached = start
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
         if tensor.stop > stop:
-            _refuse(path, f"tensor {name!a} ends at byte {tensor.stop}; the file has {stop}")
+            _reject(path, f"tensor {name!a} ends at byte {tensor.stop}; the file has {stop}")
         if tensor.start != reached:
             how = "overlaps another" if tensor.start < reached else "leaves a gap"
-            _refuse(path, f"tensor {name!a} {how}: it begins at byte {tensor.start}, expected {reached}")
+            _reject(path, f"tensor {name!a} {how}: it begins at byte {tensor.start}, expected {reached}")
         reached = tensor.stop
     if reached != stop:
-        _refuse(path, f"{stop - reached} bytes after its last tensor belong to none")
+        _reject(path, f"{stop - reached} bytes after its last tensor belong to none")
 
 
-def _refuse(path: Path, said: str) -> Never:
-    raise DocumentError(f"{path} is no safetensors file: {said}", hint=_DAMAGED)
+def _reject(path: Path, message: str) -> Never:
+    raise DocumentError(f"{path} is no safetensors file: {message}", hint=_DAMAGED)

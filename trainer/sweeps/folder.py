@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from trainer.comparison.measure_noise import RequestedRun
+    from trainer.comparison.noise import RequestedRun
     from trainer.runs.record import Record
     from trainer.source.capture import SourceBundle
 

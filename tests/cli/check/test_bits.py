@@ -6,15 +6,19 @@ import pytest
 
 from trainer.base.errors import RunError
 from trainer.cli.check.bits import require_steps
-from trainer.comparison.observation import Kind, Sight
+from trainer.comparison.observation import Kind, ObservedValue
 
 
 def test_the_steps_that_were_observed_are_counted() -> None:
-    sights = [Sight(0, Kind.START, "w", 1, "0"), Sight(1, Kind.BATCH, "", 1, "0"), Sight(2, Kind.BATCH, "", 1, "0")]
+    sights = [
+        ObservedValue(0, Kind.START, "w", 1, "0"),
+        ObservedValue(1, Kind.BATCH, "", 1, "0"),
+        ObservedValue(2, Kind.BATCH, "", 1, "0"),
+    ]
     assert require_steps(sights) == 2
 
 
-@pytest.mark.parametrize("sights", [[], [Sight(0, Kind.START, "w", 1, "0")]])
-def test_nothing_is_called_clean_without_a_step(sights: list[Sight]) -> None:
+@pytest.mark.parametrize("sights", [[], [ObservedValue(0, Kind.START, "w", 1, "0")]])
+def test_nothing_is_called_clean_without_a_step(sights: list[ObservedValue]) -> None:
     with pytest.raises(RunError, match="no step was made"):
         require_steps(sights)

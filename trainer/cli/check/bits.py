@@ -13,7 +13,13 @@ from trainer.base.suggestions import counted
 from trainer.cli.hidden_command import run_hidden_command
 from trainer.cli.output import print_result
 from trainer.cli.trainings import frozen_checkout
-from trainer.comparison.observation import Kind, Sight, blamed, parted, worded
+from trainer.comparison.observation import (
+    Kind,
+    ObservedValue,
+    describe_value,
+    first_different_value,
+    responsible_module,
+)
 from trainer.comparison.verdict import Rung
 
 if TYPE_CHECKING:
@@ -39,11 +45,11 @@ def _first_difference(asked: Asked, words: Sequence[str], *, steps: int, source:
     first = _sight(here["parted"]) if here["parted"] else None
     if first is None:
         there = _observed(asked, words, steps=steps, times=1, source=source)
-        first, between = parted(_sights(here), _sights(there)), "in two processes"
+        first, between = first_different_value(_sights(here), _sights(there)), "in two processes"
     if first is None:
         said = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
         return {"equal": True, "said": said, "steps": steps, "values": number}
-    lines = [f"{asked.place.name}, {between}: {worded(first)}", *([f"  {here['op']}"] if here["op"] else [])]
+    lines = [f"{asked.place.name}, {between}: {describe_value(first)}", *([f"  {here['op']}"] if here["op"] else [])]
     return {
         "equal": False,
         "said": "\n".join(lines),
@@ -51,12 +57,12 @@ def _first_difference(asked: Asked, words: Sequence[str], *, steps: int, source:
         "step": first.step,
         "kind": first.kind,
         "name": first.name,
-        "module": blamed(first),
+        "module": responsible_module(first),
         "operation": here["op"],
     }
 
 
-def require_steps(sights: Sequence[Sight]) -> int:
+def require_steps(sights: Sequence[ObservedValue]) -> int:
     """Return the number of observed steps, which may be less than requested. Raise `RunError` if it is 0."""
     steps = max((sight.step for sight in sights), default=0)
     if not steps:
@@ -64,13 +70,13 @@ def require_steps(sights: Sequence[Sight]) -> int:
     return steps
 
 
-def _sights(observation: dict[str, Any]) -> list[Sight]:
+def _sights(observation: dict[str, Any]) -> list[ObservedValue]:
     return [_sight(values) for values in observation["sights"]]
 
 
-def _sight(values: list[Any]) -> Sight:
+def _sight(values: list[Any]) -> ObservedValue:
     step, kind, *rest = values
-    return Sight(step, Kind(kind), *rest)
+    return ObservedValue(step, Kind(kind), *rest)
 
 
 def _observed(asked: Asked, words: Sequence[str], *, steps: int, times: int, source: Path) -> dict[str, Any]:

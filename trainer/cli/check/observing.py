@@ -13,13 +13,13 @@ from trainer.cli.output import escaping
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
-from trainer.comparison.observation import Kind, blamed, parted, parted_op
+from trainer.comparison.observation import Kind, describe_different_operation, first_different_value, responsible_module
 from trainer.data.declaration import load_dataset
 from trainer.runs.handoff import read_launch
 from trainer.settings.ledger import Ledger
 
 if TYPE_CHECKING:
-    from trainer.comparison.observation import Sight
+    from trainer.comparison.observation import ObservedValue
     from trainer.training.tracing.observe import Subject
 
 
@@ -55,11 +55,11 @@ def _observation(subject: Subject, *, times: int) -> dict[str, object]:
     from trainer.training.tracing.observe import observe
 
     seen = [observe(subject).sights for _ in range(times)]
-    first = parted(seen[0], seen[-1])
+    first = first_different_value(seen[0], seen[-1])
     return {"sights": seen[0], "parted": first, "op": _operation(subject, first) if first else None}
 
 
-def _operation(subject: Subject, first: Sight) -> str | None:
+def _operation(subject: Subject, first: ObservedValue) -> str | None:
     """Find the first operation that differs, by two more rounds; return `None` if they are equal."""
     from trainer.training.tracing.observe import Window, observe
 
@@ -68,5 +68,7 @@ def _operation(subject: Subject, first: Sight) -> str | None:
     if first.kind in {Kind.BACKWARD, Kind.GRADIENT, Kind.WEIGHT}:
         window = Window(step=first.step, part="optimizer" if first.kind is Kind.WEIGHT else "backward")
     else:
-        window = Window(step=first.step, name=blamed(first), call=first.call if first.kind is Kind.OUTPUT else 1)
-    return parted_op(*(observe(subject, window=window).ops for _ in range(2)))
+        window = Window(
+            step=first.step, name=responsible_module(first), call=first.call if first.kind is Kind.OUTPUT else 1
+        )
+    return describe_different_operation(*(observe(subject, window=window).ops for _ in range(2)))

@@ -16,7 +16,7 @@ from trainer.cli.output import print_notice
 from trainer.cli.sweep.request import raise_faults
 from trainer.cli.sweep.resources import frozen_image, gpus_for, launcher_for
 from trainer.cli.trust import is_own_sweep, register_sweep
-from trainer.comparison.measure_noise import RequestedRun
+from trainer.comparison.noise import RequestedRun
 from trainer.runs.list import local_ids
 from trainer.runs.record import new_run_id
 from trainer.runs.run import record_of

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 from xxhash import xxh3_64_hexdigest
 
-from trainer.comparison.observation import Kind, Op, Sight
+from trainer.comparison.observation import Kind, ObservedValue, Operation
 from trainer.settings.ledger import configured, kept, made
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
@@ -67,8 +67,8 @@ class Window:
 class Seen:
     """The result of an observation."""
 
-    sights: list[Sight] = field(default_factory=list)
-    ops: list[Op] = field(default_factory=list)
+    sights: list[ObservedValue] = field(default_factory=list)
+    ops: list[Operation] = field(default_factory=list)
 
 
 def observe(subject: Subject, *, window: Window | None = None) -> Seen:
@@ -177,7 +177,7 @@ class Observer(Callback):
         return hook
 
     def _note(self, kind: Kind, name: str, call: int, *tensors: Tensor) -> None:
-        self.seen.sights.append(Sight(self.step, kind, name, call, prints(tensors)))
+        self.seen.sights.append(ObservedValue(self.step, kind, name, call, prints(tensors)))
 
     def _part(self, part: Literal["forward", "backward", "optimizer"]) -> None:
         if self.window is None or self.window.name is None:
@@ -198,7 +198,7 @@ class Observer(Callback):
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types here
     """Record the inputs and outputs of each torch operation."""
 
-    def __init__(self, into: list[Op]) -> None:
+    def __init__(self, into: list[Operation]) -> None:
         """Record into the list `into`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.into = into
@@ -218,7 +218,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch ha
             self.raw |= {one.data_ptr() for one in made_now}
             return gave
         self.raw -= {one.data_ptr() for one in made_now}
-        self.into.append(Op(str(func), given, prints(made_now), numbers[:_LONGEST]))
+        self.into.append(Operation(str(func), given, prints(made_now), numbers[:_LONGEST]))
         return gave
 
 
