@@ -10,7 +10,7 @@ page's through `currentColor` and the variables that `STYLE` sets.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from trainer.reporting.drawing.lines import Line, plot_lines, plot_points
 from trainer.reporting.drawing.markup import Markup, tag
@@ -29,23 +29,10 @@ def draw(figure: Drawn) -> Markup:
         return plot_matrix(figure)
     if isinstance(figure, Bars):
         return plot_bars(figure)
+    labels: Any = {name: getattr(figure, name) for name in ("title", "x_label", "y_label", "diagonal")}
     if isinstance(figure, Points):
-        points = Line(name=figure.y_label, x=figure.x, y=figure.y)
-        return plot_points(
-            points,
-            title=figure.title,
-            x_label=figure.x_label,
-            y_label=figure.y_label,
-            diagonal=figure.diagonal,
-            of=figure.of,
-        )
-    return plot_lines(
-        [Line(name=series.name, x=series.x, y=series.y) for series in figure.series],
-        title=figure.title,
-        x_label=figure.x_label,
-        y_label=figure.y_label,
-        diagonal=figure.diagonal,
-    )
+        return plot_points(Line(name=figure.y_label, x=figure.x, y=figure.y), of=figure.of, **labels)
+    return plot_lines([Line(name=series.name, x=series.x, y=series.y) for series in figure.series], **labels)
 
 
 def as_file(svg: Markup) -> str:

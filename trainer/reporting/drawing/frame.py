@@ -19,7 +19,7 @@ WIDTH: Final = 440.0
 HEIGHT: Final = 250.0
 LETTER: Final = 6.4
 """The approximate width of a letter in pixels, at the plots' font size of 12."""
-COLOURS: Final = 8
+COLORS: Final = 8
 """The number of colors; further lines repeat the colors with dashes."""
 _TOP: Final = 12.0
 _RIGHT: Final = 14.0
@@ -54,28 +54,24 @@ class Frame:
             yield tag("line", class_="grid", x1=self.left, x2=self.right, y1=height, y2=height)
             yield tag("text", text, class_="tick", x=self.left - 6, y=height + 4, text_anchor="end")
         yield tag("line", class_="axis", x1=self.left, x2=self.right, y1=self.bottom, y2=self.bottom)
-        yield from self._named(names) if names else self._numbered()
-        middle = (self.left + self.right) / 2
-        yield tag("text", _said(x_label, self.x), class_="label", x=middle, y=self.bottom + 33, text_anchor="middle")
-        if y_label or self.y.log:
-            turned = f"translate(11 {(self.top + self.bottom) / 2:.0f}) rotate(-90)"
-            yield tag("text", _said(y_label, self.y), class_="label", transform=turned, text_anchor="middle")
-
-    def _numbered(self) -> Iterator[Markup]:
-        for value, text in self.x.ticks(6):
-            across = self.place(value, self.y.low)[0]
-            yield tag("line", class_="axis", x1=across, x2=across, y1=self.bottom, y2=self.bottom + 4)
+        for across, text in self._named(names) if names else self._numbered():
+            if not names:
+                yield tag("line", class_="axis", x1=across, x2=across, y1=self.bottom, y2=self.bottom + 4)
             yield tag("text", text, class_="tick", x=across, y=self.bottom + 17, text_anchor="middle")
+        middle = (self.left + self.right) / 2
+        yield tag("text", _label(x_label, self.x), class_="label", x=middle, y=self.bottom + 33, text_anchor="middle")
+        if y_label or self.y.log:
+            yield vertical_label(_label(y_label, self.y), (self.top + self.bottom) / 2)
 
-    def _named(self, names: Sequence[str]) -> Iterator[Markup]:
-        wide = (self.right - self.left) / len(names)
+    def _numbered(self) -> Iterator[tuple[float, str]]:
+        return ((self.place(value, self.y.low)[0], text) for value, text in self.x.ticks(6))
+
+    def _named(self, names: Sequence[str]) -> Iterator[tuple[float, str]]:
+        width = (self.right - self.left) / len(names)
         longest = max(3, min(12, max(map(width_of, names))))
-        every = max(1, round(longest * LETTER / wide + 0.49))
-        for number, name in enumerate(names):
-            if number % every == 0:
-                across = self.left + (number + 0.5) * wide
-                shown = cut(name, max(longest, int(every * wide / LETTER)))
-                yield tag("text", shown, class_="tick", x=across, y=self.bottom + 17, text_anchor="middle")
+        every = max(1, round(longest * LETTER / width + 0.49))
+        for number, name in list(enumerate(names))[::every]:
+            yield self.left + (number + 0.5) * width, cut(name, max(longest, int(every * width / LETTER)))
 
 
 def frame_for(x: Scale, y: Scale, *, y_label: str = "") -> Frame:
@@ -104,24 +100,22 @@ def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
 
 def style_of(number: int) -> str:
     """Return the CSS classes of the line with this number: eight colors, then the same colors dashed."""
-    return f"line c{number % COLOURS}" + (" dashed" if number // COLOURS % 2 else "")
+    return f"line c{number % COLORS}" + (" dashed" if number // COLORS % 2 else "")
 
 
-def picture(parts: Iterable[object], *, title: str, said: str, height: float) -> Markup:
+def vertical_label(text: str, middle: float) -> Markup:
+    """Return the label of y, which reads from bottom to top."""
+    return tag("text", text, class_="label", transform=f"translate(11 {middle:.0f}) rotate(-90)", text_anchor="middle")
+
+
+def picture(parts: Iterable[object], *, title: str, description: str, height: float) -> Markup:
     """Return the complete drawing, with a title and a description for screen readers."""
-    return tag(
-        "svg",
-        tag("desc", said),
-        joined(parts),
-        xmlns=_SVG,
-        class_="plot",
-        role="img",
-        aria_label=title,
-        viewBox=f"0 0 {WIDTH:.0f} {height:.0f}",
-    )
+    box = f"0 0 {WIDTH:.0f} {height:.0f}"
+    text = tag("desc", description)
+    return tag("svg", text, joined(parts), xmlns=_SVG, class_="plot", role="img", aria_label=title, viewBox=box)
 
 
-def _said(label: str, scale: Scale) -> str:
+def _label(label: str, scale: Scale) -> str:
     return ", ".join(filter(None, (cut(label, _NAME), "logarithmic" * scale.log)))
 
 
