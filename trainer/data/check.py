@@ -259,7 +259,7 @@ class _FileChecker:
 
     def table(self, images: Images) -> bytes | None:
         """Return the bytes of the label table."""
-        return None if images.labels is None else bytes(self.files.view(images.labels))
+        return None if images.labels is None else bytes(self.files.read(images.labels))
 
     def _lines(self, file: str) -> int:
         view = self.files.view(file)

@@ -264,13 +264,20 @@ class FolderFiles(Files):
 
     def view(self, path: str, /) -> memoryview:
         """Return the memory-mapped bytes of a file."""
+        with self._open(path) as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b"")
+
+    def read(self, path: str, /) -> memoryview:
+        """Return a copy of a file's bytes: a map would end the process if another program truncated the file."""
+        with self._open(path) as file:
+            return memoryview(file.readall())
+
+    def _open(self, path: str) -> FileIO:
         try:
-            file = open_file(self._root / path)
+            return open_file(self._root / path)
         except DatasetError as fault:
             hint = fault.hint if path in self.paths else did_you_mean(path, self.paths)
             raise DatasetError(fault.message, hint=hint) from fault
-        with file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b"")
 
     def folder(self) -> Path:
         """Return the folder."""
