@@ -11,9 +11,9 @@ import torch
 from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.training.check_result import Finding, Status
 from trainer.training.checks import CHECKS, Subject, checked
 from trainer.training.experiment import load_experiment
-from trainer.training.finding import Finding, Status
 from trainer.training.readers.synthetic import make_synthetic
 
 if TYPE_CHECKING:

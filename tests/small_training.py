@@ -18,7 +18,7 @@ from trainer.settings.origins import Origins, Resolved, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
 from trainer.training.fit import Job, Trained, train
-from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path

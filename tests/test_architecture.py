@@ -161,7 +161,7 @@ UNBOUNDED = {
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
     "trainer.environments.lock_file": "runs before anything is installed; git is the origin of what it reads",
     "trainer.environments.import_test": "runs in an image's build, without the package",
-    "trainer.training.checks.saving": "what the same process wrote a moment before",
+    "trainer.training.checks.saved_weights": "what the same process wrote a moment before",
     **dict.fromkeys(
         ["trainer.cli.hidden_command", "trainer.cli.baseline", "trainer.cli.sweep.create"],
         "what a process of ours prints",

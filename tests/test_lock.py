@@ -12,7 +12,7 @@ from typing import Final
 import lock
 import pytest
 
-from trainer.training.sketch import sketched
+from trainer.training.declared_settings import sketched
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TORCH: Final = "https://torch.example/whl/cpu"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.checking import ROOT, found
-from trainer.training.finding import Status
+from trainer.training.check_result import Status
 
 if TYPE_CHECKING:
     from pathlib import Path

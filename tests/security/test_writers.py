@@ -33,8 +33,8 @@ ALLOWED: Final = {
     "trainer.stores.unchecked": "a store",
     "trainer.training.baseline": "a temporary folder",
     "trainer.training.bench": "a profile, which a library writes",
-    "trainer.training.checks.saving": "a temporary folder",
-    "trainer.training.checks.short": "a temporary folder",
+    "trainer.training.checks.saved_weights": "a temporary folder",
+    "trainer.training.checks.short_training": "a temporary folder",
     "trainer.training.readers.synthetic": "a temporary folder",
 }
 METHODS: Final = {

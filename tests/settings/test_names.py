@@ -11,8 +11,8 @@ from trainer.base.errors import ExperimentError
 from trainer.cli.train import foresight
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.names import OPTIONS
+from trainer.training.declared_settings import misnamed
 from trainer.training.settings import ClassificationSettings
-from trainer.training.sketch import misnamed
 
 if TYPE_CHECKING:
     from pathlib import Path

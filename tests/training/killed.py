@@ -28,7 +28,7 @@ from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, train
-from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stop_requests import Stop
 
 EXPERIMENT = """
 import os, signal

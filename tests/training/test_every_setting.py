@@ -22,7 +22,7 @@ from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, placement, train
 from trainer.training.logs.loggers import loggers
 from trainer.training.readers.synthetic import make_synthetic
-from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

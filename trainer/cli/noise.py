@@ -35,7 +35,7 @@ from trainer.comparison.noise import (
     spread_of,
 )
 from trainer.settings.origins import Origins, asked, take_apart
-from trainer.training.sketch import sketched_in
+from trainer.training.declared_settings import sketched_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,7 +14,7 @@ from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import find_experiment
 from trainer.settings.hints import option
 from trainer.settings.names import OPTIONS
-from trainer.training.sketch import sketched
+from trainer.training.declared_settings import sketched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from trainer.training.checks.short import notebook, train_shortly
-from trainer.training.checks.trial import LARGEST_BATCH, Subject
+from trainer.training.checks.short_training import notebook, train_shortly
+from trainer.training.checks.subject import LARGEST_BATCH, Subject
 from trainer.training.determinism.seeds import derived
 from trainer.training.fit import quieten
 from trainer.training.readers.synthetic import make_synthetic

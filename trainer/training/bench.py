@@ -22,10 +22,10 @@ from trainer.settings.ledger import Ledger, configured, kept, made
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
-from trainer.training.finite import StopWhereNotFinite
+from trainer.training.finite_losses import StopWhereNotFinite
 from trainer.training.fit import limits, placement, quieten
 from trainer.training.logs.loggers import LossLines, loggers
-from trainer.training.steps import SeedEveryStep
+from trainer.training.step_callbacks import SeedEveryStep
 from trainer.training.timing import PARTS, Bench, Dear, interval
 from trainer.training.tracing.trace import tracers
 

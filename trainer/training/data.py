@@ -22,7 +22,7 @@ from trainer.data.reader import check_sample
 from trainer.data.splits import select
 from trainer.settings.ledger import adopt, configured, current
 from trainer.training.determinism.exactness import warm_up
-from trainer.training.determinism.order import Key, PlainBatches, Share, ShuffledBatches
+from trainer.training.determinism.sample_order import Key, PlainBatches, Share, ShuffledBatches
 from trainer.training.determinism.seeds import derived
 from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick

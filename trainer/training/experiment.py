@@ -17,10 +17,10 @@ from trainer.base.errors import ExperimentError, RepriseError
 from trainer.settings import errors as setting_faults
 from trainer.settings.ledger import configured
 from trainer.settings.parameters import require_agreement, takers_in, takers_of
+from trainer.training.declared_settings import STEPS, untyped_named
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.failures import own_failure
 from trainer.training.settings import TrainingSettings
-from trainer.training.sketch import STEPS, untyped_named
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
 
 _PACKAGE: Final = "trainer.training."

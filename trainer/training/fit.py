@@ -16,23 +16,23 @@ from trainer.comparison.trace import FILE as TRACE
 from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
 from trainer.runs.record import EvaluatedWeights, Record
 from trainer.settings.ledger import configured, kept, made
+from trainer.training.atomic_write import WholeCheckpointIO
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches
-from trainer.training.disk import WholeCheckpointIO
 from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failure
 from trainer.training.figures.gallery import Gallery
-from trainer.training.finite import StopWhereNotFinite
-from trainer.training.inspecting import Inspector
+from trainer.training.finite_losses import StopWhereNotFinite
+from trainer.training.inspection import Inspector
 from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, displays, finish, log_at_steps, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.optimization.averaging import averaging
-from trainer.training.optimization.early import ending_early
+from trainer.training.optimization.early_stopping import ending_early
 from trainer.training.resuming.checkpoints import Checkpoints, epoch_of, read_saved, served
-from trainer.training.resuming.stopping import StopBetweenSteps
-from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep
-from trainer.training.tasks.fitting import CheckNet
+from trainer.training.resuming.stop_callback import StopBetweenSteps
+from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
+from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.tracing.tensors import write_tensors
 from trainer.training.tracing.trace import Tracer, tracers
 
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from trainer.data.inspection import Inspection
     from trainer.settings.ledger import Ledger
     from trainer.training.experiment import Experiment
-    from trainer.training.inspecting import Kept
+    from trainer.training.inspection import Kept
     from trainer.training.logs.telemetry import Gauges
-    from trainer.training.resuming.stop import Stop
+    from trainer.training.resuming.stop_requests import Stop
     from trainer.training.tasks.task import Task
 
 _UNFIT: Final = (

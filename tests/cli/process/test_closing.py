@@ -17,7 +17,7 @@ from trainer.runs.run import record_of
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, resolve, take_apart
-from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path

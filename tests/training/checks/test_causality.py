@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.training.checks.causality import causality
-from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.tasks.classification import Classifier
 from trainer.training.tasks.sequences import BYTES, SequenceModel
 
@@ -162,7 +162,7 @@ RIGHT: Final[dict[str, Callable[[], nn.Module]]] = {
 def test_a_look_ahead_is_caught(name: str) -> None:
     """The first place, the furthest that it sees, and the innermost module that does it."""
     layers, place, ahead, module, advice = WRONG[name]
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(CheckFailed) as caught:
         look(layers())
     assert caught.value.said.startswith(f"the output at place {place} depends on the input at place {ahead} (")
     assert caught.value.said.endswith(f", first in {module}")
@@ -179,7 +179,7 @@ def test_what_looks_ahead_in_training_alone_is_told_and_no_fault() -> None:
     """A batch norm's own statistics see every place; those that it keeps see none, and it is as it was afterwards."""
     norm = nn.BatchNorm1d(WIDTH)
     before = {name: value.clone() for name, value in norm.state_dict().items() if "running" in name}
-    with pytest.raises(Odd, match=r"in training mode the output at place 0 .* layers.inner \(BatchNorm1d\)"):
+    with pytest.raises(CheckNote, match=r"in training mode the output at place 0 .* layers.inner \(BatchNorm1d\)"):
         look(Through(norm))
     assert all(torch.equal(value, norm.state_dict()[name]) for name, value in before.items())
     assert norm.training
@@ -188,5 +188,5 @@ def test_what_looks_ahead_in_training_alone_is_told_and_no_fault() -> None:
 def test_a_task_without_places_is_not_asked() -> None:
     """What a net gives of an image has no order."""
     trial: Any = SimpleNamespace(net=type("Other", (Classifier,), {})(), given=torch.zeros(4, 1, 8, 8))
-    with pytest.raises(Nothing, match="no sequence"):
+    with pytest.raises(NothingToCheck, match="no sequence"):
         causality(trial)

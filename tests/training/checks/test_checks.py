@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.checking import found
+from trainer.training.check_result import Status, failed
 from trainer.training.checks import CHECKS
-from trainer.training.finding import Status, failed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,14 +9,14 @@ import torch
 
 from tests.checking import found
 from tests.training.checks.test_checks import SLOW, text
-from trainer.training.finding import Status, failed
+from trainer.training.check_result import Status, failed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from _pytest.mark import ParameterSet
 
-    from trainer.training.finding import Finding
+    from trainer.training.check_result import Finding
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 AROUND: Final = """

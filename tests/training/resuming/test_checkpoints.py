@@ -10,7 +10,7 @@ import torch
 
 from trainer.base.errors import DigestMismatchError, DiskFullError, NotWritableError
 from trainer.runs.checkpoint_pointer import Checkpoint, Saved
-from trainer.training.disk import WholeCheckpointIO, write_whole
+from trainer.training.atomic_write import WholeCheckpointIO, write_whole
 from trainer.training.resuming.checkpoints import read_saved, served
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.readers.inspect import inspect_blocks
 from trainer.training.readers.samples import Block
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
-from trainer.training.tasks.fitting import try_out
+from trainer.training.tasks.fit_checks import try_out
 from trainer.training.tasks.regression import Regressor
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tests.small_training import CLASSIFIER, REGRESSOR, Small
 from trainer.base.errors import DatasetError
 from trainer.training.readers.inspect import inspect_blocks
 from trainer.training.readers.samples import Block
-from trainer.training.tasks.fitting import undefined_metrics
+from trainer.training.tasks.fit_checks import undefined_metrics
 from trainer.training.tasks.regression import Regressor
 from trainer.training.tasks.sequences import SequenceModel
 from trainer.training.tasks.verification import Verifier

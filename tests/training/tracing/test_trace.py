@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader
 
 from trainer.comparison.trace import FILE, Stream, Trace, first_difference, read_trace
 from trainer.comparison.trace_lines import Evaluation, Step, numbers_of
-from trainer.training.tracing.sensing import OnDevice
+from trainer.training.tracing.tensor_integers import OnDevice
 from trainer.training.tracing.trace import Tracer, norm_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from trainer.training.tracing.sensing import Sense
+    from trainer.training.tracing.tensor_integers import Sense
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 

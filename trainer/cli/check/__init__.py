@@ -19,7 +19,7 @@ from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.runs.image_claim import claim_image
 from trainer.settings.origins import take_apart
-from trainer.training.finding import Finding, failed, lines, noted
+from trainer.training.check_result import Finding, failed, lines, noted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,7 @@ from trainer.cli.train.manual import experiment_help
 from trainer.runs.handoff import read_launch
 from trainer.runs.run import abandon
 from trainer.settings.origins import take_apart
-from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
     from trainer.cli.process.session import Session

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.training.experiment import Experiment
-    from trainer.training.resuming.stop import Stop
+    from trainer.training.resuming.stop_requests import Stop
 
 
 def opened(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:

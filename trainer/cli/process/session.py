@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.fit import Trained
-    from trainer.training.resuming.stop import Stop
+    from trainer.training.resuming.stop_requests import Stop
 
 BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
 LOG: Final = "log.txt"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.training.fit import Trained
-    from trainer.training.resuming.stop import Stop
+    from trainer.training.resuming.stop_requests import Stop
 
 
 def work(session: Session) -> Trained:
@@ -96,7 +96,7 @@ def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
 
 def require_result(trained: Trained) -> None:
     """Raise `NotFiniteError` if the loss of the validation or of the test is not finite; the record keeps the metrics."""
-    from trainer.training.finite import require_finite
+    from trainer.training.finite_losses import require_finite
 
     require_finite(trained.metrics, trained.inspection)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.sweep.request import SweepRequest
     from trainer.runs.record import Record
-    from trainer.training.sketch import Sketch
+    from trainer.training.declared_settings import Sketch
 
 
 def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:

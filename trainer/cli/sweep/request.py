@@ -20,14 +20,14 @@ from trainer.settings.origins import Origins, Words, resolve, take_apart
 from trainer.settings.origins import asked as given
 from trainer.settings.sources import LARGEST_SETTINGS
 from trainer.sweeps.document import Asked, crossed, read_points, require_distinct, values
+from trainer.training.declared_settings import sketched_in
 from trainer.training.settings import TrainingSettings
-from trainer.training.sketch import sketched_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from trainer.cli.train import Asked as AskedOnce
-    from trainer.training.sketch import Sketch
+    from trainer.training.declared_settings import Sketch
 
 _OWN: Final = ("exp", "settings")
 _NONE: Final = "a sweep needs settings that differ"

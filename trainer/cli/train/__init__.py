@@ -34,7 +34,7 @@ from trainer.settings.determinism import require_one_process, threads_at, variab
 from trainer.settings.fields import CONFINED, LaunchSettings
 from trainer.settings.origins import Origins, Words, resolve, take_apart
 from trainer.source.capture import BEGUN, CAPTURED, COPY, freeze, take_placed_source
-from trainer.training.resuming.stop import Stop, hold
+from trainer.training.resuming.stop_requests import Stop, hold
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Resumption

@@ -14,8 +14,8 @@ from trainer.settings import errors as setting_faults
 from trainer.settings.declarations import unnamable
 from trainer.settings.hints import option
 from trainer.settings.origins import resolve
-from trainer.training.sketch import misnamed, sketched, untyped
-from trainer.training.takers import parameter, untaken
+from trainer.training.declared_settings import misnamed, sketched, untyped
+from trainer.training.unused_settings import parameter, untaken
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import RepriseError
 from trainer.settings.ledger import kept
-from trainer.training.checks import causality, evaluating, fitting, saving, seeding, splitting, using
-from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
-from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.check_result import Finding, Status
+from trainer.training.checks import causality, evaluation, first_epoch, saved_weights, seeding, setting_use, splits
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.checks.subject import LARGEST_BATCH, Subject, Trial
 from trainer.training.failures import attributed, first_line
-from trainer.training.finding import Finding, Status
 from trainer.training.fit import quieten
 
 if TYPE_CHECKING:
@@ -32,42 +32,46 @@ class Check:
 
 
 CHECKS: Final = {
-    "settings": Check(run=fitting.settings, look="the experiment's Settings, and the constructor of its net"),
+    "settings": Check(run=first_epoch.settings, look="the experiment's Settings, and the constructor of its net"),
     "data": Check(
-        run=fitting.data, needs=("settings",), look="reader and splits of the dataset; `samples`, where the net has it"
+        run=first_epoch.data,
+        needs=("settings",),
+        look="reader and splits of the dataset; `samples`, where the net has it",
     ),
-    "splits": Check(
-        run=splitting.splitting, needs=("data",), look="[splits] of the dataset; samples that it holds twice"
+    "splits": Check(run=splits.splitting, needs=("data",), look="[splits] of the dataset; samples that it holds twice"),
+    "declared": Check(
+        run=first_epoch.declared, needs=("data",), look="[twin] and [sample] of the dataset's declaration"
     ),
-    "declared": Check(run=fitting.declared, needs=("data",), look="[twin] and [sample] of the dataset's declaration"),
-    "forward": Check(run=fitting.forward, needs=("data",), look="forward: the sizes of its layers against the batch's"),
+    "forward": Check(
+        run=first_epoch.forward, needs=("data",), look="forward: the sizes of its layers against the batch's"
+    ),
     "targets": Check(
-        run=fitting.targets,
+        run=first_epoch.targets,
         needs=("forward",),
         look="the last layer's size, and the settings that say how many outputs there are",
     ),
     "finite": Check(
-        run=fitting.finite,
+        run=first_epoch.finite,
         needs=("targets",),
         look="divisions, logarithms and roots; initial weights; the learning rate",
     ),
     "finite gradients": Check(
-        run=fitting.finite_gradients,
+        run=first_epoch.finite_gradients,
         needs=("targets", "finite"),
         look="where a function has no slope: sqrt and norm at 0, log near 0, where() around one of them",
     ),
     "gradients": Check(
-        run=fitting.gradients,
+        run=first_epoch.gradients,
         needs=("targets", "finite", "finite gradients"),
         look="requires_grad, detach, modules that forward does not call; name what is meant in the net's `frozen`",
     ),
     "one batch": Check(
-        run=fitting.overfits,
+        run=first_epoch.overfits,
         needs=("targets", "finite", "finite gradients"),
         look="the loss, the optimizer's step, and whether the input reaches the output",
     ),
     "evaluation": Check(
-        run=evaluating.evaluation,
+        run=evaluation.evaluation,
         needs=("targets",),
         look="functional dropout without `training=self.training`; train() called in forward; buffers written to in forward",
     ),
@@ -77,7 +81,7 @@ CHECKS: Final = {
         look="use_deterministic_algorithms, torch.backends, set_num_threads in the net",
     ),
     "batch order": Check(
-        run=evaluating.order,
+        run=evaluation.order,
         needs=("forward",),
         look="means, softmax or reshapes over the first dimension; normalisation by the batch in eval mode",
     ),
@@ -87,12 +91,12 @@ CHECKS: Final = {
         look="a causal mask; padding of convolutions, on the left alone; means and normalisation over time; nets that go both ways",
     ),
     "save and load": Check(
-        run=saving.saving,
+        run=saved_weights.saving,
         needs=("targets",),
         look="tensors that are neither parameters nor buffers; an own state_dict",
     ),
     "resume": Check(
-        run=saving.resuming,
+        run=saved_weights.resuming,
         needs=("targets", "finite"),
         look="what changes from step to step and is in no checkpoint: counters, caches, own generators",
     ),
@@ -112,12 +116,12 @@ CHECKS: Final = {
         look="counters and caches of a module or a class, the clock, generators that are not the global ones",
     ),
     "settings used": Check(
-        run=using.using,
+        run=setting_use.using,
         needs=("targets", "finite"),
         look="whose parameter is to take it: one name, one value, everywhere",
     ),
     "export": Check(
-        run=saving.exporting, needs=("forward",), look="branches on values, and Python numbers made of tensors"
+        run=saved_weights.exporting, needs=("forward",), look="branches on values, and Python numbers made of tensors"
     ),
 }
 
@@ -153,11 +157,11 @@ def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[
 def _found(name: str, check: Check, trial: Trial) -> Finding:
     try:
         return Finding(check=name, status=Status.PASSED, said=check.run(trial))
-    except Nothing as fault:
+    except NothingToCheck as fault:
         return Finding(check=name, status=Status.SKIPPED, said=str(fault))
-    except Odd as fault:
+    except CheckNote as fault:
         return Finding(check=name, status=Status.NOTED, said=fault.said, look=fault.look)
-    except Wrong as fault:
+    except CheckFailed as fault:
         return Finding(check=name, status=Status.FAILED, said=fault.said, look=fault.look or check.look)
     except RepriseError as fault:
         return Finding(check=name, status=Status.FAILED, said=fault.message, look=fault.hint)

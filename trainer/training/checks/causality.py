@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from trainer.training.checks import where
-from trainer.training.checks.close import far
-from trainer.training.checks.fitting import outputs
-from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.checks import module_location
+from trainer.training.checks.first_epoch import outputs
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.checks.tolerance import far
 from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.training.checks.trial import Trial
+    from trainer.training.checks.subject import Trial
     from trainer.training.tasks.task import Task
 
 _NORMS: Final = (_NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -53,32 +53,32 @@ def causality(trial: Trial) -> str:
     """Change the inputs after a place and compare the outputs up to it; in eval mode, then in training mode."""
     net, given = trial.net, trial.given
     if not type(net).causal:
-        raise Nothing("its task predicts no sequence (`causal` is False)")
+        raise NothingToCheck("its task predicts no sequence (`causal` is False)")
     if given.dim() < 2 or given.shape[1] < 2:  # noqa: PLR2004 - batch and time
-        raise Nothing(f"a batch is {list(given.shape)}: it has no two places")
+        raise NothingToCheck(f"a batch is {list(given.shape)}: it has no two places")
     places = given.shape[1]
     with _as_it_was(net):
         if leak := _leak(net.eval(), given):
             module = _module(net, given, leak)
-            raise Wrong(f"{leak.told(places)}{_told(module)}", look=_look(module))
+            raise CheckFailed(f"{leak.told(places)}{_told(module)}", look=_look(module))
         if leak := _leak(net.train(), given):
             module = _module(net, given, leak)
             said = (
                 f"in eval mode no output depends on later inputs; in training mode {leak.told(places)}{_told(module)}"
             )
-            raise Odd(
+            raise CheckNote(
                 said, look="the training's loss is lower than what the net can do; metrics of val and test are right"
             )
     return f"{places} places: none changes, in eval mode and in training, when only the inputs after it do"
 
 
 def _leak(net: Task, given: Tensor) -> Leak | None:
-    """Return the first output that depends on a later input; raise `Nothing` if the check cannot decide."""
+    """Return the first output that depends on a later input; raise `NothingToCheck` if the check cannot decide."""
     before = _places(net, given)
     if any(bool(output.isnan().any()) for output in before):
-        raise Nothing("what the net gives is not finite")
+        raise NothingToCheck("what the net gives is not finite")
     if not all(torch.equal(one, two) for one, two in zip(before, _places(net, given), strict=True)):
-        raise Nothing("two passes of one batch give different outputs")
+        raise NothingToCheck("two passes of one batch give different outputs")
     last = given.shape[1] - 1
     for cut in sorted({0, last // 4, last // 2, 3 * last // 4, last - 1}):
         changed = _changed(given, cut + 1)
@@ -111,7 +111,7 @@ def _places(net: Task, given: Tensor) -> list[Tensor]:
     seed_all(0)
     found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
     if not found:
-        raise Nothing(
+        raise NothingToCheck(
             f"what the net gives is not [{given.shape[0]}, {given.shape[1]}, ...]: positions cannot be compared"
         )
     return found
@@ -122,7 +122,7 @@ def _apart_at(one: Tensor, other: Tensor) -> Tensor:
     return far(one, other).flatten(2).any(dim=2).any(dim=0)
 
 
-def _module(net: Task, given: Tensor, leak: Leak) -> where.Call | None:
+def _module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None:
     """Return the innermost module whose inputs do not depend on later places and whose output does."""
     time, kept = given.shape[1], leak.place + 1
 
@@ -132,15 +132,15 @@ def _module(net: Task, given: Tensor, leak: Leak) -> where.Call | None:
             return unknown and not torch.equal(one, other)
         return all(bool(far(one.narrow(axis, 0, kept), other.narrow(axis, 0, kept)).any()) for axis in axes)
 
-    before, after = where.passed(net, given), where.passed(net, leak.changed)
-    return where.first_apart(before, after, leaks, given=lambda one, other: leaks(one, other, unknown=True))
+    before, after = module_location.passed(net, given), module_location.passed(net, leak.changed)
+    return module_location.first_apart(before, after, leaks, given=lambda one, other: leaks(one, other, unknown=True))
 
 
-def _told(call: where.Call | None) -> str:
-    return f", first in {where.told(call.name, call.module)}" if call else ""
+def _told(call: module_location.Call | None) -> str:
+    return f", first in {module_location.told(call.name, call.module)}" if call else ""
 
 
-def _look(call: where.Call | None) -> str | None:
+def _look(call: module_location.Call | None) -> str | None:
     return next((told for kinds, told in _LOOK if call and isinstance(call.module, kinds)), None)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from trainer.settings.determinism import Level
-from trainer.training.checks.wrong import Nothing, Wrong, listed
+from trainer.training.checks.outcomes import CheckFailed, NothingToCheck, listed
 from trainer.training.determinism.exactness import choose_exact_kernels
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import read_switches
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.training.checks.trial import Trial
+    from trainer.training.checks.subject import Trial
     from trainer.training.determinism.switches import Switches
     from trainer.training.readers import Batch
 
@@ -52,10 +52,10 @@ def constructor(trial: Trial) -> str:
     """Create the net twice with one seed."""
     first, second = _twice(trial, "constructor")
     if first.keys() != second.keys():
-        raise Wrong(f"with one seed, the net has other tensors: {listed(sorted(first.keys() ^ second.keys()))}")
+        raise CheckFailed(f"with one seed, the net has other tensors: {listed(sorted(first.keys() ^ second.keys()))}")
     odd = [name for name, value in first.items() if not _equal(value, second[name])]
     if odd:
-        raise Wrong(f"with one seed, the net has other initial values in {listed(odd)}")
+        raise CheckFailed(f"with one seed, the net has other initial values in {listed(odd)}")
     return f"made twice with one seed, {len(first)} parameters and buffers are equal bit for bit"
 
 
@@ -64,11 +64,11 @@ def reader(trial: Trial) -> str:
     first, second = _twice(trial, "reader")
     for name, value in first.items():
         if not _equal(value, second.get(name)):
-            raise Wrong(f"{name!r} of a sample is another when it is read again", look=_OWN)
+            raise CheckFailed(f"{name!r} of a sample is another when it is read again", look=_OWN)
     for whose, draw in _DRAWS.items():
         other = _samples(trial, draw=draw)
         if odd := next((name for name, value in first.items() if not _equal(value, other.get(name))), None):
-            raise Wrong(f"{odd!r} of a sample follows {whose} global generator, not the sample's own")
+            raise CheckFailed(f"{odd!r} of a sample follows {whose} global generator, not the sample's own")
     return "samples, read again after others, are equal bit for bit, whatever the global generators are"
 
 
@@ -95,7 +95,7 @@ def determinism(trial: Trial) -> str:
 def _require_equal(before: Switches, now: Switches) -> None:
     if odd := [name for name, value in before.items() if now.get(name) != value]:
         changed = f"{odd[0]} is {now.get(odd[0], 'another')} and was {before[odd[0]]}"
-        raise Wrong(
+        raise CheckFailed(
             f"the net switches torch: {changed}", look=f"remove what sets {listed(odd)}, or give --determinism off"
         )
 
@@ -103,10 +103,10 @@ def _require_equal(before: Switches, now: Switches) -> None:
 def training_pass(trial: Trial) -> str:
     """Pass a batch in training mode through two nets created with one seed."""
     if not trial.fresh().automatic_optimization:
-        raise Nothing("the net steps its optimizers itself, so its training_step needs a whole training")
+        raise NothingToCheck("the net steps its optimizers itself, so its training_step needs a whole training")
     first, second = _twice(trial, "training pass")
     if not _equal(first, second):
-        raise Wrong(
+        raise CheckFailed(
             f"two nets made with one seed give the losses {float(first):.9g} and {float(second):.9g} for one batch"
         )
     return "two nets made with one seed give one loss for a batch, bit for bit"

@@ -17,11 +17,11 @@ from trainer.base.run_files import folder_of
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, NextStage, Saved
 from trainer.settings.ledger import configured
-from trainer.training.disk import write_whole
+from trainer.training.atomic_write import write_whole
 from trainer.training.resuming.averages import averages_of, restore_averages
 from trainer.training.resuming.checkpoint_file import read_checkpoint, read_open_checkpoint
 from trainer.training.resuming.checkpoint_schema import require_servable, require_whole
-from trainer.training.resuming.place import end_restart, keep_sums, settle
+from trainer.training.resuming.position import end_restart, keep_sums, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

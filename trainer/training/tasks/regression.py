@@ -12,9 +12,9 @@ from torchmetrics import MeanAbsoluteError, MetricCollection
 from trainer.base.errors import DatasetError, ExperimentError
 from trainer.training.figures.charts import histogram, parity
 from trainer.training.settings import RegressionSettings
-from trainer.training.tasks.measuring import R2
 from trainer.training.tasks.outputs import described, require_float
 from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.split_metrics import R2
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from trainer.runs.figure import Lines, Passage, Series
 from trainer.settings.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.settings import SequenceSettings
-from trainer.training.tasks.measuring import Accuracy
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float
 from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.split_metrics import Accuracy
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from trainer.training.optimization.schedules import make_schedule
 from trainer.training.optimization.trainable import require_trainable
 from trainer.training.readers import open_samples
 from trainer.training.tasks.mean_loss import MeanLoss
-from trainer.training.tasks.measuring import NO_NUMBER, computed, noting
 from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, nothing_measured, wrong_loss
+from trainer.training.tasks.split_metrics import NO_NUMBER, computed, noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

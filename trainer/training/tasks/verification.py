@@ -20,10 +20,10 @@ from trainer.settings.ledger import configured
 from trainer.training.figures.charts import histogram, roc
 from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.settings import VerificationSettings
-from trainer.training.tasks.measuring import Area, EqualErrorRate
 from trainer.training.tasks.outputs import described, require_float
 from trainer.training.tasks.pairs import Pairs
 from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.split_metrics import Area, EqualErrorRate
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:

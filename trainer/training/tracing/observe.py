@@ -23,7 +23,7 @@ from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.fit import limits, placement, quieten
-from trainer.training.steps import SeedEveryStep
+from trainer.training.step_callbacks import SeedEveryStep
 from trainer.training.tracing.fingerprints import memory_of, tensors_in
 
 if TYPE_CHECKING:

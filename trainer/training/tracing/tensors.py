@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from trainer.base.digest import canonical, digest_of_document
-from trainer.training.disk import write_whole
+from trainer.training.atomic_write import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, 
 from trainer.settings.ledger import configured
 from trainer.training.logs.log_file import LogFile
 from trainer.training.tracing.fingerprints import tensors_in
-from trainer.training.tracing.sensing import OnDevice, OnHost, state_of_generators, weights_of
+from trainer.training.tracing.tensor_integers import OnDevice, OnHost, state_of_generators, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from trainer.training.tracing.sensing import Part, Sense
+    from trainer.training.tracing.tensor_integers import Part, Sense
 
 _ZERO: Final = torch.zeros(())
 

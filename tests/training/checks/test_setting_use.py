@@ -9,8 +9,8 @@ import pytest
 
 from trainer.settings.ledger import configured, kept, made
 from trainer.settings.origins import Origins, resolve, take_apart
-from trainer.training.checks.using import Notebook, using
-from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.checks.setting_use import Notebook, using
 from trainer.training.settings import RegressionSettings
 
 pytestmark = pytest.mark.torch
@@ -59,7 +59,7 @@ def test_what_is_used_at_the_start_passes() -> None:
 
 def test_what_is_given_and_used_by_nothing_fails() -> None:
     """In the words of `train`: a reader of the test alone comes too late, and momentum has a use."""
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(CheckFailed) as caught:
         checked("--bins", "3", "--momentum", "0.5")
     assert "setting bins is given (command line), but nothing in this run uses it" in caught.value.said
     assert "setting momentum is given" in caught.value.said
@@ -67,11 +67,11 @@ def test_what_is_given_and_used_by_nothing_fails() -> None:
 
 def test_ones_own_that_nothing_uses_is_told() -> None:
     """It may be one of the package's, misspelt."""
-    with pytest.raises(Odd, match="nothing uses width"):
+    with pytest.raises(CheckNote, match="nothing uses width"):
         checked(starts=False)
 
 
 def test_without_a_first_step_nothing_is_judged() -> None:
     """What stopped it is another check's finding."""
-    with pytest.raises(Nothing):
+    with pytest.raises(NothingToCheck):
         checked("--bins", "3", begins=False)

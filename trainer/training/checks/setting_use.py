@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from trainer.base.suggestions import nearest
 from trainer.settings.fields import Role, roles
 from trainer.settings.ledger import Ledger
-from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck, listed
 
 if TYPE_CHECKING:
-    from trainer.training.checks.trial import Trial
+    from trainer.training.checks.subject import Trial
 
 
 class Notebook(Ledger):
@@ -31,12 +31,12 @@ def using(trial: Trial) -> str:
     """Read the ledger of a short training, as `train` reads its own before the first step and at the end."""
     ledger = trial.notebook
     if ledger is None or ledger.idle_then is None:
-        raise Nothing("no short training reached its first step")
+        raise NothingToCheck("no short training reached its first step")
     bearing = {name for name, role in roles(type(trial.subject.resolved.settings)).items() if role is Role.RESULT}
     if faults := [ledger.unused(name) for name in ledger.idle_then if name in bearing]:
         hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
-        raise Wrong("; ".join(fault.message for fault in faults), look="; ".join(hints))
+        raise CheckFailed("; ".join(fault.message for fault in faults), look="; ".join(hints))
     if odd := [name for name in ledger.unread() if name in bearing]:
         near = nearest(odd[0], ledger.origins().keys() - {odd[0]}, most=1)
-        raise Odd(f"nothing uses {listed(odd)}", look=f"is {odd[0]} meant to be {near[0]}?" if near else None)
+        raise CheckNote(f"nothing uses {listed(odd)}", look=f"is {odd[0]} meant to be {near[0]}?" if near else None)
     return f"each of {len(bearing)} that bear on a result is used, or is as it was declared"

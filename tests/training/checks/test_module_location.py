@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.training.checks.where import Call, first_apart, first_odd, grouped, passed, told, watched
+from trainer.training.checks.module_location import Call, first_apart, first_odd, grouped, passed, told, watched
 
 pytestmark = pytest.mark.torch
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from trainer.base.errors import InterruptedRunError, StoppedError
-from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stop_requests import Stop
 
 
 @pytest.mark.parametrize(

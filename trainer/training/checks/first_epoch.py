@@ -11,15 +11,15 @@ from torch.utils._pytree import tree_leaves
 
 from trainer.base.errors import DatasetError, RepriseError
 from trainer.settings.ledger import made
-from trainer.training.checks import where
-from trainer.training.checks.trial import SPLITS, Trial
-from trainer.training.checks.watch import Watch
-from trainer.training.checks.where import grouped
-from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed, require
+from trainer.training.checks import module_location
+from trainer.training.checks.fit_monitor import Watch
+from trainer.training.checks.module_location import grouped
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck, listed, require
+from trainer.training.checks.subject import SPLITS, Trial
 from trainer.training.optimization.trainable import require_reached, require_trainable
-from trainer.training.tasks.fitting import describe_large, judged, require_treated, wrong_dtype
+from trainer.training.tasks.fit_checks import describe_large, judged, require_treated, wrong_dtype
 from trainer.training.tasks.last_batch import require_more_than_one, single_values
-from trainer.training.tasks.measuring import computed
+from trainer.training.tasks.split_metrics import computed
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def declared(trial: Trial) -> str:
     """Compare a batch of each split with the dataset's declaration."""
     said = {**trial.subject.dataset.sample, **trial.subject.dataset.twin}
     if not said:
-        raise Nothing(f"datasets/{trial.subject.dataset.name}.toml declares neither [twin] nor [sample]")
+        raise NothingToCheck(f"datasets/{trial.subject.dataset.name}.toml declares neither [twin] nor [sample]")
     batches = [batch for split in SPLITS for batch in trial.batches(split)]
     known = {name: typed for name, typed in said.items() if name in batches[0]}
     if not known:
-        raise Nothing("no declared field is among those that this experiment's own reader gives")
+        raise NothingToCheck("no declared field is among those that this experiment's own reader gives")
     for name, typed in known.items():
         for batch in batches:
             found = batch[name]
@@ -146,7 +146,7 @@ def targets(trial: Trial) -> str:
     odd = net.describe_oddity(predicted, wanted)
     if odd or notes:
         look = odd[1] if odd else f"[splits] and the values of dataset {trial.subject.dataset.name}"
-        raise Odd("; ".join([said, *notes, *(odd or ())[:1]]), look=look)
+        raise CheckNote("; ".join([said, *notes, *(odd or ())[:1]]), look=look)
     return said
 
 
@@ -177,7 +177,7 @@ def _require_classes(trial: Trial) -> None:
     field = values.get("target_field")
     typed = trial.subject.dataset.twin.get(str(field))
     if typed and typed.classes and "classes" in values and values["classes"] != typed.classes:
-        raise Wrong(
+        raise CheckFailed(
             f"setting classes is {values['classes']}; {field!r} of dataset {trial.subject.dataset.name} has {typed.classes}",
             look=f"classes of the experiment, and [twin.{field}] of the dataset",
         )
@@ -188,7 +188,7 @@ def finite(trial: Trial) -> str:
     net = trial.fresh()
     for output in outputs(net, trial.given):
         if not bool(torch.isfinite(output).all()):
-            raise Wrong(f"{_bad(output)} of what a fresh net gives{_first_odd(net, trial.given)}")
+            raise CheckFailed(f"{_bad(output)} of what a fresh net gives{_first_odd(net, trial.given)}")
     losses = trial.watched.losses
     for step, loss in enumerate(losses, start=1):
         require(torch.isfinite(torch.tensor(loss)), f"the loss is {loss} at step {step} on one batch")
@@ -223,7 +223,7 @@ def overfits(trial: Trial) -> str:
     """Train repeatedly on one batch."""
     watch = trial.watched
     if watch.of_several:
-        raise Nothing(
+        raise NothingToCheck(
             "the training step optimizes by itself, with no loss or several a step: which one is to fall is not known"
         )
     told = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {len(watch.losses)} steps on one batch"
@@ -234,7 +234,7 @@ def overfits(trial: Trial) -> str:
     if not faster.fell(_MARKEDLY):
         odd = (net := trial.fresh()).describe_oddity(*_predicted(net, trial.batch))
         said = f"{told}, and {faster.last:.4g} with {_FASTER} times the learning rate"
-        raise Wrong(said, look=f"{odd[0]}: {odd[1]}" if odd else None)
+        raise CheckFailed(said, look=f"{odd[0]}: {odd[1]}" if odd else None)
     return f"{told}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is a small one"
 
 
@@ -244,16 +244,17 @@ def outputs(net: Task, given: Tensor) -> list[Tensor]:
         try:
             return list(_tensors(net(given)))
         except Exception:
-            with where.watched(net):
+            with module_location.watched(net):
                 net(given)
             raise
 
 
 def _first_odd(net: Task, given: Tensor) -> str:
-    call = where.first_odd(
-        where.passed(net, given), lambda value: value.is_floating_point() and not bool(torch.isfinite(value).all())
+    call = module_location.first_odd(
+        module_location.passed(net, given),
+        lambda value: value.is_floating_point() and not bool(torch.isfinite(value).all()),
     )
-    return f", first in {where.told(call.name, call.module)}" if call else ""
+    return f", first in {module_location.told(call.name, call.module)}" if call else ""
 
 
 def _tensors(gave: Any) -> Iterator[Tensor]:

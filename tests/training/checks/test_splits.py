@@ -10,8 +10,8 @@ import torch
 
 from trainer.data.reader import Text
 from trainer.data.splits import Layout
-from trainer.training.checks.splitting import _bounded, _fitting, _told, splitting
-from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.checks.splits import _bounded, _fitting, _told, splitting
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.readers.byte_samples import Windows
 from trainer.training.readers.synthetic import SyntheticFiles
@@ -56,7 +56,7 @@ def test_splits_without_a_sample_in_common_pass() -> None:
 
 def test_equal_samples_are_told_with_examples() -> None:
     """Labels are not looked at; a few may be meant, as a line that a text has twice."""
-    with pytest.raises(Odd) as caught:
+    with pytest.raises(CheckNote) as caught:
         judged(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
     assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples looked at)"
     assert caught.value.look == "test 4 and train 0"
@@ -64,13 +64,13 @@ def test_equal_samples_are_told_with_examples() -> None:
 
 def test_a_test_that_was_mostly_learned_fails() -> None:
     """No result on it says anything."""
-    with pytest.raises(Wrong, match=r"2 of 3 samples of test \(66.7% of its bytes\) are in train"):
+    with pytest.raises(CheckFailed, match=r"2 of 3 samples of test \(66.7% of its bytes\) are in train"):
         judged(Rows([1, 2, 3, 9, 1, 2, 6]), [0, 1, 2], [3], [4, 5, 6])
 
 
 def test_one_sample_of_two_splits_fails() -> None:
     """By its number: nothing is read for it."""
-    with pytest.raises(Wrong, match="1 samples are in train and in test, as sample 2"):
+    with pytest.raises(CheckFailed, match="1 samples are in train and in test, as sample 2"):
         judged(Rows(range(5)), [0, 1, 2], [3], [2, 4])
 
 
@@ -98,16 +98,16 @@ class Filed(Rows):
 def test_files_are_told_by_their_digests() -> None:
     """However they are read: nothing is."""
     samples = Filed([1, 2, 3, 9, 1, 5, 6], noise=True)
-    with pytest.raises(Odd) as caught:
+    with pytest.raises(CheckNote) as caught:
         judged(samples, [0, 1, 2], [3], [4, 5, 6], data=samples)
     assert caught.value.look == "test 4.png and train 0.png"
 
 
 def test_samples_that_differ_from_epoch_to_epoch_cannot_be_told() -> None:
     """Another crop of one picture has other bytes; and a twin has no samples of its own."""
-    with pytest.raises(Nothing, match="augmentation"):
+    with pytest.raises(NothingToCheck, match="augmentation"):
         judged(Rows([1, 1, 1], noise=True), [0], [1], [2])
-    with pytest.raises(Nothing, match="made up"):
+    with pytest.raises(NothingToCheck, match="made up"):
         judged(Rows([1, 1, 1]), [0], [1], [2], made_up=True)
 
 
@@ -116,11 +116,11 @@ def test_windows_that_overlap_are_counted() -> None:
     reader = Text(kind="text", file="a", window=8, stride=2)
     windows = Windows(SyntheticFiles({"a": bytes(range(200))}), reader)
     dataset = SimpleNamespace(reader=reader)
-    with pytest.raises(Odd) as caught:
+    with pytest.raises(CheckNote) as caught:
         judged(windows, range(60), range(60, 70), range(70, 90), dataset=dataset)
     assert caught.value.said.startswith("3 of 10 samples of val (30.0% of its bytes) share bytes with windows of train")
     assert str(caught.value.look).startswith("val 60 and train 57")
-    with pytest.raises(Wrong, match="share bytes"):
+    with pytest.raises(CheckFailed, match="share bytes"):
         judged(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), dataset=dataset)
     apart = Text(kind="text", file="a", window=8)
     said = judged(
@@ -143,5 +143,5 @@ def test_windows_of_two_files_share_nothing() -> None:
         judged(windows, range(5), range(5, 7), range(9, 10), dataset=dataset)
         == "no sample is in two splits (all windows looked at)"
     )
-    with pytest.raises(Wrong, match="1 of 1 samples of test"):
+    with pytest.raises(CheckFailed, match="1 of 1 samples of test"):
         judged(windows, range(5, 9), range(5), range(9, 10), dataset=dataset)

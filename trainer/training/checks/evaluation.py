@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.training.checks import where
-from trainer.training.checks.close import far
-from trainer.training.checks.fitting import outputs
-from trainer.training.checks.wrong import Nothing, Wrong, listed, require
+from trainer.training.checks import module_location
+from trainer.training.checks.first_epoch import outputs
+from trainer.training.checks.outcomes import CheckFailed, NothingToCheck, listed, require
+from trainer.training.checks.tolerance import far
 from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.training.checks.trial import Trial
+    from trainer.training.checks.subject import Trial
     from trainer.training.tasks.task import Task
 
 
@@ -30,7 +30,7 @@ def evaluation(trial: Trial) -> str:
     require(not training, f"a pass in eval mode switches training on: {listed(training)}")
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
         place = _first(net, trial.given, trial.given, lambda one, other: not torch.equal(one, other))
-        raise Wrong(
+        raise CheckFailed(
             f"two passes in eval mode give different outputs{place}", look="what draws random numbers in forward"
         )
     with torch.no_grad():
@@ -45,7 +45,7 @@ def order(trial: Trial) -> str:
     net, given = trial.net.eval(), trial.given
     whole = outputs(net, given)
     if not all(bool(torch.isfinite(output).all()) for output in whole):
-        raise Nothing("what the net gives is not finite")
+        raise NothingToCheck("what the net gives is not finite")
     turned = torch.arange(len(given) - 1, -1, -1, device=given.device)
     moved = outputs(net, given[turned])
     require(_close(moved, [output[turned] for output in whole]), "in another order, samples get other outputs")
@@ -53,7 +53,7 @@ def order(trial: Trial) -> str:
     first = [output[:1] for output in whole]
     if not _close([output[:1] for output in outputs(net, others)], first):
         place = _first(net, given, others, _of_the_first(len(given)))
-        raise Wrong(f"the first sample gets another output when the others of its batch are replaced{place}")
+        raise CheckFailed(f"the first sample gets another output when the others of its batch are replaced{place}")
     alone = outputs(net, given[:1].contiguous())
     shapes = [list(output.shape) for output in alone]
     fits = shapes == [list(output.shape) for output in first]
@@ -86,5 +86,7 @@ def _of_the_first(count: int) -> Callable[[Tensor, Tensor], bool]:
 
 def _first(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> str:
     """Return the first module whose output differs between two passes, as a phrase to append to a finding."""
-    call = where.first_apart(where.passed(net, given, seed=1), where.passed(net, instead, seed=2), apart)
-    return f", first in {where.told(call.name, call.module)}" if call else ""
+    call = module_location.first_apart(
+        module_location.passed(net, given, seed=1), module_location.passed(net, instead, seed=2), apart
+    )
+    return f", first in {module_location.told(call.name, call.module)}" if call else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Wrong(Exception):  # noqa: N818 - it is a finding, not a fault of this program
+class CheckFailed(Exception):  # noqa: N818 - it is a finding, not a fault of this program
     """A failure that a check found; `look` is a more specific hint than the check's own."""
 
     def __init__(self, said: str, *, look: str | None = None) -> None:
@@ -12,7 +12,7 @@ class Wrong(Exception):  # noqa: N818 - it is a finding, not a fault of this pro
         self.said, self.look = said, look
 
 
-class Odd(Exception):  # noqa: N818 - it is a finding, not a fault of this program
+class CheckNote(Exception):  # noqa: N818 - it is a finding, not a fault of this program
     """A finding that may be intended; `look` is the hint."""
 
     def __init__(self, said: str, *, look: str | None = None) -> None:
@@ -21,14 +21,14 @@ class Odd(Exception):  # noqa: N818 - it is a finding, not a fault of this progr
         self.said, self.look = said, look
 
 
-class Nothing(Exception):  # noqa: N818 - it is a finding, not a fault of this program
+class NothingToCheck(Exception):  # noqa: N818 - it is a finding, not a fault of this program
     """There is nothing to check; the message is the reason."""
 
 
 def require(holds: object, said: str, *, look: str | None = None) -> None:
-    """Raise `Wrong` if a condition is false."""
+    """Raise `CheckFailed` if a condition is false."""
     if not holds:
-        raise Wrong(said, look=look)
+        raise CheckFailed(said, look=look)
 
 
 def listed(names: list[str], *, most: int = 4) -> str:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 import numpy as np
 
 from trainer.data.reader import Text
-from trainer.training.checks.trial import SPLITS
-from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.checks.subject import SPLITS
 from trainer.training.readers import Pick
 from trainer.training.readers.byte_samples import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trainer.training.checks.trial import Trial
+    from trainer.training.checks.subject import Trial
     from trainer.training.readers import Samples
 
 _FILES: Final = 1_000_000
@@ -67,7 +67,7 @@ def splitting(trial: Trial) -> str:
     """Compare the splits with each other: numbers, then bytes."""
     _require_apart(trial.rows)
     if trial.subject.made_up:
-        raise Nothing("the twin's samples are made up")
+        raise NothingToCheck("the twin's samples are made up")
     samples = trial.samples
     reader = trial.subject.dataset.reader
     if isinstance(samples, Windows) and isinstance(reader, Text):
@@ -90,8 +90,8 @@ def _judged(samples: Samples, common: Sequence[Common], verb: str, *, looked: st
         for one, other in each.examples[:_SHOWN]
     )
     if any(each.part > _TOO_MUCH for each in found):
-        raise Wrong(f"{said} ({looked})", look=f"[splits] of the dataset; {shown}")
-    raise Odd(f"{said} ({looked})", look=shown)
+        raise CheckFailed(f"{said} ({looked})", look=f"[splits] of the dataset; {shown}")
+    raise CheckNote(f"{said} ({looked})", look=shown)
 
 
 def _told(looked: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]) -> str:
@@ -105,7 +105,7 @@ def _require_apart(rows: Mapping[str, Sequence[int]]) -> None:
         both = np.intersect1d(_numbers(rows[one]), _numbers(rows[other]))
         if len(both):
             said = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
-            raise Wrong(said, look="[splits] of the dataset")
+            raise CheckFailed(said, look="[splits] of the dataset")
 
 
 def _fitting(samples: Samples, row: int) -> int:
@@ -139,13 +139,15 @@ def _by_files(samples: Samples, data: object) -> Known | None:
 
 
 def _by_bytes(trial: Trial, some: Sequence[int]) -> Known:
-    """Identify samples by the net's input; raise `Nothing` if the input is unknown or differs between epochs."""
+    """Identify samples by the net's input; raise `NothingToCheck` if the input is unknown or differs between epochs."""
     field, samples = trial.input_field, trial.samples
     if field not in samples.sample(Pick(index=some[0])):
-        raise Nothing("the experiment's own steps say what the net is given")
+        raise NothingToCheck("the experiment's own steps say what the net is given")
     pairs = [[samples.sample(Pick(index=row, epoch=epoch))[field] for epoch in (0, 1)] for row in some]
     if not all(one.equal(other) for one, other in pairs):
-        raise Nothing("samples differ from epoch to epoch (augmentation): equal samples cannot be found by their bytes")
+        raise NothingToCheck(
+            "samples differ from epoch to epoch (augmentation): equal samples cannot be found by their bytes"
+        )
 
     def known(row: int) -> tuple[bytes, int]:
         value = samples.sample(Pick(index=row))[field].contiguous()

@@ -12,16 +12,16 @@ from torch.utils._pytree import tree_leaves
 
 from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
-from trainer.training.checks.fitting import outputs
-from trainer.training.checks.short import notebook, train_shortly
-from trainer.training.checks.wrong import Nothing, Wrong, listed, require
+from trainer.training.checks.first_epoch import outputs
+from trainer.training.checks.outcomes import CheckFailed, NothingToCheck, listed, require
+from trainer.training.checks.short_training import notebook, train_shortly
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.training.checks.trial import Subject, Trial
+    from trainer.training.checks.subject import Subject, Trial
     from trainer.training.fit import Trained
     from trainer.training.readers import Samples
     from trainer.training.tasks.task import Task
@@ -41,7 +41,7 @@ def saving(trial: Trial) -> str:
     try:
         other.load_state_dict(read_checkpoint(path)["state_dict"])
     except RuntimeError as fault:
-        raise Wrong(f"what was saved cannot be loaded: {_last_line(fault)}") from fault
+        raise CheckFailed(f"what was saved cannot be loaded: {_last_line(fault)}") from fault
     seed_all(0)
     before = outputs(trial.net.eval(), trial.given)
     seed_all(0)
@@ -67,7 +67,7 @@ def resuming(trial: Trial) -> str:
     whole, folder = _trained(trial, "whole"), trial.subject.folder
     previous = folder / "whole" / FOLDER / PREVIOUS
     if not previous.exists():
-        raise Nothing(f"{whole.steps} steps leave one checkpoint")
+        raise NothingToCheck(f"{whole.steps} steps leave one checkpoint")
     saved = read_json(previous, Saved)
     again = folder / "again" / FOLDER
     again.mkdir(parents=True)
@@ -123,7 +123,7 @@ def exporting(trial: Trial) -> str:
             shapes: Any = ({0: torch.export.Dim("batch")},)
             program: Any = torch.export.export(net, (given,), dynamic_shapes=shapes).module()
         except Exception as fault:
-            raise Wrong(f"torch.export refuses it: {type(fault).__name__}: {_first_line(fault)}") from fault
+            raise CheckFailed(f"torch.export refuses it: {type(fault).__name__}: {_first_line(fault)}") from fault
         for count in dict.fromkeys((len(given), max(2, len(given) // 2))):
             some = given[:count]
             pairs = zip(_flat(program(some)), outputs(net, some), strict=True)

@@ -1,6 +1,6 @@
 """Stopping between steps: after a stop request, a training finishes its step and saves a checkpoint.
 
-`trainer.training.resuming.stop` handles the request itself.
+`trainer.training.resuming.stop_requests` handles the request itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import lightning as L
 
     from trainer.training.resuming.checkpoints import Checkpoints
-    from trainer.training.resuming.stop import Stop
+    from trainer.training.resuming.stop_requests import Stop
 
 
 class StopBetweenSteps(Callback):

@@ -6,16 +6,16 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.training.checks.using import Notebook
+from trainer.training.checks.setting_use import Notebook
 from trainer.training.fit import Job, Trained, train
-from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.runs.checkpoint_pointer import Saved
     from trainer.settings.ledger import Ledger
-    from trainer.training.checks.trial import Subject
+    from trainer.training.checks.subject import Subject
 
 _QUIET: Final[dict[str, Any]] = {
     "progress": False,

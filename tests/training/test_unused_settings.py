@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.settings.origins import Origins, resolve, take_apart
-from trainer.training.sketch import sketched
-from trainer.training.takers import parameter, untaken
+from trainer.training.declared_settings import sketched
+from trainer.training.unused_settings import parameter, untaken
 
 if TYPE_CHECKING:
     from trainer.base.errors import SettingError

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainer.settings.fields import roles
-from trainer.training.sketch import Sketch, sketched, untyped
+from trainer.training.declared_settings import Sketch, sketched, untyped
 
 EXPERIMENTS = sorted(Path(__file__).parents[2].glob("trainer/experiments/[!_]*.py"))
 HEAD = """

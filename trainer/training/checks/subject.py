@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 
 from trainer.data.splits import select
 from trainer.settings.ledger import Ledger, kept, made
-from trainer.training.checks.few import few_of
-from trainer.training.checks.watch import Watch
+from trainer.training.checks.first_samples import few_of
+from trainer.training.checks.fit_monitor import Watch
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import read_switches
 from trainer.training.fit import limits, placement
-from trainer.training.inspecting import Inspector
-from trainer.training.steps import SeedEveryStep
+from trainer.training.inspection import Inspector
+from trainer.training.step_callbacks import SeedEveryStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.settings.origins import Resolved
-    from trainer.training.checks.using import Notebook
+    from trainer.training.checks.setting_use import Notebook
     from trainer.training.experiment import Experiment
-    from trainer.training.inspecting import Kept
+    from trainer.training.inspection import Kept
     from trainer.training.readers import Batch, Samples
     from trainer.training.tasks.task import Task
 
