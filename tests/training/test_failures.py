@@ -65,12 +65,12 @@ CASES = {
         ExperimentError,
         "e (Embedding) gives sparse gradients",
     ),
-    # what forward gives
-    "integers": (FORWARD, f"{FORWARD}.long()", ExperimentError, "Net.forward gives int64"),
+    # what forward returns
+    "integers": (FORWARD, f"{FORWARD}.long()", ExperimentError, "Net.forward returns int64"),
     "detached": (FORWARD, f"{FORWARD}.detach()", ExperimentError, "the loss of Net has no gradient"),
-    "tuple": (FORWARD, f"{FORWARD}, x", ExperimentError, "Net.forward gives a tuple"),
-    "dict": (FORWARD, "return {'x': self.layers(x)}", ExperimentError, "Net.forward gives a dict"),
-    "None": (FORWARD, "self.layers(x)", ExperimentError, "Net.forward gives a NoneType"),
+    "tuple": (FORWARD, f"{FORWARD}, x", ExperimentError, "Net.forward returns a tuple"),
+    "dict": (FORWARD, "return {'x': self.layers(x)}", ExperimentError, "Net.forward returns a dict"),
+    "None": (FORWARD, "self.layers(x)", ExperimentError, "Net.forward returns a NoneType"),
     # the loss
     "loss of each": (
         *method("def make_loss(self): return nn.CrossEntropyLoss(reduction='none')"),
@@ -85,12 +85,12 @@ CASES = {
     "no loss": (
         *method("def make_loss(self): pass"),
         ExperimentError,
-        "Net.make_loss gives nothing; expected a function",
+        "Net.make_loss returns nothing; expected a function",
     ),
     "metrics of a dict": (
         *method("def make_metrics(self): return {}"),
         ExperimentError,
-        "Net.make_metrics gives a dict; expected a MetricCollection",
+        "Net.make_metrics returns a dict; expected a MetricCollection",
     ),
     # parameters that no optimizer has
     "layers in a list": (
@@ -146,9 +146,9 @@ METRICS = {
         "return torch.ones(3)",
         "pass",
         ExperimentError,
-        "metric val_mine (Mine) gives float32 [3]; expected one number",
+        "metric val_mine (Mine) returns float32 [3]; expected one number",
     ),
-    "text": ("return 'good'", "pass", ExperimentError, "metric val_mine (Mine) gives str"),
+    "text": ("return 'good'", "pass", ExperimentError, "metric val_mine (Mine) returns str"),
     "raises": ("raise ValueError('mine')", "pass", ExperimentFailedError, "the experiment raised ValueError: mine"),
     "takes": ("return torch.ones(())", "predicted @ wanted", ExperimentFailedError, "small.py:"),
 }
@@ -192,7 +192,7 @@ def test_labels_in_a_column_are_named_and_not_the_net(tmp_path: Path, monkeypatc
 def test_targets_in_a_column_are_named_beside_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Small(place=tmp_path, code=REGRESSOR, y=np.ones((40, 1), dtype=np.float32)).failed(monkeypatch)
     assert isinstance(fault, ExperimentError)
-    assert fault.message.startswith("Net.forward gives float32 [2]; the targets are float32 [2, 1]")
+    assert fault.message.startswith("Net.forward returns float32 [2]; the targets are float32 [2, 1]")
 
 
 def test_what_the_package_itself_raises_is_its_own(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_reader_of_the_experiments_own_that_raises_is_hers_in_a_worker_too(
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [("return None", "gives a batch as NoneType"), ("return {'x': [1]}", "gives the field 'x' of a batch as list")],
+    [("return None", "returns a batch as NoneType"), ("return {'x': [1]}", "returns the field 'x' of a batch as list")],
 )
 def test_a_reader_that_gives_no_batch_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str

@@ -176,7 +176,7 @@ def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout
     ("told", "fault", "said"),
     [
         ("[2 if row == 3 else 0 for row in rows]", SettingError, "1 sample of split train has the label 2 (row 3)"),
-        ("[0, 1]", ExperimentError, "Own.labels gives 2 labels for 24 samples"),
+        ("[0, 1]", ExperimentError, "Own.labels returns 2 labels for 24 samples"),
     ],
 )
 def test_labels_of_train_that_an_own_reader_tells_are_judged_before_the_first_step(

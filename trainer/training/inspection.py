@@ -97,7 +97,7 @@ class Inspector:
         if labels is None:
             return {}
         if len(labels) != len(rows):
-            said = f"{type(self._singles).__name__}.labels gives {len(labels):,} labels for {len(rows):,} samples"
+            said = f"{type(self._singles).__name__}.labels returns {len(labels):,} labels for {len(rows):,} samples"
             raise ExperimentError(said, hint="have it give one for each, in their order")
         block = Block(rows=rows, fields={field: np.asarray(labels)})
         return inspect_blocks([block], {TRAIN: rows}, name=self._name).splits

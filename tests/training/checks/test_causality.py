@@ -117,21 +117,21 @@ WRONG: Final[dict[str, tuple[Callable[[], nn.Module], int, int, str, str | None]
         0,
         2,
         "layers.1.inner (Conv1d)",
-        "on the left alone",
+        "only on the left",
     ),
     "normalisation over time": (
         lambda: Through(nn.InstanceNorm1d(WIDTH)),
         0,
         TIME - 1,
         "layers.inner (InstanceNorm1d)",
-        "each place alone",
+        "each position separately",
     ),
     "a batch norm that keeps no average": (
         lambda: Through(nn.BatchNorm1d(WIDTH, track_running_stats=False)),
         0,
         TIME - 1,
         "layers.inner (BatchNorm1d)",
-        "each place alone",
+        "each position separately",
     ),
     "both directions": (lambda: Recurrent(both=True), 0, TIME - 1, "layers.inner (GRU)", "bidirectional=False"),
     "a mean of all places": (
@@ -164,7 +164,7 @@ def test_a_look_ahead_is_caught(name: str) -> None:
     layers, place, ahead, module, advice = WRONG[name]
     with pytest.raises(CheckFailed) as caught:
         look(layers())
-    assert caught.value.said.startswith(f"the output at place {place} depends on the input at place {ahead} (")
+    assert caught.value.said.startswith(f"the output at position {place} depends on the input at position {ahead} (")
     assert caught.value.said.endswith(f", first in {module}")
     assert advice is None or advice in str(caught.value.look)
 
@@ -172,14 +172,14 @@ def test_a_look_ahead_is_caught(name: str) -> None:
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_net_that_looks_back_alone_passes(name: str) -> None:
     """Also where passes draw random numbers in training."""
-    assert look(RIGHT[name]()).startswith(f"{TIME} places: none changes")
+    assert look(RIGHT[name]()).startswith(f"{TIME} positions: no output depends")
 
 
 def test_what_looks_ahead_in_training_alone_is_told_and_no_fault() -> None:
     """A batch norm's own statistics see every place; those that it keeps see none, and it is as it was afterwards."""
     norm = nn.BatchNorm1d(WIDTH)
     before = {name: value.clone() for name, value in norm.state_dict().items() if "running" in name}
-    with pytest.raises(CheckNote, match=r"in training mode the output at place 0 .* layers.inner \(BatchNorm1d\)"):
+    with pytest.raises(CheckNote, match=r"in training mode the output at position 0 .* layers.inner \(BatchNorm1d\)"):
         look(Through(norm))
     assert all(torch.equal(value, norm.state_dict()[name]) for name, value in before.items())
     assert norm.training
@@ -188,5 +188,5 @@ def test_what_looks_ahead_in_training_alone_is_told_and_no_fault() -> None:
 def test_a_task_without_places_is_not_asked() -> None:
     """What a net gives of an image has no order."""
     trial: Any = SimpleNamespace(net=type("Other", (Classifier,), {})(), given=torch.zeros(4, 1, 8, 8))
-    with pytest.raises(NothingToCheck, match="no sequence"):
+    with pytest.raises(NothingToCheck, match="not causal"):
         causality(trial)

@@ -60,7 +60,7 @@ RIGHT: Final = {
 }
 WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
     "shape": ({"inputs": "65"}, "forward", "(32x64 and 65x16), in body.1 (Linear), given float32[32, 64]"),
-    "NaN": ({"passed": "hidden = hidden.log()"}, "finite", "of what a fresh net gives, first in the net itself (Net)"),
+    "NaN": ({"passed": "hidden = hidden.log()"}, "finite", "of the output of a new net, first in the net itself (Net)"),
     "frozen layer": (
         {"made": "self.body.requires_grad_(False)"},
         "gradients",
@@ -70,17 +70,17 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
     "detached layer": (
         {"passed": "hidden = hidden.detach()"},
         "gradients",
-        "no gradient other than zero reaches weight and bias of body.1 (Linear)",
+        "only zero gradients reach weight and bias of body.1 (Linear)",
     ),
     "optimizer that forgets": (
         {"more": "def configure_optimizers(self): return torch.optim.SGD(self.head.parameters(), lr=1.0)"},
         "gradients",
-        "gradients reach weight and bias of body.1 (Linear), but no step changes it",
+        "weight and bias of body.1 (Linear) gets gradients, but no step changes it",
     ),
     "leak across the batch": (
         {"ended": "scores = scores - scores.mean(0)"},
         "batch order",
-        "another output when the others of its batch are replaced, first in the net itself (Net)",
+        "depends on the other samples of its batch, first in the net itself (Net)",
     ),
     "reshape across the batch": (
         {"passed": "hidden = hidden.reshape(2, -1, 16).transpose(0, 1).reshape(-1, 16)"},
@@ -92,7 +92,7 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
         "evaluation",
         "different outputs, first in the net itself (Net)",
     ),
-    "train() in forward": ({"passed": "self.train()"}, "evaluation", "switches training on: the net"),
+    "train() in forward": ({"passed": "self.train()"}, "evaluation", "switches to training mode: the net"),
     "buffer written in eval": (
         {"made": "self.register_buffer('seen', torch.zeros(()))", "passed": "self.seen += 1"},
         "evaluation",
@@ -125,7 +125,7 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
             "passed": "hidden = hidden / next(self.steps) if self.training else hidden",
         },
         "resume",
-        "other bits in body.1.bias",
+        "the resumed training differs in body.1.bias",
     ),
     "state that no checkpoint can hold": (
         {"more": "def on_save_checkpoint(self, checkpoint): checkpoint['lock'] = __import__('threading').Lock()"},
@@ -182,7 +182,7 @@ def test_a_right_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.Monk
     other = {finding.check for finding in findings.values() if finding.status is not Status.PASSED}
     assert other == {"causality"}, findings  # a class has no place
     assert list(findings) == list(CHECKS)
-    assert "body meant to be frozen" in findings["gradients"].said
+    assert "body frozen on purpose" in findings["gradients"].said
 
 
 MANUAL: Final = {
@@ -201,8 +201,8 @@ def test_a_net_that_optimizes_by_itself_is_checked(tmp_path: Path, monkeypatch: 
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL))
     findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
     assert failed(list(findings.values())) == []
-    assert findings["targets"].said.startswith("every metric of val and test")
-    assert "all 4 parameters get gradients and move" in findings["gradients"].said
+    assert findings["targets"].said.startswith("each metric of val and test")
+    assert "all 4 parameters get gradients and change" in findings["gradients"].said
 
 
 def test_two_losses_a_step_are_not_taken_for_one_that_must_fall(
@@ -253,7 +253,7 @@ def test_probabilities_given_as_scores_are_noted_and_named_where_one_batch_is_no
     needed = {"settings", "data", "forward", "targets", "finite", "finite gradients", "one batch"}
     findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - needed)
     assert findings["targets"].status is Status.NOTED
-    assert f"Net.forward gives {what}" in findings["targets"].said
+    assert f"Net.forward returns {what}" in findings["targets"].said
     assert findings["one batch"].status is Status.FAILED
     ends = ending.rpartition("(")[0].rpartition(".")[2]
     assert f"remove {ends} from the end of `forward`" in str(findings["one batch"].look)

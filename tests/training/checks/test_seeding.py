@@ -57,12 +57,12 @@ CONSTRUCTORS: Final = {
     "a counter of the module": "nn.init.constant_(self.head.bias, next(CALLS))",
 }
 READERS: Final = {
-    "float(np.random.rand())": "'image' of a sample follows NumPy's global generator",
-    "float(torch.rand(()))": "'image' of a sample follows torch's global generator",
-    "random.random()": "'image' of a sample follows Python's global generator",
-    "time.time() % 7": "'image' of a sample is another when it is read again",
-    "next(self.count)": "'image' of a sample is another when it is read again",
-    "float(MINE.random())": "'image' of a sample is another when it is read again",
+    "float(np.random.rand())": "'image' of a sample depends on NumPy's global generator",
+    "float(torch.rand(()))": "'image' of a sample depends on torch's global generator",
+    "random.random()": "'image' of a sample depends on Python's global generator",
+    "time.time() % 7": "'image' of a sample differs when it is read again",
+    "next(self.count)": "'image' of a sample differs when it is read again",
+    "float(MINE.random())": "'image' of a sample differs when it is read again",
 }
 READ: Final = "def samples(self, declared, files): return Around(super().samples(declared, files))"
 
@@ -85,7 +85,7 @@ def test_a_constructor_that_is_not_seeded_by_the_run_is_found(
 ) -> None:
     findings = checked(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
     assert "constructor" in failed(list(findings.values()))
-    assert findings["constructor"].said == "with one seed, the net has other initial values in head.bias"
+    assert findings["constructor"].said == "two nets with one seed have different initial values in head.bias"
 
 
 @pytest.mark.parametrize("noise", ["float(np.random.rand())", *map(_long, list(READERS)[1:])])

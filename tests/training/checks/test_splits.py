@@ -51,14 +51,14 @@ def judged(samples: Samples, train: Sequence[int], val: Sequence[int], test: Seq
 def test_splits_without_a_sample_in_common_pass() -> None:
     """Whatever repeats within one of them."""
     said = judged(Rows([1, 1, 2, 3, 3, 4]), [0, 1], [2], [3, 4, 5])
-    assert said == "no sample is in two splits (all 6 samples looked at)"
+    assert said == "no sample is in two splits (all 6 samples compared)"
 
 
 def test_equal_samples_are_told_with_examples() -> None:
     """Labels are not looked at; a few may be meant, as a line that a text has twice."""
     with pytest.raises(CheckNote) as caught:
         judged(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
-    assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples looked at)"
+    assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples compared)"
     assert caught.value.look == "test 4 and train 0"
 
 
@@ -79,7 +79,7 @@ def test_of_many_samples_some_are_looked_at_and_counted() -> None:
     rows = {"train": range(4_000), "val": range(4_000, 4_400), "test": range(4_400, 5_000)}
     looked = _bounded(rows, most=_fitting(Rows(range(9), size=1 << 20), 0))
     assert {name: len(each) for name, each in looked.items()} == {"val": 200, "test": 200, "train": 500}
-    assert _told(looked, rows) == "looked at 500 of 4,000 of train, 200 of 400 of val, 200 of 600 of test"
+    assert _told(looked, rows) == "compared: 500 of 4,000 of train, 200 of 400 of val, 200 of 600 of test"
 
 
 class Filed(Rows):
@@ -107,7 +107,7 @@ def test_samples_that_differ_from_epoch_to_epoch_cannot_be_told() -> None:
     """Another crop of one picture has other bytes; and a twin has no samples of its own."""
     with pytest.raises(NothingToCheck, match="augmentation"):
         judged(Rows([1, 1, 1], noise=True), [0], [1], [2])
-    with pytest.raises(NothingToCheck, match="made up"):
+    with pytest.raises(NothingToCheck, match="synthetic"):
         judged(Rows([1, 1, 1]), [0], [1], [2], made_up=True)
 
 
@@ -130,7 +130,7 @@ def test_windows_that_overlap_are_counted() -> None:
         range(14, 20),
         dataset=SimpleNamespace(reader=apart),
     )
-    assert said == "no sample is in two splits (all windows looked at)"
+    assert said == "no sample is in two splits (all windows compared)"
 
 
 def test_windows_of_two_files_share_nothing() -> None:
@@ -141,7 +141,7 @@ def test_windows_of_two_files_share_nothing() -> None:
     dataset = SimpleNamespace(reader=reader)
     assert (
         judged(windows, range(5), range(5, 7), range(9, 10), dataset=dataset)
-        == "no sample is in two splits (all windows looked at)"
+        == "no sample is in two splits (all windows compared)"
     )
     with pytest.raises(CheckFailed, match="1 of 1 samples of test"):
         judged(windows, range(5, 9), range(5), range(9, 10), dataset=dataset)

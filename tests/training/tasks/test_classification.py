@@ -75,8 +75,8 @@ def test_pixels_to_ignore_are_named_and_left_out_as_the_documentation_says(
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        (".softmax(1)", "gives probabilities, as softmax does"),
-        (".sigmoid()", "gives values within 0 and 1, as sigmoid does"),
+        (".softmax(1)", "returns probabilities, as softmax does"),
+        (".sigmoid()", "returns values within 0 and 1, as sigmoid does"),
         (".sigmoid().view(-1, 2).float()", "as sigmoid does"),
     ],
 )

@@ -36,19 +36,19 @@ CHECKS: Final = {
     "data": Check(
         run=first_epoch.data,
         needs=("settings",),
-        look="reader and splits of the dataset; `samples`, where the net has it",
+        look="the reader and splits of the dataset; the net's `samples`, if it has one",
     ),
-    "splits": Check(run=splits.splitting, needs=("data",), look="[splits] of the dataset; samples that it holds twice"),
+    "splits": Check(run=splits.splitting, needs=("data",), look="[splits] of the dataset; duplicate samples"),
     "declared": Check(
         run=first_epoch.declared, needs=("data",), look="[twin] and [sample] of the dataset's declaration"
     ),
     "forward": Check(
-        run=first_epoch.forward, needs=("data",), look="forward: the sizes of its layers against the batch's"
+        run=first_epoch.forward, needs=("data",), look="the layer sizes in forward, compared with the batch"
     ),
     "targets": Check(
         run=first_epoch.targets,
         needs=("forward",),
-        look="the last layer's size, and the settings that say how many outputs there are",
+        look="the last layer's size, and the settings for the number of outputs",
     ),
     "finite": Check(
         run=first_epoch.finite,
@@ -58,12 +58,12 @@ CHECKS: Final = {
     "finite gradients": Check(
         run=first_epoch.finite_gradients,
         needs=("targets", "finite"),
-        look="where a function has no slope: sqrt and norm at 0, log near 0, where() around one of them",
+        look="functions without a finite gradient: sqrt and norm at 0, log near 0, also inside where()",
     ),
     "gradients": Check(
         run=first_epoch.gradients,
         needs=("targets", "finite", "finite gradients"),
-        look="requires_grad, detach, modules that forward does not call; name what is meant in the net's `frozen`",
+        look="requires_grad, detach, modules that forward does not call; list intended ones in the net's `frozen`",
     ),
     "one batch": Check(
         run=first_epoch.overfits,
@@ -78,27 +78,27 @@ CHECKS: Final = {
     "determinism": Check(
         run=seeding.determinism,
         needs=("settings",),
-        look="use_deterministic_algorithms, torch.backends, set_num_threads in the net",
+        look="calls of use_deterministic_algorithms, torch.backends or set_num_threads in the net",
     ),
     "batch order": Check(
         run=evaluation.order,
         needs=("forward",),
-        look="means, softmax or reshapes over the first dimension; normalisation by the batch in eval mode",
+        look="means, softmax or reshapes over the first dimension; batch statistics in eval mode",
     ),
     "causality": Check(
         run=causality.causality,
         needs=("forward",),
-        look="a causal mask; padding of convolutions, on the left alone; means and normalisation over time; nets that go both ways",
+        look="the causal mask; padding of convolutions, only on the left; means and normalization over time; bidirectional nets",
     ),
     "save and load": Check(
         run=saved_weights.saving,
         needs=("targets",),
-        look="tensors that are neither parameters nor buffers; an own state_dict",
+        look="tensors that are neither parameters nor buffers; a custom state_dict",
     ),
     "resume": Check(
         run=saved_weights.resuming,
         needs=("targets", "finite"),
-        look="what changes from step to step and is in no checkpoint: counters, caches, own generators",
+        look="state that changes with each step and is in no checkpoint: counters, caches, custom generators",
     ),
     "constructor": Check(
         run=seeding.constructor,
@@ -113,15 +113,17 @@ CHECKS: Final = {
     "training pass": Check(
         run=seeding.training_pass,
         needs=("targets", "finite"),
-        look="counters and caches of a module or a class, the clock, generators that are not the global ones",
+        look="counters and caches of modules or classes, the clock, non-global generators",
     ),
     "settings used": Check(
         run=setting_use.using,
         needs=("targets", "finite"),
-        look="whose parameter is to take it: one name, one value, everywhere",
+        look="the parameter that should take the setting: it must have the same name",
     ),
     "export": Check(
-        run=saved_weights.exporting, needs=("forward",), look="branches on values, and Python numbers made of tensors"
+        run=saved_weights.exporting,
+        needs=("forward",),
+        look="branches on values, and Python numbers computed from tensors",
     ),
 }
 
@@ -148,7 +150,7 @@ def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[
                 warnings.simplefilter("ignore")
                 finding = _found(name, check, trial)
         if finding.status is Status.FAILED and causes.setdefault(finding.said, name) != name:
-            said = f"fails as {causes[finding.said]!r} does, for the same reason"
+            said = f"fails for the same reason as {causes[finding.said]!r}"
             finding = Finding(check=name, status=Status.SKIPPED, said=said)
         done[name] = finding.status
         yield finding.model_copy(update={"seconds": round(monotonic() - began, 3)})

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 _NORMS: Final = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 _LOOK: Final[tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...]] = (
-    (_ConvNd, "pad on the left alone, as F.pad(values, (kernel - 1, 0)), with padding=0"),
-    (_NORMS, "normalise each place alone, not over time"),
+    (_ConvNd, "pad only on the left, F.pad(values, (kernel - 1, 0)), with padding=0"),
+    (_NORMS, "normalize each position separately, not over time"),
     (nn.RNNBase, "bidirectional=False"),
-    (nn.MultiheadAttention, "give it a causal mask: attn_mask, with True where a place must not look"),
-    ((nn.TransformerEncoder, nn.TransformerEncoderLayer), "give it a causal mask: mask=..., is_causal=True"),
+    (nn.MultiheadAttention, "pass a causal mask: attn_mask, True for positions to ignore"),
+    ((nn.TransformerEncoder, nn.TransformerEncoderLayer), "pass a causal mask: mask=..., is_causal=True"),
 )
 
 
@@ -46,16 +46,16 @@ class Leak:
 
     def told(self, places: int) -> str:
         """Return the text of the finding."""
-        return f"the output at place {self.place} depends on the input at place {self.ahead} (places are 0 to {places - 1})"
+        return f"the output at position {self.place} depends on the input at position {self.ahead} (positions are 0 to {places - 1})"
 
 
 def causality(trial: Trial) -> str:
     """Change the inputs after a place and compare the outputs up to it; in eval mode, then in training mode."""
     net, given = trial.net, trial.given
     if not type(net).causal:
-        raise NothingToCheck("its task predicts no sequence (`causal` is False)")
+        raise NothingToCheck("the task is not causal (`causal` is False)")
     if given.dim() < 2 or given.shape[1] < 2:  # noqa: PLR2004 - batch and time
-        raise NothingToCheck(f"a batch is {list(given.shape)}: it has no two places")
+        raise NothingToCheck(f"a batch is {list(given.shape)}: it has fewer than two positions")
     places = given.shape[1]
     with _as_it_was(net):
         if leak := _leak(net.eval(), given):
@@ -66,17 +66,15 @@ def causality(trial: Trial) -> str:
             said = (
                 f"in eval mode no output depends on later inputs; in training mode {leak.told(places)}{_told(module)}"
             )
-            raise CheckNote(
-                said, look="the training's loss is lower than what the net can do; metrics of val and test are right"
-            )
-    return f"{places} places: none changes, in eval mode and in training, when only the inputs after it do"
+            raise CheckNote(said, look="the training loss is too low; the metrics of val and test are correct")
+    return f"{places} positions: no output depends on a later input, in eval and training mode"
 
 
 def _leak(net: Task, given: Tensor) -> Leak | None:
     """Return the first output that depends on a later input; raise `NothingToCheck` if the check cannot decide."""
     before = _places(net, given)
     if any(bool(output.isnan().any()) for output in before):
-        raise NothingToCheck("what the net gives is not finite")
+        raise NothingToCheck("the net's output is not finite")
     if not all(torch.equal(one, two) for one, two in zip(before, _places(net, given), strict=True)):
         raise NothingToCheck("two passes of one batch give different outputs")
     last = given.shape[1] - 1
@@ -112,7 +110,7 @@ def _places(net: Task, given: Tensor) -> list[Tensor]:
     found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
     if not found:
         raise NothingToCheck(
-            f"what the net gives is not [{given.shape[0]}, {given.shape[1]}, ...]: positions cannot be compared"
+            f"the net's output is not [{given.shape[0]}, {given.shape[1]}, ...]: positions cannot be compared"
         )
     return found
 

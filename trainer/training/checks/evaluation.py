@@ -27,17 +27,17 @@ def evaluation(trial: Trial) -> str:
     before = _state(net)
     first, second = _seeded(net, trial.given, seed=1), _seeded(net, trial.given, seed=2)
     training = [name or "the net" for name, module in net.named_modules() if module.training]
-    require(not training, f"a pass in eval mode switches training on: {listed(training)}")
+    require(not training, f"a pass in eval mode switches to training mode: {listed(training)}")
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
         place = _first(net, trial.given, trial.given, lambda one, other: not torch.equal(one, other))
         raise CheckFailed(
-            f"two passes in eval mode give different outputs{place}", look="what draws random numbers in forward"
+            f"two passes in eval mode give different outputs{place}", look="random numbers drawn in forward"
         )
     with torch.no_grad():
         net.validation_step(trial.batch, 0)
     changed = [name for name, value in _state(net).items() if not torch.equal(value, before[name])]
     require(not changed, f"a validation changes {listed(changed)}")
-    return f"two passes are equal, and {len(before)} weights and buffers stay as they are"
+    return f"two passes are equal; {len(before)} weights and buffers are unchanged"
 
 
 def order(trial: Trial) -> str:
@@ -45,21 +45,21 @@ def order(trial: Trial) -> str:
     net, given = trial.net.eval(), trial.given
     whole = outputs(net, given)
     if not all(bool(torch.isfinite(output).all()) for output in whole):
-        raise NothingToCheck("what the net gives is not finite")
+        raise NothingToCheck("the net's output is not finite")
     turned = torch.arange(len(given) - 1, -1, -1, device=given.device)
     moved = outputs(net, given[turned])
-    require(_close(moved, [output[turned] for output in whole]), "in another order, samples get other outputs")
+    require(_close(moved, [output[turned] for output in whole]), "the outputs depend on the order of the samples")
     others = given[:1].expand(given.shape).contiguous()
     first = [output[:1] for output in whole]
     if not _close([output[:1] for output in outputs(net, others)], first):
         place = _first(net, given, others, _of_the_first(len(given)))
-        raise CheckFailed(f"the first sample gets another output when the others of its batch are replaced{place}")
+        raise CheckFailed(f"the output of the first sample depends on the other samples of its batch{place}")
     alone = outputs(net, given[:1].contiguous())
     shapes = [list(output.shape) for output in alone]
     fits = shapes == [list(output.shape) for output in first]
-    require(fits, f"alone in a batch, a sample gets outputs of shape {shapes}", look="squeeze() without a dimension")
-    require(_close(alone, first), "alone in a batch, the first sample gets another output")
-    return f"{len(given)} samples: in reverse, beside others and alone, each gets the output that is its own"
+    require(fits, f"the outputs of a batch of one have the shape {shapes}", look="squeeze() without a dimension")
+    require(_close(alone, first), "the output of the first sample is different in a batch of one")
+    return f"{len(given)} samples: each output is the same in reverse order, with other samples and alone"
 
 
 def _seeded(net: Task, given: Tensor, *, seed: int) -> list[Tensor]:

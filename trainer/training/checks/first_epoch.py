@@ -49,7 +49,7 @@ def data(trial: Trial) -> str:
     seen = trial.inspection
     counts = ", ".join(f"{name} {len(rows):,}" for name, rows in trial.rows.items())
     for split in SPLITS:
-        require(trial.batches(split), f"the split {split} has no whole batch of {trial.batch_size}")
+        require(trial.batches(split), f"the split {split} has no complete batch of {trial.batch_size}")
     if seen is not None:
         _require_finite_data(trial, seen)
     fields = ", ".join(f"{name} {_told(value)}" for name, value in trial.batch.items())
@@ -76,14 +76,14 @@ def declared(trial: Trial) -> str:
     batches = [batch for split in SPLITS for batch in trial.batches(split)]
     known = {name: typed for name, typed in said.items() if name in batches[0]}
     if not known:
-        raise NothingToCheck("no declared field is among those that this experiment's own reader gives")
+        raise NothingToCheck("the experiment's own reader returns none of the declared fields")
     for name, typed in known.items():
         for batch in batches:
             found = batch[name]
             dtype = "float32" if trial.double and typed.dtype == "float32" else _dtype(found)
             require(
                 typed.admits(dtype, tuple(found.shape[1:])),
-                f"{name!r} is {_dtype(found)}{list(found.shape[1:])}; declared is {typed}",
+                f"{name!r} is {_dtype(found)}{list(found.shape[1:])}; declared: {typed}",
             )
             _require_within(name, found, typed)
     return ", ".join(f"{name} {typed}" for name, typed in known.items())
@@ -95,7 +95,7 @@ def _require_within(name: str, found: Tensor, typed: Any) -> None:
     if low is not None and high is not None:
         least, most = found.min().item(), found.max().item()
         fits = low <= least and most <= high
-        require(fits, f"{name!r} has values from {least:g} to {most:g}; declared are {low:g} to {high:g}")
+        require(fits, f"{name!r} has values from {least:g} to {most:g}; declared: {low:g} to {high:g}")
 
 
 def forward(trial: Trial) -> str:
@@ -117,7 +117,7 @@ def forward(trial: Trial) -> str:
         require_more_than_one(singles, counts, batch_size=trial.whole_batch)
     for output in found:
         fits = output.dim() > 0 and len(output) == count
-        require(fits, f"of {count} samples the net makes {list(output.shape)}; expected [{count}, ...]")
+        require(fits, f"for {count} samples the net returns {list(output.shape)}; expected [{count}, ...]")
     return f"{list(trial.given.shape)} to {', '.join(str(list(output.shape)) for output in found)}"
 
 
@@ -135,11 +135,11 @@ def targets(trial: Trial) -> str:
             metrics: Any = net.measured[split]
             computed(metrics)
     spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
-    require(not spread, f"predictions and targets are of different shapes: {spread[:160]}")
+    require(not spread, f"predictions and targets have different shapes: {spread[:160]}")
     if losses:
-        said = f"loss {losses[0]:.4g}, and every metric of val and test"
+        said = f"loss {losses[0]:.4g}, and each metric of val and test can be computed"
     else:
-        said = "every metric of val and test; the training step optimizes by itself: `finite` sees its losses"
+        said = "each metric of val and test can be computed; the training step uses manual optimization: `finite` checks its losses"
     predicted, wanted = _predicted(net, trial.batch)
     if type(net).configure_optimizers is Task.configure_optimizers:
         require_reached(net, predicted, net.parameters())
@@ -188,7 +188,7 @@ def finite(trial: Trial) -> str:
     net = trial.fresh()
     for output in outputs(net, trial.given):
         if not bool(torch.isfinite(output).all()):
-            raise CheckFailed(f"{_bad(output)} of what a fresh net gives{_first_odd(net, trial.given)}")
+            raise CheckFailed(f"{_bad(output)} of the output of a new net{_first_odd(net, trial.given)}")
     losses = trial.watched.losses
     for step, loss in enumerate(losses, start=1):
         require(torch.isfinite(torch.tensor(loss)), f"the loss is {loss} at step {step} on one batch")
@@ -200,7 +200,7 @@ def finite_gradients(trial: Trial) -> str:
     odd = trial.watched.odd
     step = min(odd.values(), default=0)
     require(not odd, f"the gradient of {grouped(trial.watched.net, list(odd))} is not finite at step {step}")
-    return f"{len(trial.watched.reached)} gradients, at each of {len(trial.watched.losses)} steps"
+    return f"{len(trial.watched.reached)} gradients are finite, at each of {len(trial.watched.losses)} steps"
 
 
 def gradients(trial: Trial) -> str:
@@ -212,11 +212,11 @@ def gradients(trial: Trial) -> str:
     frozen = [name for name, parameter in names.items() if not parameter.requires_grad]
     require(not frozen, f"frozen (requires_grad is False): {grouped(net, frozen)}")
     unused = [name for name in names if name not in watch.reached and name not in watch.odd]
-    require(not unused, f"no gradient other than zero reaches {grouped(net, unused)}")
+    require(not unused, f"only zero gradients reach {grouped(net, unused)}")
     still = [name for name in watch.still() if name in names]
-    require(not still, f"gradients reach {grouped(net, still)}, but no step changes it", look="configure_optimizers")
-    left = f"; {listed(list(meant))} meant to be frozen" if meant else ""
-    return f"all {len(names)} parameters get gradients and move{left}"
+    require(not still, f"{grouped(net, still)} gets gradients, but no step changes it", look="configure_optimizers")
+    left = f"; {listed(list(meant))} frozen on purpose" if meant else ""
+    return f"all {len(names)} parameters get gradients and change{left}"
 
 
 def overfits(trial: Trial) -> str:
@@ -224,7 +224,7 @@ def overfits(trial: Trial) -> str:
     watch = trial.watched
     if watch.of_several:
         raise NothingToCheck(
-            "the training step optimizes by itself, with no loss or several a step: which one is to fall is not known"
+            "manual optimization with no loss or several losses per step: it is unknown which loss should decrease"
         )
     told = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {len(watch.losses)} steps on one batch"
     if watch.fell(_MARKEDLY):
@@ -235,7 +235,7 @@ def overfits(trial: Trial) -> str:
         odd = (net := trial.fresh()).describe_oddity(*_predicted(net, trial.batch))
         said = f"{told}, and {faster.last:.4g} with {_FASTER} times the learning rate"
         raise CheckFailed(said, look=f"{odd[0]}: {odd[1]}" if odd else None)
-    return f"{told}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is a small one"
+    return f"{told}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is low"
 
 
 def outputs(net: Task, given: Tensor) -> list[Tensor]:
@@ -260,7 +260,7 @@ def _first_odd(net: Task, given: Tensor) -> str:
 def _tensors(gave: Any) -> Iterator[Tensor]:
     found = [leaf for leaf in tree_leaves(gave) if isinstance(leaf, torch.Tensor)]
     if not found:
-        raise DatasetError(f"forward gives {type(gave).__name__}; expected a tensor", hint="return what it computes")
+        raise DatasetError(f"forward returns {type(gave).__name__}; expected a tensor", hint="return the result")
     yield from found
 
 

@@ -41,14 +41,14 @@ def saving(trial: Trial) -> str:
     try:
         other.load_state_dict(read_checkpoint(path)["state_dict"])
     except RuntimeError as fault:
-        raise CheckFailed(f"what was saved cannot be loaded: {_last_line(fault)}") from fault
+        raise CheckFailed(f"the saved weights cannot be loaded: {_last_line(fault)}") from fault
     seed_all(0)
     before = outputs(trial.net.eval(), trial.given)
     seed_all(0)
     after = outputs(other.eval(), trial.given)
     same = all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
-    require(same, "loaded into a fresh net, the saved weights give other outputs")
-    return f"{path.stat().st_size:,} bytes; a net that began otherwise gives equal bits with them"
+    require(same, "a new net that loads the saved weights returns other outputs")
+    return f"{path.stat().st_size:,} bytes; a net with other initial weights returns equal bits after loading them"
 
 
 def _checkpoint(net: Task) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def resuming(trial: Trial) -> str:
     whole, folder = _trained(trial, "whole"), trial.subject.folder
     previous = folder / "whole" / FOLDER / PREVIOUS
     if not previous.exists():
-        raise NothingToCheck(f"{whole.steps} steps leave one checkpoint")
+        raise NothingToCheck(f"{whole.steps} steps write only one checkpoint")
     saved = read_json(previous, Saved)
     again = folder / "again" / FOLDER
     again.mkdir(parents=True)
@@ -75,10 +75,10 @@ def resuming(trial: Trial) -> str:
     if saved.best and saved.best.path != saved.path:
         (again / saved.best.path).hardlink_to(folder / "whole" / FOLDER / saved.best.path)
     rest = _trained(trial, "again", saved=saved)
-    require(rest.steps == whole.steps, f"{rest.steps} steps were made instead of {whole.steps}")
+    require(rest.steps == whole.steps, f"{rest.steps} steps were run instead of {whole.steps}")
     odd = _differing(folder)
-    require(not odd, f"after step {saved.step} of {whole.steps}, resumed, other bits in {listed(odd)}")
-    return f"{saved.step} and {whole.steps - saved.step} steps give the bits of {whole.steps}, optimizer and all"
+    require(not odd, f"after step {saved.step} of {whole.steps}, the resumed training differs in {listed(odd)}")
+    return f"{saved.step} steps, resumed for {whole.steps - saved.step} more, equal {whole.steps} steps bit for bit, with the optimizer"
 
 
 def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
@@ -123,13 +123,16 @@ def exporting(trial: Trial) -> str:
             shapes: Any = ({0: torch.export.Dim("batch")},)
             program: Any = torch.export.export(net, (given,), dynamic_shapes=shapes).module()
         except Exception as fault:
-            raise CheckFailed(f"torch.export refuses it: {type(fault).__name__}: {_first_line(fault)}") from fault
+            raise CheckFailed(f"torch.export failed: {type(fault).__name__}: {_first_line(fault)}") from fault
         for count in dict.fromkeys((len(given), max(2, len(given) // 2))):
             some = given[:count]
             pairs = zip(_flat(program(some)), outputs(net, some), strict=True)
             apart = max(float((one - other).abs().max() / other.abs().max().clamp(min=1e-6)) for one, other in pairs)
-            require(apart <= _CLOSE, f"the exported program is up to {apart:.2g} apart, relatively, on {count} samples")
-    return f"torch.export's program gives the same within {_CLOSE:g}, in batches of other sizes too"
+            require(
+                apart <= _CLOSE,
+                f"the exported program's output differs by up to {apart:.2g} (relative) on {count} samples",
+            )
+    return f"the exported program's output is equal within {_CLOSE:g}, also for other batch sizes"
 
 
 def _flat(gave: Any) -> list[Any]:

@@ -52,11 +52,13 @@ def constructor(trial: Trial) -> str:
     """Create the net twice with one seed."""
     first, second = _twice(trial, "constructor")
     if first.keys() != second.keys():
-        raise CheckFailed(f"with one seed, the net has other tensors: {listed(sorted(first.keys() ^ second.keys()))}")
+        raise CheckFailed(
+            f"two nets with one seed have different tensors: {listed(sorted(first.keys() ^ second.keys()))}"
+        )
     odd = [name for name, value in first.items() if not _equal(value, second[name])]
     if odd:
-        raise CheckFailed(f"with one seed, the net has other initial values in {listed(odd)}")
-    return f"made twice with one seed, {len(first)} parameters and buffers are equal bit for bit"
+        raise CheckFailed(f"two nets with one seed have different initial values in {listed(odd)}")
+    return f"{len(first)} parameters and buffers of two nets with one seed are bit-identical"
 
 
 def reader(trial: Trial) -> str:
@@ -64,19 +66,19 @@ def reader(trial: Trial) -> str:
     first, second = _twice(trial, "reader")
     for name, value in first.items():
         if not _equal(value, second.get(name)):
-            raise CheckFailed(f"{name!r} of a sample is another when it is read again", look=_OWN)
+            raise CheckFailed(f"{name!r} of a sample differs when it is read again", look=_OWN)
     for whose, draw in _DRAWS.items():
         other = _samples(trial, draw=draw)
         if odd := next((name for name, value in first.items() if not _equal(value, other.get(name))), None):
-            raise CheckFailed(f"{odd!r} of a sample follows {whose} global generator, not the sample's own")
-    return "samples, read again after others, are equal bit for bit, whatever the global generators are"
+            raise CheckFailed(f"{odd!r} of a sample depends on {whose} global generator, not on the sample's own")
+    return "samples are bit-identical when they are read again, whatever the state of the global generators"
 
 
 def determinism(trial: Trial) -> str:
     """Check whether the net, when created and run, changes a torch switch that the level requires."""
     level = trial.subject.resolved.settings.value_of("determinism")
     if level is Level.OFF:
-        return "determinism is off: no equal bits are promised, whatever is switched"
+        return "determinism is off: bit-identical results are not promised"
     _require_equal(trial.switches, read_switches())
     enabled = torch.are_deterministic_algorithms_enabled()
     choose_exact_kernels()  # as a run does: torch's defaults could equal the net's values
@@ -87,29 +89,28 @@ def determinism(trial: Trial) -> str:
         _require_equal(before, read_switches())
     finally:
         torch.use_deterministic_algorithms(enabled)
-    return (
-        f"{len(before)} switches of torch, set as for a run, are as they were after the net was made and a batch passed"
-    )
+    return f"{len(before)} switches of torch are unchanged after the net was created and one batch passed"
 
 
 def _require_equal(before: Switches, now: Switches) -> None:
     if odd := [name for name, value in before.items() if now.get(name) != value]:
         changed = f"{odd[0]} is {now.get(odd[0], 'another')} and was {before[odd[0]]}"
         raise CheckFailed(
-            f"the net switches torch: {changed}", look=f"remove what sets {listed(odd)}, or give --determinism off"
+            f"the net changes a switch of torch: {changed}",
+            look=f"remove what sets {listed(odd)}, or use --determinism off",
         )
 
 
 def training_pass(trial: Trial) -> str:
     """Pass a batch in training mode through two nets created with one seed."""
     if not trial.fresh().automatic_optimization:
-        raise NothingToCheck("the net steps its optimizers itself, so its training_step needs a whole training")
+        raise NothingToCheck("manual optimization: the training_step needs a complete training")
     first, second = _twice(trial, "training pass")
     if not _equal(first, second):
         raise CheckFailed(
-            f"two nets made with one seed give the losses {float(first):.9g} and {float(second):.9g} for one batch"
+            f"two nets with one seed have the losses {float(first):.9g} and {float(second):.9g} for one batch"
         )
-    return "two nets made with one seed give one loss for a batch, bit for bit"
+    return "two nets with one seed have a bit-identical loss for a batch"
 
 
 def _twice(trial: Trial, name: str) -> tuple[Any, Any]:
@@ -161,4 +162,4 @@ _LOOKS: Final[Mapping[str, Callable[[Trial], Any]]] = {
     "reader": _samples,
     "training pass": _passed,
 }
-_OWN: Final = "a counter, the clock, or a generator of the reader's own: draw from pick.generator() alone"
+_OWN: Final = "a counter, the clock, or the reader's own generator: draw only from pick.generator()"

@@ -38,5 +38,7 @@ def using(trial: Trial) -> str:
         raise CheckFailed("; ".join(fault.message for fault in faults), look="; ".join(hints))
     if odd := [name for name in ledger.unread() if name in bearing]:
         near = nearest(odd[0], ledger.origins().keys() - {odd[0]}, most=1)
-        raise CheckNote(f"nothing uses {listed(odd)}", look=f"is {odd[0]} meant to be {near[0]}?" if near else None)
-    return f"each of {len(bearing)} that bear on a result is used, or is as it was declared"
+        raise CheckNote(
+            f"nothing uses {listed(odd)}", look=f"did you mean {near[0]} instead of {odd[0]}?" if near else None
+        )
+    return f"each of {len(bearing)} settings that affect the result is used or has its default"

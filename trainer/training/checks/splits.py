@@ -67,12 +67,12 @@ def splitting(trial: Trial) -> str:
     """Compare the splits with each other: numbers, then bytes."""
     _require_apart(trial.rows)
     if trial.subject.made_up:
-        raise NothingToCheck("the twin's samples are made up")
+        raise NothingToCheck("the samples are synthetic")
     samples = trial.samples
     reader = trial.subject.dataset.reader
     if isinstance(samples, Windows) and isinstance(reader, Text):
         common = _overlapping(samples, trial.rows, reach=(reader.window - 1) // reader.step)
-        return _judged(samples, common, "share bytes with windows of", looked="all windows looked at")
+        return _judged(samples, common, "share bytes with windows of", looked="all windows compared")
     known = _by_files(samples, trial.subject.data)
     looked = _bounded(trial.rows, most=_FILES if known else _fitting(samples, trial.rows[LEARNED][0]))
     common = _equal(known or _by_bytes(trial, looked[LEARNED][:_SHOWN]), looked)
@@ -96,8 +96,8 @@ def _judged(samples: Samples, common: Sequence[Common], verb: str, *, looked: st
 
 def _told(looked: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]) -> str:
     if all(len(looked[name]) == len(rows[name]) for name in looked):
-        return f"all {sum(map(len, looked.values())):,} samples looked at"
-    return f"looked at {', '.join(f'{len(looked[name]):,} of {len(rows[name]):,} of {name}' for name in SPLITS)}"
+        return f"all {sum(map(len, looked.values())):,} samples compared"
+    return f"compared: {', '.join(f'{len(looked[name]):,} of {len(rows[name]):,} of {name}' for name in SPLITS)}"
 
 
 def _require_apart(rows: Mapping[str, Sequence[int]]) -> None:
@@ -142,7 +142,7 @@ def _by_bytes(trial: Trial, some: Sequence[int]) -> Known:
     """Identify samples by the net's input; raise `NothingToCheck` if the input is unknown or differs between epochs."""
     field, samples = trial.input_field, trial.samples
     if field not in samples.sample(Pick(index=some[0])):
-        raise NothingToCheck("the experiment's own steps say what the net is given")
+        raise NothingToCheck("the experiment's own steps select the net's input")
     pairs = [[samples.sample(Pick(index=row, epoch=epoch))[field] for epoch in (0, 1)] for row in some]
     if not all(one.equal(other) for one, other in pairs):
         raise NothingToCheck(

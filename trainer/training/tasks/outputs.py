@@ -28,7 +28,7 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
     if not _fits(predicted, expected):
         found = described(predicted) if hasattr(predicted, "shape") else f"a {type(predicted).__name__}"
         shape = ", ".join("any" if size is None else str(size) for size in expected)
-        said = f"{type(net).__name__}.forward gives {found}; expected float [{shape}], {is_}"
+        said = f"{type(net).__name__}.forward returns {found}; expected float [{shape}], {is_}"
         raise ExperimentError(said, hint="correct what `forward` returns, or override `check_output`")
 
 
@@ -41,7 +41,7 @@ def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[s
     if not ends:
         return None
     what = "probabilities" if adds_up else "values within 0 and 1"
-    said = f"{type(net).__name__}.forward gives {what}, as {ends} does; the loss takes the softmax of scores itself"
+    said = f"{type(net).__name__}.forward returns {what}, as {ends} does; the loss takes the softmax of scores itself"
     return said, f"remove {ends} from the end of `forward`: with both the net learns slowly"
 
 
@@ -109,7 +109,7 @@ def metrics_of(net: Any) -> MetricCollection:
 
 def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hint: str) -> ExperimentError:
     kind = "nothing" if found is None else f"a {type(found).__name__}"
-    return ExperimentError(f"{type(net).__name__}.{method} gives {kind}; expected {expected}", hint=hint)
+    return ExperimentError(f"{type(net).__name__}.{method} returns {kind}; expected {expected}", hint=hint)
 
 
 def no_gradient(net: nn.Module) -> ExperimentError:

@@ -67,7 +67,7 @@ class Regressor(Task):
         """Raise `ExperimentError` if output and targets differ in shape: `[batch, 1]` and `[batch]` would broadcast to all pairs."""
         column = wanted.shape[1:] == (1,)
         if column and getattr(predicted, "shape", None) == wanted.shape[:1]:
-            said = f"{type(self).__name__}.forward gives {described(predicted)}; the targets are {described(wanted)}"
+            said = f"{type(self).__name__}.forward returns {described(predicted)}; the targets are {described(wanted)}"
             raise ExperimentError(said, hint="publish the targets as y[:, 0], or have forward keep the last dimension")
         require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")
 

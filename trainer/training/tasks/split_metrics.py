@@ -100,7 +100,7 @@ def _number(name: str, metric: Metric, value: Any) -> Tensor:
     if number is None or number.numel() != 1 or number.is_complex():
         shown = type(value).__name__ if number is None else described(number)
         raise ExperimentError(
-            f"metric {name} ({type(metric).__name__}) gives {shown}; expected one number",
+            f"metric {name} ({type(metric).__name__}) returns {shown}; expected one number",
             hint='average it (torchmetrics: average="macro"), or make each part a metric of its own',
         )
     single = number.detach().reshape(())
