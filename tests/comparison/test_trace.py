@@ -7,9 +7,9 @@ import pytest
 from trainer.base.errors import DocumentError
 from trainer.comparison.trace import (
     Difference,
-    Entry,
     Stream,
     Trace,
+    TraceEntry,
     comparable_streams,
     cut_back,
     first_difference,
@@ -36,14 +36,14 @@ def step(number: int, **changed: object) -> Step:
     return Step.model_validate({"step": number, "epoch": 0, "batch": number, **values, **changed})
 
 
-def trace(*entries: Entry, header: Header = HEADER) -> Trace:
+def trace(*entries: TraceEntry, header: Header = HEADER) -> Trace:
     """A trace as it would be read from a file."""
     return trace_of(b"".join(line.to_line() for line in (header, *entries)), where="trace.jsonl")
 
 
 def test_what_is_written_is_read_back() -> None:
     """Equal lines, non-finite numbers and negative zero among them."""
-    written: list[Entry] = [
+    written: list[TraceEntry] = [
         step(1, loss=bits_of(NAN, -0.0)),
         Evaluation(evaluation="val", step=1, values={"val_loss": float("inf")}),
     ]

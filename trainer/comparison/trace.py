@@ -6,7 +6,7 @@ only if they differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -44,7 +44,7 @@ class Stream(StrEnum):
     """The metrics of a validation or a test."""
 
 
-Entry = Step | Evaluation
+TraceEntry = Step | Evaluation
 L = TypeVar("L", bound=Line)
 
 
@@ -56,7 +56,7 @@ class Trace:
     lines: Sequence[bytes]
     where: str
 
-    def entries(self, start: int = 0) -> Iterator[Entry]:
+    def entries(self, start: int = 0) -> Iterator[TraceEntry]:
         """Yield the parsed lines from index `start`. Raise `DocumentError` at an invalid line."""
         for number, line in enumerate(self.lines[start:], start=start + 2):
             kind: type[Step | Evaluation] = Evaluation if line.startswith(b'{"evaluation"') else Step
@@ -90,6 +90,16 @@ def read_trace(path: Path) -> Trace:
     return trace_of(read_run_file(path, most=LARGEST), where=str(path))
 
 
+def last_written_step(path: Path) -> int:
+    """Return the last complete step in a trace that is being written; 0 if there is none yet."""
+    try:
+        text = read_run_file(path, most=LARGEST)
+    except DocumentError:
+        return 0
+    last = text[: text.rfind(b"\n")].rpartition(b'\n{"step":')[2]
+    return int(last.partition(b",")[0]) if last[:1].isdigit() else 0
+
+
 def trace_of(data: bytes, *, where: str) -> Trace:
     """Parse a trace. Raise `DocumentError`."""
     whole = data[: data.rfind(b"\n") + 1]
@@ -99,12 +109,11 @@ def trace_of(data: bytes, *, where: str) -> Trace:
 
 def cut_back(trace: Trace, step: int) -> Trace:
     """Return the trace up to `step`, without evaluations after `step`."""
-    kept = 0
-    for number, entry in enumerate(trace.entries()):
-        if entry.step > step or (entry.step == step and isinstance(entry, Evaluation)):
-            break
-        kept = number + 1
-    return Trace(header=trace.header, lines=trace.lines[:kept], where=trace.where)
+    limit = (step, False)
+    later = (
+        number for number, entry in enumerate(trace.entries()) if (entry.step, isinstance(entry, Evaluation)) > limit
+    )
+    return replace(trace, lines=trace.lines[: next(later, len(trace.lines))])
 
 
 def first_difference(a: Trace, b: Trace) -> Difference | None:
@@ -114,12 +123,17 @@ def first_difference(a: Trace, b: Trace) -> Difference | None:
     the first stream in order of cause is returned. Streams that are not in `comparable_streams` are skipped.
     """
     streams = comparable_streams(a.header, b.header)
-    same = _equal_lines(a, b) if a.header == b.header else 0
-    others = {_place(entry): entry for entry in b.entries(same)}
-    for entry in a.entries(same):
-        other = others.get(_place(entry))
-        if other is not None and (found := _between(entry, other, a.header, b.header, streams)) is not None:
-            return found
+    equal = 0
+    if a.header == b.header:
+        pairs = zip(a.lines, b.lines, strict=False)
+        equal = next(
+            (number for number, (one, other) in enumerate(pairs) if one != other), min(len(a.lines), len(b.lines))
+        )
+    others = {_key(entry): entry for entry in b.entries(equal)}
+    for entry in a.entries(equal):
+        other = others.get(_key(entry))
+        if other is not None and (difference := _difference(entry, other, a.header, b.header, streams)) is not None:
+            return difference
     return None
 
 
@@ -141,41 +155,42 @@ def parsed(line: bytes, model: type[L], *, where: str) -> L:
         return parse_json(line, model, where=where)  # for its error message
 
 
-def _equal_lines(a: Trace, b: Trace) -> int:
-    """Return the number of leading lines that are equal byte for byte."""
-    pairs = zip(a.lines, b.lines, strict=False)
-    return next((number for number, (one, other) in enumerate(pairs) if one != other), min(len(a.lines), len(b.lines)))
-
-
-def _place(entry: Entry) -> tuple[str, int]:
+def _key(entry: TraceEntry) -> tuple[str, int]:
     return (entry.evaluation if isinstance(entry, Evaluation) else "step", entry.step)
 
 
-def _between(a: Entry, b: Entry, of_a: Header, of_b: Header, streams: Sequence[Stream]) -> Difference | None:
+def _difference(
+    a: TraceEntry, b: TraceEntry, of_a: Header, of_b: Header, streams: Sequence[Stream]
+) -> Difference | None:
     if isinstance(a, Evaluation):
-        return _in_values(a, b) if isinstance(b, Evaluation) else None
+        values = _in_numbers(a.values, b.values, both=True) if isinstance(b, Evaluation) else None
+        return Difference(step=a.step, stream=Stream.EVALUATION, **values) if values else None
     if not isinstance(b, Step):
         return None
     for stream in streams:
-        if (found := _in_stream(stream, (a, of_a), (b, of_b))) is not None:
-            return Difference(step=a.step, stream=stream, **found)
+        if (values := _in_stream(stream, (a, of_a), (b, of_b))) is not None:
+            return Difference(step=a.step, stream=stream, **values)
     return None
 
 
 def _in_stream(stream: Stream, one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[str, Any] | None:
     (a, of_a), (b, of_b) = one, other
     match stream:
-        case Stream.DATA | Stream.RANDOM:
-            return _unless_equal(getattr(a, stream), getattr(b, stream))
+        case Stream.DATA | Stream.RANDOM if (x := getattr(a, stream)) != (y := getattr(b, stream)):
+            return {"a": x, "b": y}
         case Stream.SCHEDULE:
-            return _in_numbers(_named(of_a.schedule, a.schedule), _named(of_b.schedule, b.schedule))
+            schedules = (
+                dict(zip(names, entry.schedule, strict=False))
+                for names, entry in ((of_a.schedule, a), (of_b.schedule, b))
+            )
+            return _in_numbers(*schedules)
         case Stream.FORWARD:
             return _in_numbers(_numbered("loss", a.loss), _numbered("loss", b.loss))
         case Stream.BACKWARD:
             norms = _in_numbers(_numbered("norm", a.gradient), _numbered("norm", b.gradient))
             return _in_gradients(one, other) or norms
-        case Stream.WEIGHTS if found := _unless_equal(a.weights, b.weights):
-            return found | {"tensor": _first_name(of_a.tensors, a.tensors, b.tensors)}
+        case Stream.WEIGHTS if a.weights != b.weights:
+            return {"a": a.weights, "b": b.weights, "tensor": _first_name(of_a.tensors, a.tensors, b.tensors)}
     return None
 
 
@@ -188,11 +203,6 @@ def _in_gradients(one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[
     return {"tensor": name, "a": _shown(*numbers_of(a.gradient)), "b": _shown(*numbers_of(b.gradient))}
 
 
-def _in_values(a: Evaluation, b: Evaluation) -> Difference | None:
-    found = _in_numbers(a.values, b.values, both=True)
-    return Difference(step=a.step, stream=Stream.EVALUATION, **found) if found else None
-
-
 def _in_numbers(a: dict[str, float], b: dict[str, float], *, both: bool = False) -> dict[str, Any] | None:
     """Return the first number whose bits differ; a number on one side only differs too, unless it must be in `both`."""
     for name in a if both else [*a, *(name for name in b if name not in a)]:
@@ -203,24 +213,16 @@ def _in_numbers(a: dict[str, float], b: dict[str, float], *, both: bool = False)
     return None
 
 
-def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    return dict(zip(names, values, strict=False))
-
-
 def _numbered(name: str, bits: str) -> dict[str, float]:
     numbers = numbers_of(bits)
     return {name if len(numbers) == 1 else f"{name} of batch {place}": value for place, value in enumerate(numbers, 1)}
 
 
-def _unless_equal(a: str, b: str) -> dict[str, Any] | None:
-    return None if a == b else {"a": a, "b": b}
-
-
 def _first_name(names: Sequence[str], a: str, b: str) -> str | None:
     """Return the first tensor whose 24 bits differ; `None` if none differs, which has a probability of 1 in 16 million."""
-    places = range(min(len(names), len(a) // WIDTH, len(b) // WIDTH))
-    differs = (place for place in places if a[place * WIDTH :][:WIDTH] != b[place * WIDTH :][:WIDTH])
-    return next((names[place] for place in differs), None)
+    starts = range(0, min(len(a), len(b)), WIDTH)
+    prints = ((a[start : start + WIDTH], b[start : start + WIDTH]) for start in starts)
+    return next((name for name, (one, other) in zip(names, prints, strict=False) if one != other), None)
 
 
 def _shown(*numbers: float | None) -> str:

@@ -53,13 +53,7 @@ class Rung(StrEnum):
         return list(Rung).index(self) <= list(Rung).index(other)
 
 
-EXIT_CODES: Final = {
-    Rung.IDENTICAL: 0,
-    Rung.WITHIN_TOLERANCE: 10,
-    Rung.WITHIN_NOISE: 11,
-    Rung.DIFFERENT: 20,
-    Rung.NOT_COMPARABLE: 30,
-}
+EXIT_CODES: Final = dict(zip(Rung, (0, 10, 11, 20, 30), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +115,16 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
     if reason := _incomparable(a, b, figures):
         return Verdict(rung=Rung.NOT_COMPARABLE, because=reason, lacking={}, figures=figures)
     lacking: dict[Rung, str] = {}
-    checks = {
+    requirements = {
         Rung.IDENTICAL: _not_identical(a.outcome, b.outcome, figures),
         Rung.WITHIN_TOLERANCE: _beyond_tolerance(figures),
         Rung.WITHIN_NOISE: _beyond_noise(figures, noise),
     }
-    for rung, reason in checks.items():
+    for rung, reason in requirements.items():
         if reason is None:
-            return Verdict(rung=rung, because=_HELD[rung].format(count=len(figures)), lacking=lacking, figures=figures)
+            return Verdict(
+                rung=rung, because=_REASONS[rung].format(count=len(figures)), lacking=lacking, figures=figures
+            )
         lacking[rung] = reason
     return Verdict(rung=Rung.DIFFERENT, because=lacking[Rung.IDENTICAL], lacking=lacking, figures=figures)
 
@@ -176,46 +172,45 @@ def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | No
 def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str | None:
     if a.weights is None or b.weights is None:
         return "the weights of a run are not known by digest"
-    unequal = [figure.name for figure in figures if not figure.equal]
+    unequal = sum(not figure.equal for figure in figures)
     weights = ["the final weights differ"] if a.weights != b.weights else []
-    metrics = [f"result metrics differ ({len(unequal)} of {len(figures)})"] if unequal else []
+    metrics = [f"result metrics differ ({unequal} of {len(figures)})"] if unequal else []
     return " and ".join([*weights, *metrics]) or None
 
 
 def _beyond_tolerance(figures: tuple[Figure, ...]) -> str | None:
-    figures = tuple(figure for figure in figures if not figure.agrees)
-    if undeclared := [figure.name for figure in figures if figure.tolerance is None]:
+    limits = {figure: figure.tolerance for figure in figures if not figure.agrees}
+    if undeclared := [figure.name for figure, limit in limits.items() if limit is None]:
         return f"the experiment declares no tolerance for {', '.join(undeclared)}"
-    beyond = [figure for figure in figures if not figure.within(figure.tolerance)]
-    return _told(beyond, "tolerance", {figure.name: figure.tolerance for figure in beyond})
+    return _beyond(limits, "tolerance")
 
 
 def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | None:
     if noise is None:
         return _UNMEASURED
-    figures = tuple(figure for figure in figures if not figure.agrees)
-    if unmeasured := [figure.name for figure in figures if figure.noise is None]:
+    limits = {figure: figure.noise for figure in figures if not figure.agrees}
+    if unmeasured := [figure.name for figure, limit in limits.items() if limit is None]:
         return f"the measured seed noise does not cover {', '.join(unmeasured)}"
-    beyond = [figure for figure in figures if not figure.within(figure.noise)]
-    return _told(beyond, f"what {len(noise.seeds)} seeds explain", {figure.name: figure.noise for figure in beyond})
+    return _beyond(limits, f"what {len(noise.seeds)} seeds explain")
 
 
-def _told(beyond: list[Figure], what: str, limits: dict[str, float | None]) -> str | None:
+def _beyond(limits: dict[Figure, float | None], what: str) -> str | None:
     """Describe each metric whose difference is too large."""
-    said = (
+    sentences = (
         f"{figure.name} is absent on one side"
         if figure.difference is None
-        else f"{figure.name} is {abs(figure.difference):.6g} apart, {what} is {limits[figure.name]:.6g}"
-        for figure in beyond
+        else f"{figure.name} is {abs(figure.difference):.6g} apart, {what} is {limit:.6g}"
+        for figure, limit in limits.items()
+        if not figure.within(limit)
     )
-    return "; ".join(said) or None
+    return "; ".join(sentences) or None
 
 
 _UNMEASURED: Final = (
     "no spread of seeds was measured for this experiment with these settings, in this environment, on this device:"
     " `reprise noise` measures one"
 )
-_HELD: Final = {
+_REASONS: Final = {
     Rung.IDENTICAL: "final weights and all result metrics ({count}) are equal bit for bit",
     Rung.WITHIN_TOLERANCE: "every result metric ({count}) is within the tolerance that the experiment declares",
     Rung.WITHIN_NOISE: "every result metric ({count}) is within what the measured seeds explain",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import UsageError
-from trainer.cli.certify import kill_point, main, steps_told
+from trainer.cli.certify import kill_point, main
+from trainer.comparison.trace import last_written_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def test_the_largest_possible_kill_is_named() -> None:
         ('{"format":1}\n{"step":2,"x":1}\n{"evaluation":"val"}\n{"step":4,"x":1}\n{"step":6', 4),
     ],
 )
-def test_the_last_whole_step_of_a_trace_is_told(tmp_path: Path, lines: str, step: int) -> None:
+def test_the_last_complete_step_of_a_trace_is_returned(tmp_path: Path, lines: str, step: int) -> None:
     """Also where a batch makes two steps."""
     (tmp_path / "trace.jsonl").write_text(lines)
-    assert steps_told(tmp_path / "trace.jsonl") == step
+    assert last_written_step(tmp_path / "trace.jsonl") == step

@@ -11,8 +11,8 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import DocumentError, RunError, UsageError
-from trainer.base.run_files import read_run_file, read_run_json
+from trainer.base.errors import RunError, UsageError
+from trainer.base.run_files import read_run_json
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.configuration import cache_folder, runs_folder
@@ -24,7 +24,7 @@ from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
 from trainer.comparison.certify import Kill, certify, save_certificate
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.signing import sign, signing_key
-from trainer.comparison.trace import FILE, LARGEST, read_trace
+from trainer.comparison.trace import FILE, last_written_step, read_trace
 from trainer.runs.checkpoint_pointer import Saved
 from trainer.runs.record import Status
 from trainer.runs.run import ATTEMPTS, RECORD, load_record
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
+    from trainer.comparison.certificate import Statement
     from trainer.comparison.compare import Comparison
+    from trainer.runs.record import Record
 
 _CERTIFY: Final = "certify"
 _EVERY: Final = 3
@@ -51,20 +53,19 @@ def main(argv: list[str]) -> int:
     report_shared_options("certify", argv, words.experiment)
     if words.key is not None:
         signing_key(words.key)  # report an invalid key before hours of training
-    given = take_apart(settings).options
-    if "exp" in given or "resume" in given:
+    if {"exp", "resume"} & take_apart(settings).options.keys():
         raise UsageError("certify names the experiment itself", hint=f"reprise certify {words.property} EXPERIMENT")
     train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
-    told = understood(train, take_apart(train))  # report invalid options before anything starts
-    values = asked(Origins(words=take_apart(train).without(*OWN), environ=os.environ, file=told.file))
+    parsed = understood(train, take_apart(train))  # report invalid options before anything starts
+    values = asked(Origins(words=take_apart(train).without(*OWN), environ=os.environ, file=parsed.file))
     _require_observable(words, values)
-    recipe = freeze(told)
+    recipe = freeze(parsed)
     freeze_image()
-    if words.property == "rerun":
-        statement = certify(_rerun(recipe))
-    else:
-        comparison, kill = resumed(_with_checkpoints(recipe, values), after=words.kill_after)
-        statement = certify(comparison, kill=kill)
+    if (
+        words.property == "resume" and "checkpoint_every" not in values
+    ):  # so that it is resumed in the middle of an epoch
+        recipe = replace(recipe, words=[*recipe.words, "--checkpoint-every", str(_EVERY)])
+    statement = certify_rerun(recipe) if words.property == "rerun" else certify_resume(recipe, after=words.kill_after)
     signed = sign(statement.to_json(), key=words.key) if words.key else None
     paths = save_certificate(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
@@ -74,18 +75,13 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        "reprise certify", "Test a property of a training and write a certificate. Other options are settings."
-    )
+    summary = "Test a property of a training and write a certificate. Other options are settings."
+    parser = Arguments("reprise certify", summary)
     parser.add_argument("property", choices=["rerun", "resume"], help="rerun: train twice; resume: kill and resume")
     parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
     parser.add_argument("--steps", type=int, metavar="N", help="train N steps (setting max_steps)")
-    parser.add_argument(
-        "--kill-after",
-        type=int,
-        metavar="N",
-        help="resume: kill after step N (default: 8, or half of the steps if fewer)",
-    )
+    kill = "resume: kill after step N (default: 8, or half of the steps if fewer)"
+    parser.add_argument("--kill-after", type=int, metavar="N", help=kill)
     parser.add_argument("--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with (PEM)")
     parser.add_argument("--json", action="store_true", help="print the certificate as JSON")
     return parser
@@ -103,7 +99,7 @@ def _require_observable(words: Namespace, values: Mapping[str, Any]) -> None:
         raise UsageError(f"--kill-after is {words.kill_after}; expected 1 or more", hint="--kill-after 8")
 
 
-def kill_point(wanted: int | None, *, steps: int) -> int:
+def kill_point(requested: int | None, *, steps: int) -> int:
     """Return the step after which to kill a training of `steps` steps, so that at least one step follows the resume.
 
     Raise `UsageError` if there is no such step, naming the largest possible value.
@@ -112,31 +108,25 @@ def kill_point(wanted: int | None, *, steps: int) -> int:
     (8, 3, 11)
     """
     if steps < 2:  # noqa: PLR2004 - one before the kill, one after the resume
-        said = f"the training has {steps} step; a resume needs one before the kill and one after it"
-        raise UsageError(said, hint="train for more: --steps 12")
-    if wanted is None:
+        message = f"the training has {steps} step; a resume needs one before the kill and one after it"
+        raise UsageError(message, hint="train for more: --steps 12")
+    if requested is None:
         return min(_AFTER, steps // 2)
-    if not 0 < wanted < steps:
-        said = f"--kill-after is {wanted}, and the training has {steps} steps: none would follow the resume"
-        raise UsageError(said, hint=f"--kill-after 1 to {steps - 1}; or train for more steps")
-    return wanted
+    if not 0 < requested < steps:
+        message = f"--kill-after is {requested}, and the training has {steps} steps: none would follow the resume"
+        raise UsageError(message, hint=f"--kill-after 1 to {steps - 1}; or train for more steps")
+    return requested
 
 
-def _with_checkpoints(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Save checkpoints often unless the user gave an interval, so that the run is resumed in the middle of an epoch."""
-    more = [] if "checkpoint_every" in values else ["--checkpoint-every", str(_EVERY)]
-    return replace(recipe, words=[*recipe.words, *more])
-
-
-def _rerun(recipe: Recipe) -> Comparison:
+def certify_rerun(recipe: Recipe) -> Statement:
+    """Train twice and compare. Raise `RunError`."""
     print_notice("training once")
     first = completed([], purpose=_CERTIFY, recipe=recipe)
     print_notice("training again, from nothing")
-    second = completed([], purpose=_CERTIFY, recipe=recipe)
-    return compared(first.run, second.run)
+    return certify(_compared(first, completed([], purpose=_CERTIFY, recipe=recipe)))
 
 
-def resumed(recipe: Recipe, *, after: int | None) -> tuple[Comparison, Kill]:
+def certify_resume(recipe: Recipe, *, after: int | None) -> Statement:
     """Train; train again, kill the second training, resume it; compare. Raise `RunError`, `UsageError`.
 
     The uninterrupted training runs first: it gives the number of steps, so that the kill happens before the last step.
@@ -146,8 +136,7 @@ def resumed(recipe: Recipe, *, after: int | None) -> tuple[Comparison, Kill]:
     steps = first.outcome.steps or 0
     run, kill = _killed_in_time(recipe, after=kill_point(after, steps=steps), steps=steps)
     print_notice(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
-    second = completed(["--resume", run], purpose=_CERTIFY)
-    return compared(first.run, second.run), kill
+    return certify(_compared(first, completed(["--resume", run], purpose=_CERTIFY)), kill=kill)
 
 
 def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
@@ -159,44 +148,29 @@ def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kil
             return run, kill
         print_notice(f"run {run} had made all of its {steps} steps before the kill")
         after = max(1, after // 2)
-    raise RunError(
-        f"a training of {steps} steps was over {_TRIES} times before it could be killed",
-        hint="train for more steps (--steps, --max-epochs), or save more often (--checkpoint-every 1)",
-    )
+    message = f"a training of {steps} steps was over {_TRIES} times before it could be killed"
+    hint = "train for more steps (--steps, --max-epochs), or save more often (--checkpoint-every 1)"
+    raise RunError(message, hint=hint)
 
 
 def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
     """Start a training and kill it; return its run id and the kill, or `None` if the training completed before."""
     training = start([], purpose=_CERTIFY, recipe=recipe)
-    place = training.folder / ATTEMPTS / "1"
-    saved = place / "checkpoints" / "latest.json"
-    while training.process.poll() is None and not (saved.is_file() and steps_told(place / FILE) >= after):
+    attempt = training.folder / ATTEMPTS / "1"
+    saved = attempt / "checkpoints" / "latest.json"
+    while training.process.poll() is None and not (saved.is_file() and last_written_step(attempt / FILE) >= after):
         sleep(_POLL)
     training.kill()
-    status = load_record(place / RECORD).outcome.status
+    status = load_record(attempt / RECORD).outcome.status
     if status is Status.COMPLETED:
         return training.folder.name, None
     if status is not Status.RUNNING or not saved.is_file():
         raise RunError(f"run {training.run} ended before it was killed: {status}", hint="the lines above say why")
     step = read_run_json(saved, Saved).step
-    return training.folder.name, Kill(after=read_trace(place / FILE).steps, resumed_from=step)
+    return training.folder.name, Kill(after=read_trace(attempt / FILE).steps, resumed_from=step)
 
 
-def steps_told(path: Path) -> int:
-    """Return the last step in a trace that is being written; 0 if there is none yet."""
-    try:
-        whole = read_run_file(path, most=LARGEST)
-    except DocumentError:
-        return 0
-    last = whole[: whole.rfind(b"\n")].rpartition(b'\n{"step":')[2]
-    return int(last.partition(b",")[0]) if last[:1].isdigit() else 0
-
-
-def compared(a: str, b: str) -> Comparison:
-    """Compare two local runs."""
+def _compared(a: Record, b: Record) -> Comparison:
     runs = runs_folder()
-    return compare(
-        load_compared_run(runs / a),
-        load_compared_run(runs / b),
-        sources=EvidenceSources(runs=runs, cache=cache_folder()),
-    )
+    one, other = (load_compared_run(runs / record.run) for record in (a, b))
+    return compare(one, other, sources=EvidenceSources(runs=runs, cache=cache_folder()))

@@ -32,16 +32,16 @@ _RUNGS = {rung.value.replace(" ", "-"): rung for rung in Rung if rung is not Run
 def main(argv: list[str]) -> int:
     """Compare, print, and return the verdict's exit code."""
     words = _parser().parse_args(argv)
-    rung = _rung(words.at_least) if words.at_least else None
+    required = _rung(words.at_least) if words.at_least else None
     store = _store(words.store or store_address())
-    places = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=store)
-    comparison = compare(_side(words.a, store), _side(words.b, store), sources=places)
+    sources = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=store)
+    comparison = compare(_find(words.a, store), _find(words.b, store), sources=sources)
     if words.json:
         print(canonical(comparison.document()).decode())
     else:
-        _show(comparison, most=None if words.all else words.most)
-    found = comparison.verdict.rung
-    return found.code if rung is None else int(not found.reaches(rung))
+        _print(comparison, most=None if words.all else words.most)
+    rung = comparison.verdict.rung
+    return rung.code if required is None else int(not rung.reaches(required))
 
 
 def _parser() -> Arguments:
@@ -83,49 +83,43 @@ def _store(address: str | None) -> Store | None:
         return None
 
 
-def _side(word: str, store: Store | None) -> ComparedRun:
+def _find(word: str, store: Store | None) -> ComparedRun:
     """Return the run that `word` names: a folder, else a local run, else a run in the store."""
-    path = Path(word)
+    path, runs = Path(word), runs_folder()
     if word and is_folder(path):
         return load_compared_run(typed_folder(path))
-    runs = runs_folder()
-    here = local_ids(runs)
+    local = local_ids(runs)
     try:
-        return load_compared_run(runs / named(word, here))
-    except RunNotFoundError as fault:
+        return load_compared_run(runs / named(word, local))
+    except RunNotFoundError as missing:
         if store is None:
             raise
-        return _remote(word, store, here, fault)
-
-
-def _remote(word: str, store: Store, here: list[str], not_here: RunNotFoundError) -> ComparedRun:
-    try:
-        there = remote_ids(store)
-    except RepriseError as fault:
-        said = f"{not_here.message} on this machine, and {fault.message}"
-        raise RunNotFoundError(said, hint=not_here.hint) from fault
-    run = resolve_run(word, {*here, *there})
-    listed = remote_run(store, run, there[run])
+        try:
+            remote = remote_ids(store)
+        except RepriseError as fault:
+            message = f"{missing.message} on this machine, and {fault.message}"
+            raise RunNotFoundError(message, hint=missing.hint) from fault
+    run = resolve_run(word, {*local, *remote})
+    listed = remote_run(store, run, remote[run])
     if listed.record is None:
         raise RunError(f"run {run} has no record that can be read: {listed.fault}", hint="do not use it")
     return ComparedRun(record=listed.record)
 
 
-def _show(comparison: Comparison, *, most: int | None) -> None:
+def _print(comparison: Comparison, *, most: int | None) -> None:
     first, *rest = [headline(comparison), *page(comparison, most=most)]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.text import Text
 
-        Console(file=underlying(sys.stdout)).print(
-            Text(one_line(first), style=_COLOURS[comparison.verdict.rung]), soft_wrap=True
-        )
+        text = Text(one_line(first), style=_COLORS[comparison.verdict.rung])
+        Console(file=underlying(sys.stdout)).print(text, soft_wrap=True)
     else:
         print(first)
     print("\n".join(rest))
 
 
-_COLOURS = {
+_COLORS = {
     Rung.IDENTICAL: "bold green",
     Rung.WITHIN_TOLERANCE: "bold green",
     Rung.WITHIN_NOISE: "bold yellow",

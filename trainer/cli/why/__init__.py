@@ -13,8 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from trainer.base.errors import DocumentError, RepriseError, RunError, UnsafePathError, UsageError
-from trainer.base.run_files import read_run_file
+from trainer.base.errors import RepriseError, RunError, UnsafePathError, UsageError
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
@@ -27,7 +26,7 @@ from trainer.cli.why.page import Explanation, document, page
 from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable
 from trainer.comparison.examine_run import examine_run, find_datasets, require_reproducible
 from trainer.comparison.reproduce import prepare_rerun
-from trainer.comparison.trace import FILE, LARGEST, Trace, first_difference, read_trace
+from trainer.comparison.trace import FILE, Trace, first_difference, last_written_step, read_trace
 from trainer.comparison.verdict import Rung
 from trainer.data.declaration import Dataset
 from trainer.runs.image_claim import BAKED
@@ -200,17 +199,9 @@ def _run(there: Runner, ready: PreparedRerun, path: Path, *, through: int) -> in
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(there.run, ready)
         try:
-            while not wait([ending], timeout=_POLL).done and not _is_past(path, through):
+            while not wait([ending], timeout=_POLL).done and last_written_step(path) <= through:
                 pass
         finally:
             if not ending.done():
                 there.kill(ready)
     return ending.result()[0]
-
-
-def _is_past(path: Path, step: int) -> bool:
-    """Return whether a trace contains a later step, so that the given step is complete."""
-    try:
-        return read_run_file(path, most=LARGEST).count(b'\n{"step":') > step
-    except DocumentError:
-        return False
