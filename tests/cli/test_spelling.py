@@ -29,6 +29,7 @@ KNOWN: Final = {
     "trainer/cli/train/manual.py": "the manual",
     "trainer/cli/in_image.py": "the sentence names the command that was typed",
     "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
+    "trainer/cli/why.py": "the command in the hint of an error, which spells it",
     "trainer/cli/spelling.py": "the speller's own examples",
     "trainer/environments/pin.py": "the first line of a file that is committed",
     "trainer/comparison/compare.py": "notes, kept in documents; the page spells them",

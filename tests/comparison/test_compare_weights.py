@@ -9,9 +9,8 @@ import pytest
 
 from tests.comparison.compared import Values, floats, save_weights
 from trainer.base.errors import DigestMismatchError
-from trainer.comparison.compare_weights import WeightsComparison, compare_weights
 from trainer.comparison.ulp import FORMATS, ArrayDistance
-from trainer.comparison.weights import WEIGHTS
+from trainer.comparison.weights import WEIGHTS, WeightsComparison, compare_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
-"""`reprise verify CERTIFICATE [--key PUBLIC]`: verify a certificate.
+"""`reprise verify CERTIFICATE [--key PUBLIC]`: verify a certificate, and format it as text.
 
 The checks are: the signature with a public key that the user trusts, the consistency of the statement, and its digests and verdict with the
-local records. A key that comes with the certificate is not trusted.
+local records. A key that comes with the certificate is not trusted. Text of a certificate is untrusted, so control characters are escaped.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import CertificateError
 from trainer.base.plain_text import read_bytes
 from trainer.base.run_files import read_run_file
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
-from trainer.cli.certify.page import page
-from trainer.cli.configuration import runs_folder
+from trainer.cli.places import runs_folder
+from trainer.cli.run_page import columns
 from trainer.comparison.certificate import FOLDER, Statement, read_certificate
 from trainer.comparison.signing import is_envelope, verify_envelope
-from trainer.runs.record import is_run_id
+from trainer.runs.record import Knowledge, is_run_id
 from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.comparison.certificate import FailureCause, Predicate
     from trainer.runs.record import Record
 
 _LARGEST = 1 << 24
@@ -86,3 +90,48 @@ def _check(statement: Statement, path: Path) -> list[str]:
         statement.check_verdict(records)
         lines.append(f"verdict    computed again from the records: {statement.predicate.verdict}")
     return lines
+
+
+def page(statement: Statement) -> Iterator[str]:
+    """Yield the claim and its result, then the inputs."""
+    tested, ingredients = statement.predicate, statement.predicate.ingredients
+    yield f"{tested.claim} {'holds' if tested.holds else 'does not hold'}: {_summary(tested)}"
+    if tested.lost:
+        yield f"  first not the same: {_cause(tested, tested.lost)}"
+    datasets = (f"{name}@{each.version} {each.content[:19]}" for name, each in ingredients.datasets.items())
+    settings = (f"{name}={value}" for name, value in sorted(ingredients.settings.items()) if value is not None)
+    image, level = tested.image, ingredients.determinism
+    identifier = f"{image.environment or 'no environment'}, {image.reference or image.manifest or image.config}"
+    is_unknown = image.known is Knowledge.UNKNOWN
+    rows = [
+        ("experiment", ingredients.experiment),
+        ("runs", ", ".join(statement.runs)),
+        ("identity", tested.identity),
+        ("level", f"{level.level}, {counted(level.threads, 'thread')}"),
+        ("device", f"{tested.device}, {ingredients.device.precision}"),
+        (
+            "image",
+            f"unknown: {image.reason or 'nothing was provided'}" if is_unknown else f"{identifier} ({image.known})",
+        ),
+        ("code", f"{ingredients.source}, commit {tested.commit}"),
+        ("datasets", ", ".join(datasets)),
+        ("settings", ", ".join(settings)),
+        ("tested", f"{tested.when:%Y-%m-%d %H:%M} UTC, by Reprise {tested.reprise}"),
+    ]
+    yield from (f"  {line}" for line in columns(rows))
+
+
+def _summary(tested: Predicate) -> str:
+    result = f"equal bit for bit: {', '.join(tested.compared)}" if tested.holds else f"the verdict is {tested.verdict}"
+    if tested.claim == "rerun":
+        return f"twice from nothing, {counted(tested.steps, 'step')}; {result}"
+    after = f"{counted(tested.observed or 0, 'step')} after that, {tested.steps} in all"
+    return f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, {after}; {result}"
+
+
+def _cause(tested: Predicate, cause: FailureCause) -> str:
+    place = f", at step {cause.step}, stream {cause.stream}" if cause.step is not None else ""
+    tensor = f", tensor {cause.tensor}" if cause.tensor else ""
+    one, other = ("without the stop", "with it") if tested.claim == "resume" else ("first", "then")
+    values = f": {cause.a} {one}, {cause.b} {other}" if cause.a is not None else ""
+    return f"{cause.what}{place}{tensor}{values}"

@@ -14,12 +14,11 @@ from trainer.base.document import json_value
 from trainer.base.errors import DocumentError, RunError, RunNotFoundError
 from trainer.base.run_files import open_run_file
 from trainer.comparison.compare_ingredients import code_diff, dataset_diff
-from trainer.comparison.compare_weights import compare_weights
 from trainer.comparison.noise import FOLDER, measured_noise
 from trainer.comparison.trace import FILE as TRACE
 from trainer.comparison.trace import Difference, Stream, comparable_streams, first_difference, read_trace
 from trainer.comparison.verdict import Rung, Verdict, judge, number_of
-from trainer.comparison.weights import TENSORS
+from trainer.comparison.weights import TENSORS, compare_weights
 from trainer.runs.differences import UNIMPORTED, DifferenceKind, candidates
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded_attempts
 from trainer.source.capture import ARCHIVE
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.comparison.compare_weights import WeightsComparison
+    from trainer.comparison.weights import WeightsComparison
     from trainer.runs.differences import Candidate
     from trainer.runs.record import Record
     from trainer.stores.contract import Store

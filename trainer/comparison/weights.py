@@ -1,7 +1,9 @@
-"""A run's weights as files: `weights.safetensors` with the numbers, and `tensors.json` with their digests.
+"""A run's weights as files, and their comparison: `weights.safetensors` with the numbers, and `tensors.json` with their digests.
 
 This module reads both formats without torch, and rejects files that the safetensors library rejects, since a file may come from an
-untrusted source: invalid headers, offsets outside of the file, overlapping tensors, gaps between tensors.
+untrusted source: invalid headers, offsets outside of the file, overlapping tensors, gaps between tensors. Weights are compared tensor by
+tensor: first digests, then the numbers of tensors that differ, in a few hundred kilobytes of memory. If the numbers are available, every
+tensor is hashed, and a tensor that does not match `tensors.json` and the record is rejected by name.
 
 Format: 8 bytes, the header's length, little-endian; the header, JSON, `{name: {dtype, shape, data_offsets: [begin, end]}}`; the data.
 https://github.com/huggingface/safetensors
@@ -9,8 +11,9 @@ https://github.com/huggingface/safetensors
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal, Never
 
@@ -18,11 +21,12 @@ from pydantic import Field, RootModel
 
 from trainer.base.digest import Digest, digest_of_document
 from trainer.base.document import Count, Document, json_value, typed
-from trainer.base.errors import DocumentError
+from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.base.run_files import open_run_file, read_run_json
-from trainer.comparison.ulp import FORMATS
+from trainer.comparison.ulp import FORMATS, ArrayDistance, array_distance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.comparison.ulp import NumberFormat
@@ -151,3 +155,120 @@ def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: in
 
 def _reject(path: Path, message: str) -> Never:
     raise DocumentError(f"{path} is no safetensors file: {message}", hint=_DAMAGED)
+
+
+_BLOCK: Final = 1 << 16
+"""The number of bytes compared at once, a whole count of numbers in any format; equal blocks are not decoded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorDifference:
+    """A tensor that differs."""
+
+    name: str
+    dtypes: tuple[str | None, str | None]
+    """The dtype on each side; `None` if the side has no such tensor."""
+    shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
+    elements: int
+    apart: ArrayDistance | None = None
+    """The distance of its numbers; `None` if dtypes or shapes differ, or if the numbers are not available."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsComparison:
+    """The comparison of the weights and the optimizers' states of two runs."""
+
+    tensors: int
+    differing: tuple[TensorDifference, ...]
+    optimizer: tuple[str, ...]
+    """The optimizers' tensors that differ, by digest."""
+    optimizer_tensors: int
+    numbers: bool
+    """Whether the numbers are available on both sides; otherwise only digests are compared."""
+
+
+def compare_weights(a: Path, b: Path, *, digests: tuple[str | None, str | None]) -> WeightsComparison:
+    """Compare the weights in two attempts' folders, whose records contain these digests.
+
+    Raise `DocumentError` if a file has another format, `DigestMismatchError` if it has another digest.
+    """
+    one, other = (_read_tensors(folder, digest) for folder, digest in zip((a, b), digests, strict=True))
+    numbers = (a / WEIGHTS).is_file() and (b / WEIGHTS).is_file()
+    headers = [_verified(folder / WEIGHTS, tensors) for folder, tensors in ((a, one), (b, other))] if numbers else []
+    names = sorted({*one.weights, *other.weights})
+    pairs = {name: (one.weights.get(name), other.weights.get(name)) for name in names}
+    differing = [_difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+    if numbers:
+        with open_run_file(a / WEIGHTS) as first, open_run_file(b / WEIGHTS) as second:
+            differing = [_with_numbers(each, (first, headers[0]), (second, headers[1])) for each in differing]
+    states = sorted({*one.optimizer, *other.optimizer})
+    return WeightsComparison(
+        tensors=len(names),
+        differing=tuple(differing),
+        optimizer=tuple(name for name in states if one.optimizer.get(name) != other.optimizer.get(name)),
+        optimizer_tensors=len(states),
+        numbers=numbers,
+    )
+
+
+def _read_tensors(folder: Path, digest: str | None) -> Tensors:
+    tensors = read_tensors(folder / TENSORS)
+    if tensors.digest != digest:
+        message = f"{folder / TENSORS} is of the weights {tensors.digest}; the record names {digest}"
+        hint = "do not use it; if the run is in the store, remove it here and pull it again"
+        raise DigestMismatchError(message, hint=hint)
+    return tensors
+
+
+def _verified(path: Path, tensors: Tensors) -> dict[str, Tensor]:
+    """Return the positions of the tensors after checking every tensor's hash."""
+    header = read_header(path)
+    if unmatched := header.keys() ^ tensors.weights.keys():
+        message = f"{path}: tensor {min(unmatched)!a} is there or in {TENSORS}, not in both"
+        raise DigestMismatchError(message, hint="do not use it")
+    with open_run_file(path) as file:
+        for name, tensor in header.items():
+            running = hashlib.sha256()
+            for block in _blocks(file, tensor, 16 * _BLOCK):
+                running.update(block)
+            digest, expected = f"sha256:{running.hexdigest()}", tensors.weights[name].sha256
+            if digest != expected:
+                message = f"{path}: tensor {name!a} is {digest}; {TENSORS} says {expected}"
+                raise DigestMismatchError(message, hint="do not use it")
+    return header
+
+
+def _difference(name: str, a: TensorDescription | None, b: TensorDescription | None) -> TensorDifference:
+    return TensorDifference(
+        name=name,
+        dtypes=(a.dtype if a else None, b.dtype if b else None),
+        shapes=(tuple(a.shape) if a else None, tuple(b.shape) if b else None),
+        elements=max(prod(each.shape) for each in (a, b) if each is not None),
+    )
+
+
+def _with_numbers(
+    difference: TensorDifference, a: tuple[BinaryIO, dict[str, Tensor]], b: tuple[BinaryIO, dict[str, Tensor]]
+) -> TensorDifference:
+    """Return the difference with the distance of the numbers, if both sides have the same shape and number format."""
+    one, other = a[1].get(difference.name), b[1].get(difference.name)
+    number = one.number if one else None
+    if one is None or other is None or number is None or (one.dtype, one.shape) != (other.dtype, other.shape):
+        return difference
+    distance, index = ArrayDistance(), 0
+    for block, another in zip(_blocks(a[0], one, _BLOCK), _blocks(b[0], other, _BLOCK), strict=True):
+        if block != another:
+            distance = distance.joined(array_distance(block, another, number), offset=index)
+        index += len(block) // number.width
+    return replace(difference, apart=distance)
+
+
+def _blocks(file: BinaryIO, tensor: Tensor, size: int) -> Iterator[bytes]:
+    position = tensor.start
+    while position < tensor.stop:
+        file.seek(position)
+        block = file.read(min(size, tensor.stop - position))
+        if not block:
+            raise DocumentError(f"{file.name} ended at byte {position} while it was read", hint="compare again")
+        yield block
+        position += len(block)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.comparison.noise import SEED, spread_of
 from trainer.comparison.verdict import number_of
-from trainer.reporting.drawing.scales import drawable
+from trainer.reporting.drawing.frame import drawable
 from trainer.sweeps.folder import Standing
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trainer.reporting.drawing.scales import scale_of
+from trainer.reporting.drawing.frame import scale_of
 
 NUMBERS = st.lists(st.floats(), min_size=1, max_size=8)
 

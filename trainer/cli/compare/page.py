@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from trainer.comparison.compare import ComparedRun, Comparison, Divergence
-    from trainer.comparison.compare_weights import TensorDifference, WeightsComparison
     from trainer.comparison.verdict import Figure
+    from trainer.comparison.weights import TensorDifference, WeightsComparison
     from trainer.runs.differences import Candidate
 
 _LONGEST = 60

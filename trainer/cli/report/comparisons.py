@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.cli.certify.page import page as certificate_lines
 from trainer.cli.report.elements import badge, code, diff, fold, lines, pairs, section, table
+from trainer.cli.verify import page as certificate_lines
 from trainer.comparison.compare import stronger_verdicts
 from trainer.comparison.verdict import Rung
 from trainer.reporting.drawing.markup import Markup, cut, tag

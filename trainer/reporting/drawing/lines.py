@@ -10,9 +10,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from trainer.reporting.drawing.frame import HEIGHT, WIDTH, Frame, frame_for, legend, picture, style_of
+from trainer.reporting.drawing.frame import (
+    HEIGHT,
+    WIDTH,
+    Frame,
+    drawable,
+    frame_for,
+    legend,
+    picture,
+    scale_of,
+    style_of,
+)
 from trainer.reporting.drawing.markup import Markup, tag
-from trainer.reporting.drawing.scales import drawable, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

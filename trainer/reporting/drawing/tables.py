@@ -13,13 +13,15 @@ from trainer.reporting.drawing.frame import (
     LETTER,
     WIDTH,
     Frame,
+    Scale,
+    drawable,
     frame_for,
     legend,
     picture,
+    scale_of,
     vertical_label,
 )
 from trainer.reporting.drawing.markup import Markup, cut, tag, width_of
-from trainer.reporting.drawing.scales import Scale, drawable, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

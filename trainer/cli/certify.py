@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import RunError, UsageError
 from trainer.base.run_files import read_run_json
 from trainer.cli.arguments import Arguments
-from trainer.cli.certify.page import page
-from trainer.cli.configuration import cache_folder, runs_folder
+from trainer.cli.places import cache_folder, runs_folder
 from trainer.cli.output import print_notice
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
+from trainer.cli.verify import page
 from trainer.comparison.certify import Kill, certify, save_certificate
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.signing import sign, signing_key

@@ -1,12 +1,28 @@
-"""How an attribution is worded."""
+"""`reprise why`: the steps that it requires, and the text of an attribution."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from trainer.cli.why.page import Explanation, page
+from tests.comparison.compared import save_trace
+from trainer.base.errors import RunError
+from trainer.cli.why import Explanation, page, require_steps
 from trainer.comparison.attribution import Attribution, Match, Swap
-from trainer.comparison.trace import Difference, Stream
+from trainer.comparison.trace import FILE, Difference, Stream, read_trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_run_that_ended_before_the_step_shows_no_way(tmp_path: Path) -> None:
+    save_trace(tmp_path, 0.5, 0.4)
+    trace = read_trace(tmp_path / FILE)
+    require_steps(trace, through=2)
+    with pytest.raises(RunError, match="it ended after step 2; expected 3 steps"):
+        require_steps(trace, through=3)
+
 
 DROPOUT, SOURCE = Swap("setting", "dropout"), Swap("source")
 DIFFERENCE = Difference(step=1, stream=Stream.FORWARD, a="1", b="2")
