@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import RunError, UsageError
 from trainer.base.run_files import read_run_json
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import cache_folder, runs_folder
+from trainer.cli.configuration import cache_folder, runs_folder
 from trainer.cli.output import print_notice
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood

@@ -16,7 +16,7 @@ from trainer.base.plain_text import read_bytes
 from trainer.base.run_files import read_run_file
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import runs_folder
+from trainer.cli.configuration import runs_folder
 from trainer.cli.run_page import columns
 from trainer.comparison.certificate import FOLDER, Statement, read_certificate
 from trainer.comparison.signing import is_envelope, verify_envelope

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import UnsafePathError
@@ -43,36 +44,31 @@ def read_curves(path: Path) -> Curves:
 
 def read_telemetry(attempts: Iterable[Path]) -> Curves:
     """Read the telemetry of a run's attempts, in order; a later attempt replaces the values of steps that it repeated."""
-    found: Curves = {}
+    curves: Curves = {}
     for attempt in attempts:
         for name, line in read_curves(attempt / TELEMETRY).items():
-            before = [point for point in _points(found.get(name)) if point[0] < line.x[0]]
-            found[name] = Line(name=name, x=[*(x for x, _ in before), *line.x], y=[*(y for _, y in before), *line.y])
-    return found
-
-
-def _points(line: Line | None) -> list[tuple[float, float]]:
-    return [] if line is None else list(zip(line.x, line.y, strict=True))
+            earlier = curves.get(name, Line(name=name, x=[], y=[]))
+            count = next((index for index, x in enumerate(earlier.x) if x >= line.x[0]), len(earlier.x))
+            curves[name] = Line(name=name, x=[*earlier.x[:count], *line.x], y=[*earlier.y[:count], *line.y])
+    return curves
 
 
 def read_schedule(trace: Path) -> Curves:
     """Read the learning rate of each parameter group and the norm of the gradients at every step from a trace."""
     rows = _rows(trace, marked='"loss"', header=True)
-    header = next(rows, {})
-    named = header.get("schedule") if isinstance(header.get("schedule"), list) else []
-    rates = {place: str(name).partition(".")[0] for place, name in enumerate(named or []) if str(name).endswith(".lr")}
-    return _curves((row["step"], dict(_told(row, rates))) for row in rows)
+    names = next(rows, {}).get("schedule")
+    names = [str(name) for name in names] if isinstance(names, list) else []
+    groups = {index: name.partition(".")[0] for index, name in enumerate(names) if name.endswith(".lr")}
+    return _curves((row["step"], dict(_scheduled(row, groups))) for row in rows)
 
 
-def _told(row: dict[str, Any], rates: dict[int, str]) -> Iterator[tuple[str, Any]]:
+def _scheduled(row: dict[str, Any], groups: dict[int, str]) -> Iterator[tuple[str, Any]]:
     values = row.get("schedule")
-    for place, group in rates.items():
-        if isinstance(values, list) and place < len(values):
-            yield RATE if len(rates) == 1 else f"{RATE}, group {group}", values[place]
-    try:
+    for index, group in groups.items():
+        if isinstance(values, list) and index < len(values):
+            yield RATE if len(groups) == 1 else f"{RATE}, group {group}", values[index]
+    with suppress(KeyError, ValueError, IndexError, struct.error):
         yield NORM, numbers_of(str(row["gradient"]))[0]
-    except (KeyError, ValueError, IndexError, struct.error):
-        return
 
 
 def _curves(rows: Iterable[tuple[int, dict[str, Any]]]) -> Curves:
@@ -94,22 +90,17 @@ def _rows(path: Path, *, marked: str = "", header: bool = False) -> Iterator[dic
             if os.fstat(file.fileno()).st_size > LARGEST:
                 return
             for number, line in enumerate(file):
-                first = header and number == 0
-                if first or marked in line:
+                is_header = header and number == 0
+                if is_header or marked in line:
                     row = _object(line)
-                    if first or _is_step(row.get("step")):
+                    if is_header or (type(row.get("step")) is int and 0 <= row["step"] < 1 << 53):
                         yield row
     except (OSError, UnsafePathError):
         return
 
 
 def _object(line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _is_step(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53
+    with suppress(ValueError, RecursionError):
+        value = json.loads(line)
+        return value if isinstance(value, dict) else {}
+    return {}

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
-from trainer.reporting.drawing.lines import Line, plot_lines, plot_points
 from trainer.reporting.drawing.markup import Markup, tag
-from trainer.reporting.drawing.tables import plot_bars, plot_matrix
+from trainer.reporting.drawing.plots import Line, plot_bars, plot_lines, plot_matrix, plot_points
 from trainer.runs.figure import Bars, Lines, Matrix, Points
 
 __all__ = ["STYLE", "Drawn", "Line", "as_file", "draw", "plot_lines", "plot_points"]
