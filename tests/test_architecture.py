@@ -17,8 +17,8 @@ ONE_HOME = {
     "docker": {"trainer.environments.engine.docker"},
     "pynvml": {"trainer.runs.hardware"},
     "rfc8785": {"trainer.base.digest"},
-    "cryptography": {"trainer.comparison.signing"},
-    "securesystemslib": {"trainer.comparison.signing"},
+    "cryptography": {"trainer.comparison.certificate"},
+    "securesystemslib": {"trainer.comparison.certificate"},
 }
 TORCH = {"torch", "lightning", "torchmetrics", "safetensors", "tensorboard", "wandb"}
 NAMES_FOR_NOTHING = {

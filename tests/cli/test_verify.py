@@ -11,8 +11,8 @@ import pytest
 from tests.certified import again, keys, statement, traced
 from trainer.base.errors import CertificateError
 from trainer.cli.verify import main
+from trainer.comparison.certificate import sign
 from trainer.comparison.certify import Kill, save_certificate
-from trainer.comparison.signing import sign
 
 if TYPE_CHECKING:
     from pathlib import Path

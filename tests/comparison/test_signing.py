@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.certified import keys
 from trainer.base.errors import CertificateError, DocumentError
-from trainer.comparison.signing import is_envelope, read_envelope, sign, signing_key, verify_envelope
+from trainer.comparison.certificate import is_envelope, read_envelope, sign, signing_key, verify_envelope
 
 if TYPE_CHECKING:
     from pathlib import Path

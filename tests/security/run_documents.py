@@ -16,10 +16,10 @@ from tests.comparison.compared import made, save_trace, save_weights
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_bytes, mutated_json
 from trainer.base.digest import digest_of_bytes
+from trainer.comparison.certificate import sign
 from trainer.comparison.compare import EvidenceSources as ComparedPlaces
 from trainer.comparison.compare import compare, load_compared_run
 from trainer.comparison.retest import Retest, run_identity, save_retest
-from trainer.comparison.signing import sign
 from trainer.comparison.trace import cut_back, read_trace
 from trainer.reporting.curves import read_curves, read_schedule
 from trainer.runs.checkpoint_pointer import Saved

@@ -21,9 +21,9 @@ from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
 from trainer.cli.verify import page
+from trainer.comparison.certificate import sign, signing_key
 from trainer.comparison.certify import Kill, certify, save_certificate
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
-from trainer.comparison.signing import sign, signing_key
 from trainer.comparison.trace import FILE, last_written_step, read_trace
 from trainer.runs.checkpoint_pointer import Saved
 from trainer.runs.record import Status

@@ -66,13 +66,11 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        "reprise noise", "Measure how much results vary when only the seed differs. Other options are settings."
-    )
+    summary = "Measure how much results vary when only the seed differs. Other options are settings."
+    parser = Arguments("reprise noise", summary)
     parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
-    parser.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help=f"train with seeds 0 to N-1 (default: 5; at least {FEWEST})"
-    )
+    seeds = f"train with seeds 0 to N-1 (default: 5; at least {FEWEST})"
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help=seeds)
     parser.add_argument("--gain", type=float, metavar="G", help="compute how many seeds are needed to show a gain of G")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

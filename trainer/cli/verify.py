@@ -18,8 +18,7 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import runs_folder
 from trainer.cli.run_page import columns
-from trainer.comparison.certificate import FOLDER, Statement, read_certificate
-from trainer.comparison.signing import is_envelope, verify_envelope
+from trainer.comparison.certificate import FOLDER, Statement, is_envelope, read_certificate, verify_envelope
 from trainer.runs.record import Knowledge, is_run_id
 from trainer.runs.run import load_record
 

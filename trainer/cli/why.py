@@ -89,21 +89,15 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        "reprise why",
-        "Find the ingredient that makes two runs diverge, by short runs that swap one ingredient at a time.",
-    )
-    parser.add_argument(
-        "a", metavar="A", help="run on this machine or in the store: ID, start of an ID, `latest`, or folder"
-    )
+    summary = "Find the ingredient that makes two runs diverge, by short runs that swap one ingredient at a time."
+    parser = Arguments("reprise why", summary)
+    run = "run on this machine or in the store: ID, start of an ID, `latest`, or folder"
+    parser.add_argument("a", metavar="A", help=run)
     parser.add_argument("b", metavar="B", help="second run")
     parser.add_argument("--steps", type=int, metavar="N", help="run N steps, if the runs diverge within them")
     trust_options(parser)
-    parser.add_argument(
-        "--no-container",
-        action="store_true",
-        help="run in this environment instead of a container of the recorded image",
-    )
+    no_container = "run in this environment instead of a container of the recorded image"
+    parser.add_argument("--no-container", action="store_true", help=no_container)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -130,7 +124,6 @@ def _first_difference(a: ExplainedRun, b: ExplainedRun) -> Difference | None:
 
 
 def _common_steps(a: ExplainedRun, b: ExplainedRun) -> int:
-    """Return the number of steps in both traces."""
     return min(a.trace.steps, b.trace.steps)
 
 

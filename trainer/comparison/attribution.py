@@ -221,7 +221,6 @@ def _bundle(a: RunInputs, b: RunInputs, swapped: Swaps) -> SourceBundle:
 
 
 def _files_of_other_ingredients(a: RunInputs, b: RunInputs) -> set[str]:
-    """Return the files that belong to an ingredient other than the code."""
     datasets = a.record.ingredients.datasets.keys() | b.record.ingredients.datasets.keys()
     return {LOCK, *(f"datasets/{name}.toml" for name in datasets)}
 

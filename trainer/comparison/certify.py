@@ -121,7 +121,6 @@ def _steps(attempt: Path, record: Record) -> int:
 
 
 def _failure_cause(comparison: Comparison, a: Path, b: Path) -> FailureCause | None:
-    """Return the first difference between two runs, in order of cause; `None` if everything is equal."""
     if first := comparison.divergence:
         return FailureCause(
             what=STREAM_CONTENTS[first.stream],

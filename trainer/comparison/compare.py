@@ -158,7 +158,6 @@ def _with_evidence(comparison: Comparison, sources: EvidenceSources) -> Comparis
 def _with_details(
     candidate: Candidate, a: ComparedRun, b: ComparedRun, sources: EvidenceSources, notes: list[str]
 ) -> Candidate:
-    """Return the candidate with details: the lines of the code, or the files of a dataset."""
     if candidate.kind is DifferenceKind.CODE:
         if not a.folder or not b.folder or not all((each / ARCHIVE).is_file() for each in (a.folder, b.folder)):
             notes.append(f"code: {ARCHIVE} is not here for both runs, so the lines that differ are not shown")

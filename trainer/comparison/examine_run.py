@@ -139,7 +139,6 @@ def _arguments(record: Record) -> Finding:
 
 
 def _files(record: Record, folder: Path) -> Finding:
-    """Check the run's result files, which the rerun is compared with."""
     count = require_whole(folder / ATTEMPTS / str(record.attempt), record)
     return well("files", f"{counted(count, 'file')}, as the record says")
 

@@ -154,7 +154,6 @@ class RequestedRun:
         )
 
     def _equals(self, name: str, value: object) -> bool:
-        """Return whether a recorded value is the requested value."""
         if name in self.typed:
             return canonical(self.typed[name]) == canonical(value)
         return is_same_value(self.settings[name], value)

@@ -179,7 +179,6 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
 
 
 def _seen_image(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
-    """Return the engine's description of the container's image."""
     digests, build_id = engine.digests(image), image.labels.get(BUILD_ID, "")
     return SeenImage(
         container=container,

@@ -195,7 +195,6 @@ def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | Non
 
 
 def _beyond(limits: dict[Figure, float | None], what: str) -> str | None:
-    """Describe each metric whose difference is too large."""
     sentences = (
         f"{figure.name} is absent on one side"
         if figure.difference is None

@@ -133,7 +133,6 @@ def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
 
 
 def _code(run: ComparedRun, notes: list[str]) -> tuple[str, str] | None:
-    """Return the experiment's module from the run's source, if the experiment is part of the package."""
     path, text = f"trainer/experiments/{run.record.ingredients.experiment}.py", None
     if run.folder is None or not (run.folder / ARCHIVE).is_file():
         return None

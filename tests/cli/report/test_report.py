@@ -17,9 +17,9 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, RunNotFoundError
 from trainer.cli.report import main
 from trainer.cli.run_page import duration
+from trainer.comparison.certificate import sign
 from trainer.comparison.certify import save_certificate
 from trainer.comparison.retest import Retest, run_identity, save_retest
-from trainer.comparison.signing import sign
 from trainer.runs.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
 from trainer.runs.publish import publish_run
 from trainer.runs.record import DatasetIngredient, Knowledge

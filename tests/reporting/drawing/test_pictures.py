@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from trainer.reporting.drawing.pictures import LARGEST, embedded, is_png
+from trainer.reporting.drawing.markup import LARGEST, embedded, is_png
 
 
 def chunk(kind: bytes, body: bytes = b"") -> bytes:

@@ -118,7 +118,6 @@ def _no_baseline(name: str) -> DocumentError:
 
 
 def _refresh(words: Namespace, name: str) -> int:
-    """Show the changes, ask, and write the baseline."""
     baseline = _read(name) or Baseline(experiment=name, entries=[])
     measured = _measured(name, seeds=words.seeds, nudges=NUDGES)
     key = EnvironmentKey.model_validate(measured["key"])
@@ -203,7 +202,6 @@ def _measured_in_image(name: str, *, seeds: int) -> dict[str, Any]:
 
 
 def _require_in_package(word: str) -> str:
-    """Return the name of an experiment of the package. Raise `ExperimentError`."""
     experiment = find_experiment(word, checkout=CHECKOUT, here=Path.cwd())
     if experiment.file.parent != EXPERIMENTS:
         message = f"experiment {word} is not in {EXPERIMENTS}/, and only experiments there have baselines"

@@ -51,14 +51,10 @@ def _parser() -> Arguments:
     )
     parser.add_argument("a", metavar="A", help="run: ID, start of an ID, `latest`, or folder")
     parser.add_argument("b", metavar="B", help="second run")
-    parser.add_argument(
-        "--at-least",
-        metavar="RUNG",
-        help=f"exit with 0 if the verdict is at least RUNG, else with 1: {', '.join(_RUNGS)}",
-    )
-    parser.add_argument(
-        "-n", "--most", type=int, default=12, metavar="N", help="show at most N lines of each list (default: 12)"
-    )
+    at_least = f"exit with 0 if the verdict is at least RUNG, else with 1: {', '.join(_RUNGS)}"
+    parser.add_argument("--at-least", metavar="RUNG", help=at_least)
+    most = "show at most N lines of each list (default: 12)"
+    parser.add_argument("-n", "--most", type=int, default=12, metavar="N", help=most)
     parser.add_argument("--all", action="store_true", help="show all lines")
     parser.add_argument(
         "--store", metavar="ADDRESS", help="store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
@@ -119,10 +115,5 @@ def _print(comparison: Comparison, *, most: int | None) -> None:
     print("\n".join(rest))
 
 
-_COLORS = {
-    Rung.IDENTICAL: "bold green",
-    Rung.WITHIN_TOLERANCE: "bold green",
-    Rung.WITHIN_NOISE: "bold yellow",
-    Rung.DIFFERENT: "bold red",
-    Rung.NOT_COMPARABLE: "bold magenta",
-}
+_STYLES = ("bold green", "bold green", "bold yellow", "bold red", "bold magenta")
+_COLORS = dict(zip(Rung, _STYLES, strict=True))

@@ -27,7 +27,7 @@ from trainer.cli.spelling import spelled
 from trainer.comparison.compare import EvidenceSources, compare
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import load_dataset
-from trainer.reporting.drawing.pictures import is_png
+from trainer.reporting.drawing.markup import is_png
 from trainer.reporting.run_contents import load_run_contents
 from trainer.runs.figure import Pictures
 
@@ -147,7 +147,6 @@ def samples(runs: Sequence[RunContents], known: dict[str, Dataset], *, draw: boo
 
 
 def _picture_of_run(run: RunContents) -> bytes | None:
-    """Return the picture that the run itself made of its only dataset; `None` if there is none."""
     files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and is_of_data(figure)]
     pictures = [run.pictures.get(file, b"") for file in files if len(run.compared.record.ingredients.datasets) == 1]
     return next(filter(is_png, pictures), None)

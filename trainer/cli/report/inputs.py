@@ -27,8 +27,7 @@ from trainer.cli.report.elements import (
 )
 from trainer.cli.report.result import facts
 from trainer.cli.run_page import duration, level
-from trainer.reporting.drawing.markup import Markup, joined, tag
-from trainer.reporting.drawing.pictures import embedded
+from trainer.reporting.drawing.markup import Markup, embedded, joined, tag
 from trainer.runs.attempts import changes
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
@@ -58,7 +57,6 @@ def settings(runs: Sequence[PageRun]) -> Markup | None:
 
 
 def _changed(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
-    """Yield the settings that attempts of a resumed run changed."""
     for each in runs:
         if changed := [f"attempt {number}: {line}" for number, found in changes(each.records) for line in found]:
             yield tag("p", f"{each.prefix}changed when it was resumed; shown is what the last attempt has:")
@@ -211,7 +209,6 @@ def _drift(record: Record) -> Markup | str:
 
 
 def _packages(runs: Sequence[PageRun]) -> Markup | None:
-    """Return the packages that differ between the runs; for one run all packages, folded."""
     inventories = [each.record.circumstances.inventory.distributions for each in runs]
     versions = [{name: each.version for name, each in inventory.items()} for inventory in inventories]
     names = sorted({name for each in versions for name in each})

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trainer import __version__
-from trainer.cli.report.comparisons import verdicts
 from trainer.cli.report.elements import lines, section
 from trainer.cli.report.inputs import data, environment, files, machine, settings, source
 from trainer.cli.report.plots import curves, figures, telemetry
-from trainer.cli.report.result import heading, page_runs, result
+from trainer.cli.report.result import heading, page_runs, result, verdicts
 from trainer.reporting.drawing import STYLE as PLOTS
 from trainer.reporting.drawing.markup import Markup, joined, tag
 

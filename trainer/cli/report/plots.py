@@ -13,8 +13,7 @@ from trainer.cli.report import elements
 from trainer.cli.report.elements import fold, section
 from trainer.reporting.curves import NORM, RATE
 from trainer.reporting.drawing import Line, draw, plot_lines
-from trainer.reporting.drawing.markup import Markup, tag
-from trainer.reporting.drawing.pictures import embedded
+from trainer.reporting.drawing.markup import Markup, embedded, tag
 from trainer.runs.figure import Passage, Pictures
 
 if TYPE_CHECKING:
@@ -102,7 +101,6 @@ def is_of_data(figure: Figure) -> bool:
 
 
 def _figures(name: str, runs: Sequence[PageRun]) -> Iterator[Markup]:
-    """Yield each different figure of this name once, with the letters of its runs."""
     letters: defaultdict[tuple[str, bytes], list[str]] = defaultdict(list)
     figures: dict[tuple[str, bytes], Figure] = {}
     for each in runs:

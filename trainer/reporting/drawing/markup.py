@@ -1,10 +1,13 @@
-"""Build HTML and SVG tags in which all plain text is escaped.
+"""Build HTML and SVG from untrusted text and pictures: all plain text is escaped, and each PNG is checked before it is embedded.
 
-A string is inserted unescaped only if a function of this module made it: names, settings and figures of a record are untrusted text.
+A string is inserted unescaped only if a function of this module made it: names, settings and figures of a record are untrusted text. The
+outer form of a PNG is checked (ISO/IEC 15948, clause 5): signature, chunks with their checksums, sizes. The pixels are not decoded.
 """
 
 from __future__ import annotations
 
+import zlib
+from base64 import b64encode
 from bisect import bisect_right
 from html import escape
 from itertools import accumulate
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from unicodedata import combining, east_asian_width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _WIDE: Final = 1.875
 """The width of a wide letter in average letters of a system font: 12 pixels to 6.4."""
@@ -86,3 +89,45 @@ def _attribute(name: str, value: object) -> str:
 
 def _short(value: object) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else escaped(value)
+
+
+LARGEST: Final = 2 << 20
+"""The largest picture in bytes."""
+_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_SIDE: Final = 8192
+"""The largest width and height in pixels."""
+_ALLOWED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"IDAT", b"IEND"})
+"""Chunks with text or profiles are not allowed, since a page does not need them."""
+
+
+def is_png(data: bytes) -> bool:
+    """Return whether the data is a PNG of reasonable size, with complete chunks in order and of allowed kinds only."""
+    chunks = list(_chunks(data))
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":  # noqa: PLR2004 - the length of IHDR
+        return False
+    width, height = (int.from_bytes(chunks[0][1][at : at + 4], "big") for at in (0, 4))
+    kinds = {kind for kind, _ in chunks}
+    return 0 < width <= _SIDE and 0 < height <= _SIDE and b"IDAT" in kinds and kinds <= _ALLOWED
+
+
+def embedded(data: bytes, *, description: str) -> Markup | None:
+    """Return an image element with the picture as a data URL; `None` if it is no PNG or too large."""
+    if len(data) > LARGEST or not is_png(data):
+        return None
+    return tag("img", src=f"data:image/png;base64,{b64encode(data).decode()}", alt=description)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and content of each chunk; nothing if a chunk is damaged or data follows the last chunk."""
+    found, at = [], len(_SIGNATURE)
+    while data.startswith(_SIGNATURE) and at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, body, end = data[at + 4 : at + 8], data[at + 8 : at + 8 + length], at + 12 + length
+        if end > len(data) or zlib.crc32(kind + body) != int.from_bytes(data[end - 4 : end], "big"):
+            return
+        found.append((kind, body))
+        at = end
+        if kind == b"IEND":
+            break
+    if at == len(data):
+        yield from found

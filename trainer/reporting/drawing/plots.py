@@ -236,7 +236,6 @@ def _is_slanted(figure: Matrix, cell: float) -> bool:
 
 
 def _below(figure: Matrix, cell: float) -> float:
-    """Return the height in pixels of the column names and their label."""
     return 44.0 if not _is_slanted(figure, cell) else 42.0 + _widest(figure) * 0.71
 
 
