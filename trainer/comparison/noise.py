@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from math import ceil, isfinite, sqrt
 from pathlib import PurePosixPath
 from statistics import NormalDist, fmean, stdev
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
+from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from trainer.base.digest import canonical, digest_of_document
 from trainer.base.errors import RepriseError, RunError
@@ -62,18 +62,12 @@ _LAUNCH: Final = frozenset(LaunchSettings.__pydantic_fields__) - {"environment"}
 _PLAIN: Final = re.compile(r"[^a-z0-9_-]+")
 
 
-def _without_seed(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if SEED in settings:
-        raise ValueError("the runs differ only in their seeds, so the seed cannot be a fixed setting")
-    return settings
-
-
 class Noise(SavedDocument):
     """A measurement: the same run with several seeds."""
 
     format: Literal["reprise.noise/1"] = FORMAT
     experiment: str
-    settings: Annotated[dict[str, JsonValue], AfterValidator(_without_seed)]
+    settings: dict[str, JsonValue]
     """The values of the settings that affect the result, without the seed."""
     environment: str | None
     """The environment's name; `None` if the runs used no environment."""
@@ -86,7 +80,9 @@ class Noise(SavedDocument):
     """The ids of the measured runs, in the order of `seeds`, if the runs are kept."""
 
     @model_validator(mode="after")
-    def _even(self) -> Self:
+    def _is_consistent(self) -> Self:
+        if SEED in self.settings:
+            raise ValueError("the runs differ only in their seeds, so the seed cannot be a fixed setting")
         uneven = [name for name, values in self.metrics.items() if len(values) != len(self.seeds)]
         if uneven:
             raise ValueError(f"{uneven[0]} has {len(self.metrics[uneven[0]])} values for {len(self.seeds)} seeds")

@@ -128,12 +128,10 @@ def declared(records: Iterable[Record]) -> dict[str, Dataset]:
     datasets: dict[str, Dataset] = {}
     for record in records:
         for name, ingredient in record.ingredients.datasets.items():
-            try:
+            with suppress(RepriseError):
                 dataset = load_dataset(name, root=CHECKOUT)
-            except RepriseError:
-                continue
-            if dataset.content == ingredient.content:
-                datasets[name] = dataset
+                if dataset.content == ingredient.content:
+                    datasets[name] = dataset
     return datasets
 
 

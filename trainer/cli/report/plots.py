@@ -41,17 +41,22 @@ _TELEMETRY: Final = {
 
 def curves(runs: Sequence[PageRun]) -> Markup | None:
     """Return the logged metrics by step, then learning rate and gradient norm."""
-    plots = list(_losses(runs[0].run.metrics)) if len(runs) == 1 else []
+    plots = []
     names = {name for each in runs for name in each.run.metrics if not name.startswith("test_")}
     if len(runs) == 1:
         names -= set(_LOSSES)
+        if losses := [runs[0].run.metrics[name] for name in _LOSSES if name in runs[0].run.metrics]:
+            plots.append(_plot(losses, title="loss", log=None))
     elif "train_loss_mean" in names:  # several noisy lines hide each other
         names -= {"train_loss"}
     for name in sorted(names, key=lambda name: (len(runs) > 1 and "loss" not in name, name)):
         lines = _overlaid(runs, name, lambda run: run.metrics)
         plots.append(_plot(lines, title=name, log=None if "loss" in name else False))
-    for name in sorted({name for each in runs for name in _schedule(each.run)}):
-        plots.append(_plot(_overlaid(runs, name, _schedule), title=name, log=None if name == NORM else False))
+    names = {name for each in runs for name in _schedule(each.run)}
+    plots += [
+        _plot(_overlaid(runs, name, _schedule), title=name, log=None if name == NORM else False)
+        for name in sorted(names)
+    ]
     return section("Curves", tag("div", *plots[:_MOST], class_="plots") if plots else None)
 
 
@@ -62,11 +67,6 @@ def telemetry(runs: Sequence[PageRun]) -> Markup | None:
         lines = _overlaid(runs, name, lambda run: run.telemetry)
         plots.append(_plot(lines, title=_TELEMETRY.get(name, name.replace("_", " ")), log=False, zero=True))
     return fold("Telemetry by step", tag("div", *plots[:_MOST], class_="plots") if plots else None)
-
-
-def _losses(metrics: Curves) -> Iterator[Markup]:
-    if losses := [metrics[name] for name in _LOSSES if name in metrics]:
-        yield _plot(losses, title="loss", log=None)
 
 
 def _schedule(run: RunContents) -> Curves:
