@@ -22,7 +22,7 @@ def test_it_says_what_to_type_and_what_to_change(
     assert main(["new", "mine", "--like", "faces", "--into", "ideas", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["train"] == f"scripts/reprise train --exp {tmp_path / 'ideas/mine.py'}"
-    assert told["change"][0].endswith(": what the net is given, and what it gives")
+    assert told["change"][0].endswith(": the input and output sizes of the net")
     assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: say in a sentence')
 
 

@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(checkout: Checkout) 
     assert "the last finite one was 0." in err
     assert "--learning-rate, --clip-norm" in err
     assert not (folder / "checkpoints").exists()
-    assert re.search(r"published +local only: a run that is failed is published when you say so", err)
+    assert re.search(r"published +local only: failed runs are published only by `runs publish`", err)
 
 
 def test_a_training_may_continue_after_a_loss_that_is_not_finite(checkout: Checkout) -> None:

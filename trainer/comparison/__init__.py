@@ -1,1 +1,1 @@
-"""Sameness: what a run leaves to be compared by, what a comparison says, and what it is made of; values and pure functions."""
+"""Comparison of runs: the verdict, differences of steps, weights, code and data, and the documents about a run."""

@@ -137,7 +137,7 @@ def _classes(dataset: Dataset) -> str | None:
 def _notes(text: str, file: str, dataset: Dataset | None) -> list[str]:
     """Return the changes that only the user can make: lines whose numbers may not fit the dataset."""
     found = {"classes =": "how many classes the dataset has"} if dataset and not _classes(dataset) else {}
-    found |= {"def forward": "what the net is given, and what it gives"}
+    found |= {"def forward": "the input and output sizes of the net"}
     return [
         f"{file}:{number}: {told}"
         for number, line in enumerate(text.splitlines(), start=1)

@@ -64,11 +64,11 @@ def closing(session: Session) -> Iterator[None]:
             _keep_traceback(session, fault)
         status = _status_of(told)
         _close(session, status, reason=_reason(told))
-        left_here = Where(fault=f"a run that is {status} is published when you say so")
+        left_here = Where(fault=f"{status} runs are published only by `runs publish`")
         where = published(session) if status is Status.PREEMPTED else left_here
         more = [("traceback", session.shown_log)] if traced else []
         if failed_before_first_step(session.opened.record):
-            more.append(("steps", "none; kept for its traceback, and `latest` passes it over"))
+            more.append(("steps", "none; the run is kept for its traceback, and `latest` skips it"))
         print("\n".join(block(session, where, metrics={}, more=more)), file=escaping(sys.stderr))
         if told is fault:
             raise

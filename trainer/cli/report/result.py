@@ -215,7 +215,7 @@ _UNFOLDED: Final = 80
 def verdicts(runs: Sequence[PageRun], comparisons: Sequence[Comparison | str]) -> Markup | None:
     """Return verdicts, retests and certificates; `None` if there are none."""
     compared = [_verdict(other, found, first=runs[0]) for other, found in zip(runs[1:], comparisons, strict=True)]
-    return section("Sameness", *compared, *(part for each in runs for part in _documents(each)))
+    return section("Comparison", *compared, *(part for each in runs for part in _documents(each)))
 
 
 def _verdict(other: PageRun, comparison: Comparison | str, *, first: PageRun) -> Markup:

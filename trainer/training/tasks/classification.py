@@ -125,7 +125,7 @@ class Classifier(Task):
         names, shown = self._named, [class_text(label, self._named) for label in range(len(self._named))]
         captions = [f"{100 * sure:.0f}% {names[said]}, is {names[label]}" for label, said, sure in parts]
         drawable = [f"{100 * sure:.0f}% {shown[said]}, is {shown[label]}" for label, said, sure in parts]
-        title = "Most wrong: the largest losses of the test"
+        title = "Samples with the largest test losses"
         rows = Row.several(title, [{"image": each} for each in columns["given"]], drawable)
         self.pictures["most-wrong.png"] = drawn(rows, note=numbered_note(names))
         return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))

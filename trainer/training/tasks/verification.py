@@ -119,7 +119,7 @@ class Verifier(Task):
         if not worst:
             return None
         captions = ["same, yet far" if equal else "not same, yet near" for equal in worst["same"].tolist()]
-        title = "Most wrong: the same and farthest apart, or not the same and nearest"
+        title = "Most wrong pairs: same and farthest apart, or different and nearest"
         self.pictures["most-wrong.png"] = drawn(
             Row.several(title, [{"image": each} for each in worst["given"]], captions)
         )
