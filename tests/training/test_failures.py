@@ -14,6 +14,7 @@ from tests.small_training import CLASSIFIER, REGRESSOR, Small
 from trainer.base.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
 from trainer.data.files import FolderFiles
 from trainer.data.reader import Column, Table
+from trainer.training import failures, unused_settings
 from trainer.training.failures import attributed, hide_missing_compiler, own_failure
 from trainer.training.readers import Pick
 from trainer.training.readers.tables import TableRows
@@ -373,3 +374,10 @@ def test_torch_logs_no_page_about_a_compiler_that_is_missing(
     logger = logging.getLogger("torch._functorch._aot_autograd.graph_compile")
     logger.warning("failed early", exc_info=RuntimeError(said))
     assert len(caplog.records) == shown
+
+
+def test_names_of_modules_in_tables_exist() -> None:
+    folder = failures.PACKAGE / "training"
+    parts = {*failures._DOING, *failures._TAKES_VALUES}
+    assert [part for part in parts if not (folder / part).is_dir() and not (folder / f"{part}.py").is_file()] == []
+    assert [name for name in unused_settings._NOT_USERS if not (folder / name).is_file()] == []

@@ -28,7 +28,7 @@ _DOING: Final = {
     "data": "reading samples",
     "figures": "drawing the figures of the test",
     "resuming": "saving a checkpoint of {net}",
-    "disk": "saving a checkpoint of {net}",
+    "atomic_write": "saving a checkpoint of {net}",
     "tracing": "looking at the tensors of {net}",
 }
 """What each part of `trainer/training/` does with the experiment's objects; other parts train."""

@@ -102,12 +102,16 @@ def _words(module: ast.Module) -> set[str]:
     return found
 
 
+_NOT_USERS: Final = {"settings.py", f"{__name__.rpartition('.')[2]}.py"}
+"""Modules that name settings without using them: their declarations, and this module."""
+
+
 def _takers(name: str, package: Path) -> set[str]:
     """Return the configured objects of the package with a parameter of this name; `.` if a settings attribute is read by this name."""
     found: set[str] = set()
     for path in package.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if name not in text or path.name in {"settings.py", "takers.py"}:
+        if name not in text or path.name in _NOT_USERS:
             continue
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and _is_configured(node):
