@@ -32,9 +32,7 @@ class FileNames:
     def add(self, name: bytes) -> None:
         """Add the next name. Raises `ManifestError` for an invalid name, and `UnicodeDecodeError`."""
         path = name.decode()
-        is_plain = len(path) <= LONGEST_PART and _PLAIN.fullmatch(
-            path
-        )  # saves a second for each rule and million paths
+        is_plain = len(path) <= LONGEST_PART and _PLAIN.fullmatch(path)  # saves a second per rule and million paths
         if not is_plain and (fault := path_fault(path)):
             raise ManifestError(f"file {path!r}: {fault}", hint=RENAME)
         if name <= self._before:

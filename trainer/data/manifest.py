@@ -123,9 +123,10 @@ class _Sums:
         """Add a line; return its fault, if any."""
         rest = int(row[2])
         self.bytes += rest
-        if row[4] and not (row[4].startswith(b"[") and row[4].endswith(b"]")):
+        segments = row[4]
+        if segments and not (segments.startswith(b"[") and segments.endswith(b"]")):
             return "a segment is not [pack, offset, length]"
-        for segment in row[4][1:-1].split(b"],[") if row[4] else ():
+        for segment in segments[1:-1].split(b"],[") if segments else ():
             if (match := _SEGMENT.fullmatch(segment)) is None:
                 return "a segment is not [pack, offset, length]"
             pack, offset, length = int(match[1]), int(match[2]), int(match[3])
