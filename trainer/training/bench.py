@@ -232,11 +232,8 @@ class Stopwatch(Callback):
         """The number of timed steps."""
         return len(self.wholes) + len(self.split)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         """End a step and begin the next."""
-        del pl_module, outputs, batch, batch_idx
         if self.parts.on_gpu:
             torch.cuda.synchronize()
         now = perf_counter()
@@ -267,11 +264,8 @@ class Window(Callback):
         self.profile = watching
         self.step = 0
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, *_: object) -> None:
         """Start the profiler after the warm-up; stop it at the end."""
-        del trainer, pl_module, outputs, batch, batch_idx
         self.step += 1
         if self.step == _WARM:
             self.profile.start()

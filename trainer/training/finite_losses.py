@@ -83,9 +83,8 @@ class StopWhereNotFinite(Callback):
             measured = {name: results[name] for name in ("val_loss",) if name in results}
             require_finite(measured, self.inspection, when=f" after step {trainer.global_step}")
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Read the device before the epoch's checkpoint is written."""
-        del pl_module
         if self.seen is not None:
             self._judge(trainer, self.seen.tolist(), None)
 

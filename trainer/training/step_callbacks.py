@@ -27,21 +27,16 @@ class SeedEveryStep(Callback):
         """Derive every seed from `seed`."""
         self.seed = seed
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
         """Seed the step."""
-        del pl_module, batch
         seed_all(derived(self.seed, "step", trainer.current_epoch, batch_idx, trainer.global_rank))
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
         """Seed a validation."""
-        del pl_module
         seed_all(derived(self.seed, "val", trainer.current_epoch, trainer.global_rank))
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_start(self, trainer: L.Trainer, *_: object) -> None:
         """Seed the test."""
-        del pl_module
         seed_all(derived(self.seed, "test", trainer.global_rank))
 
 
@@ -53,14 +48,11 @@ class CheckBeforeFirstStep(Callback):
         self.ledger, self.say = ledger, say
         self.asked = False
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Raise if a given setting is not used: by now all objects exist, and a worker has read the first batch.
 
         Rank 0 checks for all ranks: only rank 0 reads some settings, such as `publish`.
         """
-        del pl_module, batch, batch_idx
         if self.asked:
             return
         self.asked = True

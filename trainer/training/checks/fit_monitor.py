@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import Callback
 if TYPE_CHECKING:
     import lightning as L
     from torch import Tensor, nn
-    from torch.optim import Optimizer
 
     from trainer.training.tasks.task import Task
 
@@ -58,26 +57,22 @@ class Watch(Callback):
         now = dict(self.net.named_parameters())
         return [name for name, value in self.before.items() if torch.equal(value, now[name].detach().cpu())]
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Store the initial weights."""
-        del trainer
         self.before = {name: value.detach().cpu().clone() for name, value in pl_module.named_parameters()}
 
-    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+    def on_before_backward(self, _trainer: object, _net: object, loss: Tensor) -> None:
         """Record the loss."""
-        del trainer, pl_module
         self.losses.append(float(loss.detach()))
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+    def on_before_optimizer_step(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
         """Check every gradient."""
-        del trainer, optimizer
         self._look(pl_module)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: L.Trainer, _net: object, _outputs: object, _batch: object, batch_idx: int
     ) -> None:
         """End the fit if further steps add no information."""
-        del pl_module, outputs, batch
         self.steps = batch_idx + 1
         enough = self.steps >= _LAST and not self.of_several and self.fell(_HALF)
         trainer.should_stop = trainer.should_stop or enough or not self.is_sound

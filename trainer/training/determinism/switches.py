@@ -112,40 +112,30 @@ class WatchSwitches(Callback):
                 self.seen.add(name)
                 self.tell(f"{line} ({when})")
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: object) -> None:
         """Check before the first step: a change by setup code is still an error."""
-        del trainer, pl_module, batch, batch_idx
         if not self.began:
             self.began = True
             self.require_unchanged("what sets up the net")
 
-    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor) -> None:
+    def on_before_backward(self, trainer: L.Trainer, *_: object) -> None:
         """Check within a step, after the forward pass."""
-        del pl_module, loss
         self._look_quickly(f"at step {trainer.global_step + 1}")
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Check after a step."""
-        del pl_module, outputs, batch, batch_idx
         self._look_quickly(f"after step {trainer.global_step}")
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, *_: object) -> None:
         """Check at the end of the training."""
-        del pl_module
         self.look(f"after step {trainer.global_step}")
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, *_: object) -> None:
         """Check after a validation."""
-        del pl_module
         self.look(f"after a validation, at step {trainer.global_step}")
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_end(self, *_: object) -> None:
         """Check after the test."""
-        del trainer, pl_module
         self.look("after the test")
 
     def _look_quickly(self, when: str) -> None:

@@ -109,16 +109,12 @@ class LossLines(Callback):
         self.every = log_every
         self.before = 0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, *_: object) -> None:
         """Store the step at which the training starts."""
-        del pl_module
         self.before = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
         """Log the loss if the step is a multiple of the interval."""
-        del outputs, batch, batch_idx
         step, before = trainer.global_step, self.before
         self.before = step
         if step > before and step % self.every == 0:
@@ -189,14 +185,12 @@ class EpochLines(Callback):
         self.foreseen: set[str] = set()
         """The undefined metrics that were reported before the first step."""
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Store the undefined metrics that were reported before the first step."""
-        del trainer
         self.foreseen.update(getattr(pl_module, "undefined", {}))
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, *_: object) -> None:
         """Start the clock."""
-        del trainer, pl_module
         self.began = monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -228,9 +222,6 @@ class TellFirstStep(Callback):
         """Call `tell` at the first step."""
         self.tell = tell
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: object) -> None:
         """Call the function, only once."""
-        del trainer, pl_module, batch, batch_idx
         self.tell()

@@ -80,35 +80,28 @@ class Telemetry(Callback):
         self.told = (0, 0.0, 0.0)
         """Samples, seconds and seconds of waiting at the last line."""
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, *_: object) -> None:
         """Start the clock."""
-        del trainer, pl_module
         self.began = self.mark = self.clock()
         self.next = self.began + _OFTEN
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, *_: object) -> None:
         """Continue the clock after the time between two epochs."""
-        del trainer, pl_module
         self.mark = self.clock()
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, *_: object) -> None:
         """Continue the clock after a validation."""
-        del trainer, pl_module
         self.mark = self.clock()
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: object) -> None:
         """Store the time of the first step."""
-        del trainer, pl_module, batch, batch_idx
         if self.first is None:
             self.first = self.clock()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, _outputs: object, batch: object, *_: object
     ) -> None:
         """Count the batch, and write a line if one is due."""
-        del outputs, batch_idx
         now = self.clock()
         self.busy += now - self.mark
         self.mark = now
@@ -118,10 +111,9 @@ class Telemetry(Callback):
             self._tell(trainer, pl_module, now)
             self.mark = self.clock()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Synchronize the metrics of the epoch on all ranks: a read on the first rank alone would block forever."""
-        del pl_module
-        _ = trainer.callback_metrics
+        _metrics = trainer.callback_metrics
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the last line."""

@@ -97,57 +97,45 @@ class Checkpoints(Callback):
                 keep_sums(trainer)
         self.restoring = False
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Save the end of the previous epoch, after it has written all its logs."""
-        del pl_module
         self.save_if_due(trainer, NextStage.EPOCH)
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
         """Save the previous step if a checkpoint is due."""
-        del pl_module, batch
         end_restart(trainer)
         self.save_if_due(trainer, NextStage.BATCH, batch=batch_idx)
         self.before = trainer.global_step
         self.results, self.undefined = {}, {}
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Determine whether a checkpoint is due after this step; the epoch's checkpoint replaces that of its last step."""
-        del pl_module, outputs, batch, batch_idx
         self.summing = trainer.global_step == self.before
         ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
         self.due = bool(self.every) and not self.summing and not ends and trainer.global_step % (self.every or 1) == 0
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
         """End the restart, so that the epoch continues like an uninterrupted epoch."""
-        del pl_module
         end_restart(trainer)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Store the results of the validation: they hold for the current weights only."""
-        del trainer
         self.results, self.undefined = _validated(pl_module, "results"), _validated(pl_module, "undefined")
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Mark the epoch's checkpoint as due, and determine whether it is the best."""
-        del pl_module
         self.due = True
         if self.monitor is not None and self.monitor in trainer.callback_metrics:
             value = self.sign * float(trainer.callback_metrics[self.monitor])
             self.is_best = value < self.best_value  # NaN is never the best, and does not replace the best
             self.best_value = value if self.is_best else self.best_value
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, *_: object) -> None:
         """Save the end of the last epoch."""
-        del pl_module
         self.save_if_due(trainer, NextStage.END)
 
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, _trainer: object, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore the added values; raise `DigestMismatchError` or `DocumentError` if the best checkpoint cannot be served."""
-        del trainer
         best = self.last.best if self.last else None
         if self.last is not None and best is not None and best.path != self.last.path:
             require_servable(read_saved(self.folder, best), pl_module, run=self.run)
@@ -185,9 +173,8 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             self._point_at(path, stage=stage, batch=batch, logs=logs, epoch=trainer.current_epoch)
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, _trainer: object, _net: object, checkpoint: dict[str, Any]) -> None:
         """Add the position in the run, and set Lightning's own counters to it."""
-        del trainer, pl_module
         checkpoint["reprise"] = self.adding
         settle(checkpoint["loops"], **{name: self.adding[name] for name in ("stage", "epoch", "batch")})
 

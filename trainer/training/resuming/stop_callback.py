@@ -26,53 +26,36 @@ class StopBetweenSteps(Callback):
         self.stop = stop
         self.checkpoints = checkpoints
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, *_: object) -> None:
         """Begin to delay stops to the end of a step, and reinstall the signal handlers that Lightning has just replaced."""
-        del trainer, pl_module
         self.stop.waits = True
         self.stop.listen()
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
         """Stop before the next batch, unless gradients are being accumulated; all ranks stop at the same batch."""
-        del pl_module, batch
         if not self.checkpoints.summing:
             self._stop_if_asked(trainer, NextStage.BATCH, batch=batch_idx)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
         """Stop before a validation; the resumed run performs it."""
         self._stop_in_validation(trainer)
-        del pl_module
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Stop within a validation; the resumed run repeats it from the start."""
-        del pl_module, outputs, batch, batch_idx, dataloader_idx
         self._stop_in_validation(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, *_: object) -> None:
         """Stop at once from now on: the last checkpoint is written."""
-        del trainer, pl_module
         self.stop.waits = False
         if self.stop.asked is not None:
             raise self.stop.fault()
 
-    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_start(self, *_: object) -> None:
         """Reinstall the signal handlers that Lightning replaced, for a validation after the training."""
-        del trainer, pl_module
         self._listen()
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_start(self, *_: object) -> None:
         """Reinstall the signal handlers that Lightning replaced."""
-        del trainer, pl_module
         self._listen()
 
     def _listen(self) -> None:

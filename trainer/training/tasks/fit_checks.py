@@ -83,9 +83,8 @@ class CheckNet(Callback):
             del counts[TRAIN]
         require_more_than_one(singles, counts, batch_size=self.data.batch_size, world=trainer.world_size)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, _net: object, exception: BaseException) -> None:
         """Add a note to an exception in a last batch of one sample: batch statistics need more than one sample."""
-        del pl_module
         if isinstance(exception, RepriseError) or not (trainer.training and trainer.is_last_batch):
             return
         count = self.data.count_of(TRAIN)

@@ -109,42 +109,33 @@ class Observer(Callback):
         self.calls: Counter[str] = Counter()
         self.mode: Any = None
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Record the initial state; add hooks to every module."""
-        del trainer
         self._state(Kind.START, pl_module)
         for name, module in pl_module.named_modules():
             module.register_forward_pre_hook(self._entering(name), with_kwargs=True)
             module.register_forward_hook(self._leaving(name))
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, _trainer: object, _net: object, batch: object, *_: object) -> None:
         """Record the step's batch."""
-        del trainer, pl_module, batch_idx
         self.step += 1
         self.calls.clear()
         self._note(Kind.BATCH, "", 1, *tensors_in(batch))
         self._part("forward")
 
-    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+    def on_before_backward(self, *_: object) -> None:
         """Enter the backward pass."""
-        del trainer, pl_module, loss
         self._part("backward")
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: object) -> None:
+    def on_before_optimizer_step(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
         """Record every complete gradient."""
-        del trainer, optimizer
         for name, parameter in pl_module.named_parameters():
             if parameter.grad is not None:
                 self._note(Kind.GRADIENT, name, 1, parameter.grad)
         self._part("optimizer")
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
         """Record every weight and buffer."""
-        del trainer, outputs, batch, batch_idx
         self._shut()
         self._state(Kind.WEIGHT, pl_module)
 

@@ -89,18 +89,14 @@ class Tracer(Callback):
         if trainer.is_global_zero and not (self.file.path.exists() and self.file.path.stat().st_size):
             self._write(self._header(trainer, pl_module).to_line())
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, _net: object, batch: object, *_: object) -> None:
         """Fingerprint the step's batch before any code can change it."""
-        del pl_module, batch_idx
         given = list(tensors_in(batch))
         if given and trainer.is_global_zero:
             self.making.data.append(self.sense.prints(given))
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+    def on_before_optimizer_step(self, trainer: L.Trainer, _net: object, optimizer: Optimizer) -> None:
         """Record the gradients before clipping, and the optimizer's hyperparameters."""
-        del pl_module
         if not trainer.is_global_zero:
             return
         given = [_filled(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
@@ -114,10 +110,9 @@ class Tracer(Callback):
             ]
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, _batch: object, batch_idx: int
     ) -> None:
         """Record the loss; after an optimizer step also the weights, which completes the line."""
-        del batch
         if not trainer.is_global_zero:
             return
         if outputs and outputs.get("loss") is not None:
@@ -141,9 +136,8 @@ class Tracer(Callback):
         """Write the results of the test."""
         self._evaluated("test", trainer, pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, *_: object) -> None:
         """Write the remaining lines."""
-        del trainer, pl_module
         self.flush()
 
     def flush(self) -> None:
