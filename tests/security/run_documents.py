@@ -152,8 +152,7 @@ def checkpoint(folder: Path) -> Kind:
     import numpy as np
     import torch
 
-    from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
-    from trainer.training.resuming.checkpoint_schema import require_whole
+    from trainer.training.resuming.checkpoint_file import read_checkpoint, require_whole, write_checkpoint
 
     whole = torch.arange(24.0).reshape(4, 6)
     state = {

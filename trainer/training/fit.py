@@ -16,7 +16,6 @@ from trainer.comparison.trace import FILE as TRACE
 from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
 from trainer.runs.record import EvaluatedWeights, Record
 from trainer.settings.ledger import configured, kept, made
-from trainer.training.atomic_write import WholeCheckpointIO
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
@@ -29,8 +28,8 @@ from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, dis
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.optimization.averaging import averaging
 from trainer.training.optimization.early_stopping import ending_early
-from trainer.training.resuming.checkpoints import Checkpoints, epoch_of, read_saved, served
-from trainer.training.resuming.stop_callback import StopBetweenSteps
+from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
+from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.tracing.tensors import write_tensors

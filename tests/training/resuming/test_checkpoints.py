@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from trainer.base.errors import DigestMismatchError, DiskFullError, NotWritableError
 from trainer.runs.checkpoint_pointer import Checkpoint, Saved
-from trainer.training.atomic_write import WholeCheckpointIO, write_whole
+from trainer.training.attempt_files import replacing
+from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import read_saved, served
 
 if TYPE_CHECKING:
@@ -20,14 +21,10 @@ pytestmark = pytest.mark.torch
 DIGEST = "sha256:" + "0" * 64
 
 
-def failing(number: int) -> object:
-    """Write half, then fail."""
-
-    def write(file: IO[bytes]) -> None:
+def fail_halfway(path: Path, number: int) -> None:
+    with replacing(path) as file:
         file.write(b"half")
-        raise OSError(number, "told by the system")
-
-    return write
+        raise OSError(number, "the reason")
 
 
 def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
@@ -44,7 +41,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, number: int, kind: t
     path = tmp_path / "latest.json"
     path.write_bytes(b"old")
     with pytest.raises(kind, match=r"latest\.json"):
-        write_whole(path, failing(number))  # type: ignore[arg-type]
+        fail_halfway(path, number)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -67,6 +64,5 @@ def test_an_altered_checkpoint_is_not_loaded(tmp_path: Path) -> None:
 
 def test_a_file_that_is_being_written_is_named_so(tmp_path: Path) -> None:
     """What a kill leaves is no file of the run."""
-    names: list[str] = []
-    write_whole(tmp_path / "a", lambda _: names.extend(path.name for path in tmp_path.iterdir()))
-    assert names[0].endswith(".partial")
+    with replacing(tmp_path / "a"):
+        assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]

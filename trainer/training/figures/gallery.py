@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Final
 from lightning.pytorch.callbacks import Callback
 
 from trainer.runs.figure import FILE, Figure, Figures, Pictures
-from trainer.training.atomic_write import write_whole
+from trainer.training.attempt_files import write_whole
 from trainer.training.figures.picture import picture_of_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import IO
 
     import lightning as L
 
@@ -46,8 +45,8 @@ class Gallery(Callback):
             return
         figures = [*self._made(net.figures, "figures"), *self._made(self._sampled, SAMPLES)]
         for name, body in (net.pictures | self.files).items():
-            write_whole(self.folder / name, _writing(body))
-        write_whole(self.folder / FILE, _writing(Figures(figures=tuple(figures)).to_json()))
+            write_whole(self.folder / name, body)
+        write_whole(self.folder / FILE, Figures(figures=tuple(figures)).to_json())
 
     def _made(self, make: Callable[[], list[Figure]], what: str) -> list[Figure]:
         """Return the figures. Report an exception in one line with its location: the run itself has succeeded."""
@@ -64,7 +63,3 @@ class Gallery(Callback):
         title = f"Samples of {self.dataset.title}"
         self.files[SAMPLES] = picture_of_samples(self.dataset, self.samples)
         return [Pictures(name="samples", title=title, split=None, file=SAMPLES)]
-
-
-def _writing(body: bytes) -> Callable[[IO[bytes]], object]:
-    return lambda file: file.write(body)

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from trainer.base.digest import canonical
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured
-from trainer.training.logs.log_file import LogFile
+from trainer.training.attempt_files import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -1,30 +1,55 @@
 """The checkpoint file: one safetensors file whose metadata holds all other values. Format: docs/reference/formats/checkpoint.md.
 
-Reading a checkpoint runs no code of the file: it contains no pickle.
+Reading a checkpoint runs no code of the file: it contains no pickle. The schema lists the contents for resuming and for serving weights.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
+from lightning.pytorch.plugins.io import CheckpointIO
 
-from trainer.base.errors import DocumentError, ExperimentFailedError
-from trainer.base.run_files import open_run_file
+from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
+from trainer.base.run_files import folder_of, open_run_file
 from trainer.comparison.weights import LARGEST_HEADER, read_parts
-from trainer.runs.checkpoint_pointer import is_pickle
+from trainer.runs.checkpoint_pointer import NextStage, is_pickle
+from trainer.training.attempt_files import replacing
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
+    import lightning as L
     from torch import Tensor
 
 FORMAT: Final = "reprise.checkpoint/1"
 _ALIGNED: Final = 8
 _DTYPES: Final = {name: dtype for dtype, name in NATIVE.items()}
+_SCHEMA: Final = {
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "reprise": dict,
+}
+"""The keys that Lightning reads from a checkpoint, and the key that `Checkpoints` adds."""
+_POSITION: Final = {
+    "run": str,
+    "step": int,
+    "epoch": int,
+    "batch": int,
+    "stage": NextStage,
+    "results": dict,
+    "best_value": float,
+    "averages": dict,
+}
 
 
 def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
@@ -92,3 +117,64 @@ def _bytes(tensor: Tensor) -> Any:
     whole = as_bytes(here.untyped_storage(), here.device)
     begin = here.storage_offset() * here.element_size()
     return whole[begin : begin + here.numel() * here.element_size()].numpy().data
+
+
+class WholeCheckpointIO(CheckpointIO):
+    """Lightning's checkpoint plugin that replaces files atomically."""
+
+    def __init__(self, read: Callable[[Path], dict[str, Any]] = read_checkpoint) -> None:
+        """Read checkpoints with `read`."""
+        self._read = read
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint."""
+        del storage_options
+        with replacing(Path(path)) as file:
+            write_checkpoint(file, checkpoint)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,
+        weights_only: bool | None = None,  # noqa: FBT001 - Lightning's signature
+    ) -> dict[str, Any]:
+        """Read a checkpoint of this run into CPU memory; a checkpoint holds no code."""
+        del map_location, weights_only
+        return self._read(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint."""
+        path = Path(path)
+        with folder_of(path) as folder:
+            folder.unlink(path.name, missing_ok=True)
+
+
+def require_whole(checkpoint: Mapping[str, Any], *, run: str) -> None:
+    """Raise `DocumentError` if a checkpoint lacks a value needed for resuming, `DigestMismatchError` if it is of another run."""
+    _require_types(checkpoint, _SCHEMA, where="the checkpoint")
+    _require_types(checkpoint["reprise"], _POSITION, where="the checkpoint, reprise")
+    if checkpoint["reprise"]["run"] != run:
+        raise DigestMismatchError(f"the checkpoint is not one of run {run}", hint="pull the run again")
+
+
+def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, where: str) -> None:
+    for key, kind in expected.items():
+        if key not in found:
+            raise DocumentError(f"{where}: key {key!r} is missing", hint="use another checkpoint")
+        if not isinstance(found[key], kind):
+            said = f"{where}: {key} is a {type(found[key]).__name__}; expected a {kind.__name__}"
+            raise DocumentError(said, hint="use another checkpoint")
+
+
+def require_servable(checkpoint: Mapping[str, Any], net: L.LightningModule, *, run: str) -> None:
+    """Raise `DocumentError` or `DigestMismatchError` unless a checkpoint of the run has this net's weights by name and shape."""
+    require_whole(checkpoint, run=run)
+    theirs, ours = (
+        {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+        for state in (checkpoint["state_dict"], net.state_dict())
+    )
+    if odd := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
+        shapes = f"found {theirs.get(odd[0], 'nothing')}, expected {ours.get(odd[0], 'nothing')}"
+        raise DocumentError(
+            f"the best checkpoint is not of this net: {odd[0]}: {shapes}", hint="use another checkpoint"
+        )

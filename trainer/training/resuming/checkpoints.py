@@ -1,7 +1,8 @@
 """Checkpoints: one after each epoch and every `checkpoint_every` steps; the last two are kept, and the best by the monitored metric.
 
 A checkpoint adds the position in the run, the sizes of the logs and the averages of the epoch to Lightning's contents. It is written
-between two batches and never in a hook of a step, so that all values that the step logs are in the logs.
+between two batches and never in a hook of a step, so that all values that the step logs are in the logs. A stop request ends the
+training after such a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from trainer.base.run_files import folder_of
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, NextStage, Saved
 from trainer.settings.ledger import configured
-from trainer.training.atomic_write import write_whole
-from trainer.training.resuming.averages import averages_of, restore_averages
-from trainer.training.resuming.checkpoint_file import read_checkpoint, read_open_checkpoint
-from trainer.training.resuming.checkpoint_schema import require_servable, require_whole
-from trainer.training.resuming.position import end_restart, keep_sums, settle
+from trainer.training.attempt_files import write_whole
+from trainer.training.resuming.checkpoint_file import (
+    read_checkpoint,
+    read_open_checkpoint,
+    require_servable,
+    require_whole,
+)
+from trainer.training.resuming.lightning_state import averages_of, end_restart, keep_sums, restore_averages, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from typing import IO
 
     import lightning as L
+
+    from trainer.training.resuming.stop_requests import Stop
 
     Logs = Callable[[], dict[str, int]]
 
@@ -184,10 +189,10 @@ class Checkpoints(Callback):
         saved = Saved(**mine.model_dump(), epoch=epoch, batch=batch, stage=stage, logs=logs, best=best)
         before, self.last, self.is_best = self.last, saved, False
         if before is not None:
-            write_whole(self.folder / PREVIOUS, _writing(before.to_json()))
-        write_whole(self.folder / LATEST, _writing(saved.to_json()))
+            write_whole(self.folder / PREVIOUS, before.to_json())
+        write_whole(self.folder / LATEST, saved.to_json())
         if best is not None:
-            write_whole(self.folder / BEST, _writing(best.model_dump_json().encode() + b"\n"))
+            write_whole(self.folder / BEST, best.model_dump_json().encode() + b"\n")
         self._tidy([saved, before] if before else [saved])
 
     def _tidy(self, kept: list[Saved]) -> None:
@@ -229,5 +234,60 @@ def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
         return read_open_checkpoint(file, folder / saved.path)
 
 
-def _writing(data: bytes) -> Callable[[IO[bytes]], object]:
-    return lambda file: file.write(data)
+class StopBetweenSteps(Callback):
+    """Stop a training after the current step, with a checkpoint of that step; must come directly after `Checkpoints`."""
+
+    def __init__(self, stop: Stop, checkpoints: Checkpoints) -> None:
+        """Check `stop`; save with `checkpoints`."""
+        self.stop = stop
+        self.checkpoints = checkpoints
+
+    def on_train_start(self, *_: object) -> None:
+        """Begin to delay stops to the end of a step, and reinstall the signal handlers that Lightning has just replaced."""
+        self.stop.waits = True
+        self.stop.listen()
+
+    def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
+        """Stop before the next batch, unless gradients are being accumulated; all ranks stop at the same batch."""
+        if not self.checkpoints.summing:
+            self._stop_if_asked(trainer, NextStage.BATCH, batch=batch_idx)
+
+    def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
+        """Stop before a validation; the resumed run performs it."""
+        self._stop_in_validation(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        """Stop within a validation; the resumed run repeats it from the start."""
+        self._stop_in_validation(trainer)
+
+    def on_train_end(self, *_: object) -> None:
+        """Stop at once from now on: the last checkpoint is written."""
+        self.stop.waits = False
+        if self.stop.asked is not None:
+            raise self.stop.fault()
+
+    def on_validation_epoch_start(self, *_: object) -> None:
+        """Reinstall the signal handlers that Lightning replaced, for a validation after the training."""
+        self._listen()
+
+    def on_test_start(self, *_: object) -> None:
+        """Reinstall the signal handlers that Lightning replaced."""
+        self._listen()
+
+    def _listen(self) -> None:
+        if not self.stop.waits:
+            self.stop.listen()
+
+    def _stop_in_validation(self, trainer: L.Trainer) -> None:
+        """Stop, except in the validation at `max_steps`: Lightning would not return to it, so it runs to its end."""
+        if self.stop.waits and trainer.world_size == 1 and trainer.global_step != trainer.max_steps:
+            self._stop_if_asked(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
+
+    def _stop_if_asked(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:
+        asked = self.stop.asked is not None
+        if trainer.world_size > 1:
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if asked:
+            if trainer.global_step:
+                self.checkpoints.save(trainer, stage, batch=batch)
+            raise self.stop.fault()

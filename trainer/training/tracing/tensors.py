@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from trainer.base.digest import canonical, digest_of_document
-from trainer.training.atomic_write import write_whole
+from trainer.training.attempt_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +34,8 @@ def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -
         "weights": table,
         "optimizer": {name: described(value) for tensors in moments for name, value in tensors.items()},
     }
-    write_whole(
-        folder / "weights.safetensors",
-        lambda file: file.write(save({name: value.clone() for name, value in weights.items()})),
-    )
-    write_whole(folder / "tensors.json", lambda file: file.write(canonical(document) + b"\n"))
+    write_whole(folder / "weights.safetensors", save({name: value.clone() for name, value in weights.items()}))
+    write_whole(folder / "tensors.json", canonical(document) + b"\n")
     return digest_of_document(table)
 
 

@@ -17,7 +17,7 @@ from xxhash import xxh3_64_hexdigest
 from trainer.comparison.trace import FILE
 from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, prints_of
 from trainer.settings.ledger import configured
-from trainer.training.logs.log_file import LogFile
+from trainer.training.attempt_files import LogFile
 from trainer.training.tracing.fingerprints import tensors_in
 from trainer.training.tracing.tensor_integers import OnDevice, OnHost, state_of_generators, weights_of
 
