@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import resource
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile
 
-from trainer.settings.ledger import Ledger, configured, kept, made
-from trainer.training.data import RunData
-from trainer.training.determinism.exactness import apply_level
-from trainer.training.determinism.seeds import derived, seed_all
+from trainer.settings.ledger import Ledger, kept, made
 from trainer.training.finite_losses import StopWhereNotFinite
-from trainer.training.fit import limits, placement, quieten
+from trainer.training.fit import prepare, small_trainer
 from trainer.training.logs.loggers import LossLines, loggers
 from trainer.training.step_callbacks import SeedEveryStep
 from trainer.training.timing import PARTS, Bench, Dear, interval
@@ -31,6 +27,8 @@ from trainer.training.tracing.trace import tracers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import lightning as L
 
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
@@ -41,14 +39,6 @@ DEAREST: Final = 10
 _PROFILED: Final = 10
 _WARM: Final = 3
 """Steps before the profiled steps."""
-_QUIET: Final[dict[str, Any]] = {
-    "num_sanity_val_steps": 0,
-    "limit_val_batches": 0,
-    "use_distributed_sampler": False,
-    "enable_model_summary": False,
-    "enable_progress_bar": False,
-    "enable_checkpointing": False,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +91,7 @@ def profiled(course: Course, path: Path) -> list[Dear]:
     """Write a trace of a few steps for Chrome's viewer or Perfetto; return the ten most expensive operations."""
     on_gpu = course.device == "gpu"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    window = Window(profile(activities=activities, acc_events=True))
+    window = ProfiledSteps(profile(activities=activities, acc_events=True))
     _trained(course, [window], profiler=None, steps=_WARM + _PROFILED)
     path.parent.mkdir(parents=True, exist_ok=True)
     window.profile.export_chrome_trace(str(path))
@@ -121,28 +111,13 @@ def profiled(course: Course, path: Path) -> list[Dear]:
 
 def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | None, steps: int) -> L.LightningModule:
     """Train as a run does, without validations and checkpoints."""
-    quieten()
-    told = {"max_steps": steps, "accumulate": 1, "wandb": "off", "devices": 1}
-    settings = course.resolved.settings.model_copy(update=told)
-    resolved = type(course.resolved)(settings=settings, origins=course.resolved.origins)
+    changes = {"max_steps": steps, "accumulate": 1, "wandb": "off", "devices": 1}
+    resolved = replace(course.resolved, settings=course.resolved.settings.model_copy(update=changes))
     with kept(Ledger(resolved, root=course.root)):
-        apply_level()
-        _seed_start()
-        net = course.experiment.make_net()
-        data = made(RunData, course.dataset, net.samples(course.dataset, course.data))
+        net, data = prepare(course.experiment, course.dataset, course.data)
         callbacks = [made(StopWhereNotFinite), made(SeedEveryStep), made(LossLines), *tracers(course.folder), *watching]
-        logged = loggers(course.folder)
-        limited = limits() | {"max_epochs": -1}
-        machine = L.Trainer(
-            **limited,
-            **placement(course.device),
-            **_QUIET,
-            logger=logged,
-            callbacks=callbacks,
-            profiler=profiler,
-            default_root_dir=course.folder,
-        )
-        machine.fit(net, datamodule=data)
+        options: dict[str, Any] = {"max_epochs": -1, "callbacks": callbacks, "profiler": profiler}
+        small_trainer(course.device, course.folder, logger=loggers(course.folder), **options).fit(net, datamodule=data)
     return net
 
 
@@ -256,7 +231,7 @@ class Stopwatch(Callback):
             self.wholes.append(whole)
 
 
-class Window(Callback):
+class ProfiledSteps(Callback):
     """Profile a few steps after a warm-up."""
 
     def __init__(self, watching: profile) -> None:
@@ -276,8 +251,3 @@ class Window(Callback):
 def _memory(device: str) -> dict[str, int]:
     resident = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     return resident | ({"allocated": torch.cuda.max_memory_allocated()} if device == "gpu" else {})
-
-
-@configured
-def _seed_start(*, seed: int) -> None:
-    seed_all(derived(seed, "init"))

@@ -61,6 +61,13 @@ _UNFIT: Final = (
 )
 """Exceptions of restoring a checkpoint that belongs to another net or has another format."""
 _LONGEST: Final = 300
+_WITHOUT_EXTRAS: Final[dict[str, Any]] = {
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
+"""Arguments that disable what this package does itself, or does not need."""
 _OTHER: Final = "remove the file, and the one before it is used; or start a new run"
 
 
@@ -119,7 +126,7 @@ def train(job: Job) -> Trained:
     with kept(job.ledger):
         apply_level()
         switches = made(WatchSwitches, job.on_switched)
-        _seed_start()
+        seed_start()
         net = job.experiment.make_net()
         switches.require_unchanged("the constructor of the net")
         samples = net.samples(job.dataset, job.data)
@@ -204,14 +211,26 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
         plugins=[WholeCheckpointIO(checkpoints.read)],
         profiler=waits,
         default_root_dir=job.into,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
         enable_progress_bar=any(isinstance(part, ProgressBar) for part in shown),
-        enable_checkpointing=False,
+        **_WITHOUT_EXTRAS,
     )
     log_at_steps(machine)
     return machine
+
+
+def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Task, RunData]:
+    """Apply the level of determinism, and return a seeded new net and its data."""
+    quieten()
+    apply_level()
+    seed_start()
+    net = experiment.make_net()
+    return net, made(RunData, dataset, net.samples(dataset, files))
+
+
+def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:
+    """Return a trainer without validations, checkpoints and displays, for a few steps; `options` replace other arguments."""
+    arguments = limits() | placement(device) | {"limit_val_batches": 0, "enable_progress_bar": False} | _WITHOUT_EXTRAS
+    return L.Trainer(**(arguments | options), default_root_dir=folder)
 
 
 def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telemetry) -> Trained:
@@ -271,7 +290,8 @@ def placement(found: str, *, accelerator: str, devices: int, precision: str) -> 
 
 
 @configured
-def _seed_start(*, seed: int) -> None:
+def seed_start(*, seed: int) -> None:
+    """Seed all generators for the initial weights."""
     seed_all(derived(seed, "init"))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from trainer.training.tracing.fingerprints import Views, device_prints, host_prints, tensors_in
+from trainer.training.tracing.fingerprints import HostIntegers, device_prints, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.torch
 KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
-ALGORITHMS: list[Callable[[list[Tensor]], list[int]]] = [host_prints, lambda given: device_prints(given).tolist()]
+ALGORITHMS: list[Callable[[list[Tensor]], list[int]]] = [
+    HostIntegers().prints,
+    lambda given: device_prints(given).tolist(),
+]
 
 
 def flipped(tensor: Tensor, place: int) -> Tensor:
@@ -68,19 +71,19 @@ def test_tensors_of_several_widths_keep_their_order(prints: Callable[[list[Tenso
 
 def test_on_a_cpu_it_is_xxh3_of_the_bytes() -> None:
     """So that anybody can compute it."""
-    assert host_prints([torch.tensor([1, 2], dtype=torch.int16)]) == [xxh3_64_intdigest(b"\1\0\2\0")]
+    assert HostIntegers().prints([torch.tensor([1, 2], dtype=torch.int16)]) == [xxh3_64_intdigest(b"\1\0\2\0")]
 
 
 def test_a_kept_view_follows_its_tensor() -> None:
     """Changed in place, or put somewhere else."""
-    weight, views = torch.nn.Parameter(torch.zeros(8)), Views()
-    first = views.prints([weight])
+    weight, views = torch.nn.Parameter(torch.zeros(8)), HostIntegers()
+    first = views.weights([weight])
     with torch.no_grad():
         weight.add_(1)
-    second = views.prints([weight])
+    second = views.weights([weight])
     weight.data = torch.full((8,), 2.0)
     assert first != second
-    assert views.prints([weight]) == host_prints([torch.full((8,), 2.0)])
+    assert views.weights([weight]) == HostIntegers().prints([torch.full((8,), 2.0)])
 
 
 def test_a_batch_gives_its_tensors_in_order() -> None:

@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader
 
 from trainer.comparison.trace import FILE, Stream, Trace, first_difference, read_trace
 from trainer.comparison.trace_lines import Evaluation, Step, numbers_of
-from trainer.training.tracing.tensor_integers import OnDevice
+from trainer.training.tracing.fingerprints import DeviceIntegers
 from trainer.training.tracing.trace import Tracer, norm_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from trainer.training.tracing.tensor_integers import Sense
+    from trainer.training.tracing.fingerprints import HostIntegers
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
@@ -59,17 +59,17 @@ def traced(folder: Path, meddle: Callable[[Net, int], None] = lambda *_: None, *
     torch.manual_seed(0)
     net = Net(meddle)
     loader: DataLoader[Any] = DataLoader(torch.randn(12, 3), batch_size=2)  # type: ignore[arg-type]
-    tracer = Tracer(folder, full=how.pop("full", False), sense=how.pop("sense", None))
+    tracer = Tracer(folder, full=how.pop("full", False), integers=how.pop("integers", None))
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     options = {"max_epochs": 1, "num_sanity_val_steps": 0, "accelerator": "cpu", **quiet, **how}
     L.Trainer(**options, callbacks=[tracer]).fit(net, loader, loader)
     return read_trace(folder / FILE), net
 
 
-@pytest.mark.parametrize("sense", [None, OnDevice()])
-def test_each_step_has_a_line_and_the_validation_one(tmp_path: Path, sense: Sense | None) -> None:
+@pytest.mark.parametrize("integers", [None, DeviceIntegers()])
+def test_each_step_has_a_line_and_the_validation_one(tmp_path: Path, integers: HostIntegers | None) -> None:
     """In the order in which they happened; the numbers are the ones that the optimizer was told."""
-    trace, net = traced(tmp_path, sense=sense)
+    trace, net = traced(tmp_path, integers=integers)
     *steps, last = trace.entries()
     assert [entry.step for entry in steps] == [1, 2, 3, 4, 5, 6]
     assert last == Evaluation(evaluation="val", step=6, values={"val_loss": 0.25})
@@ -88,11 +88,11 @@ def test_a_step_of_several_batches_has_all_their_losses(tmp_path: Path) -> None:
     assert (second.batch, len(numbers_of(second.loss))) == (6, 2)
 
 
-@pytest.mark.parametrize("sense", [None, OnDevice()])
-def test_equal_trainings_have_equal_bytes(tmp_path: Path, sense: Sense | None) -> None:
+@pytest.mark.parametrize("integers", [None, DeviceIntegers()])
+def test_equal_trainings_have_equal_bytes(tmp_path: Path, integers: HostIntegers | None) -> None:
     """And tracing changes nothing."""
-    _, net = traced(tmp_path / "a", sense=sense)
-    _, same = traced(tmp_path / "b", sense=sense)
+    _, net = traced(tmp_path / "a", integers=integers)
+    _, same = traced(tmp_path / "b", integers=integers)
     assert (tmp_path / "a" / FILE).read_bytes() == (tmp_path / "b" / FILE).read_bytes()
     assert all(map(torch.equal, net.state_dict().values(), same.state_dict().values()))
 
@@ -117,7 +117,7 @@ def drawing(net: Net, index: int) -> None:
         torch.rand(1)
 
 
-@pytest.mark.parametrize("sense", [None, OnDevice()])
+@pytest.mark.parametrize("integers", [None, DeviceIntegers()])
 @pytest.mark.parametrize(
     ("meddle", "streams"),
     [
@@ -127,10 +127,12 @@ def drawing(net: Net, index: int) -> None:
     ],
 )
 def test_what_was_meddled_with_is_named(
-    tmp_path: Path, meddle: Callable[[Net, int], None], streams: set[Stream], sense: Sense | None
+    tmp_path: Path, meddle: Callable[[Net, int], None], streams: set[Stream], integers: HostIntegers | None
 ) -> None:
     """At its step, in its stream; one last place of one weight at the first stream that it reaches."""
-    found = first_difference(traced(tmp_path / "a", sense=sense)[0], traced(tmp_path / "b", meddle, sense=sense)[0])
+    found = first_difference(
+        traced(tmp_path / "a", integers=integers)[0], traced(tmp_path / "b", meddle, integers=integers)[0]
+    )
     assert found is not None
     assert found.step == 4
     assert found.stream in streams

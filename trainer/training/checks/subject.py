@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
@@ -18,7 +17,7 @@ from trainer.training.checks.fit_monitor import Watch
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import read_switches
-from trainer.training.fit import limits, placement
+from trainer.training.fit import small_trainer
 from trainer.training.inspection import Inspector
 from trainer.training.step_callbacks import SeedEveryStep
 
@@ -42,15 +41,6 @@ LARGEST_BATCH: Final = 32
 BATCHES: Final = 8
 """Number of checked batches of the training split; of other splits one batch."""
 SPLITS: Final = ("train", "val", "test")
-_QUIET: Final[dict[str, Any]] = {
-    "logger": False,
-    "num_sanity_val_steps": 0,
-    "limit_val_batches": 0,
-    "use_distributed_sampler": False,
-    "enable_model_summary": False,
-    "enable_progress_bar": False,
-    "enable_checkpointing": False,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +163,15 @@ class Trial:
         with kept(Ledger(changed, root=self.subject.root)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             watch.net = self.fresh()
-            limited = limits() | {"max_steps": steps, "max_epochs": 1, "accumulate_grad_batches": 1}
-            placed = placement(self.subject.device) | {"devices": 1, "strategy": "auto"}
-            callbacks = [made(SeedEveryStep), watch]
-            machine = L.Trainer(
-                **limited, **placed, **_QUIET, callbacks=callbacks, default_root_dir=self.subject.folder
-            )
+            options: dict[str, Any] = {
+                "max_steps": steps,
+                "max_epochs": 1,
+                "accumulate_grad_batches": 1,
+                "logger": False,
+            }
+            options |= {"devices": 1, "strategy": "auto", "callbacks": [made(SeedEveryStep), watch]}
             again: Any = DataLoader([self.batch] * steps, batch_size=None)  # type: ignore[arg-type] # a list will do
-            machine.fit(watch.net, train_dataloaders=again)
+            small_trainer(self.subject.device, self.subject.folder, **options).fit(watch.net, train_dataloaders=again)
         return watch
 
     @cached_property

@@ -2,23 +2,30 @@
 
 These are the two algorithms of `reprise.trace/1`. `xxh3-64` reads CPU memory at full speed, 1 ms for 10 M float32. `weighted-sum-64` is
 integer arithmetic on the device without a synchronization. Both read all elements: a change in one element's last bit is detected.
+A trace stores the fingerprints and other numbers of a step as 64-bit integers.
 """
 
 from __future__ import annotations
 
+import random
+import struct
+from array import array
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
+Integers = Any
+"""64-bit integers of one kind in one step: a list, or a tensor on the device."""
 _ROW: Final = 1024
 """Number of elements in a row: each position in a row has a factor, and each row of a tensor has a factor."""
 _INTEGERS: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -36,11 +43,6 @@ def tensors_in(batch: object) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(tensors_in, batch))
 
 
-def host_prints(tensors: Sequence[Tensor]) -> list[int]:
-    """Return `xxh3-64` of the row-major bytes of each tensor in CPU memory."""
-    return [xxh3_64_intdigest(memory_of(tensor)) for tensor in tensors]
-
-
 def memory_of(tensor: Tensor) -> memoryview:
     """Return a view of a tensor's row-major bytes, without a copy if the tensor is contiguous.
 
@@ -52,18 +54,56 @@ def memory_of(tensor: Tensor) -> memoryview:
     return view
 
 
-class Views:
-    """Cached memory views of tensors that stay in place, such as weights: creating a view takes longer than reading a small tensor."""
+class HostIntegers:
+    """A step's tensors as 64-bit integers, immediately: for a CPU."""
+
+    algorithm = "xxh3-64"
+    most_steps = 1
+    """Number of steps whose values may stay on the device before they are fetched."""
 
     def __init__(self) -> None:
-        """Create an empty cache."""
-        self._known: list[tuple[Tensor, int, memoryview]] = []
+        """Create an empty cache of the weights' memory views: creating a view takes longer than reading a small tensor."""
+        self._views: list[tuple[Tensor, int, memoryview]] = []
 
-    def prints(self, tensors: Sequence[Tensor]) -> list[int]:
-        """Return `host_prints` of the tensors; views are reused for the same list of tensors."""
-        if len(self._known) != len(tensors) or not all(map(_stays, self._known, tensors)):
-            self._known = [(tensor, tensor.data_ptr(), memory_of(tensor)) for tensor in tensors]
-        return [xxh3_64_intdigest(view) for _, _, view in self._known]
+    def prints(self, tensors: Sequence[Tensor]) -> Integers:
+        """Return the fingerprint of each tensor."""
+        return [xxh3_64_intdigest(memory_of(tensor)) for tensor in tensors]
+
+    def weights(self, tensors: Sequence[Tensor]) -> Integers:
+        """Return the fingerprints of tensors that usually are the same objects in each step."""
+        if len(self._views) != len(tensors) or not all(map(_is_unmoved, self._views, tensors)):
+            self._views = [(tensor, tensor.data_ptr(), memory_of(tensor)) for tensor in tensors]
+        return [xxh3_64_intdigest(view) for _, _, view in self._views]
+
+    def number(self, value: Tensor) -> Integers:
+        """Return the bits of a number, widened to float64."""
+        return list(struct.unpack("<Q", struct.pack("<d", value.item())))
+
+    def fetch(self, parts: Sequence[Integers]) -> list[list[int]]:
+        """Return the unsigned integers of each part."""
+        return list(parts)
+
+
+class DeviceIntegers(HostIntegers):
+    """A step's tensors as 64-bit integers that stay on a GPU until one copy fetches many steps."""
+
+    algorithm = "weighted-sum-64"
+    most_steps = 64
+
+    def prints(self, tensors: Sequence[Tensor]) -> Integers:
+        """Return the fingerprint of each tensor."""
+        return device_prints(tensors)
+
+    weights = prints
+
+    def number(self, value: Tensor) -> Integers:
+        """Return the bits of a number, widened to float64."""
+        return value.detach().double().reshape(1).view(torch.int64)
+
+    def fetch(self, parts: Sequence[Integers]) -> list[list[int]]:
+        """Return the unsigned integers of each part, fetched with one copy."""
+        everything = iter(torch.cat(list(parts)).tolist())
+        return [[next(everything) % (1 << 64) for _ in range(len(part))] for part in parts]
 
 
 def device_prints(tensors: Sequence[Tensor]) -> Tensor:
@@ -73,17 +113,16 @@ def device_prints(tensors: Sequence[Tensor]) -> Tensor:
     its position. An odd factor loses no bit, so that a change of one element is always detected.
     """
     bits = [_bits(tensor) for tensor in tensors]
-    layout = _layout(tuple((part.element_size(), part.numel()) for part in bits), tensors[0].device)
-    sums = [group.sums([bits[place] for place in group.places]) for group in layout.groups]
-    return torch.cat(sums)[layout.order]
+    groups, order = _layout(tuple((part.element_size(), part.numel()) for part in bits), tensors[0].device)
+    return torch.cat([group.sums([bits[index] for index in group.indices]) for group in groups])[order]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
     """Tensors of one element width, arranged in rows."""
 
-    places: tuple[int, ...]
-    pads: tuple[Tensor, ...]
+    indices: list[int]
+    pads: list[Tensor]
     """The padding of each tensor's last row."""
     columns: Tensor
     rows: Tensor
@@ -97,36 +136,29 @@ class _Group:
         return torch.zeros(len(bits), dtype=torch.int64, device=of_rows.device).index_add_(0, self.owners, of_rows)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Layout:
-    """The arrangement of a list of tensors."""
-
-    groups: tuple[_Group, ...]
-    order: Tensor
-    """The position of each tensor's sum among the sums of the groups."""
-
-
 @lru_cache(maxsize=32)
-def _layout(shapes: tuple[tuple[int, int], ...], device: torch.device) -> _Layout:
+def _layout(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[list[_Group], Tensor]:
+    """Return the groups of tensors by element width, and the position of each tensor's sum among the sums of the groups."""
     groups = []
     for width in sorted({width for width, _ in shapes}):
-        places = tuple(place for place, (own, _) in enumerate(shapes) if own == width)
-        groups.append(_group(places, [shapes[place][1] for place in places], _INTEGERS[width], device))
-    inside = [place for group in groups for place in group.places]
-    order = torch.tensor(inside, dtype=torch.int64).argsort()
-    return _Layout(groups=tuple(groups), order=order.to(device))
-
-
-def _group(places: tuple[int, ...], sizes: Sequence[int], kind: torch.dtype, device: torch.device) -> _Group:
-    rows = [-(-size // _ROW) for size in sizes]
-    pads = [torch.zeros(count * _ROW - size, dtype=kind) for count, size in zip(rows, sizes, strict=True)]
-    return _Group(
-        places=places,
-        pads=tuple(pad.to(device) for pad in pads),
-        columns=_odd(_ROW, salt=1).to(device),
-        rows=torch.cat([torch.zeros(0, dtype=torch.int64), *(_odd(count, salt=2) for count in rows)]).to(device),
-        owners=torch.repeat_interleave(torch.tensor(rows, dtype=torch.int64)).to(device),
-    )
+        indices = [index for index, (own, _) in enumerate(shapes) if own == width]
+        sizes = [shapes[index][1] for index in indices]
+        rows = [-(-size // _ROW) for size in sizes]
+        pads = [
+            torch.zeros(count * _ROW - size, dtype=_INTEGERS[width]) for count, size in zip(rows, sizes, strict=True)
+        ]
+        factors = torch.cat([torch.zeros(0, dtype=torch.int64), *(_odd(count, salt=2) for count in rows)])
+        groups.append(
+            _Group(
+                indices=indices,
+                pads=[pad.to(device) for pad in pads],
+                columns=_odd(_ROW, salt=1).to(device),
+                rows=factors.to(device),
+                owners=torch.repeat_interleave(torch.tensor(rows, dtype=torch.int64)).to(device),
+            )
+        )
+    inside = [index for group in groups for index in group.indices]
+    return groups, torch.tensor(inside, dtype=torch.int64).argsort().to(device)
 
 
 def _odd(count: int, *, salt: int) -> Tensor:
@@ -142,5 +174,30 @@ def _bits(tensor: Tensor) -> Tensor:
     return flat.view(_INTEGERS[flat.element_size()])
 
 
-def _stays(known: tuple[Tensor, int, memoryview], tensor: Tensor) -> bool:
-    return known[0] is tensor and known[1] == tensor.data_ptr() and tensor.is_contiguous()
+def _is_unmoved(view: tuple[Tensor, int, memoryview], tensor: Tensor) -> bool:
+    return view[0] is tensor and view[1] == tensor.data_ptr() and tensor.is_contiguous()
+
+
+def weights_of(net: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield the name and location of the tensors that a checkpoint of `net` holds: an experiment may replace a tensor in its place."""
+    saved = net.state_dict(keep_vars=True)
+    for prefix, module in net.named_modules(remove_duplicate=False):
+        for owner in (module._parameters, module._buffers):  # noqa: SLF001 - where torch keeps them; the attribute's lookup is 50 times slower
+            for name, value in owner.items():
+                full = f"{prefix}.{name}" if prefix else name
+                if value is not None and full in saved:
+                    yield full, owner, name
+
+
+def state_of_generators(device: torch.device) -> int:
+    """Return a fingerprint of the states of the global generators of torch, NumPy and Python, and of the device's generator."""
+    hashed = xxh3_64(memory_of(torch.get_rng_state()))
+    if device.type == "cuda":
+        hashed.update(memory_of(torch.cuda.get_rng_state(device)))
+    legacy: tuple[Any, ...] = np.random.get_state()  # type: ignore[assignment]  # noqa: NPY002 - the global one
+    _, keys, *rest = legacy
+    hashed.update(keys.tobytes())
+    version, state, gauss = random.getstate()
+    hashed.update(array("L", state).tobytes())
+    hashed.update(repr((rest, version, gauss)).encode())
+    return hashed.intdigest()

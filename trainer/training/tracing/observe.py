@@ -7,10 +7,9 @@ steps only.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -18,17 +17,15 @@ from torch.utils._pytree import tree_leaves
 from xxhash import xxh3_64_hexdigest
 
 from trainer.comparison.observation import Kind, ObservedValue, Operation
-from trainer.settings.ledger import configured, kept, made
-from trainer.training.data import RunData
-from trainer.training.determinism.exactness import apply_level
-from trainer.training.determinism.seeds import derived, seed_all
-from trainer.training.fit import limits, placement, quieten
+from trainer.settings.ledger import kept, made
+from trainer.training.fit import prepare, small_trainer
 from trainer.training.step_callbacks import SeedEveryStep
 from trainer.training.tracing.fingerprints import memory_of, tensors_in
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import lightning as L
     from torch import Tensor, nn
 
     from trainer.data.declaration import Dataset
@@ -63,39 +60,15 @@ class Window:
     part: Literal["forward", "backward", "optimizer"] = "forward"
 
 
-@dataclass(slots=True, kw_only=True)
-class Seen:
-    """The result of an observation."""
-
-    sights: list[ObservedValue] = field(default_factory=list)
-    ops: list[Operation] = field(default_factory=list)
-
-
-def observe(subject: Subject, *, window: Window | None = None) -> Seen:
-    """Create a net, train a few steps, and record the values."""
-    quieten()
+def observe(subject: Subject, *, window: Window | None = None) -> Observer:
+    """Create a net, train a few steps, and return the observed values."""
     with kept(subject.ledger):
-        apply_level()
-        _seed_start()
-        net = subject.experiment.make_net()
-        data = made(RunData, subject.dataset, net.samples(subject.dataset, subject.data))
+        net, data = prepare(subject.experiment, subject.dataset, subject.data)
         observer = Observer(window)
-        limited = limits() | {"max_steps": subject.steps}
-        machine = L.Trainer(
-            **limited,
-            **placement(subject.device),
-            logger=False,
-            callbacks=[made(SeedEveryStep), observer],
-            default_root_dir=subject.folder,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            enable_checkpointing=False,
-        )
-        machine.fit(net, datamodule=data)
-    return observer.seen
+        callbacks = [made(SeedEveryStep), observer]
+        options: dict[str, Any] = {"max_steps": subject.steps, "logger": False, "callbacks": callbacks}
+        small_trainer(subject.device, subject.folder, **options).fit(net, datamodule=data)
+    return observer
 
 
 class Observer(Callback):
@@ -103,7 +76,8 @@ class Observer(Callback):
 
     def __init__(self, window: Window | None = None) -> None:
         """Create an empty observation."""
-        self.seen = Seen()
+        self.sights: list[ObservedValue] = []
+        self.ops: list[Operation] = []
         self.window = window
         self.step = 0
         self.calls: Counter[str] = Counter()
@@ -168,7 +142,7 @@ class Observer(Callback):
         return hook
 
     def _note(self, kind: Kind, name: str, call: int, *tensors: Tensor) -> None:
-        self.seen.sights.append(ObservedValue(self.step, kind, name, call, prints(tensors)))
+        self.sights.append(ObservedValue(self.step, kind, name, call, prints(tensors)))
 
     def _part(self, part: Literal["forward", "backward", "optimizer"]) -> None:
         if self.window is None or self.window.name is None:
@@ -177,7 +151,7 @@ class Observer(Callback):
                 self._open()
 
     def _open(self) -> None:
-        self.mode = Operations(self.seen.ops)
+        self.mode = Operations(self.ops)
         self.mode.__enter__()
 
     def _shut(self) -> None:
@@ -218,8 +192,3 @@ def prints(tensors: Any) -> str:
     with _disable_current_modes():
         parts = [f"{tuple(one.shape)}{one.dtype}{xxh3_64_hexdigest(memory_of(one.detach().cpu()))}" for one in tensors]
     return xxh3_64_hexdigest("".join(parts).encode())
-
-
-@configured
-def _seed_start(*, seed: int) -> None:
-    seed_all(derived(seed, "init"))

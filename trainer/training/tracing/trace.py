@@ -18,8 +18,13 @@ from trainer.comparison.trace import FILE
 from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, prints_of
 from trainer.settings.ledger import configured
 from trainer.training.attempt_files import LogFile
-from trainer.training.tracing.fingerprints import tensors_in
-from trainer.training.tracing.tensor_integers import OnDevice, OnHost, state_of_generators, weights_of
+from trainer.training.tracing.fingerprints import (
+    DeviceIntegers,
+    HostIntegers,
+    state_of_generators,
+    tensors_in,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,24 +34,24 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from trainer.training.tracing.tensor_integers import Part, Sense
+    from trainer.training.tracing.fingerprints import Integers
 
 _ZERO: Final = torch.zeros(())
 
 
 @dataclass(slots=True, kw_only=True)
-class Making:
+class StepParts:
     """The incomplete line of a step; some values may still be on the device."""
 
-    data: list[Part] = field(default_factory=list)
-    losses: list[Part] = field(default_factory=list)
-    norm: list[Part] = field(default_factory=list)
-    weights: list[Part] = field(default_factory=list)
-    gradients: list[Part] = field(default_factory=list)
-    known: dict[str, Any] = field(default_factory=lambda: {"schedule": []})
+    data: list[Integers] = field(default_factory=list)
+    losses: list[Integers] = field(default_factory=list)
+    norm: list[Integers] = field(default_factory=list)
+    weights: list[Integers] = field(default_factory=list)
+    gradients: list[Integers] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=lambda: {"schedule": []})
     """Values that are not on a device."""
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Integers]:
         """Return every part, in the order that `line` expects."""
         return [*self.data, *self.losses, *self.norm, *self.weights, *self.gradients]
 
@@ -63,48 +68,48 @@ class Making:
             weights=xxh3_64_hexdigest(_packed(weights)),
             tensors=prints_of(weights),
             gradients=prints_of(gradients) if self.gradients else None,
-            **self.known,
+            **self.values,
         )
 
 
 class Tracer(Callback):
     """Write `trace.jsonl` into the attempt's folder; with `full`, include the fingerprint of each gradient."""
 
-    sense: Sense
+    integers: HostIntegers
 
-    def __init__(self, folder: Path, *, full: bool = False, sense: Sense | None = None) -> None:
-        """Append to the trace in `folder`, by `sense` or for the device; a resumed attempt's file holds the lines before its checkpoint."""
+    def __init__(self, folder: Path, *, full: bool = False, integers: HostIntegers | None = None) -> None:
+        """Append to the trace in `folder`, by `integers` or for the device; a resumed file holds the lines before its checkpoint."""
         self.file = LogFile(folder / FILE)
         self.full = full
-        self.asked = sense
-        self.making = Making()
-        self.held: list[Making] = []
+        self.chosen = integers
+        self.step = StepParts()
+        self.pending: list[StepParts] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Determine the traced tensors, and write their names at the start of the file."""
-        self.sense = self.asked or (OnHost() if pl_module.device.type == "cpu" else OnDevice())
+        self.integers = self.chosen or (HostIntegers() if pl_module.device.type == "cpu" else DeviceIntegers())
         self.weights = list(weights_of(pl_module))
         self.parameters = [value for _, value in pl_module.named_parameters()]
         self.before = trainer.global_step
         if trainer.is_global_zero and not (self.file.path.exists() and self.file.path.stat().st_size):
-            self._write(self._header(trainer, pl_module).to_line())
+            self.file.append(self._header(trainer, pl_module).to_line())
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, batch: object, *_: object) -> None:
         """Fingerprint the step's batch before any code can change it."""
         given = list(tensors_in(batch))
         if given and trainer.is_global_zero:
-            self.making.data.append(self.sense.prints(given))
+            self.step.data.append(self.integers.prints(given))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, _net: object, optimizer: Optimizer) -> None:
         """Record the gradients before clipping, and the optimizer's hyperparameters."""
         if not trainer.is_global_zero:
             return
         given = [_filled(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
-        self.making.norm = [self.sense.number(norm_of(given))]
-        self.making.known["schedule"] = [value for _, value in scheduled(optimizer)]
+        self.step.norm = [self.integers.number(norm_of(given))]
+        self.step.values["schedule"] = [value for _, value in scheduled(optimizer)]
         if self.full:
-            self.making.gradients = [
-                self.sense.prints(
+            self.step.gradients = [
+                self.integers.prints(
                     [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters]
                 )
             ]
@@ -116,16 +121,16 @@ class Tracer(Callback):
         if not trainer.is_global_zero:
             return
         if outputs and outputs.get("loss") is not None:
-            self.making.losses.append(self.sense.number(outputs["loss"]))
+            self.step.losses.append(self.integers.number(outputs["loss"]))
         if trainer.global_step == self.before:
             return
         self.before = trainer.global_step
-        made, self.making = self.making, Making()
-        made.weights = [self.sense.weights([owner[name] for _, owner, name in self.weights])]
-        made.known |= {"step": self.before, "epoch": trainer.current_epoch, "batch": batch_idx + 1}
-        made.known["random"] = f"{state_of_generators(pl_module.device):016x}"
-        self.held.append(made)
-        if len(self.held) >= self.sense.held:
+        step, self.step = self.step, StepParts()
+        step.weights = [self.integers.weights([owner[name] for _, owner, name in self.weights])]
+        step.values |= {"step": self.before, "epoch": trainer.current_epoch, "batch": batch_idx + 1}
+        step.values["random"] = f"{state_of_generators(pl_module.device):016x}"
+        self.pending.append(step)
+        if len(self.pending) >= self.integers.most_steps:
             self.flush()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -142,15 +147,18 @@ class Tracer(Callback):
 
     def flush(self) -> None:
         """Write the lines of all completed steps."""
-        if self.held:
-            held, self.held = self.held, []
-            fetched = iter(self.sense.fetched([part for made in held for part in made.parts()]))
-            self._write(b"".join(made.line(fetched).to_line() for made in held))
+        if self.pending:
+            steps, self.pending = self.pending, []
+            fetched = iter(self.integers.fetch([part for step in steps for part in step.parts()]))
+            self.file.append(b"".join(step.line(fetched).to_line() for step in steps))
 
     def _header(self, trainer: L.Trainer, net: nn.Module) -> Header:
         return Header(
-            algorithm=cast("Any", self.sense.algorithm),
-            layout=layout_of((name, _kind(owner[key]), owner[key].shape) for name, owner, key in self.weights),
+            algorithm=cast("Any", self.integers.algorithm),
+            layout=layout_of(
+                (name, str(owner[key].dtype).removeprefix("torch."), owner[key].shape)
+                for name, owner, key in self.weights
+            ),
             tensors=[name for name, _, _ in self.weights],
             gradients=[name for name, _ in net.named_parameters()] if self.full else None,
             schedule=[name for optimizer in trainer.optimizers for name, _ in scheduled(optimizer)],
@@ -161,10 +169,7 @@ class Tracer(Callback):
         values = {name: value for name, value in sorted(found.items()) if name.startswith(f"{split}_")}
         self.flush()
         if trainer.is_global_zero and values:
-            self._write(Evaluation(evaluation=split, step=trainer.global_step, values=values).to_line())
-
-    def _write(self, lines: bytes) -> None:
-        self.file.append(lines)
+            self.file.append(Evaluation(evaluation=split, step=trainer.global_step, values=values).to_line())
 
 
 @configured
@@ -191,10 +196,6 @@ def norm_of(gradients: list[torch.Tensor]) -> torch.Tensor:
 def _filled(gradient: torch.Tensor) -> torch.Tensor:
     """Return the stored values of a gradient: a sparse tensor has no norm."""
     return gradient.coalesce().values() if gradient.is_sparse else gradient
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _packed(values: list[int]) -> bytes:
