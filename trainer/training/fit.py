@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, ProgressBar
 
 from trainer.base.errors import CheckpointError, DeviceError, DigestMismatchError, DocumentError, RepriseError
 from trainer.comparison.trace import FILE as TRACE
@@ -24,10 +24,9 @@ from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failur
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite_losses import StopWhereNotFinite
 from trainer.training.inspection import Inspector
-from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, displays, finish, log_at_steps, loggers
+from trainer.training.logs.loggers import METRICS, LossLines, displays, finish, log_at_steps, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
-from trainer.training.optimization.averaging import averaging
-from trainer.training.optimization.early_stopping import ending_early
+from trainer.training.optimization.callbacks import averaging, early_stopping
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
@@ -200,11 +199,11 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
             StopBetweenSteps(job.stop, checkpoints),
             CheckBeforeFirstStep(job.ledger, job.say),
             *guards,
-            TellFirstStep(job.on_first_step),
+            LambdaCallback(on_train_batch_start=lambda *_: job.on_first_step()),
             made(SeedEveryStep),
             made(LossLines),
             *made(averaging),
-            *made(ending_early, job.say),
+            *made(early_stopping, job.say),
             *parts,
             *shown,
         ],

@@ -10,8 +10,7 @@ import torch
 from trainer.base.errors import SettingError
 from trainer.settings.ledger import Ledger, kept, made
 from trainer.settings.origins import Origins, resolve, take_apart
-from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer
-from trainer.training.optimization.schedules import make_schedule
+from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer, make_schedule
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

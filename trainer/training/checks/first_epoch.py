@@ -16,7 +16,7 @@ from trainer.training.checks.fit_monitor import Watch
 from trainer.training.checks.module_location import grouped
 from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks.subject import SPLITS, Trial
-from trainer.training.optimization.trainable import require_reached, require_trainable
+from trainer.training.optimization.optimizers import require_reached, require_trainable
 from trainer.training.tasks.fit_checks import describe_large, judged, require_treated, wrong_dtype
 from trainer.training.tasks.last_batch import require_more_than_one, single_values
 from trainer.training.tasks.split_metrics import computed

@@ -213,15 +213,3 @@ class EpochLines(Callback):
                 self.say(f"{name} is undefined: {why}")
         self.said.update(undefined.items())
         self.foreseen.clear()
-
-
-class TellFirstStep(Callback):
-    """Calls a function when the first step begins."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        """Call `tell` at the first step."""
-        self.tell = tell
-
-    def on_train_batch_start(self, *_: object) -> None:
-        """Call the function, only once."""
-        self.tell()

@@ -1,26 +1,33 @@
-"""Optimizers by name, each with its settings; the ledger rejects settings of other optimizers.
+"""Optimizers and learning rate schedules by name, each with its settings, and checks of the parameters that an optimizer gets.
 
+The ledger rejects settings of other optimizers and schedules. Schedules are stateless: the factor of the rate depends on the step alone.
 Fused variants in torch are bit-identical on every x86-64 CPU; the other variants use the square root of MKL, which is not.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import math
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from trainer.base.errors import SettingError
+from trainer.base.errors import ExperimentError, SettingError
 from trainer.settings.determinism import Level
 from trainer.settings.ledger import configured, made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from torch import nn
+    from torch import Tensor
     from torch.optim import Optimizer
 
     Parameters = Iterable[nn.Parameter]
 
+_FUSED: Final = ("adamw", "adam", "adagrad")
+"""Optimizers with a fused kernel, which supports real numbers only."""
 ANY_CPU: Final = ("adamw", "adam", "adagrad", "sgd")
 """Optimizers that are bit-identical on every x86-64 CPU."""
 
@@ -31,8 +38,7 @@ def make_optimizer(parameters: Parameters, *, optimizer: str, determinism: Level
     if determinism is Level.PORTABLE and optimizer not in ANY_CPU:
         said = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
         raise SettingError(f"{said}: its square roots differ between CPUs", hint="or choose determinism machine")
-    chosen: Optimizer = _OPTIMIZERS[optimizer](list(parameters))
-    return chosen
+    return _OPTIMIZERS[optimizer](list(parameters))
 
 
 @configured
@@ -40,8 +46,7 @@ def adamw(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
-    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
-    return torch.optim.AdamW(parameters, fused=made(may_fuse), **how)  # type: ignore[arg-type]
+    return torch.optim.AdamW(parameters, learning_rate, (beta1, beta2), epsilon, weight_decay, fused=made(may_fuse))
 
 
 @configured
@@ -49,8 +54,7 @@ def adam(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
 ) -> Optimizer:
     """Adam (Kingma and Ba, 2015); weight decay is added to the gradient."""
-    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
-    return torch.optim.Adam(parameters, fused=made(may_fuse), **how)  # type: ignore[arg-type]
+    return torch.optim.Adam(parameters, learning_rate, (beta1, beta2), epsilon, weight_decay, fused=made(may_fuse))
 
 
 @configured
@@ -58,8 +62,7 @@ def nadam(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
 ) -> Optimizer:
     """Adam with Nesterov momentum (Dozat, 2016)."""
-    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
-    return torch.optim.NAdam(parameters, **how)  # type: ignore[arg-type]
+    return torch.optim.NAdam(parameters, learning_rate, (beta1, beta2), epsilon, weight_decay)
 
 
 @configured
@@ -67,8 +70,7 @@ def radam(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
 ) -> Optimizer:
     """Adam with rectified variance, an automatic warm-up (Liu et al., 2020)."""
-    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
-    return torch.optim.RAdam(parameters, **how)  # type: ignore[arg-type]
+    return torch.optim.RAdam(parameters, learning_rate, (beta1, beta2), epsilon, weight_decay)
 
 
 @configured
@@ -96,9 +98,7 @@ def sgd(
         raise SettingError(
             "setting nesterov is on, and momentum is 0", hint="give --momentum 0.9, or leave nesterov out"
         )
-    return torch.optim.SGD(
-        parameters, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov
-    )
+    return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
 @configured
@@ -116,3 +116,124 @@ _OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {
     "adagrad": adagrad,
     "sgd": sgd,
 }
+
+
+@configured
+def make_schedule(optimizer: Optimizer, *, steps: int, schedule: str) -> LRScheduler:
+    """Return the named schedule, for a training of `steps`."""
+    return _SCHEDULES[schedule](optimizer, steps)
+
+
+@configured
+def constant(optimizer: Optimizer, steps: int, *, warmup_steps: int) -> LRScheduler:
+    """A constant rate after the warm-up."""
+    del steps
+    return _after_warmup(optimizer, warmup_steps, lambda _: 1.0)
+
+
+@configured
+def cosine(optimizer: Optimizer, steps: int, *, warmup_steps: int, final_rate: float) -> LRScheduler:
+    """A half cosine down to `final_rate` (Loshchilov and Hutter, 2017)."""
+
+    def factor(step: int) -> float:
+        half = 0.5 * (1.0 + math.cos(math.pi * _completed(step, warmup_steps, steps)))
+        return final_rate + (1.0 - final_rate) * half
+
+    return _after_warmup(optimizer, warmup_steps, factor)
+
+
+@configured
+def linear(optimizer: Optimizer, steps: int, *, warmup_steps: int, final_rate: float) -> LRScheduler:
+    """A linear decrease to `final_rate`."""
+    return _after_warmup(
+        optimizer, warmup_steps, lambda step: 1.0 - (1.0 - final_rate) * _completed(step, warmup_steps, steps)
+    )
+
+
+@configured
+def step(optimizer: Optimizer, steps: int, *, warmup_steps: int, step_size: int, gamma: float) -> LRScheduler:
+    """A multiplication by `gamma` every `step_size` steps."""
+    del steps
+    return _after_warmup(optimizer, warmup_steps, lambda step: gamma ** (step // step_size))
+
+
+@configured
+def one_cycle(optimizer: Optimizer, steps: int, *, learning_rate: float) -> LRScheduler:
+    """Torch's one-cycle schedule: an increase for 30% of the steps, then a decrease to about 0 (Smith and Topin, 2018).
+
+    The momentum stays constant.
+    """
+    return OneCycleLR(optimizer, max_lr=learning_rate, total_steps=max(steps, 2), cycle_momentum=False)
+
+
+def _after_warmup(optimizer: Optimizer, warmup_steps: int, factor: Callable[[int], float]) -> LambdaLR:
+    return LambdaLR(optimizer, lambda step: (step + 1) / warmup_steps if step < warmup_steps else factor(step))
+
+
+def _completed(step: int, warmup_steps: int, steps: int) -> float:
+    """Return the completed fraction of the steps after the warm-up."""
+    return min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+
+
+_SCHEDULES: Final[dict[str, Callable[..., LRScheduler]]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "linear": linear,
+    "step": step,
+    "one_cycle": one_cycle,
+}
+
+
+@configured
+def require_trainable(net: nn.Module, *, optimizer: str) -> None:
+    """Raise `ExperimentError` if the net has no trainable parameter, or a parameter that the optimizer does not support."""
+    parameters = list(net.named_parameters())
+    if not parameters:
+        said = f"{type(net).__name__} has no parameters: there is nothing to train"
+        raise ExperimentError(
+            said, hint="keep layers as attributes, or in an nn.ModuleList: those in a plain list are not found"
+        )
+    trained = {name: each for name, each in parameters if each.requires_grad}
+    if not trained:
+        said = f"{type(net).__name__} has no parameter to train: requires_grad is False for all {len(parameters)}"
+        raise ExperimentError(said, hint="leave a parameter with requires_grad=True")
+    for name, each in trained.items():  # the module of an uninitialized parameter sets its size at the first call
+        if optimizer in _FUSED and not isinstance(each, UninitializedParameter) and each.is_complex():
+            kind = str(each.dtype).removeprefix("torch.")
+            raise ExperimentError(
+                f"parameter {name} is {kind}; {optimizer} trains real numbers alone, expected float32",
+                hint="--optimizer sgd, or keep it as real numbers: torch.view_as_complex in forward",
+            )
+    for name, module in net.named_modules():
+        is_sparse = isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
+        if is_sparse and optimizer != "sgd" and any(each.requires_grad for each in module.parameters()):
+            raise ExperimentError(
+                f"{name} ({type(module).__name__}) gives sparse gradients, which {optimizer} does not take",
+                hint="make it with sparse=False, or give --optimizer sgd",
+            )
+
+
+def require_reached(net: nn.Module, predicted: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Raise `ExperimentError` if the output of `forward` depends on a parameter not in `parameters`: it would not be trained."""
+    known = {id(each) for each in parameters}
+    for leaf in _leaves(predicted):
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in known:
+            kind, name = str(leaf.dtype).removeprefix("torch."), type(net).__name__
+            raise ExperimentError(
+                f"{name}.forward uses a parameter, {kind} {list(leaf.shape)}, that the optimizer does not have: it is never trained",
+                hint="make layers in the constructor, and keep them as attributes or in an nn.ModuleList: the optimizer "
+                "does not have those of a plain list or dict, and those made in `forward`",
+            )
+
+
+def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield the leaf tensors that receive gradients from a tensor."""
+    waiting, seen = [tensor.grad_fn], set[Any]()
+    while waiting:
+        node: Any = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting += [each for each, _ in node.next_functions]

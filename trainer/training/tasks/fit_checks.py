@@ -16,7 +16,7 @@ from trainer.base.errors import DatasetError, RepriseError, SettingError
 from trainer.data.inspection import describe_farthest, describe_not_finite
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured, made
-from trainer.training.optimization.trainable import require_reached
+from trainer.training.optimization.optimizers import require_reached
 from trainer.training.tasks.last_batch import TRAIN, last_batch, require_more_than_one, single_values
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.split_metrics import require_numbers

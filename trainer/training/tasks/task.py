@@ -16,9 +16,7 @@ from torchmetrics import MetricCollection, SumMetric
 from trainer.base.errors import DatasetError, ExperimentError
 from trainer.base.suggestions import did_you_mean
 from trainer.settings.ledger import configured, made
-from trainer.training.optimization.optimizers import make_optimizer
-from trainer.training.optimization.schedules import make_schedule
-from trainer.training.optimization.trainable import require_trainable
+from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
 from trainer.training.readers import open_samples
 from trainer.training.tasks.mean_loss import MeanLoss
 from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, nothing_measured, wrong_loss

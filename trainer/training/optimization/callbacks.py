@@ -1,0 +1,108 @@
+"""Weight averaging and early stopping, if a setting requests them; Lightning's callbacks compute the average and decide to stop.
+
+The average over the steps is validated, tested and served instead of the last weights. A run that ended early stays ended when resumed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.trainer.states import TrainerFn
+
+from trainer.settings.errors import unmonitored
+from trainer.settings.ledger import configured, made
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import lightning as L
+
+
+@configured
+class AveragedWeights(EMAWeightAveraging):
+    """Keeps an exponential moving average of weights and buffers; a checkpoint has both.
+
+    The checkpoint stores the average as the weights of the net, and the current weights separately.
+    """
+
+    def __init__(self, *, ema_decay: float) -> None:
+        """Average with the weight `1 - ema_decay` for each step."""
+        super().__init__(decay=ema_decay)
+        self.is_swapped = False
+        """Whether the average and the weights of the net are swapped."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Copy the whole net, including its loss, to the training device."""
+        self._device = trainer.strategy.root_device
+        if stage == "fit":
+            pl_module.setup(stage)
+        super().setup(trainer, pl_module, stage)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Swap in the average; after the training the net already has the average."""
+        if trainer.state.fn is TrainerFn.FITTING:
+            self.is_swapped = True
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Swap the weights of the last step back in."""
+        if self.is_swapped:
+            super().on_validation_epoch_end(trainer, pl_module)
+            self.is_swapped = False
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save both, also in an interrupted validation, where they are swapped."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self.is_swapped:
+            both = checkpoint["state_dict"], checkpoint["current_model_state"]
+            checkpoint["current_model_state"], checkpoint["state_dict"] = both
+
+
+@configured
+def averaging(*, ema_decay: float | None) -> list[AveragedWeights]:
+    """Return the callback that averages the weights, if requested."""
+    return [] if ema_decay is None else [made(AveragedWeights)]
+
+
+@configured
+class StopEarly(EarlyStopping):
+    """Checks the monitored metric after each epoch."""
+
+    def __init__(
+        self, say: Callable[[str], None], *, monitor: str, monitor_mode: str, patience: int, min_delta: float
+    ) -> None:
+        """Stop if `monitor` does not improve by more than `min_delta` for `patience` epochs."""
+        super().__init__(
+            monitor, min_delta=min_delta, patience=patience, mode=monitor_mode, check_on_train_epoch_end=True
+        )
+        self.say = say
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop at once if the run had ended before it was resumed."""
+        super().on_train_start(trainer, pl_module)
+        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check the metric and report a stop. An epoch with an undefined `monitor` is ignored."""
+        if self.monitor in getattr(pl_module, "undefined", {}):
+            return
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED and trainer.is_global_zero:
+            why = {
+                EarlyStoppingReason.NON_FINITE_METRIC: "is no finite number",
+                EarlyStoppingReason.PATIENCE_EXHAUSTED: f"did not become better in {self.wait_count} epochs",
+            }.get(self.stopping_reason, self.stopping_reason.value)
+            self.say(f"ended after epoch {trainer.current_epoch + 1}: {self.monitor} {why}")
+
+
+@configured
+def early_stopping(say: Callable[[str], None], *, patience: int | None, monitor: str | None) -> list[StopEarly]:
+    """Return the callback, if requested. Raise `SettingError` if there is no metric to monitor."""
+    if patience is None:
+        return []
+    if monitor is None:
+        raise unmonitored()
+    return [made(StopEarly, say)]
