@@ -59,7 +59,7 @@ def steps(name: str, level: str, threads: int) -> None:
     """Run as a stepping process: read numbers of steps from stdin, print the seconds that the steps take."""
     from nets import NETS, Net
 
-    from trainer.training.determinism.exactness import apply_level
+    from trainer.training.determinism.switches import apply_level
 
     apply_level(determinism=Level(level), threads=threads, precision="32-true")
     body, batch = NETS[name]()

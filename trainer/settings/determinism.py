@@ -1,7 +1,7 @@
 """Determinism levels, and the environment variables that each level sets.
 
 Libraries read these variables when they are loaded, so the launcher sets them before it starts the process that imports torch. The
-switches in code are in `trainer.training.determinism.exactness`. docs/explanation/determinism.md lists what was measured to change bits,
+switches in code are in `trainer.training.determinism.switches`. docs/explanation/determinism.md lists what was measured to change bits,
 and on which machines.
 """
 

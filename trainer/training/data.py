@@ -21,9 +21,8 @@ from trainer.base.errors import DatasetError, ExperimentError, RepriseError
 from trainer.data.reader import check_sample
 from trainer.data.splits import select
 from trainer.settings.ledger import adopt, configured, current
-from trainer.training.determinism.exactness import warm_up
-from trainer.training.determinism.sample_order import Key, PlainBatches, Share, ShuffledBatches
-from trainer.training.determinism.seeds import derived
+from trainer.training.determinism.seeds import Key, PlainBatches, Share, ShuffledBatches, derived
+from trainer.training.determinism.switches import warm_up
 from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trainer
 from trainer.base.errors import ExperimentFailedError, RepriseError
-from trainer.training.determinism.exactness import translated
+from trainer.training.determinism.switches import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,8 @@ from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
 from trainer.runs.record import EvaluatedWeights, Record
 from trainer.settings.ledger import configured, kept, made
 from trainer.training.data import RunData
-from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
-from trainer.training.determinism.switches import WatchSwitches
+from trainer.training.determinism.switches import WatchSwitches, apply_level
 from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failure
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite_losses import StopWhereNotFinite

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from trainer.training.determinism.sample_order import Key, PlainBatches, Share, ShuffledBatches
+from trainer.training.determinism.seeds import Key, PlainBatches, Share, ShuffledBatches
 
 pytestmark = pytest.mark.torch
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import StoppedError
 from trainer.training.data import Picked
-from trainer.training.determinism.sample_order import Share, ShuffledBatches
+from trainer.training.determinism.seeds import Share, ShuffledBatches
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO, read_checkpoint
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps

@@ -16,9 +16,8 @@ import torch
 
 from trainer.settings.determinism import Level
 from trainer.training.checks.outcomes import CheckFailed, NothingToCheck, listed
-from trainer.training.determinism.exactness import choose_exact_kernels
 from trainer.training.determinism.seeds import derived, seed_all
-from trainer.training.determinism.switches import read_switches
+from trainer.training.determinism.switches import choose_exact_kernels, read_switches
 from trainer.training.readers import Pick
 
 if TYPE_CHECKING:

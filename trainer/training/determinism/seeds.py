@@ -1,16 +1,25 @@
-"""Seeds: every random number of a run is derived from one seed and the position in the run.
+"""Seeds and sample order: every random number of a run is derived from one seed and the position in the run.
 
 Generator state is neither saved nor restored: each position has its own seed, so random numbers used by validation, prefetching or a crash
-do not matter.
+do not matter. The samplers are stateless too: batch `k` of epoch `e` is available directly, so a resumed run gets the same batches.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Key = tuple[int, int]
+"""Epoch and index of a sample; its random transforms derive from both, so that they do not depend on the number of workers."""
 
 
 def derived(seed: int, *place: str | int) -> int:
@@ -25,14 +34,76 @@ def derived(seed: int, *place: str | int) -> int:
 
 def seed_all(value: int) -> None:
     """Seed the global generators of torch (on every device), NumPy and Python."""
-    _seed_torch(value)
+    if torch.version.cuda is not None:
+        torch.manual_seed(value)
+    else:  # a CPU build has one generator, and a call for other devices' generators takes 240 microseconds at every step
+        torch.default_generator.manual_seed(value)
     np.random.seed(value % 2**32)  # noqa: NPY002 - the global generator, which an experiment may use
     random.seed(value)
 
 
-def _seed_torch(value: int) -> None:
-    """Seed torch; a CPU build has one generator, and a call for other devices' generators takes 240 microseconds at every step."""
-    if torch.version.cuda is not None:
-        torch.manual_seed(value)
-    else:
-        torch.default_generator.manual_seed(value)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The part of every batch that belongs to this process."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class ShuffledBatches(Sampler[list[Key]]):
+    """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped."""
+
+    def __init__(self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share) -> None:
+        """Divide `rows` into batches of `batch_size` samples over all ranks."""
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.share = share
+        self.epoch = 0
+        self.first = 0
+
+    @property
+    def sampler(self) -> Self:
+        """The object whose `set_epoch` Lightning calls: a batch sampler's sampler, never the batch sampler itself."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move to the start of an epoch; Lightning calls this before each epoch."""
+        if epoch != self.epoch:
+            self.epoch, self.first = epoch, 0
+
+    def start_at(self, *, epoch: int, batch: int) -> None:
+        """Move to a batch of an epoch, in constant time."""
+        self.epoch, self.first = epoch, batch
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return whole + 1 if rest and self.share.world == 1 else whole
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Yield this rank's part of each batch."""
+        generator = torch.Generator().manual_seed(derived(self.seed, "order", self.epoch))
+        order = torch.randperm(len(self.rows), generator=generator).tolist()
+        for batch in range(self.first, len(self)):
+            start = batch * self.batch_size
+            whole = order[start : start + self.batch_size]
+            yield [(self.epoch, self.rows[index]) for index in whole[self.share.rank :: self.share.world]]
+
+
+class PlainBatches(Sampler[list[Key]]):
+    """A split in its own order, every sample once: for validation and test."""
+
+    def __init__(self, rows: Sequence[int], *, batch_size: int, share: Share) -> None:
+        """Divide this rank's `rows` into batches."""
+        self.rows = rows[share.rank :: share.world]
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return (len(self.rows) + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Yield each batch."""
+        for start in range(0, len(self.rows), self.batch_size):
+            yield [(0, index) for index in self.rows[start : start + self.batch_size]]

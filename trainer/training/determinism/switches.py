@@ -1,18 +1,20 @@
-"""Observation of torch's switches while a net is created and trained, so that a record does not claim a level that the net changed.
+"""The torch switches of each level of determinism: set before a run, and watched, so that a record claims no level that the net changed.
 
-The switches are compared with their values right after `apply_level`. A change that is undone between two reads is not detected.
+The launcher sets the environment variables; `apply_level` raises if a variable is wrong, because a library may have read it already. The
+switches are compared with their values right after `apply_level`. A change that is undone between two reads is not detected.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from trainer.base.errors import ExperimentError
+from trainer.base.errors import ExperimentError, MachineError, NotDeterministicError, SettingError
 from trainer.settings.determinism import Level, differing, threads_at, variables
 from trainer.settings.ledger import configured
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
     import lightning as L
 
+_VECTOR_OPS: Final = """
+acos asin atan ceil cos cosh erf erfc erfinv exp expm1 floor lgamma log log10 log1p log2 round sigmoid sin sinh sqrt tan tanh trunc
+"""
+_NO_KERNEL: Final = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
+_CUBLAS: Final = "Deterministic behavior was enabled with either"
+"""The start of both of torch's messages (aten/src/ATen/Context.cpp); the same words elsewhere in a message have another meaning."""
 _THREADS: Final = "torch.get_num_threads()"
 _CALLS: Final = (
     _THREADS,
@@ -46,8 +54,84 @@ _VALUES: Final = (
     "torch.backends.mkldnn.enabled",
     "torch.backends.mkldnn.fp32_precision",
 )
+_OFF: Final = "--determinism off: then no equal bits are promised"
 Switches = dict[str, Any]
 """The value of each switch, by the expression that reads it."""
+
+
+@configured
+def apply_level(*, determinism: Level, threads: int | None, precision: str) -> None:
+    """Set torch's switches for the level; raise `MachineError` if the launcher's variables are not set, or CUDA is in use."""
+    count = threads_at(determinism, threads)
+    if wrong := differing(variables(determinism, threads=count), os.environ):
+        raise MachineError(
+            f"this process was not started for determinism {determinism}: {wrong[0]}",
+            hint="start it with `reprise train`",
+        )
+    torch.set_num_threads(count)
+    if determinism is Level.OFF:
+        return
+    if determinism is Level.PORTABLE and precision != "32-true":
+        raise SettingError(
+            f"precision is {precision} at determinism portable; expected 32-true", hint="or choose determinism machine"
+        )
+    if determinism is Level.PORTABLE:
+        require_avx2(torch.backends.cpu.get_cpu_capability())
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        raise MachineError(
+            "CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported"
+        )
+    if torch.get_num_interop_threads() != 1:  # it can be set once in a process
+        torch.set_num_interop_threads(1)
+    choose_exact_kernels()
+    warm_up()
+
+
+def require_avx2(found: str) -> None:
+    """Raise `MachineError` if torch does not compute with AVX2, which level `portable` requires."""
+    if found != "AVX2":
+        raise MachineError(
+            f"torch computes with {found} here; determinism portable expects AVX2", hint="choose determinism machine"
+        )
+
+
+def warm_up() -> None:
+    """Call each of oneMKL's vector functions once on one element.
+
+    Its first call from several threads races silently (pytorch issue 188792); every process does this, loader workers too.
+    """
+    for kind in (torch.float32, torch.float64):
+        one = torch.full((1,), 0.5, dtype=kind)
+        for name in _VECTOR_OPS.split():
+            getattr(torch, name)(one)
+
+
+def translated(fault: RuntimeError) -> NotDeterministicError | None:
+    """Return the error for an operation without a deterministic kernel, or None for any other failure."""
+    text = str(fault)
+    found = _NO_KERNEL.match(text)
+    if found is None and not text.startswith(_CUBLAS):
+        return None
+    name = found[1] if found else "a matrix product of cuBLAS"
+    return NotDeterministicError(
+        f"{name} has no deterministic kernel, and determinism is on",
+        hint="replace the operation, or run with --determinism off: then no rerun is promised to be equal",
+    )
+
+
+def choose_exact_kernels() -> None:
+    """Set torch's switches for the levels `machine` and `portable`."""
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.enable_flash_sdp(enabled=False)
+    torch.backends.cuda.enable_mem_efficient_sdp(enabled=False)
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+    torch.backends.cuda.enable_math_sdp(enabled=True)
 
 
 def read_switches() -> Switches:
@@ -62,7 +146,7 @@ def read_switches() -> Switches:
     return found
 
 
-def _glance() -> tuple[object, ...]:
+def _read_cheap_switches() -> tuple[object, ...]:
     """Return the switches that are cheap to read and affect bits: a microsecond per step."""
     cudnn: Any = torch.backends.cudnn
     return (
@@ -83,8 +167,8 @@ class WatchSwitches(Callback):
         self.tell, self.level = tell, determinism
         self.expected = read_switches() if determinism is not Level.OFF else {_THREADS: torch.get_num_threads()}
         self.variables = variables(determinism, threads=threads_at(determinism, threads))
-        self.seen: set[str] = set()
-        self.glanced = _glance()
+        self.reported: set[str] = set()
+        self.cheap = _read_cheap_switches()
         self.began = False
 
     def changed(self) -> dict[str, str]:
@@ -105,11 +189,11 @@ class WatchSwitches(Callback):
             )
             raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or give {_OFF}")
 
-    def look(self, when: str) -> None:
+    def report(self, when: str) -> None:
         """Report each changed switch once."""
         for name, line in self.changed().items():
-            if name not in self.seen:
-                self.seen.add(name)
+            if name not in self.reported:
+                self.reported.add(name)
                 self.tell(f"{line} ({when})")
 
     def on_train_batch_start(self, *_: object) -> None:
@@ -120,28 +204,25 @@ class WatchSwitches(Callback):
 
     def on_before_backward(self, trainer: L.Trainer, *_: object) -> None:
         """Check within a step, after the forward pass."""
-        self._look_quickly(f"at step {trainer.global_step + 1}")
+        self._report_cheap(f"at step {trainer.global_step + 1}")
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Check after a step."""
-        self._look_quickly(f"after step {trainer.global_step}")
+        self._report_cheap(f"after step {trainer.global_step}")
 
     def on_train_end(self, trainer: L.Trainer, *_: object) -> None:
         """Check at the end of the training."""
-        self.look(f"after step {trainer.global_step}")
+        self.report(f"after step {trainer.global_step}")
 
     def on_validation_end(self, trainer: L.Trainer, *_: object) -> None:
         """Check after a validation."""
-        self.look(f"after a validation, at step {trainer.global_step}")
+        self.report(f"after a validation, at step {trainer.global_step}")
 
     def on_test_end(self, *_: object) -> None:
         """Check after the test."""
-        self.look("after the test")
+        self.report("after the test")
 
-    def _look_quickly(self, when: str) -> None:
-        if (found := _glance()) != self.glanced:
-            self.glanced = found
-            self.look(when)
-
-
-_OFF: Final = "--determinism off: then no equal bits are promised"
+    def _report_cheap(self, when: str) -> None:
+        if (now := _read_cheap_switches()) != self.cheap:
+            self.cheap = now
+            self.report(when)

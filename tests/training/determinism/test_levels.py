@@ -11,8 +11,8 @@ import torch
 
 from trainer.base.errors import MachineError
 from trainer.settings.determinism import Level
-from trainer.training.determinism.exactness import apply_level, require_avx2, translated, warm_up
 from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.determinism.switches import apply_level, require_avx2, translated, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
