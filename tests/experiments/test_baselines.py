@@ -18,7 +18,7 @@ from trainer.comparison.baseline import FOLDER, Baseline, code_of, compare_with_
 from trainer.data.declaration import declaration, load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.origins import Origins, resolve, take_apart
-from trainer.training.baseline import results, small
+from trainer.training.checks.short_training import seed_results, small_subject
 from trainer.training.experiment import load_experiment
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: py
     entry = read_json(path, Baseline).nearest(key)
     assert entry
     with launched():
-        found = next(results(small(experiment, resolved, declared, root=ROOT, folder=tmp_path), seeds=1))
+        found = next(seed_results(small_subject(experiment, resolved, declared, root=ROOT, folder=tmp_path), seeds=1))
     verdict = compare_with_entry(entry, key=key, code=code, metrics=found)
     lines = "\n".join([f"{file.stem}: {verdict.summary}", *verdict.changes])
     if verdict.changes:

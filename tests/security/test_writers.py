@@ -31,7 +31,6 @@ ALLOWED: Final = {
     "trainer.stores.directory": "a store",
     "trainer.data.files": "a folder that is to be published, to read",
     "trainer.stores.unchecked": "a store",
-    "trainer.training.baseline": "a temporary folder",
     "trainer.training.bench": "a profile, which a library writes",
     "trainer.training.checks.saved_weights": "a temporary folder",
     "trainer.training.checks.short_training": "a temporary folder",

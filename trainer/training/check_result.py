@@ -1,4 +1,4 @@
-"""The result of a check of an experiment: passed, noted, failed or skipped, with one line of text and a hint."""
+"""The result of a check of an experiment, with one line of text and a hint, and the exceptions that checks raise."""
 
 from __future__ import annotations
 
@@ -55,3 +55,40 @@ def lines(finding: Finding) -> Iterator[str]:
     yield f"{finding.check:{_WIDE}}  {_MARKS[finding.status]:7}  {finding.said}"
     if finding.look:
         yield f"{'':{_WIDE}}           look at: {finding.look}"
+
+
+class _Found(Exception):  # noqa: N818 - a finding, not a fault of this program
+    """A finding with its text and the hint."""
+
+    def __init__(self, said: str, *, look: str | None = None) -> None:
+        """Store the text."""
+        super().__init__(said)
+        self.said, self.look = said, look
+
+
+class CheckFailed(_Found):
+    """A failure that a check found; `look` is a more specific hint than the check's own."""
+
+
+class CheckNote(_Found):
+    """A finding that may be intended; `look` is the hint."""
+
+
+class NothingToCheck(_Found):
+    """There is nothing to check; the message is the reason."""
+
+
+def require(condition: object, said: str, *, look: str | None = None) -> None:
+    """Raise `CheckFailed` if a condition is false."""
+    if not condition:
+        raise CheckFailed(said, look=look)
+
+
+def listed(names: list[str], *, most: int = 4) -> str:
+    """Return the first names, and the number of the others.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.causality import causality
-from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.tasks.classification import Classifier
 from trainer.training.tasks.sequences import BYTES, SequenceModel
 

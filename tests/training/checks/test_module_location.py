@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.training.checks.module_location import Call, first_apart, first_odd, grouped, passed, told, watched
+from trainer.training.checks.module_location import (
+    Call,
+    describe_module,
+    first_difference,
+    first_odd,
+    grouped,
+    record_pass,
+    recording,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -21,7 +29,7 @@ class Root(nn.Module):
 
 def name(call: Call | None) -> str:
     """What a finding says of it."""
-    return told(call.name, call.module) if call else "nowhere"
+    return describe_module(call.name, call.module) if call else "nowhere"
 
 
 def net() -> nn.Sequential:
@@ -32,7 +40,7 @@ def net() -> nn.Sequential:
 
 def test_the_first_that_makes_nan_is_named() -> None:
     """Not the ones around it, nor those that come after."""
-    seen = passed(net(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
+    seen = record_pass(net(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
     assert name(first_odd(seen, lambda value: bool(value.isnan().any()))) == "1.1 (Root)"
 
 
@@ -46,15 +54,17 @@ def test_the_first_that_tells_two_passes_apart_is_named() -> None:
     def apart(one: Tensor, two: Tensor) -> bool:
         return not torch.equal(one[:1], two[:1])
 
-    assert name(first_apart(passed(layers, given), passed(layers, other), apart)) == "2 (Softmax)"
-    assert name(first_apart(passed(layers, given), passed(layers, given), apart)) == "nowhere"
-    assert name(first_apart(passed(layers, given), passed(net(), other), lambda _, __: True)) == "nowhere"
+    assert name(first_difference(record_pass(layers, given), record_pass(layers, other), apart)) == "2 (Softmax)"
+    assert name(first_difference(record_pass(layers, given), record_pass(layers, given), apart)) == "nowhere"
+    assert (
+        name(first_difference(record_pass(layers, given), record_pass(net(), other), lambda _, __: True)) == "nowhere"
+    )
 
 
 def test_what_a_module_raises_is_noted_with_its_name() -> None:
     """And with what it was given; afterwards nothing watches."""
     layers = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), nn.Linear(3, 2)))
-    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught, watched(layers):
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught, recording(layers):
         layers(torch.ones(4, 2))
     assert caught.value.__notes__ == ["in 1.1 (Linear), given float32[4, 2]"]
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in layers.modules())

@@ -10,7 +10,7 @@ import torch
 
 from trainer.data.reader import Text
 from trainer.data.splits import Layout
-from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.splits import _bounded, _fitting, _told, splitting
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.readers.byte_samples import Windows

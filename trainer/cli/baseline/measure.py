@@ -27,17 +27,17 @@ def main(argv: list[str]) -> int:
     """Train with `argv[0]` seeds and `argv[1]` nudges; print the environment, the code's digest and all metrics as one line of JSON."""
     seeds, nudges, *words = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-baseline-") as folder:
-        from trainer.training.baseline import nudged, results, small
+        from trainer.training.checks.short_training import perturbed_results, seed_results, small_subject
 
         root = Path.cwd()
         experiment = imported(read_launch(os.environ))
         resolved = resolved_for(experiment, words)
         declared = load_dataset(resolved.settings.dataset, root=root)
-        subject = small(experiment, resolved, declared, root=root, folder=Path(folder))
+        subject = small_subject(experiment, resolved, declared, root=root, folder=Path(folder))
         with attributed_to(experiment):
             measured: dict[str, Any] = {
-                "results": list(results(subject, seeds=int(seeds))),
-                "nudged": list(nudged(subject, times=int(nudges))),
+                "results": list(seed_results(subject, seeds=int(seeds))),
+                "nudged": list(perturbed_results(subject, times=int(nudges))),
             }
         measured |= {
             "key": environment_key(root).model_dump(),

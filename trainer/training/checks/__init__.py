@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import RepriseError
 from trainer.settings.ledger import kept
-from trainer.training.check_result import Finding, Status
-from trainer.training.checks import causality, evaluation, first_epoch, saved_weights, seeding, setting_use, splits
-from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.check_result import CheckFailed, CheckNote, Finding, NothingToCheck, Status
+from trainer.training.checks import causality, evaluation, first_epoch, saved_weights, seeding, short_training, splits
 from trainer.training.checks.subject import LARGEST_BATCH, Subject, Trial
 from trainer.training.failures import attributed, first_line
 from trainer.training.fit import quieten
@@ -116,7 +115,7 @@ CHECKS: Final = {
         look="counters and caches of modules or classes, the clock, non-global generators",
     ),
     "settings used": Check(
-        run=setting_use.using,
+        run=short_training.settings_used,
         needs=("targets", "finite"),
         look="the parameter that should take the setting: it must have the same name",
     ),

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks import module_location
 from trainer.training.checks.first_epoch import outputs
-from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
-from trainer.training.checks.tolerance import far
 from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
@@ -60,12 +59,10 @@ def causality(trial: Trial) -> str:
     with _as_it_was(net):
         if leak := _leak(net.eval(), given):
             module = _module(net, given, leak)
-            raise CheckFailed(f"{leak.told(places)}{_told(module)}", look=_look(module))
+            raise CheckFailed(f"{leak.told(places)}{module_location.first_in(module)}", look=_look(module))
         if leak := _leak(net.train(), given):
             module = _module(net, given, leak)
-            said = (
-                f"in eval mode no output depends on later inputs; in training mode {leak.told(places)}{_told(module)}"
-            )
+            said = f"in eval mode no output depends on later inputs; in training mode {leak.told(places)}{module_location.first_in(module)}"
             raise CheckNote(said, look="the training loss is too low; the metrics of val and test are correct")
     return f"{places} positions: no output depends on a later input, in eval and training mode"
 
@@ -117,7 +114,7 @@ def _places(net: Task, given: Tensor) -> list[Tensor]:
 
 def _apart_at(one: Tensor, other: Tensor) -> Tensor:
     """Return the places `[time]` at which two outputs differ."""
-    return far(one, other).flatten(2).any(dim=2).any(dim=0)
+    return module_location.far(one, other).flatten(2).any(dim=2).any(dim=0)
 
 
 def _module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None:
@@ -128,14 +125,14 @@ def _module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None
         axes = [axis for axis, size in enumerate(one.shape) if size == time]
         if not axes:
             return unknown and not torch.equal(one, other)
-        return all(bool(far(one.narrow(axis, 0, kept), other.narrow(axis, 0, kept)).any()) for axis in axes)
+        return all(
+            bool(module_location.far(one.narrow(axis, 0, kept), other.narrow(axis, 0, kept)).any()) for axis in axes
+        )
 
-    before, after = module_location.passed(net, given), module_location.passed(net, leak.changed)
-    return module_location.first_apart(before, after, leaks, given=lambda one, other: leaks(one, other, unknown=True))
-
-
-def _told(call: module_location.Call | None) -> str:
-    return f", first in {module_location.told(call.name, call.module)}" if call else ""
+    before, after = module_location.record_pass(net, given), module_location.record_pass(net, leak.changed)
+    return module_location.first_difference(
+        before, after, leaks, given=lambda one, other: leaks(one, other, unknown=True)
+    )
 
 
 def _look(call: module_location.Call | None) -> str | None:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
 from trainer.training.checks import module_location
 from trainer.training.checks.first_epoch import outputs
-from trainer.training.checks.outcomes import CheckFailed, NothingToCheck, listed, require
-from trainer.training.checks.tolerance import far
 from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
@@ -72,21 +71,21 @@ def _state(net: Task) -> dict[str, Tensor]:
 
 
 def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    return not any(bool(far(one, other).any()) for one, other in zip(found, expected, strict=True))
+    return not any(bool(module_location.far(one, other).any()) for one, other in zip(found, expected, strict=True))
 
 
 def _of_the_first(count: int) -> Callable[[Tensor, Tensor], bool]:
     """Return a function that compares the first sample's row of two tensors with `count` rows."""
 
     def apart(one: Tensor, other: Tensor) -> bool:
-        return one.dim() > 0 and len(one) == count and bool(far(one[:1], other[:1]).any())
+        return one.dim() > 0 and len(one) == count and bool(module_location.far(one[:1], other[:1]).any())
 
     return apart
 
 
 def _first(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> str:
     """Return the first module whose output differs between two passes, as a phrase to append to a finding."""
-    call = module_location.first_apart(
-        module_location.passed(net, given, seed=1), module_location.passed(net, instead, seed=2), apart
+    call = module_location.first_difference(
+        module_location.record_pass(net, given, seed=1), module_location.record_pass(net, instead, seed=2), apart
     )
-    return f", first in {module_location.told(call.name, call.module)}" if call else ""
+    return module_location.first_in(call)

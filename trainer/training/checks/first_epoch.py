@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from trainer.base.errors import DatasetError, RepriseError
 from trainer.settings.ledger import made
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks import module_location
 from trainer.training.checks.fit_monitor import Watch
 from trainer.training.checks.module_location import grouped
-from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks.subject import SPLITS, Trial
 from trainer.training.optimization.optimizers import require_reached, require_trainable
 from trainer.training.tasks.fit_checks import describe_large, judged, require_treated, wrong_dtype
@@ -244,17 +244,17 @@ def outputs(net: Task, given: Tensor) -> list[Tensor]:
         try:
             return list(_tensors(net(given)))
         except Exception:
-            with module_location.watched(net):
+            with module_location.recording(net):
                 net(given)
             raise
 
 
 def _first_odd(net: Task, given: Tensor) -> str:
     call = module_location.first_odd(
-        module_location.passed(net, given),
+        module_location.record_pass(net, given),
         lambda value: value.is_floating_point() and not bool(torch.isfinite(value).all()),
     )
-    return f", first in {module_location.told(call.name, call.module)}" if call else ""
+    return module_location.first_in(call)
 
 
 def _tensors(gave: Any) -> Iterator[Tensor]:

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
+from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
 from trainer.training.checks.first_epoch import outputs
-from trainer.training.checks.outcomes import CheckFailed, NothingToCheck, listed, require
 from trainer.training.checks.short_training import notebook, train_shortly
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
@@ -84,7 +84,7 @@ def resuming(trial: Trial) -> str:
 def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
     """Train a few steps as a run does, with the few samples."""
     subject = trial.subject
-    declared, few = trial.few
+    declared, few = trial.first_samples
     net = _reading(subject, few)
     small = replace(subject, experiment=replace(subject.experiment, net=net), dataset=declared)
     told = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}

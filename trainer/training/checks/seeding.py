@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from trainer.settings.determinism import Level
-from trainer.training.checks.outcomes import CheckFailed, NothingToCheck, listed
+from trainer.training.check_result import CheckFailed, NothingToCheck, listed
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import choose_exact_kernels, read_switches
 from trainer.training.readers import Pick

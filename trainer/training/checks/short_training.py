@@ -1,22 +1,43 @@
-"""A short training of a checked experiment, with the package's own `train` and without external services."""
+"""Short trainings of an experiment, with the package's own `train` and without external services: for checks and for baselines.
+
+A baseline's runs take about a minute on synthetic data, with several seeds or with perturbed weights; `trainer.comparison.baseline`
+judges the results. The check `settings used` reads the ledger of a short training.
+"""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.training.checks.setting_use import Notebook
-from trainer.training.fit import Job, Trained, train
+import torch
+
+from trainer.base.suggestions import nearest
+from trainer.settings.fields import Role, roles
+from trainer.settings.ledger import Ledger
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed
+from trainer.training.checks.subject import LARGEST_BATCH, Subject
+from trainer.training.determinism.seeds import derived
+from trainer.training.fit import Job, Trained, quieten, train
+from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from trainer.data.declaration import Dataset
     from trainer.runs.checkpoint_pointer import Saved
-    from trainer.settings.ledger import Ledger
-    from trainer.training.checks.subject import Subject
+    from trainer.settings.origins import Resolved
+    from trainer.training.checks.subject import Trial
+    from trainer.training.experiment import Experiment
+    from trainer.training.tasks.task import Task
 
+STEPS: Final = 40
+_BATCHES: Final = 8
+_NUDGE: Final = 2.0**-20
+"""The relative change of perturbed weights: eight times the last bit of float32."""
 _QUIET: Final[dict[str, Any]] = {
     "progress": False,
     "tensorboard": False,
@@ -26,6 +47,17 @@ _QUIET: Final[dict[str, Any]] = {
     "devices": 1,
     "workers": 0,
 }
+
+
+class Notebook(Ledger):
+    """A ledger that lets a training begin although a given setting has no effect, and reports the setting afterwards."""
+
+    idle_then: list[str] | None = None
+    """The given settings without an effect before the first step; None if no first step was reached."""
+
+    def require_bound(self) -> None:
+        """Record the unused settings: in a run, a use in the test would be too late."""
+        self.idle_then = self.unbound()
 
 
 def notebook(subject: Subject, **settings: object) -> Notebook:
@@ -53,3 +85,68 @@ def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved 
         saved=saved,
     )
     return train(job)
+
+
+def settings_used(trial: Trial) -> str:
+    """Read the ledger of a short training, as `train` reads its own before the first step and at the end."""
+    ledger = trial.notebook
+    if ledger is None or ledger.idle_then is None:
+        raise NothingToCheck("no short training reached its first step")
+    bearing = {name for name, role in roles(type(trial.subject.resolved.settings)).items() if role is Role.RESULT}
+    if faults := [ledger.unused(name) for name in ledger.idle_then if name in bearing]:
+        hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
+        raise CheckFailed("; ".join(fault.message for fault in faults), look="; ".join(hints))
+    if odd := [name for name in ledger.unread() if name in bearing]:
+        near = nearest(odd[0], ledger.origins().keys() - {odd[0]}, most=1)
+        raise CheckNote(
+            f"nothing uses {listed(odd)}", look=f"did you mean {near[0]} instead of {odd[0]}?" if near else None
+        )
+    return f"each of {len(bearing)} settings that affect the result is used or has its default"
+
+
+def small_subject(
+    experiment: Experiment, resolved: Resolved[Any], declared: Dataset, *, root: Path, folder: Path
+) -> Subject:
+    """Return the experiment with its own settings, in small batches on the CPU, with a synthetic twin of eight batches."""
+    size = min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
+    settings = resolved.settings.model_copy(update={"batch_size": size, "max_steps": STEPS, "max_epochs": STEPS})
+    dataset, data = make_synthetic(declared, rows=_BATCHES * size)
+    return Subject(
+        experiment=experiment,
+        resolved=replace(resolved, settings=settings),
+        root=root,
+        dataset=dataset,
+        data=data,
+        device="cpu",
+        folder=folder,
+    )
+
+
+def seed_results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
+    """Yield the result metrics for each seed from 0 on."""
+    quieten()
+    for seed in range(seeds):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trained = train_shortly(subject, subject.folder / f"seed{seed}", notebook(subject, seed=seed))
+        yield trained.metrics
+
+
+def perturbed_results(subject: Subject, *, times: int) -> Iterator[dict[str, float]]:
+    """Yield the result metrics of seed 0 with the last bits of the initial weights perturbed, to measure the effect of rounding."""
+    for number in range(1, times + 1):
+        experiment = replace(subject.experiment, net=_with_perturbed_weights(subject.experiment.net, number))
+        moved = replace(subject, experiment=experiment, folder=subject.folder / f"nudge{number}")
+        moved.folder.mkdir()
+        yield from seed_results(moved, seeds=1)
+
+
+def _with_perturbed_weights(kind: type[Task], number: int) -> type[Task]:
+    def on_fit_start(net: Task) -> None:
+        kind.on_fit_start(net)
+        generator = torch.Generator().manual_seed(derived(number, "nudge"))
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(1 + _NUDGE * torch.randn(parameter.shape, generator=generator))
+
+    return type(kind.__name__, (kind,), {"on_fit_start": on_fit_start, "__module__": kind.__module__})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 import numpy as np
 
 from trainer.data.reader import Text
-from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.subject import SPLITS
 from trainer.training.readers import Pick
 from trainer.training.readers.byte_samples import Windows

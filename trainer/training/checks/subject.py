@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -12,17 +13,17 @@ from torch.utils.data import DataLoader
 
 from trainer.data.splits import select
 from trainer.settings.ledger import Ledger, kept, made
-from trainer.training.checks.first_samples import few_of
 from trainer.training.checks.fit_monitor import Watch
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import read_switches
 from trainer.training.fit import small_trainer
 from trainer.training.inspection import Inspector
+from trainer.training.readers import Samples
 from trainer.training.step_callbacks import SeedEveryStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.settings.origins import Resolved
-    from trainer.training.checks.setting_use import Notebook
+    from trainer.training.checks.short_training import Notebook
     from trainer.training.experiment import Experiment
     from trainer.training.inspection import Kept
-    from trainer.training.readers import Batch, Samples
+    from trainer.training.readers import Batch, Pick, Sample
     from trainer.training.tasks.task import Task
 
 LARGEST_BATCH: Final = 32
@@ -118,10 +119,10 @@ class Trial:
         return inspector.inspect(self.fresh())
 
     @cached_property
-    def few(self) -> tuple[Dataset, Samples]:
+    def first_samples(self) -> tuple[Dataset, Samples]:
         """Return the first samples of each split, and a declaration that matches them."""
         most = {name: self._most(name) for name in SPLITS}
-        return few_of(self.subject.dataset, self.samples, {name: self.rows[name][: most[name]] for name in SPLITS})
+        return select_rows(self.subject.dataset, self.samples, {name: self.rows[name][: most[name]] for name in SPLITS})
 
     def _most(self, split: str) -> int:
         """Return how many samples to use: avoid a last batch of one sample if possible; another check covers the run's last batch."""
@@ -130,7 +131,7 @@ class Trial:
 
     def batches(self, split: str) -> list[Batch]:
         """Read the few batches of a split, in the order of its first epoch."""
-        data = made(RunData, *self.few)
+        data = made(RunData, *self.first_samples)
         return [self.on_device(batch) for batch in getattr(data, f"{split}_dataloader")()]
 
     @cached_property
@@ -191,3 +192,42 @@ class Trial:
             name: value.double() if self.double and value.is_floating_point() else value
             for name, value in moved.items()
         }
+
+
+class SelectedSamples(Samples):
+    """A selection of samples by their numbers."""
+
+    def __init__(self, whole: Samples, rows: Sequence[int]) -> None:
+        """Select the samples `rows` of `whole`."""
+        self.whole, self.rows = whole, list(rows)
+
+    def __len__(self) -> int:
+        """Return the number of selected samples."""
+        return len(self.rows)
+
+    def sample(self, pick: Pick) -> Sample:
+        """Read a sample."""
+        return self.whole.sample(self._original(pick))
+
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Read a batch of samples."""
+        return self.whole.batch([self._original(pick) for pick in picks])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.whole.classes
+
+    def _original(self, pick: Pick) -> Pick:
+        return type(pick)(index=self.rows[pick.index], epoch=pick.epoch, run=pick.run)
+
+
+def select_rows(
+    declared: Dataset, whole: Samples, rows: Mapping[str, Sequence[int]]
+) -> tuple[Dataset, SelectedSamples]:
+    """Return a dataset of these rows of each split, and a declaration with its splits."""
+    ends = list(accumulate((len(each) for each in rows.values()), initial=0))
+    splits: dict[str, Any] = dict(zip(rows, pairwise(ends), strict=True))
+    return declared.model_copy(update={"splits": splits}), SelectedSamples(
+        whole, [row for each in rows.values() for row in each]
+    )

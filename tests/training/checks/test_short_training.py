@@ -9,8 +9,8 @@ import pytest
 
 from trainer.settings.ledger import configured, kept, made
 from trainer.settings.origins import Origins, resolve, take_apart
-from trainer.training.checks.outcomes import CheckFailed, CheckNote, NothingToCheck
-from trainer.training.checks.setting_use import Notebook, using
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
+from trainer.training.checks.short_training import Notebook, settings_used
 from trainer.training.settings import RegressionSettings
 
 pytestmark = pytest.mark.torch
@@ -49,7 +49,7 @@ def checked(*words: str, begins: bool = True, starts: bool = True) -> str:
             ledger.require_bound()
         made(shown)
     trial: Any = SimpleNamespace(notebook=ledger, subject=SimpleNamespace(resolved=resolved))
-    return using(trial)
+    return settings_used(trial)
 
 
 def test_what_is_used_at_the_start_passes() -> None:
