@@ -12,7 +12,7 @@ from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.check_result import Finding, Status
-from trainer.training.checks import CHECKS, Subject, checked
+from trainer.training.checks import CHECKS, Subject, run_checks
 from trainer.training.experiment import load_experiment
 from trainer.training.readers.synthetic import make_synthetic
 
@@ -68,7 +68,7 @@ def found(
     checks = {name: check for name, check in CHECKS.items() if name not in without}
     findings: dict[str, Finding] = {}
     with launched():
-        for finding in checked(subject, checks):
+        for finding in run_checks(subject, checks):
             findings[finding.check] = finding
             if to_first and finding.status is Status.FAILED:
                 break

@@ -36,14 +36,9 @@ _WIDE: Final = len("finite gradients")
 _MARKS: Final = {Status.PASSED: "ok", Status.NOTED: "note", Status.FAILED: "FAILED", Status.SKIPPED: "skipped"}
 
 
-def failed(findings: Sequence[Finding]) -> list[str]:
-    """Return the names of the checks that failed."""
-    return [finding.check for finding in findings if finding.status is Status.FAILED]
-
-
-def noted(findings: Sequence[Finding]) -> list[str]:
-    """Return the names of the checks with notes."""
-    return [finding.check for finding in findings if finding.status is Status.NOTED]
+def names_of(findings: Sequence[Finding], status: Status) -> list[str]:
+    """Return the names of the checks with this status."""
+    return [finding.check for finding in findings if finding.status is status]
 
 
 def lines(finding: Finding) -> Iterator[str]:
@@ -60,6 +55,8 @@ def lines(finding: Finding) -> Iterator[str]:
 class _Found(Exception):  # noqa: N818 - a finding, not a fault of this program
     """A finding with its text and the hint."""
 
+    status: Status
+
     def __init__(self, said: str, *, look: str | None = None) -> None:
         """Store the text."""
         super().__init__(said)
@@ -69,13 +66,19 @@ class _Found(Exception):  # noqa: N818 - a finding, not a fault of this program
 class CheckFailed(_Found):
     """A failure that a check found; `look` is a more specific hint than the check's own."""
 
+    status = Status.FAILED
+
 
 class CheckNote(_Found):
     """A finding that may be intended; `look` is the hint."""
 
+    status = Status.NOTED
+
 
 class NothingToCheck(_Found):
     """There is nothing to check; the message is the reason."""
+
+    status = Status.SKIPPED
 
 
 def require(condition: object, said: str, *, look: str | None = None) -> None:

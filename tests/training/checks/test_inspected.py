@@ -12,7 +12,7 @@ from tests.checking import ROOT, STEPS, WORDS, launched
 from trainer.data.declaration import load_dataset
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.check_result import Finding, Status
-from trainer.training.checks import CHECKS, Subject, checked
+from trainer.training.checks import CHECKS, Subject, run_checks
 from trainer.training.experiment import load_experiment
 from trainer.training.readers.synthetic import SyntheticFiles, make_synthetic
 
@@ -45,7 +45,7 @@ def found(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Fi
     )
     with launched():
         some = {name: CHECKS[name] for name in ("settings", "data", "forward", "targets")}
-        return {finding.check: finding for finding in checked(subject, {**some, "data": CHECKS["data"]})}
+        return {finding.check: finding for finding in run_checks(subject, {**some, "data": CHECKS["data"]})}
 
 
 def put(place: Any, value: float) -> Callable[[Any], None]:

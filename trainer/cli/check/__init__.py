@@ -19,7 +19,7 @@ from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.runs.image_claim import claim_image
 from trainer.settings.origins import take_apart
-from trainer.training.check_result import Finding, failed, lines, noted
+from trainer.training.check_result import Finding, Status, lines, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,8 +86,8 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
         findings.append(Finding.model_validate(line))
         for text in lines(findings[-1]):
             _say(f"  {text}", aloud=aloud)
-    faults = failed(findings)
-    notes = f"; look at {', '.join(noted(findings))}" if noted(findings) else ""
+    faults, noted = names_of(findings, Status.FAILED), names_of(findings, Status.NOTED)
+    notes = f"; look at {', '.join(noted)}" if noted else ""
     summary = (
         f"{len(findings)} checks, none failed{notes}"
         if not faults
@@ -99,7 +99,7 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
         "data": data,
         "passed": not faults,
         "failed": faults,
-        "noted": noted(findings),
+        "noted": noted,
         "findings": [finding.model_dump(mode="json") for finding in findings],
     }
 

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
 
 def _documents(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
-    from trainer.training.checks import LARGEST_BATCH, Subject, checked
+    from trainer.training.checks import LARGEST_BATCH, Subject, run_checks
 
     launch = read_launch(os.environ)
     experiment = imported(launch)
@@ -57,7 +57,7 @@ def _documents(words: list[str], *, steps: int, synthetic: bool, folder: Path) -
         inspection=cached_inspection(declared, Cache(root=cache_folder())),
         say=lambda line: print(line, file=escaping(sys.stderr)),
     )
-    for finding in checked(subject):
+    for finding in run_checks(subject):
         yield finding.model_dump(mode="json")
 
 

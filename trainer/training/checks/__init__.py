@@ -18,10 +18,10 @@ from trainer.training.fit import quieten
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["CHECKS", "LARGEST_BATCH", "Subject", "checked"]
+__all__ = ["CHECKS", "LARGEST_BATCH", "Subject", "run_checks"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """A check: its function, the checks that must pass before it, and the hint for a failure."""
 
@@ -31,154 +31,134 @@ class Check:
 
 
 CHECKS: Final = {
-    "settings": Check(run=first_epoch.settings, look="the experiment's Settings, and the constructor of its net"),
+    "settings": Check(first_epoch.settings, "the experiment's Settings, and the constructor of its net"),
     "data": Check(
-        run=first_epoch.data,
-        needs=("settings",),
-        look="the reader and splits of the dataset; the net's `samples`, if it has one",
+        first_epoch.data, "the reader and splits of the dataset; the net's `samples`, if it has one", ("settings",)
     ),
-    "splits": Check(run=splits.splitting, needs=("data",), look="[splits] of the dataset; duplicate samples"),
-    "declared": Check(
-        run=first_epoch.declared, needs=("data",), look="[twin] and [sample] of the dataset's declaration"
-    ),
-    "forward": Check(
-        run=first_epoch.forward, needs=("data",), look="the layer sizes in forward, compared with the batch"
-    ),
+    "splits": Check(splits.splitting, "[splits] of the dataset; duplicate samples", ("data",)),
+    "declared": Check(first_epoch.declared, "[twin] and [sample] of the dataset's declaration", ("data",)),
+    "forward": Check(first_epoch.forward, "the layer sizes in forward, compared with the batch", ("data",)),
     "targets": Check(
-        run=first_epoch.targets,
-        needs=("forward",),
-        look="the last layer's size, and the settings for the number of outputs",
+        first_epoch.targets, "the last layer's size, and the settings for the number of outputs", ("forward",)
     ),
     "finite": Check(
-        run=first_epoch.finite,
-        needs=("targets",),
-        look="divisions, logarithms and roots; initial weights; the learning rate",
+        first_epoch.finite, "divisions, logarithms and roots; initial weights; the learning rate", ("targets",)
     ),
     "finite gradients": Check(
-        run=first_epoch.finite_gradients,
-        needs=("targets", "finite"),
-        look="functions without a finite gradient: sqrt and norm at 0, log near 0, also inside where()",
+        first_epoch.finite_gradients,
+        "functions without a finite gradient: sqrt and norm at 0, log near 0, also inside where()",
+        ("targets", "finite"),
     ),
     "gradients": Check(
-        run=first_epoch.gradients,
-        needs=("targets", "finite", "finite gradients"),
-        look="requires_grad, detach, modules that forward does not call; list intended ones in the net's `frozen`",
+        first_epoch.gradients,
+        "requires_grad, detach, modules that forward does not call; list intended ones in the net's `frozen`",
+        ("targets", "finite", "finite gradients"),
     ),
     "one batch": Check(
-        run=first_epoch.overfits,
-        needs=("targets", "finite", "finite gradients"),
-        look="the loss, the optimizer's step, and whether the input reaches the output",
+        first_epoch.overfits,
+        "the loss, the optimizer's step, and whether the input reaches the output",
+        ("targets", "finite", "finite gradients"),
     ),
     "evaluation": Check(
-        run=evaluation.evaluation,
-        needs=("targets",),
-        look="functional dropout without `training=self.training`; train() called in forward; buffers written to in forward",
+        evaluation.evaluation,
+        "functional dropout without `training=self.training`; train() called in forward; buffers written to in forward",
+        ("targets",),
     ),
     "determinism": Check(
-        run=seeding.determinism,
-        needs=("settings",),
-        look="calls of use_deterministic_algorithms, torch.backends or set_num_threads in the net",
+        seeding.determinism,
+        "calls of use_deterministic_algorithms, torch.backends or set_num_threads in the net",
+        ("settings",),
     ),
     "batch order": Check(
-        run=evaluation.order,
-        needs=("forward",),
-        look="means, softmax or reshapes over the first dimension; batch statistics in eval mode",
+        evaluation.order,
+        "means, softmax or reshapes over the first dimension; batch statistics in eval mode",
+        ("forward",),
     ),
     "causality": Check(
-        run=causality.causality,
-        needs=("forward",),
-        look="the causal mask; padding of convolutions, only on the left; means and normalization over time; bidirectional nets",
+        causality.causality,
+        "the causal mask; padding of convolutions, only on the left; means and normalization over time; bidirectional nets",
+        ("forward",),
     ),
     "save and load": Check(
-        run=saved_weights.saving,
-        needs=("targets",),
-        look="tensors that are neither parameters nor buffers; a custom state_dict",
+        saved_weights.saving, "tensors that are neither parameters nor buffers; a custom state_dict", ("targets",)
     ),
     "resume": Check(
-        run=saved_weights.resuming,
-        needs=("targets", "finite"),
-        look="state that changes with each step and is in no checkpoint: counters, caches, custom generators",
+        saved_weights.resuming,
+        "state that changes with each step and is in no checkpoint: counters, caches, custom generators",
+        ("targets", "finite"),
     ),
     "constructor": Check(
-        run=seeding.constructor,
-        needs=("settings",),
-        look="the clock, os.urandom, torch.seed(), generators without a seed: draw from torch's, NumPy's or Python's global generator",
+        seeding.constructor,
+        "the clock, os.urandom, torch.seed(), generators without a seed: draw from torch's, NumPy's or Python's global generator",
+        ("settings",),
     ),
     "reader": Check(
-        run=seeding.reader,
-        needs=("data",),
-        look="draw random numbers of a sample from pick.generator(), or seed your own generator with pick.seed",
+        seeding.reader,
+        "draw random numbers of a sample from pick.generator(), or seed your own generator with pick.seed",
+        ("data",),
     ),
     "training pass": Check(
-        run=seeding.training_pass,
-        needs=("targets", "finite"),
-        look="counters and caches of modules or classes, the clock, non-global generators",
+        seeding.training_pass,
+        "counters and caches of modules or classes, the clock, non-global generators",
+        ("targets", "finite"),
     ),
     "settings used": Check(
-        run=short_training.settings_used,
-        needs=("targets", "finite"),
-        look="the parameter that should take the setting: it must have the same name",
+        short_training.settings_used,
+        "the parameter that should take the setting: it must have the same name",
+        ("targets", "finite"),
     ),
     "export": Check(
-        run=saved_weights.exporting,
-        needs=("forward",),
-        look="branches on values, and Python numbers computed from tensors",
+        saved_weights.exporting, "branches on values, and Python numbers computed from tensors", ("forward",)
     ),
 }
+_PASSED: Final = {Status.PASSED, Status.NOTED}
 
 
-_HOLDS: Final = {Status.PASSED, Status.NOTED}
-
-
-def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
+def run_checks(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
     """Run all checks in their order; an exception of the experiment is a finding, and each cause is reported once."""
     quieten()
     trial = Trial(subject)
-    done: dict[str, Status] = {}
+    statuses: dict[str, Status] = {}
     with kept(trial.ledger), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seeding.look_first(trial)
     causes: dict[str, str] = {}
     for name, check in checks.items():
-        lacking = next((need for need in check.needs if done[need] not in _HOLDS), None)
+        missing = next((need for need in check.needs if statuses[need] not in _PASSED), None)
         began = monotonic()
-        if lacking is not None:
-            finding = Finding(check=name, status=Status.SKIPPED, said=f"needs {lacking!r} to pass")
+        if missing is not None:
+            finding = Finding(check=name, status=Status.SKIPPED, said=f"needs {missing!r} to pass")
         else:
             with kept(trial.ledger), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                finding = _found(name, check, trial)
+                finding = _finding_of(name, check, trial)
         if finding.status is Status.FAILED and causes.setdefault(finding.said, name) != name:
             said = f"fails for the same reason as {causes[finding.said]!r}"
             finding = Finding(check=name, status=Status.SKIPPED, said=said)
-        done[name] = finding.status
+        statuses[name] = finding.status
         yield finding.model_copy(update={"seconds": round(monotonic() - began, 3)})
 
 
-def _found(name: str, check: Check, trial: Trial) -> Finding:
+def _finding_of(name: str, check: Check, trial: Trial) -> Finding:
     try:
         return Finding(check=name, status=Status.PASSED, said=check.run(trial))
-    except NothingToCheck as fault:
-        return Finding(check=name, status=Status.SKIPPED, said=str(fault))
-    except CheckNote as fault:
-        return Finding(check=name, status=Status.NOTED, said=fault.said, look=fault.look)
+    except (NothingToCheck, CheckNote) as fault:
+        return Finding(check=name, status=fault.status, said=fault.said, look=fault.look)
     except CheckFailed as fault:
-        return Finding(check=name, status=Status.FAILED, said=fault.said, look=fault.look or check.look)
+        return Finding(check=name, status=fault.status, said=fault.said, look=fault.look or check.look)
     except RepriseError as fault:
         return Finding(check=name, status=Status.FAILED, said=fault.message, look=fault.hint)
     except KeyboardInterrupt:
         raise
     except BaseException as fault:  # noqa: BLE001 - any exception of the experiment is a finding
-        return _raised(name, fault, trial)
+        return _finding_of_exception(name, fault, trial)
 
 
-def _raised(name: str, fault: BaseException, trial: Trial) -> Finding:
+def _finding_of_exception(name: str, fault: BaseException, trial: Trial) -> Finding:
     """Return the finding for an exception, attributed as in a run; the check itself has no result."""
-    experiment = trial.subject.experiment
-    net = experiment.net.__name__
-    worded = attributed(fault, file=experiment.file, root=trial.subject.root, net=net)
-    said = worded.message if worded else f"{type(fault).__name__}{first_line(fault)}"
+    experiment, root = trial.subject.experiment, trial.subject.root
+    attributed_fault = attributed(fault, file=experiment.file, root=root, net=experiment.net.__name__)
+    said = attributed_fault.message if attributed_fault else f"{type(fault).__name__}{first_line(fault)}"
     notes = [note for note in getattr(fault, "__notes__", ()) if note not in said]
-    look = (worded.hint or "") if worded else ""
-    look = look.replace("\n", ";").replace("     ", " ")
+    look = ((attributed_fault and attributed_fault.hint) or "").replace("\n", ";").replace("     ", " ")
     return Finding(check=name, status=Status.FAILED, said=", ".join([said, *notes]), look=look or None)
