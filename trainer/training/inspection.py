@@ -19,7 +19,7 @@ from trainer.training.data import Picked
 from trainer.training.readers.images import Pictures
 from trainer.training.readers.inspect import inspect_blocks, inspect_samples
 from trainer.training.readers.samples import Block
-from trainer.training.tasks.pairs import Pairs
+from trainer.training.tasks.verification import Pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.checking import found
-from trainer.training.check_result import Status, failed
+from trainer.training.check_result import Status, names_of
 from trainer.training.checks import CHECKS
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def test_a_wrong_net_is_caught_by_name(name: str, tmp_path: Path, monkeypatch: p
     file = tmp_path / "wrong.py"
     file.write_text(text(what))
     findings = found(file, tmp_path, monkeypatch, without=SLOW - {check}, to_first=True)
-    names = failed(list(findings.values()))
+    names = names_of(list(findings.values()), Status.FAILED)
     assert names == [check], findings
     assert said in findings[check].said
     assert findings[check].look
@@ -200,7 +200,7 @@ MANUAL: Final = {
 def test_a_net_that_optimizes_by_itself_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL))
     findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
-    assert failed(list(findings.values())) == []
+    assert names_of(list(findings.values()), Status.FAILED) == []
     assert findings["targets"].said.startswith("each metric of val and test")
     assert "all 4 parameters get gradients and change" in findings["gradients"].said
 
@@ -238,7 +238,7 @@ def test_one_reason_is_one_failure_without_hints_of_other_things(
 ) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | changed))
     findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared"})
-    assert failed(list(findings.values())) == [check]
+    assert names_of(list(findings.values()), Status.FAILED) == [check]
     assert said in findings[check].said
     assert "learning rate" not in str(findings[check].look)
 

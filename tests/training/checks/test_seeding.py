@@ -9,7 +9,7 @@ import torch
 
 from tests.checking import found
 from tests.training.checks.test_checks import SLOW, text
-from trainer.training.check_result import Status, failed
+from trainer.training.check_result import Status, names_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,7 @@ def test_a_constructor_that_is_not_seeded_by_the_run_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     findings = checked(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
-    assert "constructor" in failed(list(findings.values()))
+    assert "constructor" in names_of(list(findings.values()), Status.FAILED)
     assert findings["constructor"].said == "two nets with one seed have different initial values in head.bias"
 
 
@@ -93,7 +93,7 @@ def test_a_reader_that_draws_from_elsewhere_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
 ) -> None:
     findings = checked(tmp_path, monkeypatch, noise=noise, more=READ)
-    assert failed(list(findings.values())) == ["reader"], findings
+    assert names_of(list(findings.values()), Status.FAILED) == ["reader"], findings
     assert READERS[noise] in findings["reader"].said
     assert "pick" in str(findings["reader"].look)
 
@@ -103,7 +103,7 @@ def test_a_pass_that_keeps_something_outside_of_the_net_is_found(
 ) -> None:
     passed = "hidden = hidden * (1 + 1e-4 * next(CALLS)) if self.training else hidden"
     findings = checked(tmp_path, monkeypatch, passed=passed)
-    assert failed(list(findings.values())) == ["training pass"], findings
+    assert names_of(list(findings.values()), Status.FAILED) == ["training pass"], findings
 
 
 @pytest.mark.parametrize(("level", "failing"), [("machine", ["determinism"]), ("off", [])])
@@ -114,7 +114,7 @@ def test_a_net_that_switches_torch_is_found_unless_nothing_is_promised(
     file.write_text(text({"made": "torch.backends.cudnn.benchmark = True"}))
     findings = found(file, tmp_path, monkeypatch, without=SLOW, level=level)
     torch.backends.cudnn.benchmark = False
-    assert failed(list(findings.values())) == failing, findings
+    assert names_of(list(findings.values()), Status.FAILED) == failing, findings
     if failing:
         assert "torch.backends.cudnn.benchmark is True and was False" in findings["determinism"].said
 
@@ -127,7 +127,7 @@ def test_a_net_that_sets_what_is_torchs_default_is_found(
     file = tmp_path / "default.py"
     file.write_text(text({place: "torch.use_deterministic_algorithms(False)"}))
     findings = found(file, tmp_path, monkeypatch, without=SLOW, level="machine")
-    assert failed(list(findings.values())) == ["determinism"], findings
+    assert names_of(list(findings.values()), Status.FAILED) == ["determinism"], findings
     said = "torch.are_deterministic_algorithms_enabled() is False and was True"
     assert said in findings["determinism"].said
 

@@ -64,7 +64,7 @@ def test_a_later_change_is_told_once_with_its_place(lines: list[str]) -> None:
     watched = watch(lines)
     torch.use_deterministic_algorithms(mode=False)
     for _ in range(2):
-        watched.look("after step 3")
+        watched.report("after step 3")
     assert lines == [
         "torch.are_deterministic_algorithms_enabled() is False; determinism machine has True (after step 3)"
     ]
@@ -73,7 +73,7 @@ def test_a_later_change_is_told_once_with_its_place(lines: list[str]) -> None:
 def test_a_variable_that_is_changed_is_told(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watch(lines)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
-    watched.look("after the test")
+    watched.report("after the test")
     assert lines == ["CUBLAS_WORKSPACE_CONFIG: expected ':4096:8', found ':0:0' (after the test)"]
 
 
@@ -84,6 +84,6 @@ def test_at_level_off_only_the_recorded_threads_count(lines: list[str], monkeypa
     torch.backends.cudnn.benchmark = True
     watched.require_unchanged("the constructor of the net")
     torch.set_num_threads(3)
-    watched.look("after step 1")
+    watched.report("after step 1")
     assert lines == ["torch.get_num_threads() is 3; determinism off has 1 (after step 1)"]
     torch.backends.cudnn.benchmark = False

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from trainer.training.logs.loggers import METRICS, Bar, EpochLines, JsonLines, LossLines, finish, log_at_steps
-from trainer.training.tasks.mean_loss import MeanLoss
+from trainer.training.tasks.split_metrics import MeanLoss
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.training.tasks.mean_loss import MeanLoss
+from trainer.training.tasks.split_metrics import MeanLoss
 
 pytestmark = pytest.mark.torch
 

@@ -13,7 +13,7 @@ from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
 from trainer.training.readers import Pick, Sample, Samples
-from trainer.training.tasks.pairs import Pairs
+from trainer.training.tasks.verification import Pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from trainer.training.readers.samples import padded
-from trainer.training.tasks.sequences import NOT_WANTED, BitsPerByte, SequenceModel, next_byte_loss, of_lines, written
+from trainer.training.tasks.sequences import (
+    NOT_WANTED,
+    BitsPerByte,
+    SequenceModel,
+    generate_text,
+    next_byte_loss,
+    of_lines,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
 
@@ -48,11 +55,11 @@ class Counting(SequenceModel):
 def test_what_a_net_writes_is_what_it_learned() -> None:
     """Byte by byte; the same each time."""
     net = Counting()
-    assert written(net, 7, context=2) == b"ab\nab\na"
+    assert generate_text(net, 7, context=2) == b"ab\nab\na"
 
 
 def test_a_net_without_a_number_writes_something() -> None:
     """One that diverged is shown too."""
     net = Counting()
     net.forward = lambda text: torch.full((*text.shape, 256), float("nan"))  # type: ignore[method-assign]
-    assert len(written(net, 5, context=2)) == 5
+    assert len(generate_text(net, 5, context=2)) == 5

@@ -17,7 +17,7 @@ from trainer.training.checks.fit_monitor import Watch
 from trainer.training.checks.module_location import grouped
 from trainer.training.checks.subject import SPLITS, Trial
 from trainer.training.optimization.optimizers import require_reached, require_trainable
-from trainer.training.tasks.fit_checks import describe_large, judged, require_treated, wrong_dtype
+from trainer.training.tasks.fit_checks import describe_large, require_finite_losses, value_notes, wrong_dtype
 from trainer.training.tasks.last_batch import require_more_than_one, single_values
 from trainer.training.tasks.split_metrics import computed
 from trainer.training.tasks.task import Task
@@ -61,7 +61,7 @@ def _require_finite_data(trial: Trial, seen: Inspection) -> None:
     if not trial.subject.experiment.has_package_steps:
         return
     try:
-        require_treated(trial.fresh(), trial.whole, seen, trial.on_device)
+        require_finite_losses(trial.fresh(), trial.whole, seen, trial.on_device)
     except RepriseError:
         raise
     except Exception:  # noqa: BLE001 - `forward` and `targets` report it, with its place
@@ -155,7 +155,7 @@ def _judged(trial: Trial, net: Task) -> list[str]:
     if trial.inspection is None or not trial.subject.experiment.has_package_steps:
         return []
     large = describe_large(net, trial.whole, trial.inspection, trial.on_device)
-    return [*judged(net, trial.inspection, trial.batch), *large]
+    return [*value_notes(net, trial.inspection, trial.batch), *large]
 
 
 def _predicted(net: Task, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.runs.record import Record
-    from trainer.training.tasks.mean_loss import MeanLoss
+    from trainer.training.tasks.split_metrics import MeanLoss
 
     Say = Callable[[str], None]
 

@@ -18,7 +18,7 @@ from trainer.training.figures.picture import Row, class_text, drawn, is_picture,
 from trainer.training.settings import ClassificationSettings
 from trainer.training.tasks.labels import beyond, negative, not_trained_on, require_classes
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float
-from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.split_metrics import OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ class Classifier(Task):
         del wanted
         return odd_probabilities(self, predicted, dim=1) if isinstance(self.loss, nn.CrossEntropyLoss) else None
 
-    def make_output_buffers(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return buffers for the predictions, for all scores if there are few classes, and for the samples with the largest loss."""
-        kept = {"worst": Rows("loss", "given", "said", "sure", "label", by="loss", most=_WORST)}
+        kept = {"worst": OutputRows("loss", "given", "said", "sure", "label", by="loss", most=_WORST)}
         if len(self._named) <= _TABLED:
-            kept["table"] = Rows("said", "label")
+            kept["table"] = OutputRows("said", "label")
         if len(self._named) <= _CURVES:
-            kept["curves"] = Rows("scores", "label")
+            kept["curves"] = OutputRows("scores", "label")
         return kept
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
@@ -106,12 +106,13 @@ class Classifier(Task):
     def figures(self) -> list[Figure]:
         """Return the confusion matrix, the ROC curves and the samples with the largest loss."""
         found: dict[str, dict[str, Tensor]] = {name: rows.columns() for name, rows in self.kept.items()}  # type: ignore[operator]
-        drawings = {"table": self._table, "curves": self._curves, "worst": self._worst}
+        drawings = {
+            "table": lambda columns: confusion(columns["said"], columns["label"], self._named),
+            "curves": self._curves,
+            "worst": self._worst,
+        }
         shown = [draw(found[name]) for name, draw in drawings.items() if found.get(name)]
         return [figure for figure in shown if figure is not None]
-
-    def _table(self, columns: dict[str, Tensor]) -> Figure:
-        return confusion(columns["said"], columns["label"], self._named)
 
     def _curves(self, columns: dict[str, Tensor]) -> Figure | None:
         scores, labels = columns["scores"], columns["label"]

@@ -59,9 +59,8 @@ class CheckNet(Callback):
             return
         seen = trainer.strategy.broadcast(self.seen) if trainer.world_size > 1 else self.seen
 
-        def moved(batch: Batch) -> Batch:
-            found: Batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-            return found
+        def moved(batch: Batch) -> Any:
+            return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 
         samples = len(next(iter(self.data.example().values())))
         with trainer.precision_plugin.forward_context(), single_values(pl_module, samples) as singles:
@@ -101,18 +100,18 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
     example = data.example()
     batch = moved(example)
     net.check_batch(*net._parted(batch))  # noqa: SLF001 - the task's own
-    notes = judged(net, seen, batch) if seen is not None else []
+    notes = value_notes(net, seen, batch) if seen is not None else []
     predicted = try_out(net, batch)
     odd = net.describe_oddity(predicted, net._parted(batch)[1])  # noqa: SLF001 - the task's own
     if seen is not None:
-        require_treated(net, data, seen, moved)
+        require_finite_losses(net, data, seen, moved)
         notes += describe_large(net, data, seen, moved)
     return [*(f"{data.declared.title}: {note}" for note in notes), *([f"{odd[0]}: {odd[1]}"] if odd else [])], predicted
 
 
-def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
+def value_notes(net: Task, seen: Inspection, batch: Batch) -> list[str]:
     """Return the task's notes on the values of every split; none if `batch` shows that the net does not use the fields unchanged."""
-    if not _is_parted_plainly(net, batch):
+    if not _uses_fields_unchanged(net, batch):
         return []
     notes, undefined = net.check_values(seen), undefined_metrics(net, seen)
     made(require_defined, undefined)
@@ -122,12 +121,8 @@ def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
 
 def undefined_metrics(net: Task, seen: Inspection) -> dict[str, str]:
     """Return the metrics, such as `val_r2`, that are undefined on the inspected values, each with the reason."""
-    return {
-        f"{split}_{name}": why
-        for split in MEASURED
-        if split in seen.splits
-        for name, why in net.undefined_on(seen.splits[split]).items()
-    }
+    reasons = {split: net.undefined_on(seen.splits[split]) for split in MEASURED if split in seen.splits}
+    return {f"{split}_{name}": why for split, each in reasons.items() for name, why in each.items()}
 
 
 @configured
@@ -138,7 +133,7 @@ def require_defined(undefined: Mapping[str, str], *, monitor: str | None) -> Non
         raise SettingError(said, hint="--monitor val_loss, or a split val on which it is defined")
 
 
-def require_treated(net: Task, data: RunData, seen: Inspection, moved: Moved) -> None:
+def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Moved) -> None:
     """Raise `DatasetError` if a used field holds NaN or infinities and the loss of such a sample is not finite either."""
     for field in net._used:  # noqa: SLF001 - the task's own
         for _, found, _ in seen.not_finite(field):
@@ -185,7 +180,7 @@ def try_out(net: Task, batch: Batch) -> Tensor:
     given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
     with evaluating(net):
-        predicted = _predicted(net, given)
+        predicted: Tensor = _pass(net, given)
     net.check_output(predicted, wanted)
     with torch.no_grad():
         metrics: Any = net.measured["val"]
@@ -205,16 +200,15 @@ def evaluating(net: Task) -> Iterator[None]:
             module.training = training
 
 
-def _predicted(net: Task, given: Tensor) -> Tensor:
+def _pass(net: Task, given: Tensor) -> Any:
     try:
-        predicted: Tensor = net(given)
+        return net(given)
     except RepriseError:
         raise
     except Exception as fault:
         if mistyped := wrong_dtype(net, given):
             raise mistyped from fault
         raise
-    return predicted
 
 
 def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
@@ -238,16 +232,14 @@ def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
     return None
 
 
-def _is_parted_plainly(net: Task, batch: Batch) -> bool:
+def _uses_fields_unchanged(net: Task, batch: Batch) -> bool:
     """Return whether input and target are the fields themselves or slices from their start; the inspection covers nothing else."""
-    given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
-    pairs = zip(net._used, (given, wanted), strict=False)  # noqa: SLF001
-    return all(_begins(batch[name], part) or _has_nan(part) for name, part in pairs)
 
+    def is_slice(whole: Tensor, part: Tensor) -> bool:
+        return whole.ndim == part.ndim and torch.equal(whole[tuple(map(slice, part.shape))].to(part.dtype), part)
 
-def _begins(whole: Tensor, part: Tensor) -> bool:
-    return whole.ndim == part.ndim and torch.equal(whole[tuple(map(slice, part.shape))].to(part.dtype), part)
-
-
-def _has_nan(part: Tensor) -> bool:
-    return part.is_floating_point() and bool(torch.isnan(part).any())
+    pairs = zip(net._used, net._parted(batch), strict=False)  # noqa: SLF001 - the task's own
+    return all(
+        is_slice(batch[name], part) or (part.is_floating_point() and bool(torch.isnan(part).any()))
+        for name, part in pairs
+    )

@@ -33,7 +33,8 @@ def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
         return
     if highest == COMMONLY_IGNORED and classes < COMMONLY_IGNORED and (fault := _ignored(whole, classes)):
         raise fault
-    known = None if any(values.values is None for values in whole.values()) else _different(whole)
+    values = [each.values for each in whole.values()]
+    known = None if None in values else len({value.value for each in values for value in each or ()})
     raise beyond(_holders(whole, highest), highest, classes, begin_at_one=lowest == 1, known=known)
 
 
@@ -59,10 +60,6 @@ def beyond(
         hint = f"publish numbers from 0 to {known - 1}: {numbered}; or set classes to {label + 1}"
         return DatasetError(f"{found}; there are {known} different labels", hint=hint)
     return SettingError(found, hint=f"set classes to {label + 1} or more")
-
-
-def _different(labels: Mapping[str, FieldValues]) -> int:
-    return len({each.value for values in labels.values() for each in values.values or ()})
 
 
 def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from trainer.base.errors import DatasetError, ExperimentError
+from trainer.base.errors import ExperimentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,18 +46,20 @@ def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[s
 
 
 _SQUASHING: Final = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid"}
-_SHAPING: Final = (
-    "View",
-    "UnsafeView",
-    "ReshapeAlias",
-    "Squeeze",
-    "Unsqueeze",
-    "Permute",
-    "Transpose",
-    "T",
-    "Clone",
-    "ToCopy",
-    "Slice",
+_SHAPING: Final = frozenset(
+    [
+        "View",
+        "UnsafeView",
+        "ReshapeAlias",
+        "Squeeze",
+        "Unsqueeze",
+        "Permute",
+        "Transpose",
+        "T",
+        "Clone",
+        "ToCopy",
+        "Slice",
+    ]
 )
 
 
@@ -70,13 +72,6 @@ def _last_operation(tensor: Tensor) -> str:
             return name
         node = node.next_functions[0][0]
     return ""
-
-
-def require_no_column(labels: Tensor, *, task: str, expected: str) -> None:
-    """Raise `DatasetError` if labels have the shape `[batch, 1]`, as arrays with one column do."""
-    if labels.ndim == 2 and labels.shape[1] == 1:  # noqa: PLR2004 - rows and columns
-        said = f"labels are {described(labels)}; a {task} expects {expected}"
-        raise DatasetError(said, hint="publish the array without its second dimension: y[:, 0]")
 
 
 def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
@@ -114,15 +109,12 @@ def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hi
 
 def no_gradient(net: nn.Module) -> ExperimentError:
     """Return the error for a loss that does not depend on any trained parameter."""
-    name = type(net).__name__
-    trained = [each for each in net.parameters() if each.requires_grad]
-    said = "no parameter is trained: requires_grad is False for all of them" if not trained else _CUT
-    return ExperimentError(
-        f"the loss of {name} has no gradient: {said}",
-        hint="leave a parameter with requires_grad=True"
-        if not trained
-        else "look for detach, no_grad, argmax, .item()",
-    )
+    said = "what `forward` gives does not depend on a parameter, or was detached from it"
+    hint = "look for detach, no_grad, argmax, .item()"
+    if not any(each.requires_grad for each in net.parameters()):
+        said = "no parameter is trained: requires_grad is False for all of them"
+        hint = "leave a parameter with requires_grad=True"
+    return ExperimentError(f"the loss of {type(net).__name__} has no gradient: {said}", hint=hint)
 
 
 def nothing_measured(net: nn.Module, split: str) -> ExperimentError:
@@ -130,9 +122,6 @@ def nothing_measured(net: nn.Module, split: str) -> ExperimentError:
     step = {"val": "validation_step", "test": "test_step"}[split]
     said = f"{type(net).__name__}.{step} gave nothing to measure: {split} has no loss and no metric"
     return ExperimentError(said, hint=f"call super().{step}(batch, index) in it, or leave it out")
-
-
-_CUT: Final = "what `forward` gives does not depend on a parameter, or was detached from it"
 
 
 def _fits(predicted: Tensor, expected: tuple[int | None, ...]) -> bool:

@@ -13,8 +13,7 @@ from trainer.base.errors import DatasetError, ExperimentError
 from trainer.training.figures.charts import histogram, parity
 from trainer.training.settings import RegressionSettings
 from trainer.training.tasks.outputs import described, require_float
-from trainer.training.tasks.rows import Rows
-from trainer.training.tasks.split_metrics import R2
+from trainer.training.tasks.split_metrics import R2, OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -71,9 +70,9 @@ class Regressor(Task):
             raise ExperimentError(said, hint="publish the targets as y[:, 0], or have forward keep the last dimension")
         require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")
 
-    def make_output_buffers(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return a buffer for predictions and targets."""
-        return {"numbers": Rows("predicted", "true")}
+        return {"numbers": OutputRows("predicted", "true")}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Store the outputs of a batch that the figures need."""

@@ -20,8 +20,7 @@ from trainer.settings.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.settings import SequenceSettings
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float
-from trainer.training.tasks.rows import Rows
-from trainer.training.tasks.split_metrics import Accuracy
+from trainer.training.tasks.split_metrics import Accuracy, OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ BYTES: Final = 256
 NOT_WANTED: Final = -100
 """The target after a line's end: the number that torch's cross entropy ignores."""
 _NEWLINE: Final = 10
-_WRITTEN: Final = 240
+_GENERATED: Final = 240
 """Length in bytes of the generated text in the report."""
 
 
@@ -61,8 +60,8 @@ class SequenceModel(Task):
 
     def used_fields(self) -> tuple[str, ...]:
         """Return the name of the text's field, from the setting `input_field`; its reader supplies the other fields."""
-        self._context = longest()
-        return text_field()
+        field, self._context = text_settings()
+        return (field,)
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the bytes, and the next byte of each: int64 `[batch, time]` each."""
@@ -112,9 +111,9 @@ class SequenceModel(Task):
         """Return the number of target bytes."""
         return (wanted != NOT_WANTED).sum()
 
-    def make_output_buffers(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return a buffer for the bits of each batch's bytes at each place."""
-        return {"places": Rows("bits", "count")}
+        return {"places": OutputRows("bits", "count")}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Store sums over the batch, for every place up to `context`."""
@@ -134,11 +133,9 @@ class SequenceModel(Task):
         at = [place for place in range(len(count)) if count[place] and torch.isfinite(bits[place])]
         line = Series(name="test", x=tuple(map(float, at)), y=tuple((bits[at] / count[at]).tolist()))
         labels = {"title": "Bits per byte at each place", "x_label": "bytes before", "y_label": "bits per byte"}
-        return [Lines(name="places", series=(line,), **labels), self._written()]
-
-    def _written(self) -> Passage:
-        text = written(self, _WRITTEN, context=self._context).decode(errors="replace")
-        return Passage(name="written", title="What the net writes", text=text, split=None)
+        text = generate_text(self, _GENERATED, context=self._context).decode(errors="replace")
+        passage = Passage(name="written", title="What the net writes", text=text, split=None)
+        return [Lines(name="places", series=(line,), **labels), passage]
 
 
 _READ: Final = "its reader is to be `text` or `lines`"
@@ -162,7 +159,7 @@ def next_byte_loss(scores: Tensor, wanted: Tensor) -> Tensor:
     return F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=NOT_WANTED)
 
 
-def written(net: Task, count: int, *, context: int) -> bytes:
+def generate_text(net: Task, count: int, *, context: int) -> bytes:
     """Return `count` bytes that the net generates: sampled by its scores with a separate generator; each line starts with empty context."""
     generator = torch.Generator().manual_seed(derived(0, "written"))
     found = bytearray([_NEWLINE])
@@ -200,12 +197,6 @@ class BitsPerByte(Metric):
 
 
 @configured
-def text_field(*, input_field: str) -> tuple[str]:
-    """Return the name of the text's field."""
-    return (input_field,)
-
-
-@configured
-def longest(*, context: int) -> int:
-    """Return the largest number of bytes that a net receives."""
-    return context
+def text_settings(*, input_field: str, context: int) -> tuple[str, int]:
+    """Return the name of the text's field, and the largest number of bytes that a net receives."""
+    return input_field, context

@@ -1,4 +1,4 @@
-"""The metrics of a split: each is one number, or NaN with a reason.
+"""The metrics of a split, its mean loss and its rows for figures. A metric is one number, or NaN with a reason.
 
 A metric is NaN if no net can have it on these samples (an area under the curve of one class, R2 of one sample). A metric of this package
 stores the reason in its attribute `undefined`; a metric of torchmetrics raises or warns, and the message becomes the reason.
@@ -211,3 +211,79 @@ class R2(Metric):
         if bool(self.lowest == self.highest):
             return f"all {int(self.count)} targets are {float(self.lowest):g}"
         return None
+
+
+class MeanLoss(Metric):
+    """The mean loss over all samples, independent of the batches; NaN if a loss is NaN.
+
+    Torchmetrics' own mean drops NaN, and takes several times as long to check for it.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        """Create empty sums."""
+        super().__init__()
+        for name in ("total", "count"):
+            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.last: Tensor | None = None
+        """The latest loss, `[]`."""
+
+    def update(self, loss: Tensor, count: Tensor | int) -> None:
+        """Add the loss of a batch, `[]`, a mean over `count` elements; with a count of 0 the loss is NaN in torch, and is skipped."""
+        self.last = loss.detach()
+        if isinstance(count, Tensor):
+            self.total = self.total + torch.where(count > 0, self.last.double() * count, 0.0)
+        elif count:
+            self.total = self.total + self.last.double() * count
+        self.count = self.count + count
+
+    def compute(self) -> Tensor:
+        """Return the mean over all ranks, `[]`, float64; every rank must call this, or the others wait."""
+        return self.total / self.count
+
+
+class OutputRows(Metric):
+    """A buffer for figures: named columns with one row per sample, gathered from every rank in one order.
+
+    With `most`, it keeps only the rows with the largest `by`, in descending order.
+    """
+
+    full_state_update = False
+
+    def __init__(self, *names: str, by: str | None = None, most: int = 0) -> None:
+        """Create columns with these names."""
+        super().__init__()
+        self.names, self.by, self.most = names, by, most
+        self.gathered: dict[str, Tensor] = {}
+        for name in names:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, **columns: Tensor) -> None:
+        """Add the rows of a batch; each column is `[batch, ...]`."""
+        for name in self.names:
+            getattr(self, name).append(columns[name].detach())
+        if self.by is not None:
+            for name, column in self._largest().items():
+                setattr(self, name, [column])
+
+    def compute(self) -> int:
+        """Gather the rows of all ranks and return their number; every rank must call this, or the others wait."""
+        known = len(getattr(self, self.names[0])) > 0
+        self.gathered = {name: column.cpu() for name, column in self._largest().items()} if known else {}
+        return len(next(iter(self.gathered.values()), ()))
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return each column on the CPU, or nothing if there are no rows; torchmetrics would squeeze values that `compute` returns."""
+        self.compute()
+        return self.gathered
+
+    def _largest(self) -> dict[str, Tensor]:
+        parts = {name: getattr(self, name) for name in self.names}
+        columns = {name: each if isinstance(each, Tensor) else torch.cat(list(each)) for name, each in parts.items()}
+        if self.by is None:
+            return columns
+        order = torch.argsort(columns[self.by], descending=True, stable=True)[: self.most]
+        return {name: column[order] for name, column in columns.items()}

@@ -18,9 +18,8 @@ from trainer.base.suggestions import did_you_mean
 from trainer.settings.ledger import configured, made
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
 from trainer.training.readers import open_samples
-from trainer.training.tasks.mean_loss import MeanLoss
 from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, nothing_measured, wrong_loss
-from trainer.training.tasks.split_metrics import NO_NUMBER, computed, noting
+from trainer.training.tasks.split_metrics import NO_NUMBER, MeanLoss, computed, noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from trainer.data.inspection import Inspection, SplitValues
     from trainer.runs.figure import Figure
     from trainer.training.readers import Batch, Samples
-    from trainer.training.tasks.rows import Rows
+    from trainer.training.tasks.split_metrics import OutputRows
 
 SPLITS: Final = ("val", "test")
 MADE_AT_SETUP: Final = (
@@ -129,7 +128,7 @@ class Task(L.LightningModule):
         """Return the number of elements the loss averages over: the weight of this batch in the mean loss of a split."""
         return len(wanted)
 
-    def make_output_buffers(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return the buffers that `record_outputs` fills."""
         return {}
 

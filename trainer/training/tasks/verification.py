@@ -1,13 +1,16 @@
 """The verification task: decide whether two samples are of the same class by the distance of their embeddings (metric learning).
 
 The classes of the test split may differ from the classes of the training split. The task never takes a square root, because torch's square
-root differs between CPUs in its last bit.
+root differs between CPUs in its last bit. Both samples of a pair are from one split; the same class and another class are equally likely.
+In training the second sample depends on the run's seed, the epoch and the first sample's number; in other splits only on the number, so
+that all runs are measured on the same pairs.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,25 +18,28 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
 from trainer.base.errors import DatasetError
+from trainer.data.splits import select
 from trainer.runs.figure import Pictures
 from trainer.settings.ledger import configured
+from trainer.training.determinism.seeds import derived
 from trainer.training.figures.charts import histogram, roc
 from trainer.training.figures.picture import Row, drawn, is_picture
+from trainer.training.readers import Pick, Samples
 from trainer.training.settings import VerificationSettings
 from trainer.training.tasks.outputs import described, require_float
-from trainer.training.tasks.pairs import Pairs
-from trainer.training.tasks.rows import Rows
-from trainer.training.tasks.split_metrics import Area, EqualErrorRate
+from trainer.training.tasks.split_metrics import Area, EqualErrorRate, OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection, SplitValues
+    from trainer.data.splits import Layout
     from trainer.runs.figure import Figure
-    from trainer.training.readers import Samples
+    from trainer.training.readers import Batch, Sample
+    from trainer.training.readers.samples import Block, Rows
 
 __all__ = ["VerificationSettings", "Verifier"]
 
@@ -88,9 +94,12 @@ class Verifier(Task):
         """Return the number of pairs."""
         return len(wanted) // 2
 
-    def make_output_buffers(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return buffers for the similarity of each pair and for the pairs with the largest error."""
-        return {"pairs": Rows("near", "same"), "worst": Rows("loss", "given", "same", by="loss", most=_WORST)}
+        return {
+            "pairs": OutputRows("near", "same"),
+            "worst": OutputRows("loss", "given", "same", by="loss", most=_WORST),
+        }
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Store the outputs of a batch that the figures need."""
@@ -179,3 +188,93 @@ def measures(*, margin: float) -> MetricCollection:
     """Return AUC and EER over all thresholds, and the accuracy if pairs within half the margin count as the same class."""
     middle = 1 / (1 + margin / 2)
     return MetricCollection({"auc": Area(), "eer": EqualErrorRate(), "accuracy": BinaryAccuracy(threshold=middle)})
+
+
+class Pairs(Samples):
+    """One pair per sample. A batch of pairs holds twice as many samples: the samples of a pair are neighbors."""
+
+    def __init__(self, singles: Samples, declared: Dataset) -> None:
+        """Pair the samples of each split; raise `DatasetError` if the classes of the samples are not known."""
+        self.singles = singles
+        self._classes: dict[str, _Classes] = {}
+        self._split = np.full(len(singles), -1, dtype=np.int8)
+        for number, name in enumerate(declared.splits):
+            rows = select(name, declared.splits, singles.layout, dataset=declared.name)
+            labels = singles.labels(rows)
+            if labels is None:
+                said = f"the reader of {declared.title} gives no classes without reading whole samples"
+                raise DatasetError(
+                    said, hint="pairs need the readers `arrays` with one field of whole numbers, or `images`"
+                )
+            self._classes[name] = _Classes(rows, labels)
+            self._split[np.asarray(rows, dtype=np.int64)] = number
+
+    def __len__(self) -> int:
+        """Return the number of samples: each is the first sample of a pair."""
+        return len(self.singles)
+
+    def sample(self, pick: Pick) -> Sample:
+        """Return the first sample of a pair."""
+        return self.singles.sample(pick)
+
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Return both samples of each pair, one after the other: `[2 * pairs, ...]`."""
+        return self.singles.batch([each for pick in picks for each in (pick, self.second(pick))])
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether the wrapped reader holds values."""
+        return self.singles.holds_values
+
+    def blocks(self, rows: Rows) -> Iterator[Block]:
+        """Return the blocks of the single samples: each sample is read once."""
+        return self.singles.blocks(rows)
+
+    def second(self, pick: Pick) -> Pick:
+        """Return the second sample of a pair; a sample that is in no split is paired with itself."""
+        number = int(self._split[pick.index])
+        if number < 0:
+            return pick
+        name = list(self._classes)[number]
+        place = (pick.run, "pair", pick.epoch) if name == "train" else (0, "pair", name)
+        index = self._classes[name].other(pick.index, derived(*place, pick.index))
+        return Pick(index=index, epoch=pick.epoch, run=pick.run)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the single samples."""
+        return self.singles.layout
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.singles.classes
+
+    def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
+        """Return the classes of the single samples."""
+        return self.singles.labels(rows)
+
+
+class _Classes:
+    """The samples of a split, sorted by class."""
+
+    def __init__(self, rows: Sequence[int], labels: Sequence[int]) -> None:
+        kinds = np.asarray(labels, dtype=np.int64)
+        order = np.argsort(kinds, kind="stable")
+        self.rows = np.asarray(rows, dtype=np.int64)[order]
+        self.kinds = kinds[order]
+        self.by_number = np.argsort(self.rows, kind="stable")
+
+    def other(self, index: int, seed: int) -> int:
+        """Return another sample, drawn by `seed`: the last bit selects the same class or another class, if both exist."""
+        at = int(self.by_number[np.searchsorted(self.rows, index, sorter=self.by_number)])
+        first, end = (int(np.searchsorted(self.kinds, self.kinds[at], side=side)) for side in ("left", "right"))
+        same, others = end - first - 1, len(self.rows) - (end - first)
+        number = seed >> 1
+        if same and (seed & 1 or not others):
+            chosen = first + number % same
+            return int(self.rows[chosen + (chosen >= at)])
+        if not others:
+            return index
+        chosen = number % others
+        return int(self.rows[chosen if chosen < first else chosen + (end - first)])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.split_metrics import OutputRows
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 7))
 def test_the_largest_are_kept_however_rows_come(values: list[int], batch: int) -> None:
     """The first of equal ones, in the order in which they came."""
-    rows = Rows("loss", "number", by="loss", most=3)
+    rows = OutputRows("loss", "number", by="loss", most=3)
     for at in range(0, len(values), batch):
         part = torch.tensor(values[at : at + batch])
         rows.update(loss=part, number=torch.arange(at, at + len(part)))
@@ -26,7 +26,7 @@ def test_the_largest_are_kept_however_rows_come(values: list[int], batch: int) -
 
 def test_all_are_kept_in_order() -> None:
     """And begun anew after a reset; of none there are no columns."""
-    rows = Rows("x")
+    rows = OutputRows("x")
     rows.update(x=torch.tensor([1, 2]))
     rows.update(x=torch.tensor([3]))
     assert rows.columns()["x"].tolist() == [1, 2, 3]
