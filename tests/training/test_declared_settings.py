@@ -41,7 +41,7 @@ def test_a_default_that_only_running_tells_is_left_open() -> None:
     """Its name is known, and its inherited type; a value of the right type is not refused."""
     sketch = drawn('dataset = "dig" + "its"\n    classes = 10\n    learning_rate = 10 ** -3')
     assert sketch is not None
-    assert sketch.untold == {"dataset", "learning_rate"}
+    assert sketch.unknown_defaults == {"dataset", "learning_rate"}
     assert sketch.settings(learning_rate=0.5).value_of("learning_rate") == 0.5
     with pytest.raises(ValidationError):
         sketch.settings(learning_rate=-1)
@@ -54,7 +54,7 @@ def test_a_date_and_a_path_are_types_that_the_text_makes_certain() -> None:
     )
     assert sketch is not None
     assert {"day", "place"} <= sketch.known
-    assert sketch.untold == {"day"}
+    assert sketch.unknown_defaults == {"day"}
 
 
 def test_a_type_that_is_not_plain_admits_everything() -> None:

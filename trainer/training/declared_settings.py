@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -30,7 +31,7 @@ from trainer.training import settings as ours
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
 STEPS: Final = frozenset(
     {"samples", "setup", "training_step", "validation_step", "test_step", "split_batch", "used_fields"}
@@ -38,7 +39,7 @@ STEPS: Final = frozenset(
 """The methods of `Task` that create and read the fields of a sample."""
 _PACKAGE: Final = "trainer.training."
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
-_HOLDERS: Final = ("list", "tuple", "dict", "set", "frozenset")
+_GENERIC: Final = ("list", "tuple", "dict", "set", "frozenset")
 _TYPES: Final = ("bool", "int", "float", "str", "list", "tuple", "dict", "set")
 _NAMED: dict[str, Any] = {
     name: getattr(pydantic, name)
@@ -48,6 +49,12 @@ _NAMED: dict[str, Any] = {
     )
 }
 _NAMED |= {kind.__name__: kind for kind in (date, datetime, time, timedelta, Path, Decimal)}
+_GENERIC_NAMES: Final[dict[str, Any]] = {
+    "Sequence": Sequence,
+    "Mapping": Mapping,
+    "Optional": Optional,
+    "Union": Union,
+}
 _LIBRARIES: Final = ("pydantic", "typing", "collections.abc", "datetime", "pathlib", "decimal")
 _UNKNOWN: Final = object()
 
@@ -57,7 +64,7 @@ class Sketch:
     """A class with the experiment's names and types, and the names whose default is known only by running the experiment."""
 
     settings: type[TrainingSettings]
-    untold: frozenset[str] = frozenset()
+    unknown_defaults: frozenset[str] = frozenset()
     reads_fields: bool = True
     """Whether the package's own steps read the sample's fields; an experiment with its own steps may not use them."""
 
@@ -99,6 +106,9 @@ class Untyped:
 
 
 class _Declared(NamedTuple):
+    """The class `Settings` of a module, its base, and the module's names for names of the package, pydantic and typing."""
+
+    module: ast.Module
     settings: ast.ClassDef
     base: type[TrainingSettings]
     names: dict[str, str]
@@ -114,59 +124,49 @@ def sketched_in(file: Path) -> Sketch | None:
 
 def sketched(text: str) -> Sketch | None:
     """Sketch the settings of the experiment with the source `text`; return None for any other form."""
-    module = _parsed(text)
-    if module is None or (declared := _declared(module)) is None:
+    declared = _declared(text)
+    sketch = declared and _sketch(declared)
+    if declared is None or sketch is None:
         return None
-    drawn = _sketch(*declared)
-    return drawn and replace(drawn, reads_fields=not _has_steps(module))
+    functions = {node.name for node in ast.walk(declared.module) if isinstance(node, ast.FunctionDef)}
+    return replace(sketch, reads_fields=not functions & STEPS)
 
 
 def untyped(text: str) -> Untyped | None:
     """Return the experiment's first setting that certainly has no type."""
-    module = _parsed(text)
-    if module is None or (declared := _declared(module)) is None:
+    if (declared := _declared(text)) is None:
         return None
-    for line in declared.settings.body:
-        match line:
-            case ast.Assign(targets=[ast.Name(id=name)], value=given) if (
-                name not in declared.base.__pydantic_fields__
-                and not name.startswith("_")
-                and name != "model_config"
-                and _literal(given) is not _UNKNOWN
-            ):
-                known = frozenset(declared.base.__pydantic_fields__)
-                return Untyped(name=name, value=ast.unparse(given), line=line.lineno, known=known)
+    known = frozenset(declared.base.__pydantic_fields__)
+    for name, line in _own_settings(declared):
+        if isinstance(line, ast.Assign):
+            return Untyped(name=name, value=ast.unparse(line.value), line=line.lineno, known=known)
     return None
 
 
 def misnamed(text: str) -> tuple[str, str, int] | None:
     """Return the experiment's first setting with an invalid name: the name, the reason and the line."""
-    module = _parsed(text)
-    if module is None or (declared := _declared(module)) is None:
+    if (declared := _declared(text)) is None:
         return None
-    known = declared.base.__pydantic_fields__
-    attributes = set(dir(declared.base)) - known.keys()
-    for name, line in _settings_in(declared.settings, known):
+    attributes = set(dir(declared.base)) - declared.base.__pydantic_fields__.keys()
+    for name, line in _own_settings(declared):
         if why := name_fault(name, attributes=attributes):
-            return name, why, line
+            return name, why, line.lineno
     return None
 
 
-def _settings_in(declared: ast.ClassDef, known: Container[str]) -> Iterator[tuple[str, int]]:
-    """Yield the names that a class certainly declares as its own settings, with their lines."""
-    for line in declared.body:
+def _own_settings(declared: _Declared) -> Iterator[tuple[str, ast.Assign | ast.AnnAssign]]:
+    """Yield the names that a class certainly declares as its own settings, with their statements."""
+    for line in declared.settings.body:
         match line:
-            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=given):
-                if name not in known and "ClassVar" not in ast.unparse(kind) and not _is_private(given):
-                    yield name, line.lineno
-            case ast.Assign(targets=[ast.Name(id=name)], value=given):
-                is_plain = not name.startswith("_") and name != "model_config" and _literal(given) is not _UNKNOWN
-                if name not in known and is_plain:
-                    yield name, line.lineno
-
-
-def _is_private(given: ast.expr | None) -> bool:
-    return given is not None and "PrivateAttr" in ast.unparse(given)
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=value):
+                is_private = value is not None and "PrivateAttr" in ast.unparse(value)
+                is_own = "ClassVar" not in ast.unparse(kind) and not is_private
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                is_own = not name.startswith("_") and name != "model_config" and _literal(value) is not _UNKNOWN
+            case _:
+                continue
+        if is_own and name not in declared.base.__pydantic_fields__:
+            yield name, line
 
 
 def untyped_named(text: str, name: str) -> Untyped | None:
@@ -187,25 +187,29 @@ def _parsed(text: str) -> ast.Module | None:
         return None
 
 
-def _declared(module: ast.Module) -> _Declared | None:
-    names = _imported(module.body)
+def _declared(text: str) -> _Declared | None:
+    if (module := _parsed(text)) is None:
+        return None
+    names = {
+        alias.asname or alias.name: alias.name
+        for node in module.body
+        if isinstance(node, ast.ImportFrom) and (node.module in _LIBRARIES or (node.module or "").startswith(_PACKAGE))
+        for alias in node.names
+    }
     match [node for node in module.body if "Settings" in _bound(node)]:
         case [ast.ClassDef(bases=[ast.Name(id=base)], keywords=[], decorator_list=[]) as declared]:
             kind = getattr(ours, names.get(base, ""), None)
             if isinstance(kind, type) and issubclass(kind, TrainingSettings):
-                return _Declared(declared, kind, names)
+                return _Declared(module, declared, kind, names)
     return None
 
 
-def _has_steps(module: ast.Module) -> bool:
-    return any(isinstance(node, ast.FunctionDef) and node.name in STEPS for node in ast.walk(module))
-
-
-def _sketch(declared: ast.ClassDef, base: type[TrainingSettings], names: dict[str, str]) -> Sketch | None:
+def _sketch(declared: _Declared) -> Sketch | None:
+    _, settings, base, names = declared
     space: dict[str, Any] = {"__module__": __name__, "__doc__": None}
     types: dict[str, Any] = space.setdefault("__annotations__", {})
-    untold: set[str] = set()
-    for line, below in zip_longest(declared.body, declared.body[1:]):
+    unknown: set[str] = set()
+    for line, below in zip_longest(settings.body, settings.body[1:]):
         match line:
             case ast.Expr(value=ast.Constant()) | ast.Pass():
                 continue
@@ -220,38 +224,23 @@ def _sketch(declared: ast.ClassDef, base: type[TrainingSettings], names: dict[st
             return None
         inherited = base.__pydantic_fields__.get(name)
         types.setdefault(name, _annotated(inherited) if inherited else Any)
-        meaning = _meaning(below) or (inherited and inherited.description)
+        meaning = inherited and inherited.description
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
+            meaning = below.value.value or meaning
         if value is _UNKNOWN:
-            untold.add(name)
+            unknown.add(name)
             space[name] = Field(default=None, validate_default=False, description=meaning)
         else:
             space[name] = Field(default=value, description=meaning)
     try:
-        made: Any = type(base)
-        return Sketch(settings=made("Settings", (base,), space), untold=frozenset(untold))
+        metaclass: Any = type(base)
+        return Sketch(settings=metaclass("Settings", (base,), space), unknown_defaults=frozenset(unknown))
     except (ExperimentError, TypeError, pydantic.PydanticUserError, NameError):
         return None
 
 
-def _meaning(below: ast.stmt | None) -> str | None:
-    match below:
-        case ast.Expr(value=ast.Constant(value=str(text))):
-            return text
-    return None
-
-
 def _annotated(info: Any) -> Any:
     return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-
-
-def _imported(body: list[ast.stmt]) -> dict[str, str]:
-    """Return the module's names for names of the package, pydantic and typing."""
-    return {
-        alias.asname or alias.name: alias.name
-        for node in body
-        if isinstance(node, ast.ImportFrom) and (node.module in _LIBRARIES or (node.module or "").startswith(_PACKAGE))
-        for alias in node.names
-    }
 
 
 def _bound(node: ast.stmt) -> Iterator[str]:
@@ -281,40 +270,29 @@ def _type(node: ast.expr, names: dict[str, str]) -> Any:
             found = getattr(builtins, name)
         case ast.Name(id=name):
             found = _NAMED.get(names.get(name, ""), Any)
-        case ast.Constant(value=None):
-            found = None
-        case ast.Constant(value=EllipsisType()):
-            found = ...
+        case ast.Constant(value=None | EllipsisType() as value):
+            found = value
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            found = _either(_type(left, names), _type(right, names))
+            kinds = [_type(left, names), _type(right, names)]
+            found = Any if Any in kinds else kinds[0] | kinds[1]
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if names.get(name) == "Literal":
             values = _literal(inner)
             found = Any if values is _UNKNOWN else Literal[values]
         case ast.Subscript(value=ast.Name(id=name), slice=ast.Tuple(elts=[kind, *marks])) if (
             names.get(name) == "Annotated"
         ):
-            found = _marked(_type(kind, names), marks, names)
-        case ast.Subscript(value=ast.Name(id=name), slice=inner) if (holder := _holder(name, names)) is not None:
+            found = _bounded(_type(kind, names), marks, names)
+        case ast.Subscript(value=ast.Name(id=name), slice=inner):
+            is_builtin = name in _GENERIC and name not in names
+            generic: Any = getattr(builtins, name) if is_builtin else _GENERIC_NAMES.get(names.get(name, ""))
             kinds = [_type(each, names) for each in (inner.elts if isinstance(inner, ast.Tuple) else [inner])]
-            found = Any if Any in kinds else _held(holder, kinds)
+            if generic is not None and Any not in kinds:
+                with suppress(TypeError):  # the import reports it
+                    found = generic[kinds[0] if len(kinds) == 1 else tuple(kinds)]
     return found
 
 
-def _held(holder: Any, kinds: list[Any]) -> Any:
-    try:
-        return holder[kinds[0] if len(kinds) == 1 else tuple(kinds)]
-    except TypeError:  # the import reports it
-        return Any
-
-
-def _holder(name: str, names: dict[str, str]) -> Any:
-    """Return the generic type of this name: builtin, or from the library."""
-    if name in _HOLDERS and name not in names:
-        return getattr(builtins, name)
-    return {"Sequence": Sequence, "Mapping": Mapping, "Optional": Optional, "Union": Union}.get(names.get(name, ""))
-
-
-def _marked(kind: Any, marks: list[ast.expr], names: dict[str, str]) -> Any:
+def _bounded(kind: Any, marks: list[ast.expr], names: dict[str, str]) -> Any:
     """Return a type with its bounds: `Annotated[float, Field(ge=0)]`."""
     match marks:
         case [ast.Call(func=ast.Name(id=name), args=[], keywords=bounds)] if names.get(name) == "Field":
@@ -322,7 +300,3 @@ def _marked(kind: Any, marks: list[ast.expr], names: dict[str, str]) -> Any:
             if kind is not Any and len(known) == len(bounds) and _UNKNOWN not in known.values():
                 return Annotated[kind, Field(**known)]
     return Any
-
-
-def _either(one: Any, other: Any) -> Any:
-    return Any if Any in (one, other) else one | other

@@ -44,14 +44,14 @@ def refuse_early(place: ExperimentFile, origins: Origins, *, checkout: Path) -> 
     resolved = resolve(sketch.settings, origins)
     if faults := list(untaken(resolved, text, package=checkout / "trainer" / "training")):
         raise setting_faults.all_of(faults)
-    untold = {name for name in sketch.untold if not resolved.origins[name].is_given}
-    if not untold & {"patience", "monitor"}:
+    unknown = {name for name in sketch.unknown_defaults if not resolved.origins[name].is_given}
+    if not unknown & {"patience", "monitor"}:
         _require_monitor(resolved.settings)
-    if "dataset" in untold:
+    if "dataset" in unknown:
         return
     dataset = load_dataset(resolved.settings.dataset, root=checkout)
     if sketch.reads_fields:
-        check_pairing(resolved, dataset, skip=untold)
+        check_pairing(resolved, dataset, skip=unknown)
 
 
 def _require_declarations(text: str, *, file: str) -> None:
