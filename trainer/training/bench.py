@@ -217,18 +217,14 @@ class Stopwatch(Callback):
             self.began = monotonic()
             if self.parts.on_gpu:
                 torch.cuda.reset_peak_memory_stats()
-        if self.step > self.course.warmup:
-            self._counted(now - self.ended)
+        if self.step > self.course.warmup and self.parts.on:
+            self.split.append(self.parts.taken(now - self.ended))
+        elif self.step > self.course.warmup:
+            self.wholes.append(now - self.ended)
         enough = self.counted >= self.course.steps // 2 and monotonic() - self.began > self.course.seconds
         trainer.should_stop = trainer.should_stop or enough
         self.parts.on = self.step % 2 == 1
         self.ended = perf_counter()
-
-    def _counted(self, whole: float) -> None:
-        if self.parts.on:
-            self.split.append(self.parts.taken(whole))
-        else:
-            self.wholes.append(whole)
 
 
 class ProfiledSteps(Callback):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from trainer.training.readers import Samples
 
 
-_OURS: Final = "trainer.training.readers"
+_PACKAGE: Final = "trainer.training.readers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +50,9 @@ class Failed:
 class Picked(Dataset["Batch | Failed"]):
     """The samples of a reader, read in batches by epoch and index, and compared with the declaration of the dataset."""
 
-    def __init__(self, samples: Samples, *, seed: int, said: Mapping[str, Typed], dataset: str) -> None:
+    def __init__(self, samples: Samples, *, seed: int, declared: Mapping[str, Typed], dataset: str) -> None:
         """Read from `samples` in a run with the seed `seed`."""
-        self.samples, self.seed, self.said, self.dataset = samples, seed, dict(said), dataset
+        self.samples, self.seed, self.declared, self.dataset = samples, seed, dict(declared), dataset
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | Failed:
         """Read a batch; loaders prefer this method to one call per sample."""
@@ -68,29 +68,23 @@ class Picked(Dataset["Batch | Failed"]):
         return self.__getitems__([key])
 
     def read(self, keys: Sequence[Key]) -> Batch:
-        """Read a batch in this process; raise `DatasetError` if it does not match the declaration."""
-        batch = self._checked([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
-        if self.said:
-            found = {
-                name: (str(field.dtype).removeprefix("torch."), tuple(field.shape[1:])) for name, field in batch.items()
-            }
-            check_sample(self.said, found, dataset=self.dataset)
-        return batch
-
-    def _checked(self, picks: Sequence[Pick]) -> Batch:
-        """Read a batch; raise `ExperimentError` if the reader does not return a mapping of field names to tensors."""
-        batch = self._read(picks)
-        given: Any = batch
-        fields = given.items() if isinstance(given, Mapping) else [("", given)]
-        for name, each in fields:
+        """Read a batch in this process; raise `DatasetError` if it does not match the declaration, `ExperimentError` if it is no dict."""
+        batch: Batch = self._batch([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
+        values: Any = batch
+        for name, each in values.items() if isinstance(values, Mapping) else [("", values)]:
             if not name or not isinstance(each, torch.Tensor):
                 what = f"the field {name!r} of a batch" if name else "a batch"
                 said = f"{type(self.samples).__name__}.batch returns {what} as {type(each).__name__}"
                 hint = "docs/how-to/datasets.md shows a reader"
                 raise ExperimentError(f"{said}; expected a dict of tensors by field", hint=hint)
+        if self.declared:
+            found = {
+                name: (str(field.dtype).removeprefix("torch."), tuple(field.shape[1:])) for name, field in batch.items()
+            }
+            check_sample(self.declared, found, dataset=self.dataset)
         return batch
 
-    def _read(self, picks: Sequence[Pick]) -> Batch:
+    def _batch(self, picks: Sequence[Pick]) -> Any:
         """Read a batch; attribute errors of an experiment's own reader to the experiment, here, while its traceback is available."""
         try:
             return self.samples.batch(picks)
@@ -98,7 +92,7 @@ class Picked(Dataset["Batch | Failed"]):
             raise
         except Exception as fault:
             own = own_failure(fault, file=Path(inspect.getfile(type(self.samples))))
-            if own is None or type(self.samples).__module__.startswith(_OURS):
+            if own is None or type(self.samples).__module__.startswith(_PACKAGE):
                 raise
             raise own from fault
 
@@ -122,7 +116,7 @@ class RunData(L.LightningDataModule):
         """Use the samples of a dataset; raise `DatasetError` if the first sample does not match the declaration."""
         super().__init__()
         self.declared = declared
-        self.picked = Picked(samples, seed=seed, said=declared.sample, dataset=declared.title)
+        self.picked = Picked(samples, seed=seed, declared=declared.sample, dataset=declared.title)
         if declared.sample and len(samples):
             self.picked[0, 0]
         self.batch_size = batch_size
@@ -159,8 +153,7 @@ class RunData(L.LightningDataModule):
                 f"the training split of {self.declared.name} has {len(batches.rows)} samples; expected a batch of {self.batch_size}",
                 hint="give a smaller --batch-size",
             )
-        epoch, batch = self.start
-        batches.start_at(epoch=epoch, batch=batch)
+        batches.start_at(epoch=self.start[0], batch=self.start[1])
         return self._loader(batches)
 
     def val_dataloader(self) -> Loader:
@@ -182,7 +175,7 @@ class RunData(L.LightningDataModule):
         return Loader(
             self.picked,
             batch_sampler=batches,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             worker_init_fn=partial(_start_worker, ledger=current()),
@@ -190,7 +183,7 @@ class RunData(L.LightningDataModule):
         )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch
 
 

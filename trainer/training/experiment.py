@@ -24,7 +24,7 @@ from trainer.training.settings import TrainingSettings
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
 
 _PACKAGE: Final = "trainer.training."
-_JUDGED: Final = ("training_step", "validation_step", "test_step", "_parted")
+_MEASURING: Final = ("training_step", "validation_step", "test_step", "_parted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,15 @@ class Experiment:
     @property
     def has_package_steps(self) -> bool:
         """Whether the package's own steps train and measure the net, with any reader."""
-        return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _JUDGED)
+        return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _MEASURING)
 
     def make_net(self) -> Task:
         """Return the net with constructor arguments from the settings; raise `ExperimentError` if it overwrites a task attribute."""
         net: Task = configured(self.net)()
-        if hidden := sorted(_kept_by(net) & _names_of_task(type(net))):
+        attributes = {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - where torch keeps them
+        bases = [base for base in type(net).__mro__ if base.__module__.startswith(_PACKAGE)]
+        methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
+        if hidden := sorted(attributes & {*MADE_AT_SETUP, *methods}):
             said = f"{self.file.name}: the net sets self.{hidden[0]}, which is a name of its task"
             hint = "give it another name"
             if hasattr(Task, f"make_{hidden[0]}"):
@@ -84,8 +87,12 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
             if nets
             else "write `class Net(Classifier)`; docs/how-to/experiments.md names the tasks",
         )
-    made = vars(nets[0]).get("__init__")
-    own = [] if made is None or hasattr(made, "__wrapped__") else takers_of(made, called=nets[0].__qualname__)
+    constructor = vars(nets[0]).get("__init__")
+    own = (
+        []
+        if constructor is None or hasattr(constructor, "__wrapped__")
+        else takers_of(constructor, called=nets[0].__qualname__)
+    )
     require_agreement(settings, [*takers_in(_reached(module, root)), *own], root=root)
     return Experiment(name=name, file=file, settings=settings, net=nets[0])
 
@@ -99,25 +106,12 @@ def _reached(module: ModuleType, root: Path) -> set[str]:
                 continue
             name = value.__name__ if isinstance(value, ModuleType) else value.__module__
             other = sys.modules.get(name)
-            if other is not None and name not in found and _is_source(getattr(other, "__file__", None), root):
+            file = getattr(other, "__file__", None)
+            is_source = file is not None and Path(file).is_relative_to(root) and "site-packages" not in file
+            if other is not None and name not in found and is_source:
                 found.add(name)
                 waiting.append(other)
     return found | {name for name in sys.modules if name.startswith(_PACKAGE)}
-
-
-def _is_source(file: str | None, root: Path) -> bool:
-    return file is not None and Path(file).is_relative_to(root) and "site-packages" not in file
-
-
-def _kept_by(net: Task) -> set[str]:
-    """Return the names of the attributes that the net's constructor set."""
-    return {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - where torch keeps them
-
-
-def _names_of_task(kind: type[Task]) -> set[str]:
-    """Return the names of the task's methods and of the attributes that its setup sets."""
-    ours = [base for base in kind.__mro__ if base.__module__.startswith(_PACKAGE)]
-    return {*MADE_AT_SETUP, *(name for base in ours for name, value in vars(base).items() if callable(value))}
 
 
 def _imported(file: Path, *, root: Path) -> ModuleType:

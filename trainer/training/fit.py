@@ -134,7 +134,8 @@ def train(job: Job) -> Trained:
         clock = Telemetry(job.into, waits=Waits(), gauges=job.gauges)
         traced = tracers(job.into)
         checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
-        seen = _inspected(job, net, data)
+        inspector = Inspector(data=data, kept=job.inspection, say=job.say)  # in rank 0, before other ranks start
+        seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
         guards = [switches, made(StopWhereNotFinite, seen)]
         parts = [CheckNet(job.experiment, data, seen, job.say), clock, *traced, shown]
         machine = _machine(job, checkpoints, clock.waits, guards, parts)
@@ -161,30 +162,15 @@ def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints:
     try:
         machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
     except _UNFIT as fault:
-        if path is None or not checkpoints.restoring or not _is_of_checkpoint(fault, job.experiment):
+        is_own = own_failure(fault, file=job.experiment.file, root=PACKAGE.parent) is not None
+        if path is None or not checkpoints.restoring or is_own or isinstance(fault, torch.OutOfMemoryError):
             raise
-        said = (
-            fault.message
-            if isinstance(fault, RepriseError)
-            else f"{type(fault).__name__}: {' '.join(str(fault).split())[:_LONGEST]}"
-        )
+        said = f"{type(fault).__name__}: {' '.join(str(fault).split())[:_LONGEST]}"
+        said = fault.message if isinstance(fault, RepriseError) else said
         raise CheckpointError(f"checkpoint {path.name} cannot be restored: {said}", hint=_OTHER) from fault
     if checkpoints.monitor is not None and machine.is_global_zero and not (job.into / FOLDER / BEST).exists():
         why = net.undefined.get(checkpoints.monitor, "it was NaN")
         job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last one is tested")
-
-
-def _is_of_checkpoint(fault: Exception, experiment: Experiment) -> bool:
-    """Return whether an exception while a checkpoint is restored is caused by the checkpoint, not by the machine or the experiment."""
-    own = own_failure(fault, file=experiment.file, root=PACKAGE.parent)
-    return own is None and not isinstance(fault, torch.OutOfMemoryError)
-
-
-def _inspected(job: Job, net: Task, data: RunData) -> Inspection | None:
-    """Inspect the data in rank 0, before other ranks start."""
-    if job.record is None:
-        return None
-    return Inspector(data=data, kept=job.inspection, say=job.say).inspect(net, resumed=job.saved is not None)
 
 
 def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]) -> L.Trainer:

@@ -108,7 +108,7 @@ class Inspector:
 
     def _own_blocks(self, rows: dict[str, Rows]) -> Iterator[Block]:
         every, size = np.unique(np.concatenate(list(rows.values()))), self.data.batch_size
-        picked = Picked(self._singles, seed=self.data.seed, said={}, dataset=self.data.declared.title)
+        picked = Picked(self._singles, seed=self.data.seed, declared={}, dataset=self.data.declared.title)
         for first in range(0, len(every), size):
             some = every[first : first + size]
             batch = picked.read([(0, int(row)) for row in some])

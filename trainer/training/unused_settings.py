@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from trainer.settings.fields import LaunchSettings
     from trainer.settings.origins import Resolved
 
-_PLAIN: Final = {"torch", "numpy", "pydantic", "torchmetrics", "lightning", *sys.stdlib_module_names}
-_OURS: Final = ("trainer.training.", "trainer.settings.ledger", "trainer.settings.fields")
+_LIBRARIES: Final = {"torch", "numpy", "pydantic", "torchmetrics", "lightning", *sys.stdlib_module_names}
+_PACKAGE: Final = ("trainer.training.", "trainer.settings.ledger", "trainer.settings.fields")
 
 
 def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:
@@ -40,11 +40,11 @@ def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[Se
     for name, origin in resolved.origins.items():
         if not origin.is_given or bearing[name] is not Role.RESULT or name in said:
             continue
-        takers = _takers(name, package)
-        if not takers and not any(name in getattr(base, "__pydantic_fields__", {}) for base in kinds.__bases__):
+        users = _users_of(name, package)
+        if not users and not any(name in getattr(base, "__pydantic_fields__", {}) for base in kinds.__bases__):
             hint = f"no parameter in the experiment is called {name}: take it where it is needed, or leave it out"
             yield unused(name, str(origin), hint=hint)
-        elif choices := _not_chosen(takers - said, takers, resolved.settings):
+        elif choices := _not_chosen(users - said, users, resolved.settings):
             hint = f"it is used with {' or '.join(choices)}; otherwise leave it out"
             yield unused(name, str(origin), hint=hint)
 
@@ -53,7 +53,10 @@ def parameter(text: str, name: str) -> tuple[str, int] | None:
     """Return the line that would declare a function parameter with a default as a setting, and its position."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            for taken, default in _with_defaults(node.args):
+            arguments = node.args
+            plain = [*arguments.posonlyargs, *arguments.args]
+            named = [*plain[len(plain) - len(arguments.defaults) :], *arguments.kwonlyargs]
+            for taken, default in zip(named, [*arguments.defaults, *arguments.kw_defaults], strict=True):
                 if taken.arg == name and default is not None:
                     kind = ast.unparse(taken.annotation) if taken.annotation else _kind(default)
                     return f"{name}: {kind} = {ast.unparse(default)}", taken.lineno
@@ -62,12 +65,6 @@ def parameter(text: str, name: str) -> tuple[str, int] | None:
 
 def _kind(default: ast.expr) -> str:
     return type(default.value).__name__ if isinstance(default, ast.Constant) and default.value is not None else "TYPE"
-
-
-def _with_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
-    plain = [*arguments.posonlyargs, *arguments.args]
-    yield from zip(plain[len(plain) - len(arguments.defaults) :], arguments.defaults, strict=True)
-    yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
 
 
 def _is_alone(module: ast.Module) -> bool:
@@ -80,7 +77,7 @@ def _is_alone(module: ast.Module) -> bool:
             if isinstance(node, ast.ImportFrom)
         ),
     ]
-    return all(f"{name}.".startswith(_OURS) or name.partition(".")[0] in _PLAIN for name in names)
+    return all(f"{name}.".startswith(_PACKAGE) or name.partition(".")[0] in _LIBRARIES for name in names)
 
 
 def _words(module: ast.Module) -> set[str]:
@@ -114,19 +111,14 @@ def _takers(name: str, package: Path) -> set[str]:
         if name not in text or path.name in _NOT_USERS:
             continue
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and _is_configured(node):
-                found.update([node.name] if any(taken.arg == name for taken in _parameters(node)) else [])
-            elif isinstance(node, ast.Attribute) and node.attr == name and _is_settings(node.value):
-                found.add(".")
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                is_configured = any(getattr(mark, "id", None) == configured.__name__ for mark in node.decorator_list)
+                if is_configured and any(taken.arg == name for taken in _parameters(node)):
+                    found.add(node.name)
+            elif isinstance(node, ast.Attribute) and node.attr == name:
+                owner = {getattr(node.value, "id", None), getattr(node.value, "attr", None)}
+                found.update({"."} if "settings" in owner else ())
     return found
-
-
-def _is_configured(node: ast.FunctionDef | ast.ClassDef) -> bool:
-    return any(isinstance(mark, ast.Name) and mark.id == configured.__name__ for mark in node.decorator_list)
-
-
-def _is_settings(node: ast.expr) -> bool:
-    return "settings" in {getattr(node, "id", None), getattr(node, "attr", None)}
 
 
 def _parameters(node: ast.FunctionDef | ast.ClassDef) -> Iterator[ast.arg]:
@@ -140,15 +132,15 @@ def _parameters(node: ast.FunctionDef | ast.ClassDef) -> Iterator[ast.arg]:
         yield from (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
 
 
-def _not_chosen(unnamed: set[str], takers: set[str], settings: LaunchSettings) -> list[str]:
+def _not_chosen(unnamed: set[str], users: set[str], settings: LaunchSettings) -> list[str]:
     """Return the choices that would use a setting, as typed, if they are its only users and another choice is selected."""
-    if unnamed != takers:
+    if unnamed != users:
         return []
     fields: Mapping[str, Any] = type(settings).__pydantic_fields__
     found: list[str] = []
-    for taker in sorted(takers):
-        others = [other for other, info in fields.items() if taker in get_args(info.annotation)]
-        if len(others) != 1 or settings.value_of(others[0]) in takers:
+    for user in sorted(users):
+        others = [other for other, info in fields.items() if user in get_args(info.annotation)]
+        if len(others) != 1 or settings.value_of(others[0]) in users:
             return []
-        found.append(f"{option(others[0])} {taker}")
+        found.append(f"{option(others[0])} {user}")
     return found

@@ -78,7 +78,7 @@ def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, *
     """Train on 12 rows in batches of 2, with the callbacks of a run."""
     stop = Stop()
     net = Net(stop, stop_in=how.pop("stop_in", 0), validated=how.pop("validated", (0.0, 0.0)))
-    rows = Picked(Numbers(), seed=0, said={}, dataset="numbers")
+    rows = Picked(Numbers(), seed=0, declared={}, dataset="numbers")
     order = ShuffledBatches(range(12), batch_size=2, seed=0, share=Share())
     loader: DataLoader[Any] = DataLoader(rows, batch_sampler=order, collate_fn=lambda batch: batch)
     checkpoints = Checkpoints(folder, dict, run="run", checkpoint_every=every, monitor=monitor, monitor_mode="min")

@@ -9,6 +9,7 @@ import torch
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
 from trainer.training.checks import module_location
 from trainer.training.checks.first_epoch import outputs
+from trainer.training.checks.subject import state_of
 from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 def evaluation(trial: Trial) -> str:
     """Pass a batch twice and validate a batch, in eval mode."""
     net = trial.net.eval()
-    before = _state(net)
-    first, second = _seeded(net, trial.given, seed=1), _seeded(net, trial.given, seed=2)
+    before = state_of(net)
+    seed_all(1)
+    first = outputs(net, trial.given)
+    seed_all(2)
+    second = outputs(net, trial.given)
     training = [name or "the net" for name, module in net.named_modules() if module.training]
     require(not training, f"a pass in eval mode switches to training mode: {listed(training)}")
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
@@ -34,7 +38,7 @@ def evaluation(trial: Trial) -> str:
         )
     with torch.no_grad():
         net.validation_step(trial.batch, 0)
-    changed = [name for name, value in _state(net).items() if not torch.equal(value, before[name])]
+    changed = [name for name, value in state_of(net).items() if not torch.equal(value, before[name])]
     require(not changed, f"a validation changes {listed(changed)}")
     return f"two passes are equal; {len(before)} weights and buffers are unchanged"
 
@@ -45,13 +49,20 @@ def order(trial: Trial) -> str:
     whole = outputs(net, given)
     if not all(bool(torch.isfinite(output).all()) for output in whole):
         raise NothingToCheck("the net's output is not finite")
-    turned = torch.arange(len(given) - 1, -1, -1, device=given.device)
-    moved = outputs(net, given[turned])
-    require(_close(moved, [output[turned] for output in whole]), "the outputs depend on the order of the samples")
+    reverse = torch.arange(len(given) - 1, -1, -1, device=given.device)
+    reversed_outputs = outputs(net, given[reverse])
+    require(
+        _close(reversed_outputs, [output[reverse] for output in whole]),
+        "the outputs depend on the order of the samples",
+    )
     others = given[:1].expand(given.shape).contiguous()
     first = [output[:1] for output in whole]
     if not _close([output[:1] for output in outputs(net, others)], first):
-        place = _first(net, given, others, _of_the_first(len(given)))
+
+        def differ(one: Tensor, other: Tensor) -> bool:  # the first sample's row
+            return one.dim() > 0 and len(one) == len(given) and bool(module_location.far(one[:1], other[:1]).any())
+
+        place = _first(net, given, others, differ)
         raise CheckFailed(f"the output of the first sample depends on the other samples of its batch{place}")
     alone = outputs(net, given[:1].contiguous())
     shapes = [list(output.shape) for output in alone]
@@ -61,26 +72,8 @@ def order(trial: Trial) -> str:
     return f"{len(given)} samples: each output is the same in reverse order, with other samples and alone"
 
 
-def _seeded(net: Task, given: Tensor, *, seed: int) -> list[Tensor]:
-    seed_all(seed)
-    return outputs(net, given)
-
-
-def _state(net: Task) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in [*net.named_parameters(), *net.named_buffers()]}
-
-
 def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return not any(bool(module_location.far(one, other).any()) for one, other in zip(found, expected, strict=True))
-
-
-def _of_the_first(count: int) -> Callable[[Tensor, Tensor], bool]:
-    """Return a function that compares the first sample's row of two tensors with `count` rows."""
-
-    def apart(one: Tensor, other: Tensor) -> bool:
-        return one.dim() > 0 and len(one) == count and bool(module_location.far(one[:1], other[:1]).any())
-
-    return apart
 
 
 def _first(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> str:

@@ -23,8 +23,6 @@ from trainer.training.tasks.split_metrics import computed
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from trainer.data.inspection import Inspection
@@ -126,7 +124,7 @@ def targets(trial: Trial) -> str:
     _require_classes(trial)
     net = trial.fresh()
     notes = _judged(trial, net)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         losses = [_loss(net, batch) for batch in trial.batches("train")] if net.automatic_optimization else []
         for split, step in (("val", net.validation_step), ("test", net.test_step)):
@@ -134,7 +132,7 @@ def targets(trial: Trial) -> str:
                 step(batch, 0)
             metrics: Any = net.measured[split]
             computed(metrics)
-    spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
+    spread = next((str(each.message) for each in caught if "target size" in str(each.message)), "")
     require(not spread, f"predictions and targets have different shapes: {spread[:160]}")
     if losses:
         said = f"loss {losses[0]:.4g}, and each metric of val and test can be computed"
@@ -187,8 +185,13 @@ def finite(trial: Trial) -> str:
     """Check outputs and losses for NaN and infinity."""
     net = trial.fresh()
     for output in outputs(net, trial.given):
-        if not bool(torch.isfinite(output).all()):
-            raise CheckFailed(f"{_bad(output)} of the output of a new net{_first_odd(net, trial.given)}")
+        if count := int((~torch.isfinite(output)).sum()):
+            call = module_location.first_odd(
+                module_location.record_pass(net, trial.given),
+                lambda value: value.is_floating_point() and not bool(torch.isfinite(value).all()),
+            )
+            said = f"NaN or infinity in {count:,} of {output.numel():,} values of the output of a new net"
+            raise CheckFailed(f"{said}{module_location.first_in(call)}")
     losses = trial.watched.losses
     for step, loss in enumerate(losses, start=1):
         require(torch.isfinite(torch.tensor(loss)), f"the loss is {loss} at step {step} on one batch")
@@ -226,47 +229,35 @@ def overfits(trial: Trial) -> str:
         raise NothingToCheck(
             "manual optimization with no loss or several losses per step: it is unknown which loss should decrease"
         )
-    told = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {len(watch.losses)} steps on one batch"
+    text = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {len(watch.losses)} steps on one batch"
     if watch.fell(_MARKEDLY):
-        return told
+        return text
     faster = trial.fit(Watch(), faster=_FASTER)
     rate = trial.subject.resolved.settings.value_of("learning_rate")
     if not faster.fell(_MARKEDLY):
         odd = (net := trial.fresh()).describe_oddity(*_predicted(net, trial.batch))
-        said = f"{told}, and {faster.last:.4g} with {_FASTER} times the learning rate"
+        said = f"{text}, and {faster.last:.4g} with {_FASTER} times the learning rate"
         raise CheckFailed(said, look=f"{odd[0]}: {odd[1]}" if odd else None)
-    return f"{told}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is low"
+    return f"{text}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is low"
 
 
 def outputs(net: Task, given: Tensor) -> list[Tensor]:
     """Return every output tensor of the net; if a module raises, its name is added to the exception as a note."""
     with torch.no_grad():
         try:
-            return list(_tensors(net(given)))
+            returned = net(given)
         except Exception:
             with module_location.recording(net):
                 net(given)
             raise
+    if tensors := tensors_of(returned):
+        return tensors
+    raise DatasetError(f"forward returns {type(returned).__name__}; expected a tensor", hint="return the result")
 
 
-def _first_odd(net: Task, given: Tensor) -> str:
-    call = module_location.first_odd(
-        module_location.record_pass(net, given),
-        lambda value: value.is_floating_point() and not bool(torch.isfinite(value).all()),
-    )
-    return module_location.first_in(call)
-
-
-def _tensors(gave: Any) -> Iterator[Tensor]:
-    found = [leaf for leaf in tree_leaves(gave) if isinstance(leaf, torch.Tensor)]
-    if not found:
-        raise DatasetError(f"forward returns {type(gave).__name__}; expected a tensor", hint="return the result")
-    yield from found
-
-
-def _bad(output: Tensor) -> str:
-    count = int((~torch.isfinite(output)).sum())
-    return f"NaN or infinity in {count:,} of {output.numel():,} values"
+def tensors_of(values: Any) -> list[Tensor]:
+    """Return the tensors of nested values."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
 def _dtype(value: Tensor) -> str:

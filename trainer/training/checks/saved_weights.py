@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
-from trainer.training.checks.first_epoch import outputs
+from trainer.training.checks.first_epoch import outputs, tensors_of
 from trainer.training.checks.short_training import notebook, train_shortly
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
@@ -41,7 +40,8 @@ def saving(trial: Trial) -> str:
     try:
         other.load_state_dict(read_checkpoint(path)["state_dict"])
     except RuntimeError as fault:
-        raise CheckFailed(f"the saved weights cannot be loaded: {_last_line(fault)}") from fault
+        line = (str(fault).strip().splitlines() or [""])[-1].strip()[:200]
+        raise CheckFailed(f"the saved weights cannot be loaded: {line}") from fault
     seed_all(0)
     before = outputs(trial.net.eval(), trial.given)
     seed_all(0)
@@ -123,25 +123,14 @@ def exporting(trial: Trial) -> str:
             shapes: Any = ({0: torch.export.Dim("batch")},)
             program: Any = torch.export.export(net, (given,), dynamic_shapes=shapes).module()
         except Exception as fault:
-            raise CheckFailed(f"torch.export failed: {type(fault).__name__}: {_first_line(fault)}") from fault
+            line = (str(fault).strip().splitlines() or [""])[0][:160]
+            raise CheckFailed(f"torch.export failed: {type(fault).__name__}: {line}") from fault
         for count in dict.fromkeys((len(given), max(2, len(given) // 2))):
             some = given[:count]
-            pairs = zip(_flat(program(some)), outputs(net, some), strict=True)
+            pairs = zip(tensors_of(program(some)), outputs(net, some), strict=True)
             apart = max(float((one - other).abs().max() / other.abs().max().clamp(min=1e-6)) for one, other in pairs)
             require(
                 apart <= _CLOSE,
                 f"the exported program's output differs by up to {apart:.2g} (relative) on {count} samples",
             )
     return f"the exported program's output is equal within {_CLOSE:g}, also for other batch sizes"
-
-
-def _flat(gave: Any) -> list[Any]:
-    return [leaf for leaf in tree_leaves(gave) if isinstance(leaf, torch.Tensor)]
-
-
-def _first_line(fault: BaseException) -> str:
-    return (str(fault).strip().splitlines() or [""])[0][:160]
-
-
-def _last_line(fault: BaseException) -> str:
-    return (str(fault).strip().splitlines() or [""])[-1].strip()[:200]

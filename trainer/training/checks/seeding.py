@@ -16,6 +16,7 @@ import torch
 
 from trainer.settings.determinism import Level
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed
+from trainer.training.checks.subject import state_of
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import choose_exact_kernels, read_switches
 from trainer.training.readers import Pick
@@ -122,11 +123,6 @@ def _twice(trial: Trial, name: str) -> tuple[Any, Any]:
     return first, look(trial)
 
 
-def _state(trial: Trial) -> dict[str, Tensor]:
-    net = trial.fresh()
-    return {name: value.detach().clone() for name, value in [*net.named_parameters(), *net.named_buffers()]}
-
-
 def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch:
     """Read samples, after other samples, with every global generator at one position except the generator that `draw` advances."""
     rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
@@ -157,7 +153,7 @@ def _equal(one: Tensor, other: Tensor | None) -> bool:
 
 
 _LOOKS: Final[Mapping[str, Callable[[Trial], Any]]] = {
-    "constructor": _state,
+    "constructor": lambda trial: state_of(trial.fresh()),
     "reader": _samples,
     "training pass": _passed,
 }

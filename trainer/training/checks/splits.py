@@ -65,7 +65,11 @@ class Common:
 
 def splitting(trial: Trial) -> str:
     """Compare the splits with each other: numbers, then bytes."""
-    _require_apart(trial.rows)
+    for one, other in combinations(SPLITS, 2):
+        both = np.intersect1d(_numbers(trial.rows[one]), _numbers(trial.rows[other]))
+        if len(both):
+            said = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
+            raise CheckFailed(said, look="[splits] of the dataset")
     if trial.subject.made_up:
         raise NothingToCheck("the samples are synthetic")
     samples = trial.samples
@@ -98,14 +102,6 @@ def _told(looked: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]
     if all(len(looked[name]) == len(rows[name]) for name in looked):
         return f"all {sum(map(len, looked.values())):,} samples compared"
     return f"compared: {', '.join(f'{len(looked[name]):,} of {len(rows[name]):,} of {name}' for name in SPLITS)}"
-
-
-def _require_apart(rows: Mapping[str, Sequence[int]]) -> None:
-    for one, other in combinations(SPLITS, 2):
-        both = np.intersect1d(_numbers(rows[one]), _numbers(rows[other]))
-        if len(both):
-            said = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
-            raise CheckFailed(said, look="[splits] of the dataset")
 
 
 def _fitting(samples: Samples, row: int) -> int:

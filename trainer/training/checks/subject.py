@@ -194,6 +194,11 @@ class Trial:
         }
 
 
+def state_of(net: Task) -> dict[str, Tensor]:
+    """Return copies of the parameters and buffers."""
+    return {name: value.detach().clone() for name, value in [*net.named_parameters(), *net.named_buffers()]}
+
+
 class SelectedSamples(Samples):
     """A selection of samples by their numbers."""
 

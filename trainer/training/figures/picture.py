@@ -167,12 +167,6 @@ def _has_glyph(letter: str) -> bool:
     return not letter.isprintable() or bytes(_font().getmask(letter)) != bytes(_font().getmask(_NO_LETTER))
 
 
-def _drawn_as(letter: str) -> str:
-    if not letter.isprintable():
-        return " "
-    return letter if _has_glyph(letter) else "?"
-
-
 def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str]) -> None:
     for number, line in enumerate(lines):
         pen.text((place[0], place[1] + number * _LINE), line, fill=_INK, font=_font())
@@ -181,7 +175,8 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str
 def _wrapped(text: str, width: int, *, most: int) -> list[str]:
     """Wrap a text to at most `most` lines of `width` pixels, between words if possible; an ellipsis replaces the rest."""
     lines: list[str] = []
-    rest = "".join(map(_drawn_as, unicodedata.normalize("NFC", text))).strip()
+    letters = (letter if letter.isprintable() else " " for letter in unicodedata.normalize("NFC", text))
+    rest = "".join(letter if _has_glyph(letter) else "?" for letter in letters).strip()
     while rest and len(lines) < most:
         fits = _fitting(rest, width)
         if fits == len(rest):

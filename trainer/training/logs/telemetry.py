@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -77,7 +77,7 @@ class Telemetry(Callback):
         """When the first step began."""
         self.samples = self.batches = 0
         self.busy = 0.0
-        self.told = (0, 0.0, 0.0)
+        self.last_line = (0, 0.0, 0.0)
         """Samples, seconds and seconds of waiting at the last line."""
 
     def on_train_start(self, *_: object) -> None:
@@ -117,7 +117,7 @@ class Telemetry(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the last line."""
-        if self.samples > self.told[0]:
+        if self.samples > self.last_line[0]:
             self._tell(trainer, pl_module, self.clock())
 
     def summary(self, *, started: float) -> dict[str, float]:
@@ -135,30 +135,26 @@ class Telemetry(Callback):
         self.next = now + min(_RARELY, max(_OFTEN, (now - self.began) / 200))
         if not trainer.is_global_zero:
             return
-        samples, busy, waited = self.samples - self.told[0], self.busy - self.told[1], self.waits.seconds - self.told[2]
-        self.told = (self.samples, self.busy, self.waits.seconds)
+        samples, busy, waited = (
+            self.samples - self.last_line[0],
+            self.busy - self.last_line[1],
+            self.waits.seconds - self.last_line[2],
+        )
+        self.last_line = (self.samples, self.busy, self.waits.seconds)
         values = {
             "samples_per_second": samples / max(busy, 1e-9),
             "data_wait": min(1.0, waited / max(busy, 1e-9)),
-            **_rate(trainer),
-            **_on_device(net.device),
             **self.gauges(_uuid(net.device)),
         }
+        if trainer.optimizers:
+            values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        if net.device.type == "cuda":  # the peak that torch has allocated
+            values["cuda_memory_gib"] = torch.cuda.max_memory_allocated(net.device) / (1 << 30)
         line = canonical({"step": trainer.global_step, "seconds": round(now - self.began, 3), **values})
         self.file.append(line + b"\n")
         for logger in trainer.loggers:
             if not isinstance(logger, JsonLines):
                 logger.log_metrics({f"telemetry/{name}": value for name, value in values.items()}, trainer.global_step)
-
-
-def _rate(trainer: L.Trainer) -> dict[str, float]:
-    groups: list[dict[str, Any]] = trainer.optimizers[0].param_groups if trainer.optimizers else []
-    return {"learning_rate": float(groups[0]["lr"])} if groups else {}
-
-
-def _on_device(device: torch.device) -> dict[str, float]:
-    """Return the peak GPU memory that torch has allocated."""
-    return {"cuda_memory_gib": torch.cuda.max_memory_allocated(device) / (1 << 30)} if device.type == "cuda" else {}
 
 
 def _uuid(device: torch.device) -> str | None:

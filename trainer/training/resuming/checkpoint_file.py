@@ -98,17 +98,14 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
         file.seek(entry.start)
         file.readinto(data.numpy().data)  # type: ignore[attr-defined]
         tensors[name] = data.view(dtype).reshape(entry.shape)
-    found = unpack(_tree(metadata.get("tree", ""), path), tensors, where=str(path))
+    try:
+        tree = json.loads(metadata.get("tree", ""))
+    except (ValueError, RecursionError) as fault:
+        raise DocumentError(f"{path}: its tree is not valid JSON: {fault}", hint="use another checkpoint") from fault
+    found = unpack(tree, tensors, where=str(path))
     if not isinstance(found, dict):
         raise DocumentError(f"{path} holds a {type(found).__name__}; expected a dict", hint="use another checkpoint")
     return found
-
-
-def _tree(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as fault:
-        raise DocumentError(f"{path}: its tree is not valid JSON: {fault}", hint="use another checkpoint") from fault
 
 
 def _bytes(tensor: Tensor) -> Any:

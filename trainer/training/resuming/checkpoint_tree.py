@@ -88,8 +88,11 @@ def _pack(value: Any, path: tuple[str, ...], packed: Packed) -> Any:
         return value
     if isinstance(value, torch.Tensor):
         return _pack_tensor(value, path, packed)
-    writer = _WRITERS.get(type(value)) or _writer_of_kind(value)
-    if writer is None:
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    if isinstance(value, np.generic) and value.dtype.kind in _ARRAYS:
+        return {"scalar": [value.dtype.str, b64encode(value.tobytes()).decode()]}
+    if (writer := _WRITERS.get(type(value))) is None:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise _unsavable(path, f"is a {kind}, which a checkpoint cannot hold")
     return writer(value, path, packed)
@@ -97,14 +100,6 @@ def _pack(value: Any, path: tuple[str, ...], packed: Packed) -> Any:
 
 def _unsavable(path: Iterable[str], said: str) -> ExperimentFailedError:
     return ExperimentFailedError(f"the checkpoint cannot be saved: {'/'.join(path) or 'it'} {said}", hint=MAY_BE)
-
-
-def _writer_of_kind(value: object) -> Callable[..., Any] | None:
-    if isinstance(value, Path):
-        return lambda each, *_: {"path": str(each)}
-    if isinstance(value, np.generic) and value.dtype.kind in _ARRAYS:
-        return lambda each, *_: {"scalar": [each.dtype.str, _text(each.tobytes())]}
-    return None
 
 
 def _each(values: Iterable[Any], path: tuple[str, ...], packed: Packed) -> list[Any]:
@@ -147,10 +142,8 @@ def _pack_tensor(value: Tensor, path: tuple[str, ...], packed: Packed) -> Any:
         raise _unsavable(path, f"{said}; expected a dense torch.Tensor")
     if value.is_meta:
         raise _unsavable(path, "is a tensor on the meta device, which has no values")
-    flags = [
-        name for name, has in (("requires_grad", value.requires_grad), ("parameter", kind is not torch.Tensor)) if has
-    ]
-    more = dict.fromkeys(flags, True)
+    flags = {"requires_grad": value.requires_grad, "parameter": kind is not torch.Tensor}
+    more = {name: True for name, is_set in flags.items() if is_set}
     value = value.detach().resolve_conj().resolve_neg()
     size = value.numel() * value.element_size()
     if size == 0 and value.dtype in NATIVE:
@@ -192,27 +185,19 @@ def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _text(data: bytes) -> str:
-    return b64encode(data).decode()
-
-
-def _pack_int(value: int, *_: object) -> Any:
-    return value if value.bit_length() < _INTEGER_BITS else {"int": hex(value)}
-
-
 def _pack_float(value: float, *_: object) -> Any:
     return value if math.isfinite(value) else {"float": str(value)}
 
 
 _WRITERS: Final[dict[type, Callable[..., Any]]] = {
-    int: _pack_int,
+    int: lambda value, *_: value if value.bit_length() < _INTEGER_BITS else {"int": hex(value)},
     float: _pack_float,
     complex: lambda value, *_: {"complex": [_pack_float(value.real), _pack_float(value.imag)]},
     list: _each,
     tuple: lambda value, path, packed: {"tuple": _each(value, path, packed)},
     set: _pack_set("set"),
     frozenset: _pack_set("frozenset"),
-    bytes: lambda value, *_: {"bytes": _text(value)},
+    bytes: lambda value, *_: {"bytes": b64encode(value).decode()},
     dict: _pack_dict,
     OrderedDict: _pack_ordered,
     Counter: lambda value, path, packed: {"Counter": _items(value, path, packed)},
@@ -230,31 +215,31 @@ def _unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
         return [_unpack(each, tensors) for each in tree]
     if not isinstance(tree, dict):
         return tree
-    ((kind, told),) = tree.items()
-    return _READERS[kind](told, tensors)
+    ((kind, value),) = tree.items()
+    return _READERS[kind](value, tensors)
 
 
-def _unpack_items(told: list[Any], tensors: Mapping[str, Tensor]) -> list[tuple[Any, Any]]:
-    return [(_unpack(key, tensors), _unpack(value, tensors)) for key, value in told]
+def _unpack_items(value: list[Any], tensors: Mapping[str, Tensor]) -> list[tuple[Any, Any]]:
+    return [(_unpack(key, tensors), _unpack(each, tensors)) for key, each in value]
 
 
-def _unpack_ordered(told: list[Any], tensors: Mapping[str, Tensor]) -> OrderedDict[Any, Any]:
-    items, *more = told
-    made: Any = OrderedDict(_unpack_items(items, tensors))
+def _unpack_ordered(value: list[Any], tensors: Mapping[str, Tensor]) -> OrderedDict[Any, Any]:
+    items, *more = value
+    unpacked: Any = OrderedDict(_unpack_items(items, tensors))
     if more:
-        made._metadata = _unpack(more[0], tensors)  # noqa: SLF001 - where torch keeps it
-    return made  # type: ignore[no-any-return]
+        unpacked._metadata = _unpack(more[0], tensors)  # noqa: SLF001 - where torch keeps it
+    return unpacked  # type: ignore[no-any-return]
 
 
-def _unpack_array(told: list[Any], tensors: Mapping[str, Tensor]) -> Any:
-    name, dtype, shape = told
+def _unpack_array(value: list[Any], tensors: Mapping[str, Tensor]) -> Any:
+    name, dtype, shape = value
     if min(shape, default=0) < 0:
         raise ValueError(f"an array of shape {shape}")
     return np.frombuffer(tensors[name].numpy().tobytes(), _array_dtype(dtype)).reshape(shape).copy()
 
 
-def _unpack_scalar(told: list[str], _: Mapping[str, Tensor]) -> Any:
-    dtype, data = told
+def _unpack_scalar(value: list[str], _: Mapping[str, Tensor]) -> Any:
+    dtype, data = value
     return np.frombuffer(b64decode(data), _array_dtype(dtype), count=1)[0]
 
 
@@ -268,9 +253,9 @@ def _array_dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
-def _unpack_tensor(told: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
-    flags = told.keys() & _FLAGS
-    view = {key: told[key] for key in told.keys() - _FLAGS}
+def _unpack_tensor(value: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
+    flags = value.keys() & _FLAGS
+    view = {key: value[key] for key in value.keys() - _FLAGS}
     made = tensors[view.pop("of")]
     if view:
         made = _view(made, **view)
@@ -297,24 +282,24 @@ def _torch_dtype(name: str) -> torch.dtype:
 
 
 _READERS: Final[dict[str, Callable[[Any, Mapping[str, Tensor]], Any]]] = {
-    "int": lambda told, _: int(told, 16),
-    "float": lambda told, _: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[told],
-    "complex": lambda told, tensors: complex(*_unpack(told, tensors)),
-    "tuple": lambda told, tensors: tuple(_unpack(told, tensors)),
-    "set": lambda told, tensors: set(_unpack(told, tensors)),
-    "frozenset": lambda told, tensors: frozenset(_unpack(told, tensors)),
-    "bytes": lambda told, _: b64decode(told, validate=True),
-    "dict": lambda told, tensors: {key: _unpack(value, tensors) for key, value in told.items()},
-    "items": lambda told, tensors: dict(_unpack_items(told, tensors)),
+    "int": lambda value, _: int(value, 16),
+    "float": lambda value, _: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value],
+    "complex": lambda value, tensors: complex(*_unpack(value, tensors)),
+    "tuple": lambda value, tensors: tuple(_unpack(value, tensors)),
+    "set": lambda value, tensors: set(_unpack(value, tensors)),
+    "frozenset": lambda value, tensors: frozenset(_unpack(value, tensors)),
+    "bytes": lambda value, _: b64decode(value, validate=True),
+    "dict": lambda value, tensors: {key: _unpack(each, tensors) for key, each in value.items()},
+    "items": lambda value, tensors: dict(_unpack_items(value, tensors)),
     "OrderedDict": _unpack_ordered,
-    "Counter": lambda told, tensors: Counter(dict(_unpack_items(told, tensors))),
-    "timedelta": lambda told, _: timedelta(*told),
-    "Stage": lambda told, _: NextStage(told),
-    "path": lambda told, _: Path(told),
+    "Counter": lambda value, tensors: Counter(dict(_unpack_items(value, tensors))),
+    "timedelta": lambda value, _: timedelta(*value),
+    "Stage": lambda value, _: NextStage(value),
+    "path": lambda value, _: Path(value),
     "ndarray": _unpack_array,
     "scalar": _unpack_scalar,
     "tensor": _unpack_tensor,
-    "Size": lambda told, _: torch.Size(told),
-    "dtype": lambda told, _: _torch_dtype(told),
-    "device": lambda told, _: torch.device(told),
+    "Size": lambda value, _: torch.Size(value),
+    "dtype": lambda value, _: _torch_dtype(value),
+    "device": lambda value, _: torch.device(value),
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,8 +23,14 @@ TRAIN: Final = "train"
 def single_values(net: nn.Module, samples: int) -> Iterator[dict[str, nn.Module]]:
     """Collect, during a pass of `samples` samples, the normalization layers that receive one value per sample and channel, by name."""
     found: dict[str, nn.Module] = {}
+
+    def note(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        groups = module.num_groups if isinstance(module, nn.GroupNorm) else given[0].shape[1]
+        if given[0].numel() == samples * int(groups):
+            found[name] = module
+
     handles = [
-        module.register_forward_pre_hook(_noting(found, name, samples))
+        module.register_forward_pre_hook(partial(note, name))
         for name, module in net.named_modules()
         if isinstance(module, _BatchNorm | nn.GroupNorm)
     ]
@@ -32,15 +39,6 @@ def single_values(net: nn.Module, samples: int) -> Iterator[dict[str, nn.Module]
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _noting(found: dict[str, nn.Module], name: str, samples: int) -> Any:
-    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        groups = module.num_groups if isinstance(module, nn.GroupNorm) else given[0].shape[1]
-        if given[0].numel() == samples * int(groups):
-            found[name] = module
-
-    return note
 
 
 def require_more_than_one(
