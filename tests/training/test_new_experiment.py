@@ -10,7 +10,7 @@ import pytest
 
 from trainer.base.errors import ExperimentError, NotWritableError
 from trainer.data.declaration import load_dataset
-from trainer.training.new_experiment import begun, check_name, new_experiment
+from trainer.training.new_experiment import check_name, new_experiment, renamed_copy
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in ("characters", "diabetes", "digits", "faces", "pairs")]
@@ -24,22 +24,22 @@ def meaning(text: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_copy_does_what_the_other_does(page: Path) -> None:
-    """Every experiment can be begun from; a copy of a copy has its comments once."""
+    """Every experiment can be renamed_copy from; a copy of a copy has its comments once."""
     text = page.read_text()
-    copy = begun(text, name="my_idea", like=page.stem)
+    copy = renamed_copy(text, name="my_idea", like=page.stem)
     assert meaning(copy) == meaning(text)
     assert copy.startswith(
         f'"""My idea: say in a sentence what is learned from what. Begun as a copy of {page.stem}."""'
     )
     assert copy.count("# ") > text.count("# ")
     assert max(map(len, copy.splitlines())) <= 140
-    assert begun(copy, name="my_idea", like=page.stem) == copy
+    assert renamed_copy(copy, name="my_idea", like=page.stem) == copy
 
 
 def test_another_dataset_brings_its_name_and_its_classes() -> None:
     """Faces has two of them; nothing else changes."""
     text = (ROOT / "trainer/experiments/digits.py").read_text()
-    copy = begun(text, name="mine", like="digits", dataset=load_dataset("faces", root=ROOT))
+    copy = renamed_copy(text, name="mine", like="digits", dataset=load_dataset("faces", root=ROOT))
     assert ('    dataset = "faces"\n' in copy, "    classes = 2\n" in copy, "1,437" in copy) == (True, True, False)
     assert "    learning_rate = 3e-3\n" in copy
 
@@ -89,7 +89,7 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "line"), [("import os\nx = 1\n", "import os"), ("", "")])
 def test_a_page_without_a_first_line_of_its_own_gets_one(text: str, line: str) -> None:
     """Nothing of the page is replaced by it."""
-    copy = begun(text, name="mine", like="theirs").splitlines()
+    copy = renamed_copy(text, name="mine", like="theirs").splitlines()
     assert copy[0].startswith('"""Mine: say in a sentence')
     assert copy[1:2] == [line][: len(text)]
 
@@ -103,12 +103,13 @@ def test_a_file_that_python_cannot_read_is_no_page_to_begin_from(tmp_path: Path,
 
 def test_a_page_with_a_byte_order_mark_is_begun_from(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_bytes(codecs.BOM_UTF8 + PAGES[2].read_bytes())
-    made = new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
-    assert meaning(made.file.read_text()) == meaning(PAGES[2].read_text())
+    new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
+    assert meaning((tmp_path / "mine.py").read_text()) == meaning(PAGES[2].read_text())
 
 
 def test_a_page_of_another_encoding_is_begun_from_as_utf_8(tmp_path: Path) -> None:
     text = "# -*- coding: latin-1 -*-\n" + PAGES[2].read_text() + '\nNAME = "café"\n'
     (tmp_path / "theirs.py").write_bytes(text.encode("latin-1"))
-    made = new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py").file.read_text(encoding="utf-8")
-    assert ("coding" in made, 'NAME = "café"' in made) == (False, True)
+    new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
+    copy = (tmp_path / "mine.py").read_text(encoding="utf-8")
+    assert ("coding" in copy, 'NAME = "café"' in copy) == (False, True)

@@ -21,14 +21,15 @@ def main(argv: list[str]) -> int:
     like = find_experiment(words.like, checkout=CHECKOUT, here=here)
     dataset = load_dataset(words.dataset, root=CHECKOUT) if words.dataset else None
     folder = CHECKOUT / FOLDER if words.into is None else here / words.into
-    new = new_experiment(folder / f"{words.name}.py", like=like.outside or CHECKOUT / like.file, dataset=dataset)
-    experiment = find_experiment(str(new.file), checkout=CHECKOUT, here=here)
+    file = folder / f"{words.name}.py"
+    changes = new_experiment(file, like=like.outside or CHECKOUT / like.file, dataset=dataset)
+    experiment = find_experiment(str(file), checkout=CHECKOUT, here=here)
     if experiment.outside is None:
         shown, train = experiment.file, f"docker compose run --rm train --exp {shlex.quote(experiment.name)}"
     else:
-        shown, train = new.file, f"scripts/reprise train --exp {shlex.quote(str(new.file.resolve()))}"
-    lines = [f"wrote   {shown}", f"train   {train}", *(f"change  {note}" for note in new.notes)]
-    print_result({"file": str(shown), "train": train, "change": list(new.notes)}, lines, as_json=words.json)
+        shown, train = file, f"scripts/reprise train --exp {shlex.quote(str(file.resolve()))}"
+    lines = [f"wrote   {shown}", f"train   {train}", *(f"change  {note}" for note in changes)]
+    print_result({"file": str(shown), "train": train, "change": changes}, lines, as_json=words.json)
     return 0
 
 

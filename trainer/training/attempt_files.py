@@ -37,7 +37,6 @@ class LogFile:
     """A log that opens at the first write and stays open. `append` returns after the write to the operating system."""
 
     def __init__(self, path: Path) -> None:
-        """Append to the log at `path`, which is created if missing."""
         self.path = path
         self._handle: int | None = None
 

@@ -18,7 +18,7 @@ from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile
 
 from trainer.settings.ledger import Ledger, kept, made
-from trainer.training.finite_losses import StopWhereNotFinite
+from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.fit import prepare, small_trainer
 from trainer.training.logs.loggers import LossLines, loggers
 from trainer.training.step_callbacks import SeedEveryStep
@@ -115,7 +115,7 @@ def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | N
     resolved = replace(course.resolved, settings=course.resolved.settings.model_copy(update=changes))
     with kept(Ledger(resolved, root=course.root)):
         net, data = prepare(course.experiment, course.dataset, course.data)
-        callbacks = [made(StopWhereNotFinite), made(SeedEveryStep), made(LossLines), *tracers(course.folder), *watching]
+        callbacks = [made(StopIfNotFinite), made(SeedEveryStep), made(LossLines), *tracers(course.folder), *watching]
         options: dict[str, Any] = {"max_epochs": -1, "callbacks": callbacks, "profiler": profiler}
         small_trainer(course.device, course.folder, logger=loggers(course.folder), **options).fit(net, datamodule=data)
     return net
@@ -125,7 +125,6 @@ class Parts(Profiler):
     """Sum the time of each part of a step, by Lightning's names of the parts; does nothing while `on` is false."""
 
     def __init__(self, *, on_gpu: bool) -> None:
-        """Create empty sums."""
         super().__init__()
         self.on = False
         self.on_gpu = on_gpu
@@ -194,7 +193,6 @@ class Stopwatch(Callback):
     """Time even steps as a whole and odd steps in parts. Must be the last callback, so that a step includes all other callbacks."""
 
     def __init__(self, course: Course) -> None:
-        """Time the steps of `course`."""
         self.course = course
         self.parts = Parts(on_gpu=course.device == "gpu")
         self.wholes: list[float] = []
@@ -231,7 +229,6 @@ class ProfiledSteps(Callback):
     """Profile a few steps after a warm-up."""
 
     def __init__(self, watching: profile) -> None:
-        """Use the profiler `watching`."""
         self.profile = watching
         self.step = 0
 

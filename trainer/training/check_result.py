@@ -58,7 +58,6 @@ class _Found(Exception):  # noqa: N818 - a finding, not a fault of this program
     status: Status
 
     def __init__(self, said: str, *, look: str | None = None) -> None:
-        """Store the text."""
         super().__init__(said)
         self.said, self.look = said, look
 

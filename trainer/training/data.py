@@ -51,7 +51,6 @@ class Picked(Dataset["Batch | Failed"]):
     """The samples of a reader, read in batches by epoch and index, and compared with the declaration of the dataset."""
 
     def __init__(self, samples: Samples, *, seed: int, declared: Mapping[str, Typed], dataset: str) -> None:
-        """Read from `samples` in a run with the seed `seed`."""
         self.samples, self.seed, self.declared, self.dataset = samples, seed, dict(declared), dataset
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | Failed:
@@ -64,7 +63,6 @@ class Picked(Dataset["Batch | Failed"]):
             return Failed(fault=fault)
 
     def __getitem__(self, key: Key) -> Batch | Failed:
-        """Read a batch of one sample."""
         return self.__getitems__([key])
 
     def read(self, keys: Sequence[Key]) -> Batch:
@@ -101,7 +99,6 @@ class Loader(DataLoader[Any]):
     """A loader that raises a worker's error unchanged: torch would wrap it in a traceback text and lose its hint."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield each batch."""
         for batch in super().__iter__():
             if isinstance(batch, Failed):
                 raise batch.fault

@@ -29,7 +29,7 @@ _NOTHING: Final = (0.0, _NEVER, 0.0, _NEVER)
 
 
 @configured
-class StopWhereNotFinite(Callback):
+class StopIfNotFinite(Callback):
     """Raise `NotFiniteError` with the step, the loss, and the last step with a finite loss."""
 
     def __init__(self, inspection: Inspection | None = None, *, terminate_on_nan: bool, log_every: int) -> None:
@@ -97,18 +97,15 @@ class StopWhereNotFinite(Callback):
         if ends and bad_step == _NEVER:
             raise NotFiniteError("the training loss of another device is no finite number", hint=_ALL_THE_SAME)
         if ends:
-            before = (
-                f"the last finite one was {good:.4g} at step {good_step:.0f}"
-                if good_step != _NEVER
-                else "none was before"
-            )
+            is_first = good_step == _NEVER
+            before = "none was before" if is_first else f"the last finite one was {good:.4g} at step {good_step:.0f}"
             shown = "nan" if math.isnan(bad) else f"{bad}"
             said = f"the training loss of step {bad_step:.0f} is {shown}; {before}"
-            if held := not_finite(batch):
-                raise NotFiniteError(f"{said}, and {held}", hint=f"correct or remove such samples. {_ALL_THE_SAME}")
+            if samples := not_finite(batch):
+                raise NotFiniteError(f"{said}, and {samples}", hint=f"correct or remove such samples. {_ALL_THE_SAME}")
             if _size(batch) == 1:
                 raise NotFiniteError(f"{said}; the batch of that step has 1 sample", hint=f"{_OF_ONE}. {_ALL_THE_SAME}")
-            remedy = _remedy(self.inspection, "train", diverged=good_step != _NEVER)
+            remedy = _remedy(self.inspection, "train", diverged=not is_first)
             raise NotFiniteError(said, hint=f"{remedy}. {_ALL_THE_SAME}")
 
 
@@ -149,14 +146,12 @@ def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
 
 def not_finite(batch: object) -> str:
     """Return which fields of a batch have NaN or infinity, in how many samples; an empty string if there are none."""
-    if not isinstance(batch, dict):
-        return ""
     found = []
-    for name, value in batch.items():
-        if isinstance(value, torch.Tensor) and value.ndim and value.is_floating_point():
-            odd = int((~torch.isfinite(value)).reshape(len(value), -1).any(dim=1).sum())
-            if odd:
-                found.append(f"{name!r} has NaN or infinity in {odd} of {len(value)} samples of this batch")
+    for name, value in batch.items() if isinstance(batch, dict) else ():
+        if not isinstance(value, torch.Tensor) or not value.ndim or not value.is_floating_point():
+            continue
+        if odd := int((~torch.isfinite(value)).reshape(len(value), -1).any(dim=1).sum()):
+            found.append(f"{name!r} has NaN or infinity in {odd} of {len(value)} samples of this batch")
     return ", and ".join(found)
 
 

@@ -21,7 +21,7 @@ from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches, apply_level
 from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failure
 from trainer.training.figures.gallery import Gallery
-from trainer.training.finite_losses import StopWhereNotFinite
+from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.inspection import Inspector
 from trainer.training.logs.loggers import METRICS, LossLines, displays, finish, log_at_steps, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from trainer.data.cache.folder import CachedInspection
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.settings.ledger import Ledger
     from trainer.training.experiment import Experiment
-    from trainer.training.inspection import Kept
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.resuming.stop_requests import Stop
     from trainer.training.tasks.task import Task
@@ -94,7 +94,7 @@ class Job:
     """The checkpoint in the attempt's folder from which to resume."""
     record: Record | None = None
     """The run's record, if this process writes it."""
-    inspection: Kept | None = None
+    inspection: CachedInspection | None = None
     """Storage for the dataset's inspection, if this process makes an inspection: rank 0 does."""
     on_switched: Callable[[str], None] = lambda _: None
     """Called with each line that reports that the net changed the level of determinism."""
@@ -134,9 +134,9 @@ def train(job: Job) -> Trained:
         clock = Telemetry(job.into, waits=Waits(), gauges=job.gauges)
         traced = tracers(job.into)
         checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
-        inspector = Inspector(data=data, kept=job.inspection, say=job.say)  # in rank 0, before other ranks start
+        inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
         seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
-        guards = [switches, made(StopWhereNotFinite, seen)]
+        guards = [switches, made(StopIfNotFinite, seen)]
         parts = [CheckNet(job.experiment, data, seen, job.say), clock, *traced, shown]
         machine = _machine(job, checkpoints, clock.waits, guards, parts)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from trainer.data.cache.folder import CachedInspection
     from trainer.training.data import RunData
     from trainer.training.readers import Samples
     from trainer.training.readers.samples import Rows, Values
@@ -36,22 +37,12 @@ MEASURED: Final = ("val", "test")
 _PACKAGE: Final = "trainer.training.tasks."
 
 
-class Kept(Protocol):
-    """Storage of an inspection between runs."""
-
-    def read(self) -> Inspection | None:
-        """Return the stored inspection, or None."""
-
-    def write(self, seen: Inspection) -> bool:
-        """Store an inspection; return whether that was possible."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspector:
     """Inspects the data of a run."""
 
     data: RunData
-    kept: Kept | None
+    stored: CachedInspection | None
     say: Callable[[str], None]
 
     def inspect(self, net: Task, *, resumed: bool = False) -> Inspection | None:
@@ -61,19 +52,21 @@ class Inspector:
         """
         if not has_package_reader(net):
             return None if resumed else self._of_own_reader(net.used_fields())
-        seen = self.kept.read() if self.kept else None
+        seen = self.stored.read() if self.stored else None
         if seen is None and not resumed:
-            seen = self._made()
+            seen = self._of_package_reader()
         if seen is not None:
-            self._judge(seen)
+            require_readable(seen, dataset=self.data.declared.title)
+            if isinstance(self._singles, Pictures) and self.data.batch_size > 1:
+                require_one_shape(seen, "image", dataset=self.data.declared.title)
         return seen
 
-    def _made(self) -> Inspection:
+    def _of_package_reader(self) -> Inspection:
         began, declared, samples = monotonic(), self.data.declared, self.data.picked.samples
         splits = {name: self._rows(name) for name in declared.splits}
         seen = inspect_samples(samples, splits)
-        is_kept = self.kept is not None and self.kept.write(seen)
-        again = "once on this machine" if is_kept else "the result could not be kept in the cache"
+        is_stored = self.stored is not None and self.stored.write(seen)
+        again = "once on this machine" if is_stored else "the result could not be kept in the cache"
         if samples.holds_values:
             count = sum(values.samples for values in seen.splits.values())
             self.say(f"{declared.title}: {count:,} samples inspected ({monotonic() - began:.3f} s, {again})")
@@ -121,11 +114,6 @@ class Inspector:
     def _singles(self) -> Samples:
         samples = self.data.picked.samples
         return samples.singles if isinstance(samples, Pairs) else samples
-
-    def _judge(self, seen: Inspection) -> None:
-        require_readable(seen, dataset=self.data.declared.title)
-        if isinstance(self._singles, Pictures) and self.data.batch_size > 1:
-            require_one_shape(seen, "image", dataset=self.data.declared.title)
 
     def _rows(self, split: str) -> Sequence[int]:
         declared = self.data.declared

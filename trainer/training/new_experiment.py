@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import keyword
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ExperimentError, NotWritableError
@@ -35,19 +34,11 @@ _CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
 _FORWARD: Final = "# The net is tried on two samples before the first step; errors name what does not fit the task."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """A file that was written, and the changes that remain for the user."""
-
-    file: Path
-    notes: tuple[str, ...]
-
-
-def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> Begun:
-    """Write `file` after the model of `like`; raise `ExperimentError` if `file` exists."""
+def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> list[str]:
+    """Write `file` after the model of `like`; return the changes that remain for the user; raise `ExperimentError` if `file` exists."""
     check_name(file.stem)
     try:
-        text = begun(read_python(like), name=file.stem, like=like.stem, dataset=dataset)
+        text = renamed_copy(read_python(like), name=file.stem, like=like.stem, dataset=dataset)
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
         said = f"{like} is no Python file to begin from: {reason.partition(' for ')[0]}"
@@ -61,10 +52,17 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
     except OSError as fault:
         said = f"{file} cannot be written: {fault.strerror}"
         raise NotWritableError(said, hint="type it in a checkout of your own: scripts/reprise new") from fault
-    return Begun(file=file, notes=tuple(_notes(text, file.name, dataset)))
+    changes = {"classes =": "how many classes the dataset has"} if dataset and not _classes(dataset) else {}
+    changes |= {"def forward": "what the net is given, and what it gives"}
+    return [
+        f"{file.name}:{number}: {change}"
+        for number, line in enumerate(text.splitlines(), start=1)
+        for words, change in changes.items()
+        if line.strip().startswith(words)
+    ]
 
 
-def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) -> str:
+def renamed_copy(text: str, *, name: str, like: str, dataset: Dataset | None = None) -> str:
     """Return the text under its new name; a comment that is already there is not repeated."""
     lines = text.splitlines()
     for at, end, new in sorted(_edits(ast.parse(text), name, like, dataset), reverse=True):
@@ -121,8 +119,8 @@ def _of_dataset(settings: ast.ClassDef, dataset: Dataset | None) -> list[_Edit]:
                 value = values.get(name) or ast.unparse(line.value).replace("'", '"')
                 found.append((line.lineno - 1, line.end_lineno or line.lineno, [*comment, f"{indent}{name} = {value}"]))
             case ast.Expr(value=ast.Constant(value=str())) if line is settings.body[0] and dataset is not None:
-                told = f'{" " * line.col_offset}"""What this experiment can be given."""'
-                found.append((line.lineno - 1, line.end_lineno or line.lineno, [told]))
+                meaning = f'{" " * line.col_offset}"""What this experiment can be given."""'
+                found.append((line.lineno - 1, line.end_lineno or line.lineno, [meaning]))
     return found
 
 

@@ -24,7 +24,6 @@ class SeedEveryStep(Callback):
     """Seed all generators at the start of each batch by epoch, batch and rank, and at the start of each validation and test."""
 
     def __init__(self, *, seed: int) -> None:
-        """Derive every seed from `seed`."""
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
@@ -44,19 +43,23 @@ class CheckBeforeFirstStep(Callback):
     """Raise before the first step if a given setting has no effect."""
 
     def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
-        """Check `ledger`; pass unusual but valid findings to `say`."""
         self.ledger, self.say = ledger, say
-        self.asked = False
+        self.is_checked = False
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Raise if a given setting is not used: by now all objects exist, and a worker has read the first batch.
 
         Rank 0 checks for all ranks: only rank 0 reads some settings, such as `publish`.
         """
-        if self.asked:
+        if self.is_checked:
             return
-        self.asked = True
-        fault = self._fault() if trainer.is_global_zero else None
+        self.is_checked = True
+        fault: SettingError | None = None
+        try:
+            if trainer.is_global_zero:
+                self.ledger.require_bound()
+        except SettingError as raised:
+            fault = raised
         if trainer.world_size > 1:
             fault = trainer.strategy.broadcast(fault)
         if fault is not None:
@@ -66,10 +69,3 @@ class CheckBeforeFirstStep(Callback):
                 near = nearest(name, self.ledger.origins().keys() - {name}, most=1)
                 also = f" (did you mean {near[0]}?)" if near else ""
                 self.say(f"setting {name} of the experiment is used by nothing so far{also}")
-
-    def _fault(self) -> SettingError | None:
-        try:
-            self.ledger.require_bound()
-        except SettingError as fault:
-            return fault
-        return None

@@ -133,11 +133,9 @@ def ratios(bench: Bench, other: Bench) -> dict[str, Interval | None]:
         "step": bench.seconds_per_step.over(other.seconds_per_step),
         **{name: part.over(other.parts[name]) for name, part in bench.parts.items() if name in other.parts},
         **{
-            name: Interval(
-                median=size / other.memory[name], low=size / other.memory[name], high=size / other.memory[name]
-            )
+            name: Interval(median=ratio, low=ratio, high=ratio)
             for name, size in bench.memory.items()
-            if other.memory.get(name)
+            if other.memory.get(name) and (ratio := size / other.memory[name])
         },
     }
 

@@ -22,7 +22,6 @@ class Watch(Callback):
     """The observations of a fit."""
 
     def __init__(self) -> None:
-        """Create empty observations."""
         self.net: Task
         self.losses: list[float] = []
         self.reached: set[str] = set()

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -37,14 +37,6 @@ _SHOWN: Final = 3
 LEARNED, *MEASURED = SPLITS
 Known = Callable[[int], tuple[bytes, int]]
 """Returns the identity of a sample's content and its size, by the sample's number."""
-
-
-@runtime_checkable
-class _Manifest(Protocol):
-    """Files with their digests in a manifest."""
-
-    def entry(self, path: str) -> Any:
-        """Return size and sha256 of a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +113,10 @@ def _bounded(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Seque
     return found
 
 
-def _by_files(samples: Samples, data: object) -> Known | None:
+def _by_files(samples: Samples, data: Any) -> Known | None:
     """Identify samples by their files' digests, if each sample is a file of a manifest: no sample is read."""
     layout = samples.layout
-    if not (layout.files and layout.ends is None and isinstance(data, _Manifest)):
+    if not (layout.files and layout.ends is None and hasattr(data, "entry")):
         return None
 
     def known(row: int) -> tuple[bytes, int]:

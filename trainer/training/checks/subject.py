@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from trainer.data.cache.folder import CachedInspection
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.settings.origins import Resolved
     from trainer.training.checks.short_training import Notebook
     from trainer.training.experiment import Experiment
-    from trainer.training.inspection import Kept
     from trainer.training.readers import Batch, Pick, Sample
     from trainer.training.tasks.task import Task
 
@@ -61,7 +61,7 @@ class Subject:
     """Maximum number of steps of the short fit."""
     made_up: bool = False
     """Whether the data is a synthetic dataset."""
-    inspection: Kept | None = None
+    inspection: CachedInspection | None = None
     """Storage for the inspection of real data."""
     say: Callable[[str], None] = lambda _: None
 
@@ -115,7 +115,7 @@ class Trial:
         """Inspect real data or load the stored inspection; None for a synthetic dataset; raise `DatasetError`."""
         if self.subject.made_up:
             return None
-        inspector = Inspector(data=self.whole, kept=self.subject.inspection, say=self.subject.say)
+        inspector = Inspector(data=self.whole, stored=self.subject.inspection, say=self.subject.say)
         return inspector.inspect(self.fresh())
 
     @cached_property
@@ -203,11 +203,9 @@ class SelectedSamples(Samples):
     """A selection of samples by their numbers."""
 
     def __init__(self, whole: Samples, rows: Sequence[int]) -> None:
-        """Select the samples `rows` of `whole`."""
         self.whole, self.rows = whole, list(rows)
 
     def __len__(self) -> int:
-        """Return the number of selected samples."""
         return len(self.rows)
 
     def sample(self, pick: Pick) -> Sample:

@@ -54,7 +54,6 @@ class ShuffledBatches(Sampler[list[Key]]):
     """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped."""
 
     def __init__(self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share) -> None:
-        """Divide `rows` into batches of `batch_size` samples over all ranks."""
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
@@ -77,12 +76,10 @@ class ShuffledBatches(Sampler[list[Key]]):
         self.epoch, self.first = epoch, batch
 
     def __len__(self) -> int:
-        """Return the number of batches of an epoch."""
         whole, rest = divmod(len(self.rows), self.batch_size)
         return whole + 1 if rest and self.share.world == 1 else whole
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Yield this rank's part of each batch."""
         generator = torch.Generator().manual_seed(derived(self.seed, "order", self.epoch))
         order = torch.randperm(len(self.rows), generator=generator).tolist()
         for batch in range(self.first, len(self)):
@@ -95,15 +92,12 @@ class PlainBatches(Sampler[list[Key]]):
     """A split in its own order, every sample once: for validation and test."""
 
     def __init__(self, rows: Sequence[int], *, batch_size: int, share: Share) -> None:
-        """Divide this rank's `rows` into batches."""
         self.rows = rows[share.rank :: share.world]
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        """Return the number of batches."""
         return (len(self.rows) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Yield each batch."""
         for start in range(0, len(self.rows), self.batch_size):
             yield [(0, index) for index in self.rows[start : start + self.batch_size]]

@@ -31,7 +31,6 @@ class Gallery(Callback):
     """Writes the figures at the end of a test, on the first rank only, after collecting the data of every rank."""
 
     def __init__(self, folder: Path, say: Callable[[str], None], *, dataset: Dataset, samples: Samples) -> None:
-        """Write into the attempt's folder."""
         self.folder, self.say = folder, say
         self.dataset, self.samples = dataset, samples
         self.files: dict[str, bytes] = {}

@@ -35,20 +35,12 @@ METRICS: Final = "metrics.jsonl"
 class JsonLines(Logger):
     """Writes a line of JSON for each logged step, without times, so equal runs write equal bytes."""
 
+    name = "metrics"
+    version = ""
+
     def __init__(self, path: Path) -> None:
-        """Append to the file `path`."""
         super().__init__()
         self.file = LogFile(path)
-
-    @property
-    def name(self) -> str:
-        """Return the name of this logger for Lightning."""
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        """Return the version of this logger for Lightning."""
-        return ""
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
@@ -65,24 +57,24 @@ def loggers(
     folder: Path, record: Record | None = None, *, tensorboard: bool, wandb: str, wandb_project: str
 ) -> list[Logger]:
     """Return the loggers for the folder of an attempt. A library is imported only if requested. The page of a run shows its record."""
-    made: list[Logger] = [JsonLines(folder / METRICS)]
+    found: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        made.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+        found.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if wandb != "off":
         from trainer.training.logs.weights_and_biases import page
 
-        made.append(page(folder, record, project=wandb_project, offline=wandb == "offline"))
-    return made
+        found.append(page(folder, record, project=wandb_project, offline=wandb == "offline"))
+    return found
 
 
-def finish(made: Iterable[Logger]) -> None:
+def finish(loggers: Iterable[Logger]) -> None:
     """Finish all loggers, Weights & Biases included, before the record stores the digest of each file.
 
     Skip a logger that never wrote: access to its `experiment` would start it.
     """
-    for logger in made:
+    for logger in loggers:
         end = getattr(getattr(logger, "_experiment", None), "finish", None)
         if end is not None:
             end()
@@ -105,7 +97,6 @@ class LossLines(Callback):
     """
 
     def __init__(self, *, log_every: int) -> None:
-        """Log every `log_every` optimizer steps."""
         self.every = log_every
         self.before = 0
 
@@ -176,18 +167,17 @@ class EpochLines(Callback):
     """Prints one line per epoch."""
 
     def __init__(self, say: Say) -> None:
-        """Pass the lines to `say`."""
         self.say = say
         self.began = monotonic()
         """When this process began the epoch: a resumed epoch may have begun earlier."""
-        self.said: set[tuple[str, str]] = set()
+        self.reported: set[tuple[str, str]] = set()
         """The undefined metrics that were reported, with the reason."""
-        self.foreseen: set[str] = set()
+        self.reported_early: set[str] = set()
         """The undefined metrics that were reported before the first step."""
 
     def on_train_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Store the undefined metrics that were reported before the first step."""
-        self.foreseen.update(getattr(pl_module, "undefined", {}))
+        self.reported_early.update(getattr(pl_module, "undefined", {}))
 
     def on_train_epoch_start(self, *_: object) -> None:
         """Start the clock."""
@@ -209,7 +199,7 @@ class EpochLines(Callback):
         place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
         self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")
         for name, why in undefined.items():
-            if (name, why) not in self.said and name not in self.foreseen:
+            if (name, why) not in self.reported and name not in self.reported_early:
                 self.say(f"{name} is undefined: {why}")
-        self.said.update(undefined.items())
-        self.foreseen.clear()
+        self.reported.update(undefined.items())
+        self.reported_early.clear()

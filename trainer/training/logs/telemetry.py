@@ -44,7 +44,6 @@ class Waits(PassThroughProfiler):
     """Sums the time that a training waits for data. Other actions are not measured."""
 
     def __init__(self, clock: Clock = monotonic) -> None:
-        """Start with zero seconds."""
         super().__init__()
         self.clock = clock
         self.seconds = 0.0
@@ -70,7 +69,6 @@ class Telemetry(Callback):
     """Measures samples per second, without validations and the time between epochs."""
 
     def __init__(self, folder: Path, *, waits: Waits, gauges: Gauges) -> None:
-        """Write into the attempt's folder."""
         self.file, self.waits, self.gauges, self.clock = LogFile(folder / TELEMETRY), waits, gauges, waits.clock
         self.began = self.mark = self.next = 0.0
         self.first: float | None = None

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 
 def page(folder: Path, record: Record | None, *, project: str, offline: bool) -> WandbLogger:
-    """Return the logger for the folder of an attempt; WANDB_MODE=offline also selects offline mode. Raise `SettingError`."""
+    """Return the logger for the folder of an attempt; WANDB_MODE=offline also selects offline mode.
+
+    Raise `SettingError` without a key, or if the server is unreachable.
+    """
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    alone = wandb.Settings(
+    settings = wandb.Settings(
         console="off",
         disable_code=True,
         disable_git=True,
@@ -42,28 +45,23 @@ def page(folder: Path, record: Record | None, *, project: str, offline: bool) ->
         save_dir=folder,
         offline=offline,
         log_model=False,
-        settings=alone,
+        settings=settings,
         config=facts(record) if record else None,
         **_named(record) if record else {},
     )
     logger._wandb_init.pop("anonymous", None)  # noqa: SLF001 - the library complains about what Lightning always passes
     if not offline:
-        _begun(logger, wandb.Error)
+        try:  # create the page before the first step
+            _ = logger.experiment
+        except (wandb.Error, ValueError) as fault:
+            hint = "set WANDB_API_KEY in the shell or in .env, or give --wandb offline"
+            raise SettingError(f"--wandb online: {str(fault).splitlines()[0]}", hint=hint) from fault
     return logger
-
-
-def _begun(logger: WandbLogger, refusal: type[Exception]) -> None:
-    """Create the page before the first step. Raise `SettingError` without a key, or if the server is unreachable."""
-    try:
-        _ = logger.experiment
-    except (refusal, ValueError) as fault:
-        hint = "set WANDB_API_KEY in the shell or in .env, or give --wandb offline"
-        raise SettingError(f"--wandb online: {str(fault).splitlines()[0]}", hint=hint) from fault
 
 
 def facts(record: Record) -> dict[str, Any]:
     """Return the content of the page: the settings by name, and under `reprise` the digests of the inputs of the run."""
-    around = record.circumstances
+    circumstances = record.circumstances
     return {
         **record.ingredients.settings,
         "reprise": {
@@ -71,10 +69,10 @@ def facts(record: Record) -> dict[str, Any]:
             "attempt": record.attempt,
             "identity": record.identity,
             "ingredients": record.ingredients.model_dump(mode="json", exclude={"settings"}),
-            "manifests": around.manifests,
-            "image": around.image.model_dump(mode="json", exclude_none=True),
-            "commit": around.source.commit,
-            "dirty": around.source.dirty,
+            "manifests": circumstances.manifests,
+            "image": circumstances.image.model_dump(mode="json", exclude_none=True),
+            "commit": circumstances.source.commit,
+            "dirty": circumstances.source.dirty,
         },
     }
 

@@ -28,7 +28,6 @@ class AveragedWeights(EMAWeightAveraging):
     """
 
     def __init__(self, *, ema_decay: float) -> None:
-        """Average with the weight `1 - ema_decay` for each step."""
         super().__init__(decay=ema_decay)
         self.is_swapped = False
         """Whether the average and the weights of the net are swapped."""

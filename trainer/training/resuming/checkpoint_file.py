@@ -120,7 +120,6 @@ class WholeCheckpointIO(CheckpointIO):
     """Lightning's checkpoint plugin that replaces files atomically."""
 
     def __init__(self, read: Callable[[Path], dict[str, Any]] = read_checkpoint) -> None:
-        """Read checkpoints with `read`."""
         self._read = read
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:

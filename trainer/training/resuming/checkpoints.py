@@ -238,7 +238,6 @@ class StopBetweenSteps(Callback):
     """Stop a training after the current step, with a checkpoint of that step; must come directly after `Checkpoints`."""
 
     def __init__(self, stop: Stop, checkpoints: Checkpoints) -> None:
-        """Check `stop`; save with `checkpoints`."""
         self.stop = stop
         self.checkpoints = checkpoints
 

@@ -24,7 +24,6 @@ class Stop:
     """A stop request of this process."""
 
     def __init__(self) -> None:
-        """Create the object without a request."""
         self.asked: int | None = None
         self.waits = False
         """Whether the training checks `asked` after each step."""

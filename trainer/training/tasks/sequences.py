@@ -180,7 +180,6 @@ class BitsPerByte(Metric):
     count: Tensor
 
     def __init__(self) -> None:
-        """Create empty sums."""
         super().__init__()
         self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")

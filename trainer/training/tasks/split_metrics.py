@@ -181,7 +181,6 @@ class R2(Metric):
     highest: Tensor
 
     def __init__(self) -> None:
-        """Create empty sums."""
         super().__init__()
         for name in ("count", "total", "squares", "wrong"):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -224,7 +223,6 @@ class MeanLoss(Metric):
     count: Tensor
 
     def __init__(self) -> None:
-        """Create empty sums."""
         super().__init__()
         for name in ("total", "count"):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -254,7 +252,6 @@ class OutputRows(Metric):
     full_state_update = False
 
     def __init__(self, *names: str, by: str | None = None, most: int = 0) -> None:
-        """Create columns with these names."""
         super().__init__()
         self.names, self.by, self.most = names, by, most
         self.gathered: dict[str, Tensor] = {}

@@ -167,7 +167,6 @@ class Contrastive(nn.Module):
     """Contrastive loss: pulls pairs of one class together, pushes others to a squared distance of `margin` (Hadsell et al., 2006)."""
 
     def __init__(self, margin: float) -> None:
-        """Create the loss with the squared distance `margin`."""
         super().__init__()
         self.margin = margin
 
@@ -210,7 +209,6 @@ class Pairs(Samples):
             self._split[np.asarray(rows, dtype=np.int64)] = number
 
     def __len__(self) -> int:
-        """Return the number of samples: each is the first sample of a pair."""
         return len(self.singles)
 
     def sample(self, pick: Pick) -> Sample:

@@ -75,7 +75,6 @@ class Observer(Callback):
     """Record every value and, within `window`, every operation."""
 
     def __init__(self, window: Window | None = None) -> None:
-        """Create an empty observation."""
         self.sights: list[ObservedValue] = []
         self.ops: list[Operation] = []
         self.window = window
@@ -164,7 +163,6 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch ha
     """Record the inputs and outputs of each torch operation."""
 
     def __init__(self, into: list[Operation]) -> None:
-        """Record into the list `into`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.into = into
         self.raw: set[int] = set()
