@@ -30,8 +30,7 @@ from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
-from trainer.training.tracing.tensors import write_tensors
-from trainer.training.tracing.trace import Tracer, tracers
+from trainer.training.tracing.trace import Tracer, tracers, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

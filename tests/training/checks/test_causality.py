@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
-from trainer.training.checks.causality import causality
+from trainer.training.checks.evaluation import causality
 from trainer.training.tasks.classification import Classifier
 from trainer.training.tasks.sequences import BYTES, SequenceModel
 

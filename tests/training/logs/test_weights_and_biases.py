@@ -13,7 +13,7 @@ import pytest
 from tests.runs.runs import begun
 from tests.training.conftest import EXPERIMENT, Checkout
 from trainer.runs.run import load_record
-from trainer.training.logs.weights_and_biases import _named, facts
+from trainer.training.logs.loggers import _named, facts
 
 if TYPE_CHECKING:
     from pathlib import Path

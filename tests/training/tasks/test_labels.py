@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.tasks.test_task import inspected
 from trainer.base.errors import DatasetError, RepriseError, SettingError
-from trainer.training.tasks.labels import not_trained_on, require_classes
+from trainer.training.tasks.classification import not_trained_on, require_classes
 
 pytestmark = pytest.mark.torch
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer.training.tracing.tensors import described, write_tensors
+from trainer.training.tracing.trace import described, write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import RepriseError
 from trainer.settings.ledger import kept
 from trainer.training.check_result import CheckFailed, CheckNote, Finding, NothingToCheck, Status
-from trainer.training.checks import causality, evaluation, first_epoch, saved_weights, seeding, short_training, splits
+from trainer.training.checks import evaluation, first_epoch, saved_weights, seeding, short_training, splits
 from trainer.training.checks.subject import LARGEST_BATCH, Subject, Trial
 from trainer.training.failures import attributed, first_line
 from trainer.training.fit import quieten
@@ -75,7 +75,7 @@ CHECKS: Final = {
         ("forward",),
     ),
     "causality": Check(
-        causality.causality,
+        evaluation.causality,
         "the causal mask; padding of convolutions, only on the left; means and normalization over time; bidirectional nets",
         ("forward",),
     ),

@@ -1,24 +1,38 @@
-"""Checks of evaluation: it does not train, it is repeatable, and the output for a sample does not depend on other samples."""
+"""Checks of what an output depends on: evaluation repeats it, other samples do not affect it, and later inputs do not (causality)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
-from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks import module_location
 from trainer.training.checks.first_epoch import outputs
 from trainer.training.checks.subject import state_of
 from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from trainer.training.checks.subject import Trial
     from trainer.training.tasks.task import Task
+
+_NORMS: Final = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+_LOOK: Final[tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...]] = (
+    (_ConvNd, "pad only on the left, F.pad(values, (kernel - 1, 0)), with padding=0"),
+    (_NORMS, "normalize each position separately, not over time"),
+    (nn.RNNBase, "bidirectional=False"),
+    (nn.MultiheadAttention, "pass a causal mask: attn_mask, True for positions to ignore"),
+    ((nn.TransformerEncoder, nn.TransformerEncoderLayer), "pass a causal mask: mask=..., is_causal=True"),
+)
 
 
 def evaluation(trial: Trial) -> str:
@@ -82,3 +96,122 @@ def _first(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, T
         module_location.record_pass(net, given, seed=1), module_location.record_pass(net, instead, seed=2), apart
     )
     return module_location.first_in(call)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """An output that depends on a later input: its place, the furthest such input's place, and the inputs changed to find it."""
+
+    place: int
+    ahead: int
+    changed: Tensor
+
+    def told(self, places: int) -> str:
+        """Return the text of the finding."""
+        return f"the output at position {self.place} depends on the input at position {self.ahead} (positions are 0 to {places - 1})"
+
+
+def causality(trial: Trial) -> str:
+    """Change the inputs after a place and compare the outputs up to it; in eval mode, then in training mode."""
+    net, given = trial.net, trial.given
+    if not type(net).causal:
+        raise NothingToCheck("the task is not causal (`causal` is False)")
+    if given.dim() < 2 or given.shape[1] < 2:  # noqa: PLR2004 - batch and time
+        raise NothingToCheck(f"a batch is {list(given.shape)}: it has fewer than two positions")
+    places = given.shape[1]
+    with _as_it_was(net):
+        if leak := _leak(net.eval(), given):
+            module = _module(net, given, leak)
+            raise CheckFailed(f"{leak.told(places)}{module_location.first_in(module)}", look=_look(module))
+        if leak := _leak(net.train(), given):
+            module = _module(net, given, leak)
+            said = f"in eval mode no output depends on later inputs; in training mode {leak.told(places)}{module_location.first_in(module)}"
+            raise CheckNote(said, look="the training loss is too low; the metrics of val and test are correct")
+    return f"{places} positions: no output depends on a later input, in eval and training mode"
+
+
+def _leak(net: Task, given: Tensor) -> Leak | None:
+    """Return the first output that depends on a later input; raise `NothingToCheck` if the check cannot decide."""
+    before = _places(net, given)
+    if any(bool(output.isnan().any()) for output in before):
+        raise NothingToCheck("the net's output is not finite")
+    if not all(torch.equal(one, two) for one, two in zip(before, _places(net, given), strict=True)):
+        raise NothingToCheck("two passes of one batch give different outputs")
+    last = given.shape[1] - 1
+    for cut in sorted({0, last // 4, last // 2, 3 * last // 4, last - 1}):
+        changed = _changed(given, cut + 1)
+        apart = [_apart_at(one, two) for one, two in zip(before, _places(net, changed), strict=True)]
+        found = [int(each[: cut + 1].nonzero()[0]) for each in apart if bool(each[: cut + 1].any())]
+        if found:
+            place = min(found)
+            return Leak(place=place, ahead=_furthest(net, given, place, sees=cut + 1), changed=changed)
+    return None
+
+
+def _furthest(net: Task, given: Tensor, place: int, *, sees: int) -> int:
+    """Return the last input on which the output at `place` depends; it depends on inputs from `sees` on."""
+    before, none = _places(net, given), given.shape[1]
+    while none - sees > 1:
+        middle = (sees + none) // 2
+        after = _places(net, _changed(given, middle))
+        seen = any(bool(_apart_at(one, two)[place]) for one, two in zip(before, after, strict=True))
+        sees, none = (middle, none) if seen else (sees, middle)
+    return sees
+
+
+def _changed(given: Tensor, first: int) -> Tensor:
+    """Return the inputs unchanged up to `first`; later places hold the reversed places of other samples."""
+    return torch.cat([given[:, :first], given.roll(1, dims=0).flip(1)[:, first:]], dim=1)
+
+
+def _places(net: Task, given: Tensor) -> list[Tensor]:
+    """Return the output at each place: `[batch, time, ...]`."""
+    seed_all(0)
+    found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
+    if not found:
+        raise NothingToCheck(
+            f"the net's output is not [{given.shape[0]}, {given.shape[1]}, ...]: positions cannot be compared"
+        )
+    return found
+
+
+def _apart_at(one: Tensor, other: Tensor) -> Tensor:
+    """Return the places `[time]` at which two outputs differ."""
+    return module_location.far(one, other).flatten(2).any(dim=2).any(dim=0)
+
+
+def _module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None:
+    """Return the innermost module whose inputs do not depend on later places and whose output does."""
+    time, kept = given.shape[1], leak.place + 1
+
+    def leaks(one: Tensor, other: Tensor, *, unknown: bool = False) -> bool:
+        axes = [axis for axis, size in enumerate(one.shape) if size == time]
+        if not axes:
+            return unknown and not torch.equal(one, other)
+        return all(
+            bool(module_location.far(one.narrow(axis, 0, kept), other.narrow(axis, 0, kept)).any()) for axis in axes
+        )
+
+    before, after = module_location.record_pass(net, given), module_location.record_pass(net, leak.changed)
+    return module_location.first_difference(
+        before, after, leaks, given=lambda one, other: leaks(one, other, unknown=True)
+    )
+
+
+def _look(call: module_location.Call | None) -> str | None:
+    return next((told for kinds, told in _LOOK if call and isinstance(call.module, kinds)), None)
+
+
+@contextmanager
+def _as_it_was(net: Task) -> Iterator[None]:
+    """Restore buffers that passes in training mode change, and the modes of the modules."""
+    modes = {module: module.training for module in net.modules()}
+    buffers = {buffer: buffer.clone() for buffer in net.buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers.items():
+                buffer.copy_(value)
+        for module, training in modes.items():
+            module.training = training

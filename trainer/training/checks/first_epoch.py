@@ -17,8 +17,14 @@ from trainer.training.checks.fit_monitor import Watch
 from trainer.training.checks.module_location import grouped
 from trainer.training.checks.subject import SPLITS, Trial
 from trainer.training.optimization.optimizers import require_reached, require_trainable
-from trainer.training.tasks.fit_checks import describe_large, require_finite_losses, value_notes, wrong_dtype
-from trainer.training.tasks.last_batch import require_more_than_one, single_values
+from trainer.training.tasks.fit_checks import (
+    describe_large,
+    require_finite_losses,
+    require_more_than_one,
+    single_values,
+    value_notes,
+    wrong_dtype,
+)
 from trainer.training.tasks.split_metrics import computed
 from trainer.training.tasks.task import Task
 

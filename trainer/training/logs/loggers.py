@@ -1,6 +1,8 @@
-"""Loggers and progress displays of a training: metrics.jsonl at full precision, TensorBoard, a bar or one line per epoch.
+"""Loggers and progress displays of a training: metrics.jsonl at full precision, TensorBoard, Weights & Biases, a bar or one line per epoch.
 
-Messages are passed to a callable; this module does not print.
+Messages are passed to a callable; this module does not print. A page of Weights & Biases shows the metrics and the inputs of the run from
+its record. The library's automatic metadata (command line, host, user, git remote, packages, terminal output) is disabled: the record has
+the relevant facts, and a command line or an output may contain private data. Records do not contain secret settings.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from trainer.base.digest import canonical
+from trainer.base.errors import SettingError
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured
 from trainer.training.attempt_files import LogFile
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import lightning as L
+    from lightning.pytorch.loggers import WandbLogger
     from torch import Tensor
 
     from trainer.runs.record import Record
@@ -63,7 +67,7 @@ def loggers(
 
         found.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if wandb != "off":
-        from trainer.training.logs.weights_and_biases import page
+        from trainer.training.logs.loggers import page
 
         found.append(page(folder, record, project=wandb_project, offline=wandb == "offline"))
     return found
@@ -203,3 +207,68 @@ class EpochLines(Callback):
                 self.say(f"{name} is undefined: {why}")
         self.reported.update(undefined.items())
         self.reported_early.clear()
+
+
+def page(folder: Path, record: Record | None, *, project: str, offline: bool) -> WandbLogger:
+    """Return the logger for the folder of an attempt; WANDB_MODE=offline also selects offline mode.
+
+    Raise `SettingError` without a key, or if the server is unreachable.
+    """
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    settings = wandb.Settings(
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        host="",
+        program="reprise",
+        save_code=False,
+        silent=True,
+        symlink=False,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+    logger = WandbLogger(
+        project=project,
+        save_dir=folder,
+        offline=offline,
+        log_model=False,
+        settings=settings,
+        config=facts(record) if record else None,
+        **_named(record) if record else {},
+    )
+    logger._wandb_init.pop("anonymous", None)  # noqa: SLF001 - the library complains about what Lightning always passes
+    if not offline:
+        try:  # create the page before the first step
+            _ = logger.experiment
+        except (wandb.Error, ValueError) as fault:
+            hint = "set WANDB_API_KEY in the shell or in .env, or give --wandb offline"
+            raise SettingError(f"--wandb online: {str(fault).splitlines()[0]}", hint=hint) from fault
+    return logger
+
+
+def facts(record: Record) -> dict[str, Any]:
+    """Return the content of the page: the settings by name, and under `reprise` the digests of the inputs of the run."""
+    circumstances = record.circumstances
+    return {
+        **record.ingredients.settings,
+        "reprise": {
+            "run": record.run,
+            "attempt": record.attempt,
+            "identity": record.identity,
+            "ingredients": record.ingredients.model_dump(mode="json", exclude={"settings"}),
+            "manifests": circumstances.manifests,
+            "image": circumstances.image.model_dump(mode="json", exclude_none=True),
+            "commit": circumstances.source.commit,
+            "dirty": circumstances.source.dirty,
+        },
+    }
+
+
+def _named(record: Record) -> dict[str, Any]:
+    """Return the id, name and group of the page; a resumed attempt has its own page in the group of the run."""
+    own = record.run if record.attempt == 1 else f"{record.run}-{record.attempt}"
+    return {"id": own, "name": own, "group": record.run, "job_type": record.ingredients.experiment[:64]}

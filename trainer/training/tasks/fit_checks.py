@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.base.errors import DatasetError, RepriseError, SettingError
+from trainer.base.errors import DatasetError, ExperimentError, RepriseError, SettingError
 from trainer.data.inspection import describe_farthest, describe_not_finite
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured, made
 from trainer.training.optimization.optimizers import require_reached
-from trainer.training.tasks.last_batch import TRAIN, last_batch, require_more_than_one, single_values
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.split_metrics import require_numbers
 from trainer.training.tasks.task import Task
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import lightning as L
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from trainer.data.inspection import Inspection
     from trainer.training.data import RunData
@@ -35,12 +37,12 @@ if TYPE_CHECKING:
 
     Moved = Callable[[Batch], Batch]
 
-
 _LARGE: Final = 1e3
 """Fields with values below this limit need no trial with their largest value."""
 _ENORMOUS: Final = 1e9
 """The size of an output or a loss from which training rarely recovers."""
 MEASURED: Final = ("val", "test")
+TRAIN: Final = "train"
 SPLITS: Final = (TRAIN, *MEASURED)
 
 
@@ -243,3 +245,67 @@ def _uses_fields_unchanged(net: Task, batch: Batch) -> bool:
         is_slice(batch[name], part) or (part.is_floating_point() and bool(torch.isnan(part).any()))
         for name, part in pairs
     )
+
+
+@contextmanager
+def single_values(net: nn.Module, samples: int) -> Iterator[dict[str, nn.Module]]:
+    """Collect, during a pass of `samples` samples, the normalization layers that receive one value per sample and channel, by name."""
+    found: dict[str, nn.Module] = {}
+
+    def note(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        groups = module.num_groups if isinstance(module, nn.GroupNorm) else given[0].shape[1]
+        if given[0].numel() == samples * int(groups):
+            found[name] = module
+
+    handles = [
+        module.register_forward_pre_hook(partial(note, name))
+        for name, module in net.named_modules()
+        if isinstance(module, _BatchNorm | nn.GroupNorm)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def require_more_than_one(
+    found: Mapping[str, nn.Module], counts: Mapping[str, int], *, batch_size: int, world: int = 1
+) -> None:
+    """Raise `ExperimentError` if a layer of `found` would receive a batch of one sample; `counts` are the sizes of the splits."""
+    for split, count in counts.items():
+        names = [name for name, module in found.items() if _uses_batch_statistics(module, split)]
+        if not names or last_batch(count, split, batch_size, world) != 1:
+            continue
+        name, others = names[0], "" if len(names) == 1 else f" (and {len(names) - 1} more)"
+        which = "each batch" if batch_size // world == 1 else "the last batch"
+        raise ExperimentError(
+            f"{which} of {split} has 1 sample ({count} samples, batch size {batch_size}); {name} "
+            f"({type(found[name]).__name__}){others} needs more than 1",
+            hint=f"--batch-size {_fitting(found, counts, batch_size, world)}",
+        )
+
+
+def last_batch(count: int, split: str, batch_size: int, world: int) -> int:
+    """Return the size of a rank's smallest batch; training with several ranks drops an incomplete batch."""
+    if world > 1 and split == TRAIN:
+        return batch_size // world
+    return -(-count // world) % batch_size or batch_size
+
+
+def _fitting(found: Mapping[str, nn.Module], counts: Mapping[str, int], batch_size: int, world: int) -> int:
+    """Return the batch size nearest to `batch_size`, smaller sizes first, that leaves no batch of one sample."""
+    splits = {
+        split: n
+        for split, n in counts.items()
+        if any(_uses_batch_statistics(module, split) for module in found.values())
+    }
+    for step in range(1, max(splits.values()) + 2):
+        for size in (batch_size - step, batch_size + step):
+            if size > 1 and all(last_batch(count, split, size, world) != 1 for split, count in splits.items()):
+                return size
+    return 2 * world
+
+
+def _uses_batch_statistics(module: nn.Module, split: str) -> bool:
+    return split == TRAIN or not isinstance(module, _BatchNorm) or module.running_mean is None

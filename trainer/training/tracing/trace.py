@@ -1,4 +1,4 @@
-"""The tracer: writes a line of the trace for each optimizer step and each evaluation during the training.
+"""The tracer: writes a line of the trace for each optimizer step and each evaluation; and the files of the final weights.
 
 It does not affect a training: it draws no random numbers, and does not synchronize with a device within a step. On a CPU it writes a line
 with one write call at the end of a step, so that the line survives a kill. On a GPU values stay on the device; many steps are fetched at
@@ -7,17 +7,20 @@ once, and are written before each checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from safetensors.torch import save
 from xxhash import xxh3_64_hexdigest
 
+from trainer.base.digest import canonical, digest_of_document
 from trainer.comparison.trace import FILE
 from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, prints_of
 from trainer.settings.ledger import configured
-from trainer.training.attempt_files import LogFile
+from trainer.training.attempt_files import LogFile, write_whole
 from trainer.training.tracing.fingerprints import (
     DeviceIntegers,
     HostIntegers,
@@ -27,16 +30,17 @@ from trainer.training.tracing.fingerprints import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import lightning as L
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from trainer.training.tracing.fingerprints import Integers
 
 _ZERO: Final = torch.zeros(())
+FORMAT = "reprise.tensors/1"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -200,3 +204,47 @@ def _filled(gradient: torch.Tensor) -> torch.Tensor:
 
 def _packed(values: list[int]) -> bytes:
     return b"".join(value.to_bytes(8, "big") for value in values)
+
+
+def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -> str:
+    """Write both files for a checkpoint of `net`; return the digest of the weights' table."""
+    weights: dict[str, Tensor] = {
+        name: value.detach().cpu().contiguous() for name, value in checkpoint["state_dict"].items()
+    }
+    names = [name for name, _ in net.named_parameters()]
+    table = {name: described(value) for name, value in weights.items()}
+    moments = [optimizer_tensors(state, names) for state in checkpoint["optimizer_states"]]
+    document = {
+        "format": FORMAT,
+        "step": checkpoint["global_step"],
+        "weights": table,
+        "optimizer": {name: described(value) for tensors in moments for name, value in tensors.items()},
+    }
+    write_whole(folder / "weights.safetensors", save({name: value.clone() for name, value in weights.items()}))
+    write_whole(folder / "tensors.json", canonical(document) + b"\n")
+    return digest_of_document(table)
+
+
+def described(tensor: Tensor) -> dict[str, Any]:
+    """Return dtype, shape, and the sha256 of a tensor's elements in row-major, little-endian order.
+
+    >>> described(torch.zeros(2, 3))["shape"]
+    [2, 3]
+    """
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    return {
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "shape": list(tensor.shape),
+        "sha256": f"sha256:{hashlib.sha256(data).hexdigest()}",
+    }
+
+
+def optimizer_tensors(state: Mapping[str, Any], names: list[str]) -> dict[str, Tensor]:
+    """Return an optimizer's tensors by parameter and quantity, such as `layers.0.weight/exp_avg`."""
+    return {
+        f"{names[index]}/{quantity}": value
+        for index, quantities in state["state"].items()
+        for quantity, value in quantities.items()
+        if isinstance(value, torch.Tensor)
+    }
