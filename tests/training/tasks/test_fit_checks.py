@@ -45,7 +45,7 @@ class Net(L.LightningModule):
         del index
         self.seen.append(batch["x"].flatten().tolist())
         if len(self.seen) == self.stop_in:
-            self.stop.asked = signal.SIGTERM
+            self.stop.requested = signal.SIGTERM
         loss: torch.Tensor = self.layer(batch["x"]).mean()
         return loss
 

@@ -243,13 +243,13 @@ class StopBetweenSteps(Callback):
 
     def on_train_start(self, *_: object) -> None:
         """Begin to delay stops to the end of a step, and reinstall the signal handlers that Lightning has just replaced."""
-        self.stop.waits = True
+        self.stop.is_delayed = True
         self.stop.listen()
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
         """Stop before the next batch, unless gradients are being accumulated; all ranks stop at the same batch."""
         if not self.checkpoints.summing:
-            self._stop_if_asked(trainer, NextStage.BATCH, batch=batch_idx)
+            self._stop_if_requested(trainer, NextStage.BATCH, batch=batch_idx)
 
     def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
         """Stop before a validation; the resumed run performs it."""
@@ -261,8 +261,8 @@ class StopBetweenSteps(Callback):
 
     def on_train_end(self, *_: object) -> None:
         """Stop at once from now on: the last checkpoint is written."""
-        self.stop.waits = False
-        if self.stop.asked is not None:
+        self.stop.is_delayed = False
+        if self.stop.requested is not None:
             raise self.stop.fault()
 
     def on_validation_epoch_start(self, *_: object) -> None:
@@ -274,19 +274,19 @@ class StopBetweenSteps(Callback):
         self._listen()
 
     def _listen(self) -> None:
-        if not self.stop.waits:
+        if not self.stop.is_delayed:
             self.stop.listen()
 
     def _stop_in_validation(self, trainer: L.Trainer) -> None:
         """Stop, except in the validation at `max_steps`: Lightning would not return to it, so it runs to its end."""
-        if self.stop.waits and trainer.world_size == 1 and trainer.global_step != trainer.max_steps:
-            self._stop_if_asked(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
+        if self.stop.is_delayed and trainer.world_size == 1 and trainer.global_step != trainer.max_steps:
+            self._stop_if_requested(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
 
-    def _stop_if_asked(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:
-        asked = self.stop.asked is not None
+    def _stop_if_requested(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:
+        requested = self.stop.requested is not None
         if trainer.world_size > 1:
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
-        if asked:
+            requested = trainer.strategy.reduce_boolean_decision(requested, all=False)
+        if requested:
             if trainer.global_step:
                 self.checkpoints.save(trainer, stage, batch=batch)
             raise self.stop.fault()

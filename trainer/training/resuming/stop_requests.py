@@ -24,19 +24,19 @@ class Stop:
     """A stop request of this process."""
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self.waits = False
-        """Whether the training checks `asked` after each step."""
-        self.held = False
+        self.requested: int | None = None
+        self.is_delayed = False
+        """Whether the training checks `requested` after each step."""
+        self.is_on_hold = False
         """Whether signals only set the request, however many arrive."""
-        self.told = False
+        self.is_raised = False
         """Whether the stop was raised, and the record is being closed."""
         self.has_run = False
         """Whether a record is open, which the stop must close."""
 
     def listen(self) -> None:
         """Install the signal handlers of this process; signals that were blocked meanwhile are delivered now."""
-        self.told = False
+        self.is_raised = False
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -48,40 +48,40 @@ class Stop:
 
     def hold(self) -> None:
         """Only record signals until `release`. The thread's signal mask does not work here: torch's threads would receive them."""
-        self.held = True
+        self.is_on_hold = True
 
     def release(self) -> None:
         """Raise a stop that was requested meanwhile, and accept signals."""
-        self.held = False
-        if self.asked is not None:
+        self.is_on_hold = False
+        if self.requested is not None:
             raise self.fault()
 
     @contextmanager
     def patient(self) -> Iterator[None]:
         """Delay a stop until the end of the block: an interrupted import leaves modules partly initialized."""
-        self.waits = True
+        self.is_delayed = True
         try:
             yield
         finally:
-            self.waits = False
-        if self.asked is not None:
+            self.is_delayed = False
+        if self.requested is not None:
             raise self.fault()
 
     def fault(self) -> StoppedError:
         """Return the error for the stop; it is raised once, and later signals are left to the code that catches it."""
-        self.told = True
-        kind, by = (InterruptedRunError, "Ctrl-C") if self.asked == signal.SIGINT else (StoppedError, "SIGTERM")
+        self.is_raised = True
+        kind, by = (InterruptedRunError, "Ctrl-C") if self.requested == signal.SIGINT else (StoppedError, "SIGTERM")
         if self.has_run:
             return kind(f"the run was stopped by {by}")
         return kind(f"stopped by {by} before the training began", hint="nothing was changed: type it again")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.told:
+        if self.is_raised:
             return
-        again = self.asked is not None
-        self.asked = number
-        if not self.held and (again or not self.waits):
+        again = self.requested is not None
+        self.requested = number
+        if not self.is_on_hold and (again or not self.is_delayed):
             raise self.fault()
 
 
