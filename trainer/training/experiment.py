@@ -24,7 +24,7 @@ from trainer.training.settings import TrainingSettings
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
 
 _PACKAGE: Final = "trainer.training."
-_MEASURING: Final = ("training_step", "validation_step", "test_step", "_parted")
+_MEASURING: Final = ("training_step", "validation_step", "test_step", "_input_and_target")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

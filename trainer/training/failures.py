@@ -45,7 +45,7 @@ _NO_COMPILER: Final = ("InvalidCxxCompiler", "No working C++ compiler", "Failed 
 def attributed(fault: BaseException, *, file: Path, root: Path, net: str) -> RepriseError | None:
     """Return the error for a failure of the experiment in `file` or of a library with its objects; None for a bug of the package."""
     own = own_failure(fault, file=file, root=root)
-    if known := _known(fault):
+    if known := _known_failure(fault):
         return type(known)(f"{known.message}: {own.place}", hint=known.hint) if own and own.place else known
     return own or _of_library(fault, net=net)
 
@@ -58,10 +58,10 @@ def attributing(*, file: Path, root: Path, net: str) -> Iterator[None]:
     except (RepriseError, KeyboardInterrupt):
         raise
     except BaseException as fault:
-        worded = attributed(fault, file=file, root=root, net=net)
-        if worded is None:
+        failure = attributed(fault, file=file, root=root, net=net)
+        if failure is None:
             raise
-        raise worded from fault
+        raise failure from fault
 
 
 def own_failure(fault: BaseException, *, file: Path, root: Path | None = None) -> ExperimentFailedError | None:
@@ -94,16 +94,16 @@ def first_line(fault: BaseException) -> str:
 def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], file: Path) -> ExperimentFailedError:
     lines = [f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-    kind, said = _said(fault)
+    kind, said = _type_and_line(fault)
     if isinstance(fault, ModuleNotFoundError):
         lines.append(_how_to_import(str(fault.name), file))
     notes = "".join(f", {note}" for note in getattr(fault, "__notes__", ()))
-    told = ExperimentFailedError(f"{place}: the experiment raised {kind}{said}{notes}", hint="\n     ".join(lines))
-    told.place = place
-    return told
+    failure = ExperimentFailedError(f"{place}: the experiment raised {kind}{said}{notes}", hint="\n     ".join(lines))
+    failure.place = place
+    return failure
 
 
-def _said(fault: BaseException) -> tuple[str, str]:
+def _type_and_line(fault: BaseException) -> tuple[str, str]:
     """Return the type and the first line; for an exception from a loader's worker, which torch passes on as text, the original ones."""
     text = first_line(fault)
     found = _IN_WORKER.search(str(fault)) if text else None
@@ -113,7 +113,7 @@ def _said(fault: BaseException) -> tuple[str, str]:
     return found[1], f": {last.partition(': ')[2][:_LONGEST]}" if ": " in last else ""
 
 
-def _known(fault: BaseException) -> RepriseError | None:
+def _known_failure(fault: BaseException) -> RepriseError | None:
     """Return the error for a library failure whose cause is known."""
     for each in _chain(fault):
         if isinstance(each, RuntimeError) and (exact := translated(each)):
@@ -155,7 +155,7 @@ def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | No
         if not isinstance(fault, RuntimeError | NotImplementedError) and part not in _TAKES_VALUES:
             return None
         library = "torch" if isinstance(fault, RuntimeError) else ""
-    kind, said = _said(fault)
+    kind, said = _type_and_line(fault)
     doing = _DOING.get(part, "training {net}").format(net=net)
     notes = "".join(f" ({note})" for note in getattr(fault, "__notes__", ()))
     who = f"{library} raised {kind}" if library else kind

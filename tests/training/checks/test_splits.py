@@ -11,7 +11,7 @@ import torch
 from trainer.data.reader import Text
 from trainer.data.splits import Layout
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
-from trainer.training.checks.splits import _bounded, _fitting, _told, splitting
+from trainer.training.checks.splits import _describe_compared, _sample_limit, _spaced_rows, splitting
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.readers.byte_samples import Windows
 from trainer.training.readers.synthetic import SyntheticFiles
@@ -55,7 +55,7 @@ def test_splits_without_a_sample_in_common_pass() -> None:
 
 
 def test_equal_samples_are_told_with_examples() -> None:
-    """Labels are not looked at; a few may be meant, as a line that a text has twice."""
+    """Labels are not compared at; a few may be meant, as a line that a text has twice."""
     with pytest.raises(CheckNote) as caught:
         judged(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
     assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples compared)"
@@ -77,9 +77,11 @@ def test_one_sample_of_two_splits_fails() -> None:
 def test_of_many_samples_some_are_looked_at_and_counted() -> None:
     """Evenly spaced, of the training split the most: how many would be read of large ones is told."""
     rows = {"train": range(4_000), "val": range(4_000, 4_400), "test": range(4_400, 5_000)}
-    looked = _bounded(rows, most=_fitting(Rows(range(9), size=1 << 20), 0))
-    assert {name: len(each) for name, each in looked.items()} == {"val": 200, "test": 200, "train": 500}
-    assert _told(looked, rows) == "compared: 500 of 4,000 of train, 200 of 400 of val, 200 of 600 of test"
+    compared = _spaced_rows(rows, most=_sample_limit(Rows(range(9), size=1 << 20), 0))
+    assert {name: len(each) for name, each in compared.items()} == {"val": 200, "test": 200, "train": 500}
+    assert (
+        _describe_compared(compared, rows) == "compared: 500 of 4,000 of train, 200 of 400 of val, 200 of 600 of test"
+    )
 
 
 class Filed(Rows):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainer.training.tasks.task import Task
 
 _NORMS: Final = (_NormBase, nn.LayerNorm, nn.GroupNorm)
-_LOOK: Final[tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...]] = (
+_HINTS: Final[tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...]] = (
     (_ConvNd, "pad only on the left, F.pad(values, (kernel - 1, 0)), with padding=0"),
     (_NORMS, "normalize each position separately, not over time"),
     (nn.RNNBase, "bidirectional=False"),
@@ -46,7 +46,7 @@ def evaluation(trial: Trial) -> str:
     training = [name or "the net" for name, module in net.named_modules() if module.training]
     require(not training, f"a pass in eval mode switches to training mode: {listed(training)}")
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
-        place = _first(net, trial.given, trial.given, lambda one, other: not torch.equal(one, other))
+        place = _first_difference(net, trial.given, trial.given, lambda one, other: not torch.equal(one, other))
         raise CheckFailed(
             f"two passes in eval mode give different outputs{place}", look="random numbers drawn in forward"
         )
@@ -76,7 +76,7 @@ def order(trial: Trial) -> str:
         def differ(one: Tensor, other: Tensor) -> bool:  # the first sample's row
             return one.dim() > 0 and len(one) == len(given) and bool(module_location.far(one[:1], other[:1]).any())
 
-        place = _first(net, given, others, differ)
+        place = _first_difference(net, given, others, differ)
         raise CheckFailed(f"the output of the first sample depends on the other samples of its batch{place}")
     alone = outputs(net, given[:1].contiguous())
     shapes = [list(output.shape) for output in alone]
@@ -90,7 +90,7 @@ def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return not any(bool(module_location.far(one, other).any()) for one, other in zip(found, expected, strict=True))
 
 
-def _first(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> str:
+def _first_difference(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> str:
     """Return the first module whose output differs between two passes, as a phrase to append to a finding."""
     call = module_location.first_difference(
         module_location.record_pass(net, given, seed=1), module_location.record_pass(net, instead, seed=2), apart
@@ -106,7 +106,7 @@ class Leak:
     ahead: int
     changed: Tensor
 
-    def told(self, places: int) -> str:
+    def describe(self, places: int) -> str:
         """Return the text of the finding."""
         return f"the output at position {self.place} depends on the input at position {self.ahead} (positions are 0 to {places - 1})"
 
@@ -119,52 +119,55 @@ def causality(trial: Trial) -> str:
     if given.dim() < 2 or given.shape[1] < 2:  # noqa: PLR2004 - batch and time
         raise NothingToCheck(f"a batch is {list(given.shape)}: it has fewer than two positions")
     places = given.shape[1]
-    with _as_it_was(net):
-        if leak := _leak(net.eval(), given):
-            module = _module(net, given, leak)
-            raise CheckFailed(f"{leak.told(places)}{module_location.first_in(module)}", look=_look(module))
-        if leak := _leak(net.train(), given):
-            module = _module(net, given, leak)
-            said = f"in eval mode no output depends on later inputs; in training mode {leak.told(places)}{module_location.first_in(module)}"
+    with _restoring(net):
+        if leak := _find_leak(net.eval(), given):
+            module = _leaking_module(net, given, leak)
+            raise CheckFailed(f"{leak.describe(places)}{module_location.first_in(module)}", look=_hint(module))
+        if leak := _find_leak(net.train(), given):
+            module = _leaking_module(net, given, leak)
+            said = f"{leak.describe(places)}{module_location.first_in(module)}"
+            said = f"in eval mode no output depends on later inputs; in training mode {said}"
             raise CheckNote(said, look="the training loss is too low; the metrics of val and test are correct")
     return f"{places} positions: no output depends on a later input, in eval and training mode"
 
 
-def _leak(net: Task, given: Tensor) -> Leak | None:
+def _find_leak(net: Task, given: Tensor) -> Leak | None:
     """Return the first output that depends on a later input; raise `NothingToCheck` if the check cannot decide."""
-    before = _places(net, given)
+    before = _outputs_by_position(net, given)
     if any(bool(output.isnan().any()) for output in before):
         raise NothingToCheck("the net's output is not finite")
-    if not all(torch.equal(one, two) for one, two in zip(before, _places(net, given), strict=True)):
+    if not all(torch.equal(one, two) for one, two in zip(before, _outputs_by_position(net, given), strict=True)):
         raise NothingToCheck("two passes of one batch give different outputs")
     last = given.shape[1] - 1
     for cut in sorted({0, last // 4, last // 2, 3 * last // 4, last - 1}):
-        changed = _changed(given, cut + 1)
-        apart = [_apart_at(one, two) for one, two in zip(before, _places(net, changed), strict=True)]
+        changed = _with_changed_end(given, cut + 1)
+        apart = [
+            _differing_positions(one, two) for one, two in zip(before, _outputs_by_position(net, changed), strict=True)
+        ]
         found = [int(each[: cut + 1].nonzero()[0]) for each in apart if bool(each[: cut + 1].any())]
         if found:
             place = min(found)
-            return Leak(place=place, ahead=_furthest(net, given, place, sees=cut + 1), changed=changed)
+            return Leak(place=place, ahead=_furthest_input(net, given, place, sees=cut + 1), changed=changed)
     return None
 
 
-def _furthest(net: Task, given: Tensor, place: int, *, sees: int) -> int:
+def _furthest_input(net: Task, given: Tensor, place: int, *, sees: int) -> int:
     """Return the last input on which the output at `place` depends; it depends on inputs from `sees` on."""
-    before, none = _places(net, given), given.shape[1]
+    before, none = _outputs_by_position(net, given), given.shape[1]
     while none - sees > 1:
         middle = (sees + none) // 2
-        after = _places(net, _changed(given, middle))
-        seen = any(bool(_apart_at(one, two)[place]) for one, two in zip(before, after, strict=True))
+        after = _outputs_by_position(net, _with_changed_end(given, middle))
+        seen = any(bool(_differing_positions(one, two)[place]) for one, two in zip(before, after, strict=True))
         sees, none = (middle, none) if seen else (sees, middle)
     return sees
 
 
-def _changed(given: Tensor, first: int) -> Tensor:
+def _with_changed_end(given: Tensor, first: int) -> Tensor:
     """Return the inputs unchanged up to `first`; later places hold the reversed places of other samples."""
     return torch.cat([given[:, :first], given.roll(1, dims=0).flip(1)[:, first:]], dim=1)
 
 
-def _places(net: Task, given: Tensor) -> list[Tensor]:
+def _outputs_by_position(net: Task, given: Tensor) -> list[Tensor]:
     """Return the output at each place: `[batch, time, ...]`."""
     seed_all(0)
     found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
@@ -175,12 +178,12 @@ def _places(net: Task, given: Tensor) -> list[Tensor]:
     return found
 
 
-def _apart_at(one: Tensor, other: Tensor) -> Tensor:
+def _differing_positions(one: Tensor, other: Tensor) -> Tensor:
     """Return the places `[time]` at which two outputs differ."""
     return module_location.far(one, other).flatten(2).any(dim=2).any(dim=0)
 
 
-def _module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None:
+def _leaking_module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None:
     """Return the innermost module whose inputs do not depend on later places and whose output does."""
     time, kept = given.shape[1], leak.place + 1
 
@@ -198,12 +201,12 @@ def _module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None
     )
 
 
-def _look(call: module_location.Call | None) -> str | None:
-    return next((told for kinds, told in _LOOK if call and isinstance(call.module, kinds)), None)
+def _hint(call: module_location.Call | None) -> str | None:
+    return next((hint for kinds, hint in _HINTS if call and isinstance(call.module, kinds)), None)
 
 
 @contextmanager
-def _as_it_was(net: Task) -> Iterator[None]:
+def _restoring(net: Task) -> Iterator[None]:
     """Restore buffers that passes in training mode change, and the modes of the modules."""
     modes = {module: module.training for module in net.modules()}
     buffers = {buffer: buffer.clone() for buffer in net.buffers()}

@@ -56,7 +56,7 @@ def data(trial: Trial) -> str:
         require(trial.batches(split), f"the split {split} has no complete batch of {trial.batch_size}")
     if seen is not None:
         _require_finite_data(trial, seen)
-    fields = ", ".join(f"{name} {_told(value)}" for name, value in trial.batch.items())
+    fields = ", ".join(f"{name} {_described(value)}" for name, value in trial.batch.items())
     return f"{counts}; a batch: {fields}"
 
 
@@ -129,7 +129,7 @@ def targets(trial: Trial) -> str:
     """Compute loss and metrics of the batches of each split."""
     _require_classes(trial)
     net = trial.fresh()
-    notes = _judged(trial, net)
+    notes = _value_notes(trial, net)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         losses = [_loss(net, batch) for batch in trial.batches("train")] if net.automatic_optimization else []
@@ -154,7 +154,7 @@ def targets(trial: Trial) -> str:
     return said
 
 
-def _judged(trial: Trial, net: Task) -> list[str]:
+def _value_notes(trial: Trial, net: Task) -> list[str]:
     """Return the task's notes on the inspected values of every split, as a run does."""
     if trial.inspection is None or not trial.subject.experiment.has_package_steps:
         return []
@@ -163,16 +163,16 @@ def _judged(trial: Trial, net: Task) -> list[str]:
 
 
 def _predicted(net: Task, batch: Batch) -> tuple[Tensor, Tensor]:
-    given, wanted = net._parted(batch)  # noqa: SLF001 - a task looks up its fields there
+    given, wanted = net._input_and_target(batch)  # noqa: SLF001 - a task looks up its fields there
     with torch.enable_grad():
         return net(given), wanted
 
 
 def _loss(net: Task, batch: Batch) -> float:
-    net.check_batch(*net._parted(batch))  # noqa: SLF001 - a task looks up its fields there
+    net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - a task looks up its fields there
     loss: Any = net.training_step(batch, 0)
     single = isinstance(loss, torch.Tensor) and loss.dim() == 0
-    require(single, f"the loss of a batch is {_told(loss)}; expected a single number")
+    require(single, f"the loss of a batch is {_described(loss)}; expected a single number")
     return float(loss.detach())
 
 
@@ -270,5 +270,5 @@ def _dtype(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     return f"{_dtype(value)}{list(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -50,7 +50,7 @@ def look_first(trial: Trial) -> None:
 
 def constructor(trial: Trial) -> str:
     """Create the net twice with one seed."""
-    first, second = _twice(trial, "constructor")
+    first, second = _first_and_second(trial, "constructor")
     if first.keys() != second.keys():
         raise CheckFailed(
             f"two nets with one seed have different tensors: {listed(sorted(first.keys() ^ second.keys()))}"
@@ -63,10 +63,10 @@ def constructor(trial: Trial) -> str:
 
 def reader(trial: Trial) -> str:
     """Read some samples twice with equal global generators, then with each generator at another position."""
-    first, second = _twice(trial, "reader")
+    first, second = _first_and_second(trial, "reader")
     for name, value in first.items():
         if not _equal(value, second.get(name)):
-            raise CheckFailed(f"{name!r} of a sample differs when it is read again", look=_OWN)
+            raise CheckFailed(f"{name!r} of a sample differs when it is read again", look=_OWN_GENERATOR)
     for whose, draw in _DRAWS.items():
         other = _samples(trial, draw=draw)
         if odd := next((name for name, value in first.items() if not _equal(value, other.get(name))), None):
@@ -85,7 +85,7 @@ def determinism(trial: Trial) -> str:
     before = read_switches()
     try:
         with suppress(Exception):  # the check of the same name reports a failing pass
-            _passed(trial)
+            _training_loss(trial)
         _require_equal(before, read_switches())
     finally:
         torch.use_deterministic_algorithms(enabled)
@@ -105,7 +105,7 @@ def training_pass(trial: Trial) -> str:
     """Pass a batch in training mode through two nets created with one seed."""
     if not trial.fresh().automatic_optimization:
         raise NothingToCheck("manual optimization: the training_step needs a complete training")
-    first, second = _twice(trial, "training pass")
+    first, second = _first_and_second(trial, "training pass")
     if not _equal(first, second):
         raise CheckFailed(
             f"two nets with one seed have the losses {float(first):.9g} and {float(second):.9g} for one batch"
@@ -113,7 +113,7 @@ def training_pass(trial: Trial) -> str:
     return "two nets with one seed have a bit-identical loss for a batch"
 
 
-def _twice(trial: Trial, name: str) -> tuple[Any, Any]:
+def _first_and_second(trial: Trial, name: str) -> tuple[Any, Any]:
     """Return the first value, and the current value."""
     look = _LOOKS[name]
     began, first = trial.looks.get(name) or (monotonic(), look(trial))
@@ -135,7 +135,7 @@ def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch
     return {name: value.clone() for name, value in found.items()}
 
 
-def _passed(trial: Trial) -> Tensor:
+def _training_loss(trial: Trial) -> Tensor:
     net = trial.fresh().train()
     seed_all(derived(0, "step"))
     with torch.no_grad():
@@ -155,6 +155,6 @@ def _equal(one: Tensor, other: Tensor | None) -> bool:
 _LOOKS: Final[Mapping[str, Callable[[Trial], Any]]] = {
     "constructor": lambda trial: state_of(trial.fresh()),
     "reader": _samples,
-    "training pass": _passed,
+    "training pass": _training_loss,
 }
-_OWN: Final = "a counter, the clock, or the reader's own generator: draw only from pick.generator()"
+_OWN_GENERATOR: Final = "a counter, the clock, or the reader's own generator: draw only from pick.generator()"

@@ -62,8 +62,8 @@ class Notebook(Ledger):
 
 def notebook(subject: Subject, **settings: object) -> Notebook:
     """Return the ledger of a short training, with some settings changed."""
-    told = subject.resolved.settings.model_copy(update=_QUIET | settings)
-    return Notebook(replace(subject.resolved, settings=told), root=subject.root)
+    changed = subject.resolved.settings.model_copy(update=_QUIET | settings)
+    return Notebook(replace(subject.resolved, settings=changed), root=subject.root)
 
 
 def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved | None = None) -> Trained:

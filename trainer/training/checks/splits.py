@@ -35,7 +35,7 @@ _TOO_MUCH: Final = 0.5
 """The fraction of a split that may also be in the training split: lines of a text and rows with few columns repeat."""
 _SHOWN: Final = 3
 LEARNED, *MEASURED = SPLITS
-Known = Callable[[int], tuple[bytes, int]]
+Identity = Callable[[int], tuple[bytes, int]]
 """Returns the identity of a sample's content and its size, by the sample's number."""
 
 
@@ -50,7 +50,7 @@ class Common:
     examples: Sequence[tuple[int, int]]
     """Numbers of equal samples, in this split and in the training split."""
 
-    def told(self, verb: str) -> str:
+    def describe(self, verb: str) -> str:
         """Return the text of the finding."""
         return f"{self.count:,} of {self.of:,} samples of {self.split} ({self.part:.1%} of its bytes) {verb} {LEARNED}"
 
@@ -68,41 +68,41 @@ def splitting(trial: Trial) -> str:
     reader = trial.subject.dataset.reader
     if isinstance(samples, Windows) and isinstance(reader, Text):
         common = _overlapping(samples, trial.rows, reach=(reader.window - 1) // reader.step)
-        return _judged(samples, common, "share bytes with windows of", looked="all windows compared")
-    known = _by_files(samples, trial.subject.data)
-    looked = _bounded(trial.rows, most=_FILES if known else _fitting(samples, trial.rows[LEARNED][0]))
-    common = _equal(known or _by_bytes(trial, looked[LEARNED][:_SHOWN]), looked)
-    return _judged(samples, common, "are in", looked=_told(looked, trial.rows))
+        return _result(samples, common, "share bytes with windows of", compared="all windows compared")
+    by_digest = _by_files(samples, trial.subject.data)
+    compared = _spaced_rows(trial.rows, most=_FILES if by_digest else _sample_limit(samples, trial.rows[LEARNED][0]))
+    common = _equal(by_digest or _by_bytes(trial, compared[LEARNED][:_SHOWN]), compared)
+    return _result(samples, common, "are in", compared=_describe_compared(compared, trial.rows))
 
 
-def _judged(samples: Samples, common: Sequence[Common], verb: str, *, looked: str) -> str:
+def _result(samples: Samples, common: Sequence[Common], verb: str, *, compared: str) -> str:
     found = [each for each in common if each.count]
     if not found:
-        return f"no sample is in two splits ({looked})"
-    said = "; ".join(each.told(verb) for each in found)
+        return f"no sample is in two splits ({compared})"
+    said = "; ".join(each.describe(verb) for each in found)
     shown = ", ".join(
-        f"{each.split} {_called(samples, one)} and {LEARNED} {_called(samples, other)}"
+        f"{each.split} {_sample_name(samples, one)} and {LEARNED} {_sample_name(samples, other)}"
         for each in found
         for one, other in each.examples[:_SHOWN]
     )
     if any(each.part > _TOO_MUCH for each in found):
-        raise CheckFailed(f"{said} ({looked})", look=f"[splits] of the dataset; {shown}")
-    raise CheckNote(f"{said} ({looked})", look=shown)
+        raise CheckFailed(f"{said} ({compared})", look=f"[splits] of the dataset; {shown}")
+    raise CheckNote(f"{said} ({compared})", look=shown)
 
 
-def _told(looked: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]) -> str:
-    if all(len(looked[name]) == len(rows[name]) for name in looked):
-        return f"all {sum(map(len, looked.values())):,} samples compared"
-    return f"compared: {', '.join(f'{len(looked[name]):,} of {len(rows[name]):,} of {name}' for name in SPLITS)}"
+def _describe_compared(compared: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]) -> str:
+    if all(len(compared[name]) == len(rows[name]) for name in compared):
+        return f"all {sum(map(len, compared.values())):,} samples compared"
+    return f"compared: {', '.join(f'{len(compared[name]):,} of {len(rows[name]):,} of {name}' for name in SPLITS)}"
 
 
-def _fitting(samples: Samples, row: int) -> int:
+def _sample_limit(samples: Samples, row: int) -> int:
     """Return how many samples of this size are read."""
     size = sum(value.nbytes for value in samples.sample(Pick(index=row)).values())
     return min(_MOST, max(_LEAST, _BYTES // max(1, size)))
 
 
-def _bounded(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Sequence[int]]:
+def _spaced_rows(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Sequence[int]]:
     """Return the samples to compare, evenly spaced: a quarter of `most` of each measured split, the rest from the training split."""
     found: dict[str, Sequence[int]] = {}
     left = most
@@ -113,20 +113,20 @@ def _bounded(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Seque
     return found
 
 
-def _by_files(samples: Samples, data: Any) -> Known | None:
+def _by_files(samples: Samples, data: Any) -> Identity | None:
     """Identify samples by their files' digests, if each sample is a file of a manifest: no sample is read."""
     layout = samples.layout
     if not (layout.files and layout.ends is None and hasattr(data, "entry")):
         return None
 
-    def known(row: int) -> tuple[bytes, int]:
+    def identity(row: int) -> tuple[bytes, int]:
         entry = data.entry(layout.files[row])
         return str(entry.sha256).encode(), int(entry.size)
 
-    return known
+    return identity
 
 
-def _by_bytes(trial: Trial, some: Sequence[int]) -> Known:
+def _by_bytes(trial: Trial, some: Sequence[int]) -> Identity:
     """Identify samples by the net's input; raise `NothingToCheck` if the input is unknown or differs between epochs."""
     field, samples = trial.input_field, trial.samples
     if field not in samples.sample(Pick(index=some[0])):
@@ -137,19 +137,19 @@ def _by_bytes(trial: Trial, some: Sequence[int]) -> Known:
             "samples differ from epoch to epoch (augmentation): equal samples cannot be found by their bytes"
         )
 
-    def known(row: int) -> tuple[bytes, int]:
+    def identity(row: int) -> tuple[bytes, int]:
         value = samples.sample(Pick(index=row))[field].contiguous()
         shape = str(tuple(value.shape)).encode()
         return hashlib.blake2b(shape + value.numpy().tobytes(), digest_size=16).digest(), value.numel()
 
-    return known
+    return identity
 
 
-def _equal(known: Known, looked: Mapping[str, Sequence[int]]) -> list[Common]:
-    learned = {known(row)[0]: row for row in looked[LEARNED]}
+def _equal(identity: Identity, compared: Mapping[str, Sequence[int]]) -> list[Common]:
+    learned = {identity(row)[0]: row for row in compared[LEARNED]}
     found: list[Common] = []
     for name in MEASURED:
-        every = [(row, *known(row)) for row in looked[name]]
+        every = [(row, *identity(row)) for row in compared[name]]
         common = [(size, row, learned[digest]) for row, digest, size in every if digest in learned]
         largest = [(row, there) for _, row, there in sorted(common, key=lambda each: -each[0])]
         part = sum(size for size, _, _ in common) / max(1, sum(size for _, _, size in every))
@@ -177,6 +177,6 @@ def _numbers(rows: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray(rows, dtype=np.int64)
 
 
-def _called(samples: Samples, row: int) -> str:
+def _sample_name(samples: Samples, row: int) -> str:
     layout = samples.layout
     return layout.files[row] if layout.files and layout.ends is None else str(row)

@@ -142,7 +142,7 @@ class Trial:
     @cached_property
     def given(self) -> Tensor:
         """Return the net's input from the batch."""
-        return self.fresh()._parted(self.batch)[0]  # noqa: SLF001 - a task looks up its fields there
+        return self.fresh()._input_and_target(self.batch)[0]  # noqa: SLF001 - a task looks up its fields there
 
     @cached_property
     def input_field(self) -> str:
@@ -157,9 +157,9 @@ class Trial:
     def fit(self, watch: Watch, *, faster: float = 1.0) -> Watch:
         """Train on the batch with `watch`, at `faster` times the settings' learning rate."""
         settings = self.subject.resolved.settings
-        told: dict[str, Any] = {"schedule": "constant", "warmup_steps": 0}
-        told["learning_rate"] = faster * float(settings.value_of("learning_rate"))
-        changed = replace(self.subject.resolved, settings=settings.model_copy(update=told))
+        changes: dict[str, Any] = {"schedule": "constant", "warmup_steps": 0}
+        changes["learning_rate"] = faster * float(settings.value_of("learning_rate"))
+        changed = replace(self.subject.resolved, settings=settings.model_copy(update=changes))
         steps = self.subject.steps
         with kept(Ledger(changed, root=self.subject.root)), warnings.catch_warnings():
             warnings.simplefilter("ignore")

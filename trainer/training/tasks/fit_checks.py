@@ -101,10 +101,10 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
     """
     example = data.example()
     batch = moved(example)
-    net.check_batch(*net._parted(batch))  # noqa: SLF001 - the task's own
+    net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - the task's own
     notes = value_notes(net, seen, batch) if seen is not None else []
     predicted = try_out(net, batch)
-    odd = net.describe_oddity(predicted, net._parted(batch)[1])  # noqa: SLF001 - the task's own
+    odd = net.describe_oddity(predicted, net._input_and_target(batch)[1])  # noqa: SLF001 - the task's own
     if seen is not None:
         require_finite_losses(net, data, seen, moved)
         notes += describe_large(net, data, seen, moved)
@@ -169,7 +169,7 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
 @torch.no_grad()
 def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, float]:
     """Return the largest output for a sample and the first sample of train, and their loss, in eval mode."""
-    given, wanted = net._parted(moved(data.read([row, data.first])))  # noqa: SLF001 - the task's own
+    given, wanted = net._input_and_target(moved(data.read([row, data.first])))  # noqa: SLF001 - the task's own
     with evaluating(net):
         predicted = net(given)
         net.check_output(predicted, wanted)
@@ -179,7 +179,7 @@ def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, flo
 @torch.enable_grad()
 def try_out(net: Task, batch: Batch) -> Tensor:
     """Return a net's output for a batch in eval mode, with its graph; restore the net's modes."""
-    given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
+    given, wanted = net._input_and_target(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
     with evaluating(net):
         predicted: Tensor = _pass(net, given)
@@ -240,7 +240,7 @@ def _uses_fields_unchanged(net: Task, batch: Batch) -> bool:
     def is_slice(whole: Tensor, part: Tensor) -> bool:
         return whole.ndim == part.ndim and torch.equal(whole[tuple(map(slice, part.shape))].to(part.dtype), part)
 
-    pairs = zip(net._used, net._parted(batch), strict=False)  # noqa: SLF001 - the task's own
+    pairs = zip(net._used, net._input_and_target(batch), strict=False)  # noqa: SLF001 - the task's own
     return all(
         is_slice(batch[name], part) or (part.is_floating_point() and bool(torch.isnan(part).any()))
         for name, part in pairs

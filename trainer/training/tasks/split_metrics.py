@@ -78,9 +78,9 @@ def _computed(metric: Metric) -> tuple[Any, str | None]:
                 raise
             return torch.tensor(torch.nan), _sentence(fault)
     said = [_sentence(each.message) for each in warned]
-    told = next((line for line in said if _MEANINGLESS.search(line)), None)
+    meaningless = next((line for line in said if _MEANINGLESS.search(line)), None)
     own: str | None = getattr(metric, "undefined", None)
-    reason = own or (None if told is None else told.partition(",")[0])
+    reason = own or (None if meaningless is None else meaningless.partition(",")[0])
     if reason is None and isinstance(value, Tensor) and value.numel() == 1 and bool(value.isnan()):
         reason = next(iter(said), NO_NUMBER)
     return value, reason

@@ -162,7 +162,7 @@ class Task(L.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch; `learned` collects it for the progress display."""
         del index
-        given, wanted = self._parted(batch)
+        given, wanted = self._input_and_target(batch)
         predicted = self(given)
         self.check_output(predicted, wanted)
         loss = self._loss(predicted, wanted)
@@ -218,7 +218,7 @@ class Task(L.LightningModule):
         return loss
 
     def _measure(self, batch: Batch, split: str) -> tuple[Tensor, Tensor, Tensor]:
-        given, wanted = self._parted(batch)
+        given, wanted = self._input_and_target(batch)
         predicted = self(given)
         self.check_output(predicted, wanted)
         loss = self._loss(predicted, wanted)
@@ -255,7 +255,7 @@ class Task(L.LightningModule):
             undefined[f"{split}_loss"] = next(iter(undefined.values())) if blank else NO_NUMBER
         return {f"{split}_loss": loss, **found}, undefined
 
-    def _parted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _input_and_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
         for name in self._used:
             if name not in batch:
                 raise DatasetError(f"the dataset has no field {name!r}", hint=did_you_mean(name, batch))
