@@ -132,7 +132,6 @@ def _imported(file: Path, *, root: Path) -> ModuleType:
 
 
 def _untyped(fault: PydanticUserError, file: Path) -> ExperimentError | None:
-    """Return the error for a setting without a type, if that is pydantic's error."""
     named = re.search(r"`(\w+) = ", fault.message)
     if fault.code != "model-field-missing-annotation" or named is None:
         return None

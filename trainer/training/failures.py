@@ -67,9 +67,8 @@ def attributing(*, file: Path, root: Path, net: str) -> Iterator[None]:
 def own_failure(fault: BaseException, *, file: Path, root: Path | None = None) -> ExperimentFailedError | None:
     """Return the error for a failure of the experiment's own code, with its traceback lines; None if no such code was running."""
     if isinstance(fault, SyntaxError) and fault.filename == str(file):
-        return ExperimentFailedError(
-            f"{file.name}:{fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None
-        )
+        hint = (fault.text or "").strip() or None
+        return ExperimentFailedError(f"{file.name}:{fault.lineno}: {fault.msg}", hint=hint)
     for each in _chain(fault):
         if frames := [frame for frame in _frames(each) if _is_own(frame.filename, file, root)]:
             return _of_experiment(each, frames, file)
@@ -114,7 +113,6 @@ def _type_and_line(fault: BaseException) -> tuple[str, str]:
 
 
 def _known_failure(fault: BaseException) -> RepriseError | None:
-    """Return the error for a library failure whose cause is known."""
     for each in _chain(fault):
         if isinstance(each, RuntimeError) and (exact := translated(each)):
             return exact
@@ -178,9 +176,8 @@ def _frames(fault: BaseException) -> list[traceback.FrameSummary]:
     frames = list(traceback.extract_tb(fault.__traceback__))
     text = str(fault) if first_line(fault) else ""
     if _IN_WORKER.search(text):
-        frames += [
-            traceback.FrameSummary(name, int(line), function) for name, line, function in _WORKER_FRAME.findall(text)
-        ]
+        found = _WORKER_FRAME.findall(text)
+        frames += [traceback.FrameSummary(name, int(line), function) for name, line, function in found]
     return frames
 
 
@@ -209,7 +206,6 @@ def _library(filename: str) -> str | None:
 
 
 def _part(filename: str) -> str | None:
-    """Return the part of `trainer/training/` that a file belongs to."""
     path = Path(filename)
     inside = path.relative_to(PACKAGE).parts if path.is_relative_to(PACKAGE) else ()
     return inside[1].removesuffix(".py") if inside[:1] == ("training",) and len(inside) > 1 else None
@@ -217,7 +213,6 @@ def _part(filename: str) -> str | None:
 
 def _how_to_import(name: str, file: Path) -> str:
     if (file.parent / f"{name}.py").exists() or (file.parent / name).is_dir():
-        return (
-            f"{name} lies beside the experiment; imports begin at the checkout's root, as `from FOLDER import {name}`"
-        )
+        where = "imports begin at the checkout's root"
+        return f"{name} lies beside the experiment; {where}, as `from FOLDER import {name}`"
     return "neither the environment nor the run's source has it: docs/how-to/environments.md says how a package gets in"

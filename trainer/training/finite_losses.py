@@ -156,7 +156,6 @@ def not_finite(batch: object) -> str:
 
 
 def _size(batch: object) -> int:
-    """Return the number of samples of a batch; 0 if it is unknown."""
     tensors = [each for each in batch.values() if isinstance(each, torch.Tensor)] if isinstance(batch, dict) else []
     return len(tensors[0]) if tensors and tensors[0].ndim else 0
 

@@ -137,10 +137,10 @@ def train(job: Job) -> Trained:
         seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
         guards = [switches, made(StopIfNotFinite, seen)]
         parts = [CheckNet(job.experiment, data, seen, job.say), clock, *traced, shown]
-        machine = _machine(job, checkpoints, clock.waits, guards, parts)
+        machine = _trainer(job, checkpoints, clock.waits, guards, parts)
         try:
-            _fitted(job, machine, net, data, checkpoints)
-            return replace(_closed(job, machine, net, data, clock), inspection=seen)
+            _fit(job, machine, net, data, checkpoints)
+            return replace(_test(job, machine, net, data, clock), inspection=seen)
         finally:
             finish(machine.loggers)
 
@@ -152,7 +152,7 @@ def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in (METRICS, TRACE) if (folder / name).exists()}
 
 
-def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints: Checkpoints) -> None:
+def _fit(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints: Checkpoints) -> None:
     path = None
     if job.saved is not None:
         checkpoints.go_on_from(job.saved)
@@ -172,7 +172,7 @@ def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints:
         job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last one is tested")
 
 
-def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]) -> L.Trainer:
+def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
     machine = L.Trainer(
         **limits(),
@@ -216,7 +216,7 @@ def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:
     return L.Trainer(**(arguments | options), default_root_dir=folder)
 
 
-def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telemetry) -> Trained:
+def _test(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telemetry) -> Trained:
     mine: Any = served(job.into / FOLDER) if machine.is_global_zero else None
     saved: Checkpoint = machine.strategy.broadcast(mine)
     checkpoint = read_saved(job.into / FOLDER, saved)
@@ -227,15 +227,13 @@ def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telem
         machine.validate(net, datamodule=data, verbose=False)
     machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
-    metrics = {**checkpoint["reprise"]["results"], **net.results}
-    undefined = {**checkpoint["reprise"].get("undefined", {}), **net.undefined}
-    evaluated = EvaluatedWeights(epoch=epoch_of(checkpoint["reprise"]), step=saved.step)
+    position = checkpoint["reprise"]
     return Trained(
-        metrics=metrics,
-        undefined=undefined,
+        metrics=position["results"] | net.results,
+        undefined=position.get("undefined", {}) | net.undefined,
         telemetry=clock.summary(started=job.started),
         steps=steps,
-        evaluated=evaluated,
+        evaluated=EvaluatedWeights(epoch=epoch_of(position), step=saved.step),
         weights=weights,
     )
 

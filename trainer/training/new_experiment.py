@@ -125,7 +125,6 @@ def _of_dataset(settings: ast.ClassDef, dataset: Dataset | None) -> list[_Edit]:
 
 
 def _classes(dataset: Dataset) -> str | None:
-    """Return the number of classes that a dataset declares."""
     if isinstance(dataset.reader, Images) and len(dataset.reader.classes) > 1:
         return str(len(dataset.reader.classes))
     counts = [field.classes for field in dataset.twin.values() if field.classes]

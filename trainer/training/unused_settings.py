@@ -122,7 +122,6 @@ def _takers(name: str, package: Path) -> set[str]:
 
 
 def _parameters(node: ast.FunctionDef | ast.ClassDef) -> Iterator[ast.arg]:
-    """Yield the parameters of a function, or of a class's constructor."""
     functions = (
         [node]
         if isinstance(node, ast.FunctionDef)

@@ -16,6 +16,7 @@ from trainer.training.checks import module_location
 from trainer.training.checks.first_epoch import outputs
 from trainer.training.checks.subject import state_of
 from trainer.training.determinism.seeds import seed_all
+from trainer.training.tasks.fit_checks import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,8 +120,8 @@ def causality(trial: Trial) -> str:
     if given.dim() < 2 or given.shape[1] < 2:  # noqa: PLR2004 - batch and time
         raise NothingToCheck(f"a batch is {list(given.shape)}: it has fewer than two positions")
     places = given.shape[1]
-    with _restoring(net):
-        if leak := _find_leak(net.eval(), given):
+    with evaluating(net), _restoring_buffers(net):
+        if leak := _find_leak(net, given):
             module = _leaking_module(net, given, leak)
             raise CheckFailed(f"{leak.describe(places)}{module_location.first_in(module)}", look=_hint(module))
         if leak := _find_leak(net.train(), given):
@@ -206,9 +207,8 @@ def _hint(call: module_location.Call | None) -> str | None:
 
 
 @contextmanager
-def _restoring(net: Task) -> Iterator[None]:
-    """Restore buffers that passes in training mode change, and the modes of the modules."""
-    modes = {module: module.training for module in net.modules()}
+def _restoring_buffers(net: Task) -> Iterator[None]:
+    """Restore the buffers that passes in training mode change."""
     buffers = {buffer: buffer.clone() for buffer in net.buffers()}
     try:
         yield
@@ -216,5 +216,3 @@ def _restoring(net: Task) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in buffers.items():
                 buffer.copy_(value)
-        for module, training in modes.items():
-            module.training = training

@@ -155,7 +155,6 @@ def targets(trial: Trial) -> str:
 
 
 def _value_notes(trial: Trial, net: Task) -> list[str]:
-    """Return the task's notes on the inspected values of every split, as a run does."""
     if trial.inspection is None or not trial.subject.experiment.has_package_steps:
         return []
     large = describe_large(net, trial.whole, trial.inspection, trial.on_device)

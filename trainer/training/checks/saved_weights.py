@@ -82,18 +82,17 @@ def resuming(trial: Trial) -> str:
 
 
 def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
-    """Train a few steps as a run does, with the few samples."""
     subject = trial.subject
     declared, few = trial.first_samples
-    net = _reading(subject, few)
+    net = _with_samples(subject, few)
     small = replace(subject, experiment=replace(subject.experiment, net=net), dataset=declared)
-    told = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}
-    ledger = notebook(small, **told)
+    changes = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}
+    ledger = notebook(small, **changes)
     trial.notebook = trial.notebook or ledger
     return train_shortly(small, subject.folder / name, ledger, saved=saved)
 
 
-def _reading(subject: Subject, few: Samples) -> type[Task]:
+def _with_samples(subject: Subject, few: Samples) -> type[Task]:
     """Return the net's class with few samples; all samples are opened too, to bind the settings of the net's own reader."""
     kind = subject.experiment.net
 

@@ -114,7 +114,6 @@ def training_pass(trial: Trial) -> str:
 
 
 def _first_and_second(trial: Trial, name: str) -> tuple[Any, Any]:
-    """Return the first value, and the current value."""
     look = _LOOKS[name]
     began, first = trial.looks.get(name) or (monotonic(), look(trial))
     for _ in range(3):

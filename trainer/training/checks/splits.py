@@ -97,7 +97,6 @@ def _describe_compared(compared: Mapping[str, Sequence[int]], rows: Mapping[str,
 
 
 def _sample_limit(samples: Samples, row: int) -> int:
-    """Return how many samples of this size are read."""
     size = sum(value.nbytes for value in samples.sample(Pick(index=row)).values())
     return min(_MOST, max(_LEAST, _BYTES // max(1, size)))
 

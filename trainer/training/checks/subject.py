@@ -121,8 +121,8 @@ class Trial:
     @cached_property
     def first_samples(self) -> tuple[Dataset, Samples]:
         """Return the first samples of each split, and a declaration that matches them."""
-        most = {name: self._most(name) for name in SPLITS}
-        return select_rows(self.subject.dataset, self.samples, {name: self.rows[name][: most[name]] for name in SPLITS})
+        rows = {name: self.rows[name][: self._most(name)] for name in SPLITS}
+        return select_rows(self.subject.dataset, self.samples, rows)
 
     def _most(self, split: str) -> int:
         """Return how many samples to use: avoid a last batch of one sample if possible; another check covers the run's last batch."""

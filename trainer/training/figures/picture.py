@@ -191,7 +191,6 @@ def _wrapped(text: str, width: int, *, most: int) -> list[str]:
 
 
 def _fitting(text: str, width: float) -> int:
-    """Return the number of letters that fit into `width` pixels; at least one."""
     return max(1, bisect_right(range(1, len(text) + 1), width, key=lambda count: _width(text[:count])))
 
 

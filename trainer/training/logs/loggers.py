@@ -143,7 +143,6 @@ def log_at_steps(trainer: L.Trainer) -> None:
 
 
 def _losses(net: L.LightningModule) -> MeanLoss:
-    """Return the mean training loss of a task."""
     found: Any = net.learned
     return cast("MeanLoss", found)
 

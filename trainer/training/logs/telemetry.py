@@ -156,7 +156,6 @@ class Telemetry(Callback):
 
 
 def _uuid(device: torch.device) -> str | None:
-    """Return the UUID of the GPU."""
     if device.type != "cuda":
         return None
     known = getattr(torch.cuda.get_device_properties(device), "uuid", None)

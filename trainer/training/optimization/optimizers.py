@@ -171,7 +171,6 @@ def _after_warmup(optimizer: Optimizer, warmup_steps: int, factor: Callable[[int
 
 
 def _completed(step: int, warmup_steps: int, steps: int) -> float:
-    """Return the completed fraction of the steps after the warm-up."""
     return min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
 
 

@@ -91,7 +91,6 @@ class Regressor(Task):
 
 
 def _same(seen: SplitValues | None, field: str) -> float | None:
-    """Return the value of a field if all of its values are equal."""
     values = seen.fields.get(field) if seen else None
     if values is None or values.low is None or values.high is None or values.not_finite:
         return None

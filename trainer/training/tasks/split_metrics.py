@@ -68,7 +68,6 @@ def _parts(metrics: MetricCollection, name: str, value: Any, known: Container[st
 
 
 def _computed(metric: Metric) -> tuple[Any, str | None]:
-    """Return the value and, if it is undefined, the reason."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:

@@ -112,11 +112,8 @@ class Tracer(Callback):
         self.step.norm = [self.integers.number(norm_of(given))]
         self.step.values["schedule"] = [value for _, value in scheduled(optimizer)]
         if self.full:
-            self.step.gradients = [
-                self.integers.prints(
-                    [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters]
-                )
-            ]
+            every = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters]
+            self.step.gradients = [self.integers.prints(every)]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, _batch: object, batch_idx: int
@@ -208,9 +205,8 @@ def _packed(values: list[int]) -> bytes:
 
 def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -> str:
     """Write both files for a checkpoint of `net`; return the digest of the weights' table."""
-    weights: dict[str, Tensor] = {
-        name: value.detach().cpu().contiguous() for name, value in checkpoint["state_dict"].items()
-    }
+    saved: Mapping[str, Tensor] = checkpoint["state_dict"]
+    weights = {name: value.detach().cpu().contiguous() for name, value in saved.items()}
     names = [name for name, _ in net.named_parameters()]
     table = {name: described(value) for name, value in weights.items()}
     moments = [optimizer_tensors(state, names) for state in checkpoint["optimizer_states"]]
