@@ -6,7 +6,7 @@ import pytest
 
 from trainer.base.errors import UnsafePathError
 from trainer.base.run_files import folder_of
-from trainer.training.attempt_files import LogFile
+from trainer.training.logs.log_file import LogFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import torch
 
 from trainer.base.errors import DigestMismatchError, DiskFullError, NotWritableError
 from trainer.runs.checkpoint_pointer import Checkpoint, Saved
-from trainer.training.attempt_files import replacing
+from trainer.training.atomic_write import replacing
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import read_saved, served
 

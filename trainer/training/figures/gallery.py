@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from lightning.pytorch.callbacks import Callback
 
 from trainer.runs.figure import FILE, Figure, Figures, Pictures
-from trainer.training.attempt_files import write_whole
+from trainer.training.atomic_write import write_whole
 from trainer.training.figures.picture import picture_of_samples
 
 if TYPE_CHECKING:

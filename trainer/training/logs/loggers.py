@@ -18,7 +18,7 @@ from trainer.base.digest import canonical
 from trainer.base.errors import SettingError
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured
-from trainer.training.attempt_files import LogFile
+from trainer.training.logs.log_file import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

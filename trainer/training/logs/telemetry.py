@@ -18,7 +18,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from trainer.base.digest import canonical
 from trainer.reporting.curves import TELEMETRY
-from trainer.training.attempt_files import LogFile
+from trainer.training.logs.log_file import LogFile
 from trainer.training.logs.loggers import JsonLines
 from trainer.training.tracing.fingerprints import tensors_in
 

@@ -16,7 +16,7 @@ from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFa
 from trainer.base.run_files import folder_of, open_run_file
 from trainer.comparison.weights import LARGEST_HEADER, read_parts
 from trainer.runs.checkpoint_pointer import NextStage, is_pickle
-from trainer.training.attempt_files import replacing
+from trainer.training.atomic_write import replacing
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from trainer.base.run_files import folder_of
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, NextStage, Saved
 from trainer.settings.ledger import configured
-from trainer.training.attempt_files import write_whole
+from trainer.training.atomic_write import write_whole
 from trainer.training.resuming.checkpoint_file import (
     read_checkpoint,
     read_open_checkpoint,

@@ -20,7 +20,8 @@ from trainer.base.digest import canonical, digest_of_document
 from trainer.comparison.trace import FILE
 from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, prints_of
 from trainer.settings.ledger import configured
-from trainer.training.attempt_files import LogFile, write_whole
+from trainer.training.atomic_write import write_whole
+from trainer.training.logs.log_file import LogFile
 from trainer.training.tracing.fingerprints import (
     DeviceIntegers,
     HostIntegers,
