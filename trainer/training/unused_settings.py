@@ -103,7 +103,7 @@ _NOT_USERS: Final = {"settings.py", f"{__name__.rpartition('.')[2]}.py"}
 """Modules that name settings without using them: their declarations, and this module."""
 
 
-def _takers(name: str, package: Path) -> set[str]:
+def _users_of(name: str, package: Path) -> set[str]:
     """Return the configured objects of the package with a parameter of this name; `.` if a settings attribute is read by this name."""
     found: set[str] = set()
     for path in package.rglob("*.py"):
