@@ -10,7 +10,7 @@ import torch
 
 from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.check_result import Finding, Status
 from trainer.training.checks import CHECKS, Subject, run_checks
 from trainer.training.experiment import load_experiment
@@ -52,7 +52,7 @@ def found(
     for name, value in variables(Level.OFF, threads=THREADS).items():
         patch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
-    told = Origins(words=take_apart(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
+    told = Origins(options=parse_options(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
     resolved = resolve(experiment.settings, told)
     dataset, data = make_synthetic(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
     subject = Subject(

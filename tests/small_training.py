@@ -14,7 +14,7 @@ from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays
 from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger
-from trainer.settings.origins import Origins, Resolved, resolve, take_apart
+from trainer.settings.origins import Origins, Resolved, parse_options, resolve
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
 from trainer.training.fit import Job, Trained, train
@@ -109,7 +109,7 @@ class Small:
         few = [] if "--max-epochs" in words else ["--max-epochs", "1"]
         small = [] if "--batch-size" in words else ["--batch-size", "8"]
         resolved: Resolved[Any] = resolve(
-            experiment.settings, Origins(words=take_apart([*WORDS, *few, *small, *words]), environ={})
+            experiment.settings, Origins(options=parse_options([*WORDS, *few, *small, *words]), environ={})
         )
         into = self.place / "attempt"
         into.mkdir(exist_ok=True)

@@ -155,7 +155,7 @@ UNBOUNDED = {
     "trainer.data.manifest_lines": "a manifest's first line, of a length that its digest fixes",
     "trainer.comparison.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
     "trainer.reporting.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
-    "trainer.settings.notes": "what this process and its children noted",
+    "trainer.settings.ledger": "what this process and its children noted",
     "trainer.settings.texts": "a word of the command line",
     "trainer.comparison.noise": "a word of the command line",
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
@@ -163,10 +163,10 @@ UNBOUNDED = {
     "trainer.environments.import_test": "runs in an image's build, without the package",
     "trainer.training.checks.saved_weights": "what the same process wrote a moment before",
     **dict.fromkeys(
-        ["trainer.cli.hidden_command", "trainer.cli.baseline", "trainer.cli.sweep.create"],
+        ["trainer.cli.trainings", "trainer.cli.baseline", "trainer.cli.sweep.create"],
         "what a process of ours prints",
     ),
-    **dict.fromkeys(["trainer.cli.bench.benching", "trainer.cli.data.inspect"], "what the starting process asks"),
+    **dict.fromkeys(["trainer.cli.bench", "trainer.cli.data.inspect"], "what the starting process asks"),
 }
 """Modules that parse JSON or TOML without the loader, and why they may."""
 

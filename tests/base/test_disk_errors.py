@@ -9,7 +9,7 @@ import pytest
 
 from trainer.base.disk_errors import disk_fault
 from trainer.base.errors import DiskFullError, MachineError, NotWritableError, UsageError
-from trainer.cli.failure import report
+from trainer.cli.messages import report
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from trainer.base.errors import DiskFullError, NotWritableError
-from trainer.cli.failure import report
+from trainer.cli.messages import report
 
 
 @pytest.mark.parametrize(

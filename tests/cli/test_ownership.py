@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import UnsafePathError
-from trainer.cli.ownership import hand_over
+from trainer.cli.configuration import hand_over
 from trainer.environments.dotenv import write_block
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from trainer.cli.trust import Word
 from trainer.runs.record import Outcome, Record, Status
 from trainer.runs.resume import check_ingredients, record_with_current_settings
 from trainer.runs.run import open_run, record_of
-from trainer.settings.origins import take_apart
+from trainer.settings.origins import parse_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def test_a_run_whose_own_source_is_older_than_resume_is_refused_by_that_name(
     run = finished(tmp_path / "runs", status=Status.PREEMPTED).record.run
     admission = Admission(folder=tmp_path / "runs" / run, word=Word(command=""))
     with pytest.raises(ResumeError, match="older than --resume"):
-        prepare(take_apart(["--resume", run]), admission)
+        prepare(parse_options(["--resume", run]), admission)
 
 
 def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_what_is_not_built_is_said_with_the_command_that_builds_it() -> None:
 
 def choice(store: str | None, environ: dict[str, str], own: str | None) -> str | None:
     """The store that setup takes."""
-    asked = Namespace(store=store, endpoint=None, environment=None)
-    return chosen(asked, environ, own=own).store
+    args = Namespace(store=store, endpoint=None, environment=None)
+    return chosen(args, environ, own=own).store
 
 
 def test_a_store_that_contradicts_a_line_of_env_is_refused() -> None:

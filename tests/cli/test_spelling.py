@@ -12,8 +12,7 @@ import pytest
 
 from trainer.base.errors import UsageError
 from trainer.cli import COMMANDS
-from trainer.cli.failure import report
-from trainer.cli.spelling import spelled
+from trainer.cli.messages import report, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +26,10 @@ NOT_FOLLOWED: Final = {"Arguments", "ArgumentParser", "add_argument", "add_parse
 KNOWN: Final = {
     "trainer/cli/__init__.py": "the overview; and what no container can do, with the host's spelling beside it",
     "trainer/cli/train/manual.py": "the manual",
-    "trainer/cli/in_image.py": "the sentence names the command that was typed",
+    "trainer/cli/containers.py": "the sentence names the command that was typed",
     "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
     "trainer/cli/why.py": "the command in the hint of an error, which spells it",
-    "trainer/cli/spelling.py": "the speller's own examples",
+    "trainer/cli/messages.py": "the speller's own examples",
     "trainer/environments/pin.py": "the first line of a file that is committed",
     "trainer/comparison/compare.py": "notes, kept in documents; the page spells them",
     "trainer/comparison/verdict.py": "notes, kept in documents; the page spells them",
@@ -42,7 +41,7 @@ KNOWN: Final = {
     "trainer/runs/names.py": "the hint of an error, which spells it",
     "trainer/runs/verify.py": "the hint of an error, which spells it",
     "trainer/settings/errors.py": "the hint of an error, which spells it",
-    "trainer/settings/names.py": "the hint of an error, which spells it",
+    "trainer/settings/declarations.py": "the hint of an error, which spells it",
     "trainer/training/new_experiment.py": "a comment of the page that is written",
     "trainer/comparison/rerun.py": "a finding's remedy, kept under a name",
 }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import MachineError, SourceError
-from trainer.cli.train import source_of, understood
+from trainer.cli.train import source_of
+from trainer.cli.train.command_line import parse_train_request
 from trainer.cli.trainings import freeze, start
 from trainer.runs.run import new_run
-from trainer.settings.origins import take_apart
 from trainer.source.capture import COPY, take_placed_source
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def idea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def frozen(idea: Path) -> Recipe:
     """As a command freezes it."""
     words = ["--exp", str(idea), f"--settings={idea.with_suffix('.toml')}"]
-    return freeze(understood(words, take_apart(words)))
+    return freeze(parse_train_request(words))
 
 
 def test_edits_after_the_beginning_are_in_no_training(idea: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_edits_after_the_beginning_are_in_no_training(idea: Path, tmp_path: Path
         words = recipe.place_source(folder)
         assert (folder / "settings.toml").read_text() == "seed = 1\n"
         assert words == ["--exp", "experiment/idea.py", f"--settings={folder / 'settings.toml'}"]
-        place = understood(words, take_apart(words), root=source_of(folder)).place
+        place = parse_train_request(words, root=source_of(folder)).experiment
         assert (place.file.as_posix(), place.outside) == ("experiment/idea.py", None)
         bundle = take_placed_source(folder)
         assert bundle is not None

@@ -34,7 +34,7 @@ from trainer.cli.trust import (
 from trainer.runs.register import register_attempt
 from trainer.source.capture import ARCHIVE
 from trainer.source.description import Source
-from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.document import Point, Sweep, SweepRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,7 +186,7 @@ def test_a_sweep_is_the_users_own_as_it_was_entered(run: OpenRun) -> None:
     sweep = Sweep(
         id=run.record.run,
         created=datetime.now(UTC),
-        asked=Asked(experiment="digits", points=[{"seed": "0"}]),
+        asked=SweepRequest(experiment="digits", points=[{"seed": "0"}]),
         source=run.record.ingredients.source,
         captured=Source(how="mounted"),
         points=[Point(settings={"seed": "0"})],
@@ -197,7 +197,10 @@ def test_a_sweep_is_the_users_own_as_it_was_entered(run: OpenRun) -> None:
     assert "--again" in str(caught.value.hint)
     register_sweep(sweep)
     require_own_sweep(sweep, folder)
-    for change in ({"source": digest_of_bytes(b"x")}, {"asked": Asked(experiment="evil", points=[{"seed": "0"}])}):
+    for change in (
+        {"source": digest_of_bytes(b"x")},
+        {"asked": SweepRequest(experiment="evil", points=[{"seed": "0"}])},
+    ):
         assert not is_own_sweep(sweep.model_copy(update=change))
     (folder / ARCHIVE).write_bytes(b"other")
     with pytest.raises(SourceError):

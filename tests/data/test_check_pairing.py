@@ -9,7 +9,7 @@ import pytest
 from trainer.base.errors import SettingError
 from trainer.data.declaration import check_pairing, load_dataset, sample_fields
 from trainer.data.reader import RawFiles, Text
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.settings import ClassificationSettings
 
 ROOT = Path(__file__).parents[2]
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 def paired(dataset: str, *argv: str, skip: tuple[str, ...] = ()) -> None:
     """Pair a classification with a dataset of this checkout."""
-    words = take_apart(["--dataset", dataset, "--classes", "10", *argv])
-    resolved = resolve(ClassificationSettings, Origins(words=words, environ={}))
+    words = parse_options(["--dataset", dataset, "--classes", "10", *argv])
+    resolved = resolve(ClassificationSettings, Origins(options=words, environ={}))
     check_pairing(resolved, load_dataset(dataset, root=ROOT), skip=skip)
 
 

@@ -17,7 +17,7 @@ from trainer.cli.baseline.measure import environment_key
 from trainer.comparison.baseline import FOLDER, Baseline, code_of, compare_with_entry
 from trainer.data.declaration import declaration, load_dataset
 from trainer.settings.determinism import Level, variables
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.checks.short_training import seed_results, small_subject
 from trainer.training.experiment import load_experiment
 
@@ -37,7 +37,7 @@ def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: py
     for name, value in variables(Level.OFF, threads=THREADS).items():
         monkeypatch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
-    resolved = resolve(experiment.settings, Origins(words=take_apart(WORDS), environ={}))
+    resolved = resolve(experiment.settings, Origins(options=parse_options(WORDS), environ={}))
     declared = load_dataset(resolved.settings.dataset, root=ROOT)
     key, code = environment_key(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
     entry = read_json(path, Baseline).nearest(key)

@@ -18,7 +18,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.runs.runs import begun
-from trainer.cli.failure import report
+from trainer.cli.messages import report
 from trainer.runs.record import Outcome, Status
 
 try:

@@ -21,7 +21,7 @@ from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from tests.security.kinds import KINDS
-from trainer.cli.failure import report
+from trainer.cli.messages import report
 
 if TYPE_CHECKING:
     from tests.security.kind import Kind

@@ -11,7 +11,7 @@ from tests.data.manifests import hashed, laid
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_json
 from trainer.base.digest import digest_of_bytes
-from trainer.cli import configuration as command_places
+from trainer.cli import configuration as command_configuration
 from trainer.cli import data as data_command
 from trainer.data.cache.locks import active_leases
 from trainer.data.declaration import load_dataset
@@ -27,7 +27,7 @@ def declaration(folder: Path) -> Kind:
     """The declaration of a dataset, listed and shown."""
     (folder / "datasets").mkdir()
     path, turn = folder / "datasets" / "digits.toml", count()
-    for module in (data_command, command_places):
+    for module in (data_command, command_configuration):
         vars(module)["CHECKOUT"] = folder
     verbs = (("ls",), ("ls", "--json"), ("show", "digits"), ("show", "digits", "--json"), ("gc",))
 
@@ -43,7 +43,7 @@ def version(folder: Path) -> Kind:
     """The document of a dataset's version in a store."""
     (folder / "datasets").mkdir()
     (folder / "files").mkdir()
-    for module in (data_command, command_places):
+    for module in (data_command, command_configuration):
         vars(module)["CHECKOUT"] = folder
     for text in (b"a", b"b"):
         (folder / "files" / "a.txt").write_bytes(text)

@@ -21,9 +21,9 @@ from trainer.environments.dotenv import read_block, user_values
 from trainer.environments.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
 from trainer.runs.image_claim import BAKED, claim_image
 from trainer.runs.run import record_of
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.source.description import Source
-from trainer.sweeps.document import Asked, Point, Sweep, read_points
+from trainer.sweeps.document import Point, Sweep, SweepRequest, read_points
 from trainer.training.settings import TrainingSettings
 from trainer.training.timing import Told
 
@@ -41,7 +41,7 @@ def settings(folder: Path) -> Kind:
         if next(turn) % 2:
             read_points(path)
         else:
-            resolve(TrainingSettings, Origins(words=take_apart([]), environ={}, file=path))
+            resolve(TrainingSettings, Origins(options=parse_options([]), environ={}, file=path))
 
     good = b'# mine\nlearning-rate = 1e-3\nmax_epochs = 2\nprecision = "32-true"\ndeterminism = "machine"\nseed = 7\n'
     points = b'[[points]]\nseed = 1\nname = "a"\nsizes = [1, 2]\n[[points]]\nseed = 2\nwhen = 1979-05-27T07:32:00Z\n'
@@ -124,7 +124,7 @@ def sweep(folder: Path) -> Kind:
             "id": runs[0],
             "created": "2026-03-01T12:00:00Z",
             "source": digest_of_bytes(b""),
-            "asked": Asked(experiment="digits", points=points),
+            "asked": SweepRequest(experiment="digits", points=points),
             "captured": Source(how="mounted"),
             "points": [Point(settings=each, runs=[run]) for each, run in zip(points, runs, strict=True)],
         }

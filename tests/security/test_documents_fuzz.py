@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.records import record
 from tests.security.mutation import ODD
 from trainer.base.errors import DocumentError, RepriseError
-from trainer.cli.failure import report
+from trainer.cli.messages import report
 from trainer.cli.run_page import page, summary
 from trainer.cli.runs.table import table
 from trainer.runs.list import ListedRun, RunLocation

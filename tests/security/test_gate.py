@@ -20,31 +20,30 @@ UNGATED: Final = {
 }  # fmt: skip
 """Verbs that run the checkout's own code, or `train`, or nothing."""
 CALLERS: Final = {
-    ("trainer.cli.runner", "runner"): {"trainer.cli.reproduce", "trainer.cli.why"},
-    ("trainer.cli.runner.on_host", "OnHost"): {
+    ("trainer.cli.runner", "choose_runner"): {"trainer.cli.reproduce", "trainer.cli.why"},
+    ("trainer.cli.runner.container", "ContainerRunner"): {
         "trainer.cli.runner",
-        "trainer.cli.train.isolated",
-        "trainer.cli.doctor.run",
+        "trainer.cli.resume",
+        "trainer.cli.doctor",
     },
-    ("trainer.cli.runner.here", "Here"): {"trainer.cli.runner"},
+    ("trainer.cli.runner.process", "ProcessRunner"): {"trainer.cli.runner"},
     ("trainer.comparison.reproduce", "prepare_rerun"): {
         "trainer.cli.reproduce",
         "trainer.cli.why",
-        "trainer.cli.train.isolated",
+        "trainer.cli.resume",
     },
-    ("trainer.comparison.reproduce", "run_confined"): {"trainer.cli.runner.on_host"},
+    ("trainer.comparison.reproduce", "run_confined"): {"trainer.cli.runner.container"},
     ("trainer.source.copy", "lay_out"): {"trainer.comparison.reproduce"},
     ("trainer.source.capture", "unpack"): {"trainer.runs.resume", "trainer.sweeps.folder", "trainer.source.copy"},
     ("trainer.runs.resume", "require_source"): {
         "trainer.cli.resume",
-        "trainer.cli.train.isolated",
         "trainer.cli.trust",
     },
     ("trainer.cli.resume", "prepare"): {"trainer.cli.train"},
-    ("trainer.cli.train.container", "resume_in_container"): {"trainer.cli.train"},
-    ("trainer.cli.train.isolated", "resume_isolated"): {"trainer.cli.train"},
+    ("trainer.cli.containers", "resume_in_container"): {"trainer.cli.train"},
+    ("trainer.cli.resume", "resume_isolated"): {"trainer.cli.train"},
     ("trainer.cli.sweep.scheduler", "Scheduler"): {"trainer.cli.sweep"},
-    ("trainer.cli.sweep.resources", "launcher_for"): {"trainer.cli.sweep", "trainer.cli.sweep.create"},
+    ("trainer.cli.sweep.launchers", "launcher_for"): {"trainer.cli.sweep", "trainer.cli.sweep.create"},
 }
 """Who may import what brings a recorded source to life. Whoever adds one adds the gate and its name here; `doctor` only looks."""
 GATES: Final = {
@@ -90,8 +89,5 @@ def test_processes_of_another_source_are_started_in_known_places() -> None:
     }
     assert found == {
         "trainer.cli.train",
-        "trainer.cli.trainings",
-        "trainer.cli.runner.here",
-        "trainer.cli.hidden_command",
-        "trainer.cli.sweep.launchers",
+        "trainer.launch.process",
     }

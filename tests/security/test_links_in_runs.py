@@ -14,11 +14,11 @@ from tests.records import circumstances
 from tests.runs.runs import finished
 from tests.security.outside import state
 from trainer.base.errors import RepriseError, UnsafePathError
-from trainer.cli.ownership import hand_over
+from trainer.cli.configuration import hand_over
 from trainer.cli.sweep.scheduler import RunningPoint
 from trainer.comparison.retest import local_retests, save_retest
 from trainer.environments.dotenv import write_block
-from trainer.launch.training import ProcessTraining
+from trainer.launch.process import ProcessCommand
 from trainer.runs.image_claim import SeenImage, claim_image, write_seen
 from trainer.runs.list import list_runs
 from trainer.runs.publish import publish_run
@@ -28,7 +28,7 @@ from trainer.runs.resume import move_seen_image, require_resumable, require_sour
 from trainer.runs.run import OpenRun, abandon, attempts, close_dead, files_of, is_alive, open_run, record_of
 from trainer.runs.verify import require_whole
 from trainer.stores.memory import MemoryStore
-from trainer.sweeps.folder import held, load, log_of, sweep_ids
+from trainer.sweeps.folder import load, lock_sweep, log_of, sweep_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +168,7 @@ def test_a_sweep_prints_nothing_of_what_a_link_leads_to(tmp_path: Path, home: Pa
     """A container replaces the log of its point while root's sweep passes on what it says."""
     log = tmp_path / "runs/sweeps/20261128t000000-aaaaaa/logs/1.txt"
     log.parent.mkdir(parents=True)
-    point = RunningPoint(number=0, run="r", log=log, training=ProcessTraining(None), slot=None)
+    point = RunningPoint(number=0, run="r", log=log, training=ProcessCommand(None), slot=None)
     log.write_text("a line\n")
     assert list(point.lines()) == ["a line"]
     log.unlink()
@@ -181,7 +181,7 @@ def test_a_sweep_prints_nothing_of_what_a_link_leads_to(tmp_path: Path, home: Pa
 def use_sweep(folder: Path) -> None:
     """What a command does with a sweep."""
     sweep_ids(folder.parents[1])
-    with held(folder), log_of(folder, 0) as log:
+    with lock_sweep(folder), log_of(folder, 0) as log:
         os.write(log, b"line")
     load(folder)
 

@@ -22,7 +22,7 @@ from trainer.runs.pull import pull_run
 from trainer.runs.resume import move_seen_image
 from trainer.runs.run import OpenRun, close_dead, is_alive, open_run
 from trainer.stores.memory import MemoryStore
-from trainer.sweeps.folder import held, log_of, save
+from trainer.sweeps.folder import lock_sweep, log_of, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,5 +128,5 @@ def test_a_sweep_is_not_written_through_a_link(tmp_path: Path, home: Path, plant
         return
     sweep, folder = started(runs)
     plant(runs / planted.format(id=sweep.id), home)
-    with pytest.raises(UnsafePathError, match="is a symbolic link"), held(folder), log_of(folder, 0):
+    with pytest.raises(UnsafePathError, match="is a symbolic link"), lock_sweep(folder), log_of(folder, 0):
         save(sweep, folder)

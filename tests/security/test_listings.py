@@ -14,10 +14,10 @@ from tests.runs.runs import finished
 from tests.security.hostile import at, bad_run, bad_seal
 from trainer.base.digest import digest_of_bytes
 from trainer.cli import main
-from trainer.cli.latest import named
+from trainer.cli.find_run import find_run_id
 from trainer.runs.register import register_attempt
 from trainer.source.description import Source
-from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import save
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_latest_passes_over_a_run_that_cannot_be_read(runs: Path, capsys: pytest
     good, bad = run.record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
     newest = f"29990101t000000-{bad[-6:]}"
     (runs / bad).rename(runs / newest)
-    assert named("latest", [good, newest]) == good
+    assert find_run_id("latest", [good, newest]) == good
     assert newest in capsys.readouterr().err
 
 
@@ -157,7 +157,7 @@ def test_a_sweep_shows_its_points_beside_a_run_that_cannot_be_read(
     sweep = Sweep(
         id=good,
         created=datetime.now(UTC),
-        asked=Asked(experiment="digits", points=points),
+        asked=SweepRequest(experiment="digits", points=points),
         source=digest_of_bytes(b""),
         captured=Source(how="mounted"),
         points=[Point(settings=each, runs=[run]) for each, run in zip(points, (good, bad), strict=True)],

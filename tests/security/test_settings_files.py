@@ -9,12 +9,12 @@ import pytest
 
 from trainer.base.errors import DocumentError, RepriseError
 from trainer.cli import main
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.settings import TrainingSettings
 
 
 def read(path: Path) -> None:
-    resolve(TrainingSettings, Origins(words=take_apart([]), environ={}, file=path))
+    resolve(TrainingSettings, Origins(options=parse_options([]), environ={}, file=path))
 
 
 FILES = {

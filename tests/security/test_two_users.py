@@ -16,7 +16,7 @@ from tests.data.test_fetch_shared import as_user
 from tests.runs.runs import finished
 from tests.security.outside import state, victims_folder
 from trainer.base.errors import RepriseError, UnsafePathError
-from trainer.cli.ownership import hand_over
+from trainer.cli.configuration import hand_over
 from trainer.comparison.retest import save_retest
 from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache

@@ -23,7 +23,6 @@ ALLOWED: Final = {
     "trainer.cli": "the null device",
     "trainer.cli.data.inspect": "a temporary file",
     "trainer.cli.image": "a temporary folder",
-    "trainer.cli.runner.here": "the folder of runs itself",
     "trainer.environments.engine.docker": "what is known of images, in the checkout",
     "trainer.base.atomic_file": "a path that is the user's word",
     "trainer.source.capture": "the checkout, to read",

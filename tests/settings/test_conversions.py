@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from trainer.base.errors import DocumentError, SettingError
 from trainer.settings.fields import LaunchSettings, written
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class Checked:
 
 def given(annotation: Any, *argv: str, environ: dict[str, str] | None = None, file: Path | None = None) -> Any:
     kind = type("Row", (LaunchSettings,), {"__annotations__": {"x": annotation}, "__module__": __name__})
-    return written(resolve(kind, Origins(words=take_apart(argv), environ=environ or {}, file=file)).settings)["x"]
+    return written(resolve(kind, Origins(options=parse_options(argv), environ=environ or {}, file=file)).settings)["x"]
 
 
 def ways(annotation: Any, text: str, folder: Path) -> list[Callable[[], Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trainer.base.errors import ExperimentError
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.experiment import _from_path
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def declared(folder: Path, lines: str, *, below: str = "") -> Any:
     file.write_text(f"{HEAD}{lines}\n{below}")
     try:
         module = _from_path(file)
-        return resolve(module.Settings, Origins(words=take_apart([]), environ={})).settings
+        return resolve(module.Settings, Origins(options=parse_options([]), environ={})).settings
     finally:
         sys.modules.pop("experiment_mine", None)
 
@@ -73,4 +73,4 @@ def test_a_name_of_torch_lightning_or_python_is_a_name_like_any_other(tmp_path: 
     made = declared(tmp_path, f"    {name}: int = 3")
     assert made.value_of(name) == 3
     option = f"--{name.replace('_', '-')}=4"
-    assert resolve(type(made), Origins(words=take_apart([option]), environ={})).settings.value_of(name) == 4
+    assert resolve(type(made), Origins(options=parse_options([option]), environ={})).settings.value_of(name) == 4

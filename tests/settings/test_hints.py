@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from trainer.base.errors import SettingError
 from trainer.settings.fields import LaunchSettings, Origin
 from trainer.settings.hints import how_to_type
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 
 
 class Kernel(Enum):
@@ -55,10 +55,10 @@ TYPED: list[tuple[Any, str, str]] = [
 def test_a_hint_has_the_form_of_the_type(annotation: Any, text: str, hint: str) -> None:
     kind = type("Row", (LaunchSettings,), {"__annotations__": {"x": annotation}, "__module__": __name__})
     with pytest.raises(SettingError) as caught:
-        resolve(kind, Origins(words=take_apart([f"--x={text}"]), environ={}))
+        resolve(kind, Origins(options=parse_options([f"--x={text}"]), environ={}))
     assert caught.value.hint == hint
     words = shlex.split(hint.removeprefix("write, for example, ").removeprefix("write ").split(" or --")[0])
-    resolve(kind, Origins(words=take_apart(words), environ={}))
+    resolve(kind, Origins(options=parse_options(words), environ={}))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from trainer.base.errors import SettingError
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.ledger import Ledger, adopt, configured, kept, made
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def lost(*, widht: int) -> int:
 
 def opened(*argv: str) -> Ledger:
     """Make a ledger of a command line."""
-    return Ledger(resolve(Settings, Origins(words=take_apart(argv), environ={})))
+    return Ledger(resolve(Settings, Origins(options=parse_options(argv), environ={})))
 
 
 def test_what_a_caller_leaves_out_is_filled() -> None:
@@ -123,7 +123,7 @@ def test_given_and_bound_to_nothing_is_an_error() -> None:
 
 def test_an_attribute_that_is_read_counts() -> None:
     """Not every use goes through a parameter."""
-    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4"]), environ={}))
+    found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4"]), environ={}))
     ledger = Ledger(found)
     assert found.settings.depth == 4
     ledger.require_bound()
@@ -140,7 +140,7 @@ def test_a_parameter_that_is_no_setting_is_named() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn where there are threads
 def test_what_only_a_forked_process_reads_is_seen() -> None:
     """As a loader's workers are: bound there or read there, it has an effect."""
-    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4", "--width", "3"]), environ={}))
+    found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4", "--width", "3"]), environ={}))
     ledger = Ledger(found)
     with kept(ledger):
         child = os.fork()
@@ -162,7 +162,7 @@ def _use(ledger: Ledger, settings: Settings) -> None:
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_what_only_a_process_that_was_started_anew_reads_is_seen(method: str) -> None:
     """Where it was handed the ledger, as a loader's workers are."""
-    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4", "--width", "3"]), environ={}))
+    found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4", "--width", "3"]), environ={}))
     ledger = Ledger(found)
     process: Any = multiprocessing.get_context(method)
     child = process.Process(target=_use, args=(ledger, found.settings))
@@ -177,7 +177,7 @@ def test_what_only_a_process_that_was_started_anew_reads_is_seen(method: str) ->
 
 def test_writing_settings_down_reads_none() -> None:
     """Nor does looking at all of them, as a debugger or a logger does."""
-    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4"]), environ={}))
+    found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4"]), environ={}))
     ledger = Ledger(found)
     assert found.settings.model_dump()["depth"] == 4
     assert '"depth":4' in found.settings.model_dump_json()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trainer.base.errors import ExperimentError
-from trainer.cli.train import foresight
+from trainer.cli.train import command_line
+from trainer.settings.declarations import OPTIONS
 from trainer.settings.fields import LaunchSettings
-from trainer.settings.names import OPTIONS
 from trainer.training.declared_settings import misnamed
 from trainer.training.settings import ClassificationSettings
 
@@ -121,7 +121,7 @@ def test_the_table_has_every_command_that_takes_settings() -> None:
 
 def test_an_experiment_is_rejected_before_it_is_imported() -> None:
     with pytest.raises(ExperimentError, match=r"mine\.py:5: no setting can be named exp"):
-        foresight._require_declarations(
+        command_line._require_declarations(
             f"{HEAD}class Settings(ClassificationSettings):\n    exp: int = 3\n", file="mine.py"
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.settings.notes import Notes
+from trainer.settings.ledger import Notes
 
 if TYPE_CHECKING:
     from pathlib import Path

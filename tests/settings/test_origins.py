@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, SecretStr
 
 from trainer.base.errors import DocumentError, RepriseError, SettingError, UsageError
 from trainer.settings.fields import LaunchSettings, Origin
-from trainer.settings.origins import Origins, Resolved, resolve, take_apart
+from trainer.settings.origins import Origins, Resolved, parse_options, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ class Settings(Base):
 def made(*argv: str, **given_by: str) -> Resolved[Settings]:
     """Resolve a command line, with environment variables for further words."""
     environ = {f"REPRISE_SETTING_{name.upper()}": value for name, value in given_by.items()}
-    return resolve(Settings, Origins(words=take_apart(argv), environ=environ))
+    return resolve(Settings, Origins(options=parse_options(argv), environ=environ))
 
 
 def test_the_later_origin_wins(tmp_path: Path) -> None:
@@ -50,7 +50,9 @@ def test_the_later_origin_wins(tmp_path: Path) -> None:
     file.write_text("learning_rate = 0.1\nlimit = 1\nsizes = [1]\nprogress = false\nthreads = 3\n")
     environ = {"REPRISE_SETTING_LIMIT": "2", "REPRISE_SETTING_SIZES": "[2]", "REPRISE_SETTING_THREADS": "4"}
     record = {"sizes": [3], "threads": 5}
-    found = resolve(Settings, Origins(words=take_apart(["--threads", "6"]), environ=environ, file=file, record=record))
+    found = resolve(
+        Settings, Origins(options=parse_options(["--threads", "6"]), environ=environ, file=file, record=record)
+    )
     values = [found.settings.value_of(name) for name in ("learning_rate", "limit", "sizes", "threads")]
     assert values == [0.1, 2, [3], 6]
     assert [found.origins[name] for name in ("devices", "learning_rate", "limit", "sizes", "threads")] == [
@@ -148,14 +150,14 @@ def test_a_fault_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) 
     file = tmp_path / "a.toml"
     file.write_text(text)
     with pytest.raises((SettingError, DocumentError), match=said) as caught:
-        resolve(Settings, Origins(words=take_apart([]), environ={}, file=file))
+        resolve(Settings, Origins(options=parse_options([]), environ={}, file=file))
     assert "a.toml" in caught.value.message
 
 
 def test_the_launcher_passes_over_what_it_does_not_know() -> None:
     """It sees its own settings among an experiment's, and still refuses its own when they are wrong."""
-    words = take_apart(["--width", "3", "--threads", "2"])
-    assert resolve(LaunchSettings, Origins(words=words, environ={}), partly=True).settings.threads == 2
+    words = parse_options(["--width", "3", "--threads", "2"])
+    assert resolve(LaunchSettings, Origins(options=words, environ={}), partly=True).settings.threads == 2
 
 
 @given(some.floats(min_value=1e-300, max_value=1e300))

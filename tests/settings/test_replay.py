@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, field_serializ
 
 from trainer.base.errors import SettingError
 from trainer.settings.fields import LaunchSettings
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 
 
 class Kernel(Enum):
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 def made(annotation: Any, default: Any) -> object:
     space = {"__annotations__": {"x": annotation}, "__module__": __name__, "x": default}
     kind = type("Row", (LaunchSettings,), space)
-    return resolve(kind, Origins(words=take_apart([]), environ={})).settings.value_of("x")
+    return resolve(kind, Origins(options=parse_options([]), environ={})).settings.value_of("x")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_value_that_is_read_otherwise_from_its_record_is_rejected(annotation: 
 )
 def test_a_value_that_is_the_same_again_is_taken(annotation: Any, default: Any) -> None:
     kind = type("Row", (LaunchSettings,), {"__annotations__": {"x": annotation}, "__module__": __name__, "x": default})
-    assert resolve(kind, Origins(words=take_apart([]), environ={})).settings is not None
+    assert resolve(kind, Origins(options=parse_options([]), environ={})).settings is not None
 
 
 class Halved(LaunchSettings):
@@ -112,7 +112,7 @@ class Rounded(LaunchSettings):
 
 def test_a_validator_or_a_serializer_that_changes_a_value_each_time_is_found() -> None:
     with pytest.raises(SettingError, match=r"would read 0\.005 \(float\) from the record, not 0\.5 \(float\)"):
-        resolve(Halved, Origins(words=take_apart(["--percent=50"]), environ={}))
+        resolve(Halved, Origins(options=parse_options(["--percent=50"]), environ={}))
     with pytest.raises(SettingError, match=r"would read 0\.1 \(float\) from the record, not 0\.123 \(float\)"):
-        resolve(Rounded, Origins(words=take_apart(["--rate=0.123"]), environ={}))
-    assert resolve(Halved, Origins(words=take_apart([]), environ={})).settings.percent == 0.0
+        resolve(Rounded, Origins(options=parse_options(["--rate=0.123"]), environ={}))
+    assert resolve(Halved, Origins(options=parse_options([]), environ={})).settings.percent == 0.0

@@ -8,7 +8,7 @@ import pytest
 
 from trainer.base.errors import DocumentError, SettingError, UsageError
 from trainer.settings.fields import LaunchSettings
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.settings.sources import of_environment, of_file
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def test_two_variables_that_differ_in_case_are_reported() -> None:
 def test_a_misspelt_name_in_a_variable_is_reported_with_the_variable() -> None:
     environ = {"REPRISE_SETTING_LERNING_RATE": "1", "REPRISE_SETTING_SIZES": "8,16"}
     with pytest.raises(SettingError) as caught:
-        resolve(Settings, Origins(words=take_apart([]), environ=environ))
+        resolve(Settings, Origins(options=parse_options([]), environ=environ))
     said = str(caught.value.hint)
     assert "given by the environment variable REPRISE_SETTING_LERNING_RATE (did you mean learning_rate?)" in said
     assert "given by the environment variable REPRISE_SETTING_SIZES: expected a list of whole numbers" in said
@@ -67,7 +67,7 @@ def test_a_misspelt_name_in_a_variable_is_reported_with_the_variable() -> None:
 def test_a_name_of_a_file_that_no_setting_has_is_reported(tmp_path: Path, text: str, hint: str) -> None:
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(SettingError, match="unknown setting") as caught:
-        resolve(Settings, Origins(words=take_apart([]), environ={}, file=tmp_path / "s.toml"))
+        resolve(Settings, Origins(options=parse_options([]), environ={}, file=tmp_path / "s.toml"))
     assert hint in str(caught.value.hint)
 
 
@@ -82,5 +82,5 @@ def test_dotted_keys_and_tables_of_a_file_are_one_setting(tmp_path: Path) -> Non
 
 def test_blanks_around_an_equals_sign_are_named() -> None:
     with pytest.raises(UsageError, match="found '3' where an option was expected") as caught:
-        take_apart(["--seed", "=", "3"])
+        parse_options(["--seed", "=", "3"])
     assert caught.value.hint == "write --seed=3, without blanks around ="

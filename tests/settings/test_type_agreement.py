@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr
 
 from trainer.settings.determinism import Level
-from trainer.settings.type_agreement import agree, resolved
+from trainer.settings.type_kinds import agree, resolved
 
 Width = NewType("Width", int)
 T = TypeVar("T")

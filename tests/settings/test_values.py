@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from trainer.base.digest import digest_of_document
 from trainer.base.errors import DocumentError, SettingError
 from trainer.settings.fields import LaunchSettings, written
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 
 if TYPE_CHECKING:
     from trainer.settings.origins import Resolved
@@ -89,7 +89,7 @@ class Settings(LaunchSettings):
 
 
 def made(*argv: str, file: Path | None = None, environ: dict[str, str] | None = None) -> Resolved[Settings]:
-    return resolve(Settings, Origins(words=take_apart(argv), environ=environ or {}, file=file))
+    return resolve(Settings, Origins(options=parse_options(argv), environ=environ or {}, file=file))
 
 
 def value(name: str, text: str) -> object:
@@ -169,7 +169,7 @@ def test_a_value_is_one_value_however_it_is_given(
         made(f"--{name}={text}"),
         made(environ={f"REPRISE_SETTING_{name.upper()}": text}),
         made(file=file),
-        resolve(default, Origins(words=take_apart([]), environ={})),
+        resolve(default, Origins(options=parse_options([]), environ={})),
     ]
     assert [written(way.settings)[name] for way in ways] == [recorded] * 4
     assert len({digest(way) for way in ways}) == 1
@@ -331,8 +331,8 @@ def test_a_files_value_has_the_settings_type(tmp_path: Path, line: str, said: st
 def test_an_experiments_default_has_the_settings_type(name: str, default: object) -> None:
     kind = type("Experiment", (Settings,), {"__module__": __name__, name: default})
     with pytest.raises(SettingError, match=f"setting {name}, as the experiment has it: expected"):
-        resolve(kind, Origins(words=take_apart([]), environ={}))
-    assert resolve(kind, Origins(words=take_apart([f"--{name}={_right(name)}"]), environ={})).settings is not None
+        resolve(kind, Origins(options=parse_options([]), environ={}))
+    assert resolve(kind, Origins(options=parse_options([f"--{name}={_right(name)}"]), environ={})).settings is not None
 
 
 def _right(name: str) -> str:
@@ -342,7 +342,7 @@ def _right(name: str) -> str:
 def test_an_experiments_default_may_be_written_as_any_form_of_its_type() -> None:
     space = {"pair": [1, 2], "sizes": [1], "day": "2026-01-31", "kernel": "large", "names": ("a",), "rate": 1}
     kind = type("Experiment", (Settings,), {"__module__": __name__, **space})
-    found: Any = resolve(kind, Origins(words=take_apart([]), environ={})).settings
+    found: Any = resolve(kind, Origins(options=parse_options([]), environ={})).settings
     assert (found.value_of("pair"), found.value_of("rate"), found.value_of("names")) == ((1.0, 2.0), 1.0, ["a"])
 
 
@@ -389,7 +389,7 @@ class Held(LaunchSettings):
 @pytest.mark.parametrize("name", ["made", "raw", "kind"])
 def test_a_value_that_no_document_has_is_named(name: str) -> None:
     with pytest.raises(SettingError) as caught:
-        resolve(Held, Origins(words=take_apart([]), environ={}))
+        resolve(Held, Origins(options=parse_options([]), environ={}))
     said = f"setting {name}, as the experiment has it: found a value of type"
     assert said in f"{caught.value.message} {caught.value.hint}"
 
@@ -425,7 +425,7 @@ class Checked(LaunchSettings):
 
 
 def checked(*words: str) -> Checked:
-    return resolve(Checked, Origins(words=take_apart(words), environ={})).settings
+    return resolve(Checked, Origins(options=parse_options(words), environ={})).settings
 
 
 def test_validators_of_the_experiment_are_run_once_and_speak_for_themselves() -> None:
@@ -496,7 +496,7 @@ def of_type(declared: str) -> type[LaunchSettings]:
 
 
 def typed(kind: type[LaunchSettings], words: str) -> object:
-    resolved = resolve(kind, Origins(words=take_apart(shlex.split(words)), environ={}))
+    resolved = resolve(kind, Origins(options=parse_options(shlex.split(words)), environ={}))
     return written(resolved.settings)["x"]
 
 

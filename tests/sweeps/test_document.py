@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import DocumentError, UsageError
-from trainer.sweeps.document import MOST, Asked, Point, crossed, grid, read_points, values
+from trainer.sweeps.document import MOST, Point, SweepRequest, crossed, grid, read_points, values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,6 +112,6 @@ def test_points_are_crossed_with_the_grid() -> None:
 
 def test_the_same_request_has_the_same_digest() -> None:
     """By which the same command is known again; another point is another request."""
-    one = Asked(experiment="digits", axes=["seed"], points=[{"seed": "1"}])
-    assert one.digest == Asked.model_validate_json(one.model_dump_json()).digest
+    one = SweepRequest(experiment="digits", axes=["seed"], points=[{"seed": "1"}])
+    assert one.digest == SweepRequest.model_validate_json(one.model_dump_json()).digest
     assert one.digest != one.model_copy(update={"points": [{"seed": "2"}]}).digest

@@ -15,14 +15,14 @@ from trainer.comparison.noise import RequestedRun
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import new_run, open_run, record_of
 from trainer.source.capture import capture, take_placed_source
-from trainer.sweeps.document import FOLDER, Asked, Point, Sweep
+from trainer.sweeps.document import FOLDER, Point, Sweep, SweepRequest
 from trainer.sweeps.folder import (
     Standing,
-    begin,
-    begun_before,
+    create_sweep_folder,
     equal_run,
-    held,
+    find_earlier_sweep,
     load,
+    lock_sweep,
     log_of,
     prepare,
     save,
@@ -52,12 +52,12 @@ def started(runs: Path, *, file: str | None = None) -> tuple[Sweep, Path]:
     sweep = Sweep(
         id=new_run_id(),
         created=datetime.now(UTC),
-        asked=Asked(experiment="digits", axes=["seed"], points=points, file=file),
+        asked=SweepRequest(experiment="digits", axes=["seed"], points=points, file=file),
         source=bundle.digest,
         captured=bundle.source,
         points=[Point(settings=each) for each in points],
     )
-    return sweep, begin(sweep, bundle, runs=runs)
+    return sweep, create_sweep_folder(sweep, bundle, runs=runs)
 
 
 def with_run(sweep: Sweep, run: str, *, code: int | None = None) -> Sweep:
@@ -72,10 +72,10 @@ def test_a_sweep_is_read_back_as_it_was_written(runs: Path) -> None:
     save(with_run(sweep, new_run_id()), folder)
     (runs / FOLDER / new_run_id()).mkdir()
     assert sweep_ids(runs) == [sweep.id]
-    found = begun_before(sweep.asked.digest, runs=runs)
+    found = find_earlier_sweep(sweep.asked.digest, runs=runs)
     assert found is not None
     assert found.points[0].runs
-    assert begun_before("sha256:" + "0" * 64, runs=runs) is None
+    assert find_earlier_sweep("sha256:" + "0" * 64, runs=runs) is None
 
 
 def test_a_new_run_gets_the_source_of_the_start(runs: Path) -> None:
@@ -95,9 +95,9 @@ def test_a_new_run_gets_the_source_of_the_start(runs: Path) -> None:
 def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
     """The second is refused; the end of the first lets go."""
     _, folder = started(runs)
-    with held(folder), pytest.raises(RunError, match="another process is at sweep"), held(folder):
+    with lock_sweep(folder), pytest.raises(RunError, match="another process is at sweep"), lock_sweep(folder):
         pass
-    with held(folder):
+    with lock_sweep(folder):
         pass
 
 

@@ -11,9 +11,9 @@ from tests.records import circumstances, ingredients
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import new_run, open_run, record_of
 from trainer.source.description import Source
-from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import Standing
-from trainer.sweeps.results import Results, sum_up
+from trainer.sweeps.results import Results, summarize_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,14 +28,14 @@ def summed(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | 
     sweep = Sweep(
         id=new_run_id(),
         created=datetime.now(UTC),
-        asked=Asked(experiment="digits", axes=[], points=points),
+        asked=SweepRequest(experiment="digits", axes=[], points=points),
         source="sha256:" + "0" * 64,
         captured=Source(how="mounted"),
         points=[Point(settings=point) for point in points],
     )
     records = {at: made(runs, metrics, **how) for at, (_, metrics) in enumerate(results) if metrics is not None}
     stands = [Standing.WAITING if metrics is None else Standing.FINISHED for _, metrics in results]
-    return sum_up(sweep, stands, records)
+    return summarize_sweep(sweep, stands, records)
 
 
 def made(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:

@@ -25,7 +25,7 @@ from trainer.data.reader import Arrays
 from trainer.runs.next_attempt import restore_checkpoint
 from trainer.runs.run import ATTEMPTS, attempts
 from trainer.settings.ledger import Ledger
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, train
 from trainer.training.resuming.stop_requests import Stop
@@ -113,12 +113,12 @@ def attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
     into = run / ATTEMPTS / str(len(attempts(run)) + 1)
     into.mkdir(parents=True)
     experiment = load_experiment("dots.py", place / "dots.py", root=place)
-    words = take_apart([*order["settings"], "--no-tensorboard", "--no-progress"])
+    words = parse_options([*order["settings"], "--no-tensorboard", "--no-progress"])
     saved = restore_checkpoint(into, say=logging.getLogger("campaign").warning)
     job = Job(
         run=run.name,
         experiment=experiment,
-        ledger=Ledger(resolve(experiment.settings, Origins(words=words, environ={}))),
+        ledger=Ledger(resolve(experiment.settings, Origins(options=words, environ={}))),
         dataset=dataset,
         data=FolderFiles(place / "data"),
         into=into,

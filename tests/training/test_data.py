@@ -16,7 +16,7 @@ from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
 from trainer.settings.fields import LaunchSettings as RunSettings
 from trainer.settings.ledger import Ledger, configured, kept, made
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, Sample, Samples, open_samples
 
@@ -189,7 +189,7 @@ class Shifted(Samples):
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.trains)])
 def test_a_setting_that_only_workers_take_is_filled_and_seen(method: str) -> None:
     """However they are started, and even where the worker was killed afterwards: it had said so at once."""
-    ledger = Ledger(resolve(Shifting, Origins(words=take_apart(["--shift", "100"]), environ={})))
+    ledger = Ledger(resolve(Shifting, Origins(options=parse_options(["--shift", "100"]), environ={})))
     with kept(ledger):
         data = RunData(declared(splits=SPLITS), Shifted(), batch_size=2, workers=1, seed=5)
         loader = data.val_dataloader()

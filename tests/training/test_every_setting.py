@@ -16,7 +16,7 @@ from trainer.base.errors import NotFiniteError, RepriseError
 from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger, kept, made
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training import settings as ours
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, placement, train
@@ -143,21 +143,21 @@ def prepared(name: str) -> Any:
 
 
 def _dataset(experiment: Any) -> str:
-    return str(resolve(experiment.settings, Origins(words=take_apart([]), environ={})).settings.dataset)
+    return str(resolve(experiment.settings, Origins(options=parse_options([]), environ={})).settings.dataset)
 
 
 def words_of(*groups: tuple[str, ...]) -> list[str]:
     """All groups' words; a later group's option replaces that of an earlier one."""
     options: dict[str, str | None] = {}
     for group in groups:
-        options |= take_apart(group).options
+        options |= parse_options(group)
     return [f"--{name.replace('_', '-')}" + ("" if text is None else f"={text}") for name, text in options.items()]
 
 
 def trained(name: str, words: list[str], into: Path) -> Seen:
     experiment, dataset, data = prepared(name)
     into.mkdir()
-    ledger = Ledger(resolve(experiment.settings, Origins(words=take_apart(words), environ={})))
+    ledger = Ledger(resolve(experiment.settings, Origins(options=parse_options(words), environ={})))
     said: list[str] = []
     job = Job(
         run="every",
@@ -216,13 +216,15 @@ def test_a_setting_changes_a_fit(
     ("words", "part"), [(("--devices", "2"), {"devices": 2}), (("--accelerator", "cpu"), {"accelerator": "cpu"})]
 )
 def test_a_setting_says_what_a_training_is_placed_on(words: tuple[str, ...], part: dict[str, object]) -> None:
-    with kept(Ledger(resolve(ours.TrainingSettings, Origins(words=take_apart(["--dataset=d", *words]), environ={})))):
+    with kept(
+        Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(["--dataset=d", *words]), environ={})))
+    ):
         assert part.items() <= made(placement, "gpu" if "accelerator" in part else "cpu").items()
 
 
 def test_a_setting_opens_a_page_of_weights_and_biases(tmp_path: Path) -> None:
     words = ["--dataset=d", "--wandb", "offline", "--wandb-project", "other", "--no-tensorboard"]
-    with kept(Ledger(resolve(ours.TrainingSettings, Origins(words=take_apart(words), environ={})))):
+    with kept(Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(words), environ={})))):
         page: Any = made(loggers, tmp_path)[-1]
     assert (type(page).__name__, page._project, page._offline) == ("WandbLogger", "other", True)
 
@@ -247,7 +249,7 @@ def test_another_dataset_is_used_however_it_is_named(checkout: Checkout, by: str
     assert code == 0, err
     record = checkout.last()[1]
     assert list(record.ingredients.datasets) == ["spots"]
-    assert record.outcome.ledger["dataset"].read[0].startswith("opened (trainer/cli/process/opening.py:")
+    assert record.outcome.ledger["dataset"].read[0].startswith("opened (trainer/cli/process/attempt.py:")
     assert (record.ingredients.determinism.level, record.ingredients.determinism.threads) == ("off", 1)
     assert all(record.outcome.ledger[name].read for name in ("determinism", "threads", "publish"))
 

@@ -10,7 +10,7 @@ import torch
 from trainer.base.errors import ExperimentError, ExperimentFailedError, SettingError
 from trainer.data.declaration import load_dataset
 from trainer.settings.ledger import Ledger, kept
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import own_failure
 from trainer.training.tasks.classification import cross_entropy
@@ -31,7 +31,7 @@ SHAPES = {
 def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
     """Assembled by the ledger from the experiment's settings, as a run does it."""
     experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
-    resolved = resolve(experiment.settings, Origins(words=take_apart([]), environ={}))
+    resolved = resolve(experiment.settings, Origins(options=parse_options([]), environ={}))
     dataset = load_dataset(resolved.settings.dataset, root=ROOT)
     assert {"train", "val", "test"} <= dataset.splits.keys()
     given, gives = SHAPES[name]

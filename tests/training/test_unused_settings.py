@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.declared_settings import sketched
 from trainer.training.unused_settings import parameter, untaken
 
@@ -33,7 +33,7 @@ def refused(*words: str, before: str = "", after: str = "") -> list[SettingError
     text = f"{HEAD}{before}{SETTINGS}{after}"
     sketch = sketched(text)
     assert sketch is not None
-    resolved = resolve(sketch.settings, Origins(words=take_apart(words), environ={}))
+    resolved = resolve(sketch.settings, Origins(options=parse_options(words), environ={}))
     return list(untaken(resolved, text, package=PACKAGE))
 
 

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from trainer.base.errors import RepriseError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Command:
-    """A command of `reprise`, implemented by the function `main` of a module."""
+    """A command of `reprise`."""
 
-    module: str
     summary: str
     location: str = "anywhere"
     """`host`: needs the Docker engine. `image`: needs torch; on a host without torch it starts a container of the image."""
+    entry: str | None = None
+    """The module below `trainer.cli` and its function; None: the module of the command's name, and `main`."""
     runs_code: bool = False
     """Whether the experiment's code prints in this process; its output is not escaped."""
 
@@ -36,141 +37,41 @@ BAKED: Final = Path("/opt/reprise/image.json")
 """The image's own metadata; exists only in containers of Reprise's images."""
 
 COMMANDS: Final = {
-    "train": Command(
-        module="trainer.cli.train",
-        summary="train an experiment and record the run",
-        location="image",
-    ),
-    "new": Command(module="trainer.cli.new", summary="create an experiment as a copy of another experiment"),
-    "runs": Command(module="trainer.cli.runs", summary="list, show, pull, publish and push runs"),
-    "report": Command(
-        module="trainer.cli.report",
-        summary="write an HTML report of a run, or of several runs side by side",
-    ),
-    "reproduce": Command(
-        module="trainer.cli.reproduce",
-        summary="rerun a recorded run and compare the results",
-    ),
-    "compare": Command(
-        module="trainer.cli.compare",
-        summary="compare two runs: identical, within tolerance, within noise, different",
-    ),
-    "why": Command(
-        module="trainer.cli.why",
-        summary="find the ingredients that make two runs differ, by swapping one at a time",
-    ),
-    "noise": Command(
-        module="trainer.cli.noise",
-        summary="measure how much results vary with the seed",
-        location="image",
-    ),
-    "certify": Command(
-        module="trainer.cli.certify",
-        summary="test that a training is deterministic and sign a certificate",
-        location="image",
-    ),
-    "verify": Command(
-        module="trainer.cli.verify",
-        summary="verify a certificate",
-    ),
-    "sweep": Command(
-        module="trainer.cli.sweep",
-        summary="train at every point of a grid, with one frozen source in one image",
-    ),
-    "check": Command(
-        module="trainer.cli.check",
-        summary="find an experiment's mistakes in a minute, before hours of training",
-        location="image",
-    ),
-    "bench": Command(
-        module="trainer.cli.bench",
-        summary="measure the time of an experiment's training steps",
-        location="image",
-    ),
-    "baseline": Command(
-        module="trainer.cli.baseline",
-        summary="compare short trainings of experiments with their recorded baselines",
-    ),
-    "data": Command(
-        module="trainer.cli.data",
-        summary="publish, fetch, push, list, show and verify datasets",
-    ),
-    "image": Command(
-        module="trainer.cli.image",
-        summary="build, pin, restore, list, show and smoke-test images",
-        location="host",
-    ),
-    "setup": Command(
-        module="trainer.cli.setup",
-        summary="set up this checkout: write the managed block of .env",
-        location="host",
-    ),
-    "doctor": Command(
-        module="trainer.cli.doctor",
-        summary="check this machine and show how to fix each problem",
-        location="host",
-    ),
-    "doctor store": Command(
-        module="trainer.cli.doctor.store",
-        summary="test that a store provides what Reprise needs",
-    ),
+    "train": Command("train an experiment and record the run", "image"),
+    "new": Command("create an experiment as a copy of another experiment"),
+    "runs": Command("list, show, pull, publish and push runs"),
+    "report": Command("write an HTML report of a run, or of several runs side by side"),
+    "reproduce": Command("rerun a recorded run and compare the results"),
+    "compare": Command("compare two runs: identical, within tolerance, within noise, different"),
+    "why": Command("find the ingredients that make two runs differ, by swapping one at a time"),
+    "noise": Command("measure how much results vary with the seed", "image"),
+    "certify": Command("test that a training is deterministic and sign a certificate", "image"),
+    "verify": Command("verify a certificate"),
+    "sweep": Command("train at every point of a grid, with one frozen source in one image"),
+    "check": Command("find an experiment's mistakes in a minute, before hours of training", "image"),
+    "bench": Command("measure the time of an experiment's training steps", "image"),
+    "baseline": Command("compare short trainings of experiments with their recorded baselines"),
+    "data": Command("publish, fetch, push, list, show and verify datasets"),
+    "image": Command("build, pin, restore, list, show and smoke-test images", "host"),
+    "setup": Command("set up this checkout: write the managed block of .env", "host"),
+    "doctor": Command("check this machine and show how to fix each problem", "host"),
+    "doctor store": Command("test that a store provides what Reprise needs", entry="doctor:probe_store"),
 }
 HIDDEN: Final = {
-    "_baseline": Command(
-        module="trainer.cli.baseline.measure",
-        summary="run the short trainings of baseline",
-        location="image",
-        runs_code=True,
-    ),
-    "_bench": Command(
-        module="trainer.cli.bench.benching",
-        summary="time the steps of bench",
-        location="image",
-        runs_code=True,
-    ),
-    "_check": Command(
-        module="trainer.cli.check.checking",
-        summary="run the checks of check",
-        location="image",
-        runs_code=True,
-    ),
-    "_fetch": Command(
-        module="trainer.cli.fetch",
-        summary="fetch datasets into the cache for a run without network",
-    ),
-    "_foresee": Command(
-        module="trainer.cli.train.foreseen",
-        summary="reject wrong arguments of train before an image is built",
-        location="host",
-    ),
-    "_inspect": Command(
-        module="trainer.cli.data.inspect",
-        summary="inspect the samples of a folder for data publish",
-        location="image",
-    ),
+    "_baseline": Command("run the short trainings of baseline", "image", entry="baseline.measure:main", runs_code=True),
+    "_bench": Command("time the steps of bench", "image", entry="bench:print_benchmark", runs_code=True),
+    "_check": Command("run the checks of check", "image", entry="check:run_checks", runs_code=True),
+    "_fetch": Command("fetch datasets into the cache for a run without network", entry="fetch:main"),
+    "_foresee": Command("reject wrong arguments of train", "host", entry="train.command_line:check_arguments"),
+    "_inspect": Command("inspect the samples of a folder for data publish", "image", entry="data.inspect:main"),
     "_observe": Command(
-        module="trainer.cli.check.observing",
-        summary="observe the steps of check --bits",
-        location="image",
-        runs_code=True,
+        "observe the steps of check --bits", "image", entry="check.bits:print_observation", runs_code=True
     ),
-    "_points": Command(
-        module="trainer.cli.sweep.check_points",
-        summary="resolve the settings of the points of sweep",
-        location="image",
-        runs_code=True,
-    ),
-    "_process": Command(
-        module="trainer.cli.process",
-        summary="run the training process",
-        location="image",
-        runs_code=True,
-    ),
-    "_self_test": Command(
-        module="trainer.cli.self_test",
-        summary="give the integrity code of this environment valid and damaged inputs",
-    ),
+    "_points": Command("check the points of sweep", "image", entry="sweep.create:print_faults", runs_code=True),
+    "_process": Command("run the training process", "image", entry="process:main", runs_code=True),
+    "_self_test": Command("give the integrity code valid and damaged inputs", entry="self_test:main"),
 }
+"""Commands that other commands start."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -193,13 +94,9 @@ def _run_reporting_errors(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as fault:  # noqa: BLE001 - no exception may reach the user as a traceback
-        from trainer.cli.failure import report
+        from trainer.cli.messages import report
 
-        return report(
-            fault,
-            as_json="--json" in words,
-            debug=bool(os.environ.get("REPRISE_DEBUG")),
-        )
+        return report(fault, as_json="--json" in words, debug=bool(os.environ.get("REPRISE_DEBUG")))
 
 
 def _dispatch(words: list[str]) -> int:
@@ -226,7 +123,8 @@ def _dispatch(words: list[str]) -> int:
         from trainer.cli.configuration import adopt_dotenv
 
         adopt_dotenv()
-    code: int = import_module(command.module).main(words[len(name.split()) :])
+    module, _, function = (command.entry or f"{name.replace(' ', '.')}:main").partition(":")
+    code: int = getattr(import_module(f"trainer.cli.{module}"), function)(words[len(name.split()) :])
     return code
 
 

@@ -5,7 +5,6 @@ The command runs the training twice, compares the runs, and writes a certificate
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from time import sleep
@@ -16,9 +15,7 @@ from trainer.base.run_files import read_run_json
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import cache_folder, runs_folder
 from trainer.cli.output import print_notice
-from trainer.cli.shared_options import report_shared_options
-from trainer.cli.train import understood
-from trainer.cli.train.manual import OWN
+from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
 from trainer.cli.verify import page
 from trainer.comparison.certificate import sign, signing_key
@@ -28,7 +25,7 @@ from trainer.comparison.trace import FILE, last_written_step, read_trace
 from trainer.runs.checkpoint_pointer import Saved
 from trainer.runs.record import Status
 from trainer.runs.run import ATTEMPTS, RECORD, load_record
-from trainer.settings.origins import Origins, asked, take_apart
+from trainer.settings.origins import given_settings, parse_options
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -53,13 +50,14 @@ def main(argv: list[str]) -> int:
     report_shared_options("certify", argv, words.experiment)
     if words.key is not None:
         signing_key(words.key)  # report an invalid key before hours of training
-    if {"exp", "resume"} & take_apart(settings).options.keys():
+    given = parse_options(settings)
+    if "exp" in given or "resume" in given:
         raise UsageError("certify names the experiment itself", hint=f"reprise certify {words.property} EXPERIMENT")
     train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
-    parsed = understood(train, take_apart(train))  # report invalid options before anything starts
-    values = asked(Origins(words=take_apart(train).without(*OWN), environ=os.environ, file=parsed.file))
+    request = parse_train_request(train)  # report invalid options before anything starts
+    values = given_settings(request.origins)
     _require_observable(words, values)
-    recipe = freeze(parsed)
+    recipe = freeze(request)
     freeze_image()
     if (
         words.property == "resume" and "checkpoint_every" not in values
@@ -158,7 +156,7 @@ def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
     training = start([], purpose=_CERTIFY, recipe=recipe)
     attempt = training.folder / ATTEMPTS / "1"
     saved = attempt / "checkpoints" / "latest.json"
-    while training.process.poll() is None and not (saved.is_file() and last_written_step(attempt / FILE) >= after):
+    while training.command.poll() is None and not (saved.is_file() and last_written_step(attempt / FILE) >= after):
         sleep(_POLL)
     training.kill()
     status = load_record(attempt / RECORD).outcome.status

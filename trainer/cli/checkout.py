@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import ImageMissingError, PortTakenError, UsageError
-from trainer.cli.configuration import TYPED
+from trainer.base.errors import EngineError, ImageMissingError, PortTakenError, UsageError
+from trainer.cli.configuration import TYPED_COMMAND, hand_in_store
 from trainer.cli.output import print_progress
 from trainer.environments import pin as pins
 from trainer.environments import setup
@@ -45,7 +47,7 @@ def ca_bundle() -> Path | None:
     return next((path for path in map(Path, (*named, *_SYSTEM_BUNDLES)) if path.is_file()), None)
 
 
-def made(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> BuiltImage:
+def ensure_image(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> BuiltImage:
     """Return the image of the checkout's inputs; build it if it does not exist or if `fresh`."""
     if not fresh and (found := find_built_image(name, stage=stage, engine=docker, root=ROOT)):
         return found
@@ -64,7 +66,7 @@ def fetch_pinned(name: str, *, docker: Engine) -> None:
         return
     if not _agreed(f"Environment {name!r} is pinned to {pinned.reference}. Fetch that image? [Y/n] "):
         message = f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine"
-        again = (os.environ.get(TYPED) or "scripts/train").replace("scripts/train", "scripts/train --yes", 1)
+        again = (os.environ.get(TYPED_COMMAND) or "scripts/train").replace("scripts/train", "scripts/train --yes", 1)
         raise ImageMissingError(message, hint=f"{again} fetches it; or: scripts/reprise image restore {name}")
     print_progress(f"fetching {pinned.reference}, the pinned image of environment {name!r}")
     pins.restore(name, engine=docker, root=ROOT)
@@ -81,10 +83,22 @@ def _agreed(question: str) -> bool:
     return bool(answer) and answer.strip().lower() in {"", "y", "yes"}
 
 
+def wake_store() -> None:
+    """Start the local store if it is configured and does not run."""
+    hand_in_store(DOTENV)
+    values = compose_values()
+    if values.get("COMPOSE_PROFILES") != "store":
+        return
+    with suppress(EngineError), closing(engine()) as docker:
+        if not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
+            command = ["docker", "compose", "up", "--detach", "--wait", "--quiet-pull", "store"]
+            compose.start(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait()
+
+
 def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
     """Publish the sample datasets to the local store; do nothing if another store is configured."""
     if values.get("COMPOSE_PROFILES") == "store":
-        store = made("store", stage="environment", docker=docker)
+        store = ensure_image("store", stage="environment", docker=docker)
         environ = {**os.environ, **values, "REPRISE_STORE_IMAGE": store.reference}
         compose.run("samples", ["data", "publish-samples"], root=ROOT, environ=environ)
 
@@ -153,7 +167,7 @@ def check_store_port(docker: Engine, values: Mapping[str, str], *, again: str) -
         setup.check_port(port, again=again)
 
 
-def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
+def refresh_block(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
     """Write the managed block with its current values; report and overwrite manual changes."""
     before = read_block(DOTENV)
     values = block(docker, choice or setup.Choice(store=own_store_line()), before.values)

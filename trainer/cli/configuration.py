@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import stat
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import StoreMissingError, UsageError
-from trainer.environments.dotenv import all_values, user_values
+from trainer.base.safe_folder import Root
+from trainer.environments.dotenv import all_values, read_block, user_values
 from trainer.runs.image_claim import BAKED
 from trainer.stores import open_store
 from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
@@ -23,13 +27,18 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
-TYPED: Final = "REPRISE_TYPED"
+TYPED_COMMAND: Final = "REPRISE_TYPED"
 """The command line of the script that started this process, for hints that repeat it."""
 
 
 def runs_folder() -> Path:
     """Return the folder of all runs: REPRISE_RUNS, else `runs/` of the checkout."""
     return Path(os.environ.get("REPRISE_RUNS") or CHECKOUT / "runs").absolute()
+
+
+def shown_path(path: Path) -> str:
+    """Return a path relative to the checkout if it is inside."""
+    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
 
 
 def typed_folder(path: Path) -> Path:
@@ -70,6 +79,11 @@ def configured_store(address: str | None = None, *, purpose: str = "") -> Store:
             hint="run scripts/setup, which writes REPRISE_STORE into .env; or set REPRISE_STORE",
         )
     return store_at(address)
+
+
+def store_of_dataset() -> Store:
+    """Open the configured store for a dataset that is not in the cache. Raise `StoreMissingError`."""
+    return configured_store(purpose="the dataset is not in the cache")
 
 
 def store_at(address: str) -> Store:
@@ -210,3 +224,24 @@ def _dotenv_values(path: Path) -> dict[str, str]:
         port = os.environ.get("REPRISE_STORE_PORT") or values.get("REPRISE_STORE_PORT")
         values |= {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"} if port else {}
     return values
+
+
+def hand_over(folder: Path, *, checkout: Path) -> None:
+    """If this user is root, make the containers' user the owner of a run folder and its contents, except links.
+
+    Raise `UnsafePathError` for a file with hard links outside the folder, `NotWritableError`.
+    """
+    if os.getuid() != 0:
+        return
+    values = read_block(checkout / ".env").values
+    if "REPRISE_UID" not in values:
+        return
+    uid, gid = int(values["REPRISE_UID"]), int(values["REPRISE_GID"])
+    with disk_faults(folder, done="handed over"), Root.at(folder.absolute().parent) as above:
+        above.chown(folder.name, uid, gid)
+        with above.below(folder.name) as run:
+            kinds = {stat.S_IFREG, stat.S_IFDIR}
+            entries = [(path, about) for path, about in run.walk() if stat.S_IFMT(about.st_mode) in kinds]
+            names = Counter((about.st_dev, about.st_ino) for _, about in entries)
+            for path, about in entries:
+                run.chown(path, uid, gid, names=names[about.st_dev, about.st_ino])

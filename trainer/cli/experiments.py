@@ -31,6 +31,15 @@ class ExperimentFile:
     outside: Path | None = None
     """The file's absolute path if it is outside the checkout."""
 
+    def path(self, checkout: Path) -> Path:
+        """Return the file's path on this machine."""
+        return self.outside or checkout / self.file
+
+    @property
+    def extra(self) -> dict[str, Path]:
+        """Return the file that an experiment from outside the checkout adds to the source, by its path in the source."""
+        return {} if self.outside is None else {self.file.as_posix(): self.outside}
+
 
 def experiment_names(checkout: Path) -> list[str]:
     """List the package's experiments."""
@@ -44,10 +53,10 @@ def nearest_experiment(word: str, *, checkout: Path) -> str | None:
     return word if word.endswith(".py") else next(iter(nearest(word, experiment_names(checkout), most=1)), None)
 
 
-def copy_into_run(experiment: ExperimentFile, folder: Path) -> str:
-    """Copy a file from outside the checkout into its run folder; return the name by which a container finds the experiment."""
+def copy_into_run(experiment: ExperimentFile, folder: Path) -> None:
+    """Copy a file from outside the checkout into its run folder; a container finds it by the experiment's name."""
     if experiment.outside is None:
-        return experiment.name
+        return
     with (
         disk_faults(folder),
         run_root(folder) as run,
@@ -55,7 +64,6 @@ def copy_into_run(experiment: ExperimentFile, folder: Path) -> str:
         run.create(experiment.file.as_posix(), make=True) as copy,
     ):
         shutil.copyfileobj(original, copy)
-    return experiment.name
 
 
 def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | None = None) -> ExperimentFile:

@@ -6,7 +6,6 @@ Datasets are given as documents on the command line, as the recorded source decl
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.document import parse_json
 from trainer.base.errors import DigestMismatchError, DocumentError, StoreMissingError, UnsafePathError
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import cache_folder, configured_store
+from trainer.cli.configuration import cache_folder, store_of_dataset
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.cache.objects import own_name
@@ -51,12 +50,7 @@ def export_datasets(datasets: Iterable[Dataset], *, into: Path) -> None:
     """Fetch datasets into the cache, and copy them into a store in the folder `into`."""
     cache = Cache(root=cache_folder())
     for dataset in datasets:
-        cached = fetch_dataset(
-            dataset,
-            cache=cache,
-            open_store=partial(configured_store, purpose="the dataset is not in the cache"),
-            progress=transfer_progress(),
-        )
+        cached = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
         export_dataset(cached, _manifest(cache, dataset), into=into)
 
 

@@ -1,26 +1,90 @@
-"""Finds the run that a command names, on this machine or in the store, and pulls it."""
+"""Finds the run that a command names, on this machine or in the store; `latest` is the newest run that the user trained on this machine.
+
+`latest` skips runs of `reproduce`, `certify` and `noise`, runs made elsewhere (not in the register), runs in the store only, and runs
+that failed before their first step, and reports the skipped runs on stderr. It reports nothing if it is the newest run and completed.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import RunNotFoundError, StoreUnreachableError
 from trainer.cli.configuration import is_folder, runs_folder, store_address, store_at, typed_folder
-from trainer.cli.latest import named
 from trainer.cli.progress import transfer_progress
-from trainer.runs.list import local_ids, remote_ids
-from trainer.runs.names import full_run_id, resolve_run
+from trainer.cli.run_page import status
+from trainer.cli.trust import own_attempts_of
+from trainer.runs.attempts import failed_before_first_step
+from trainer.runs.list import local_ids, local_run, remote_ids
+from trainer.runs.names import LATEST, full_run_id, resolve_run, start_time
 from trainer.runs.pull import pull_run
+from trainer.runs.record import Status
 from trainer.runs.run import ATTEMPTS, read_publication, record_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trainer.runs.record import Record
+
+_AHEAD: Final = timedelta(days=1)
+"""How far another machine's clock may be ahead of this machine's."""
+_NAMED: Final = 3
+"""Maximum number of skipped runs that are named."""
+RUN_HELP: Final = "a run's id or the beginning of one, `latest`, or a run's folder"
+"""The help text of an argument that names a run."""
+
+
+def find_run_id(word: str, known: Collection[str]) -> str:
+    """Return the id among `known` that `word` names; report `latest` on stderr if it is not the newest or did not complete.
+
+    Raise `RunNotFoundError`, `UsageError`.
+    """
+    run = resolve_run(word, known, passed=lambda each: bool(_skip_reason(each)))
+    if word == LATEST and (description := _description(run, sorted(other for other in known if other > run))):
+        print(f"latest is {description}", file=sys.stderr)
+    return run
+
+
+def _skip_reason(run: str) -> str | None:
+    """Return why `latest` skips a run; `None` for a run that the user trained here."""
+    folder = runs_folder() / run
+    listed = local_run(runs_folder(), run)
+    for passed, reason in (
+        (start_time(run) > datetime.now(UTC) + _AHEAD, "date in the future: a clock was wrong"),
+        (not folder.is_dir(), "in the store only"),
+        ((record := listed.record) is None, status(listed)),
+    ):
+        if passed:
+            return reason
+    if record is None:
+        return None
+    around = record.circumstances
+    if around.retest_of:
+        return f"retest of {around.retest_of}"
+    if around.purpose:
+        return f"made by {around.purpose}"
+    if not own_attempts_of(folder):
+        return "made elsewhere"
+    return "failed before its first step" if failed_before_first_step(record) else None
+
+
+def _description(run: str, newer: Collection[str]) -> str:
+    """Describe `latest` if it is not the newest run or did not complete; else return an empty text."""
+    reason, listed = _skip_reason(run), local_run(runs_folder(), run)
+    completed = listed.record is not None and listed.record.outcome.status is Status.COMPLETED
+    if completed and not newer and reason is None:
+        return ""
+    how = reason or status(listed)
+    shown = [f"{each} ({_skip_reason(each)})" for each in list(newer)[-_NAMED:]]
+    more = f" and {len(newer) - _NAMED} older ones" if len(newer) > _NAMED else ""
+    return f"run {run} ({how})" + (f"; skipped: {', '.join(shown)}{more}" if shown else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundRun:
+class RunOnDisk:
     """A run on this machine's disk."""
 
     record: Record
@@ -29,12 +93,12 @@ class FoundRun:
     """Whether the run is in a store; its retests are then published."""
 
 
-def find_run(word: str) -> FoundRun:
+def find_run(word: str) -> RunOnDisk:
     """Return the run that `word` names; pull it if it is in the store only. Raise `RunNotFoundError`, `StoreError`."""
     folder = _folder(word)
     record = record_of(folder)
     there = read_publication(folder / ATTEMPTS / str(record.attempt)) is not None
-    return FoundRun(record=record, folder=folder, published=there)
+    return RunOnDisk(record=record, folder=folder, published=there)
 
 
 def _folder(word: str) -> Path:
@@ -42,7 +106,7 @@ def _folder(word: str) -> Path:
         return typed_folder(Path(word))
     runs = runs_folder()
     try:
-        return runs / named(word, local_ids(runs))
+        return runs / find_run_id(word, local_ids(runs))
     except RunNotFoundError as fault:
         address = store_address()
         if address is None:

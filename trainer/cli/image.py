@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import ImageMissingError
 from trainer.cli.arguments import Arguments
-from trainer.cli.checkout import DOTENV, ROOT, engine, fetch_pinned, made, publish_samples, refresh
+from trainer.cli.checkout import DOTENV, ROOT, engine, ensure_image, fetch_pinned, publish_samples, refresh_block
 from trainer.cli.output import print_progress, print_result
 from trainer.environments import pin as pins
 from trainer.environments.build import STAGES, find_built_image
@@ -65,56 +66,56 @@ def _parser() -> Arguments:
     return parser
 
 
-def _build(asked: Namespace) -> int:
+def _build(args: Namespace) -> int:
     docker = engine()
-    load_environment(asked.name, root=ROOT)
-    built = made(asked.name, stage=asked.stage, docker=docker, fresh=asked.no_cache)
+    load_environment(args.name, root=ROOT)
+    built = ensure_image(args.name, stage=args.stage, docker=docker, fresh=args.no_cache)
     if not docker.facts().keeps_manifests:
         print_progress(
             "this engine keeps no manifests: the image is identified by its config digest, and a rebuild is not bit-identical"
         )
-    refresh(docker)
-    _print_image(built, as_json=asked.json)
+    refresh_block(docker)
+    _print_image(built, as_json=args.json)
     return 0
 
 
-def _pin(asked: Namespace) -> int:
+def _pin(args: Namespace) -> int:
     docker = engine()
-    built = made(asked.name, stage="environment", docker=docker)
-    pinned = pins.pin(built, asked.repository, engine=docker, root=ROOT, push=asked.push)
+    built = ensure_image(args.name, stage="environment", docker=docker)
+    pinned = pins.pin(built, args.repository, engine=docker, root=ROOT, push=args.push)
     if docker.image(pinned.reference) is None:
         docker.pull(pinned.reference)
-    refresh(docker)
+    refresh_block(docker)
     print_result(
         pinned.model_dump(mode="json"),
-        [f"pinned {asked.name} to {pinned.reference}", f"commit environments/{asked.name}.pin.toml"],
-        as_json=asked.json,
+        [f"pinned {args.name} to {pinned.reference}", f"commit environments/{args.name}.pin.toml"],
+        as_json=args.json,
     )
     return 0
 
 
-def _unpin(asked: Namespace) -> int:
-    load_environment(asked.name, root=ROOT)
-    existed = pins.unpin(asked.name, root=ROOT)
-    refresh(engine())
+def _unpin(args: Namespace) -> int:
+    load_environment(args.name, root=ROOT)
+    existed = pins.unpin(args.name, root=ROOT)
+    refresh_block(engine())
     print_result(
-        {"environment": asked.name, "was_pinned": existed},
-        [f"{asked.name} is {'no longer' if existed else 'not'} pinned"],
-        as_json=asked.json,
+        {"environment": args.name, "was_pinned": existed},
+        [f"{args.name} is {'no longer' if existed else 'not'} pinned"],
+        as_json=args.json,
     )
     return 0
 
 
-def _restore(asked: Namespace) -> int:
+def _restore(args: Namespace) -> int:
     docker = engine()
-    load_environment(asked.name, root=ROOT)
-    pin = pins.restore(asked.name, engine=docker, root=ROOT).pin
-    refresh(docker)
-    print_result(pin.model_dump(mode="json"), f"{asked.name} is {pin.reference}, as pinned", as_json=asked.json)
+    load_environment(args.name, root=ROOT)
+    pin = pins.restore(args.name, engine=docker, root=ROOT).pin
+    refresh_block(docker)
+    print_result(pin.model_dump(mode="json"), f"{args.name} is {pin.reference}, as pinned", as_json=args.json)
     return 0
 
 
-def _list(asked: Namespace) -> int:
+def _list(args: Namespace) -> int:
     docker = engine()
     used = read_block(DOTENV).values.get("REPRISE_IMAGE")
     rows: list[dict[str, Any]] = []
@@ -135,37 +136,37 @@ def _list(asked: Namespace) -> int:
         f"{'*' if row['used'] else ' '} {row['environment']:8} {_bytes(row['size']):>8}  {row['image'] or 'not built'}"
         for row in rows
     ]
-    print_result({"images": rows}, lines, as_json=asked.json)
+    print_result({"images": rows}, lines, as_json=args.json)
     return 0
 
 
-def _show(asked: Namespace) -> int:
-    load_environment(asked.name, root=ROOT)
-    if asked.stage == "environment" and (pinned := load_pin(asked.name, root=ROOT)):
+def _show(args: Namespace) -> int:
+    load_environment(args.name, root=ROOT)
+    if args.stage == "environment" and (pinned := load_pin(args.name, root=ROOT)):
         held = pins.require_pinned_image(pinned, engine=engine())
         document = {**pinned.model_dump(mode="json"), "manifest": pinned.manifest, "size": held.size}
         lines = [f"{key:11} {value}" for key, value in document.items() if key not in {"format", "layers", "size"}]
-        print_result(document, [*lines, f"{'size':11} {_bytes(held.size)}, pinned"], as_json=asked.json)
+        print_result(document, [*lines, f"{'size':11} {_bytes(held.size)}, pinned"], as_json=args.json)
         return 0
-    built = find_built_image(asked.name, stage=asked.stage, engine=engine(), root=ROOT)
+    built = find_built_image(args.name, stage=args.stage, engine=engine(), root=ROOT)
     if built is None:
-        stage = "" if asked.stage == "environment" else f" --stage {asked.stage}"
+        stage = "" if args.stage == "environment" else f" --stage {args.stage}"
         raise ImageMissingError(
-            f"environment {asked.name!r} has no image of this checkout's inputs (stage {asked.stage})",
-            hint=f"reprise image build {asked.name}{stage}",
+            f"environment {args.name!r} has no image of this checkout's inputs (stage {args.stage})",
+            hint=f"reprise image build {args.name}{stage}",
         )
-    _print_image(built, as_json=asked.json)
+    _print_image(built, as_json=args.json)
     return 0
 
 
-def _smoke(asked: Namespace) -> int:
+def _smoke(args: Namespace) -> int:
     docker = engine()
-    load_environment(asked.name, root=ROOT)
-    fetch_pinned(asked.name, docker=docker)
-    if load_pin(asked.name, root=ROOT) is None:
-        made(asked.name, stage="environment", docker=docker)
-    values = refresh(docker)
-    once = single_run_values(asked.name, engine=docker, root=ROOT)
+    load_environment(args.name, root=ROOT)
+    fetch_pinned(args.name, docker=docker)
+    if load_pin(args.name, root=ROOT) is None:
+        ensure_image(args.name, stage="environment", docker=docker)
+    values = refresh_block(docker)
+    once = single_run_values(args.name, engine=docker, root=ROOT)
     with tempfile.TemporaryDirectory(prefix="reprise-smoke-") as folder:
         runs = Path(folder)
         runs.chmod(0o777)
@@ -178,10 +179,10 @@ def _smoke(asked: Namespace) -> int:
             expects_gpu="gpu" in once["COMPOSE_FILE"],
         )
     lines = [
-        f"{asked.name}: self-test: {result.accepted} valid inputs accepted, {result.rejected} damaged inputs rejected",
-        f"{asked.name}: {result.steps} steps, twice, on {result.device} with torch {result.torch}: equal weights, {result.weights[:19]}",
+        f"{args.name}: self-test: {result.accepted} valid inputs accepted, {result.rejected} damaged inputs rejected",
+        f"{args.name}: {result.steps} steps, twice, on {result.device} with torch {result.torch}: equal weights, {result.weights[:19]}",
     ]
-    print_result(result.document(), lines, as_json=asked.json)
+    print_result(asdict(result), lines, as_json=args.json)
     return 0
 
 

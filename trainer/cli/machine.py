@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.base.digest import digest_of_file
@@ -11,6 +12,7 @@ from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, Ma
 from trainer.base.suggestions import counted
 from trainer.environments.declaration import load_environment, requirements_of
 from trainer.runs.hardware import gpu_nodes
+from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Knowledge
 from trainer.settings.determinism import Level, threads_at
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from trainer.runs.handoff import Launch
     from trainer.runs.image_claim import ImageClaim
     from trainer.settings.fields import LaunchSettings
+
+
+def trains_here() -> bool:
+    """Return whether this process can train: in a container of an image, or with torch on this machine."""
+    return BAKED.exists() or find_spec("torch") is not None
 
 
 def check_lock(known: ImageClaim, checkout: Path) -> None:

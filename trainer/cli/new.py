@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     dataset = load_dataset(words.dataset, root=CHECKOUT) if words.dataset else None
     folder = CHECKOUT / FOLDER if words.into is None else here / words.into
     file = folder / f"{words.name}.py"
-    changes = new_experiment(file, like=like.outside or CHECKOUT / like.file, dataset=dataset)
+    changes = new_experiment(file, like=like.path(CHECKOUT), dataset=dataset)
     experiment = find_experiment(str(file), checkout=CHECKOUT, here=here)
     if experiment.outside is None:
         shown, train = experiment.file, f"docker compose run --rm train --exp {shlex.quote(experiment.name)}"

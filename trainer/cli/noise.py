@@ -7,19 +7,16 @@ were typed. Runs that differ in more than the seed are not combined.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT, runs_folder
+from trainer.cli.messages import spelled
 from trainer.cli.output import print_notice
 from trainer.cli.run_page import columns
-from trainer.cli.shared_options import report_shared_options
-from trainer.cli.spelling import spelled
-from trainer.cli.train import understood
-from trainer.cli.train.manual import OWN
+from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import completed, freeze, freeze_image
 from trainer.comparison.noise import (
     FEWEST,
@@ -34,7 +31,7 @@ from trainer.comparison.noise import (
     seeds_needed,
     spread_of,
 )
-from trainer.settings.origins import Origins, asked, take_apart
+from trainer.settings.origins import given_settings, parse_options
 from trainer.training.declared_settings import sketched_in
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--seeds is {words.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
     if words.gain is not None and not words.gain > 0:
         raise UsageError(f"--gain is {words.gain}; expected a number above 0", hint="--gain 0.01")
-    if {SEED, "exp"} & take_apart(settings).options.keys():
+    if {SEED, "exp"} & parse_options(settings).keys():
         raise UsageError("noise chooses the seeds itself, and the experiment is named first", hint="leave --seed out")
     noise = noise_of(_runs(words.experiment, settings, seeds=range(words.seeds)))
     path = save_noise(noise, runs=runs_folder())
@@ -79,15 +76,14 @@ def _parser() -> Arguments:
 def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> dict[int, Record]:
     """Return one run per seed; the runs differ only in their seeds."""
     train = ["--exp", experiment, *settings]
-    parsed = understood(train, take_apart(train))  # report invalid options before anything starts
-    origins = Origins(words=take_apart(settings).without(*OWN), environ=os.environ, file=parsed.file)
+    parsed = parse_train_request(train)  # report invalid options before anything starts
     recipe = freeze(parsed)
-    sketch = sketched_in(parsed.place.outside or CHECKOUT / parsed.place.file)
-    values, typed = asked(origins), sketch.typed(origins) if sketch else {}
+    sketch = sketched_in(parsed.experiment.path(CHECKOUT))
+    values, typed = given_settings(parsed.origins), sketch.typed(parsed.origins) if sketch else {}
     records: dict[int, Record] = {}
     for seed in seeds:
         request = RequestedRun(
-            experiment=parsed.place.name, source=recipe.source.digest, settings={**values, SEED: seed}, typed=typed
+            experiment=parsed.experiment.name, source=recipe.source.digest, settings={**values, SEED: seed}, typed=typed
         )
         if record := find_completed_run(request, runs_folder()):
             print_notice(f"seed {seed}: run {record.run} is here already")

@@ -2,6 +2,10 @@
 
 Texts of records, declarations and stores reach a terminal as visible characters. Escapes have the form of JSON's, so that JSON stays
 valid. In a process in which an experiment's code prints, the streams remove secrets only, and Reprise's lines go through `escaping`.
+
+Python, C libraries and child processes write to file descriptor 1. `result_stream` reserves stdout for the result: it redirects the
+descriptor to stderr, and a duplicate that no child inherits receives the result. The redirection is permanent, so that output at the
+process's exit does not mix with the result.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import json
 import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from trainer.base.redaction import REDACTOR
@@ -29,8 +33,15 @@ _WITHIN_A_LINE: Final = re.compile(f"[\n\t{_OBEYED}]")
 
 def print_result(document: object, lines: str | Iterable[str], *, as_json: bool, indent: int | None = None) -> None:
     """Print a command's result on stdout: the document as JSON, or the lines."""
-    text = lines if isinstance(lines, str) else "\n".join(lines)
-    print(json.dumps(document, indent=indent) if as_json else text, flush=True)
+    if as_json:
+        print_json(document, indent=indent)
+    else:
+        print(lines if isinstance(lines, str) else "\n".join(lines), flush=True)
+
+
+def print_json(document: object, *, indent: int | None = None, file: TextIO | None = None) -> None:
+    """Print a document as JSON, on stdout by default."""
+    print(json.dumps(document, indent=indent), file=file, flush=True)
 
 
 def print_progress(line: str) -> None:
@@ -113,3 +124,28 @@ def guarded_streams(*, escapes: bool) -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+_STDOUT = 1
+_STDERR = 2
+
+
+@contextmanager
+def result_stream() -> Iterator[TextIO]:
+    """Return a context that yields the stream for the result and redirects all other output to stderr."""
+    out: TextIO = sys.stdout
+    out.flush()
+    if _descriptor(out) == _STDOUT:
+        out = os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8", errors="backslashreplace")
+        os.dup2(_STDERR, _STDOUT)
+    with redirect_stdout(sys.stderr):
+        yield escaping(out)
+    out.flush()
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    """Return the stream's file descriptor, or `None` for a stream without one, such as a test's."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None

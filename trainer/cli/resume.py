@@ -15,35 +15,45 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ResumeError, RunNotFoundError, UntrustedCodeError, UsageError
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
-from trainer.cli.configuration import CHECKOUT, dotenv_adopted, host_name
+from trainer.cli.checkout import wake_store
+from trainer.cli.configuration import CHECKOUT, dotenv_adopted, hand_over, host_name, runs_folder
+from trainer.cli.containers import require_set_up
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.find_run import find_run
-from trainer.cli.output import one_line
-from trainer.cli.spelling import spelled
+from trainer.cli.messages import spelled
+from trainer.cli.output import one_line, print_progress
+from trainer.cli.runner.container import ContainerRunner
 from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
+from trainer.comparison.examine_run import find_datasets
 from trainer.comparison.noise import is_same_value
+from trainer.comparison.reproduce import prepare_rerun
 from trainer.comparison.rerun import resume_arguments
+from trainer.data.declaration import Dataset
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
 from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Status
 from trainer.runs.resume import (
+    move_seen_image,
     parse_allowed,
     record_with_current_settings,
+    require_not_running,
     require_resumable,
     require_source,
 )
 from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded_attempts
 from trainer.settings.fields import CONFINED, ENVIRONMENT_PREFIX
 from trainer.settings.hints import option
-from trainer.source.capture import COPY
+from trainer.settings.origins import as_words, setting_options
+from trainer.source.capture import ARCHIVE, COPY
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, MutableMapping
     from pathlib import Path
 
     from trainer.runs.record import Record
-    from trainer.settings.origins import Words
+    from trainer.settings.origins import Options
 
 _SETTINGS = "settings.toml"
 
@@ -82,13 +92,13 @@ class Resumption:
         return self.folder / COPY
 
 
-def find_run_to_resume(words: Words) -> Path:
+def find_run_to_resume(words: Options) -> Path:
     """Return the folder of the run to resume; pull the run if it is in the store only. Raise `UsageError`, `RunNotFoundError`."""
-    name = words.options["resume"]
+    name = words["resume"]
     if not name:
         raise UsageError("--resume needs a run", hint="`reprise runs ls` lists them")
     for other in ("exp", "settings"):
-        if other in words.options:
+        if other in words:
             raise UsageError(
                 f"found --{other} with --resume, which uses the run's own", hint=f"remove --{other}, or start a new run"
             )
@@ -97,22 +107,20 @@ def find_run_to_resume(words: Words) -> Path:
     except RunNotFoundError:
         if BAKED.exists() or not (CHECKOUT / ".env").is_file():
             raise
-    from trainer.cli.runner.on_host import wake_store
-
     wake_store()
     with dotenv_adopted():
         return find_run(name).folder
 
 
-def admit(folder: Path, words: Words) -> Admission:
+def admit(folder: Path, words: Options) -> Admission:
     """Return how a run may be resumed; ask the user if its code or its checkpoints are not the user's own.
 
     Raise `UntrustedCodeError`, `UsageError`.
     """
     known, own = recorded_attempts(folder), own_attempts_of(folder)
     word = Word(
-        trusted="trust" in words.options,
-        granted=grants(words.options.get("grant")),
+        trusted="trust" in words,
+        granted=grants(words.get("grant")),
         command=f"reprise train --resume {folder.name}",
     )
     if CONFINED in os.environ or not known:  # the launcher asked the user already; or there is nothing to run
@@ -152,20 +160,20 @@ def _skip_others(folder: Path, own: Collection[int], word: Word) -> Iterator[int
         yield number
 
 
-def prepare(words: Words, admission: Admission) -> Resumption:
+def prepare(words: Options, admission: Admission) -> Resumption:
     """Prepare the next attempt of a run. Raise `ResumeError`, `DigestMismatchError`, `UsageError`."""
     folder, passed = admission.folder, admission.passed
-    allowed = parse_allowed(words.options.get("allow") or "")
+    allowed = parse_allowed(words.get("allow") or "")
     record = require_resumable(folder, here=host_name(), passed=passed)
     require_source(folder, record.ingredients.source, unpack_again=not admission.is_registered)
     _require_able(folder, passed)
     was = record_with_current_settings(folder, passed=passed)
-    for line in (*notes(record, was, given=words.options), *set_aside_environment(was, os.environ)):
+    for line in (*notes(record, was, given=words), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
     recorded_options = resume_arguments(was)
     with disk_faults(folder), run_root(folder) as run:
         run.write_whole(_SETTINGS, recorded_options.file())
-    options = options_of(words, without={"resume", "allow", "trust", "grant"})
+    options = as_words(setting_options(words, own={"resume", "allow", "trust", "grant"}))
     return Resumption(
         folder=folder,
         record=record,
@@ -175,13 +183,32 @@ def prepare(words: Words, admission: Admission) -> Resumption:
     )
 
 
-def options_of(words: Words, *, without: Collection[str]) -> list[str]:
-    """Return the options of a command line as words, except those in `without`."""
-    return [
-        f"--{name.replace('_', '-')}" + ("" if value is None else f"={value}")
-        for name, value in words.options.items()
-        if name not in without
-    ]
+def resume_isolated(words: Options, admission: Admission) -> int:
+    """Run the next attempt in the recorded image; return its exit status. Raise `ResumeError`, `DigestMismatchError`, `EngineError`."""
+    folder, granted = admission.folder, admission.word.granted
+    require_set_up("training")
+    require_not_running(folder)
+    record = require_resumable(folder, here=host_name())
+    require_source(folder, record.ingredients.source, unpack_again=True)
+    bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
+    move_seen_image(folder)
+    more = as_words(setting_options(words, own={"resume", "trust", "grant", "json", "publish", "no_publish"}))
+    unpublished = [] if "store" in granted else ["--no-publish"]
+    offline = [] if granted or record.circumstances.execution.get("wandb", "off") == "off" else ["--wandb=off"]
+    with dotenv_adopted():
+        runner = ContainerRunner(granted)
+        print_progress(f"resuming run {record.run}: {runner.isolation}")
+        with prepare_rerun(
+            record, bundle, runs=runs_folder(), resumes=folder, more=(*more, *unpublished, *offline)
+        ) as ready:
+            runner.lend([item for item in find_datasets(record, bundle) if isinstance(item, Dataset)], ready)
+            hand_over(folder, checkout=CHECKOUT)
+            code, _ = runner.run(ready)
+    if "store" not in granted:
+        print_progress(
+            spelled(f"not published, because the container had no keys; to publish: reprise runs publish {record.run}")
+        )
+    return code
 
 
 def notes(record: Record, was: Record, *, given: Collection[str]) -> Iterator[str]:

@@ -114,7 +114,6 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
 
 
 def _attempts(listed: ListedRun) -> Iterator[str]:
-    """Yield the attempts: begin, duration, status."""
     rows = []
     for record in listed.records:
         ended = record.outcome.status.value if record is not listed.record else status(listed)
@@ -208,7 +207,13 @@ def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
     values = {**now, **record.circumstances.execution}
     ledger, origins = record.outcome.ledger, record.circumstances.origins
     cells = []
-    for name, value in sorted(values.items(), key=lambda item: (_nearness(origins.get(item[0], "")), item[0])):
+
+    def sort_key(name: str) -> tuple[int, str]:
+        origin = origins.get(name, "")
+        return (0 if origin in GIVEN else 1 if origin == Origin.EXPERIMENT else 2), name
+
+    for name in sorted(values, key=sort_key):
+        value = values[name]
         readers = ", ".join(ledger[name].read) if name in ledger else ""
         bound = bool(name in ledger and ledger[name].bound)
         read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
@@ -218,11 +223,6 @@ def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
         yield ""
         yield "settings"
         yield from (f"  {line}" for line in columns(cells))
-
-
-def _nearness(origin: str) -> int:
-    """Return the sort order of an origin: given for this run, then the experiment's, then the package's default."""
-    return 0 if origin in GIVEN else 1 if origin == Origin.EXPERIMENT else 2
 
 
 def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:

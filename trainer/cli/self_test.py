@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import tarfile
 import tempfile
@@ -28,6 +27,7 @@ from trainer.base.errors import (
 from trainer.base.file_entry import File
 from trainer.base.paths import path_fault
 from trainer.base.safe_folder import Root
+from trainer.cli.output import print_json
 from trainer.data.manifest import Lines, parse_manifest
 from trainer.data.manifest_lines import Pack
 from trainer.runs.seal import read_claim
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     del argv
     with tempfile.TemporaryDirectory(prefix="reprise-self-test-") as folder:
         accepted, rejected = self_test(Path(folder))
-    print(json.dumps({"accepted": accepted, "rejected": rejected}))
+    print_json({"accepted": accepted, "rejected": rejected})
     return 0
 
 

@@ -14,13 +14,13 @@ from trainer.cli.checkout import (
     ROOT,
     check_store_port,
     engine,
+    ensure_image,
     fetch_pinned,
     joined_store,
-    made,
     own_store_line,
-    refresh,
+    refresh_block,
 )
-from trainer.cli.configuration import TYPED
+from trainer.cli.configuration import TYPED_COMMAND
 from trainer.cli.output import print_progress, print_result
 from trainer.environments import setup
 from trainer.environments.build import find_built_image
@@ -64,15 +64,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--development", action="store_true", help="with --build, build the development image as well")
     parser.add_argument("--verbose", action="store_true", help="print every value of the block")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    asked = parser.parse_args(argv)
+    args = parser.parse_args(argv)
 
     docker = engine()
     before = read_block(DOTENV).values
-    if asked.environment:
-        load_environment(asked.environment, root=ROOT)
+    if args.environment:
+        load_environment(args.environment, root=ROOT)
     else:
         setup.require_environment(before, root=ROOT)
-    choice = chosen(asked, os.environ, own=own_store_line())
+    choice = chosen(args, os.environ, own=own_store_line())
     name = setup.environment_name(choice, before, nvidia=docker.facts().nvidia)
     require_store(choice, before)  # before builds, which take minutes
     joined = joined_store(docker, choice, before)
@@ -82,18 +82,18 @@ def main(argv: list[str]) -> int:
             f"using the local store of another checkout ({joined.project}): {setup.LOCAL_STORE} on port {joined.port}"
         )
     if local_store:
-        check_store_port(docker, before, again=os.environ.get(TYPED) or shlex.join(["scripts/setup", *argv]))
-    if asked.build:
+        check_store_port(docker, before, again=os.environ.get(TYPED_COMMAND) or shlex.join(["scripts/setup", *argv]))
+    if args.build:
         _build(name, local_store=local_store, docker=docker)
-        if asked.development:
-            made(name, stage="development", docker=docker)
-    values = refresh(docker, choice)
+        if args.development:
+            ensure_image(name, stage="development", docker=docker)
+    values = refresh_block(docker, choice)
     for shadow in conflicting_names(DOTENV):
         print_progress(f".env sets {shadow} outside of the managed block as well: remove one of the two lines")
     shown = values | {_HIDDEN: "***"} if _HIDDEN in values else values
     built = find_built_image("store", stage="environment", engine=docker, root=ROOT) is not None
-    more = [f"{key}={_short(value)}" for key, value in shown.items()] if asked.verbose else []
-    print_result(shown, [*page(values, built=built), *more], as_json=asked.json)
+    more = [f"{key}={_short(value)}" for key, value in shown.items()] if args.verbose else []
+    print_result(shown, [*page(values, built=built), *more], as_json=args.json)
     return 0
 
 
@@ -113,25 +113,24 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
     ]
 
 
-def chosen(asked: Namespace, environ: Mapping[str, str], *, own: str | None) -> setup.Choice:
+def chosen(args: Namespace, environ: Mapping[str, str], *, own: str | None) -> setup.Choice:
     """Return the user's choice, from options, environment, or for the store from a line `own` of `.env`. Raise `UsageError`."""
-    store = asked.store or environ.get("REPRISE_STORE") or own
-    endpoint = asked.endpoint
+    store = args.store or environ.get("REPRISE_STORE") or own
+    endpoint = args.endpoint
     if own and store and _named(store) != _named(own):
-        source = "--store" if asked.store else "REPRISE_STORE in the environment"
+        source = "--store" if args.store else "REPRISE_STORE in the environment"
         raise UsageError(
             f"{source} is {store}, but a line of .env outside of the managed block is REPRISE_STORE={own}",
             hint="remove that line and repeat the command; or edit the line, then: scripts/setup",
         )
-    if not asked.store and environ.get("REPRISE_STORE"):
+    if not args.store and environ.get("REPRISE_STORE"):
         print_progress(f"the store is {store}, from REPRISE_STORE in the environment")
         if str(store).startswith("s3://"):
             endpoint = endpoint or environ.get("REPRISE_STORE_ENDPOINT") or environ.get("AWS_ENDPOINT_URL_S3")
-    return setup.Choice(environment=asked.environment, store=store, endpoint=endpoint)
+    return setup.Choice(environment=args.environment, store=store, endpoint=endpoint)
 
 
 def _named(address: str) -> str:
-    """Return an address in a normalized form."""
     return str(folder_of(address) or address.rstrip("/"))
 
 
@@ -146,9 +145,9 @@ def _build(name: str, *, local_store: bool, docker: Engine) -> None:
     """Build the images that compose runs: the environment's, which is fetched if it is pinned, and the local store's."""
     fetch_pinned(name, docker=docker)
     if load_pin(name, root=ROOT) is None:
-        made(name, stage="environment", docker=docker)
+        ensure_image(name, stage="environment", docker=docker)
     if local_store:
-        made("store", stage="environment", docker=docker)
+        ensure_image("store", stage="environment", docker=docker)
 
 
 def _short(value: str) -> str:

@@ -1,33 +1,42 @@
-"""Trainings that another command starts: each runs `reprise train` in a process.
+"""Processes that another command starts: trainings, and hidden commands that need torch.
 
-On a host without torch, `train` starts a container; otherwise it trains in the process itself. Several trainings can start from one
-frozen source.
+A training runs `reprise train`: on a host without torch, that starts a container; otherwise it trains in the process itself. Several
+trainings can start from one frozen source. A hidden command is started like a training and prints lines of JSON; on a host without torch,
+the whole command runs in the image, so torch is available.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import RunError
+from trainer.base.errors import DocumentError, RunError
 from trainer.base.plain_text import read_text
 from trainer.base.safe_folder import run_root
 from trainer.cli.configuration import CHECKOUT, runs_folder
-from trainer.cli.sweep.resources import frozen_image
-from trainer.cli.train import brought_by, require_captured, with_option
+from trainer.cli.machine import device_for, torch_version, visible_gpus
+from trainer.cli.sweep.launchers import frozen_image
+from trainer.cli.train.command_line import require_captured, with_option
 from trainer.launch.container import kill_container
+from trainer.launch.contract import CommandRequest
+from trainer.launch.process import ProcessCommand, ProcessLauncher
+from trainer.runs.handoff import Launch
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import RUN_ID
 from trainer.runs.run import abandon, new_run, record_of
+from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import PURPOSE
 from trainer.source.capture import BEGUN, COPY, capture, place_source
 from trainer.sweeps.folder import SETTINGS
@@ -35,9 +44,10 @@ from trainer.sweeps.folder import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.cli.train import Asked
+    from trainer.cli.train.command_line import TrainRequest
     from trainer.runs.record import Record
     from trainer.source.capture import SourceBundle
+
 
 _RUN_LINE: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
 """The line with which a training prints its run ID."""
@@ -61,20 +71,21 @@ class Recipe:
         return with_option(self.words, "settings", str(folder / SETTINGS))
 
 
-def freeze(asked: Asked) -> Recipe:
+def freeze(request: TrainRequest) -> Recipe:
     """Capture the source and read the settings file. Raises `SourceError`, `ExperimentError`."""
-    source = capture(CHECKOUT, extra=brought_by(asked.place), runs=runs_folder())
-    require_captured(asked.place, source)
-    text = None if asked.file is None else read_text(asked.file)
-    return Recipe(words=with_option(asked.argv, "exp", asked.place.name), source=source, settings=text)
+    source = capture(CHECKOUT, extra=request.experiment.extra, runs=runs_folder())
+    require_captured(request.experiment, source)
+    file = request.origins.file
+    text = None if file is None else read_text(file)
+    return Recipe(words=with_option(request.argv, "exp", request.experiment.name), source=source, settings=text)
 
 
 @contextmanager
-def frozen_checkout(asked: Asked) -> Iterator[tuple[Path, list[str]]]:
+def frozen_checkout(request: TrainRequest) -> Iterator[tuple[Path, list[str]]]:
     """Copy the source into a temporary folder for a process that is no run; yield the folder and the arguments."""
     with TemporaryDirectory(prefix="reprise-source-") as temporary:
         folder = Path(temporary).resolve()
-        words = freeze(asked).place_source(folder)
+        words = freeze(request).place_source(folder)
         yield folder / COPY, words
 
 
@@ -84,33 +95,36 @@ def freeze_image() -> None:
 
 
 @dataclass(slots=True, kw_only=True)
-class Training:
+class ChildTraining:
     """A started training, whose output is printed indented."""
 
-    process: subprocess.Popen[str]
-    begun: Path | None = None
+    command: ProcessCommand
+    new_folder: Path | None = None
     """The folder that was created for its run."""
     run: str | None = None
-    lines: list[str] = field(default_factory=list)
-    named: Event = field(default_factory=Event)
+    is_run_known: Event = field(default_factory=Event)
     """Set when the run ID is known, or when the output ended."""
-    listener: Thread | None = None
+    listener: Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Print its output while it runs."""
+        self.listener = Thread(target=self._listen, daemon=True)
+        self.listener.start()
 
     @property
     def folder(self) -> Path:
         """Return the run's folder. Raises `RunError` if the training ended before it opened a record."""
-        self.named.wait()
+        self.is_run_known.wait()
         if self.run is None:
             raise RunError("the training ended before it opened a record", hint="the lines above say why")
         return runs_folder() / self.run
 
     def wait(self) -> int:
         """Wait for its end; return the exit code."""
-        code = self.process.wait()
-        if self.listener is not None:
-            self.listener.join()
-        if self.begun is not None:
-            abandon(self.begun)
+        code = self.command.wait()
+        self.listener.join()
+        if self.new_folder is not None:
+            abandon(self.new_folder)
         return code
 
     def kill(self) -> None:
@@ -118,54 +132,31 @@ class Training:
         if (self.folder / SEEN).exists():  # it runs in a container
             kill_container(self.folder.name)
         else:
-            self.process.kill()
+            self.command.kill()
         self.wait()
 
-    def listen(self) -> None:
-        """Print its output and read the run ID from it."""
-        assert self.process.stderr is not None  # noqa: S101 - it was started with a pipe
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
+    def _listen(self) -> None:
+        for line in self.command.lines():
             print(f"  {line.rstrip()}", file=sys.stderr, flush=True)
-            if self.run is None and (found := _RUN_LINE.match(line)):
-                self.run = found[1]
-                self.named.set()
-        self.named.set()
+            if self.run is None and (match := _RUN_LINE.match(line)):
+                self.run = match[1]
+                self.is_run_known.set()
+        self.is_run_known.set()
 
 
-def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Training:
+def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> ChildTraining:
     """Start `train` with the recipe's arguments and these; the record names `purpose`, so `latest` ignores the run."""
-    begun, laid = (None, []) if recipe is None else _begun(recipe)
+    folder = None if recipe is None else new_run(runs_folder())[1]
     try:
-        training = Training(process=_process([*laid, *words], purpose, begun), begun=begun)
-        training.listener = Thread(target=training.listen, daemon=True)
-        training.listener.start()
+        placed = [] if folder is None or recipe is None else recipe.place_source(folder)
+        variables = {PURPOSE: purpose} | ({} if folder is None else {BEGUN: folder.name})
+        request = CommandRequest(words=["train", *placed, *words], variables=variables)
+        null, launcher = subprocess.DEVNULL, ProcessLauncher(source=CHECKOUT)
+        command = launcher.start(request, stdin=null, stdout=null, stderr=subprocess.PIPE)
+        return ChildTraining(command=command, new_folder=folder)
     except BaseException:
-        if begun is not None:
-            abandon(begun)
-        raise
-    return training
-
-
-def _process(words: Sequence[str], purpose: str, begun: Path | None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainer", "train", *words],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), PURPOSE: purpose, **({BEGUN: begun.name} if begun else {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-
-
-def _begun(recipe: Recipe) -> tuple[Path, list[str]]:
-    """Create the folder of a new run with the recipe; return the folder and the arguments."""
-    folder = new_run(runs_folder())[1]
-    try:
-        return folder, recipe.place_source(folder)
-    except BaseException:
-        abandon(folder)
+        if folder is not None:
+            abandon(folder)
         raise
 
 
@@ -181,3 +172,40 @@ def completed(words: Sequence[str], *, purpose: str, recipe: Recipe | None = Non
         what = f"run {training.run}" if training.run else "the training"
         raise RunError(f"{what} ended with exit code {code}", hint="the lines above say why")
     return record_of(training.folder)
+
+
+def run_hidden_command(hidden: Sequence[str], request: TrainRequest, *, source: Path = CHECKOUT) -> Iterator[Any]:
+    """Yield each line of the hidden command's output, parsed, as soon as it is written. Raise `RunError` if the command fails.
+
+    `source` is the checkout, or a copy of it that contains an external experiment too.
+    """
+    level = request.settings.determinism
+    device = device_for(request.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=level)
+    launch = Launch(
+        experiment=request.experiment.name,
+        file=str(
+            request.experiment.file if source != CHECKOUT else request.experiment.outside or request.experiment.file
+        ),
+        device=device,
+        command=["reprise", *hidden],
+        started=datetime.now(UTC),
+        monotonic=monotonic(),
+    )
+    own = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = variables(level, threads=threads_at(level, request.settings.threads)) | own | launch.variables()
+    launcher = ProcessLauncher(source=source, folder=source)
+    command = launcher.start(
+        CommandRequest(words=hidden, variables=environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    try:
+        for line in command.lines():
+            try:
+                yield json.loads(line)
+            except ValueError as fault:
+                command.kill()
+                message = f"the process for {hidden[0].strip('_')} printed {line[:80]!r}; expected JSON"
+                raise DocumentError(message, hint="does the experiment write to file descriptor 1?") from fault
+    finally:
+        code = command.wait()
+    if code:
+        raise RunError(f"it ended with exit code {code}", hint="the lines above say why")

@@ -93,9 +93,9 @@ def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool
     if is_known and not other_files(bundle, here):
         return True
     if not is_isolated and "machine" not in word.granted:
-        said = f"run {record.run} was made elsewhere, and its code would reach the network, the keys and the files that are here"
+        message = f"run {record.run} was made elsewhere, and its code would reach the network, the keys and the files that are here"
         raise UntrustedCodeError(
-            said,
+            message,
             hint=f"type on the host: {on_host(word.command)} --trust; or give it all of that here: --trust --grant machine",
         )
     reaches = isolation(word.granted) if is_isolated else GRANTS["machine"]
@@ -109,8 +109,8 @@ def require_own_sweep(sweep: Sweep, folder: Path) -> None:
     The user is not asked, because the sweep's points have the network and the keys, and its document determines their image.
     """
     if not is_own_sweep(sweep):
-        said = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
-        raise UntrustedCodeError(said, hint="begin your own with the same command and --again")
+        message = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
+        raise UntrustedCodeError(message, hint="begin your own with the same command and --again")
     require_source(folder, sweep.source)
 
 
@@ -187,7 +187,7 @@ def has_own_image(record: Record, told: Mapping[str, str]) -> bool:
 def _dotenv() -> dict[str, str]:
     if BAKED.exists():
         return {}
-    from trainer.cli.checkout import compose_values
+    from trainer.cli.checkout import compose_values  # here: it imports docker
 
     return compose_values()
 

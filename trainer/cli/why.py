@@ -21,7 +21,7 @@ from trainer.cli.configuration import runs_folder
 from trainer.cli.find_run import find_run
 from trainer.cli.output import print_progress
 from trainer.cli.run_page import columns
-from trainer.cli.runner import runner
+from trainer.cli.runner import choose_runner
 from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable
 from trainer.comparison.examine_run import examine_run, find_datasets, require_reproducible
@@ -105,7 +105,7 @@ def _parser() -> Arguments:
 def _load(word: str, admission: Word, *, here: bool) -> ExplainedRun:
     """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
     run = find_run(word)
-    there = runner(run.record, here=here)
+    there = choose_runner(run.record, here=here)
     require_trust(run.record, run.folder, admission, is_isolated=there.is_isolated)
     trace = read_trace(run.folder / ATTEMPTS / str(run.record.attempt) / FILE)
     findings = examine_run(run.record, run.folder, machine=replace(there.machine(), exact=False))
@@ -169,7 +169,7 @@ class HybridRuns:
         return result
 
     def _trace(self, inputs: RunInputs) -> Trace:
-        there = runner(inputs.record, here=self.here, granted=self.granted)
+        there = choose_runner(inputs.record, here=self.here, granted=self.granted)
         with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder()) as ready:
             there.lend(
                 [item for item in find_datasets(inputs.record, inputs.bundle) if isinstance(item, Dataset)], ready

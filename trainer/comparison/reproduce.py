@@ -14,13 +14,12 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.digest import is_digest
 from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import RerunArguments, rerun_arguments
 from trainer.environments.engine import IsolatedContainer, Mount
-from trainer.launch.watch import BUILD_ID
-from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
+from trainer.launch.container import container_name, describe_image
+from trainer.runs.image_claim import WATCHED, write_seen
 from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out
@@ -131,7 +130,7 @@ def run_confined(
 ) -> int:
     """Run the command in an isolated container of the recorded image, and return its exit code."""
     definition = _definition(prepared, container)
-    write_seen(prepared.folder, _seen_image(definition.name, container.image, engine=engine))
+    write_seen(prepared.folder, describe_image(container.image, container=definition.name, engine=engine))
     change_owner(prepared, uid=container.uid, gid=container.gid)
     return engine.confine(definition, say=say)
 
@@ -151,7 +150,7 @@ def change_owner(prepared: PreparedRerun, *, uid: int, gid: int) -> None:
 def _definition(prepared: PreparedRerun, container: ContainerSettings) -> IsolatedContainer:
     """Return the container's definition: no path comes from the record, and each option is one argument, without a shell."""
     return IsolatedContainer(
-        name=f"reprise-{prepared.run}",
+        name=container_name(prepared.run),
         image=container.image.id,
         words=prepared.words,
         variables={
@@ -175,18 +174,6 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
         network=container.access.network,
         user=f"{container.uid}:{container.gid}",
         gpus=prepared.original.ingredients.device.accelerator == "cuda",
-    )
-
-
-def _seen_image(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
-    digests, build_id = engine.digests(image), image.labels.get(BUILD_ID, "")
-    return SeenImage(
-        container=container,
-        reference=image.references[0] if image.references else image.id,
-        manifest=digests.manifest,
-        config=digests.config,
-        build_id=build_id if is_digest(build_id) else None,
-        layers=list(image.layers),
     )
 
 

@@ -1,1 +1,1 @@
-"""Controlling and inspecting containers of runs, and the smoke test of an image."""
+"""Starting and controlling commands in containers and processes, and the smoke test of an image."""

@@ -1,17 +1,33 @@
-"""The container of a run, controlled by its name with the `docker` command.
+"""Commands in containers that `docker compose run` starts.
 
-Without a terminal, `docker compose run` does not forward signals: it ends and leaves its container running. Whoever starts a run in a
-container therefore sends signals to the container itself.
+Without a terminal, `docker compose run` does not forward signals: it ends and leaves its container running. Signals are therefore sent to
+the container itself, which is named after its run. The launcher inspects the container from outside, so that the record can state that its
+image is verified.
 """
 
 from __future__ import annotations
 
 import signal
 import subprocess
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Unpack
+
+from trainer.base.digest import is_digest
+from trainer.base.errors import RepriseError
+from trainer.environments.engine.compose import run_command, start
+from trainer.launch.process import ProcessCommand
+from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from trainer.environments.engine import Engine, ImageFacts
+    from trainer.launch.contract import CommandRequest, Connection
+
+_BUILD_ID: Final = "reprise.build-id"
+"""The label with an image's build id."""
 
 
 def container_name(run: str) -> str:
@@ -19,22 +35,140 @@ def container_name(run: str) -> str:
     return f"reprise-{run}"
 
 
-def signal_container(run: str, number: int) -> bool:
-    """Send a signal to a run's container; return whether there is one."""
-    return _docker("kill", f"--signal={signal.Signals(number).name}", container_name(run))
-
-
 def kill_container(run: str) -> None:
     """Send SIGKILL to every process of a run's container."""
     _docker("kill", container_name(run))
 
 
-def remove_container(run: str) -> None:
-    """Remove a run's container, which compose may have created without starting it."""
-    _docker("rm", "--force", container_name(run))
-
-
 def _docker(*words: str) -> bool:
     # A session of its own, so that Ctrl-C in the terminal does not end this command.
-    command: Sequence[str] = ["docker", *words]
-    return subprocess.run(command, capture_output=True, check=False, start_new_session=True).returncode == 0
+    done = subprocess.run(["docker", *words], capture_output=True, check=False, start_new_session=True)
+    return done.returncode == 0
+
+
+class ContainerCommand(ProcessCommand):
+    """The command in the container of a run."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes] | None,
+        *,
+        run: Path,
+        engine: Engine,
+        report: Callable[[str], None],
+    ) -> None:
+        """Watch the run in this folder.
+
+        `process` is the command that starts the container, None if an earlier process started it; `report` prints a line.
+        """
+        super().__init__(process)
+        self._run, self._engine, self._report = run, engine, report
+        self._prevented_by: int | None = None
+        self._is_removed = False
+
+    def poll(self) -> int | None:
+        """Return the exit code."""
+        code = super().poll()
+        return None if code is None else self._exit_code(code)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit code."""
+        return self._exit_code(super().wait(timeout))
+
+    def _exit_code(self, code: int) -> int:
+        """Return the exit code; remove a container that compose created and a signal prevented from starting."""
+        if self._prevented_by is None:
+            return code
+        if not self._is_removed:
+            _docker("rm", "--force", container_name(self._run.name))
+            self._is_removed = True
+        return 128 + self._prevented_by
+
+    def send_signal(self, number: int) -> None:
+        """Send it to the container; if there is none yet, stop compose from starting it."""
+        is_sent = _docker("kill", f"--signal={signal.Signals(number).name}", container_name(self._run.name))
+        if not is_sent and self._process is not None:
+            self._prevented_by = number
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Kill every process of the container."""
+        kill_container(self._run.name)
+
+    def record_image(self) -> bool:
+        """Ask the engine for the container's image. A failing engine is reported and does not stop the command."""
+        name = container_name(self._run.name)
+        try:
+            return record_image(self._engine, name, folder=self._run) is not None
+        except RepriseError as fault:
+            self._report(f"the image of run {self._run.name} is not verified: {fault.message}")
+            with suppress(RepriseError):  # the run in the container does not wait for an answer then
+                write_seen(self._run, SeenImage(container=name, reference=None, fault=fault.message))
+            return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerLauncher:
+    """Starts commands in containers of the service `train` of compose.yaml."""
+
+    checkout: Path
+    engine: Engine
+    report: Callable[[str], None]
+    """Prints a line."""
+    options: Sequence[str] = ()
+    """Options of `docker compose run`."""
+    environ: Mapping[str, str] | None = None
+    """The environment variables of compose; None: this process's."""
+    project: Path | None = None
+    """The folder that compose reads `.env` from, if it is not that of its first file."""
+
+    def command(self, request: CommandRequest) -> list[str]:
+        """Return the command that `start` starts."""
+        options = [*self.options, *([] if request.needs_store else ["--no-deps"])]
+        if request.run is not None:
+            options += [f"--name={container_name(request.run.name)}", f"--env={WATCHED}={request.run.name}"]
+        options += [f"--env={name}={value}" for name, value in request.variables.items()]
+        options += [f"--env={name}" for name in request.inherited]
+        return run_command(request.words, options=options, project=self.project)
+
+    def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
+        """Start it. Raise `EngineAbsentError`. Without a run the command is that of compose, and its container has no name."""
+        process = start(self.command(request), cwd=self.checkout, env=self.environ, **connection)
+        return ProcessCommand(process) if request.run is None else self._watched(process, request.run)
+
+    def attach(self, run: Path) -> ContainerCommand:
+        """Return the command in the run's container."""
+        return self._watched(None, run)
+
+    def _watched(self, process: subprocess.Popen[bytes] | None, run: Path) -> ContainerCommand:
+        return ContainerCommand(process, run=run, engine=self.engine, report=self.report)
+
+
+def record_image(engine: Engine, container: str, *, folder: Path) -> SeenImage | None:
+    """Write the image of a container into the run's folder; return `None` if there is no such container yet."""
+    image = engine.image_of(container)
+    if image is None:
+        return None
+    seen = describe_image(image, container=container, engine=engine)
+    write_seen(folder, seen)
+    return seen
+
+
+def describe_image(image: ImageFacts, *, container: str, engine: Engine) -> SeenImage:
+    """Return the document about a container's image.
+
+    If the image has no build id, Reprise did not build it: only its name is in the document, since reading its digests could take long.
+    """
+    reference = image.references[0] if image.references else image.id
+    build_id = image.labels.get(_BUILD_ID, "")
+    if not is_digest(build_id):
+        return SeenImage(container=container, reference=reference)
+    digests = engine.digests(image)
+    return SeenImage(
+        container=container,
+        reference=reference,
+        manifest=digests.manifest,
+        config=digests.config,
+        build_id=build_id,
+        layers=list(image.layers),
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.document import Count, Document, parse_json
 from trainer.base.errors import DeviceError, NotDeterministicError
@@ -53,10 +53,6 @@ class SmokeResult:
     rejected: int
     """Damaged inputs that the self-test gave to the integrity code."""
 
-    def document(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        return asdict(self)
-
 
 def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: bool) -> SmokeResult:
     """Test and train with `run`, which writes to `runs` and returns its output. Raise `DeviceError`, `NotDeterministicError`."""
@@ -64,7 +60,10 @@ def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: 
     for _ in range(2):
         run(WORDS)
     first, second = (load_record(path) for path in sorted(runs.glob("*/attempts/1/record.json")))
-    _check_device(first, expects_gpu=expects_gpu)
+    if expects_gpu and first.ingredients.device.accelerator != "cuda":
+        raise DeviceError(
+            "the image had access to the GPUs of this machine and trained on the CPU", hint="reprise doctor"
+        )
     if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
         message = f"two trainings of {STEPS} steps gave weights {first.outcome.weights} and {second.outcome.weights}; expected equal ones"
         raise NotDeterministicError(message, hint="docs/how-to/environments.md describes the variables of an image")
@@ -81,14 +80,6 @@ def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: 
     )
 
 
-def _check_device(record: Record, *, expects_gpu: bool) -> None:
-    if expects_gpu and record.ingredients.device.accelerator != "cuda":
-        raise DeviceError(
-            "the image had access to the GPUs of this machine and trained on the CPU", hint="reprise doctor"
-        )
-
-
 def _device(record: Record) -> str:
-    """Return the name of the GPU or CPU that the run trained on."""
     host = record.circumstances.host
     return host.gpus[0].name if record.ingredients.device.accelerator == "cuda" and host.gpus else host.cpu

@@ -31,7 +31,7 @@ from trainer.runs.run import (
 )
 from trainer.runs.seal import read_claim
 from trainer.settings.fields import Origin
-from trainer.settings.origins import take_apart
+from trainer.settings.origins import parse_options
 from trainer.source.capture import ARCHIVE, COPY, unpack
 from trainer.source.copy import load_bundle
 
@@ -172,7 +172,7 @@ def origins_of(record: Record, found: Mapping[str, Origin], *, command: Sequence
 
     The settings of the run are passed in a file, so `found` has the origin `file` for them.
     """
-    words = take_apart([word for word in command if word != "-h"][2:]).options
+    words = parse_options([word for word in command if word != "-h"][2:])
     repeated = {name for word in words for name in (word, word.removeprefix("no_"))}
     known = {name: Origin(word) for name, word in record.circumstances.origins.items() if word in set(Origin)}
     return {

@@ -58,7 +58,7 @@ def document_of(value: Any) -> Any:
     """Return a value as a document holds it, with sets sorted."""
     value = fields_of(value) or value
     if isinstance(value, dict):
-        return {_key(key): document_of(each) for key, each in value.items()}
+        return {str(next(iter(to_jsonable_python({key: None})))): document_of(each) for key, each in value.items()}
     if isinstance(value, set | frozenset):
         return [document_of(each) for each in _ordered(value)]
     return [document_of(each) for each in value] if isinstance(value, list | tuple) else to_jsonable_python(value)
@@ -116,8 +116,3 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
     if all(type(each) is int or type(each) is float for each in found) or all(type(each) is str for each in found):
         return sorted(found)
     return sorted(found, key=lambda each: canonical(document_of(each)))
-
-
-def _key(key: Any) -> str:
-    found = to_jsonable_python({key: None})
-    return str(next(iter(found)))

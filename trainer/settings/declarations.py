@@ -1,4 +1,7 @@
-"""Check an experiment's setting declarations when its class is created. Each error names the file and line."""
+"""Check an experiment's setting declarations when its class is created, and setting names. Each error names the file and line.
+
+A name is rejected if a command, the settings' base class or a record gives it another meaning.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,7 @@ from pydantic import PrivateAttr, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from trainer.base.errors import ExperimentError
-from trainer.settings.names import name_fault, negation_fault
-from trainer.settings.type_agreement import resolved, worded
-from trainer.settings.type_kinds import members
+from trainer.settings.type_kinds import members, resolved, worded
 from trainer.settings.values import is_flag
 
 if TYPE_CHECKING:
@@ -25,6 +26,49 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
+
+OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "train": ("exp", "settings", "help", "json", "resume", "allow", "trust", "grant"),
+    "sweep": ("exp", "settings", "help", "json", "points", "jobs", "continue", "again", "show", "sort", "mode"),
+    "check": ("help", "json", "settings", "synthetic", "bits", "steps"),
+    "bench": ("help", "json", "settings", "synthetic", "steps", "warmup", "seconds", "against", "profile"),
+    "noise": ("help", "json", "settings", "seeds", "gain"),
+    "certify": ("help", "json", "settings", "steps", "kill_after", "key"),
+}
+"""The options of each command that also accepts settings. No setting may have the name of an option of `train`, which accepts every
+setting. For other commands the option takes precedence, and `report_shared_options` reports it."""
+_FORM: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
+"""`trainer.comparison.rerun` expects the same form in a record. Upper case is rejected because an environment variable has one case."""
+_UNFILLABLE: Final = frozenset({"self"})
+"""Parameters of these names are never filled."""
+
+
+def name_fault(name: str, *, attributes: Collection[str]) -> str | None:
+    """Return why a setting cannot have this name, or `None`; `attributes` are the names in the settings' base class.
+
+    >>> name_fault("resume", attributes=()), name_fault("steps", attributes=())
+    ('--resume is an option of reprise train', None)
+    """
+    if not _FORM.fullmatch(name):
+        return "a name has lower-case letters a to z, digits and underscores, and begins with a letter"
+    if name in OPTIONS["train"]:
+        return f"--{name} is an option of reprise train"
+    if name in attributes or name in _UNFILLABLE:
+        return "all settings have a method or attribute of that name"
+    return None
+
+
+def negation_fault(names: Collection[str], flags: Collection[str]) -> tuple[str, str] | None:
+    """Return a setting whose option equals the negation of another setting's option, and the reason; `flags` are the boolean settings.
+
+    >>> negation_fault(["bias", "no_bias"], ["bias"])
+    ('no_bias', '--no-bias sets bias to false')
+    """
+    for flag in sorted(flags):
+        if f"no_{flag}" in names:
+            return f"no_{flag}", f"--no-{flag.replace('_', '-')} sets {flag} to false"
+    return None
+
 
 _READ_ONCE: Final = (Iterable, Iterator, Generator)
 _PLAIN: Final = (bool, int, float, str, list, tuple, dict, set)
@@ -47,8 +91,8 @@ def require_names(
             raise unnamable(name, why, place=_place(name, frame))
     for name, value in namespace.items():
         if name not in known and name not in namespace["__annotations__"] and _is_imported(value, namespace):
-            said = f"{_place(name, frame)}: {name} is imported in the class Settings, which holds settings only"
-            raise ExperimentError(said, hint="import it above the class")
+            message = f"{_place(name, frame)}: {name} is imported in the class Settings, which holds settings only"
+            raise ExperimentError(message, hint="import it above the class")
 
 
 def _is_imported(value: object, namespace: Mapping[str, Any]) -> bool:
@@ -63,14 +107,16 @@ def require_fields(fields: Mapping[str, FieldInfo], frame: FrameType) -> None:
         raise unnamable(*found, place=_place(found[0], frame))
     for name, info in fields.items():
         if any((get_origin(kind) or kind) in _READ_ONCE for kind in members(info.annotation)):
-            said = f"{_place(name, frame)}: setting {name} is declared as an iterable, which can be read only once"
-            raise ExperimentError(said, hint=f"declare {name} as a Sequence, or as a list")
+            message = f"{_place(name, frame)}: setting {name} is declared as an iterable, which can be read only once"
+            raise ExperimentError(message, hint=f"declare {name} as a Sequence, or as a list")
         if info.validation_alias or info.serialization_alias:
-            said = f"{_place(name, frame)}: setting {name} has an alias; a setting has one name everywhere"
-            raise ExperimentError(said, hint="remove the alias, or give the setting that name")
+            message = f"{_place(name, frame)}: setting {name} has an alias; a setting has one name everywhere"
+            raise ExperimentError(message, hint="remove the alias, or give the setting that name")
         if info.exclude:
-            said = f"{_place(name, frame)}: setting {name} is excluded from documents, so that no record would have it"
-            raise ExperimentError(said, hint="remove exclude=True; a field of type SecretStr is recorded nowhere")
+            message = (
+                f"{_place(name, frame)}: setting {name} is excluded from documents, so that no record would have it"
+            )
+            raise ExperimentError(message, hint="remove exclude=True; a field of type SecretStr is recorded nowhere")
 
 
 def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any], frame: FrameType) -> ExperimentError:
@@ -80,12 +126,14 @@ def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any
             TypeAdapter(resolved(kind, {**frame.f_globals, **frame.f_locals}))
         except PydanticSchemaGenerationError:
             shown = kind if isinstance(kind, str) else worded(kind)
-            said = f"{_place(name, frame)}: setting {name} has the type {shown}, of which no document can hold a value"
-            return ExperimentError(said, hint=f"declare {name} as text, a number, a list or a table")
+            message = (
+                f"{_place(name, frame)}: setting {name} has the type {shown}, of which no document can hold a value"
+            )
+            return ExperimentError(message, hint=f"declare {name} as text, a number, a list or a table")
         except Exception:  # noqa: BLE001, S112 - not the fault that is being located
             continue
-    said = f"{frame.f_code.co_filename}:{frame.f_lineno}: {fault.message.splitlines()[0]}"
-    return ExperimentError(said, hint="declare each setting as text, a number, a list or a table")
+    message = f"{frame.f_code.co_filename}:{frame.f_lineno}: {fault.message.splitlines()[0]}"
+    return ExperimentError(message, hint="declare each setting as text, a number, a list or a table")
 
 
 def complete(settings: type[BaseModel]) -> None:
@@ -96,8 +144,10 @@ def complete(settings: type[BaseModel]) -> None:
     name = names[0] if names else "?"
     file = getattr(sys.modules.get(settings.__module__), "__file__", None) or "?"
     shown = re.findall(r"ForwardRef\('([^']*)'", repr(settings.__pydantic_fields__[name].annotation)) if names else []
-    said = f"{_line_of(name, file, 1)}: setting {name} has the type {shown[0] if shown else '?'}, which is not defined"
-    raise ExperimentError(said, hint="import or define it above the class")
+    message = (
+        f"{_line_of(name, file, 1)}: setting {name} has the type {shown[0] if shown else '?'}, which is not defined"
+    )
+    raise ExperimentError(message, hint="import or define it above the class")
 
 
 def _declared(namespace: Mapping[str, Any]) -> Iterator[str]:

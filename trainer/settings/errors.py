@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.suggestions import nearest
-from trainer.settings.conversions import INEXACT, REPEATED, REPEATED_KEY, TOO_FINE, UNKNOWN_KEY, UNQUOTED
 from trainer.settings.fields import ENVIRONMENT_PREFIX, Origin, is_secret
 from trainer.settings.hints import assigned, how_to_type, option
 from trainer.settings.texts import read_text
 from trainer.settings.type_texts import example, expected
-from trainer.settings.values import is_flag
+from trainer.settings.values import INEXACT, REPEATED, REPEATED_KEY, TOO_FINE, UNKNOWN_KEY, UNQUOTED, is_flag
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -101,15 +100,15 @@ def unknown(
 ) -> SettingError:
     """Return the error for an unknown setting, with the most similar names in the form in which they are typed."""
     typed = option if origin is Origin.COMMAND_LINE else str
-    said = f"unknown setting {typed(name)}, {_given(where, name)}"
+    message = f"unknown setting {typed(name)}, {_given(where, name)}"
     denied = name.removeprefix("no_")
     if denied != name and denied in fields:
-        return SettingError(said, hint=_no_negation(denied, fields[denied], origin=origin, text=text))
+        return SettingError(message, hint=_no_negation(denied, fields[denied], origin=origin, text=text))
     if section := _section(name, text, fields):
-        return SettingError(said, hint=section)
+        return SettingError(message, hint=section)
     near = [typed(other) for other in nearest(name, fields) or _abbreviated(name, fields)]
     hint = f"did you mean {' or '.join(near)}?" if near else "`reprise train --exp NAME --help` lists every setting"
-    return SettingError(said, hint=hint)
+    return SettingError(message, hint=hint)
 
 
 def _section(name: str, value: object, fields: Collection[str]) -> str | None:
@@ -143,8 +142,8 @@ def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> Exp
     kind = _type_of(value)
     shown = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
     if near := nearest(name, known, most=1):
-        said = f"{place}: there is no setting {name} to override, and one of your own has a type"
-        return ExperimentError(said, hint=f"did you mean {near[0]}? A new one would be `{shown}`")
+        message = f"{place}: there is no setting {name} to override, and one of your own has a type"
+        return ExperimentError(message, hint=f"did you mean {near[0]}? A new one would be `{shown}`")
     return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{shown}`")
 
 
@@ -199,20 +198,22 @@ def unrepeatable(name: str, value: object, recorded: object, again: object) -> S
     """Return the error for a value that changes when it is read from its record: `again` is that value, `None` if it is rejected."""
     meant = f"{_cut(repr(value))} ({type(value).__name__})"
     if again is None:
-        said = f"setting {name}: the record has {_written(recorded)} for {meant}, and a rerun would reject it"
+        message = f"setting {name}: the record has {_written(recorded)} for {meant}, and a rerun would reject it"
     else:
         read = f"{_cut(repr(again))} ({type(again).__name__})"
-        said = f"setting {name}: a rerun would read {read} from the record, not {meant}"
+        message = f"setting {name}: a rerun would read {read} from the record, not {meant}"
     hint = (
         f"declare {name} with a type and validators that make the same value of what is recorded: {_written(recorded)}"
     )
-    return SettingError(said, hint=hint)
+    return SettingError(message, hint=hint)
 
 
 def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
     """Return the error for a failed validator of the experiment that checks all settings together."""
-    said = "; ".join(_raised(fault) for fault in faults)
-    return SettingError(f"the settings do not fit together: {said}", hint="the experiment's Settings class checks this")
+    message = "; ".join(_raised(fault) for fault in faults)
+    return SettingError(
+        f"the settings do not fit together: {message}", hint="the experiment's Settings class checks this"
+    )
 
 
 def misfit(
@@ -285,7 +286,6 @@ def _written(value: object) -> str:
 
 
 def _raised(fault: ErrorDetails) -> str:
-    """Return the message of a validator that the experiment's author wrote."""
     return _cut(str(fault.get("ctx", {}).get("error", fault["msg"])) if fault["type"] in _RAISED else "a wrong value")
 
 

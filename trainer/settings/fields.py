@@ -222,7 +222,6 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        """Store each value in its canonical form."""
         for name, info in type(self).__pydantic_fields__.items():
             self.__dict__[name] = one_number(one_form(self.__dict__[name]), members(info.annotation))
         return self

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.suggestions import nearest
 from trainer.settings.fields import ENVIRONMENT_PREFIX, Origin
-from trainer.settings.texts import read_text, takes_texts
-from trainer.settings.type_kinds import choices, is_table, members
+from trainer.settings.texts import read_text, takes_texts, text_choices
+from trainer.settings.type_kinds import is_table, members
 from trainer.settings.type_texts import example, is_compound
 from trainer.settings.values import MisfitError, is_flag, typed_text
 
@@ -67,7 +67,6 @@ def assigned(name: str, info: FieldInfo, text: str, origin: Origin) -> str:
 
 
 def _as_toml(text: str) -> str:
-    """Convert a JSON table to TOML syntax."""
     return re.sub(r'"([\w-]+)": ', r"\1 = ", text).replace('": ', '" = ')
 
 
@@ -84,7 +83,7 @@ def _rewritten(info: FieldInfo, found: object, origin: Origin) -> list[str]:
     text = found if isinstance(found, str) else json.dumps(found, default=str)
     is_typed = origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
     forms = {form: _value(info, form) for form in _forms(text) if form != text or not is_typed}
-    near = nearest(text, _texts(info), most=1)
+    near = nearest(text, text_choices(info.annotation), most=1)
     return near or [
         form
         for form, value in forms.items()
@@ -93,7 +92,6 @@ def _rewritten(info: FieldInfo, found: object, origin: Origin) -> list[str]:
 
 
 def _looks_like(info: FieldInfo, text: str, form: str, value: object) -> bool:
-    """Return whether a candidate text means what was typed."""
     kinds = members(info.annotation)
     if takes_texts(kinds):
         return value is None
@@ -108,10 +106,6 @@ def _forms(text: str) -> Iterator[str]:
         yield _MEANT[plain.lower()]
     yield from _brackets(plain)
     yield json.dumps(text)
-
-
-def _texts(info: FieldInfo) -> list[str]:
-    return [choice for kind in members(info.annotation) for choice in choices(kind) or () if isinstance(choice, str)]
 
 
 def _numbers(text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from trainer.base.errors import SettingError, UsageError
 from trainer.base.redaction import REDACTOR
 from trainer.settings.canonical_forms import unrecordable
-from trainer.settings.declarations import complete
+from trainer.settings.declarations import OPTIONS, complete
 from trainer.settings.errors import (
     VARIABLE,
     all_of,
@@ -47,7 +48,7 @@ from trainer.settings.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -55,15 +56,8 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=LaunchSettings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """A parsed command line: options in the given order; `None` for an option without a value."""
-
-    options: dict[str, str | None]
-
-    def without(self, *names: str) -> Words:
-        """Return a copy without the given names, which are the command's own options and not settings."""
-        return Words(options={name: value for name, value in self.options.items() if name not in names})
+Options = Mapping[str, str | None]
+"""A parsed command line: options in the given order; `None` for an option without a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +72,16 @@ class Resolved(Generic[S]):
 class Origins:
     """All origins of settings, not yet read."""
 
-    words: Words
+    options: Options
     environ: Mapping[str, str]
     file: Path | None = None
     record: Mapping[str, Any] | None = None
 
 
-def take_apart(argv: Sequence[str]) -> Words:
+def parse_options(argv: Sequence[str]) -> dict[str, str | None]:
     """Parse a command line without knowledge of any option. Raise `UsageError` for a non-option word and a repeated option.
 
-    >>> take_apart(["--learning-rate=1e-3", "--progress", "--seed", "-1"]).options
+    >>> parse_options(["--learning-rate=1e-3", "--progress", "--seed", "-1"])
     {'learning_rate': '1e-3', 'progress': None, 'seed': '-1'}
     """
     options: dict[str, str | None] = {}
@@ -102,29 +96,43 @@ def take_apart(argv: Sequence[str]) -> Words:
             raise UsageError(f"--{name.replace('_', '-')} is given twice", hint="give it once")
         alone = not equals and (not words or words[0].startswith("--"))
         options[name] = None if alone else (text if equals else words.pop(0))
-    return Words(options=options)
+    return options
+
+
+def as_words(options: Options) -> list[str]:
+    """Return options as words of a command line: the inverse of `parse_options`.
+
+    >>> as_words({"learning_rate": "1e-3", "progress": None})
+    ['--learning-rate=1e-3', '--progress']
+    """
+    return [option(name) if text is None else f"{option(name)}={text}" for name, text in options.items()]
+
+
+def setting_options(options: Options, *, own: Collection[str] = OPTIONS["train"]) -> dict[str, str | None]:
+    """Return the options that are settings; `own` are the command's own options."""
+    return {name: value for name, value in options.items() if name not in own}
 
 
 def _no_option(word: str, before: Mapping[str, str | None]) -> UsageError:
     """Return the error for a word where an option was expected; `before` are the options before the word."""
-    said = f"found {word!r} where an option was expected"
+    message = f"found {word!r} where an option was expected"
     name = [*before][-1] if before else ""
     if before.get(name) == "=":
-        return UsageError(said, hint=f"write {option(name)}={word}, without blanks around =")
-    return UsageError(said, hint=f"options are written --name value: --{word.lstrip('-')}")
+        return UsageError(message, hint=f"write {option(name)}={word}, without blanks around =")
+    return UsageError(message, hint=f"options are written --name value: --{word.lstrip('-')}")
 
 
-def asked(origins: Origins) -> dict[str, Any]:
+def given_settings(origins: Origins) -> dict[str, Any]:
     """Return the given values by name, without knowledge of any setting. Command line and environment values are text or a flag.
 
-    >>> asked(Origins(words=take_apart(["--seed", "1", "--no-publish", "--full"]), environ={"REPRISE_SETTING_CLASSES": "3"}))
+    >>> given_settings(Origins(options=parse_options(["--seed", "1", "--no-publish", "--full"]), environ={"REPRISE_SETTING_CLASSES": "3"}))
     {'classes': '3', 'seed': '1', 'publish': False, 'full': True}
     """
-    told = of_file(origins.file) | of_environment(origins.environ)
-    for name, text in origins.words.options.items():
+    values = of_file(origins.file) | of_environment(origins.environ)
+    for name, text in origins.options.items():
         denied = text is None and name.startswith("no_")
-        told[name.removeprefix("no_") if denied else name] = (not denied) if text is None else text
-    return told
+        values[name.removeprefix("no_") if denied else name] = (not denied) if text is None else text
+    return values
 
 
 def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Resolved[S]:
@@ -134,7 +142,7 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
     """
     complete(settings)
     read = [
-        _Read(Origin.COMMAND_LINE, of_words(settings, origins.words.options), "on the command line"),
+        _Read(Origin.COMMAND_LINE, of_words(settings, origins.options), "on the command line"),
         _Read(Origin.RECORD, origins.record or {}, "by the record"),
         _Read(Origin.ENVIRONMENT, of_environment(origins.environ), f"by the environment variable {VARIABLE}"),
         _Read(Origin.FILE, of_file(origins.file), f"in {origins.file}"),

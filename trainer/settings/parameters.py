@@ -1,6 +1,6 @@
 """Parameters of configured functions: their names, types and places, and the check that each name has one type everywhere.
 
-`trainer.settings.type_agreement` compares the types.
+`trainer.settings.type_kinds` compares the types.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import ExperimentError
-from trainer.settings.type_agreement import agree, resolved, worded
+from trainer.settings.type_kinds import agree, resolved, worded
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -127,7 +127,6 @@ def _among(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) 
 
 
 def _declared_at(settings: type[LaunchSettings], name: str, root: Path) -> str:
-    """Return the place where a setting's class declares its type."""
     owner = next(kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {}))
     try:
         lines, begun = inspect.getsourcelines(owner)

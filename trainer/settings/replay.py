@@ -51,7 +51,11 @@ def _is_same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     fields, others = fields_of(one), fields_of(other)
-    return all(_is_same(fields[name], others[name]) for name in fields) if fields else _is_equal(one, other)
+    return (
+        all(_is_same(fields[name], others[name]) for name in fields)
+        if fields
+        else bool(one == other) or document_of(one) == document_of(other)
+    )
 
 
 def _has_same_parts(one: Any, other: Any) -> bool:
@@ -60,7 +64,3 @@ def _has_same_parts(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(_is_same, one, other))
     return bool(one == other)
-
-
-def _is_equal(one: Any, other: Any) -> bool:
-    return bool(one == other) or document_of(one) == document_of(other)

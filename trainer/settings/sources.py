@@ -48,11 +48,13 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
             continue
         name = variable[found.end() :].lower()
         if found[0] != ENVIRONMENT_PREFIX or not name:
-            said = f"unknown environment variable {variable}: a setting is given by {ENVIRONMENT_PREFIX} and its name"
-            raise SettingError(said, hint=f"write {ENVIRONMENT_PREFIX}{name.upper() or 'NAME'}, or unset {variable}")
+            message = (
+                f"unknown environment variable {variable}: a setting is given by {ENVIRONMENT_PREFIX} and its name"
+            )
+            raise SettingError(message, hint=f"write {ENVIRONMENT_PREFIX}{name.upper() or 'NAME'}, or unset {variable}")
         if name in values:
-            said = f"setting {name} is given by two environment variables, which differ in their case"
-            raise SettingError(said, hint=f"give {ENVIRONMENT_PREFIX}{name.upper()} alone")
+            message = f"setting {name} is given by two environment variables, which differ in their case"
+            raise SettingError(message, hint=f"give {ENVIRONMENT_PREFIX}{name.upper()} alone")
         values[name] = text
     return values
 

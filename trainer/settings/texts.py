@@ -45,13 +45,18 @@ class RepeatedKeyError(ValueError):
 def candidates(info: FieldInfo, text: str) -> list[Any]:
     """Return the candidate values of a text, in order of priority; `none` is null unless it is one of the setting's own texts."""
     kinds = members(info.annotation)
-    own = {choice for kind in kinds for choice in choices(kind) or () if isinstance(choice, str)}
+    own = text_choices(info.annotation)
     null = [None] if text.lower() in _NULLS and type(None) in kinds and text not in own else []
     read = [found] if (found := read_text(text)) is not _NOTHING else []
     if takes_texts(kinds):
         return [*null, text, *read]
     is_other = text not in own and _form(text, found) in {form for kind in kinds for form in _forms(kind)}
     return [*null, *read, *([] if is_other else [text])]
+
+
+def text_choices(annotation: Any) -> list[str]:
+    """Return the texts among the choices of a type."""
+    return [choice for kind in members(annotation) for choice in choices(kind) or () if isinstance(choice, str)]
 
 
 def takes_texts(kinds: list[Any]) -> bool:
@@ -78,7 +83,6 @@ def _form_of(value: Any) -> str | None:
 
 
 def _forms(kind: Any) -> set[str | None]:
-    """Return the forms in which a type's values are written."""
     if (listed := choices(kind)) is not None:
         return {_form_of(choice) for choice in listed} - {None}
     if is_list(kind) or is_table(kind):

@@ -103,7 +103,6 @@ def _table(kind: Any) -> str:
 
 
 def _keys(kind: Any) -> str:
-    """List the keys of a table, each with the description of its value."""
     shown = [
         f"{key.name} ({_briefly(key.annotation)}{'' if key.is_required else '; may be left out'})"
         for key in keys_of(kind)
@@ -145,7 +144,6 @@ def _values(kind: Any) -> tuple[Any, ...] | None:
 
 
 def _fixed(inner: tuple[Any, ...]) -> str:
-    """Describe a list with a fixed number of values."""
     if len({expected(each) for each in inner}) == 1:
         many = _many(inner[0])
         each = f"{len(inner)} {many}" if many else f"{len(inner)} values, each {expected(inner[0])}"
@@ -155,7 +153,6 @@ def _fixed(inner: tuple[Any, ...]) -> str:
 
 
 def _of(annotation: Any) -> str:
-    """Describe the values of a list or a table."""
     if members(annotation) == [Any]:
         return ""
     many = _many(annotation)
@@ -163,7 +160,6 @@ def _of(annotation: Any) -> str:
 
 
 def _many(annotation: Any) -> str | None:
-    """Return the plural of a type; `None` if it has none, e.g. a union."""
     kinds = members(annotation)
     if len(kinds) != 1 or choices(kinds[0]) is not None or kinds[0] is bool:
         return None
@@ -197,7 +193,6 @@ def _words(kind: Any) -> tuple[type, str, str, str] | None:
 
 
 def _example(annotation: Any, place: int) -> Any:
-    """Return an example value of this type; `place` makes the items of a list differ."""
     kind = next((each for each in members(annotation) if each is not NoneType), None)
     if listed := choices(kind):
         return listed[min(place, len(listed) - 1)]

@@ -10,6 +10,7 @@ import json
 import re
 from datetime import datetime
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
@@ -61,7 +62,7 @@ class Point(Document):
         return " ".join(f"{name}={text}" for name, text in self.settings.items()) or "(no settings)"
 
 
-class Asked(Document):
+class SweepRequest(Document):
     """The request: equal for equal commands, regardless of folder and time."""
 
     experiment: str
@@ -90,7 +91,7 @@ class Sweep(Document):
     format: Literal["reprise.sweep/1"] = "reprise.sweep/1"
     id: RunId
     created: datetime
-    asked: Asked
+    asked: SweepRequest
     source: Digest
     captured: Source
     """The description of the source for the record of each run."""
@@ -135,10 +136,7 @@ def grid(axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     >>> grid({"a": ["1", "2"], "b": ["x", "y"]})[:2]
     [{'a': '1', 'b': 'x'}, {'a': '1', 'b': 'y'}]
     """
-    count = 1
-    for each in axes.values():
-        count *= len(each)
-    _require_few(count)
+    _require_few(prod(map(len, axes.values())))
     return [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
 
 
@@ -159,9 +157,9 @@ def _tables(path: Path) -> list[dict[str, Any]]:
         _require_few(len(found))
         return found
     others = listed(name for name in content if name != "points") or "points = ..." if content else "nothing"
-    said = f"{path}: expected a [[points]] table for each point and nothing else, found {others}"
+    message = f"{path}: expected a [[points]] table for each point and nothing else, found {others}"
     raise DocumentError(
-        said, hint="write [[points]] and below it name = value, one a line; options that all points have are typed"
+        message, hint="write [[points]] and below it name = value, one a line; options that all points have are typed"
     )
 
 
@@ -190,8 +188,8 @@ def require_distinct(points: Sequence[Mapping[str, str]], meant: Sequence[object
         told = ", ".join(
             f"{name} {one.get(name, '(not given)')} and {other.get(name, '(not given)')}" for name in names
         )
-        said = f"points {before + 1} and {number + 1} are one: {told} are the same value"
-        raise UsageError(said, hint="give each value once")
+        message = f"points {before + 1} and {number + 1} are one: {told} are the same value"
+        raise UsageError(message, hint="give each value once")
 
 
 def _require_few(count: int) -> None:
@@ -228,7 +226,6 @@ def _expanded(name: str, part: str) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """Return a value of a TOML file as command line text."""
     if isinstance(value, bool | list | dict):
         return json.dumps(value, default=str)
     return value if isinstance(value, str) else str(value)

@@ -57,7 +57,7 @@ class Standing(StrEnum):
 _STANDINGS: Final = {Status.COMPLETED: Standing.FINISHED, Status.FAILED: Standing.FAILED}
 
 
-def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
+def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
     """Freeze the source and write the document. Raise `DiskFullError`, `NotWritableError`."""
     folder = runs / FOLDER / sweep.id
     with disk_faults(folder), Root.at(runs) as root:
@@ -99,12 +99,12 @@ def load(folder: Path) -> Sweep:
 def sweep_ids(runs: Path) -> list[str]:
     """Return the ids of the local sweeps in order, without sweeps that have no document."""
     with suppress(FileNotFoundError), run_root(runs / FOLDER) as sweeps:
-        return [name for name in sweeps.names() if is_run_id(name) and _is_sweep(sweeps, name)]
+        return [
+            name
+            for name in sweeps.names()
+            if is_run_id(name) and sweeps.has_folder(name) and sweeps.stat(f"{name}/{FILE}")
+        ]
     return []
-
-
-def _is_sweep(sweeps: Root, name: str) -> bool:
-    return sweeps.has_folder(name) and sweeps.stat(f"{name}/{FILE}") is not None
 
 
 def resolve_sweep(word: str, ids: Sequence[str]) -> str:
@@ -125,7 +125,7 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
     return found[0]
 
 
-def begun_before(digest: str, *, runs: Path) -> Sweep | None:
+def find_earlier_sweep(digest: str, *, runs: Path) -> Sweep | None:
     """Return the latest local sweep with the same request; unreadable sweeps are skipped."""
     for name in reversed(sweep_ids(runs)):
         with suppress(RepriseError):
@@ -136,14 +136,14 @@ def begun_before(digest: str, *, runs: Path) -> Sweep | None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock_sweep(folder: Path) -> Iterator[None]:
     """Hold the sweep's lock. Raise `RunError` if another process holds it; the end of the process always releases it."""
     with disk_faults(folder), sweep_root(folder) as place:
         handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
     try:
         if not _locked(handle):
-            said = f"another process is at sweep {folder.name}"
-            raise RunError(said, hint="wait for its end, or stop it")
+            message = f"another process is at sweep {folder.name}"
+            raise RunError(message, hint="wait for its end, or stop it")
         yield
     finally:
         os.close(handle)
@@ -219,6 +219,11 @@ def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
     if status is Status.RUNNING and is_alive(runs / run / ATTEMPTS / str(known[-1])):
         return Standing.RUNNING
     return _STANDINGS.get(status, Standing.STOPPED)
+
+
+def standings(sweep: Sweep, *, runs: Path) -> list[Standing]:
+    """Return the states of all points."""
+    return [standing(sweep, number, runs=runs) for number in range(len(sweep.points))]
 
 
 def equal_run(

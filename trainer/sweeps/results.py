@@ -5,6 +5,7 @@ The direction of a metric is given by the user or the experiment, else inferred 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, Literal
@@ -21,21 +22,8 @@ if TYPE_CHECKING:
     from trainer.sweeps.document import Sweep
 
 Mode = Literal["min", "max"]
-_HIGHER: Final = (
-    "accuracy",
-    "auc",
-    "auroc",
-    "f1",
-    "precision",
-    "recall",
-    "r2",
-    "score",
-    "correlation",
-    "map",
-    "bleu",
-    "iou",
-    "dice",
-)
+_HIGHER: Final = re.compile("accuracy|auc|auroc|f1|precision|recall|r2|score|correlation|map|bleu|iou|dice")
+"""Words in the names of metrics of which the highest value is the best."""
 _FIRST: Final = ("val_loss", "val_error", "test_loss")
 
 
@@ -87,7 +75,7 @@ class Results:
         return first if first and self.metric and first.mean(self.metric) is not None else None
 
 
-def sum_up(
+def summarize_sweep(
     sweep: Sweep,
     standings: Sequence[Standing],
     records: Mapping[int, Record],
@@ -154,4 +142,4 @@ def _mode(records: Mapping[int, Record], metric: str) -> Mode:
     for record in records.values():
         if record.ingredients.settings.get("monitor") == metric:
             return "max" if record.ingredients.settings.get("monitor_mode") == "max" else "min"
-    return "max" if any(word in _HIGHER for word in metric.split("_")) else "min"
+    return "max" if any(map(_HIGHER.fullmatch, metric.split("_"))) else "min"

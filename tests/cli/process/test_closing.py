@@ -10,13 +10,13 @@ import pytest
 from tests.runs.runs import begun
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentFailedError, NotWritableError
+from trainer.cli.process.attempt import LOG, Session
 from trainer.cli.process.closing import closing
-from trainer.cli.process.session import LOG, Session
 from trainer.runs.handoff import FrozenSource
 from trainer.runs.run import record_of
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.ledger import Ledger
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Experiment:
 def session(tmp_path: Path) -> Session:
     """An attempt that is under way, of the experiment `idea.py`."""
     run = begun(tmp_path / "runs")
-    resolved = resolve(LaunchSettings, Origins(words=take_apart([]), environ={}))
+    resolved = resolve(LaunchSettings, Origins(options=parse_options([]), environ={}))
     folder = run.folder.parents[1]
     return Session(
         launch=cast("Any", type("Launched", (), {"monotonic": 0.0})),
@@ -74,7 +74,7 @@ def test_what_the_experiment_raised_is_a_line_for_the_reader_and_a_traceback_in_
     assert "Traceback (most recent call last)" in log
     assert "ValueError: first\nsecond" in log
     said = capsys.readouterr().err
-    assert f"traceback  {mine.shown_log}" in said
+    assert f"traceback  {mine.shown_path('log.txt')}" in said
     assert "second" not in said
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.process.test_closing import session
-from trainer.cli.process.telling import Where, as_on_host, block
+from trainer.cli.process.closing import PublishOutcome, as_on_host, report_lines
 from trainer.runs.record import Outcome, Status
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def test_an_undefined_metric_is_told_with_its_reason(tmp_path: Path) -> None:
     undefined = {"test_auc": "one class", "val_auc": "one class"}
     mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics, undefined=undefined))
     tested = {name: value for name, value in mine.opened.record.outcome.metrics.items() if name.startswith("test_")}
-    lines = block(mine, Where(address="here"), metrics=tested)
+    lines = report_lines(mine, PublishOutcome(address="here"), metrics=tested)
     assert lines[1:4] == ["test auc   undefined (one class)", "test loss  0.5000", "undefined  val auc: one class"]
 
 
@@ -38,7 +38,7 @@ def test_values_begin_in_one_column_after_the_longest_name(tmp_path: Path) -> No
     mine = session(tmp_path)
     metrics = {"test_accuracy": 0.85, "test_f1": 1.5e30, "test_정확도": 0.0}
     mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics))
-    lines = block(mine, Where(label="here"), metrics=dict(metrics), more=[("traceback", "log.txt")])
+    lines = report_lines(mine, PublishOutcome(label="here"), metrics=dict(metrics), more=[("traceback", "log.txt")])
     assert lines[1:4] == ["test accuracy  0.8500", "test f1        1.500e+30", "test 정확도    0.0000"]
     assert lines[-1] == "traceback      log.txt"
 
@@ -54,5 +54,5 @@ def test_the_command_that_publishes_later_names_the_store(
     monkeypatch.setenv("REPRISE_STORE", address)
     mine = session(tmp_path)
     mine.opened.close(Outcome(status=Status.COMPLETED))
-    lines = block(mine, Where(fault="it is away"), metrics={})
+    lines = report_lines(mine, PublishOutcome(fault="it is away"), metrics={})
     assert lines[-1].endswith(f"runs publish {mine.opened.record.run}{option}")

@@ -6,7 +6,7 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import SettingError
-from trainer.cli.process.working import require_left_to_do
+from trainer.cli.process import require_left_to_do
 from trainer.runs.checkpoint_pointer import Saved
 
 

@@ -12,13 +12,12 @@ import pytest
 from tests.environments.engine.memory import MemoryEngine
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ImageMissingError
-from trainer.cli.sweep.launchers import ContainerLauncher, ProcessLauncher
-from trainer.cli.sweep.resources import slots_for
+from trainer.cli.sweep.launchers import PointLauncher, points_in_containers, points_in_processes, slots_for
 from trainer.environments.engine import ImageFacts
 from trainer.runs.record import new_run_id
 from trainer.source.capture import capture
-from trainer.sweeps.document import Asked, Point, Sweep
-from trainer.sweeps.folder import begin
+from trainer.sweeps.document import Point, Sweep, SweepRequest
+from trainer.sweeps.folder import create_sweep_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +40,7 @@ def started(tmp_path: Path) -> tuple[Sweep, Path]:
     sweep = Sweep(
         id=new_run_id(),
         created=datetime.now(UTC),
-        asked=Asked(
+        asked=SweepRequest(
             experiment="digits",
             environment={"REPRISE_SETTING_WORKERS": "2"},
             secrets=["REPRISE_SETTING_TOKEN", "REPRISE_SETTING_GONE"],
@@ -52,7 +51,7 @@ def started(tmp_path: Path) -> tuple[Sweep, Path]:
         image={"REPRISE_IMAGE": IMAGE, "COMPOSE_FILE": "compose.yaml:compose.gpu.yaml"},
         points=[Point(settings={"seed": "1"})],
     )
-    return sweep, begin(sweep, bundle, runs=runs)
+    return sweep, create_sweep_folder(sweep, bundle, runs=runs)
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "told"
 
 
-def begun(place: ContainerLauncher | ProcessLauncher, run: Path, log: Path, *, gpus: str | None = None) -> str:
+def begun(place: PointLauncher, run: Path, log: Path, *, gpus: str | None = None) -> str:
     """Start a point and wait for its end; give what it wrote into its log."""
     run.mkdir()
     with log.open("wb") as file:
@@ -87,7 +86,7 @@ def test_a_container_is_told_what_was_frozen_whatever_the_shell_says_now(tmp_pat
     """The image, the compose files, the source in place of the checkout; a secret by its name alone."""
     sweep, folder = started(tmp_path)
     engine = MemoryEngine(held={IMAGE: facts()})
-    place = ContainerLauncher(sweep, folder, checkout=tmp_path / "project", engine=engine)
+    place = points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=engine)
     run = tmp_path / "runs" / new_run_id()
     begun(place, run, tmp_path / "log", gpus="1")
     words = told.with_suffix(".words").read_text().splitlines()
@@ -107,7 +106,7 @@ def test_a_sweep_whose_image_is_gone_says_so(tmp_path: Path) -> None:
     """Before a point is started in another one."""
     sweep, folder = started(tmp_path)
     with pytest.raises(ImageMissingError, match=f"the image of sweep {sweep.id} is not in the engine"):
-        ContainerLauncher(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
+        points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
 
 
 def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None:
@@ -115,7 +114,7 @@ def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None
     del told
     sweep, folder = started(tmp_path)
     (tmp_path / "project" / "trainer" / "__main__.py").write_text("raise SystemExit(1)\n")
-    said = begun(ProcessLauncher(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
+    said = begun(points_in_processes(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
     assert '["train", "--exp=digits"]' in said
     assert f'"PYTHONPATH": "{folder / "source"}"' in said
     assert '"CUDA_VISIBLE_DEVICES": "0,1"' in said
@@ -127,7 +126,7 @@ def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None
 def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> None:
     """One of an earlier sweep is left to itself."""
     sweep, folder = started(tmp_path)
-    place = ProcessLauncher(sweep, folder)
+    place = points_in_processes(sweep, folder)
     (folder / "source" / "trainer" / "__main__.py").write_text("import time\ntime.sleep(60)\n")
     (tmp_path / "run").mkdir()
     with (tmp_path / "log").open("wb") as log:

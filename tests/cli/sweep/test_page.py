@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainer.cli.sweep.page import PLOT, show
 from trainer.source.description import Source
-from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import Standing
 from trainer.sweeps.results import Results, Row
 
@@ -26,7 +26,7 @@ def shown(folder: Path, results: Results, *, as_json: bool = False, by: str | No
     sweep = Sweep(
         id=RUN,
         created=datetime.now(UTC),
-        asked=Asked(experiment="digits", points=points),
+        asked=SweepRequest(experiment="digits", points=points),
         source="sha256:" + "0" * 64,
         captured=Source(how="mounted"),
         points=[Point(settings=each, runs=[RUN]) for each in points],

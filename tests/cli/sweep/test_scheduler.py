@@ -6,23 +6,25 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import pytest
 
 from tests.records import circumstances, ingredients
 from trainer.base.errors import InterruptedRunError
+from trainer.cli.sweep.launchers import PointLauncher
 from trainer.cli.sweep.scheduler import Scheduler
-from trainer.launch.training import ProcessTraining
+from trainer.launch.process import ProcessCommand
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import open_run
 from trainer.source.capture import capture
-from trainer.sweeps.document import Asked, Point, Sweep
-from trainer.sweeps.folder import Standing, begin, load, standing
+from trainer.sweeps.document import Point, Sweep, SweepRequest
+from trainer.sweeps.folder import Standing, create_sweep_folder, load, standing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
+
+    from trainer.launch.contract import CommandRequest, Connection
 
 _WAITS = "import sys, time; print('epoch 1/9', file=sys.stderr, flush=True); time.sleep(60)"
 
@@ -35,30 +37,26 @@ class Pretending:
         self.codes, self.waits = codes, waits
         self.started: list[tuple[str, str | None]] = []
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> ProcessTraining:
-        """Start one."""
-        self.started.append((words[-1], gpus))
-        code = self.codes[words[-1].partition("=")[2]]
+    def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
+        """Start a process in place of the training."""
+        assert request.run is not None
+        point = request.words[-1]
+        self.started.append((point, request.variables.get("CUDA_VISIBLE_DEVICES")))
+        code = self.codes[point.partition("=")[2]]
         if not code and not self.waits:
-            opened = open_run(run, ingredients=ingredients(), circumstances=circumstances())
+            opened = open_run(request.run, ingredients=ingredients(), circumstances=circumstances())
             opened.close(Outcome(status=Status.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
         program = _WAITS if self.waits else f"import sys; sys.exit({code})"
-        process = subprocess.Popen([sys.executable, "-c", program], stderr=log, start_new_session=True)
-        return ProcessTraining(process)
+        return ProcessCommand(subprocess.Popen([sys.executable, "-c", program], **connection))
 
-    def attach(self, run: Path) -> ProcessTraining:
-        """Nothing to signal."""
+    def attach(self, run: Path) -> ProcessCommand:
+        """Return a command that cannot be signaled."""
         del run
-        return ProcessTraining(None)
+        return ProcessCommand(None)
 
-    def check_points(self, log: int) -> bytes:
-        """Nothing is wrong."""
-        del log
-        return b"[]"
 
-    def settings(self, run: Path) -> str:
-        """Not asked for here."""
-        return str(run)
+def launcher_of(sweep: Sweep, pretending: Pretending) -> PointLauncher:
+    return PointLauncher(sweep=sweep, launcher=pretending, runs="")
 
 
 def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Scheduler:
@@ -71,13 +69,15 @@ def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Schedule
     sweep = Sweep(
         id=new_run_id(),
         created=datetime.now(UTC),
-        asked=Asked(experiment="digits", axes=["seed"], points=points),
+        asked=SweepRequest(experiment="digits", axes=["seed"], points=points),
         source=bundle.digest,
         captured=bundle.source,
         points=[Point(settings=each) for each in points],
     )
-    folder = begin(sweep, bundle, runs=tmp_path / "runs")
-    return Scheduler(sweep=sweep, folder=folder, checkout=tmp_path / "project", launcher=place, slots=slots)
+    folder = create_sweep_folder(sweep, bundle, runs=tmp_path / "runs")
+    return Scheduler(
+        sweep=sweep, folder=folder, checkout=tmp_path / "project", launcher=launcher_of(sweep, place), slots=slots
+    )
 
 
 def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_ctrl_c_stops_what_runs_and_starts_nothing_more(tmp_path: Path, capsys: 
     """And says how to go on."""
     place = Pretending({"1": 0, "2": 0}, waits=True)
     busy = work(tmp_path, place, [None])
-    busy.launcher = _Interrupting(place)
+    busy.launcher = launcher_of(busy.sweep, _Interrupting(place))
     with pytest.raises(InterruptedRunError, match="0 of 2 points finished") as caught:
         busy.run()
     assert f"reprise sweep --continue {busy.sweep.id}" in str(caught.value.hint)
@@ -138,10 +138,12 @@ class _Interrupting(Pretending):
         super().__init__(place.codes, waits=True)
         self.other = place
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> ProcessTraining:
-        """Start one, and have a signal come."""
-        process = self.other.start(words, run, log=log, gpus=gpus)
-        file = run.parent / "sweeps" / next((run.parent / "sweeps").iterdir()).name / "logs" / "1.txt"
+    def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
+        """Start a process, and send this process a signal when it has written a line."""
+        assert request.run is not None
+        process = self.other.start(request, **connection)
+        sweeps = request.run.parent / "sweeps"
+        file = sweeps / next(sweeps.iterdir()).name / "logs" / "1.txt"
         while not file.read_bytes():
             assert process.poll() is None
         signal.raise_signal(signal.SIGINT)

@@ -18,8 +18,8 @@ from trainer.base.errors import (
     UsageError,
 )
 from trainer.cli.experiments import copy_into_run, experiment_names, find_experiment
-from trainer.cli.train import from_checkout, main, understood
-from trainer.settings.origins import take_apart
+from trainer.cli.train import main
+from trainer.cli.train.command_line import from_checkout, parse_train_request
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,10 +53,10 @@ def test_words_are_read_from_the_checkouts_root_in_the_container(
     """A path that was typed in another folder is told as it is there; the other words stay as they were, in their order."""
     monkeypatch.chdir(ROOT / "trainer" / "experiments")
     words = ["--seed", "2", "--exp", "digits.py", "--settings=../../pyproject.toml"]
-    asked = replace(understood([*words, "--help"], take_apart([*words, "--help"])), argv=words)
+    asked = replace(parse_train_request([*words, "--help"]), argv=words)
     assert from_checkout(asked) == ["--seed", "2", "--exp", "digits", "--settings=pyproject.toml"]
     with pytest.raises(UsageError, match="outside of the checkout"):
-        from_checkout(replace(asked, file=tmp_path / "mine.toml"))
+        from_checkout(replace(asked, origins=replace(asked.origins, file=tmp_path / "mine.toml")))
 
 
 @pytest.mark.parametrize("text", ["none.py", "docs/", "README.md/x"])
@@ -155,9 +155,10 @@ def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(
     mine, run = tmp_path / "idea.py", tmp_path / "run"
     mine.write_text("x = 1\n")
     run.mkdir()
-    word = copy_into_run(find_experiment(str(mine), checkout=ROOT, here=ROOT), run)
-    place = find_experiment(word, checkout=ROOT, here=ROOT, brought=run)
-    assert (word, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")
+    experiment = find_experiment(str(mine), checkout=ROOT, here=ROOT)
+    copy_into_run(experiment, run)
+    place = find_experiment(experiment.name, checkout=ROOT, here=ROOT, brought=run)
+    assert (experiment.name, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")
     assert place.outside is not None
     assert place.outside.read_text() == "x = 1\n"
 

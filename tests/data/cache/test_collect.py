@@ -93,10 +93,10 @@ def test_what_a_process_holds_stays_until_it_ends(published: Published) -> None:
 READ = """
 import sys
 from pathlib import Path
-from trainer.cli.process.working import fetched
+from trainer.cli.process import fetch_data
 from trainer.base.document import parse_json
 from trainer.data.declaration import Dataset
-data = fetched(parse_json(sys.argv[1].encode(), Dataset, where="here"), say=print)
+data = fetch_data(parse_json(sys.argv[1].encode(), Dataset, where="here"), say=print)
 print("ready", flush=True)
 sys.stdin.readline()
 print(bytes(data.read("a.txt")).decode())

@@ -10,7 +10,7 @@ import pytest
 
 from tests.checking import ROOT, STEPS, WORDS, launched
 from trainer.data.declaration import load_dataset
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.check_result import Finding, Status
 from trainer.training.checks import CHECKS, Subject, run_checks
 from trainer.training.experiment import load_experiment
@@ -27,7 +27,7 @@ DIGITS = ROOT / "trainer/experiments/digits.py"
 def found(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Finding]:
     """Check digits on files like its own, one of which is spoilt: settings, data, forward, targets."""
     experiment = load_experiment("digits", DIGITS, root=ROOT)
-    resolved = resolve(experiment.settings, Origins(words=take_apart(list(WORDS)), environ={}))
+    resolved = resolve(experiment.settings, Origins(options=parse_options(list(WORDS)), environ={}))
     dataset, data = make_synthetic(load_dataset("digits", root=ROOT), rows=400)
     array, body = np.load(io.BytesIO(bytes(data.read(file)))), io.BytesIO()
     spoil(array)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainer.settings.ledger import configured, kept, made
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.short_training import Notebook, settings_used
 from trainer.training.settings import RegressionSettings
@@ -40,7 +40,7 @@ def shown(*, bins: int) -> int:
 
 def checked(*words: str, begins: bool = True, starts: bool = True) -> str:
     """Check after a training of these parts."""
-    resolved: Any = resolve(Settings, Origins(words=take_apart(words), environ={}))
+    resolved: Any = resolve(Settings, Origins(options=parse_options(words), environ={}))
     ledger = Notebook(resolved)
     with kept(ledger):
         if starts:

@@ -13,7 +13,7 @@ from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
 from trainer.runs.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
 from trainer.settings.ledger import Ledger, kept
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.figures.gallery import SAMPLES, Gallery
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
@@ -98,7 +98,7 @@ class Broken(Net):
 
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:
-    with kept(Ledger(resolve(Settings, Origins(words=take_apart([]), environ={})))):
+    with kept(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
         yield
 
 

@@ -9,7 +9,7 @@ import torch
 
 from trainer.base.errors import SettingError
 from trainer.settings.ledger import Ledger, kept, made
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer, make_schedule
 from trainer.training.settings import TrainingSettings
 
@@ -23,7 +23,7 @@ SCHEDULES = get_args(TrainingSettings.__pydantic_fields__["schedule"].annotation
 
 def ledger_of(*words: str) -> Ledger:
     """The ledger of a run with these words."""
-    return Ledger(resolve(TrainingSettings, Origins(words=take_apart(["--dataset", "d", *words]), environ={})))
+    return Ledger(resolve(TrainingSettings, Origins(options=parse_options(["--dataset", "d", *words]), environ={})))
 
 
 def stepped(*words: str) -> tuple[Optimizer, list[float], Ledger]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.base.errors import DatasetError, ExperimentError, SettingError
 from trainer.settings.ledger import Ledger, kept
-from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.readers.inspect import inspect_blocks
 from trainer.training.readers.samples import Block
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
@@ -39,7 +39,7 @@ class Settings(ClassificationSettings):
 def net_of(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Task:
     """A net whose `forward` is a function."""
     net: Task = type("Net", (kind,), {"forward": lambda _, images: forward(images)})()
-    with kept(Ledger(resolve(Settings, Origins(words=take_apart([]), environ={})))):
+    with kept(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
         net.setup("fit")
     return net
 

@@ -21,13 +21,12 @@ from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted, listed
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT
+from trainer.cli.containers import container_launcher, require_set_up, run_in_image
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
-from trainer.cli.hidden_command import run_hidden_command
-from trainer.cli.in_image import require_image, run_in_image
-from trainer.cli.machine import check_lock
-from trainer.cli.train import understood
-from trainer.cli.trainings import frozen_checkout
+from trainer.cli.machine import check_lock, trains_here
+from trainer.cli.train.command_line import parse_train_request
+from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.baseline import (
     FOLDER,
     Baseline,
@@ -40,9 +39,8 @@ from trainer.comparison.baseline import (
 from trainer.comparison.noise import FEWEST
 from trainer.comparison.saved_document import read_files, save_files
 from trainer.comparison.verdict import Rung
-from trainer.environments.engine.compose import call, run_command
+from trainer.launch.contract import CommandRequest
 from trainer.runs.image_claim import claim_image
-from trainer.settings.origins import take_apart
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -68,7 +66,7 @@ def main(argv: list[str]) -> int:
     if words.verb == "check" and (missing := [name for name in names if _read(name) is None]):
         raise _no_baseline(missing[0])
     image = claim_image(os.environ, run=None)
-    if words.verb != "refresh" and image.baked is None and find_spec("torch") is None:
+    if words.verb != "refresh" and not trains_here():
         return run_in_image(["baseline", *argv])
     check_lock(image, CHECKOUT)
     code: int = max(words.run(words, name) for name in names)
@@ -184,7 +182,7 @@ def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
     if find_spec("torch") is None:
         return _measured_in_image(name, seeds=seeds)
     train = ["--exp", name, "--threads", "1"]
-    request = understood(train, take_apart(train))
+    request = parse_train_request(train)
     with frozen_checkout(request) as (source, frozen):
         command = ["_baseline", str(seeds), str(nudges), *frozen]
         measured: dict[str, Any] = next(run_hidden_command(command, request, source=source))
@@ -192,9 +190,9 @@ def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
 
 
 def _measured_in_image(name: str, *, seeds: int) -> dict[str, Any]:
-    require_image("baseline")
-    command = run_command(["baseline", "measure", name, "--seeds", str(seeds)], options=("-T",))
-    code, output = call(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
+    require_set_up("`reprise baseline`")
+    request = CommandRequest(words=["baseline", "measure", name, "--seeds", str(seeds)])
+    code, output = container_launcher("-T").start(request, stdout=subprocess.PIPE).output()
     if code:
         raise RunError(f"`baseline measure` ended with exit code {code}", hint="the lines above say why")
     measured: dict[str, Any] = json.loads(output)

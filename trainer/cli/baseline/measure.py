@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from trainer.base.digest import digest_of_file
-from trainer.cli.process.opening import attributed_to, imported, resolved_for
-from trainer.cli.result_stream import result_stream
+from trainer.cli.output import result_stream
+from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
 from trainer.comparison.baseline import EnvironmentKey, code_of
 from trainer.data.declaration import declaration, load_dataset
 from trainer.runs.handoff import read_launch
@@ -30,11 +30,11 @@ def main(argv: list[str]) -> int:
         from trainer.training.checks.short_training import perturbed_results, seed_results, small_subject
 
         root = Path.cwd()
-        experiment = imported(read_launch(os.environ))
-        resolved = resolved_for(experiment, words)
+        experiment = import_experiment(read_launch(os.environ))
+        resolved = resolve_settings(experiment, words)
         declared = load_dataset(resolved.settings.dataset, root=root)
         subject = small_subject(experiment, resolved, declared, root=root, folder=Path(folder))
-        with attributed_to(experiment):
+        with attribute_errors(experiment):
             measured: dict[str, Any] = {
                 "results": list(seed_results(subject, seeds=int(seeds))),
                 "nudged": list(perturbed_results(subject, times=int(nudges))),

@@ -5,30 +5,34 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.document import read_json
 from trainer.base.errors import DocumentError, UsageError
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import CHECKOUT, is_file, runs_folder
-from trainer.cli.hidden_command import run_hidden_command
-from trainer.cli.in_image import run_in_image
-from trainer.cli.latest import named
-from trainer.cli.machine import check_environment, check_lock
-from trainer.cli.output import print_result
+from trainer.cli.check import choose_data
+from trainer.cli.configuration import CHECKOUT, is_file, runs_folder, shown_path
+from trainer.cli.containers import run_in_image
+from trainer.cli.find_run import find_run_id
+from trainer.cli.machine import check_environment, check_lock, trains_here
+from trainer.cli.output import print_json, print_result, result_stream
+from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
 from trainer.cli.run_page import columns
-from trainer.cli.shared_options import report_shared_options
-from trainer.cli.train import understood
+from trainer.cli.train.command_line import parse_train_request, report_shared_options
+from trainer.cli.trainings import run_hidden_command
+from trainer.data.declaration import load_dataset
+from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
 from trainer.runs.list import local_ids
 from trainer.runs.run import record_of
-from trainer.settings.origins import take_apart
 from trainer.training.timing import Bench, Dear, Interval, Told, compared, page, ratios, unlike
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from trainer.training.bench import Course
 
 _LEAST = 20
 
@@ -44,17 +48,18 @@ def main(argv: list[str]) -> int:
             hint="reprise bench digits --steps 200 --warmup 20 --seconds 60",
         )
     train = ["--exp", words.experiment, *settings]
-    asked = understood(train, take_apart(train))
+    request = parse_train_request(train)
     other = _other(words.against) if words.against else None
     known = claim_image(os.environ, run=None)
-    if known.baked is None and find_spec("torch") is None:
+    if not trains_here():
         return run_in_image(["bench", *argv])
     check_lock(known, CHECKOUT)
-    check_environment(known, asked.settings)
-    path = _profile(asked.place.name) if words.profile else None
-    how = {"synthetic": words.synthetic, "profile": str(path or "")}
-    how |= {name: getattr(words, name) for name in ("steps", "warmup", "seconds")}
-    bench, *dearest = run_hidden_command(["_bench", json.dumps(how), *train], asked)
+    check_environment(known, request.settings)
+    name = f"{Path(request.experiment.name).stem}-{datetime.now(UTC):%Y%m%d%H%M%S}.json"
+    path = runs_folder() / "profiles" / name if words.profile else None
+    course = {name: getattr(words, name) for name in ("synthetic", "steps", "warmup", "seconds")}
+    course["profile"] = str(path or "")
+    bench, *dearest = run_hidden_command(["_bench", json.dumps(course), *train], request)
     document = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
     print_result(document.model_dump(mode="json"), _page(document, words.against), as_json=words.json)
     return 0
@@ -86,18 +91,13 @@ def _parser() -> Arguments:
     return parser
 
 
-def _profile(name: str) -> Path:
-    stem = Path(name).stem
-    return runs_folder() / "profiles" / f"{stem}-{datetime.now(UTC):%Y%m%d%H%M%S}.json"
-
-
 def _other(word: str) -> Bench | dict[str, Interval]:
     """Return the benchmark in a file, or the throughput of a run. Raise `DocumentError`, `RunNotFoundError`."""
     if is_file(Path(word)):
         return read_json(Path(word), Told).bench
     if word.endswith(".json") or "/" in word.removeprefix("runs/"):
         raise DocumentError(f"{word} does not exist", hint="reprise bench digits --json > FILE writes one")
-    record = record_of(runs_folder() / named(word, local_ids(runs_folder())))
+    record = record_of(runs_folder() / find_run_id(word, local_ids(runs_folder())))
     batches, size = record.outcome.telemetry.get("batches_per_second"), record.ingredients.settings.get("batch_size")
     if not isinstance(batches, int | float) or not isinstance(size, int):
         raise DocumentError(f"run {record.run} has no throughput in its record", hint="name a completed run")
@@ -106,24 +106,18 @@ def _other(word: str) -> Bench | dict[str, Interval]:
 
 
 def _document(bench: Bench, other: Bench | dict[str, Interval] | None, profiled: Path | None, dearest: Any) -> Told:
+    ratios_of_run = (
+        {name: bench.samples_per_second.over(value) for name, value in other.items()}
+        if isinstance(other, dict)
+        else None
+    )
     return Told(
         bench=bench,
-        ratios=None if other is None else _ratios(bench, other),
+        ratios=ratios(bench, other) if isinstance(other, Bench) else ratios_of_run,
         unlike=unlike(bench, other) if isinstance(other, Bench) else [],
-        profile=None if profiled is None else _shown(profiled),
+        profile=None if profiled is None else shown_path(profiled),
         dearest=[Dear.model_validate(each) for each in dearest or ()],
     )
-
-
-def _shown(path: Path) -> str:
-    """Return a path relative to the checkout if it is inside."""
-    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
-
-
-def _ratios(bench: Bench, other: Bench | dict[str, Interval]) -> dict[str, Interval | None]:
-    if isinstance(other, Bench):
-        return ratios(bench, other)
-    return {name: bench.samples_per_second.over(value) for name, value in other.items()}
 
 
 def _page(told: Told, against: str | None) -> Iterator[str]:
@@ -141,3 +135,47 @@ def _page(told: Told, against: str | None) -> Iterator[str]:
         rows = [("operation", "calls a step", "ms a step", "share")]
         rows += [(e.name, f"{e.calls:g}", f"{1e3 * e.seconds:.3f}", f"{e.share:.1%}") for e in told.dearest]
         yield from (f"  {line}" for line in columns(rows))
+
+
+BATCHES = 8
+"""Batches in an epoch of the dummy twin."""
+
+
+def print_benchmark(argv: list[str]) -> int:
+    """Time the steps that `argv[0]`, JSON, describes; print the result as a line of JSON, then a requested profile as a line."""
+    request, *words = argv
+    with result_stream() as out, TemporaryDirectory(prefix="reprise-bench-") as folder:
+        how = json.loads(request)
+        course = _course(words, how, Path(folder))
+        from trainer.training.bench import bench, profiled
+
+        with attribute_errors(course.experiment):
+            print(bench(course).model_dump_json(), file=out, flush=True)
+            if how["profile"]:
+                dearest = profiled(course, Path(how["profile"]))
+                print_json([each.model_dump() for each in dearest], file=out)
+    return 0
+
+
+def _course(words: Sequence[str], how: dict[str, object], folder: Path) -> Course:
+    from trainer.training.bench import Course
+
+    launch = read_launch(os.environ)
+    experiment = import_experiment(launch)
+    resolved = resolve_settings(experiment, [*words])
+    declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
+    rows = BATCHES * int(resolved.settings.value_of("batch_size"))
+    dataset, data, description = choose_data(declared, synthetic=bool(how["synthetic"]), rows=rows)
+    return Course(
+        experiment=experiment,
+        resolved=resolved,
+        dataset=dataset,
+        data=data,
+        said=description,
+        device=launch.device,
+        root=Path.cwd(),
+        folder=folder,
+        warmup=int(str(how["warmup"])),
+        steps=int(str(how["steps"])),
+        seconds=float(str(how["seconds"])),
+    )

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
-from importlib.util import find_spec
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import CheckFailedError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.check.bits import look
-from trainer.cli.configuration import CHECKOUT
+from trainer.cli.configuration import CHECKOUT, cache_folder, store_address
+from trainer.cli.containers import run_in_image
 from trainer.cli.experiments import experiment_names
-from trainer.cli.hidden_command import run_hidden_command
-from trainer.cli.in_image import run_in_image
-from trainer.cli.machine import check_environment, check_lock
-from trainer.cli.shared_options import report_shared_options
-from trainer.cli.train import understood
+from trainer.cli.machine import check_environment, check_lock, trains_here
+from trainer.cli.output import escaping, print_json, result_stream
+from trainer.cli.process import fetch_data
+from trainer.cli.process.attempt import import_experiment, resolve_settings
+from trainer.cli.train.command_line import parse_train_request, report_shared_options
+from trainer.cli.trainings import run_hidden_command
+from trainer.data.cache.folder import Cache, cached_inspection
+from trainer.data.declaration import load_dataset
+from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
-from trainer.settings.origins import take_apart
 from trainer.training.check_result import Finding, Status, lines, names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from trainer.cli.train import Asked
+    from trainer.cli.train.command_line import TrainRequest
+    from trainer.data.declaration import Dataset
+    from trainer.data.files import Files
 
 ALL: Final = "all"
 STEPS: Final = 100
@@ -41,19 +48,19 @@ def main(argv: list[str]) -> int:
         raise UsageError("--bits looks at one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
     names = experiment_names(CHECKOUT) if words.experiment == ALL else [words.experiment]
     lists = [["--exp", name, *settings] for name in names]
-    everything = [(understood(each, take_apart(each)), each) for each in lists]
+    everything = [(parse_train_request(each), each) for each in lists]
     known = claim_image(os.environ, run=None)
-    if known.baked is None and find_spec("torch") is None:
+    if not trains_here():
         return run_in_image(["check", *argv])
     check_lock(known, CHECKOUT)
-    for asked, _ in everything:
-        check_environment(known, asked.settings)
+    for request, _ in everything:
+        check_environment(known, request.settings)
     if words.bits:
         return look(everything[0][0], steps=steps, as_json=words.json)
     how = [str(steps), "synthetic" if words.synthetic else "data"]
-    results = [_checked(asked, [*how, *each], aloud=not words.json) for asked, each in everything]
+    results = [_checked(request, [*how, *each], aloud=not words.json) for request, each in everything]
     if words.json:
-        print(json.dumps(results if words.experiment == ALL else results[0]))
+        print_json(results if words.experiment == ALL else results[0])
     return 0 if all(result["passed"] for result in results) else CheckFailedError.code
 
 
@@ -74,14 +81,14 @@ def _parser() -> Arguments:
     return parser
 
 
-def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, Any]:
+def _checked(request: TrainRequest, hidden: Sequence[str], *, aloud: bool) -> dict[str, Any]:
     """Run the checks in a process and print each finding when it arrives; return the document of the result."""
     findings: list[Finding] = []
     data = ""
-    for line in run_hidden_command(["_check", *hidden], asked):
+    for line in run_hidden_command(["_check", *hidden], request):
         if "data" in line:
             data = line["data"]
-            _say(f"{asked.place.name} on {data}", aloud=aloud)
+            _say(f"{request.experiment.name} on {data}", aloud=aloud)
             continue
         findings.append(Finding.model_validate(line))
         for text in lines(findings[-1]):
@@ -93,9 +100,9 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
         if not faults
         else f"{len(faults)} of {len(findings)} checks failed: {', '.join(faults)}"
     )
-    _say(f"{asked.place.name}: {summary}", aloud=aloud)
+    _say(f"{request.experiment.name}: {summary}", aloud=aloud)
     return {
-        "experiment": asked.place.name,
+        "experiment": request.experiment.name,
         "data": data,
         "passed": not faults,
         "failed": faults,
@@ -107,3 +114,50 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
 def _say(line: str, *, aloud: bool) -> None:
     if aloud:
         print(line, flush=True)
+
+
+def run_checks(argv: list[str]) -> int:
+    """Make at most `argv[0]` steps with the data `argv[1]` (`dummy` or `data`); print a line of JSON for each check."""
+    steps, how, *words = argv
+    with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
+        for line in _documents(words, steps=int(steps), synthetic=how == "synthetic", folder=Path(folder)):
+            print_json(line, file=out)
+    return 0
+
+
+def _documents(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
+    from trainer.training.checks import LARGEST_BATCH, Subject, run_checks
+
+    launch = read_launch(os.environ)
+    experiment = import_experiment(launch)
+    resolved = resolve_settings(experiment, words)
+    declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
+    rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
+    dataset, data, description = choose_data(declared, synthetic=synthetic, rows=rows)
+    yield {"data": f"{description}, {launch.device}"}
+    subject = Subject(
+        experiment=experiment,
+        resolved=resolved,
+        root=Path.cwd(),
+        dataset=dataset,
+        data=data,
+        device=launch.device,
+        folder=folder,
+        steps=steps,
+        made_up=dataset is not declared,
+        inspection=cached_inspection(declared, Cache(root=cache_folder())),
+        say=lambda line: print(line, file=escaping(sys.stderr)),
+    )
+    for finding in run_checks(subject):
+        yield finding.model_dump(mode="json")
+
+
+def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:
+    """Return a dataset, its files and a description: the dummy twin if `dummy` or if neither cache nor store has the dataset."""
+    from trainer.training.readers.synthetic import make_synthetic
+
+    if not synthetic and (store_address() or Cache(root=cache_folder()).has(declared)):
+        return declared, fetch_data(declared, say=lambda line: print(line, file=escaping(sys.stderr))), declared.title
+    dataset, files = make_synthetic(declared, rows=rows)
+    why = "" if synthetic else ": it is not in the cache, and no store is configured"
+    return dataset, files, f"synthetic data of {declared.title}{why}"

@@ -1,55 +1,67 @@
 """`reprise check --bits EXP`: finds the first value that differs between equal computations.
 
-Makes a few steps twice in one process and once in another, compares every value, and names the module and operation of the first
-difference. Records no run.
+A few steps are made twice in one process and once in another, by the hidden command `_observe`; every value is compared, and the module
+and operation of the first difference are named. Records no run.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
-from trainer.cli.hidden_command import run_hidden_command
-from trainer.cli.output import print_result
-from trainer.cli.trainings import frozen_checkout
+from trainer.cli.output import escaping, print_json, print_result, result_stream
+from trainer.cli.process import fetch_data
+from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
+from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.observation import (
     Kind,
     ObservedValue,
+    describe_different_operation,
     describe_value,
     first_different_value,
     responsible_module,
 )
 from trainer.comparison.verdict import Rung
+from trainer.data.declaration import load_dataset
+from trainer.runs.handoff import read_launch
+from trainer.settings.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from trainer.cli.train import Asked
+    from trainer.cli.train.command_line import TrainRequest
+    from trainer.training.tracing.observe import Subject
 
 
-def look(asked: Asked, *, steps: int, as_json: bool) -> int:
+def look(request: TrainRequest, *, steps: int, as_json: bool) -> int:
     """Print the first difference; return 0 if every bit is equal, else 20. Both processes run one copy of the source."""
-    with frozen_checkout(asked) as (source, words):
-        result = _first_difference(asked, words, steps=steps, source=source)
+    with frozen_checkout(request) as (source, words):
+        result = _first_difference(request, words, steps=steps, source=source)
     print_result(result, result["said"], as_json=as_json)
     return 0 if result["equal"] else Rung.DIFFERENT.code
 
 
-def _first_difference(asked: Asked, words: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
+def _first_difference(request: TrainRequest, words: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
     """Return the document about the first value that differs within a process, then between two processes."""
-    here = _observed(asked, words, steps=steps, times=2, source=source)
+    here = _observed(request, words, steps=steps, times=2, source=source)
     between, number = "twice in one process", len(here["sights"])
     steps = require_steps(_sights(here))
     first = _sight(here["parted"]) if here["parted"] else None
     if first is None:
-        there = _observed(asked, words, steps=steps, times=1, source=source)
+        there = _observed(request, words, steps=steps, times=1, source=source)
         first, between = first_different_value(_sights(here), _sights(there)), "in two processes"
     if first is None:
-        said = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
-        return {"equal": True, "said": said, "steps": steps, "values": number}
-    lines = [f"{asked.place.name}, {between}: {describe_value(first)}", *([f"  {here['op']}"] if here["op"] else [])]
+        message = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
+        return {"equal": True, "said": message, "steps": steps, "values": number}
+    lines = [
+        f"{request.experiment.name}, {between}: {describe_value(first)}",
+        *([f"  {here['op']}"] if here["op"] else []),
+    ]
     return {
         "equal": False,
         "said": "\n".join(lines),
@@ -79,10 +91,57 @@ def _sight(values: list[Any]) -> ObservedValue:
     return ObservedValue(step, Kind(kind), *rest)
 
 
-def _observed(asked: Asked, words: Sequence[str], *, steps: int, times: int, source: Path) -> dict[str, Any]:
-    """Run the observing process and return its document."""
+def _observed(request: TrainRequest, words: Sequence[str], *, steps: int, times: int, source: Path) -> dict[str, Any]:
     hidden = ["_observe", str(steps), str(times), *words]
-    lines: list[dict[str, Any]] = list(run_hidden_command(hidden, asked, source=source))
+    lines: list[dict[str, Any]] = list(run_hidden_command(hidden, request, source=source))
     if len(lines) != 1:
         raise DocumentError("the observing process printed no result", hint="does the experiment print or exit?")
     return lines[0]
+
+
+def print_observation(argv: list[str]) -> int:
+    """Observe `argv[0]` steps `argv[1]` times; print the observed values as one line of JSON."""
+    steps, times, *words = argv
+    with result_stream() as out, TemporaryDirectory() as folder:
+        subject = _subject(words, steps=int(steps), folder=Path(folder))
+        with attribute_errors(subject.experiment):
+            from trainer.training.tracing.observe import observe
+
+            observations = [observe(subject).sights for _ in range(int(times))]
+            first = first_different_value(observations[0], observations[-1])
+            operation = _operation(subject, first) if first else None
+            print_json({"sights": observations[0], "parted": first, "op": operation}, file=out)
+    return 0
+
+
+def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
+    from trainer.training.tracing.observe import Subject
+
+    launch = read_launch(os.environ)
+    experiment, root = import_experiment(launch), Path.cwd()
+    resolved = resolve_settings(experiment, words)
+    dataset = load_dataset(resolved.settings.dataset, root=root)
+    return Subject(
+        experiment=experiment,
+        ledger=Ledger(resolved, root=root),
+        dataset=dataset,
+        data=fetch_data(dataset, say=lambda line: print(line, file=escaping(sys.stderr))),
+        device=launch.device,
+        steps=steps,
+        folder=folder,
+    )
+
+
+def _operation(subject: Subject, first: ObservedValue) -> str | None:
+    """Find the first operation that differs, by two more rounds; return `None` if they are equal."""
+    from trainer.training.tracing.observe import Window, observe
+
+    if first.kind in {Kind.START, Kind.BATCH}:
+        return None
+    if first.kind in {Kind.BACKWARD, Kind.GRADIENT, Kind.WEIGHT}:
+        window = Window(step=first.step, part="optimizer" if first.kind is Kind.WEIGHT else "backward")
+    else:
+        window = Window(
+            step=first.step, name=responsible_module(first), call=first.call if first.kind is Kind.OUTPUT else 1
+        )
+    return describe_different_operation(*(observe(subject, window=window).ops for _ in range(2)))

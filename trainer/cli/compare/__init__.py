@@ -15,7 +15,7 @@ from trainer.base.suggestions import did_you_mean
 from trainer.cli.arguments import Arguments
 from trainer.cli.compare.page import headline, page
 from trainer.cli.configuration import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
-from trainer.cli.latest import named
+from trainer.cli.find_run import find_run_id
 from trainer.cli.output import one_line, underlying
 from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run
 from trainer.comparison.verdict import Rung
@@ -86,7 +86,7 @@ def _find(word: str, store: Store | None) -> ComparedRun:
         return load_compared_run(typed_folder(path))
     local = local_ids(runs)
     try:
-        return load_compared_run(runs / named(word, local))
+        return load_compared_run(runs / find_run_id(word, local))
     except RunNotFoundError as missing:
         if store is None:
             raise

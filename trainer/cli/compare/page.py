@@ -9,9 +9,9 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from trainer.cli.messages import spelled
 from trainer.cli.output import one_line
 from trainer.cli.run_page import columns
-from trainer.cli.spelling import spelled
 from trainer.comparison.compare import stronger_verdicts
 from trainer.comparison.trace import FILE
 from trainer.comparison.verdict import Rung

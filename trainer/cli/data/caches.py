@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted
-from trainer.cli.in_image import run_in_image
+from trainer.cli.containers import run_in_image
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.cache.collect import collect_cache
 from trainer.data.cache.folder import Cache

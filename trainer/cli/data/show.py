@@ -19,11 +19,12 @@ from rich.cells import cell_len
 from trainer.base.atomic_file import write_whole
 from trainer.base.errors import MachineError, RepriseError, StoreError, UsageError
 from trainer.base.suggestions import counted, listed, short
+from trainer.cli.checkout import wake_store
+from trainer.cli.containers import container_launcher
 from trainer.cli.data.caches import IN_IMAGE, UnreadableCache, container_cache
 from trainer.cli.output import one_line, print_notice
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, padded
-from trainer.cli.runner.on_host import wake_store
 from trainer.data.cache.folder import Cache
 from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets
@@ -31,7 +32,7 @@ from trainer.data.fetch import fetch_dataset
 from trainer.data.reader import Images
 from trainer.data.splits import describe_split
 from trainer.data.versions import diff_datasets, list_versions
-from trainer.environments.engine.compose import call, run_command
+from trainer.launch.contract import CommandRequest
 from trainer.runs.image_claim import BAKED
 
 if TYPE_CHECKING:
@@ -281,7 +282,8 @@ def _in_image(name: str, context: DataContext, *, command: str) -> tuple[int, by
             "drawing samples needs torch and Pillow, or the environment's image; this checkout is not set up for an image",
             hint=f"scripts/setup, then {command}",
         )
-    words = run_command(["data", "show", name, "--samples", "-"], options=("--no-deps", "-T"))
+    request = CommandRequest(words=["data", "show", name, "--samples", "-"], needs_store=False)
+    launcher = container_launcher("-T")
     wake_store()
-    print_notice(" ".join(words))
-    return call(words, cwd=context.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    print_notice(" ".join(launcher.command(request)))
+    return launcher.start(request, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).output()

@@ -1,35 +1,53 @@
-"""`reprise doctor`: checks this machine and shows how to fix each problem. Runs on the host only."""
+"""`reprise doctor`: checks this machine, or whether a run can be reproduced here, and shows how to fix each problem.
+
+Runs on the host only. Checking a run starts, fetches and runs nothing.
+"""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.disk_errors import disk_fault
-from trainer.base.errors import DiskFullError, MachineError, StoreError, StoreUnreachableError
+from trainer.base.errors import (
+    DiskFullError,
+    IrreproducibleError,
+    MachineError,
+    StoreError,
+    StoreUnreachableError,
+    UsageError,
+)
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine, own_store_line
 from trainer.cli.configuration import adopt_dotenv, store_address, store_at
-from trainer.cli.doctor.run import doctor_run, print_findings
+from trainer.cli.find_run import find_run
+from trainer.cli.messages import spelled
+from trainer.cli.output import one_line, print_json, print_result
+from trainer.cli.runner.container import ContainerRunner
+from trainer.comparison.examine_run import examine_run
 from trainer.environments import doctor, setup
+from trainer.environments.doctor import Finding, State, exit_code
 from trainer.environments.dotenv import conflicting_names, read_block
 from trainer.environments.package_indexes import read_indexes
 from trainer.runs.hardware import gpu_nodes
 from trainer.stores.contract import object_key
+from trainer.stores.probe import Probe, Probed, is_trusted
+from trainer.stores.unchecked import unchecked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from trainer.environments.doctor import Finding
     from trainer.environments.engine import Engine, EngineFacts
+    from trainer.stores.contract import Store
 
 _NOTHING: Final = object_key(f"sha256:{'0' * 64}")
 _ROOM: Final = 256 << 20
@@ -47,7 +65,7 @@ def main(argv: list[str]) -> int:
         return doctor_run(words.run, as_json=words.json)
     findings = print_findings(_check_machine(), quiet=words.json)
     if words.json:
-        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+        print_json({"findings": [asdict(finding) for finding in findings]})
     return doctor.exit_code(findings)
 
 
@@ -156,14 +174,96 @@ def _version(plugin: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """Return the release of the NVIDIA driver's kernel module."""
     found = re.search(r"Kernel Module\D*(\d+\.\d[\d.]*)", _DRIVER.read_text()) if _DRIVER.exists() else None
     return found[1] if found else None
 
 
 def _locked_cuda() -> str | None:
-    """Return the CUDA release of the locked wheels."""
     found = re.search(
         r'^name = "nvidia-cuda-runtime[^"]*"\nversion = "(\d+\.\d+)', (ROOT / "uv.lock").read_text(), re.MULTILINE
     )
     return found[1] if found else None
+
+
+_MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
+
+
+def doctor_run(word: str, *, as_json: bool) -> int:
+    """Print what a rerun of the run needs and whether it is there; return 0 if nothing is missing."""
+    adopt_dotenv()
+    found = find_run(word)
+    run = found.record.run
+    findings = print_findings(
+        examine_run(found.record, found.folder, machine=ContainerRunner().machine()), quiet=as_json
+    )
+    faults = [finding for finding in findings if finding.state is State.FAULT]
+    document = {"run": run, "reproducible": not faults, "findings": [asdict(each) for each in findings]}
+    can = spelled(f"run {run} can be reproduced: reprise reproduce {run}")
+    print_result(document, can if not faults else f"run {run} cannot be reproduced here", as_json=as_json)
+    return IrreproducibleError.code if exit_code(findings) else 0
+
+
+def print_findings(findings: Iterable[Finding], *, quiet: bool) -> list[Finding]:
+    """Print each finding with its remedy when it arrives, unless `quiet`; return all findings."""
+    printed = []
+    for finding in findings:
+        printed.append(finding)
+        if not quiet:
+            print("\n".join(lines(finding)), flush=True)
+    return printed
+
+
+def lines(finding: Finding) -> list[str]:
+    """Return the lines of a finding and its remedy; its text may come from another user's record."""
+    line = f"{_MARKS[finding.state]:5} {finding.about:9} {one_line(finding.found)}"
+    return [line, *([f"{'':16}-> {spelled(finding.remedy)}"] if finding.remedy else [])]
+
+
+def probe_store(argv: list[str]) -> int:
+    """Probe the store, print the results, remove the objects; return 0 if everything that correctness needs holds."""
+    parser = Arguments(
+        "reprise doctor store",
+        "Test with real objects below probes/ that a store provides what Reprise needs. "
+        "Writes about 34 MB and removes them if the credentials allow it.",
+    )
+    parser.add_argument(
+        "address", metavar="ADDRESS", nargs="?", help="s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    words = parser.parse_args(argv)
+    address = words.address or store_address()
+    if not address:
+        raise UsageError(
+            "no store is named", hint="give its ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)"
+        )
+    store = store_at(address)
+    probe = Probe(store=store, again=store_at(address), raw=unchecked(store))
+    probed: list[Probed] = []
+    try:
+        for each in probe.all():
+            probed.append(each)
+            if not words.json:
+                _show(each)
+    finally:
+        left, why = probe.tidy()
+        if left:
+            print(
+                f"{counted(left, 'object')} could not be removed below {probe.place} in {store.label}: {why}",
+                file=sys.stderr,
+            )
+    return _print_verdict(store, probed, left=left, as_json=words.json)
+
+
+def _show(each: Probed) -> None:
+    mark = "ok" if each.holds else "FAULT" if each.needed else "note"
+    print(f"{mark:5} {each.about:9} {each.found}\n{'':16}-> {each.therefore}", flush=True)
+
+
+def _print_verdict(store: Store, probed: list[Probed], *, left: int, as_json: bool) -> int:
+    trusted = is_trusted(probed)
+    probes = [asdict(each) for each in probed]
+    faults = ", ".join(each.about for each in probed if each.needed and not each.holds)
+    line = "provides everything that Reprise needs" if trusted else f"is not safe for datasets and runs: {faults}"
+    document = {"store": store.address, "trusted": trusted, "left": left, "probes": probes}
+    print_result(document, f"{store.label} {line}", as_json=as_json)
+    return 0 if trusted else StoreError.code

@@ -1,7 +1,7 @@
 """The training process: open the record, fetch the dataset, train, close the record, publish the run.
 
 The record is closed on any failure. The launcher starts this process: it sets the variables that libraries read when they are loaded.
-The stages of an attempt are in `opening`, `working`, `closing` and `telling`.
+`attempt` opens the record, and `closing` closes it.
 """
 
 from __future__ import annotations
@@ -9,25 +9,40 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
-from trainer.cli.output import escaping
-from trainer.cli.process.closing import closing
-from trainer.cli.process.opening import imported, opened
-from trainer.cli.process.telling import finish
-from trainer.cli.process.working import follow, require_result, work
-from trainer.cli.result_stream import result_stream
+from trainer.base.errors import CheckpointError, SettingError
+from trainer.base.run_files import read_run_json
+from trainer.cli.configuration import cache_folder, store_of_dataset
+from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
+from trainer.cli.output import escaping, result_stream
+from trainer.cli.process.attempt import SOURCE, attribute_errors, import_experiment, open_attempt, resolve_settings
+from trainer.cli.process.closing import closing, finish
+from trainer.cli.progress import transfer_progress
 from trainer.cli.train.manual import experiment_help
+from trainer.data.cache.folder import Cache, cached_inspection
+from trainer.data.declaration import load_dataset
+from trainer.data.fetch import fetch_dataset
+from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
 from trainer.runs.handoff import read_launch
+from trainer.runs.hardware import read_gauges
+from trainer.runs.next_attempt import restore_checkpoint
 from trainer.runs.run import abandon
-from trainer.settings.origins import take_apart
+from trainer.settings.ledger import Ledger
+from trainer.settings.origins import parse_options
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
-    from trainer.cli.process.session import Session
+    from collections.abc import Callable, Mapping
+
+    from trainer.cli.process.attempt import Session
+    from trainer.data.cache.version import CachedDataset
+    from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.training.fit import Trained
 
 
 def main(argv: list[str]) -> int:
@@ -36,16 +51,16 @@ def main(argv: list[str]) -> int:
     launch = read_launch(os.environ)
     if launch.frozen is None:
         stop.listen()
-        experiment = imported(launch)
+        experiment = import_experiment(launch)
         print(experiment_help(experiment.name, experiment.settings), file=escaping(sys.stdout))
         return 0
-    as_json = "json" in take_apart(argv).options
+    as_json = "json" in parse_options(argv)
     with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             return follow(launch, launch.frozen, argv, stop)
         session = _begun(launch, launch.frozen, argv, stop)
         with closing(session):
-            session.trained = work(session)
+            session.trained = fetch_and_train(session)
             require_result(session.trained)
         return finish(session, as_json=as_json, out=out)
 
@@ -53,8 +68,122 @@ def main(argv: list[str]) -> int:
 def _begun(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     try:
         stop.listen()
-        return opened(launch, frozen, argv, stop)
+        return open_attempt(launch, frozen, argv, stop)
     except BaseException:
         stop.ignore()
         abandon(Path(frozen.folder))
         raise
+
+
+def fetch_and_train(session: Session) -> Trained:
+    """Fetch and train; the record keeps the duration of each stage."""
+    place = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
+    with session.stop.patient():
+        title = f"{session.launch.experiment} on {session.dataset.title}"
+        session.say(f"run {session.frozen.run}: {title}{f' in {place}' if place else ''}")
+        from trainer.training.fit import Job, train
+
+    with session.stage("fetch"):
+        data = fetch_data(session.dataset, say=session.say)
+    job = Job(
+        run=session.frozen.run,
+        experiment=session.experiment,
+        ledger=session.ledger,
+        dataset=session.dataset,
+        data=data,
+        into=session.opened.folder,
+        stop=session.stop,
+        say=session.say,
+        on_first_step=session.stepping,
+        on_switched=session.switch,
+        on_terminal=sys.stderr.isatty(),
+        device=session.launch.device,
+        started=session.launch.monotonic,
+        record=session.opened.record,
+        gauges=read_gauges,
+        inspection=cached_inspection(session.dataset, Cache(root=cache_folder())),
+    )
+    if not session.launch.resumes:
+        with session.stage("train"):
+            return train(job)
+    unfit: dict[str, str] = {}
+    while True:
+        saved = _laid_out(session, unfit)
+        try:
+            with session.stage("train"):
+                return train(replace(job, saved=saved))
+        except CheckpointError as fault:
+            if saved is None or session.resolved.settings.devices > 1:
+                raise
+            unfit[saved.sha256] = fault.message
+
+
+def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
+    """Lay out the last checkpoint that is valid and not one of the `unfit` checkpoints; report its name and the skipped checkpoints."""
+    passed: list[str] = []
+    saved = restore_checkpoint(session.opened.folder, say=passed.append, unfit=unfit, passed=session.launch.passed)
+    for line in passed[max(0, len(unfit) - 1) :]:
+        session.say(line)
+    if saved is None:
+        none = "no checkpoint can be used" if passed else "no checkpoint was saved"
+        session.say(f"{none}: the run begins from its start")
+        return None
+    session.say(f"resuming from step {saved.step}")
+    session.began_at = saved.step
+    require_left_to_do(saved, epochs=session.resolved.settings.max_epochs)
+    return saved
+
+
+def require_result(trained: Trained) -> None:
+    """Raise `NotFiniteError` if the loss of the validation or of the test is not finite; the record keeps the metrics."""
+    from trainer.training.finite_losses import require_finite
+
+    require_finite(trained.metrics, trained.inspection)
+
+
+def require_left_to_do(saved: Saved, *, epochs: int) -> None:
+    """Raise `SettingError` if a resumed run has already made more epochs than requested."""
+    if saved.epoch > epochs:
+        raise SettingError(
+            f"setting max_epochs is {epochs}, and the run has made {saved.epoch} epochs already",
+            hint=f"give --max-epochs {saved.epoch} or more; or leave it out",
+        )
+
+
+def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
+    """Train as one of the further ranks, which Lightning started: the first rank keeps the record."""
+    from trainer.training.fit import Job, train
+
+    stop.listen()
+    experiment = import_experiment(launch)
+    resolved = resolve_settings(experiment, argv)
+    dataset = load_dataset(resolved.settings.dataset, root=Path())
+    latest = Path(os.environ["REPRISE_ATTEMPT"]) / FOLDER / LATEST
+    with attribute_errors(experiment):
+        train(
+            Job(
+                run=frozen.run,
+                experiment=experiment,
+                ledger=Ledger(resolved, root=SOURCE),
+                dataset=dataset,
+                data=fetch_data(dataset, say=lambda _: None),
+                into=Path(os.environ["REPRISE_ATTEMPT"]),
+                stop=stop,
+                say=lambda _: None,
+                on_first_step=lambda: None,
+                on_terminal=False,
+                device=launch.device,
+                started=launch.monotonic,
+                saved=read_run_json(latest, Saved) if launch.resumes and latest.exists() else None,
+            )
+        )
+    return 0
+
+
+def fetch_data(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
+    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache."""
+    began, cache = monotonic(), Cache(root=cache_folder())
+    how = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
+    data = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
+    say(f"{dataset.title}: {how} ({monotonic() - began:.3f} s)")
+    return data

@@ -1,18 +1,22 @@
-"""Close an attempt's record, however its block ends, and give each failure its status.
+"""Close an attempt's record, however its block ends, give each failure its status, publish the run, and report its end.
 
-`trainer.cli.process.telling` prints the result of a successful run.
+The report is lines for a user or a document for a script; it contains the run's result, its record and its location.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
+from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
+from trainer.base.digest import canonical
 from trainer.base.disk_errors import disk_fault
 from trainer.base.errors import (
     DatasetError,
@@ -25,19 +29,27 @@ from trainer.base.errors import (
     StoppedError,
     UsageError,
 )
+from trainer.cli.configuration import store_at
+from trainer.cli.messages import spelled
 from trainer.cli.output import escaping
-from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
-from trainer.cli.process.telling import Where, block, published
+from trainer.cli.process.attempt import BAKED_INVENTORY, LOG, SOURCE
+from trainer.cli.run_page import columns
 from trainer.environments.inventory import live
+from trainer.environments.setup import LOCAL_STORE
 from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.identify import drifted
 from trainer.runs.imported_files import read_imported
+from trainer.runs.metric_text import metric_text
+from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.cli.process.session import Session
+    from pydantic import JsonValue
+
+    from trainer.cli.process.attempt import Session
+    from trainer.runs.record import Record
 
 REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, DeviceError)
 """Errors of the user's input: if one occurs before the first step, there was no run."""
@@ -53,38 +65,33 @@ def closing(session: Session) -> Iterator[None]:
         yield
     except BaseException as fault:
         session.stop.ignore()
-        told = _told(fault, session)
-        if isinstance(told, REFUSALS) and not session.has_stepped:
+        reported = _reported_error(fault, session)
+        if isinstance(reported, REFUSALS) and not session.has_stepped:
             session.opened.withdraw()
             print("no step was made, so no run is kept", file=escaping(sys.stderr))
-            raise told from (None if told is fault else fault)
+            raise reported from (None if reported is fault else fault)
         known = isinstance(fault, RepriseError | KeyboardInterrupt) and not isinstance(fault, ExperimentFailedError)
-        traced = told is not fault or not known
+        traced = reported is not fault or not known
         if traced:
-            _keep_traceback(session, fault)
-        status = _status_of(told)
-        _close(session, status, reason=_reason(told))
-        left_here = Where(fault=f"{status} runs are published only by `runs publish`")
-        where = published(session) if status is Status.PREEMPTED else left_here
-        more = [("traceback", session.shown_log)] if traced else []
+            text = "".join(traceback.format_exception(fault)).rstrip("\n")
+            with suppress(OSError):  # on a full disk the traceback is omitted
+                session.note(text.replace(f"{SOURCE}/", ""))
+        status = _status_of(reported)
+        _close(session, status, reason=_reason(reported))
+        local = PublishOutcome(fault=f"{status} runs are published only by `runs publish`")
+        location = publish(session) if status is Status.PREEMPTED else local
+        more = [("traceback", session.shown_path(LOG))] if traced else []
         if failed_before_first_step(session.opened.record):
             more.append(("steps", "none; the run is kept for its traceback, and `latest` skips it"))
-        print("\n".join(block(session, where, metrics={}, more=more)), file=escaping(sys.stderr))
-        if told is fault:
+        print("\n".join(report_lines(session, location, metrics={}, more=more)), file=escaping(sys.stderr))
+        if reported is fault:
             raise
-        raise told from fault
+        raise reported from fault
     session.stop.ignore()
     _close(session, Status.COMPLETED)
 
 
-def _keep_traceback(session: Session, fault: BaseException) -> None:
-    """Write the whole traceback to the log, with paths relative to the checkout; on a full disk it is omitted."""
-    text = "".join(traceback.format_exception(fault)).rstrip("\n")
-    with suppress(OSError):
-        session.note(text.replace(f"{SOURCE}/", ""))
-
-
-def _told(fault: BaseException, session: Session) -> BaseException:
+def _reported_error(fault: BaseException, session: Session) -> BaseException:
     from trainer.training.failures import attributed
 
     if isinstance(fault, RepriseError | KeyboardInterrupt):
@@ -110,11 +117,6 @@ def _reason(fault: BaseException) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _switched(session: Session) -> list[str] | None:
-    """Return how the run left its level of determinism; `None` if it made no step, so that the switches were not checked."""
-    return session.switched if session.switched or session.has_stepped else None
-
-
 def _close(session: Session, status: Status, *, reason: str | None = None) -> None:
     began = monotonic()
     trained = session.trained
@@ -137,7 +139,103 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
     timing = around.timing.model_copy(
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
+    # without a step the switches were not checked
+    switched = session.switched if session.switched or session.has_stepped else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
-    ended = {"timing": timing, "drift_at_end": drift, "determinism_at_end": _switched(session)}
+    ended = {"timing": timing, "drift_at_end": drift, "determinism_at_end": switched}
     ended["imported"] = read_imported(SOURCE)
     session.opened.close(outcome, circumstances=around.model_copy(update=ended))
+
+
+_STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishOutcome:
+    """The location of a run: a store's address, or only this machine, with the reason."""
+
+    address: str | None = None
+    label: str | None = None
+    """The address and the endpoint, for display."""
+    fault: str | None = None
+
+
+def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int:
+    """Publish a successful run, and print its result to `out`."""
+    record = session.opened.record
+    if unread := record.outcome.unread:
+        print(f"settings that nothing read: {', '.join(unread)}", file=escaping(sys.stderr))
+    location = publish(session)
+    if as_json:
+        document: dict[str, object] = {
+            "run": record.run,
+            "status": record.outcome.status,
+            "metrics": record.outcome.metrics,
+        }
+        document |= {"undefined": record.outcome.undefined} if record.outcome.undefined else {}
+        document |= {
+            "record": session.shown_path("record.json"),
+            "published": location.address,
+            "local_because": location.fault,
+        }
+        print(canonical(document).decode(), file=out, flush=True)
+        return 0
+    tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
+    print("\n".join(report_lines(session, location, metrics=tested)), file=out, flush=True)
+    return 0
+
+
+def report_lines(
+    session: Session,
+    location: PublishOutcome,
+    *,
+    metrics: Mapping[str, JsonValue],
+    more: Sequence[tuple[str, str]] = (),
+) -> list[str]:
+    """Return the lines of a report: the run, its metrics, its record, its location, and the rows of `more`."""
+    record = session.opened.record
+    rows = [("run", f"{record.run} ({record.outcome.status})")]
+    rows += [(name.replace("_", " "), _value(record, name, value)) for name, value in sorted(metrics.items())]
+    for name, why in sorted(record.outcome.undefined.items()):
+        if metrics and name not in metrics:
+            rows.append(("undefined", f"{name.replace('_', ' ')}: {why}"))
+    rows.append(("record", session.shown_path("record.json")))
+    rows.append(("published", f"local only: {as_on_host(location.fault)}" if location.fault else str(location.label)))
+    if location.fault:
+        address = os.environ.get("REPRISE_STORE")  # it may have been set for this command only
+        store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
+        rows.append(("", spelled(f"reprise runs publish {record.run}{store}")))
+    if record.outcome.status in _STOPPED:
+        rows.append(("go on", spelled(f"reprise train --resume {record.run}")))
+    return list(columns([*rows, *more]))
+
+
+def _value(record: Record, name: str, value: JsonValue) -> str:
+    why = record.outcome.undefined.get(name)
+    if why is not None:
+        return f"undefined ({why})"
+    return metric_text(value) if isinstance(value, float) else str(value)
+
+
+def publish(session: Session) -> PublishOutcome:
+    """Publish the run if its settings request it. If publishing fails, the run stays on this machine and the reason is reported."""
+    address = os.environ.get("REPRISE_STORE")
+    if not session.publishes:
+        return PublishOutcome(fault="the setting publish is off")
+    if not address:
+        return PublishOutcome(fault="no store is configured")
+    session.stop.listen()
+    try:
+        store = store_at(address)
+        publish_run(Path(session.frozen.folder), store)
+    except RepriseError as fault:
+        return PublishOutcome(fault=fault.message)
+    finally:
+        session.stop.ignore()
+    return PublishOutcome(address=address, label=store.label)
+
+
+def as_on_host(text: str) -> str:
+    """Replace the store's endpoint in a text by the endpoint on the host: in containers the local store has another name."""
+    inside, outside = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "REPRISE_STORE_ON_HOST"))
+    return text.replace(inside, outside) if inside and outside else text

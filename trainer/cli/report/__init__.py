@@ -21,9 +21,9 @@ from trainer.cli.configuration import CHECKOUT, cache_folder, runs_folder, store
 from trainer.cli.data import DataContext
 from trainer.cli.data.show import picture_of_samples
 from trainer.cli.find_run import find_run
+from trainer.cli.messages import spelled
 from trainer.cli.report.page import page
 from trainer.cli.report.plots import is_of_data
-from trainer.cli.spelling import spelled
 from trainer.comparison.compare import EvidenceSources, compare
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import load_dataset

@@ -16,14 +16,13 @@ from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.checkout import wake_store
 from trainer.cli.compare.page import headline, page
 from trainer.cli.configuration import cache_folder, host_name, runs_folder, store_address, store_at
-from trainer.cli.find_run import FoundRun, find_run
-from trainer.cli.latest import RUN_HELP
+from trainer.cli.find_run import RUN_HELP, RunOnDisk, find_run
+from trainer.cli.messages import spelled
 from trainer.cli.output import print_progress, print_result
-from trainer.cli.runner import runner
-from trainer.cli.runner.on_host import wake_store
-from trainer.cli.spelling import spelled
+from trainer.cli.runner import choose_runner
 from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.examine_run import examine_run, find_datasets, require_outcome, require_reproducible
@@ -63,27 +62,27 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     if not BAKED.exists():
         wake_store()
-    found = find_run(words.run)
-    if found.record.outcome.status is not Status.RUNNING:
-        require_outcome(found.record)
-    print_progress(f"reprise: rerun of run {found.record.run}")
+    original = find_run(words.run)
+    if original.record.outcome.status is not Status.RUNNING:
+        require_outcome(original.record)
+    print_progress(f"reprise: rerun of run {original.record.run}")
     granted = grants(words.grant)
-    there = runner(found.record, here=words.no_container, granted=granted)
-    word = Word(trusted=words.trust, granted=granted, command=f"reprise reproduce {found.record.run}")
+    runner = choose_runner(original.record, here=words.no_container, granted=granted)
+    word = Word(trusted=words.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
     # before a dataset or image of the record is requested, which may be from the record's own registry
-    own = require_trust(found.record, found.folder, word, is_isolated=there.is_isolated)
-    bundle = _require_reproducible(found, there, exact=not (words.no_container or words.allow_drift))
-    unequal = there.not_equal(found.record)
+    own = require_trust(original.record, original.folder, word, is_isolated=runner.is_isolated)
+    bundle = _require_reproducible(original, runner, exact=not (words.no_container or words.allow_drift))
+    unequal = runner.not_equal(original.record)
     for line in unequal:
         print_progress(f"not equal: {line}")
-    hashed = _hash_installed(found.record, there) if words.deep else None
-    rerun = _rerun(found, bundle, there, own=own)
+    hashed = _hash_installed(original.record, runner) if words.deep else None
+    rerun = _rerun(original, bundle, runner, own=own)
     places = EvidenceSources(runs=runs_folder(), cache=cache_folder())
-    comparison = compare(load_compared_run(found.folder), load_compared_run(rerun.folder), sources=places)
-    retest = _retest(found, rerun, comparison, there=there)
-    changed = differing(found.record, rerun.record)
+    comparison = compare(load_compared_run(original.folder), load_compared_run(rerun.folder), sources=places)
+    retest = _retest(original, rerun, comparison, runner=runner)
+    changed = differing(original.record, rerun.record)
     retest = retest.model_copy(update={"not_equal": [*unequal, *changed], "hashed": hashed})
-    _keep(found, rerun, retest, document(comparison))
+    _keep(original, rerun, retest, document(comparison))
     lines = [headline(comparison), *page(comparison, most=12)]
     if retest.not_equal:
         lines += ["", "not equal to what was recorded", *(f"  {line}" for line in retest.not_equal)]
@@ -113,25 +112,25 @@ def _parser() -> Arguments:
     return parser
 
 
-def _require_reproducible(found: FoundRun, there: Runner, *, exact: bool) -> SourceBundle:
+def _require_reproducible(original: RunOnDisk, runner: Runner, *, exact: bool) -> SourceBundle:
     """Print what the rerun needs and return the verified source. Raise `IrreproducibleError` if something is missing."""
-    machine = replace(there.machine(), exact=exact)
-    findings = list(examine_run(found.record, found.folder, machine=machine))
+    machine = replace(runner.machine(), exact=exact)
+    findings = list(examine_run(original.record, original.folder, machine=machine))
     for finding in findings:
         print_progress(f"  {finding.about:9} {finding.found}")
         if finding.remedy:
             print_progress(f"  {'':9} -> {spelled(finding.remedy)}")
     require_reproducible(findings)
-    return load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
+    return load_bundle(original.folder / ARCHIVE, digest=original.record.ingredients.source)
 
 
-def _rerun(found: FoundRun, bundle: SourceBundle, there: Runner, *, own: bool) -> Rerun:
+def _rerun(original: RunOnDisk, bundle: SourceBundle, runner: Runner, *, own: bool) -> Rerun:
     """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
-    with prepare_rerun(found.record, bundle, runs=runs_folder()) as ready:
-        print_progress(f"  run       {ready.run}, {there.isolation}")
-        there.lend([item for item in find_datasets(found.record, bundle) if isinstance(item, Dataset)], ready)
+    with prepare_rerun(original.record, bundle, runs=runs_folder()) as ready:
+        print_progress(f"  run       {ready.run}, {runner.isolation}")
+        runner.lend([item for item in find_datasets(original.record, bundle) if isinstance(item, Dataset)], ready)
         try:
-            code, image = there.run(ready)
+            code, image = runner.run(ready)
         except (KeyboardInterrupt, StoppedError) as stop:
             raise _interruption(ready, stop) from stop
         finally:
@@ -161,9 +160,9 @@ def _interruption(ready: PreparedRerun, stop: BaseException) -> StoppedError:
     return kind(message, hint=f"{finish}; or remove that folder")
 
 
-def _hash_installed(record: Record, there: Runner) -> int:
+def _hash_installed(record: Record, runner: Runner) -> int:
     """Return the number of installed files with the recorded digests. Raise `DriftError` for an altered file."""
-    unaltered, altered = there.altered(record)
+    unaltered, altered = runner.altered(record)
     if altered:
         raise DriftError(f"the image is damaged: {altered[0]}", hint="remove it and fetch or build it again")
     print_progress(f"  hashed    {counted(unaltered, 'installed file')}, equal to those of their distributions")
@@ -187,16 +186,16 @@ def document(comparison: Comparison) -> bytes:
     return canonical(comparison.document())
 
 
-def _retest(found: FoundRun, rerun: Rerun, comparison: Comparison, *, there: Runner) -> Retest:
+def _retest(original: RunOnDisk, rerun: Rerun, comparison: Comparison, *, runner: Runner) -> Retest:
     around = rerun.record.circumstances
     return Retest(
-        original=run_identity(found.record),
+        original=run_identity(original.record),
         retest=run_identity(rerun.record),
         when=datetime.now(UTC),
         who=_user_name(),
         host=host_name(),
         device=device_class(rerun.record),
-        how=there.how,
+        how=runner.how,
         image=rerun.image,
         drift=list(dict.fromkeys([*around.drift, *(around.drift_at_end or [])])),
         verdict=comparison.verdict.rung,
@@ -204,14 +203,14 @@ def _retest(found: FoundRun, rerun: Rerun, comparison: Comparison, *, there: Run
     )
 
 
-def _keep(found: FoundRun, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
+def _keep(original: RunOnDisk, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
     """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
     try:
-        print_progress(f"  retest    {save_retest(found.folder, retest, evidence=evidence)}")
+        print_progress(f"  retest    {save_retest(original.folder, retest, evidence=evidence)}")
     except RepriseError as fault:
         print_progress(f"  not kept: {fault.message}")
     address = store_address()
-    if address is None or not found.published:
+    if address is None or not original.published:
         return
     try:
         store = store_at(address)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, Protocol
+from abc import ABC, abstractmethod
+from shutil import disk_usage
+from typing import TYPE_CHECKING, Literal
 
 from trainer.base.errors import DriftError, ImageMismatchError
+from trainer.cli.configuration import CHECKOUT, configured_store, host_name, runs_folder
+from trainer.comparison.examine_run import MachineResources
 from trainer.comparison.rerun import image_name
+from trainer.runs.hardware import read_host
 from trainer.runs.image_claim import BAKED, claim_image
 from trainer.runs.record import Knowledge
 
@@ -14,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trainer.comparison.examine_run import MachineResources
     from trainer.comparison.reproduce import PreparedRerun
     from trainer.data.declaration import Dataset
+    from trainer.environments.engine import Engine
     from trainer.runs.record import Record
 
 
-class Runner(Protocol):
+class Runner(ABC):
     """Reruns a recorded run."""
 
     how: Literal["container", "here"]
@@ -29,43 +34,58 @@ class Runner(Protocol):
     isolation: str
     """What the recorded code can use, for messages."""
 
+    engine: Engine | None = None
+    """`None` if the run uses the current process instead of a container."""
+
     def machine(self) -> MachineResources:
         """Return the engine, the store, the cache and the hardware of this machine."""
-        ...
+        runs = runs_folder()
+        return MachineResources(
+            engine=self.engine,
+            open_store=configured_store,
+            cached=self.is_cached,
+            host=read_host(name=host_name()),
+            free=disk_usage(runs if runs.is_dir() else CHECKOUT).free,
+        )
 
     def not_equal(self, record: Record) -> list[str]:
-        """Return the differences between this environment and the recorded one, one per line."""
-        ...
+        """Return the differences between this environment and the recorded one, one per line; a recorded image has none."""
+        del record
+        return []
 
+    @abstractmethod
+    def is_cached(self, dataset: Dataset) -> bool:
+        """Return whether the cache has all of a dataset."""
+
+    @abstractmethod
     def altered(self, record: Record) -> tuple[int, list[str]]:
         """Return how many installed files match the digests of their distributions, and a line for each that does not."""
-        ...
 
+    @abstractmethod
     def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets with the current code, and provide them to the rerun."""
-        ...
 
+    @abstractmethod
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it; return its exit status and how its image is known."""
-        ...
 
+    @abstractmethod
     def kill(self, ready: PreparedRerun) -> None:
         """Kill it, from another thread."""
-        ...
 
 
-def runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset()) -> Runner:
+def choose_runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset()) -> Runner:
     """Return the runner of a record, with the user's grants. Raises `ImageMismatchError` in a container of another image."""
     if here or BAKED.exists():
-        from trainer.cli.runner.here import Here, drift_here
+        from trainer.cli.runner.process import ProcessRunner, drift_here
 
         if not here:
             check_image(record)
             check_drift(drift_here())
-        return Here(recorded=not here)
-    from trainer.cli.runner.on_host import OnHost
+        return ProcessRunner(recorded=not here)
+    from trainer.cli.runner.container import ContainerRunner
 
-    return OnHost(granted)
+    return ContainerRunner(granted)
 
 
 def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAKED) -> bool:
@@ -88,14 +108,14 @@ def check_image(record: Record) -> None:
     name = image_name(record)
     shown = os.environ.get("REPRISE_IMAGE") or "an unnamed image"
     wanted = name.reference or name.manifest or name.config
-    said = f"run {record.run} ran in {wanted}; this is {shown}"
+    message = f"run {record.run} ran in {wanted}; this is {shown}"
     line = f"REPRISE_IMAGE={wanted} docker compose run --rm train reproduce {record.run}"
-    raise ImageMismatchError(said, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
+    raise ImageMismatchError(message, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
 
 
 def check_drift(lines: list[str]) -> None:
     """Raise `DriftError` with the first line if this process has drifted from its image."""
     if lines:
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-        said = f"this environment has drifted from its image: {lines[0]}{more}"
-        raise DriftError(said, hint="start a new container, or use --no-container, which lists the differences")
+        message = f"this environment has drifted from its image: {lines[0]}{more}"
+        raise DriftError(message, hint="start a new container, or use --no-container, which lists the differences")

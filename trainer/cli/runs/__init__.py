@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,23 @@ from trainer.base.errors import (
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import CHECKOUT, configured_store, host_name, runs_folder, store_address, store_at
-from trainer.cli.latest import RUN_HELP, named
-from trainer.cli.output import underlying
-from trainer.cli.ownership import hand_over
+from trainer.cli.configuration import (
+    CHECKOUT,
+    configured_store,
+    hand_over,
+    host_name,
+    runs_folder,
+    store_address,
+    store_at,
+)
+from trainer.cli.find_run import RUN_HELP, find_run_id
+from trainer.cli.messages import spelled
+from trainer.cli.output import print_json, print_result, underlying
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, page, summary
 from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
-from trainer.cli.spelling import spelled
 from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
 from trainer.comparison.retest import Retest, local_retests, published_retests
@@ -100,25 +106,21 @@ def _parser() -> Arguments:
 
 def _ls(words: Namespace) -> int:
     most = None if words.sweep else words.most or None
-    mine = _of_sweep(words.sweep) if words.sweep else None
     rows = _with_store(words.store, most) if not words.local else list_runs(runs_folder(), most=most)
-    rows = rows if mine is None else [row for row in rows if row.run in mine]
+    if words.sweep:
+        sweep = load(runs_folder() / SWEEPS / resolve_sweep(words.sweep, sweep_ids(runs_folder())))
+        runs = {point.run for point in sweep.points}
+        rows = [row for row in rows if row.run in runs]
     for row in rows:
         if row.record is None:
             print(f"reprise: run {row.run} cannot be read: {row.fault}", file=sys.stderr)
     if words.json:
-        print(json.dumps([summary(listed) for listed in rows], indent=1))
+        print_json([summary(listed) for listed in rows], indent=1)
     elif not rows:
         print(spelled("no runs yet: `reprise train --exp digits` makes one"), file=sys.stderr)
     else:
         _table(table(rows, measured=_measured()))
     return 0
-
-
-def _of_sweep(word: str) -> set[str]:
-    """Return the ids of a sweep's runs."""
-    sweep = load(runs_folder() / SWEEPS / resolve_sweep(word, sweep_ids(runs_folder())))
-    return {point.run for point in sweep.points if point.run is not None}
 
 
 def _with_store(address: str | None, most: int | None) -> list[ListedRun]:
@@ -173,10 +175,8 @@ def _show(words: Namespace) -> int:
     listed = _found(words.run, words.store)
     if listed.record is None:
         raise RunError(f"the record of run {listed.run} cannot be read: {listed.fault}", hint="the run ended too early")
-    if words.json:
-        print(json.dumps(listed.record.model_dump(mode="json"), indent=1))
-    else:
-        print("\n".join(page(listed, listed.record, retests=_retests(listed, words.store))))
+    lines = "" if words.json else page(listed, listed.record, retests=_retests(listed, words.store))
+    print_result(listed.record.model_dump(mode="json"), lines, as_json=words.json, indent=1)
     return 0
 
 
@@ -216,9 +216,9 @@ def _found(word: str, address: str | None) -> ListedRun:
 def _newest(here: Collection[str], address: str | None) -> str:
     """Return the user's latest run on this machine; without local runs, the latest run in the store."""
     if here or not address:
-        return named(LATEST, here)
+        return find_run_id(LATEST, here)
     with suppress(StoreError):
-        return named(LATEST, remote_ids(store_at(address)))
+        return find_run_id(LATEST, remote_ids(store_at(address)))
     return LATEST
 
 
@@ -242,7 +242,7 @@ def _pull(words: Namespace) -> int:
                 else f"{run} is already in {runs / run}, with the published files"
             )
     if words.json:
-        print(json.dumps(done, indent=1))
+        print_json(done, indent=1)
     return 0
 
 
@@ -250,7 +250,7 @@ def _publish(words: Namespace) -> int:
     """Publish each run; print the error of a run that cannot be published, publish the others, then raise."""
     runs, store = runs_folder(), configured_store(words.store)
     here = local_ids(runs)
-    chosen = [named(word, here) for word in words.run]
+    chosen = [find_run_id(word, here) for word in words.run]
     if words.all:
         chosen += unpublished(list_runs(runs), store)
     elif not chosen:
@@ -265,7 +265,7 @@ def _publish(words: Namespace) -> int:
             if len(chosen) > 1:
                 print(f"not published: {fault.message}", file=sys.stderr)
     if words.json:
-        print(json.dumps(done, indent=1))
+        print_json(done, indent=1)
     if faults and len(chosen) > 1:
         raise RunError(f"{len(faults)} of {len(chosen)} runs were not published", hint=faults[0].hint)
     if faults:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DatasetError, RunNotFoundError
 from trainer.cli.configuration import runs_folder, two_stores
-from trainer.cli.latest import named
+from trainer.cli.find_run import find_run_id
+from trainer.cli.messages import spelled
+from trainer.cli.output import print_json
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.spelling import spelled
 from trainer.comparison.retest import push_retests
 from trainer.runs.list import local_ids, remote_ids
 from trainer.runs.names import full_run_id
@@ -47,7 +47,9 @@ def push(words: Namespace) -> int:
     source, target = two_stores(words.source, words.target, command="reprise runs push RUN")
     done: list[dict[str, Any]] = []
     missing: dict[str, None] = {}
-    for run in _run_ids(words.run, source):
+    here = local_ids(runs_folder())
+    runs = [full_run_id(word) or find_run_id(word, sorted({*here, *remote_ids(source)})) for word in words.run]
+    for run in runs:
         records, sent = _push_run(run, source, target)
         for dataset in dict.fromkeys(name for record in records for name in missing_datasets(record, target)):
             missing[dataset] = None
@@ -63,14 +65,8 @@ def push(words: Namespace) -> int:
         print(f"  -> {spelled(f'reprise data push {names} --store {shlex.quote(words.target)}')}", file=sys.stderr)
     if words.json:
         lacks = [] if words.with_data else list(missing)
-        print(json.dumps([{**each, "lacks": lacks} for each in done], indent=1))
+        print_json([{**each, "lacks": lacks} for each in done], indent=1)
     return 0
-
-
-def _run_ids(words: list[str], source: Store) -> list[str]:
-    """Return the ids of the named runs, on this machine or in the source."""
-    here = local_ids(runs_folder())
-    return [full_run_id(word) or named(word, sorted({*here, *remote_ids(source)})) for word in words]
 
 
 def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...], int]:

@@ -70,7 +70,6 @@ def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
 
 
 def _row(listed: ListedRun, *, kind: str | None) -> tuple[str, ...]:
-    """Return the cells of a run for `COLUMNS`."""
     record = listed.record
     if record is None:
         return (listed.run, listed.where, status(listed), "", "", "", "")

@@ -13,25 +13,25 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.output import print_notice
-from trainer.cli.shared_options import report_shared_options
 from trainer.cli.sweep.create import find_or_create
+from trainer.cli.sweep.launchers import gpus_for, launcher_for, slots_for
 from trainer.cli.sweep.page import show
 from trainer.cli.sweep.request import parse_request
-from trainer.cli.sweep.resources import gpus_for, launcher_for, slots_for
 from trainer.cli.sweep.scheduler import Scheduler
+from trainer.cli.train.command_line import report_shared_options
 from trainer.cli.trust import require_own_sweep
 from trainer.sweeps.document import FOLDER, Sweep
 from trainer.sweeps.folder import (
     Standing,
-    held,
     load,
+    lock_sweep,
     record_at,
     resolve_sweep,
-    standing,
+    standings,
     sweep_ids,
     unreadable,
 )
-from trainer.sweeps.results import sum_up
+from trainer.sweeps.results import summarize_sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,19 +61,19 @@ def main(argv: list[str]) -> int:
     if not words.show:
         try:
             require_own_sweep(sweep, folder)
-            with held(folder):
+            with lock_sweep(folder):
                 sweep = _train(load(folder), folder, jobs=words.jobs)
         except RepriseError as stopped:
             sweep, fault = load(folder), stopped
-    stands = [standing(sweep, number, runs=runs_folder()) for number in range(len(sweep.points))]
+    stands = standings(sweep, runs=runs_folder())
     records = {
         number: found for number, point in enumerate(sweep.points) if (found := record_at(point, runs=runs_folder()))
     }
-    results = sum_up(sweep, stands, records, by=words.sort, mode=words.mode)
+    results = summarize_sweep(sweep, stands, records, by=words.sort, mode=words.mode)
     show(sweep, folder, results, unreadable=_unreadable(sweep), as_json=words.json, by=words.sort)
     if fault is not None:
         raise fault
-    if not words.show and (left := sum(stand is not Standing.FINISHED for stand in stands)):
+    if not words.show and (left := len(stands) - stands.count(Standing.FINISHED)):
         hint = f"runs/{FOLDER}/{sweep.id}/logs/ says why; the same command tries them again"
         raise RunError(f"sweep {sweep.id}: {left} of {counted(len(stands), 'point')} not finished", hint=hint)
     return 0
@@ -132,10 +132,10 @@ def _named(word: str) -> Sweep:
 
 
 def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
-    stands = [standing(sweep, number, runs=runs_folder()) for number in range(len(sweep.points))]
+    stands = standings(sweep, runs=runs_folder())
     if all(stand is Standing.FINISHED for stand in stands):
         return sweep
     launcher, slots = launcher_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
-    done = sum(stand is Standing.FINISHED for stand in stands)
-    print_notice(f"{len(stands) - done} of {counted(len(stands), 'point')} to train, {len(slots)} at the same time")
+    unfinished = len(stands) - stands.count(Standing.FINISHED)
+    print_notice(f"{unfinished} of {counted(len(stands), 'point')} to train, {len(slots)} at the same time")
     return Scheduler(sweep=sweep, folder=folder, checkout=CHECKOUT, launcher=launcher, slots=slots).run()

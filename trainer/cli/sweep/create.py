@@ -1,4 +1,8 @@
-"""Creating a sweep, or finding the earlier sweep of the same request. Finished runs that equal a point are used again."""
+"""Creating a sweep, or finding the earlier sweep of the same request. Finished runs that equal a point are used again.
+
+The hidden command `_points FOLDER` checks the settings of every point in the frozen image and source. It imports the experiment, which is
+needed if its source text does not determine its settings.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,43 @@ import json
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from trainer.base.errors import RepriseError, RunError, SettingError, UnsafePathError
+from trainer.base.errors import RepriseError, RunError, SettingError, UnsafePathError, UsageError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
 from trainer.cli.configuration import CHECKOUT, runs_folder
-from trainer.cli.output import print_notice
+from trainer.cli.experiments import find_experiment
+from trainer.cli.output import print_json, print_notice, result_stream
+from trainer.cli.sweep.launchers import frozen_image, gpus_for, launcher_for, origins_of_point
 from trainer.cli.sweep.request import raise_faults
-from trainer.cli.sweep.resources import frozen_image, gpus_for, launcher_for
 from trainer.cli.trust import is_own_sweep, register_sweep
 from trainer.comparison.noise import RequestedRun
+from trainer.data.declaration import load_dataset
 from trainer.runs.list import local_ids
 from trainer.runs.record import new_run_id
 from trainer.runs.run import record_of
-from trainer.settings.origins import Origins, asked, take_apart
+from trainer.settings.errors import each_of
+from trainer.settings.fields import written
+from trainer.settings.origins import given_settings, resolve
 from trainer.source.capture import capture
-from trainer.sweeps.document import FOLDER, Point, Sweep
-from trainer.sweeps.folder import SETTINGS, Standing, begin, begun_before, equal_run, save, standing
+from trainer.sweeps.document import FOLDER, Point, Sweep, require_distinct
+from trainer.sweeps.folder import Standing, create_sweep_folder, equal_run, find_earlier_sweep, load, save, standings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from trainer.cli.sweep.request import SweepRequest
+    from trainer.cli.sweep.request import ParsedSweep
     from trainer.runs.record import Record
     from trainer.training.declared_settings import Sketch
+    from trainer.training.settings import TrainingSettings
 
 
-def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:
+def find_or_create(request: ParsedSweep, *, again: bool) -> Sweep:
     """Return the earlier sweep of this request, or a new one."""
     (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=request.extra, runs=runs_folder())
-    earlier = None if again else begun_before(request.asked.digest, runs=runs_folder())
+    earlier = None if again else find_earlier_sweep(request.asked.digest, runs=runs_folder())
     if earlier is not None and not is_own_sweep(earlier):
         print_notice(
             f"sweep {earlier.id} of the same request is from another user, machine or version: starting a new sweep"
@@ -66,7 +75,7 @@ def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:
     )
     folder = runs_folder() / FOLDER / sweep.id
     try:
-        begin(sweep, bundle, runs=runs_folder())
+        create_sweep_folder(sweep, bundle, runs=runs_folder())
         register_sweep(sweep)
         if not request.is_checked:
             _check_points(sweep, folder)
@@ -85,35 +94,30 @@ def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:
 def _check_points(sweep: Sweep, folder: Path) -> None:
     """Import the experiment and raise the errors of all points, if its text does not determine its settings."""
     print_notice("importing the experiment to check every point")
-    found: dict[tuple[str, str | None], tuple[RepriseError, list[int]]] = {}
-    for number, message, hint in json.loads(
-        launcher_for(sweep, folder).check_points(sys.stderr.fileno()).splitlines()[-1]
-    ):
-        found.setdefault((message, hint), (SettingError(message, hint=hint), []))[1].append(number)
-    raise_faults(list(found.values()), sweep.asked.points)
+    faults = json.loads(launcher_for(sweep, folder).check_points(sys.stderr.fileno()).splitlines()[-1])
+    raise_faults([(number, SettingError(message, hint=hint)) for number, message, hint in faults], sweep.asked.points)
 
 
 def _require_finished(earlier: Sweep, changed: list[str]) -> None:
     """Raise `RunError` if the earlier sweep is unfinished: the user must choose between it and a new one."""
-    stands = [standing(earlier, number, runs=runs_folder()) for number in range(len(earlier.points))]
-    left = sum(stand is not Standing.FINISHED for stand in stands)
+    stands = standings(earlier, runs=runs_folder())
+    left = len(stands) - stands.count(Standing.FINISHED)
     if left:
-        said = f"sweep {earlier.id} of the same points has {left} of {len(stands)} points left; since then {' and '.join(changed)} changed"
+        since = f"since then {' and '.join(changed)} changed"
+        message = f"sweep {earlier.id} of the same points has {left} of {len(stands)} points left; {since}"
         hint = f"`reprise sweep --continue {earlier.id}` continues it unchanged; --again starts a new sweep"
-        raise RunError(said, hint=hint)
+        raise RunError(message, hint=hint)
 
 
 def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep:
     """Return the sweep with finished local runs in place of points that would give the same run."""
     records = list(_records())
-    file = folder / SETTINGS if sweep.asked.file is not None else None
     accelerator = "cuda" if gpus_for(sweep, folder) else "cpu"
     for number, point in enumerate(sweep.points):
-        words = take_apart([*sweep.asked.words, *point.words()])
-        origins = Origins(words=words.without("json"), environ=sweep.asked.environment, file=file)
-        given, typed = asked(origins), sketch.typed(origins) if sketch else {}
-        wanted = RequestedRun(experiment=sweep.asked.experiment, source=sweep.source, settings=given, typed=typed)
-        run = equal_run(wanted, records, layers=sweep.layers, accelerator=accelerator)
+        origins = origins_of_point(sweep, point, folder)
+        values, typed = given_settings(origins), sketch.typed(origins) if sketch else {}
+        request = RequestedRun(experiment=sweep.asked.experiment, source=sweep.source, settings=values, typed=typed)
+        run = equal_run(request, records, layers=sweep.layers, accelerator=accelerator)
         if run is not None:
             print_notice(f"point {number + 1}, {point}: run {run} exists already")
             sweep = sweep.with_point(number, point.model_copy(update={"runs": [run]}))
@@ -121,7 +125,47 @@ def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep
 
 
 def _records() -> Iterator[Record]:
-    """Yield the records of all local runs, newest first."""
     for name in reversed(local_ids(runs_folder())):
         with suppress(RepriseError):
             yield record_of(runs_folder() / name)
+
+
+def print_faults(argv: list[str]) -> int:
+    """Print the faults of all points as JSON: point number, message, hint."""
+    with result_stream() as out:
+        print_json(_point_faults(Path(argv[0])), file=out)
+    return 0
+
+
+def _point_faults(folder: Path) -> list[list[Any]]:
+    from trainer.training.experiment import load_experiment
+
+    sweep = load(folder)
+    experiment = find_experiment(sweep.asked.experiment, checkout=CHECKOUT, here=CHECKOUT)
+    settings = load_experiment(experiment.name, CHECKOUT / experiment.file, root=CHECKOUT).settings
+    values: list[object] = []
+    faults = [
+        [number, fault.message, fault.hint]
+        for number, point in enumerate(sweep.points)
+        for fault in _faults(settings, sweep, point, folder, values)
+    ]
+    if not faults:
+        try:
+            require_distinct([point.settings for point in sweep.points], values)
+        except UsageError as fault:
+            faults = [[number, fault.message, fault.hint] for number in range(len(sweep.points))]
+    return faults
+
+
+def _faults(
+    settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path, values: list[object]
+) -> Iterator[RepriseError]:
+    """Yield the faults of a point; append its settings to `values`."""
+    try:
+        resolved = resolve(settings, origins_of_point(sweep, point, folder)).settings
+        values.append(written(resolved))
+        load_dataset(resolved.dataset, root=CHECKOUT)
+    except SettingError as fault:
+        yield from each_of(fault)
+    except RepriseError as fault:
+        yield fault

@@ -1,7 +1,8 @@
-"""Launchers of the points of a sweep: in containers of the frozen image, started from the host, or as processes of this environment.
+"""Resources of a sweep: the frozen image, the launcher of its points, and the GPUs and slots that they use.
 
-A point trains the frozen source. Its process is the leader of its own session and writes into a file: it outlives the sweep that started
-it, and Ctrl-C reaches it only through the sweep.
+On a host without torch, points run in containers of the frozen image; otherwise as processes of this environment. A point trains the
+frozen source. Its process is the leader of its own session and writes into a file: it outlives the sweep that started it, and Ctrl-C
+reaches it only through the sweep.
 """
 
 from __future__ import annotations
@@ -9,165 +10,199 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import ImageMissingError, RunError
+from trainer.base.errors import ImageMismatchError, ImageMissingError, RunError
+from trainer.cli.configuration import CHECKOUT
+from trainer.cli.machine import check_lock, device_for, torch_version, trains_here, visible_gpus
 from trainer.cli.output import print_notice
-from trainer.environments.engine.compose import require_no_colon, run_command, start
-from trainer.launch.container import container_name
-from trainer.launch.training import ContainerTraining, ProcessTraining
-from trainer.launch.watch import record_engine_fault
-from trainer.runs.image_claim import WATCHED
-from trainer.settings.fields import ENVIRONMENT_PREFIX
+from trainer.environments.engine.compose import require_no_colon
+from trainer.launch.container import ContainerLauncher
+from trainer.launch.contract import IMAGE_VARIABLES, CommandRequest
+from trainer.launch.process import ProcessLauncher
+from trainer.runs.hardware import gpu_nodes
+from trainer.runs.image_claim import claim_image
+from trainer.settings.determinism import Level
+from trainer.settings.fields import ENVIRONMENT_PREFIX, LaunchSettings
+from trainer.settings.origins import Origins, parse_options, resolve, setting_options
 from trainer.source.capture import COPY
 from trainer.sweeps.document import FOLDER
 from trainer.sweeps.folder import SETTINGS, sweep_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trainer.environments.engine import Engine
-    from trainer.launch.training import Training
-    from trainer.sweeps.document import Sweep
+    from trainer.launch.contract import Launcher, StartedCommand
+    from trainer.sweeps.document import Point, Sweep
+
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _RUNS: Final = "/project/runs"
 _OVERRIDE: Final = "compose.json"
-_IMAGE_IDENTITY: Final = (
-    "REPRISE_ENVIRONMENT",
-    "REPRISE_IMAGE",
-    "REPRISE_IMAGE_CONFIG",
-    "REPRISE_IMAGE_LAYERS",
-    "REPRISE_BUILD_ID",
-)
-IMAGE: Final = (*_IMAGE_IDENTITY, "REPRISE_PULL", "COMPOSE_FILE")
-"""Variables of `.env` that select the image and its devices."""
 
 
-class PointLauncher(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointLauncher:
     """Starts the trainings of a sweep's points."""
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> Training:
+    sweep: Sweep
+    launcher: Launcher
+    runs: str
+    """The folder of runs, as a point sees it."""
+
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> StartedCommand:
         """Start `train` with these arguments for the run in this folder, on these GPUs; it writes to `log`."""
-        ...
-
-    def attach(self, run: Path) -> Training:
-        """Return the training of a run that an earlier process started."""
-        ...
-
-    def check_points(self, log: int) -> bytes:
-        """Return the output of `_points` for the sweep. Raises `RunError` if it fails."""
-        ...
-
-    def settings(self, run: Path) -> str:
-        """Return the path of the settings file in a run's folder, as the point sees it."""
-        ...
-
-
-class ContainerLauncher:
-    """Runs points in containers of the frozen image, with the frozen source in place of a checkout."""
-
-    def __init__(self, sweep: Sweep, folder: Path, *, checkout: Path, engine: Engine) -> None:
-        """Write an override for the checkout's compose file. Raises `ImageMissingError`."""
-        self._sweep, self._checkout, self._engine = sweep, checkout, engine
-        image = sweep.image["REPRISE_IMAGE"]
-        if not sweep.image.get("REPRISE_PULL") and engine.image(image) is None:
-            raise ImageMissingError(
-                f"the image of sweep {sweep.id} is not in the engine: {image}",
-                hint="build or pull it again, or start a new sweep in the current image: --again",
-            )
-        require_no_colon(folder)
-        mounts = [f"{folder / COPY}:/project:ro", f"{folder.parents[1]}:{_RUNS}"]
-        override = json.dumps({"services": {"train": {"volumes": mounts}}}, indent=1)
-        with disk_faults(folder), sweep_root(folder) as root:
-            root.write_whole(_OVERRIDE, override.encode())
-        files = [folder / COPY / name for name in sweep.image.get("COMPOSE_FILE", "compose.yaml").split(":")]
-        self._files = os.pathsep.join(map(str, [*files, folder / _OVERRIDE]))
-
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> Training:
-        """Start it with compose, which reads the store's credentials from the checkout's `.env`."""
-        variables = {**self._sweep.asked.environment, WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
-        options = [f"--env={name}={value}" for name, value in variables.items()]
-        options += [f"--env={name}" for name in secrets(os.environ, self._sweep)]
-        process = self._compose(["train", *words], options=[f"--name={container_name(run.name)}", *options], log=log)
-        return ContainerTraining(run, engine=self._engine, process=process, report=print_notice)
-
-    def attach(self, run: Path) -> Training:
-        """Return the training in the run's container."""
-        return ContainerTraining(run, engine=self._engine, process=None, report=print_notice)
-
-    def check_points(self, log: int) -> bytes:
-        """Run `_points` in a container."""
-        words = ["_points", f"{_RUNS}/{FOLDER}/{self._sweep.id}"]
-        return _output_of(self._compose(words, options=["--no-deps"], log=log, out=subprocess.PIPE))
-
-    def _compose(
-        self, words: Sequence[str], *, options: Sequence[str], log: int, out: int = subprocess.DEVNULL
-    ) -> subprocess.Popen[bytes]:
-        command = run_command(words, options=("-T", *options), project=self._checkout)
-        variables = {**os.environ, **self._sweep.image, "COMPOSE_FILE": self._files}
-        return start(command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True)
-
-    def settings(self, run: Path) -> str:
-        """Return the path below the mounted runs folder."""
-        return f"{_RUNS}/{run.name}/{SETTINGS}"
-
-
-class ProcessLauncher:
-    """Runs points as processes of this Python, in the frozen source."""
-
-    def __init__(self, sweep: Sweep, folder: Path) -> None:
-        """Run the points of `sweep`, whose source is frozen in `folder`."""
-        self._sweep, self._source, self._runs = sweep, folder / COPY, folder.parents[1]
-
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> Training:
-        """Start it with this environment, without settings variables that are not the sweep's."""
-        record_engine_fault("here", folder=run, fault="this sweep runs its points as processes, without an engine")
-        own = {WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
-        return ProcessTraining(self._python(["train", *words], own, log=log))
-
-    def attach(self, run: Path) -> Training:
-        """Return a training that cannot be signalled."""
-        del run
-        return ProcessTraining(None)
-
-    def check_points(self, log: int) -> bytes:
-        """Run `_points` in a process."""
-        words = ["_points", str(self._runs / FOLDER / self._sweep.id)]
-        return _output_of(self._python(words, {}, log=log, out=subprocess.PIPE))
-
-    def _python(
-        self, words: Sequence[str], own: Mapping[str, str], *, log: int, out: int = subprocess.DEVNULL
-    ) -> subprocess.Popen[bytes]:
-        kept = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
-        kept |= {name: os.environ[name] for name in secrets(os.environ, self._sweep)}
-        paths = {"PYTHONPATH": str(self._source), "REPRISE_RUNS": str(self._runs)}
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "trainer", *words],
-            cwd=self._source,
-            env={**kept, **self._sweep.asked.environment, **paths, **own},
+        request = CommandRequest(
+            words=["train", *words],
+            run=run,
+            variables=self.sweep.asked.environment | ({} if gpus is None else {VISIBLE: gpus}),
+            inherited=sorted(name for name in self.sweep.asked.secrets if name in os.environ),
+        )
+        return self.launcher.start(
+            request,
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,
         )
 
+    def attach(self, run: Path) -> StartedCommand:
+        """Return the training of a run that an earlier process started."""
+        return self.launcher.attach(run)
+
+    def check_points(self, log: int) -> bytes:
+        """Return the output of `_points` for the sweep. Raise `RunError` if it fails."""
+        code, output = self.launcher.start(
+            CommandRequest(words=["_points", f"{self.runs}/{FOLDER}/{self.sweep.id}"], needs_store=False),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        ).output()
+        if code:
+            message = f"the settings of the points could not be checked (exit code {code})"
+            raise RunError(message, hint="the lines above say why")
+        return output
+
     def settings(self, run: Path) -> str:
-        """Return its path."""
-        return str(run / SETTINGS)
+        """Return the path of the settings file in a run's folder, as the point sees it."""
+        return f"{self.runs}/{run.name}/{SETTINGS}"
 
 
-def _output_of(process: subprocess.Popen[bytes]) -> bytes:
-    out, _ = process.communicate()
-    if process.returncode:
-        message = f"the settings of the points could not be checked (exit code {process.returncode})"
-        raise RunError(message, hint="the lines above say why")
-    return out
+def points_in_containers(sweep: Sweep, folder: Path, *, checkout: Path, engine: Engine) -> PointLauncher:
+    """Return the launcher of points in containers of the frozen image, with the frozen source in place of a checkout.
+
+    Compose reads the store's credentials from the checkout's `.env`. Raise `ImageMissingError`.
+    """
+    image = sweep.image["REPRISE_IMAGE"]
+    if not sweep.image.get("REPRISE_PULL") and engine.image(image) is None:
+        raise ImageMissingError(
+            f"the image of sweep {sweep.id} is not in the engine: {image}",
+            hint="build or pull it again, or start a new sweep in the current image: --again",
+        )
+    require_no_colon(folder)
+    mounts = [f"{folder / COPY}:/project:ro", f"{folder.parents[1]}:{_RUNS}"]
+    override = json.dumps({"services": {"train": {"volumes": mounts}}}, indent=1)
+    with disk_faults(folder), sweep_root(folder) as root:
+        root.write_whole(_OVERRIDE, override.encode())
+    files = [folder / COPY / name for name in sweep.image.get("COMPOSE_FILE", "compose.yaml").split(":")]
+    variables = {"COMPOSE_FILE": os.pathsep.join(map(str, [*files, folder / _OVERRIDE]))}
+    launcher = ContainerLauncher(
+        checkout=checkout,
+        engine=engine,
+        report=print_notice,
+        options=["-T"],
+        environ={**os.environ, **sweep.image, **variables},
+        project=checkout,
+    )
+    return PointLauncher(sweep=sweep, launcher=launcher, runs=_RUNS)
 
 
-def secrets(environ: Mapping[str, str], sweep: Sweep) -> list[str]:
-    """Return the names of secret settings in the environment that the sweep uses; it stores their names, not their values."""
-    return sorted(name for name in sweep.asked.secrets if name in environ)
+def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
+    """Return the launcher of points as processes of this Python, in the frozen source.
+
+    They have this process's environment, without settings variables that are not the sweep's.
+    """
+    source, runs = folder / COPY, str(folder.parents[1])
+    environ = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    launcher = ProcessLauncher(source=source, folder=source, environ=environ | {"REPRISE_RUNS": runs})
+    return PointLauncher(sweep=sweep, launcher=launcher, runs=runs)
+
+
+def frozen_image() -> tuple[dict[str, str], list[str] | None]:
+    """Return the variables that select the current image, and its layers. Raises what `train` raises if no container can be started."""
+    if trains_here():
+        known = claim_image(os.environ)
+        check_lock(known, CHECKOUT)
+        return {}, known.layers
+    from trainer.cli.checkout import compose_values
+    from trainer.cli.containers import require_set_up
+
+    require_set_up("training")
+    values = compose_values()
+    layers = [layer for layer in values.get("REPRISE_IMAGE_LAYERS", "").split(",") if layer]
+    return {
+        name: values[name] for name in (*IMAGE_VARIABLES, "REPRISE_PULL", "COMPOSE_FILE") if values.get(name)
+    }, layers or None
+
+
+def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
+    """Return the launcher of the points. Raises `ImageMismatchError` if only another image than the sweep's is available."""
+    if trains_here():
+        if claim_image(os.environ).layers != sweep.layers:
+            raise ImageMismatchError(
+                f"sweep {sweep.id} was started in another image than this one",
+                hint=f"type on the host: scripts/reprise sweep --continue {sweep.id}",
+            )
+        return points_in_processes(sweep, folder)
+    if not sweep.image:
+        raise ImageMismatchError(
+            f"sweep {sweep.id} was started inside a container or an environment with torch",
+            hint=f"continue it there: docker compose run --rm train sweep --continue {sweep.id}",
+        )
+    from trainer.cli.checkout import engine, wake_store
+    from trainer.cli.containers import require_set_up
+
+    require_set_up("training")
+    wake_store()
+    return points_in_containers(sweep, folder, checkout=CHECKOUT, engine=engine())
+
+
+def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
+    """Return the GPUs for each point that may run at the same time; an empty list if points train on the CPU."""
+    settings = resolve(LaunchSettings, origins_of_point(sweep, sweep.points[0], folder), partly=True).settings
+    if trains_here():
+        gpus = visible_gpus()
+        level = settings.determinism
+        is_cpu = device_for(settings.accelerator, gpus=gpus, torch=torch_version(), level=level) == "cpu"
+    else:
+        gpus = gpu_nodes() if "gpu" in sweep.image.get("COMPOSE_FILE", "") else []
+        is_cpu = settings.accelerator == "cpu" or settings.determinism is Level.PORTABLE
+    if is_cpu:
+        return []
+    names = os.environ[VISIBLE].split(",") if os.environ.get(VISIBLE) else [str(number) for number in range(len(gpus))]
+    each = settings.devices
+    return [",".join(names[first : first + each]) for first in range(0, len(names) - each + 1, each)]
+
+
+def origins_of_point(sweep: Sweep, point: Point, folder: Path) -> Origins:
+    """Return the origins of a point's settings."""
+    return Origins(
+        options=setting_options(parse_options([*sweep.asked.words, *point.words()])),
+        environ=sweep.asked.environment,
+        file=None if sweep.asked.file is None else folder / SETTINGS,
+    )
+
+
+def slots_for(gpus: Sequence[str], *, jobs: int | None) -> list[str | None]:
+    """Return the GPUs of each slot; if there are more slots than GPUs, slots share them.
+
+    >>> slots_for([], jobs=None), slots_for(["0", "1"], jobs=None), slots_for(["0"], jobs=2)
+    ([None], ['0', '1'], ['0', '0'])
+    """
+    return list(islice(cycle(gpus or [None]), jobs or len(gpus) or 1))

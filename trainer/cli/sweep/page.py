@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.suggestions import nearest
+from trainer.cli.output import print_result
 from trainer.cli.run_page import columns
 from trainer.reporting.drawing import Line, as_file, draw, plot_lines
 from trainer.runs.figure import Bars, Heights
@@ -36,13 +36,10 @@ def show(
         near = nearest(by, results.metrics, most=1)
         also = f"; did you mean {near[0]}?" if near else ""
         print(f"reprise: no run has the metric {by}: sorted by {results.metric}{also}", file=sys.stderr)
-    if as_json:
-        found = document(sweep, folder, results, plot)
-        for number, fault in unreadable.items():
-            found["points"][number]["unreadable"] = fault
-        print(json.dumps(found))
-    else:
-        print("\n".join(page(sweep, folder, results, plot)))
+    result = document(sweep, folder, results, plot)
+    for number, fault in unreadable.items():
+        result["points"][number]["unreadable"] = fault
+    print_result(result, page(sweep, folder, results, plot), as_json=as_json)
 
 
 def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Iterator[str]:

@@ -13,31 +13,30 @@ from trainer.base.errors import RepriseError, SettingError, UsageError
 from trainer.base.plain_text import read_python, read_text
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import find_experiment
-from trainer.cli.train import understood
+from trainer.cli.train.command_line import parse_train_request
 from trainer.settings.errors import all_of, each_of
 from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, written
-from trainer.settings.origins import Origins, Words, resolve, take_apart
-from trainer.settings.origins import asked as given
+from trainer.settings.origins import Options, Origins, as_words, given_settings, parse_options, resolve, setting_options
 from trainer.settings.sources import LARGEST_SETTINGS
-from trainer.sweeps.document import Asked, crossed, read_points, require_distinct, values
+from trainer.sweeps.document import SweepRequest, crossed, read_points, require_distinct, values
 from trainer.training.declared_settings import sketched_in
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from trainer.cli.train import Asked as AskedOnce
+    from trainer.cli.train.command_line import TrainRequest
     from trainer.training.declared_settings import Sketch
 
-_OWN: Final = ("exp", "settings")
+_OWN: Final = ("exp", "settings", "json")
 _NONE: Final = "a sweep needs settings that differ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepRequest:
+class ParsedSweep:
     """A parsed request of a sweep."""
 
-    asked: Asked
+    asked: SweepRequest
     extra: dict[str, Path]
     """A file from outside the checkout, by its path in the captured source."""
     sketch: Sketch | None
@@ -46,76 +45,69 @@ class SweepRequest:
     """Whether the source text determines the types of all given settings, so that every value is checked."""
 
 
-def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> SweepRequest:
-    """Parse the command line. Raises what `train` would raise for a point; all faults of settings at once."""
-    words = take_apart(rest)
-    name = experiment or words.options.get("exp")
+def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> ParsedSweep:
+    """Parse the command line. Raises what `train` would raise for a point; all faults of settings at request."""
+    words = parse_options(rest)
+    name = experiment or words.get("exp")
     if name is None:
         raise UsageError("sweep needs an experiment", hint="reprise sweep digits --learning-rate 1e-4,3e-4 --seed 1..5")
-    if experiment is not None and "exp" in words.options:
+    if experiment is not None and "exp" in words:
         raise UsageError(f"the experiment is named twice: {experiment} and --exp", hint="name it once")
     place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
-    sketch = sketched_in(place.outside or CHECKOUT / place.file)
+    sketch = sketched_in(place.path(CHECKOUT))
     axes, fixed = _split_axes(words, unknown=_unknown(sketch, words))
-    made = crossed(_read_points(Path(points), sketch) if points else [{}], axes)
-    if both := sorted({other for point in made for other in point} & fixed.keys()):
+    spell = sketch.spelled if sketch else lambda _, __: None
+    combined = crossed(read_points(Path(points), spell) if points else [{}], axes)
+    if both := sorted({other for point in combined for other in point} & fixed.keys()):
         raise UsageError(f"{both[0]} is given for every point and in single points", hint="give it once")
-    file = words.options.get("settings")
-    typed = [*_as_words(fixed), *([f"--settings={file}"] if file else [])]
-    once = _check_points(name, typed, made)
+    file = words.get("settings")
+    typed = [*as_words(dict(sorted(fixed.items()))), *([f"--settings={file}"] if file else [])]
+    request = _check_points(name, typed, combined)
     if not axes and points is None:
         raise UsageError(f"{_NONE}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE")
-    path = once.place.outside or CHECKOUT / once.place.file
+    path = request.experiment.path(CHECKOUT)
     known, hidden = _environment(os.environ, sketch)
-    text = None if once.file is None else _text(once.file, path, sketch)
+    text = None if request.origins.file is None else _text(request.origins.file, path, sketch)
     if sketch is not None:
-        require_distinct(made, [_meant(sketch, point, typed, once.file) for point in made])
-    return SweepRequest(
-        asked=Asked(
-            experiment=once.place.name,
-            words=_as_words(fixed),
+        require_distinct(combined, [_meant(sketch, point, typed, request.origins.file) for point in combined])
+    origins = Origins(options=setting_options(words, own=_OWN), environ=os.environ, file=request.origins.file)
+    names = {*given_settings(origins), *(name for point in combined for name in point)}
+    return ParsedSweep(
+        asked=SweepRequest(
+            experiment=request.experiment.name,
+            words=as_words(dict(sorted(fixed.items()))),
             environment=known,
             secrets=hidden,
             file=text,
             axes=list(axes),
-            points=made,
+            points=combined,
         ),
-        extra={} if once.place.outside is None else {once.place.file.as_posix(): once.place.outside},
+        extra=request.experiment.extra,
         sketch=sketch,
-        is_checked=sketch is not None and _names(words, made, once.file) <= sketch.known,
+        is_checked=sketch is not None and names <= sketch.known,
     )
-
-
-def _names(words: Words, points: Sequence[Mapping[str, str]], file: Path | None) -> set[str]:
-    """Return the names of all given settings."""
-    origins = Origins(words=words.without(*_OWN, "json"), environ=os.environ, file=file)
-    return {*given(origins), *(name for point in points for name in point)}
-
-
-def _read_points(path: Path, sketch: Sketch | None) -> list[dict[str, str]]:
-    return read_points(path) if sketch is None else read_points(path, sketch.spelled)
 
 
 def _meant(sketch: Sketch, point: Mapping[str, str], typed: Sequence[str], file: Path | None) -> dict[str, object]:
     """Return all settings of a point; as text if the type is not known."""
-    words = take_apart([*typed, *(f"--{key.replace('_', '-')}={text}" for key, text in point.items())])
-    origins = Origins(words=words.without(*_OWN, "json"), environ=os.environ, file=file)
+    words = parse_options([*typed, *as_words(point)])
+    origins = Origins(options=setting_options(words, own=_OWN), environ=os.environ, file=file)
     return written(resolve(sketch.settings, origins).settings) | sketch.given(origins)
 
 
-def _unknown(sketch: Sketch | None, words: Words) -> set[str]:
+def _unknown(sketch: Sketch | None, words: Options) -> set[str]:
     """Return names that are certainly no settings: their values are not examined."""
     if sketch is None:
         return set()
-    known, given = sketch.settings.__pydantic_fields__, words.without(*_OWN).options
+    known, given = sketch.settings.__pydantic_fields__, setting_options(words, own=_OWN)
     return {each for each, text in given.items() if each not in known and not (text is None and each[3:] in known)}
 
 
-def _split_axes(words: Words, *, unknown: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str | None]]:
+def _split_axes(words: Options, *, unknown: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str | None]]:
     """Return settings with several values, and settings with one value; an `unknown` name is no axis."""
     axes: dict[str, list[str]] = {}
     fixed: dict[str, str | None] = {}
-    for name, text in words.without(*_OWN).options.items():
+    for name, text in setting_options(words, own=_OWN).items():
         found = [] if text is None or name in unknown else values(name, text)
         if len(found) > 1:
             axes[name] = found
@@ -124,42 +116,41 @@ def _split_axes(words: Words, *, unknown: Collection[str]) -> tuple[dict[str, li
     return axes, fixed
 
 
-def _as_words(fixed: Mapping[str, str | None]) -> list[str]:
-    return [
-        f"--{name.replace('_', '-')}" + ("" if text is None else f"={text}") for name, text in sorted(fixed.items())
-    ]
-
-
-def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]]) -> AskedOnce:
-    """Check every point as `train` does; each fault is reported once, with a point that has it unless all have it."""
-    found: dict[tuple[str, str | None], tuple[RepriseError, list[int]]] = {}
-    known: AskedOnce | None = None
+def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]]) -> TrainRequest:
+    """Check every point as `train` does, and return the request of the last point."""
+    faults: list[tuple[int, RepriseError]] = []
+    request: TrainRequest | None = None
     for number, point in enumerate(points):
-        argv = [f"--exp={name}", *typed, *(f"--{key.replace('_', '-')}={text}" for key, text in point.items())]
         try:
-            known = understood(argv, take_apart(argv))
+            request = parse_train_request([f"--exp={name}", *typed, *as_words(point)])
+        except SettingError as fault:
+            faults += [(number, each) for each in each_of(fault)]
         except RepriseError as fault:
-            for each in each_of(fault) if isinstance(fault, SettingError) else [fault]:
-                found.setdefault((each.message, each.hint), (each, []))[1].append(number)
-    raise_faults(list(found.values()), points)
-    assert known is not None  # noqa: S101 - there is at least one point
-    return known
+            faults.append((number, fault))
+    raise_faults(faults, points)
+    assert request is not None  # noqa: S101 - there is at least one point
+    return request
 
 
-def raise_faults(faults: Sequence[tuple[RepriseError, Sequence[int]]], points: Sequence[Mapping[str, str]]) -> None:
-    """Raise the faults of points, if there are any: each once, with the points that have it."""
-    if len(faults) == 1 and len(faults[0][1]) == len(points):
-        raise faults[0][0]
-    if faults:
-        raise all_of([_placed(fault, numbers, points) for fault, numbers in faults])
+def raise_faults(faults: Sequence[tuple[int, RepriseError]], points: Sequence[Mapping[str, str]]) -> None:
+    """Raise the faults of points, given with their numbers, if there are any: each once, with a point that has it unless all have it."""
+    numbers: dict[tuple[str, str | None], list[int]] = {}
+    for number, fault in faults:
+        numbers.setdefault((fault.message, fault.hint), []).append(number)
+    if len(numbers) == 1 and len(faults) == len(points):
+        raise faults[0][1]
+    if numbers:
+        raise all_of([_with_point(*words, each, points) for words, each in numbers.items()])
 
 
-def _placed(fault: RepriseError, numbers: Sequence[int], points: Sequence[Mapping[str, str]]) -> SettingError:
-    """Add a point to the fault's message unless all points have the fault."""
+def _with_point(
+    message: str, hint: str | None, numbers: Sequence[int], points: Sequence[Mapping[str, str]]
+) -> SettingError:
+    """Return a fault with a point that has it, unless all points have it."""
     named = " ".join(f"{name}={text}" for name, text in points[numbers[0]].items())
     more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-    where = "" if len(numbers) == len(points) else f" [point {named}{more}]"
-    return SettingError(f"{fault.message}{where}", hint=fault.hint)
+    suffix = "" if len(numbers) == len(points) else f" [point {named}{more}]"
+    return SettingError(f"{message}{suffix}", hint=hint)
 
 
 def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:

@@ -15,17 +15,28 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import InterruptedRunError, ResumeError, StoppedError
 from trainer.base.suggestions import counted
-from trainer.cli.ownership import hand_over
+from trainer.cli.configuration import hand_over
 from trainer.runs.resume import move_seen_image
 from trainer.runs.run import abandon, new_run, recorded_attempts
-from trainer.sweeps.folder import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing, sweep_root
+from trainer.sweeps.folder import (
+    LOGS,
+    Standing,
+    is_written,
+    log_of,
+    prepare,
+    record_at,
+    save,
+    standing,
+    standings,
+    sweep_root,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.cli.sweep.launchers import PointLauncher
-    from trainer.launch.training import Training
+    from trainer.launch.contract import StartedCommand
     from trainer.sweeps.document import Point, Sweep
 
 _COMPOSE: Final = (" Container ", " Network ", " Volume ", "time=")
@@ -41,7 +52,7 @@ class RunningPoint:
     number: int
     run: str
     log: Path
-    training: Training
+    training: StartedCommand
     slot: int | None
     is_attached: bool = False
     """Whether an earlier process of the sweep started it."""
@@ -90,7 +101,7 @@ class Scheduler:
         try:
             todo = self._adopt_running()
             while self.running or (todo and not self.signals):
-                while todo and not self.signals and (slot := self._free()) is not None:
+                while todo and not self.signals and (slot := self._free_slot()) is not None:
                     self._start(todo.pop(0), slot)
                 self._forward_signals()
                 sleep(_POLL)
@@ -106,19 +117,18 @@ class Scheduler:
 
     def _adopt_running(self) -> list[int]:
         """Return the points to start, and wait for points that an earlier process started."""
-        stands = [standing(self.sweep, number, runs=self.runs) for number in range(len(self.sweep.points))]
+        stands = standings(self.sweep, runs=self.runs)
         for number, stand in enumerate(stands):
             run = self.sweep.points[number].run
             if stand is Standing.RUNNING and run is not None:
                 size = (self.folder / LOGS / f"{number + 1}.txt").stat().st_size if self._log(number).exists() else 0
-                slot = next(iter(set(range(len(self.slots))) - {each.slot for each in self.running}), None)
                 self.running.append(
                     RunningPoint(
                         number=number,
                         run=run,
                         log=self._log(number),
                         training=self.launcher.attach(self.runs / run),
-                        slot=slot,
+                        slot=self._free_slot(),
                         is_attached=True,
                         is_image_recorded=True,
                         read=size,
@@ -130,7 +140,7 @@ class Scheduler:
     def _log(self, number: int) -> Path:
         return self.folder / LOGS / f"{number + 1}.txt"
 
-    def _free(self) -> int | None:
+    def _free_slot(self) -> int | None:
         taken = {each.slot for each in self.running}
         return next((slot for slot in range(len(self.slots)) if slot not in taken), None)
 
@@ -231,9 +241,9 @@ class Scheduler:
     def _stopped(self) -> StoppedError:
         kind = InterruptedRunError if self.signals[0] == signal.SIGINT else StoppedError
         by = "Ctrl-C" if kind is InterruptedRunError else "SIGTERM"
-        done = sum(self._stands(number) is Standing.FINISHED for number in range(len(self.sweep.points)))
-        said = f"stopped by {by}: {done} of {counted(len(self.sweep.points), 'point')} finished"
-        return kind(said, hint=f"the same command continues, or `reprise sweep --continue {self.sweep.id}`")
+        done = standings(self.sweep, runs=self.runs).count(Standing.FINISHED)
+        message = f"stopped by {by}: {done} of {counted(len(self.sweep.points), 'point')} finished"
+        return kind(message, hint=f"the same command continues, or `reprise sweep --continue {self.sweep.id}`")
 
     def _say(self, number: int, line: str) -> None:
         self._tell(number, f"{self.sweep.points[number]}: {line}")

@@ -1,7 +1,4 @@
-"""The manual of `train`: its options, the experiments, every setting with type, default and meaning.
-
-Knows how a setting is shown. Refuses to know any setting.
-"""
+"""The manual of `train`: its options, the experiments, every setting with type, default and meaning."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from pydantic_core import PydanticUndefined
 
 from trainer.settings.canonical_forms import document_of
-from trainer.settings.fields import LaunchSettings, Role, is_secret, roles
+from trainer.settings.declarations import OPTIONS
+from trainer.settings.fields import LaunchSettings, Role, is_new, is_secret, roles
 from trainer.settings.hints import option
-from trainer.settings.names import OPTIONS
 from trainer.settings.type_texts import expected
 from trainer.settings.values import is_flag
 from trainer.training.settings import TrainingSettings
@@ -83,7 +80,7 @@ def launch_help(experiments: Iterable[str]) -> str:
 
 
 def resume_help() -> str:
-    """Write the manual of resuming a run: what may be given anew, and what only when it is allowed."""
+    """Write the manual of resuming a run: what can be changed, and what only with --allow."""
     free = [name for name, role in roles(TrainingSettings).items() if role is Role.EXECUTION]
     fields = TrainingSettings.__pydantic_fields__
     return "\n".join(
@@ -109,7 +106,7 @@ def experiment_help(name: str, settings: type[LaunchSettings]) -> str:
 def settings_help(settings: type[LaunchSettings]) -> str:
     """List every setting with type, default and meaning, by what it changes."""
     by_role = roles(settings)
-    own = {name for name in vars(settings).get("__annotations__", {}) if _is_new(settings, name)}
+    own = {name for name in by_role if is_new(settings, name)}
     groups = (
         [("Settings of this experiment", [name for name in by_role if name in own])]
         if own and settings is not LaunchSettings
@@ -152,7 +149,6 @@ def _usage() -> str:
 
 
 def _wrapped(text: str, *, indent: int = 0) -> list[str]:
-    """The lines of a text, as wide as the terminal."""
     width = min(shutil.get_terminal_size().columns, _MOST) - 1
     return textwrap.wrap(
         text,
@@ -165,15 +161,10 @@ def _wrapped(text: str, *, indent: int = 0) -> list[str]:
 
 
 def _table(rows: Mapping[str, str], *, indent: int = 2) -> Iterator[str]:
-    """Lines of two columns."""
     wide = max(map(len, rows)) + 2
     for name, meaning in rows.items():
         first, *others = _wrapped(meaning, indent=indent + wide)
         yield from (f"{'':{indent}}{name:{wide}}{first.strip()}", *others)
-
-
-def _is_new(settings: type[LaunchSettings], name: str) -> bool:
-    return not any(name in getattr(base, "__pydantic_fields__", {}) for base in settings.__bases__)
 
 
 def _shown(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:

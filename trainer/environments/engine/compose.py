@@ -44,13 +44,6 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
 
 
-def call(command: Sequence[str], **options: Any) -> tuple[int, bytes]:
-    """Run a command of docker; return its exit code, and its output if `stdout` is a pipe. Raise `EngineAbsentError`."""
-    with start(command, **options) as process:
-        output, _ = process.communicate()
-    return process.returncode, output or b""
-
-
 def run(
     service: str, words: Sequence[str], *, root: Path, environ: Mapping[str, str], options: Sequence[str] = ()
 ) -> str:

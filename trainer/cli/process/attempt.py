@@ -1,21 +1,24 @@
-"""Begin an attempt: import the experiment, resolve its settings, identify the run's inputs, open its record.
+"""One attempt: its state, shared by the stages of the training process, and its beginning.
 
-A new run begins with attempt 1; a folder with attempts gets the next attempt, which is how a run is resumed. `open_run` numbers the
-attempt and checks that its ingredients equal those of the earlier attempts.
+An attempt begins with importing the experiment, resolving its settings, identifying the run's inputs and opening its record. A new run
+begins with attempt 1; a folder with attempts gets the next attempt, which is how a run is resumed. `open_run` numbers the attempt and
+checks that its ingredients equal those of the earlier attempts.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import ExperimentFailedError, RepriseError
-from trainer.cli.process.session import BAKED_INVENTORY, SOURCE, Session
-from trainer.cli.train.manual import OWN
+from trainer.base.redaction import REDACTOR
+from trainer.base.run_files import attempt_root
+from trainer.cli.output import escaping
 from trainer.data.declaration import check_pairing, load_dataset
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.register import register_attempt
@@ -23,22 +26,97 @@ from trainer.runs.resume import check_ingredients, concurrent_start_error, last_
 from trainer.runs.run import attempts, open_run
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.settings.ledger import Ledger
-from trainer.settings.origins import Origins, Resolved, resolve, take_apart
+from trainer.settings.origins import Origins, Resolved, parse_options, resolve, setting_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.runs.run import OpenRun
+    from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
+    from trainer.training.fit import Trained
     from trainer.training.resuming.stop_requests import Stop
 
+BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
+LOG: Final = "log.txt"
+"""A file in the attempt's folder: the lines printed on the terminal, and the traceback of the failure that ended the run."""
+SOURCE: Final = Path.cwd()
+"""The frozen source: the launcher starts the process in this folder."""
 
-def opened(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One running attempt."""
+
+    launch: Launch
+    frozen: FrozenSource
+    experiment: Experiment
+    resolved: Resolved[Any]
+    ledger: Ledger
+    dataset: Dataset
+    stop: Stop
+    opened: OpenRun
+    stages: dict[str, float] = field(default_factory=dict)
+    trained: Trained | None = None
+    publishes: bool = True
+    has_stepped: bool = False
+    """Whether a first step has begun: before it, input can still be rejected, and then there was no run."""
+
+    switched: list[str] = field(default_factory=list)
+    """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""
+
+    began_at: int = 0
+    """The step from which this attempt resumed."""
+
+    @property
+    def steps(self) -> int | None:
+        """The optimizer steps of this attempt and of the earlier attempts; `None` if an unfinished attempt does not know them."""
+        if self.trained is not None:
+            return self.trained.steps
+        return None if self.has_stepped else self.began_at
+
+    def stepping(self) -> None:
+        """Record that a step begins."""
+        self.has_stepped = True
+
+    def switch(self, line: str) -> None:
+        """Record that the net left the run's level of determinism, and print it."""
+        self.switched.append(line)
+        self.say(f"determinism is not {self.opened.record.ingredients.determinism.level} any more: {line}")
+
+    def say(self, line: str) -> None:
+        """Print a line on the terminal, and add it to the attempt's log."""
+        print(line, file=escaping(sys.stderr), flush=True)
+        self.note(line)
+
+    def note(self, text: str) -> None:
+        """Add text to the attempt's log only."""
+        with attempt_root(self.opened.folder) as attempt, attempt.append(LOG) as log:
+            log.write(f"{REDACTOR.redact(text)}\n".encode(errors="backslashreplace"))
+
+    def shown_path(self, name: str) -> str:
+        """Return the path of a file of the attempt, as a user would type it."""
+        return f"{self.frozen.shown}/attempts/{self.opened.record.attempt}/{name}"
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Record the duration of the block."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.stages[name] = monotonic() - began
+
+
+def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
     began = monotonic()
     with stop.patient():
-        experiment = imported(launch)
-    resolved = resolved_for(experiment, argv)
+        experiment = import_experiment(launch)
+    resolved = resolve_settings(experiment, argv)
     folder = Path(frozen.folder)
     if launch.resumes:
         resolved = replace(
@@ -101,7 +179,7 @@ def _register(attempt: Path) -> None:
         print(f"not registered as your own, so --resume will ask: {fault}", file=sys.stderr)
 
 
-def imported(launch: Launch) -> Experiment:
+def import_experiment(launch: Launch) -> Experiment:
     """Import the experiment from the frozen source, and torch with it."""
     from trainer.training.experiment import load_experiment
 
@@ -132,17 +210,16 @@ def _left_out(module: str, launch: Launch) -> str | None:
     return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"
 
 
-def attributed_to(experiment: Experiment) -> AbstractContextManager[None]:
+def attribute_errors(experiment: Experiment) -> AbstractContextManager[None]:
     """Attribute an exception of the block to the experiment, to a library, or to Reprise."""
     from trainer.training.failures import attributing
 
     return attributing(file=experiment.file, root=SOURCE, net=experiment.net.__name__)
 
 
-def resolved_for(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
+def resolve_settings(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
     """Return the experiment's settings, resolved from all origins. Raise `SettingError`."""
-    words = take_apart(argv)
-    file = words.options.get("settings")
-    return resolve(
-        experiment.settings, Origins(words=words.without(*OWN), environ=os.environ, file=Path(file) if file else None)
-    )
+    options = parse_options(argv)
+    path = options.get("settings")
+    file = Path(path) if path else None
+    return resolve(experiment.settings, Origins(options=setting_options(options), environ=os.environ, file=file))

@@ -10,21 +10,19 @@ import platform
 import signal
 import subprocess
 import sys
-from shutil import disk_usage
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from trainer.cli.configuration import CHECKOUT, cache_folder, configured_store, host_name, runs_folder
+from trainer.cli.configuration import CHECKOUT, cache_folder, host_name
 from trainer.cli.fetch import export_datasets
-from trainer.cli.process.session import BAKED_INVENTORY
-from trainer.comparison.examine_run import MachineResources
+from trainer.cli.process.attempt import BAKED_INVENTORY
+from trainer.cli.runner import Runner
 from trainer.data.cache.folder import Cache
 from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
-from trainer.launch.training import ProcessTraining
-from trainer.launch.watch import record_engine_fault
-from trainer.runs.hardware import read_host
+from trainer.launch.contract import IMAGE_VARIABLES, CommandRequest
+from trainer.launch.process import ProcessCommand, ProcessLauncher
 from trainer.runs.identify import drifted
-from trainer.runs.image_claim import WATCHED, claim_image
+from trainer.runs.image_claim import claim_image
 from trainer.settings.fields import RETEST
 
 if TYPE_CHECKING:
@@ -35,38 +33,23 @@ if TYPE_CHECKING:
     from trainer.runs.record import Knowledge, Record
 
 _KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
-_IMAGE: Final = (
-    "REPRISE_ENVIRONMENT",
-    "REPRISE_IMAGE",
-    "REPRISE_IMAGE_CONFIG",
-    "REPRISE_IMAGE_LAYERS",
-    "REPRISE_BUILD_ID",
-)
 
 
-class Here:
+class ProcessRunner(Runner):
     """Reruns in the environment of this process."""
 
-    how: Literal["container", "here"] = "here"
+    how = "here"
     is_isolated = False
     isolation = "this user's own process: it can reach this machine's network and this user's files"
 
     def __init__(self, *, recorded: bool = False) -> None:
         """`recorded` states that this environment is the recorded image."""
         self._recorded = recorded
-        self._training = ProcessTraining(None)
+        self._training = ProcessCommand(None)
 
-    def machine(self) -> MachineResources:
-        """Return the store, the cache and the hardware of this machine."""
-        runs = runs_folder()
-        runs.mkdir(parents=True, exist_ok=True)
-        return MachineResources(
-            engine=None,
-            open_store=configured_store,
-            cached=lambda dataset: Cache(root=cache_folder()).has(dataset),
-            host=read_host(name=host_name()),
-            free=disk_usage(runs).free,
-        )
+    def is_cached(self, dataset: Dataset) -> bool:
+        """Look into this process's cache."""
+        return Cache(root=cache_folder()).has(dataset)
 
     def not_equal(self, record: Record) -> list[str]:
         """Return differences of image and packages from the record, and the drift of this process."""
@@ -83,14 +66,10 @@ class Here:
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it with this Python; its environment variables are only those that a run needs."""
-        record_engine_fault(
-            "here", folder=ready.folder, fault="the run is a process of this environment, without an engine"
-        )
-        words = [sys.executable, "-P", "-m", "trainer", *ready.arguments.words(str(ready.settings))]
-        variables = _variables(ready, os.environ, recorded=self._recorded)
-        self._training = ProcessTraining(
-            subprocess.Popen(words, cwd=ready.source, env=variables, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-        )
+        environ = _variables(ready, os.environ, recorded=self._recorded)
+        launcher = ProcessLauncher(source=ready.source, folder=ready.source, environ=environ)
+        request = CommandRequest(words=ready.arguments.words(str(ready.settings)), run=ready.folder)
+        self._training = launcher.start(request, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         try:
             return self._training.wait(), claim_image(os.environ).image.known
         except BaseException:  # the process closes its record
@@ -111,18 +90,16 @@ def drift_here() -> list[str]:
 
 def _variables(ready: PreparedRerun, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
     """Return the environment variables of the rerun, with the recorded identity of the image if it is the recorded image."""
-    kept = {name: environ[name] for name in (*_KEPT, *_IMAGE) if name in environ}
+    kept = {name: environ[name] for name in (*_KEPT, *IMAGE_VARIABLES) if name in environ}
     return (
         kept
         | (_identity(ready.original) if recorded else {})
         | {
-            "PYTHONPATH": str(ready.source),
             "PYTHONDONTWRITEBYTECODE": "1",
             "REPRISE_RUNS": str(ready.folder.parent),
             "REPRISE_CACHE": str(ready.cache),
             "REPRISE_STORE": str(ready.store),
             "REPRISE_HOST": host_name(),
-            WATCHED: ready.run,
             RETEST: ready.original.run,
         }
     )
@@ -137,7 +114,7 @@ def _identity(record: Record) -> dict[str, str]:
         ",".join(record.ingredients.layers or []),
         image.build_id,
     )
-    return {name: value for name, value in zip(_IMAGE, values, strict=True) if value}
+    return {name: value for name, value in zip(IMAGE_VARIABLES, values, strict=True) if value}
 
 
 def _differences(record: Record) -> Iterator[str]:

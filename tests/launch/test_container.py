@@ -1,4 +1,4 @@
-"""Watching and signalling a started training."""
+"""Watching and signaling the container of a run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from tests.environments.engine.memory import MemoryEngine
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import EngineError
 from trainer.environments.engine import ImageFacts
-from trainer.launch.training import ContainerTraining, wait_recording_image
+from trainer.launch.container import _BUILD_ID, ContainerCommand, record_image
+from trainer.launch.contract import wait_recording_image
 from trainer.runs.image_claim import SEEN, SeenImage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.environments.engine import Engine
+
+
+ID = digest_of_bytes(b"an image")
+BUILD = digest_of_bytes(b"its inputs")
 
 
 class FailingEngine(MemoryEngine):
@@ -51,7 +56,7 @@ class Process:
 def watch(process: Process, engine: Engine, run: Path) -> tuple[int, list[str]]:
     """Watch a process to its end; return its exit code and the reported lines."""
     lines: list[str] = []
-    training = ContainerTraining(run, engine=engine, process=cast("Any", process), report=lines.append)
+    training = ContainerCommand(cast("Any", process), run=run, engine=engine, report=lines.append)
     return wait_recording_image(training), lines
 
 
@@ -104,8 +109,35 @@ def test_a_signal_reaches_the_container_or_prevents_its_start(
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{run.parent}:{os.environ['PATH']}")
     command = subprocess.Popen(["sleep", "60"]) if not exists else subprocess.Popen(["sh", "-c", "exit 7"])
-    training = ContainerTraining(run, engine=MemoryEngine(), process=command, report=print)
+    training = ContainerCommand(command, run=run, engine=MemoryEngine(), report=print)
     training.send_signal(signal.SIGTERM)
     assert (training.wait(), training.poll()) == (code, code)
     removals = ["rm --force reprise-run"] if not exists else []
     assert (run.parent / "calls").read_text().splitlines() == ["kill --signal=SIGTERM reprise-run", *removals]
+
+
+def labeled(labels: dict[str, str]) -> MemoryEngine:
+    """An engine with one container, whose image has `labels`."""
+    image = ImageFacts(
+        id=ID, tags=(), references=(f"x/cpu@{ID}",), layers=(BUILD,), size=1, created="2026", labels=labels
+    )
+    return MemoryEngine(held={ID: image}, containers={"reprise-run": ID})
+
+
+def test_reference_digests_layers_and_build_id_of_a_containers_image_are_recorded(run: Path) -> None:
+    image = record_image(labeled({_BUILD_ID: BUILD}), "reprise-run", folder=run)
+    assert image is not None
+    assert (image.reference, image.build_id, image.layers) == (f"x/cpu@{ID}", BUILD, [BUILD])
+    assert (run / SEEN).exists()
+
+
+def test_nothing_is_recorded_before_the_container_exists(run: Path) -> None:
+    assert record_image(labeled({_BUILD_ID: BUILD}), "reprise-other", folder=run) is None
+    assert not (run / SEEN).exists()
+
+
+def test_an_image_without_a_build_id_is_recorded_without_digests(run: Path) -> None:
+    image = record_image(labeled({}), "reprise-run", folder=run)
+    assert image is not None
+    assert (image.build_id, image.config) == (None, None)
+    assert (run / SEEN).exists()

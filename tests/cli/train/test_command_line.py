@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import UsageError
-from trainer.cli.shared_options import report_shared_options
+from trainer.cli.train.command_line import report_shared_options
 
 if TYPE_CHECKING:
     from pathlib import Path

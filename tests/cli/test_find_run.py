@@ -10,7 +10,7 @@ import pytest
 
 from tests.comparison.compared import made
 from tests.runs.runs import begun, finished
-from trainer.cli.latest import named
+from trainer.cli.find_run import find_run_id
 from trainer.runs.list import local_ids
 from trainer.runs.record import Outcome, Status
 from trainer.runs.register import register_attempt
@@ -36,7 +36,7 @@ def test_a_run_of_the_future_is_passed_over(runs: Path, capsys: pytest.CaptureFi
     """A machine whose clock was ten years ahead does not own `latest` until then."""
     good, future = own(runs), finished(runs).record.run
     renamed(runs / future, name := newest_id(runs, ahead=timedelta(days=3653)))
-    assert named("latest", local_ids(runs)) == good
+    assert find_run_id("latest", local_ids(runs)) == good
     assert f"{name} (date in the future: a clock was wrong)" in capsys.readouterr().err
 
 
@@ -60,15 +60,15 @@ def test_a_run_that_failed_before_its_first_step_is_passed_over_and_named(
 ) -> None:
     """It left nothing but its reason; one that failed later, or of which it is not known, counts, and is said to have failed."""
     good = own(runs)
-    assert named("latest", local_ids(runs)) == good
+    assert find_run_id("latest", local_ids(runs)) == good
     assert capsys.readouterr().err == "", "nothing to say of a run that is the newest and completed"
     idle = failed(runs, steps=0)
-    assert named("latest", local_ids(runs)) == good
+    assert find_run_id("latest", local_ids(runs)) == good
     said = capsys.readouterr().err
     assert good in said
     assert f"skipped: {idle} (failed before its first step)" in said
     later = failed(runs, steps=None)
-    assert named("latest", local_ids(runs)) == later
+    assert find_run_id("latest", local_ids(runs)) == later
     assert "(failed)" in capsys.readouterr().err
 
 
@@ -103,7 +103,7 @@ def test_latest_is_the_users_own_run_not_one_that_a_command_made(
 ) -> None:
     mine = own(runs)
     helper = newest(runs, **around)
-    assert named("latest", local_ids(runs)) == mine
+    assert find_run_id("latest", local_ids(runs)) == mine
     assert capsys.readouterr().err == f"latest is run {mine} (completed); skipped: {helper} ({said})\n"
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_is_not_in_the_register_is_not_the_users_own(runs: Path, caps
     theirs = newest(runs)
     forget(runs)
     mine = own(runs)
-    assert named("latest", local_ids(runs)) == mine
+    assert find_run_id("latest", local_ids(runs)) == mine
     assert f"{theirs} (made elsewhere)" in capsys.readouterr().err
 
 
@@ -120,7 +120,7 @@ def test_if_no_run_is_the_users_own_the_newest_is_meant_and_said(
 ) -> None:
     theirs = newest(runs)
     forget(runs)
-    assert named("latest", local_ids(runs)) == theirs
+    assert find_run_id("latest", local_ids(runs)) == theirs
     assert capsys.readouterr().err == f"latest is run {theirs} (made elsewhere)\n"
 
 
@@ -128,7 +128,7 @@ def test_many_that_were_passed_over_are_counted(runs: Path, capsys: pytest.Captu
     own(runs)
     for _ in range(5):
         newest(runs, purpose="noise")
-    named("latest", local_ids(runs))
+    find_run_id("latest", local_ids(runs))
     assert capsys.readouterr().err.endswith(" and 2 older ones\n")
 
 
@@ -136,7 +136,7 @@ def test_where_all_failed_so_the_newest_is_meant(runs: Path, capsys: pytest.Capt
     """And what it is is said; an id is never commented."""
     failed(runs, steps=0)
     newest = failed(runs, steps=0)
-    assert named("latest", local_ids(runs)) == newest
+    assert find_run_id("latest", local_ids(runs)) == newest
     assert "(failed before its first step)" in capsys.readouterr().err
-    assert named(newest, local_ids(runs)) == newest
+    assert find_run_id(newest, local_ids(runs)) == newest
     assert not capsys.readouterr().err

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from shutil import disk_usage
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DotenvError, EngineError, ImageMissingError
-from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
-from trainer.cli.configuration import configured_store, hand_in_store, host_name, runs_folder
+from trainer.cli.checkout import DOTENV, compose_values, engine
+from trainer.cli.configuration import hand_in_store, host_name
+from trainer.cli.containers import container_launcher
 from trainer.cli.output import print_progress
+from trainer.cli.runner import Runner
 from trainer.cli.trust import isolation
-from trainer.comparison.examine_run import MachineResources
 from trainer.comparison.reproduce import RUNS, ContainerSettings, ExtraAccess, PreparedRerun, change_owner, run_confined
 from trainer.comparison.rerun import image_name, obtain_image
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import Mount
-from trainer.environments.engine.compose import call, run_command, volume
+from trainer.environments.engine.compose import volume
 from trainer.environments.hash_image import hash_image_files
 from trainer.environments.setup import owner
 from trainer.launch.container import kill_container
-from trainer.runs.hardware import read_host
+from trainer.launch.contract import CommandRequest
 from trainer.runs.record import Knowledge
 from trainer.stores.address import LOCAL_ENDPOINT
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from trainer.data.declaration import Dataset
     from trainer.environments.engine import ImageFacts
+    from trainer.environments.engine.docker import DockerEngine
     from trainer.runs.record import Record
 
 
@@ -48,81 +49,59 @@ _KEYS: Final = {
 """Variables of the store in containers, and the names of the local store's own in `.env`."""
 
 
-class OnHost:
+class ContainerRunner(Runner):
     """Reruns in a container on this machine."""
 
-    how: Literal["container", "here"] = "container"
+    how = "container"
     is_isolated = True
+    engine: DockerEngine
 
     def __init__(self, granted: frozenset[str] = frozenset()) -> None:
         """Read `.env`. Raises `DotenvError` if the checkout is not set up."""
         self._names = granted
         self.isolation = isolation(granted)
-        self._values: Mapping[str, str] = read_block(DOTENV).values if DOTENV.is_file() else {}
-        if "COMPOSE_PROJECT_NAME" not in self._values:
+        values = read_block(DOTENV).values if DOTENV.is_file() else {}
+        if "COMPOSE_PROJECT_NAME" not in values:
             raise DotenvError("this checkout is not set up to run containers", hint="scripts/setup --build")
+        who = owner(os.getuid(), os.getgid())
+        self._uid, self._gid = int(values.get("REPRISE_UID", who.uid)), int(values.get("REPRISE_GID", who.gid))
         hand_in_store(DOTENV)
-        self._engine = engine()
-
-    def machine(self) -> MachineResources:
-        """Return the engine, the store, the cache and the hardware of this machine."""
-        runs = runs_folder()
-        return MachineResources(
-            engine=self._engine,
-            open_store=configured_store,
-            cached=self._cached,
-            host=read_host(name=host_name()),
-            free=disk_usage(runs if runs.is_dir() else ROOT).free,
-        )
-
-    def not_equal(self, record: Record) -> list[str]:
-        """Return an empty list: the image is the recorded one."""
-        del record
-        return []
+        self.engine = engine()
 
     def altered(self, record: Record) -> tuple[int, list[str]]:
         """Hash every installed file of the recorded image, with the current script in a container of the image."""
-        image = obtain_image(image_name(record), engine=self._engine)
-        uid, gid = self._user()
-        return hash_image_files(image, user=f"{uid}:{gid}", engine=self._engine)
+        image = obtain_image(image_name(record), engine=self.engine)
+        return hash_image_files(image, user=f"{self._uid}:{self._gid}", engine=self.engine)
 
     def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets in a container of the current image, which has the network and the store's credentials."""
-        uid, gid = self._user()
-        change_owner(ready, uid=uid, gid=gid)
-        lent = volume(ready.store, _LENT)
-        if datasets and (code := self._compose("--into", _LENT, *_documents(datasets), options=lent)):
+        change_owner(ready, uid=self._uid, gid=self._gid)
+        options = volume(ready.store, _LENT)
+        if datasets and (code := _fetch(datasets, "--into", _LENT, options=options)):
             raise EngineError("the datasets could not be fetched", hint=f"the lines above say why (exit code {code})")
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it in the recorded image, by its digest."""
-        image = self._image(ready)
-        uid, gid = self._user()
+        image, access = self._image(ready), self._granted()
+        settings = ContainerSettings(image=image, uid=self._uid, gid=self._gid, host=host_name(), access=access)
         inside, outside = f"{RUNS}/{ready.run}", str(ready.folder)
 
         def say(line: str) -> None:
             print_progress(line.replace(inside, outside))
 
-        with closing(self._engine) as host:
-            code = run_confined(
-                ready,
-                container=ContainerSettings(image=image, uid=uid, gid=gid, host=host_name(), access=self._granted()),
-                engine=host,
-                say=say,
-            )
-        return code, Knowledge.VERIFIED
+        with closing(self.engine) as host:
+            return run_confined(ready, container=settings, engine=host, say=say), Knowledge.VERIFIED
 
     def _image(self, ready: PreparedRerun) -> ImageFacts:
         """Return the recorded image; for a resumed run without one, the image of this checkout, which the user must allow."""
         if not ready.resumes or ready.original.ingredients.layers is not None:
-            return obtain_image(image_name(ready.original), engine=self._engine)
+            return obtain_image(image_name(ready.original), engine=self.engine)
         reference = compose_values().get("REPRISE_IMAGE", "")
-        if image := self._engine.image(reference):
+        if image := self.engine.image(reference):
             return image
         raise ImageMissingError(f"the image {reference} is not on this machine", hint="scripts/setup --build")
 
     def _granted(self) -> ExtraAccess:
-        """Return the user's grants as network, variables and mounts of a container."""
         values, names = compose_values(), self._names
         if not names & {"network", "store"}:
             return ExtraAccess()
@@ -143,28 +122,16 @@ class OnHost:
         """Send SIGKILL to every process of its container."""
         kill_container(ready.run)
 
-    def _user(self) -> tuple[int, int]:
-        who = owner(os.getuid(), os.getgid())
-        return int(self._values.get("REPRISE_UID", who.uid)), int(self._values.get("REPRISE_GID", who.gid))
-
-    def _cached(self, dataset: Dataset) -> bool:
-        return self._compose("--look", *_documents([dataset]), options=("--no-deps",)) == 0
-
-    def _compose(self, *words: str, options: tuple[str, ...]) -> int:
-        command = run_command(["_fetch", *words], options=("-T", *options))
-        return call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)[0]
+    def is_cached(self, dataset: Dataset) -> bool:
+        """Look into the containers' cache."""
+        return _fetch([dataset], "--look", needs_store=False) == 0
 
 
-def wake_store() -> None:
-    """Start the local store if it is configured and does not run."""
-    hand_in_store(DOTENV)
-    values = compose_values()
-    if values.get("COMPOSE_PROFILES") != "store":
-        return
-    with suppress(EngineError), closing(engine()) as docker:
-        if not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
-            command = ["docker", "compose", "up", "--detach", "--wait", "--quiet-pull", "store"]
-            call(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def _fetch(datasets: Sequence[Dataset], *words: str, options: Sequence[str] = (), needs_store: bool = True) -> int:
+    """Run the hidden command `_fetch` in a container of the current image; return its exit code."""
+    documents = [dataset.model_dump_json(exclude_none=True) for dataset in datasets]
+    request, null = CommandRequest(words=["_fetch", *words, *documents], needs_store=needs_store), subprocess.DEVNULL
+    return container_launcher("-T", *options).start(request, stdin=null, stdout=null).output()[0]
 
 
 def _store_key(name: str, values: Mapping[str, str]) -> str:
@@ -173,7 +140,3 @@ def _store_key(name: str, values: Mapping[str, str]) -> str:
     if own or (name == "AWS_SESSION_TOKEN" and _KEYS[name] in values):  # a key without a token has none of another key
         return own
     return os.environ.get(name) or values.get(name) or ""
-
-
-def _documents(datasets: Sequence[Dataset]) -> list[str]:
-    return [dataset.model_dump_json(exclude_none=True) for dataset in datasets]

@@ -1,27 +1,74 @@
-"""Prints an exception as a message with a hint, or as JSON, and returns its exit code."""
+"""Messages for the user: an exception as a message with a hint or as JSON, and `reprise COMMAND` as the command that the reader can type.
+
+The spelling of a command depends on the process: on a host, in a container that a launcher on the host started, or in a container that was
+started by `docker compose`. A text that says `scripts/reprise` means the host and is not changed.
+"""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import sys
 import traceback
+from pathlib import Path
 from typing import Final
 
 from trainer.base.disk_errors import disk_fault
 from trainer.base.errors import RepriseError, UsageError
 from trainer.base.redaction import REDACTOR
-from trainer.cli.output import escaping
-from trainer.cli.spelling import spelled
+from trainer.cli import BAKED, COMMANDS
+from trainer.cli.configuration import CHECKOUT
+from trainer.cli.machine import trains_here
+from trainer.cli.output import escaping, print_json
+from trainer.runs.image_claim import WATCHED
 
+HOST: Final = "scripts/reprise"
+DOOR: Final = "scripts/train"
+COMPOSE: Final = "docker compose run --rm train"
+_PROJECT: Final = Path("/project")
+_NAMES: Final = "|".join(sorted(COMMANDS, key=len, reverse=True))
 _LONG_WORD: Final = re.compile(r"\S{300,}")
 _LONGEST: Final = 4000
 """Maximum characters of a message or hint."""
 _FIRST_LINE: Final = 300
 _OF_DISKS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of the disk, whether or not they name a file."""
+_COMMAND: Final = re.compile(rf"(?<![\w/.-])reprise ({_NAMES})(?![\w-])")
+
+
+def spelled(text: str, *, by_compose: bool | None = None) -> str:
+    """Return the text with each command as the reader types it; `by_compose` overrides `is_composed`.
+
+    >>> spelled("`reprise doctor` says why; scripts/reprise runs ls", by_compose=False)
+    '`scripts/reprise doctor` says why; scripts/reprise runs ls'
+    >>> spelled("reprise train --exp digits; reprise runs ls; `reprise doctor`", by_compose=True)
+    'docker compose run --rm train --exp digits; docker compose run --rm train runs ls; `scripts/reprise doctor`'
+    """
+    inside = is_composed() if by_compose is None else by_compose
+
+    def command(match: re.Match[str]) -> str:
+        name = match[1]
+        if inside and COMMANDS[name].location != "host":
+            return COMPOSE if name == "train" else f"{COMPOSE} {name}"
+        return DOOR if name == "train" and not is_set_up() else f"{HOST} {name}"
+
+    return _COMMAND.sub(command, text)
+
+
+def is_composed() -> bool:
+    """Return whether the user started this container with `docker compose`.
+
+    In a development container the checkout is writable, and its scripts work. A training runs from a copy in its run folder, which is
+    always writable; so the folder at which images mount the checkout is examined.
+    """
+    checkout = _PROJECT if _PROJECT.is_dir() else CHECKOUT
+    return BAKED.exists() and WATCHED not in os.environ and not os.access(checkout, os.W_OK)
+
+
+def is_set_up() -> bool:
+    """Return whether this checkout can train: in this process, or in a container that it can start."""
+    return trains_here() or (CHECKOUT / ".env").exists()
 
 
 def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
@@ -32,13 +79,8 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
     known = fault if isinstance(fault, RepriseError) else _name_error(fault) or _unexpected(fault)
     message, hint = (readable(REDACTOR.redact(spelled(text))) for text in (known.message, known.hint or ""))
     if as_json:
-        document = {
-            "error": type(fault).__name__,
-            "message": message,
-            "hint": hint or None,
-            "code": known.code,
-        }
-        print(json.dumps(document), file=stream)
+        document = {"error": type(fault).__name__, "message": message, "hint": hint or None, "code": known.code}
+        print_json(document, file=stream)
         return known.code
     print(f"reprise: {message}", file=stream)
     if hint:

@@ -9,7 +9,7 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DotenvError
-from trainer.cli.train.container import require_current
+from trainer.cli.containers import require_current
 from trainer.environments.dotenv import write_block
 from trainer.environments.setup import owner
 

@@ -9,8 +9,8 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ExperimentFailedError
-from trainer.cli.process import opening
-from trainer.cli.process.opening import imported
+from trainer.cli.process import attempt
+from trainer.cli.process.attempt import import_experiment
 from trainer.runs.handoff import FrozenSource, Launch
 from trainer.source.description import Source
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.torch
 
 def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | None) -> str | None:
     """What is said of an experiment that imports `theirs.net`."""
-    monkeypatch.setattr(opening, "SOURCE", root)
+    monkeypatch.setattr(attempt, "SOURCE", root)
     (root / "idea.py").write_text("import theirs.net\n")
     launch = Launch(
         experiment="idea.py",
@@ -34,7 +34,7 @@ def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | Non
         frozen=frozen,
     )
     with pytest.raises(ExperimentFailedError, match="No module named 'theirs'") as fault:
-        imported(launch)
+        import_experiment(launch)
     return fault.value.hint
 
 

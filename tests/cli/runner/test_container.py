@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.cli.runner.on_host import _KEYS, _store_key
+from trainer.cli.runner.container import _KEYS, _store_key
 
 LOCAL = {"REPRISE_STORE_KEY": "local", "REPRISE_STORE_SECRET": "locals", "REPRISE_STORE_TOKEN": ""}
 LINES = {"AWS_ACCESS_KEY_ID": "line", "AWS_SECRET_ACCESS_KEY": "lines"}

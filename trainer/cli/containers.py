@@ -1,0 +1,127 @@
+"""Running commands in containers of the environment's image, on a host without torch.
+
+The launcher inspects the container of a training from outside, so the record can state that its image is verified.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.digest import is_digest
+from trainer.base.errors import DotenvError
+from trainer.cli.checkout import DOTENV, check_store_port, compose_values, engine
+from trainer.cli.configuration import CHECKOUT, TYPED_COMMAND, hand_in_store, hand_over, runs_folder
+from trainer.cli.experiments import copy_into_run
+from trainer.cli.output import print_notice
+from trainer.environments.dotenv import read_block
+from trainer.environments.setup import owner, require_environment, require_folder, require_images
+from trainer.launch.container import ContainerLauncher
+from trainer.launch.contract import CommandRequest, wait_forwarding_signals
+from trainer.runs.resume import move_seen_image, require_not_running
+from trainer.runs.run import abandon, new_run
+from trainer.settings.fields import ENVIRONMENT_PREFIX, PURPOSE
+from trainer.settings.sources import of_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trainer.cli.experiments import ExperimentFile
+    from trainer.environments.engine import Engine
+
+_DIGESTS: Final = ("REPRISE_BUILD_ID", "REPRISE_IMAGE_CONFIG")
+
+
+def container_launcher(*options: str, host: Engine | None = None) -> ContainerLauncher:
+    """Return the launcher of containers of this checkout's image, with these options of `docker compose run`."""
+    return ContainerLauncher(checkout=CHECKOUT, engine=host or engine(), report=print_notice, options=options)
+
+
+def run_in_image(words: Sequence[str]) -> int:
+    """Run `reprise` with these words in a container and return its exit status. Raises what `require_set_up` does."""
+    require_set_up(f"`reprise {words[0]}`")
+    launcher, request = container_launcher(), CommandRequest(words=words, inherited=setting_variables(os.environ))
+    print_notice(shlex.join(launcher.command(request)))
+    return launcher.start(request).output()[0]
+
+
+def train_in_container(argv: list[str], place: ExperimentFile, *, placed: str | None = None) -> int:
+    """Train in a container and return its exit status; `placed` is a run whose folder and source exist already."""
+    require_set_up("training")
+    folder = runs_folder() / placed if placed else new_run(runs_folder())[1]
+    copy_into_run(place, folder)
+    hand_over(folder, checkout=CHECKOUT)
+    try:
+        return _train(argv, folder)
+    finally:
+        abandon(folder)
+
+
+def resume_in_container(argv: list[str], folder: Path) -> int:
+    """Resume a run in a container and return its exit status."""
+    require_set_up("training")
+    require_not_running(folder)  # a container of the interrupted attempt has the same name
+    move_seen_image(folder)
+    hand_over(folder, checkout=CHECKOUT)
+    return _train(argv, folder)
+
+
+def _train(argv: list[str], folder: Path) -> int:
+    request = CommandRequest(words=argv, inherited=setting_variables(os.environ))
+    hidden = [PURPOSE] if PURPOSE in os.environ else []  # not for users to type: the printed command omits it
+    with closing(engine()) as host:
+        launcher = container_launcher(host=host)
+        print_notice(shlex.join(launcher.command(request)))
+        request = replace(request, run=folder, inherited=[*hidden, *request.inherited])
+        return wait_forwarding_signals(launcher.start(request))
+
+
+def setting_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the environment variables with settings, which a container gets.
+
+    >>> setting_variables({"REPRISE_SETTING_SEED": "1", "REPRISE_STORE": "s3://b"})
+    ['REPRISE_SETTING_SEED']
+    """
+    of_environment(environ)
+    return sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX))
+
+
+def require_set_up(purpose: str) -> None:
+    """Raise the error of a checkout or machine in which compose would fail: `DotenvError`, `ImageMissingError` and others."""
+    if not DOTENV.is_file():
+        message = f"{purpose} needs torch or the image, and this checkout is not set up for one"
+        raise DotenvError(message, hint="scripts/train does what is missing")
+    require_current(DOTENV)
+    values = read_block(DOTENV).values
+    require_environment(values, root=CHECKOUT)
+    hand_in_store(DOTENV)
+    compose = compose_values()
+    if folder := compose.get("REPRISE_STORE_FOLDER"):
+        require_folder(Path(folder), who=owner(os.getuid(), os.getgid()), root=CHECKOUT)
+    with closing(engine()) as host:
+        require_images(compose, engine=host)
+        if compose.get("COMPOSE_PROFILES") == "store":
+            check_store_port(host, values, again=os.environ.get(TYPED_COMMAND) or "scripts/setup, then type it again")
+
+
+def require_current(path: Path) -> None:
+    """Raise `DotenvError` if the managed block of `.env` was edited by hand or belongs to another user."""
+    block, who = read_block(path), owner(os.getuid(), os.getgid())
+    if block.edited:
+        invalid = [
+            f"; {name} is not a digest: {value!r}"
+            for name in _DIGESTS
+            if (value := block.values.get(name)) and not is_digest(value)
+        ]
+        raise DotenvError(
+            f"the managed block in .env was edited by hand{''.join(invalid)}",
+            hint="scripts/setup writes it again and lists what it replaces",
+        )
+    if block.exists and (uid := block.values.get("REPRISE_UID")) != str(who.uid):
+        raise DotenvError(
+            f".env is stale: its containers run as uid {uid}; this user is {who.uid}", hint="scripts/setup"
+        )

@@ -1,0 +1,224 @@
+"""The command line of `reprise train`: parsing, and rejecting wrong settings before the experiment and torch are imported.
+
+Settings that the experiment's text does not determine are checked by the training process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.base.errors import ExperimentError, RepriseError, SettingError, UsageError
+from trainer.base.plain_text import read_python
+from trainer.base.suggestions import listed, short
+from trainer.cli.configuration import CHECKOUT
+from trainer.cli.experiments import ExperimentFile, experiment_names, find_experiment, nearest_experiment
+from trainer.cli.messages import is_composed
+from trainer.data.declaration import check_pairing, load_dataset
+from trainer.settings import errors as setting_faults
+from trainer.settings.declarations import OPTIONS, unnamable
+from trainer.settings.determinism import require_one_process
+from trainer.settings.fields import LaunchSettings
+from trainer.settings.hints import option
+from trainer.settings.origins import Origins, parse_options, resolve, setting_options
+from trainer.training.declared_settings import misnamed, sketched, sketched_in, untyped
+from trainer.training.unused_settings import parameter, untaken
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.source.capture import SourceBundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """A parsed command line of `reprise train`."""
+
+    argv: list[str]
+    experiment: ExperimentFile
+    settings: LaunchSettings
+    origins: Origins
+    asks_help: bool = False
+
+
+def check_arguments(argv: list[str]) -> int:
+    """Raise the error that `train` would raise for wrong arguments: the hidden command of scripts/train, before it builds an image."""
+    options = parse_train_options(argv)
+    if "exp" in options or not options.keys() & {"help", "resume"}:
+        parse_train_request(argv)
+    return 0
+
+
+def parse_train_options(argv: Sequence[str]) -> dict[str, str | None]:
+    """Split a command line into options; the error for a missing `--exp` has the likely experiment as its hint."""
+    try:
+        return parse_options(["--help" if word == "-h" else word for word in argv])
+    except UsageError as fault:
+        near = next((name for word in argv if (name := nearest_experiment(word, checkout=CHECKOUT))), None)
+        if near is None or any(word.partition("=")[0] == "--exp" for word in argv):
+            raise
+        raise UsageError(fault.message, hint=f"did you mean --exp {near}?") from fault
+
+
+def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path | None = None) -> TrainRequest:
+    """Parse a command line for the source in `root`. Raise `UsageError`, `ExperimentError`, `SettingError`."""
+    options = parse_train_options(argv)
+    name, path = options.get("exp"), options.get("settings")
+    if name is None:
+        known = listed(experiment_names(root))
+        raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
+    experiment = _find_experiment(name, root=root, brought=brought)
+    if not path and "settings" in options:
+        raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
+    file = Path(path).absolute() if path else None
+    if is_composed() and file is not None and not file.exists() and not file.resolve().is_relative_to(root):
+        raise UsageError(
+            f"--settings {path} is not in this container: only the checkout is mounted",
+            hint="copy the file into the checkout",
+        )
+    origins = Origins(options=setting_options(options), environ=os.environ, file=file)
+    if "help" not in options:
+        _reject_wrong_settings(experiment, origins, checkout=root)
+    settings = resolve(LaunchSettings, origins, partly=True).settings
+    require_one_process(settings.determinism, settings.devices)
+    return TrainRequest(
+        argv=argv, experiment=experiment, settings=settings, origins=origins, asks_help="help" in options
+    )
+
+
+def _find_experiment(name: str, *, root: Path, brought: Path | None) -> ExperimentFile:
+    here = Path.cwd() if root == CHECKOUT else root
+    if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
+        raise ExperimentError(
+            f"experiment {name} is not in this container: only the checkout is mounted",
+            hint=f"scripts/train --exp {name} copies it into the container; or copy it into the checkout",
+        )
+    return find_experiment(name, checkout=root, here=here, brought=brought)
+
+
+def from_checkout(request: TrainRequest) -> list[str]:
+    """Return the command line with paths relative to the checkout, where the container starts. Raise `UsageError`."""
+    argv = with_option(request.argv, "exp", request.experiment.name)
+    if request.origins.file is None:
+        return argv
+    file = request.origins.file.resolve()
+    if not file.is_relative_to(CHECKOUT):
+        raise UsageError(
+            f"--settings {file} is outside of the checkout; the container has the checkout only",
+            hint="copy the file into the checkout",
+        )
+    return with_option(argv, "settings", file.relative_to(CHECKOUT).as_posix())
+
+
+def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
+    """Raise `ExperimentError` if the experiment is not in the captured source."""
+    path = experiment.file.as_posix()
+    if any(file.path == path for file in bundle.files):
+        return
+    if reason := next((line for line in bundle.left_out if line.startswith(f"{path}: ")), None):
+        raise ExperimentError(
+            f"experiment {experiment.name} is not in the run's source: {reason}", hint="correct that file"
+        )
+    raise ExperimentError(
+        f"experiment {experiment.name} is ignored by git, so it is not in the run's source",
+        hint="take it out of .gitignore",
+    )
+
+
+def with_option(argv: list[str], option: str, value: str) -> list[str]:
+    """Return the command line with the value of an existing option replaced."""
+    replaced: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == f"--{option}":
+            next(words)
+            replaced += [word, value]
+        else:
+            replaced.append(f"--{option}={value}" if word.startswith(f"--{option}=") else word)
+    return replaced
+
+
+def _reject_wrong_settings(experiment: ExperimentFile, origins: Origins, *, checkout: Path) -> None:
+    """Raise `SettingError` with all settings that are certainly wrong, `DatasetError` for an undeclared dataset."""
+    file = experiment.path(checkout)
+    try:
+        text = read_python(file)
+    except OSError as fault:
+        raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint=f"ls -l {file}") from fault
+    except (SyntaxError, UnicodeDecodeError) as fault:
+        message = f"experiment {file} is not readable as Python text: {str(fault).partition(' for ')[0]}"
+        raise ExperimentError(message, hint="save it as UTF-8") from fault
+    _require_declarations(text, file=file.name)
+    sketch = sketched(text)
+    if sketch is None:
+        return
+    for name in origins.options.keys() - sketch.settings.__pydantic_fields__.keys():
+        _require_no_parameter(name, text, file=file.name)
+    resolved = resolve(sketch.settings, origins)
+    if faults := list(untaken(resolved, text, package=checkout / "trainer" / "training")):
+        raise setting_faults.all_of(faults)
+    unknown = {name for name in sketch.unknown_defaults if not resolved.origins[name].is_given}
+    settings = resolved.settings
+    if not unknown & {"patience", "monitor"} and settings.patience is not None and settings.monitor is None:
+        raise setting_faults.unmonitored()
+    if "dataset" in unknown:
+        return
+    dataset = load_dataset(settings.dataset, root=checkout)
+    if sketch.reads_fields:
+        check_pairing(resolved, dataset, skip=unknown)
+
+
+def _require_declarations(text: str, *, file: str) -> None:
+    if fault := misnamed(text):
+        name, reason, line = fault
+        raise unnamable(name, reason, place=f"{file}:{line}")
+    if setting := untyped(text):
+        place = f"{file}:{setting.line}"
+        raise setting_faults.untyped(setting.name, setting.value, place=place, known=setting.known)
+
+
+def _require_no_parameter(name: str, text: str, *, file: str) -> None:
+    """Raise `SettingError` for an unknown setting that is a parameter in the experiment's text."""
+    if declared := parameter(text, name):
+        declaration, line = declared
+        raise SettingError(
+            f"unknown setting {option(name)} on the command line",
+            hint=f"{file}:{line} has a parameter of that name: declare it in Settings as `{declaration}`",
+        )
+
+
+def report_shared_options(command: str, argv: Sequence[str], experiment: str) -> None:
+    """Print a line for each option in `argv` that is both the command's option and a setting of the experiment.
+
+    Raise `UsageError` if the word parsed as the experiment is the value of a setting.
+    """
+    _require_experiment(command, argv, experiment)
+    given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    for name in sorted(given & {*OPTIONS[command]} & _own_settings(experiment)):
+        message = f"{option(name)} is read as the option of reprise {command}"
+        hint = f"to give the setting {name} of {experiment}, use a file: --settings FILE.toml"
+        print(f"{message}; {hint}", file=sys.stderr)
+
+
+def _require_experiment(command: str, argv: Sequence[str], experiment: str) -> None:
+    before = next((before for before, word in pairwise(argv) if word == experiment), "")
+    if not before.startswith("--") or "=" in before or before[2:].replace("-", "_") in OPTIONS[command]:
+        return
+    try:
+        find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
+    except ExperimentError as fault:
+        message = f"reprise {command} needs an experiment; {short(experiment)} is the value of {before}"
+        raise UsageError(message, hint=f"write reprise {command} EXPERIMENT {before} {short(experiment)}") from fault
+
+
+def _own_settings(experiment: str) -> set[str]:
+    """Return the settings that the experiment's text declares; empty if it cannot be read, which the command reports."""
+    try:
+        sketch = sketched_in(find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd()).path(CHECKOUT))
+    except (RepriseError, ValueError):
+        return set()
+    return set() if sketch is None else {*sketch.settings.__pydantic_fields__}

@@ -1,0 +1,95 @@
+"""Commands in processes on this machine."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Unpack
+
+from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from trainer.launch.contract import CommandRequest, Connection
+
+_WITHOUT_ENGINE: Final = "the run is a process of this environment, without an engine"
+
+
+class ProcessCommand:
+    """A command in a process on this machine."""
+
+    def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
+        """`process` is None if an earlier process started it."""
+        self._process = process
+
+    @property
+    def _own(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None  # noqa: S101 - only its starter waits for it and reads its output
+        return self._process
+
+    def poll(self) -> int | None:
+        """Return the exit code."""
+        return None if self._process is None else self._process.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit code."""
+        return self._own.wait(timeout)
+
+    def output(self) -> tuple[int, bytes]:
+        """Return the exit code and the captured stdout."""
+        with self._own as process:
+            output, _ = process.communicate()
+        return self.wait(), output or b""
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of stdout or stderr, whichever is captured."""
+        stream = self._own.stdout or self._own.stderr
+        assert stream is not None  # noqa: S101 - a caller that reads lines captured a stream
+        with io.TextIOWrapper(stream, encoding="utf-8", errors="replace") as text:
+            for line in text:
+                yield line.rstrip("\n")
+
+    def send_signal(self, number: int) -> None:
+        """Send it to the process, if this process started it."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill the process."""
+        if self._process is not None:
+            self._process.kill()
+
+    def record_image(self) -> bool:
+        """Do nothing: there is no engine."""
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLauncher:
+    """Starts commands with this Python."""
+
+    source: Path
+    """The folder that the package is imported from."""
+    folder: Path | None = None
+    """The folder in which a command starts; None: this process's."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
+        """Start it; the run's folder then states that no engine can be asked for its image."""
+        own = {"PYTHONPATH": str(self.source), **request.variables}
+        own |= {name: os.environ[name] for name in request.inherited}
+        if request.run is not None:
+            write_seen(request.run, SeenImage(container="here", reference=None, fault=_WITHOUT_ENGINE))
+            own[WATCHED] = request.run.name
+        command = [sys.executable, "-P", "-m", "trainer", *request.words]
+        return ProcessCommand(subprocess.Popen(command, cwd=self.folder, env={**self.environ, **own}, **connection))
+
+    def attach(self, run: Path) -> ProcessCommand:
+        """Return a command that cannot be signalled."""
+        del run
+        return ProcessCommand(None)
