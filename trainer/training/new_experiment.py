@@ -53,7 +53,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         said = f"{file} cannot be written: {fault.strerror}"
         raise NotWritableError(said, hint="type it in a checkout of your own: scripts/reprise new") from fault
     changes = {"classes =": "how many classes the dataset has"} if dataset and not _classes(dataset) else {}
-    changes |= {"def forward": "what the net is given, and what it gives"}
+    changes |= {"def forward": "the input and output sizes of the net"}
     return [
         f"{file.name}:{number}: {change}"
         for number, line in enumerate(text.splitlines(), start=1)
