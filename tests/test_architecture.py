@@ -111,10 +111,14 @@ def test_outside_libraries_have_one_home(module: str) -> None:
 def test_no_import_hides_inside_a_function(module: str) -> None:
     """Only commands, which keep `--help` fast, and training, where torch must wait, import late.
 
-    The opener of a store chooses its kind; what every command imports may defer what only a secret needs.
+    The opener of a store chooses its kind; what every command imports may defer what only a secret or a GPU needs.
     """
     encodings = {"base64", "html", "json", "urllib.parse"}
-    allowed = {"trainer.stores": {"trainer.stores.s3"}, "trainer.base.redaction": encodings}
+    allowed = {
+        "trainer.stores": {"trainer.stores.s3"},
+        "trainer.base.redaction": encodings,
+        "trainer.runs.hardware": {"pynvml"},
+    }
     assert imported(MODULES[module], nested=True) <= allowed.get(module, set())
 
 

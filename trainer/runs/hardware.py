@@ -19,11 +19,6 @@ from trainer.runs.record import Gpu, Host
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-try:
-    import pynvml
-except ImportError:  # not installed on a host, where GPUs are then unknown
-    pynvml = None
-
 _CORES_PER_MULTIPROCESSOR: Final = {6: 128, 7: 64, 8: 128, 9: 128, 10: 128, 11: 128, 12: 128}
 """CUDA cores by major compute capability; 6.0 and 8.0 have 64 (CUDA C++ Programming Guide, "Compute Capabilities")."""
 _LIMITS: Final = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -55,13 +50,23 @@ def read_gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str,
     pages = _text(root / "proc/self/statm").split()
     memory = {"memory_gib": int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 30)} if len(pages) > 1 else {}
     handle = None if uuid is None else _gpu_handle(uuid)
-    return memory if handle is None else memory | dict(_gpu_gauges(pynvml, handle))
+    return memory if handle is None else memory | dict(_gpu_gauges(_library(), handle))
+
+
+@functools.cache
+def _library() -> Any:
+    """Return the NVML bindings; None on a host where they are not installed. Imported here since most commands ask no GPU."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml
 
 
 @functools.cache
 def _gpu_handle(uuid: str) -> Any:
     """Return the NVML handle of a GPU; NVML stays open until the process ends."""
-    if pynvml is None:
+    if (pynvml := _library()) is None:
         return None
     try:
         pynvml.nvmlInit()
@@ -118,7 +123,7 @@ def _system() -> str:
 
 def _nvml() -> tuple[str | None, str | None, list[Gpu]]:
     """Return the driver version, its CUDA version and the GPUs; nothing if NVML is missing or fails."""
-    if pynvml is None:
+    if (pynvml := _library()) is None:
         return None, None, []
     try:
         pynvml.nvmlInit()
