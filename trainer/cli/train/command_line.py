@@ -81,9 +81,9 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
             hint="copy the file into the checkout",
         )
     origins = Origins(options=setting_options(options), environ=os.environ, file=file)
-    if "help" not in options:
-        _reject_wrong_settings(experiment, origins, checkout=root)
-    settings = resolve(LaunchSettings, origins, partly=True).settings
+    settings = None if "help" in options else _settings_of_text(experiment, origins, checkout=root)
+    if settings is None:
+        settings = resolve(LaunchSettings, origins, partly=True).settings
     require_one_process(settings.determinism, settings.devices)
     return TrainRequest(
         argv=argv, experiment=experiment, settings=settings, origins=origins, asks_help="help" in options
@@ -142,8 +142,11 @@ def with_option(argv: list[str], option: str, value: str) -> list[str]:
     return replaced
 
 
-def _reject_wrong_settings(experiment: ExperimentFile, origins: Origins, *, checkout: Path) -> None:
-    """Raise `SettingError` with all settings that are certainly wrong, `DatasetError` for an undeclared dataset."""
+def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout: Path) -> LaunchSettings | None:
+    """Resolve the settings as far as the experiment's text declares them; return None if its form is not known.
+
+    Raise `SettingError` with all settings that are certainly wrong, `DatasetError` for an undeclared dataset.
+    """
     file = experiment.path(checkout)
     try:
         text = read_python(file)
@@ -155,7 +158,7 @@ def _reject_wrong_settings(experiment: ExperimentFile, origins: Origins, *, chec
     _require_declarations(text, file=file.name)
     sketch = sketched(text)
     if sketch is None:
-        return
+        return None
     for name in origins.options.keys() - sketch.settings.__pydantic_fields__.keys():
         _require_no_parameter(name, text, file=file.name)
     resolved = resolve(sketch.settings, origins)
@@ -165,11 +168,11 @@ def _reject_wrong_settings(experiment: ExperimentFile, origins: Origins, *, chec
     settings = resolved.settings
     if not unknown & {"patience", "monitor"} and settings.patience is not None and settings.monitor is None:
         raise setting_faults.unmonitored()
-    if "dataset" in unknown:
-        return
-    dataset = load_dataset(settings.dataset, root=checkout)
-    if sketch.reads_fields:
-        check_pairing(resolved, dataset, skip=unknown)
+    if "dataset" not in unknown:
+        dataset = load_dataset(settings.dataset, root=checkout)
+        if sketch.reads_fields:
+            check_pairing(resolved, dataset, skip=unknown)
+    return settings
 
 
 def _require_declarations(text: str, *, file: str) -> None:
