@@ -204,7 +204,7 @@ class Bench:
 
 def installed(home: Path) -> Path:
     """Install the peers, by hash, in a separate environment."""
-    uv = str(ROOT / "scripts/uv")
+    uv = str(ROOT / "scripts/machine/uv")
     subprocess.run([uv, "-q", "venv", "--python", sys.executable, str(home / "peers")], check=True)
     wanted = str(ROOT / "benchmarks/peers.txt")
     python = str(home / "peers/bin/python")

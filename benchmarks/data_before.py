@@ -1,7 +1,7 @@
 """Compares dataset transfers of this checkout with another checkout, in turn on one server: data_before.py CHECKOUT [ROUNDS].
 
-The other checkout needs its own environment (`scripts/venv dev`). Each line times a whole process; the ratio is the median of the ratios
-of the rounds, with the lowest and the highest. Prints Markdown.
+The other checkout needs its own environment (`scripts/machine/venv dev`). Each line times a whole process; the ratio is the median of the
+ratios of the rounds, with the lowest and the highest. Prints Markdown.
 """
 
 from __future__ import annotations

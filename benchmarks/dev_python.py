@@ -16,5 +16,5 @@ def require(module: str) -> None:
         return
     python = HOME / "bin/python"
     if not python.exists() or Path(sys.prefix) == HOME:
-        sys.exit(f"bench: {sys.argv[0]} needs {module}, which {sys.executable} lacks\n  -> scripts/venv dev")
+        sys.exit(f"bench: {sys.argv[0]} needs {module}, which {sys.executable} lacks\n  -> scripts/machine/venv dev")
     os.execv(python, [str(python), *sys.argv])  # noqa: S606 - no shell is wanted

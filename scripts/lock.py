@@ -285,7 +285,7 @@ def report(problems: list[str], hint: str = "run scripts/lock and commit uv.lock
 
 
 def main() -> int:
-    """Run a command of scripts/lock, or a query of scripts/venv or scripts/wheelhouse."""
+    """Run a command of scripts/lock, or a query of scripts/machine/venv or scripts/machine/wheelhouse."""
     parser = argparse.ArgumentParser(prog="scripts/lock", description="Make uv.lock, or prove it.")
     parser.add_argument(
         "--check", action="store_true", help="prove it current, neutral, complete, of one torch; offline"

@@ -99,7 +99,7 @@ def is_host() -> bool:
 
 
 NEEDS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
-    "engine": (has_engine, "needs a Docker engine: scripts/engine ensure"),
+    "engine": (has_engine, "needs a Docker engine: scripts/machine/engine ensure"),
     "s3": (has_weed, "needs weed, of the lock's extra `store`: Linux on x86_64, Python 3.11"),
     "host": (is_host, "asserts what a command prints on a host"),
     "torch": (lambda: HAS_TORCH, "needs torch, of the lock's extra `cpu`: Linux on x86_64, Python 3.11"),

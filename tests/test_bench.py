@@ -84,10 +84,10 @@ def test_a_benchmark_without_its_libraries_says_what_to_type(tmp_path: Path, nam
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert re.match(rf"bench: \S+/{name}\.py needs ", done.stderr)
-    assert done.stderr.endswith("\n  -> scripts/venv dev\n")
+    assert done.stderr.endswith("\n  -> scripts/machine/venv dev\n")
 
 
 def test_every_benchmark_of_a_python_program_makes_its_environment() -> None:
     assert {name: bench.read(name).prepare for name in ("data", "determinism", "trace")} == dict.fromkeys(
-        ("data", "determinism", "trace"), "scripts/venv dev"
+        ("data", "determinism", "trace"), "scripts/machine/venv dev"
     )

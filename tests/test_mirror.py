@@ -45,14 +45,16 @@ class Mirror(SimpleHTTPRequestHandler):
 def requirements() -> str:
     """The lines of the lock for a few small packages, as docs/how-to/mirror.md writes them."""
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *PART]
-    return subprocess.run([ROOT / "scripts" / "uv", *export], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [ROOT / "scripts" / "machine" / "uv", *export], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of those wheels, filled as docs/how-to/mirror.md says."""
     folder = tmp_path_factory.mktemp("wheelhouse")
-    subprocess.run([ROOT / "scripts" / "wheelhouse", folder, *PART], check=True, capture_output=True)
+    subprocess.run([ROOT / "scripts" / "machine" / "wheelhouse", folder, *PART], check=True, capture_output=True)
     return folder
 
 
@@ -80,9 +82,9 @@ def install(requirements: str, home: Path, **settings: str) -> subprocess.Comple
     wanted.write_text(requirements, encoding="utf-8")
     environment = {**bare, "PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(home / "cache"), **settings}
     run = functools.partial(subprocess.run, env=environment, capture_output=True, text=True, check=False)
-    run([ROOT / "scripts" / "uv", "venv", "--python", sys.executable, home / "venv"])
+    run([ROOT / "scripts" / "machine" / "uv", "venv", "--python", sys.executable, home / "venv"])
     sync = ["pip", "sync", *BY_HASH, "--python", home / "venv" / "bin" / "python", wanted]
-    return run([ROOT / "scripts" / "uv", *sync])
+    return run([ROOT / "scripts" / "machine" / "uv", *sync])
 
 
 def test_a_company_mirror_serves_the_lock(requirements: str, mirror: str, tmp_path: Path) -> None:
@@ -129,7 +131,15 @@ def test_plain_uv_sync_leaves_the_lock_alone_where_no_index_answers(tmp_path: Pa
     lonely = {"UV_CACHE_DIR": str(tmp_path / "cache"), "ALL_PROXY": NOWHERE, "UV_HTTP_RETRIES": "0"}
     said = {
         option: subprocess.run(
-            [ROOT / "scripts" / "uv", "sync", *option.split(), "--directory", tmp_path, "--python", sys.executable],
+            [
+                ROOT / "scripts" / "machine" / "uv",
+                "sync",
+                *option.split(),
+                "--directory",
+                tmp_path,
+                "--python",
+                sys.executable,
+            ],
             env={**bare, "PIP_CONFIG_FILE": os.devnull, **lonely},
             capture_output=True,
             text=True,
@@ -143,7 +153,7 @@ def test_plain_uv_sync_leaves_the_lock_alone_where_no_index_answers(tmp_path: Pa
 
 
 def test_the_documented_remedy_made_this_environment() -> None:
-    """`scripts/setup --dev` calls `scripts/venv dev`: the lock that .venv was made from is the lock."""
-    done = subprocess.run([ROOT / "scripts" / "venv", "dev"], capture_output=True, text=True, check=False)
+    """`scripts/setup --dev` calls `scripts/machine/venv dev`: the lock that .venv was made from is the lock."""
+    done = subprocess.run([ROOT / "scripts" / "machine" / "venv", "dev"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (ROOT / ".venv" / "uv.lock").read_bytes() == (ROOT / "uv.lock").read_bytes()

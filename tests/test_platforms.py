@@ -21,7 +21,7 @@ SYSTEMS: Final = (
 
 def would_install(part: tuple[str, ...], system: str, python: str, home: Path) -> str:
     """What uv would install of this part of the lock on a system and Python that need not be this machine's."""
-    uv, wanted = str(ROOT / "scripts" / "uv"), str(home / "requirements.txt")
+    uv, wanted = str(ROOT / "scripts" / "machine" / "uv"), str(home / "requirements.txt")
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *part]
     subprocess.run([uv, *export, "--output-file", wanted], cwd=ROOT, check=True)
     there = ["--python-platform", system, "--python-version", python, "--target", str(home / "there")]
@@ -62,7 +62,7 @@ def test_each_extra_has_its_own_torch(extra: str, torch: str) -> None:
         f"--extra={extra}",
     ]
     text = subprocess.run(
-        [ROOT / "scripts" / "uv", *export], cwd=ROOT, capture_output=True, text=True, check=True
+        [ROOT / "scripts" / "machine" / "uv", *export], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     pinned = [line.split()[0] for line in text.splitlines() if "==" in line]
     assert torch in pinned

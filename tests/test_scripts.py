@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SCRIPTS: Final = ROOT / "scripts"
 SHELL: Final = sorted(  # Python keeps a folder there too
     path
-    for path in SCRIPTS.iterdir()
+    for path in SCRIPTS.rglob("*")
     if path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
 )
 DIGEST: Final = "sha256:" + "0" * 64
@@ -52,15 +52,15 @@ def test_shellcheck_finds_nothing() -> None:
 )
 def test_an_unknown_word_is_answered_with_the_usage(words: tuple[str, ...]) -> None:
     """Exit code 2, the verbs on stderr, nothing on stdout."""
-    said = call(*words)
+    said = call(f"machine/{words[0]}", *words[1:])
     assert said.returncode == 2
-    assert f"scripts/{words[0]}" in said.stderr
+    assert f"scripts/machine/{words[0]}" in said.stderr
     assert said.stdout == ""
 
 
 def test_nothing_is_installed_without_an_answer() -> None:
     """The packages are named, and nobody to say yes is an error: by its own code on Debian 12, as impossible elsewhere."""
-    said = call("debian", "install", "no-such-package")
+    said = call("machine/debian", "install", "no-such-package")
     assert said.returncode in {2, 70}
     assert "no-such-package" in said.stderr
     assert len(said.stderr.splitlines()) == 1
@@ -69,7 +69,7 @@ def test_nothing_is_installed_without_an_answer() -> None:
 @pytest.mark.parametrize("verb", ["start", "status"])
 def test_an_engine_elsewhere_that_is_silent_is_named(verb: str) -> None:
     """DOCKER_HOST decides where the engine is: none is started beside it."""
-    said = call("engine", verb, DOCKER_HOST="unix:///nowhere.sock")
+    said = call("machine/engine", verb, DOCKER_HOST="unix:///nowhere.sock")
     assert said.returncode == 61
     assert "unix:///nowhere.sock" in said.stderr
     assert len(said.stderr.splitlines()) == 1
@@ -81,12 +81,12 @@ def test_ctrl_c_while_docker_answers_is_no_missing_plugin(tmp_path: Path) -> Non
     docker.write_text('#!/bin/sh\n[ "$1" = version ] && echo 26 && exit\ntrap : INT\nkill -INT 0\nexit 1\n')
     docker.chmod(0o755)
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    command = [str(SCRIPTS / "engine"), "ensure"]
+    command = [str(SCRIPTS / "machine" / "engine"), "ensure"]
     said = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, start_new_session=True)
     assert (said.returncode, said.stderr) == (130, "")
 
 
-@pytest.mark.parametrize("script", ["train", "reprise", "setup", "venv"])
+@pytest.mark.parametrize("script", ["train", "reprise", "setup", "machine/venv"])
 def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tmp_path: Path, script: str) -> None:
     checkout = tmp_path / "a:b"
     shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
@@ -97,7 +97,7 @@ def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tm
     assert sorted(path.name for path in checkout.iterdir()) == ["scripts"]
 
 
-@pytest.mark.parametrize("script", ["uv", "wheelhouse"])
+@pytest.mark.parametrize("script", ["machine/uv", "machine/wheelhouse"])
 def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: str) -> None:
     checkout = tmp_path / "a:b"
     shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
@@ -111,7 +111,7 @@ def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: st
 def test_stop_leaves_an_engine_of_somebody_else_alone(tmp_path: Path) -> None:
     """Without a process of its own there is nothing to stop; a stale process id is nobody's."""
     (tmp_path / "pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
-    said = call("engine", "stop", REPRISE_ENGINE_STATE=str(tmp_path))
+    said = call("machine/engine", "stop", REPRISE_ENGINE_STATE=str(tmp_path))
     assert said.returncode == 0
     assert "nothing to stop" in said.stderr
 
@@ -119,12 +119,12 @@ def test_stop_leaves_an_engine_of_somebody_else_alone(tmp_path: Path) -> None:
 def test_a_base_of_ones_own_is_taken_as_it_is() -> None:
     """A company's copy of the image, by digest, is the answer."""
     mirror = f"registry.example/debian:bookworm-slim@{DIGEST}"
-    assert call("base", REPRISE_BASE=mirror).stdout == f"{mirror}\n"
+    assert call("machine/base", REPRISE_BASE=mirror).stdout == f"{mirror}\n"
 
 
 def test_a_base_without_a_digest_is_refused() -> None:
     """A tag can move; what is built on must not."""
-    said = call("base", REPRISE_BASE="debian:bookworm-slim")
+    said = call("machine/base", REPRISE_BASE="debian:bookworm-slim")
     assert said.returncode == 2
     assert "debian:bookworm-slim" in said.stderr
     assert "sha256" in said.stderr
@@ -142,7 +142,7 @@ FAKES: Final = {  # a machine whose dockerd meets ${END} the first ${TIMES} time
 
 @pytest.fixture
 def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What makes `scripts/engine` see such a machine; TIMES and END are the test's. What it started is stopped."""
+    """What makes `scripts/machine/engine` see such a machine; TIMES and END are the test's. What it started is stopped."""
     for name, body in FAKES.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
@@ -153,14 +153,14 @@ def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def test_a_dockerd_that_was_killed_while_it_started_is_started_again(fake_engine: dict[str, str]) -> None:
     """By whom is not known, so that the second one may live; the signal is named."""
-    said = call("engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
+    said = call("machine/engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
     assert said.returncode == 0, said.stderr
     assert "dockerd was killed by signal 9 while it started; retrying in 2 s" in said.stderr
 
 
 def test_a_dockerd_that_gives_up_is_not_asked_again(fake_engine: dict[str, str]) -> None:
     """Its own last words are shown, and no time is spent waiting for it."""
-    said = call("engine", "start", TIMES="9", END="exit 3", **fake_engine)
+    said = call("machine/engine", "start", TIMES="9", END="exit 3", **fake_engine)
     assert said.returncode == 61
     assert "a last word" in said.stderr
     assert "dockerd ended with exit code 3" in said.stderr
@@ -170,7 +170,7 @@ def test_a_dockerd_that_gives_up_is_not_asked_again(fake_engine: dict[str, str])
 @pytest.mark.engine
 def test_ensure_changes_nothing_where_an_engine_answers() -> None:
     """Nothing missing, nothing said."""
-    said = call("engine", "ensure")
+    said = call("machine/engine", "ensure")
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
 
@@ -183,7 +183,7 @@ def test_status_tells_the_versions_of_engine_and_client_apart() -> None:
         .stdout.strip()
         .split(", ")
     )
-    said = call("engine", "status")
+    said = call("machine/engine", "status")
     assert said.stdout.startswith(f"engine {server}, ")
     assert f"; client {client}; " in said.stdout
 
@@ -191,9 +191,9 @@ def test_status_tells_the_versions_of_engine_and_client_apart() -> None:
 @pytest.mark.engine
 def test_the_base_can_be_built_on(tmp_path: Path) -> None:
     """One line, by digest, the same when asked again; a build finds it without a registry."""
-    reference = call("base").stdout.strip()
+    reference = call("machine/base").stdout.strip()
     assert "@sha256:" in reference
-    assert call("base").stdout.strip() == reference
+    assert call("machine/base").stdout.strip() == reference
     (tmp_path / "Dockerfile").write_text(f"FROM {reference}\nRUN grep -q bookworm /etc/os-release\n", encoding="utf-8")
     built = ["docker", "buildx", "build", "--no-cache", "--output", "type=cacheonly", str(tmp_path)]
     subprocess.run(built, capture_output=True, check=True)

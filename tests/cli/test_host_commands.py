@@ -42,7 +42,7 @@ def test_without_an_engine_the_remedy_is_named(words: tuple[str, ...]) -> None:
     assert said.returncode == 61
     assert said.stderr.splitlines()[-2:] == [
         "reprise: no Docker engine answers",
-        "  -> scripts/engine start, or scripts/engine ensure if none is installed",
+        "  -> scripts/machine/engine start, or scripts/machine/engine ensure if none is installed",
     ]
 
 
@@ -73,5 +73,5 @@ def test_the_doctor_goes_on_without_an_engine() -> None:
     assert said.returncode == 61
     findings = {finding["about"]: finding for finding in json.loads(said.stdout)["findings"]}
     assert findings["engine"]["state"] == "fault"
-    assert "scripts/engine" in findings["engine"]["remedy"]
+    assert "scripts/machine/engine" in findings["engine"]["remedy"]
     assert "network" in findings

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 def bare(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
     """Type a command on a bare machine, or the README's first two; stdout and stderr as one text."""
-    command = [str(ROOT / "scripts" / "bare"), *words]
+    command = [str(ROOT / "scripts" / "machine" / "bare"), *words]
     both = subprocess.STDOUT
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=both, text=True, check=False, timeout=seconds)
 
@@ -38,14 +38,14 @@ def test_an_engine_is_installed_started_and_stopped_and_apt_left_as_it_was() -> 
     """Each verb says what it did by its exit code; nothing of the second source stays in /etc/apt."""
     steps = (
         "find /etc/apt -type f | xargs sha256sum >/before",
-        "! scripts/engine status",
-        "! scripts/engine ensure </dev/null",
-        "scripts/engine ensure --yes",
-        "scripts/engine status | grep 'by this script'",
+        "! scripts/machine/engine status",
+        "! scripts/machine/engine ensure </dev/null",
+        "scripts/machine/engine ensure --yes",
+        "scripts/machine/engine status | grep 'by this script'",
         "docker buildx version && docker compose version",
-        "scripts/engine stop",
+        "scripts/machine/engine stop",
         "! docker version >/dev/null 2>&1",
-        "scripts/engine start && scripts/engine start && scripts/engine status",
+        "scripts/machine/engine start && scripts/machine/engine start && scripts/machine/engine status",
         "find /etc/apt -type f | xargs sha256sum | diff /before -",
         "! dpkg-query --show libc6 | grep deb13",
         "echo all well",

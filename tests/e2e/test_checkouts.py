@@ -111,11 +111,11 @@ def test_a_path_with_a_colon_is_rejected_before_anything_is_made(
 
 def test_a_checkout_with_crlf_is_repaired_as_the_page_says(second: House) -> None:
     """It was made before .gitattributes, or copied from Windows: no shell starts its scripts."""
-    for name in ("scripts/engine", "scripts/train"):
+    for name in ("scripts/machine/engine", "scripts/train"):
         path = second.root / name
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    said = second.type("sh", "-c", "scripts/engine status")
+    said = second.type("sh", "-c", "scripts/machine/engine status")
     assert said.code == 127, said.text
     assert "git rm -rq --cached . && git reset -q --hard" in (second.root / "docs/how-to/machines.md").read_text()
     assert second.type("sh", "-c", "git rm -rq --cached . && git reset -q --hard").code == 0
-    assert second.type("sh", "-c", "scripts/engine status").code == 0
+    assert second.type("sh", "-c", "scripts/machine/engine status").code == 0

@@ -35,7 +35,7 @@ def test_a_missing_plugin_is_named() -> None:
     """With what installs it."""
     found = doctor.plugins({"buildx": None, "compose": "2.26.1"})
     assert found.found == "docker finds no plugin buildx"
-    assert found.remedy == "scripts/engine ensure"
+    assert found.remedy == "scripts/machine/engine ensure"
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_a_failure_in_looking_is_a_finding() -> None:
     """The others are still looked at, and the code is the first fault's."""
 
     def look() -> Finding:
-        raise EngineAbsentError("no Docker engine answers", hint="scripts/engine start")
+        raise EngineAbsentError("no Docker engine answers", hint="scripts/machine/engine start")
 
     found = doctor.run_check("engine", look)
-    assert (found.state, found.remedy) == (State.FAULT, "scripts/engine start")
+    assert (found.state, found.remedy) == (State.FAULT, "scripts/machine/engine start")
     assert doctor.exit_code([doctor.well("disk", "much"), found]) == 61
     assert doctor.exit_code([doctor.well("disk", "much")]) == 0

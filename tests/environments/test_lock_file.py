@@ -27,7 +27,11 @@ def exported(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
     words = [word for extra in extras for word in ("--extra", extra)]
     options = ("--quiet", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate")
     done = subprocess.run(
-        [ROOT / "scripts" / "uv", "export", *options, *words], cwd=ROOT, capture_output=True, text=True, check=True
+        [ROOT / "scripts" / "machine" / "uv", "export", *options, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     lines = re.sub(r"\\\n\s*", " ", done.stdout).splitlines()
     wanted = [(Requirement(re.sub(r"--hash=\S+", "", line)), set(re.findall(r"--hash=(\S+)", line))) for line in lines]

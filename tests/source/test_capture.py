@@ -330,11 +330,11 @@ def test_capturing_this_repository_is_cheap() -> None:
 
 
 def test_a_file_that_is_called_like_a_leftover_is_source(tmp_path: Path) -> None:
-    """`scripts/venv` is a script; only a folder of that name is an environment."""
-    for name in ("scripts/venv", "build", "venv/x.py", "a/.git", "b.pyc"):
+    """`scripts/machine/venv` is a script; only a folder of that name is an environment."""
+    for name in ("scripts/machine/venv", "build", "venv/x.py", "a/.git", "b.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    assert [file.path for file in capture(tmp_path).files] == ["build", "scripts/venv"]
+    assert [file.path for file in capture(tmp_path).files] == ["build", "scripts/machine/venv"]
 
 
 # --- submodules

@@ -17,7 +17,16 @@ from trainer.source.description import Source
 if TYPE_CHECKING:
     from pathlib import Path
 
-ODD = ("scripts/venv", "build/made.py", "a/__pycache__/kept.pyc", "dist/x", "runs.py", "ä ö.txt", ".gitignore", "x~")
+ODD = (
+    "scripts/machine/venv",
+    "build/made.py",
+    "a/__pycache__/kept.pyc",
+    "dist/x",
+    "runs.py",
+    "ä ö.txt",
+    ".gitignore",
+    "x~",
+)
 
 
 @pytest.fixture
@@ -28,7 +37,7 @@ def frozen(tmp_path: Path) -> tuple[Path, SourceBundle]:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text(name)
     (checkout / ".gitignore").write_text("*\n")
-    (checkout / "scripts/venv").chmod(0o755)
+    (checkout / "scripts/machine/venv").chmod(0o755)
     run.mkdir(parents=True)
     for words in (("init", "-q"), ("add", "-f", "-A")):
         subprocess.run(["git", *words], cwd=checkout, check=True)
@@ -91,7 +100,7 @@ def test_git_lists_the_files_of_a_bundle_laid_out_with_their_modes(
     monkeypatch.delenv("GIT_INDEX_FILE")
     told = subprocess.run(["git", "ls-files", "-s"], cwd=tmp_path / "again", capture_output=True, text=True, check=True)
     modes = {line.partition("\t")[2]: line[:6] for line in told.stdout.splitlines()}
-    assert (modes["scripts/venv"], modes["runs.py"], len(modes)) == ("100755", "100644", len(ODD))
+    assert (modes["scripts/machine/venv"], modes["runs.py"], len(modes)) == ("100755", "100644", len(ODD))
 
 
 def test_a_bundle_laid_out_is_for_every_user_to_read(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:

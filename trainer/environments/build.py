@@ -46,7 +46,7 @@ class BuildMachine:
     """What a build takes from its machine; nothing of it is in the image."""
 
     base: str
-    """The reference of the base image; see scripts/base."""
+    """The reference of the base image; see scripts/machine/base."""
     indexes: Indexes
     ca: Path | None
     proxies: Mapping[str, str]

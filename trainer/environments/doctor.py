@@ -93,7 +93,9 @@ def plugins(versions: Mapping[str, str | None]) -> Finding:
     if missing:
         return fault(
             "plugins",
-            EngineError(f"docker finds no plugin {' and no plugin '.join(missing)}", hint="scripts/engine ensure"),
+            EngineError(
+                f"docker finds no plugin {' and no plugin '.join(missing)}", hint="scripts/machine/engine ensure"
+            ),
         )
     return well("plugins", ", ".join(f"{name} {version}" for name, version in versions.items()))
 

@@ -153,7 +153,10 @@ def _network() -> Finding:
     )
     options = ["--dry-run", "--quiet", "--no-deps", "--target", "/nonexistent", "--refresh-package", "rich"]
     done = subprocess.run(
-        [ROOT / "scripts" / "uv", "pip", "install", *options, "rich"], capture_output=True, text=True, check=False
+        [ROOT / "scripts" / "machine" / "uv", "pip", "install", *options, "rich"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]

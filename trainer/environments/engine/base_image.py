@@ -1,4 +1,4 @@
-"""The base image of builds, as scripts/base selects it: the declared image, or an equal local image if no registry can be reached."""
+"""The base image of builds, selected by scripts/machine/base: the declared image, or an equal local image without a registry."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _KINDS: Final = {2: UsageError, 61: EngineAbsentError}
 def resolve_base(declared: Base, *, root: Path) -> str:
     """Return the reference of the base image by digest. The first call can take half a minute and reports its progress on stderr."""
     done = subprocess.run(
-        [root / "scripts" / "base", declared], stdout=subprocess.PIPE, stderr=None, text=True, check=False
+        [root / "scripts" / "machine" / "base", declared], stdout=subprocess.PIPE, stderr=None, text=True, check=False
     )
     if done.returncode:
         kind = _KINDS.get(done.returncode, EngineError)
         raise kind(
-            f"no base image for {declared.partition('@')[0]}: the lines above state the reason", hint="scripts/base"
+            f"no base image for {declared.partition('@')[0]}: the lines above state the reason",
+            hint="scripts/machine/base",
         )
     return done.stdout.strip()

@@ -24,7 +24,9 @@ def build(request: BuildRequest, *, archive: Path | None) -> None:
     try:
         done = subprocess.run(words, input=request.recipe, text=True, stdout=subprocess.DEVNULL, check=False)
     except FileNotFoundError as fault:
-        raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+        raise EngineAbsentError(
+            "the command `docker` is not installed", hint="scripts/machine/engine ensure"
+        ) from fault
     if done.returncode:
         message = f"the build of {request.tag} failed: the lines above state the reason"
         raise ImageBuildError(message, hint='docs/how-to/images.md, "When a build fails"')

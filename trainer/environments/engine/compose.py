@@ -41,7 +41,9 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(command, **options)
     except FileNotFoundError as fault:
-        raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+        raise EngineAbsentError(
+            "the command `docker` is not installed", hint="scripts/machine/engine ensure"
+        ) from fault
 
 
 def run(

@@ -331,5 +331,6 @@ def _absent(fault: Exception) -> EngineAbsentError:
             hint="sudo usermod -aG docker $USER, then log in again",
         )
     return EngineAbsentError(
-        "no Docker engine answers", hint="scripts/engine start, or scripts/engine ensure if none is installed"
+        "no Docker engine answers",
+        hint="scripts/machine/engine start, or scripts/machine/engine ensure if none is installed",
     )

@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".reprise"
 
 # pip's name -> uv's variable, and the separator uv wants between several values.
