@@ -48,7 +48,7 @@ def test_two_that_make_it_only_together_are_named_together() -> None:
 
 
 def test_two_that_each_change_something_are_found_first() -> None:
-    """Each alone goes a third way; the one that changes nothing is left out without a run of its own."""
+    """Each alone matches neither run; the one that changes nothing is left out without a run of its own."""
 
     def make(swapped: Swaps) -> Match:
         return Match.B if {X, Y} <= swapped else Match.OTHER if {X, Y} & swapped else Match.A

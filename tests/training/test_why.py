@@ -69,23 +69,23 @@ def test_of_two_settings_and_the_source_one_is_named(checkout: Checkout) -> None
     b = trained(checkout, "--learning-rate", "0.002", "--idle", "3")
     found = explained(checkout, a, b)
     assert (found["code"], found["attributed"], found["confirmed"]) == (0, [["setting learning_rate"]], True), found
-    assert found["ways"]["setting idle"] == found["ways"]["source"] == "as A"
+    assert found["matches"]["setting idle"] == found["matches"]["source"] == "matches A"
 
 
 def test_an_edit_of_the_net_is_found_beside_a_setting(checkout: Checkout) -> None:
     """The source as one."""
     found = explained(checkout, trained(checkout), trained(checkout, "--idle", "1", scale=3))
-    assert (found["attributed"], found["parting"]["stream"]) == ([["source"]], "forward"), found
+    assert (found["attributed"], found["first_difference"]["stream"]) == ([["source"]], "forward"), found
 
 
 def test_two_settings_that_work_only_together_are_named_together(checkout: Checkout) -> None:
     """None of the two alone."""
     found = explained(checkout, trained(checkout), trained(checkout, "--left", "--right", "--idle", "2"))
     assert (found["attributed"], found["confirmed"]) == ([["setting left", "setting right"]], True), found
-    assert "none alone" in found["said"]
+    assert "none alone" in found["summary"]
 
 
 def test_equal_runs_need_no_cause(checkout: Checkout) -> None:
     """Nothing is run."""
     found = explained(checkout, trained(checkout), trained(checkout))
-    assert (found["code"], found["attributed"], found["parting"]) == (0, None, None)
+    assert (found["code"], found["attributed"], found["first_difference"]) == (0, None, None)

@@ -64,8 +64,8 @@ def main(argv: list[str]) -> int:
     difference = _first_difference(a, b)
     if difference is None:
         steps = counted(_common_steps(a, b), "step")
-        text = f"nothing to explain: A and B go the same way in {steps}, the last step in both traces"
-        print(json.dumps({"attributed": None, "parting": None}) if words.json else text)
+        text = f"nothing to explain: A and B are equal in {steps}, all that both traces contain"
+        print(json.dumps({"attributed": None, "first_difference": None}) if words.json else text)
         return Rung.IDENTICAL.code
     images = not (words.no_container or BAKED.exists())
     swaps = [*possible_swaps(a.inputs, b.inputs, images=images)]
@@ -118,7 +118,7 @@ def _first_difference(a: ExplainedRun, b: ExplainedRun) -> Difference | None:
     if a.folder == b.folder:
         raise UsageError("A and B are the same run", hint="name two")
     if not _common_steps(a, b):
-        message = "the traces of A and B have no step in common, so nothing is known of their ways"
+        message = "the traces of A and B have no step in common, so they cannot be compared"
         raise RunError(message, hint="compare runs that made a step, with --trace on")
     return first_difference(a.trace, b.trace)
 
@@ -130,7 +130,7 @@ def _common_steps(a: ExplainedRun, b: ExplainedRun) -> int:
 def require_steps(trace: Trace, *, through: int) -> None:
     """Raise `RunError` if a run ended before step `through`, so that it cannot be compared."""
     if trace.steps < through:
-        raise RunError(f"it ended after step {trace.steps}; expected {through} steps", hint="the lines above say why")
+        raise RunError(f"it ended after step {trace.steps}; expected {through} steps", hint="see the output above")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ class HybridRuns:
             if difference is not None and (match is Match.A) == (swapped == NONE):
                 place = f"step {difference.step}, stream {difference.stream}"
                 self.notes.append(f"A with {what} of B diverges from {match.name} at {place}")
-        print_progress(f"  goes {result}")
+        print_progress(f"  {result}")
         return result
 
     def _trace(self, inputs: RunInputs) -> Trace:
@@ -179,7 +179,7 @@ class HybridRuns:
                 code = _run(there, ready, path, through=self.through)
                 if not path.is_file():
                     message = f"it ended with exit code {code} before its first step"
-                    raise RunError(message, hint="the lines above say why")
+                    raise RunError(message, hint="see the output above")
                 trace = read_trace(path)
                 require_steps(trace, through=min(self.through, _common_steps(self.a, self.b)))
                 return trace
@@ -220,14 +220,14 @@ def page(explanation: Explanation) -> Iterator[str]:
     result, difference, through = explanation.attribution, explanation.difference, explanation.through
     yield headline(result, difference)
     if result.sets and result.confirmed:
-        yield f"  confirmed: with that taken back, B goes A's way through step {through}"
+        yield f"  confirmed: B with this taken from A matches A through step {through}"
     elif result.sets:
-        yield f"  not confirmed: with that taken back, B does not go A's way through step {through}; something else bears on it too"
+        yield f"  not confirmed: B with this taken from A does not match A through step {through}, so something else also has an effect"
     what = difference.tensor or difference.quantity or "fingerprint"
     values = f"{difference.a} in A, {difference.b} in B"
     yield f"  A and B diverge at step {difference.step}, stream {difference.stream}, {what}: {values}"
     if result.matches:
-        rows = [(str(swap), f"goes {match}") for swap, match in result.matches.items()]
+        rows = [(str(swap), str(match)) for swap, match in result.matches.items()]
         yield from ("", f"A with one ingredient of B, through step {through}", *(f"  {line}" for line in columns(rows)))
     if explanation.unswapped or explanation.notes:
         yield from ("", "also", *(f"  not swapped: {line}" for line in explanation.unswapped))
@@ -239,7 +239,7 @@ def headline(result: Attribution, difference: Difference) -> str:
     if result.failed == "A":
         return "not attributed: rerunning A here does not give the result of A, so no difference can be attributed"
     if result.failed == "B":
-        return "not attributed: A with everything of B that can be swapped does not go B's way"
+        return "not attributed: A with every swappable ingredient of B does not match B"
     first, step = result.sets[0], f"from step {difference.step} on"
     if len(result.sets) > 1:
         return f"attributed: {' or '.join(map(_names, result.sets))}: each of them alone makes the difference {step}"
@@ -252,7 +252,7 @@ def headline(result: Attribution, difference: Difference) -> str:
     elif not effective:
         how = "none alone"
     else:
-        how = "each alone goes a third way" if len(effective) == len(first) else "not all of them alone"
+        how = "each alone matches neither run" if len(effective) == len(first) else "not all of them alone"
     return f"attributed: {how}; together {_names(first)} make the difference {step}"
 
 
@@ -267,10 +267,10 @@ def document(explanation: Explanation) -> dict[str, Any]:
         "attributed": [sorted(map(str, each)) for each in result.sets] or None,
         "confirmed": result.confirmed,
         "failed": result.failed,
-        "said": headline(result, explanation.difference),
-        "parting": asdict(explanation.difference),
+        "summary": headline(result, explanation.difference),
+        "first_difference": asdict(explanation.difference),
         "through": explanation.through,
-        "ways": {str(swap): match for swap, match in result.matches.items()},
+        "matches": {str(swap): match for swap, match in result.matches.items()},
         "not_swapped": list(explanation.unswapped),
         "notes": list(explanation.notes),
     }

@@ -33,10 +33,10 @@ _MISSING: Final = object()
 class Match(StrEnum):
     """The run that a hybrid matches, as far as it was compared."""
 
-    A = "as A"
-    B = "as B"
-    OTHER = "another way"
-    NONE = "nowhere: it cannot be run"
+    A = "matches A"
+    B = "matches B"
+    OTHER = "matches neither"
+    NONE = "could not be run"
     """The hybrid cannot be run, for example if a setting of B needs B's source. This is no evidence for or against the swap."""
 
 
@@ -167,7 +167,7 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
     datasets = (run.record.ingredients.datasets.get(str(dataset)) for run in sources)
     ingredient = next((each for each in datasets if each is not None), None)
     if not isinstance(dataset, str) or ingredient is None:
-        raise RunError(f"dataset {dataset!a} is not one of the two runs'", hint="compare runs that name their dataset")
+        raise RunError(f"neither run used dataset {dataset!a}", hint="compare runs that name their dataset")
     ingredients = a.record.ingredients.model_copy(
         update={
             "experiment": code.record.ingredients.experiment,
