@@ -38,7 +38,7 @@ def test_a_good_certificate_is_said_to_be_good(signed: tuple[Path, Path], capsys
     path, public = signed
     assert main([str(path), "--key", str(public)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("rerun holds: twice from nothing")
+    assert out.startswith("rerun holds: trained twice from the start")
     assert out.count("as certified") == 2
     assert "good, by key" in out
     assert "computed again from the records: identical" in out
@@ -67,12 +67,12 @@ def test_a_certificate_beside_another_run_is_refused(runs: Path, signed: tuple[P
     assert elsewhere.folder
     (elsewhere.folder / "certificates").mkdir()
     copied = shutil.copy(signed[0], elsewhere.folder / "certificates")
-    with pytest.raises(CertificateError, match="lies beside run"):
+    with pytest.raises(CertificateError, match="is in the folder of run"):
         main([str(copied), "--key", str(signed[1])])
 
 
 def test_a_record_that_was_changed_is_noticed(runs: Path, signed: tuple[Path, Path]) -> None:
-    """By its digest, whoever changed it; where it is not at hand it is said to be unchecked."""
+    """By its digest, whoever changed it; a record that is not on this machine is reported as unchecked."""
     record = next(runs.glob("*/attempts/1/record.json"))
     record.write_bytes(record.read_bytes().replace(b'"test_loss":0.5', b'"test_loss":0.1'))
     with pytest.raises(CertificateError, match="was given for"):
@@ -82,12 +82,12 @@ def test_a_record_that_was_changed_is_noticed(runs: Path, signed: tuple[Path, Pa
 def test_away_from_its_runs_only_the_signature_is_checked(
     tmp_path: Path, runs: Path, signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The records are said to be not at hand."""
+    """The records are reported as not on this machine."""
     path = shutil.copy(signed[0], tmp_path)
     shutil.rmtree(runs)
     assert main([str(path), "--key", str(signed[1]), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert [line for line in told["checks"] if "not at hand" in line] == told["checks"][1:]
+    assert [line for line in told["checks"] if "not on this machine" in line] == told["checks"][1:]
 
 
 def test_one_that_states_a_failure_exits_with_its_verdict(runs: Path) -> None:

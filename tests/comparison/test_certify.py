@@ -87,7 +87,7 @@ def test_what_was_not_resumed_or_was_stopped_is_not_certified(tmp_path: Path) ->
     a, b = traced(tmp_path / "runs", 0.5, 0.4), traced(tmp_path / "runs", 0.5, 0.4)
     with pytest.raises(RunError, match="was not resumed"):
         statement(a, b, kill=Kill(after=1, resumed_from=1))
-    with pytest.raises(RunError, match="was resumed, so it is no training without a stop"):
+    with pytest.raises(RunError, match="was resumed; expected an uninterrupted run"):
         statement(again(a), b)
 
 

@@ -170,7 +170,7 @@ def test_another_source_than_the_record_names_is_refused(runs: Path) -> None:
 
 def test_what_is_no_run_is_refused(runs: Path) -> None:
     """A folder without a record, and a record with a key that nobody knows."""
-    with pytest.raises(RunNotFoundError, match="is no run's folder"):
+    with pytest.raises(RunNotFoundError, match="is not a run's folder"):
         load_compared_run(runs.parent)
     a = made(runs)
     assert a.attempt is not None

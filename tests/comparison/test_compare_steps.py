@@ -87,5 +87,5 @@ def test_a_log_that_is_none_is_refused_by_its_line(sides: tuple[Path, Path], lin
     """It may come from a stranger."""
     logged(sides[0], *LINES)
     logged(sides[1], LINES[0], line)
-    with pytest.raises(DocumentError, match=r"metrics\.jsonl, line 2, is no line"):
+    with pytest.raises(DocumentError, match=r"metrics\.jsonl, line 2, is not a line"):
         compare_steps(*sides)

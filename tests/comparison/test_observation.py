@@ -49,15 +49,19 @@ def test_a_module_that_was_called_once_more_is_a_difference() -> None:
         (
             Operation("mul", "a", "b", "[]"),
             Operation("mul", "a", "c", "[]"),
-            "mul (operation 1) gave another result for equal inputs",
+            "mul (operation 1) returned a different result for equal inputs",
         ),
-        (Operation("mul", "a", "b", "[2]"), Operation("mul", "a", "c", "[3]"), "was given other numbers: [2] and [3]"),
+        (
+            Operation("mul", "a", "b", "[2]"),
+            Operation("mul", "a", "c", "[3]"),
+            "received different numbers: [2] and [3]",
+        ),
         (
             Operation("add", "a", "b", "[]"),
             Operation("add", "x", "c", "[]"),
-            "another tensor, which no operation of torch made",
+            "a different tensor that was not produced by a torch operation",
         ),
-        (Operation("add", "a", "b", "[]"), Operation("mul", "a", "c", "[]"), "the code took another way"),
+        (Operation("add", "a", "b", "[]"), Operation("mul", "a", "c", "[]"), "the code took a different path"),
     ],
 )
 def test_the_operation_is_named_with_what_differs(one: Operation, other: Operation, said: str) -> None:

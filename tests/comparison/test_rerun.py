@@ -118,7 +118,7 @@ def test_an_experiment_that_looks_like_an_option_stays_a_value() -> None:
 def test_an_image_is_named_by_digest_or_not_at_all(reference: str) -> None:
     """A tag, a word of a shell, another manifest's digest: none of them is run."""
     image = Image(known=Knowledge.ASSERTED, reference=reference, manifest=MANIFEST)
-    with pytest.raises(DocumentError, match="which is no repository@digest"):
+    with pytest.raises(DocumentError, match="which is not a repository@digest"):
         image_name(a_record(image=image))
 
 

@@ -112,7 +112,7 @@ def test_a_header_longer_than_the_file_is_refused(tmp_path: Path, length: int) -
 def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, size: int) -> None:
     """A kill while it was written elsewhere."""
     (tmp_path / "w").write_bytes(bytes(size))
-    with pytest.raises(DocumentError, match="no safetensors file"):
+    with pytest.raises(DocumentError, match="not a safetensors file"):
         read_header(tmp_path / "w")
 
 

@@ -52,7 +52,10 @@ def main(argv: list[str]) -> int:
         signing_key(words.key)  # report an invalid key before hours of training
     given = parse_options(settings)
     if "exp" in given or "resume" in given:
-        raise UsageError("certify names the experiment itself", hint=f"reprise certify {words.property} EXPERIMENT")
+        raise UsageError(
+            "--exp and --resume are not accepted: EXPERIMENT is an argument",
+            hint=f"reprise certify {words.property} EXPERIMENT",
+        )
     train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
     request = parse_train_request(train)  # report invalid options before anything starts
     values = given_settings(request.origins)
@@ -120,7 +123,7 @@ def certify_rerun(recipe: Recipe) -> Statement:
     """Train twice and compare. Raise `RunError`."""
     print_notice("training once")
     first = completed([], purpose=_CERTIFY, recipe=recipe)
-    print_notice("training again, from nothing")
+    print_notice("training again from the start")
     return certify(_compared(first, completed([], purpose=_CERTIFY, recipe=recipe)))
 
 
@@ -144,9 +147,9 @@ def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kil
         run, kill = _killed(recipe, after=after)
         if kill is not None and kill.resumed_from < steps:
             return run, kill
-        print_notice(f"run {run} had made all of its {steps} steps before the kill")
+        print_notice(f"run {run} finished all {steps} steps before it could be killed")
         after = max(1, after // 2)
-    message = f"a training of {steps} steps was over {_TRIES} times before it could be killed"
+    message = f"the training ({steps} steps) finished before the kill in all {_TRIES} attempts"
     hint = "train for more steps (--steps, --max-epochs), or save more often (--checkpoint-every 1)"
     raise RunError(message, hint=hint)
 
@@ -163,7 +166,7 @@ def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
     if status is Status.COMPLETED:
         return training.folder.name, None
     if status is not Status.RUNNING or not saved.is_file():
-        raise RunError(f"run {training.run} ended before it was killed: {status}", hint="the lines above say why")
+        raise RunError(f"run {training.run} ended before it was killed: {status}", hint="see the output above")
     step = read_run_json(saved, Saved).step
     return training.folder.name, Kill(after=read_trace(attempt / FILE).steps, resumed_from=step)
 

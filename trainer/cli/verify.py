@@ -73,14 +73,14 @@ def _check(statement: Statement, path: Path) -> list[str]:
     """Check the statement against its folder and the local records. Raise `CertificateError`."""
     folder = path.absolute().parent
     if folder.name == FOLDER and is_run_id(folder.parent.name) and folder.parent.name not in statement.runs:
-        message = f"{path} lies beside run {folder.parent.name}; it is about {' and '.join(statement.runs)}"
+        message = f"{path} is in the folder of run {folder.parent.name}, but certifies {' and '.join(statement.runs)}"
         raise CertificateError(message, hint="do not trust it for this run")
     lines: list[str] = []
     records: list[Record] = []
     for subject in statement.subject:
         file = runs_folder() / subject.name
         if not file.is_file():
-            lines.append(f"record     {subject.name}: not at hand, not checked")
+            lines.append(f"record     {subject.name}: not on this machine, not checked")
             continue
         records.append(load_record(file))
         statement.check_record(records[-1], read_run_file(file))
@@ -96,7 +96,7 @@ def page(statement: Statement) -> Iterator[str]:
     tested, ingredients = statement.predicate, statement.predicate.ingredients
     yield f"{tested.claim} {'holds' if tested.holds else 'does not hold'}: {_summary(tested)}"
     if tested.lost:
-        yield f"  first not the same: {_cause(tested, tested.lost)}"
+        yield f"  first difference: {_cause(tested, tested.lost)}"
     datasets = (f"{name}@{each.version} {each.content[:19]}" for name, each in ingredients.datasets.items())
     settings = (f"{name}={value}" for name, value in sorted(ingredients.settings.items()) if value is not None)
     image, level = tested.image, ingredients.determinism
@@ -123,7 +123,7 @@ def page(statement: Statement) -> Iterator[str]:
 def _summary(tested: Predicate) -> str:
     result = f"equal bit for bit: {', '.join(tested.compared)}" if tested.holds else f"the verdict is {tested.verdict}"
     if tested.claim == "rerun":
-        return f"twice from nothing, {counted(tested.steps, 'step')}; {result}"
+        return f"trained twice from the start, {counted(tested.steps, 'step')}; {result}"
     after = f"{counted(tested.observed or 0, 'step')} after that, {tested.steps} in all"
     return f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, {after}; {result}"
 
@@ -131,6 +131,6 @@ def _summary(tested: Predicate) -> str:
 def _cause(tested: Predicate, cause: FailureCause) -> str:
     place = f", at step {cause.step}, stream {cause.stream}" if cause.step is not None else ""
     tensor = f", tensor {cause.tensor}" if cause.tensor else ""
-    one, other = ("without the stop", "with it") if tested.claim == "resume" else ("first", "then")
+    one, other = ("without the stop", "with it") if tested.claim == "resume" else ("in the first run", "in the second")
     values = f": {cause.a} {one}, {cause.b} {other}" if cause.a is not None else ""
     return f"{cause.what}{place}{tensor}{values}"

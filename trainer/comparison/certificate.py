@@ -129,13 +129,15 @@ class Statement(SavedDocument):
             message = f"{where} names the identity {tested.identity}; its ingredients have another one"
             raise CertificateError(message, hint=_DISTRUST)
         if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
-            raise CertificateError(f"{where} says that it holds, and what does not", hint=_DISTRUST)
+            raise CertificateError(
+                f"{where} contradicts itself: it claims success and lists a difference, or the reverse", hint=_DISTRUST
+            )
         if tested.claim == "resume" and (tested.killed_after is None or tested.resumed_from is None):
             raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_REPEAT)
         if tested.observed < 1:
             resume = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
             missing = resume if tested.claim == "resume" else "step was made"
-            raise CertificateError(f"{where} shows nothing: no {missing}", hint=_REPEAT)
+            raise CertificateError(f"{where} is based on no observation: no {missing}", hint=_REPEAT)
 
     def check_record(self, record: Record, text: bytes) -> None:
         """Raise `CertificateError` if the statement is not about this record, whose file is `text`."""
@@ -143,10 +145,10 @@ class Statement(SavedDocument):
         subject = next((subject for subject in self.subject if subject.name == name), None)
         if subject is None:
             message = f"the certificate is about {' and '.join(dict.fromkeys(self.runs))}, not about {name}"
-            raise CertificateError(message, hint="find the right one")
+            raise CertificateError(message, hint="verify the certificate in that run's folder")
         if (digest := digest_of_bytes(text)) != subject.sha256:
             message = f"{name} is {digest}; the certificate was given for {subject.sha256}"
-            raise CertificateError(message, hint="one of the two was changed")
+            raise CertificateError(message, hint="the record or the certificate was changed: trust neither")
         if record.identity != tested.identity or device_class(record) != tested.device:
             message = f"{name} is not of the ingredients or the device that the certificate names"
             raise CertificateError(message, hint=_DISTRUST)
@@ -182,10 +184,10 @@ def _file(record: Record) -> str:
 
 
 STREAM_CONTENTS: Final = {
-    Stream.DATA: "the place in the data",
+    Stream.DATA: "the position in the data",
     Stream.RANDOM: "the state of the random generators",
     Stream.SCHEDULE: "the schedule of the learning rate",
-    Stream.FORWARD: "a weight or a buffer of the model, or what the model keeps besides",
+    Stream.FORWARD: "a weight, a buffer, or other state of the model",
     Stream.BACKWARD: "a sum of gradients",
     Stream.WEIGHTS: "the state of the optimizer",
     Stream.EVALUATION: "the state of the metrics",
@@ -249,9 +251,9 @@ def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
     try:
         envelope = Envelope.from_dict(content)
     except (ValueError, KeyError, TypeError, AttributeError, FormatError, RecursionError) as fault:
-        raise DocumentError(f"{where} is no DSSE envelope: {fault!r}", hint=_DAMAGED) from fault
+        raise DocumentError(f"{where} is not a DSSE envelope: {fault!r}", hint=_DAMAGED) from fault
     if not all(isinstance(name, str) for name in envelope.signatures):
-        raise DocumentError(f"{where} is no DSSE envelope: a key's id is no text", hint=_DAMAGED)
+        raise DocumentError(f"{where} is not a DSSE envelope: a key's id is not text", hint=_DAMAGED)
     if envelope.payload_type != kind:
         raise CertificateError(f"{where} holds {envelope.payload_type!a}; expected {kind}", hint=_DISTRUST)
     return envelope
@@ -265,7 +267,7 @@ def _read_key(path: Path, kind: str, load: Callable[[bytes], object], expected: 
         reason = "it is encrypted" if isinstance(fault, TypeError) else "expected PEM"
         if isinstance(fault, DocumentError):
             reason = fault.message.removeprefix(f"{path} ")
-        raise CertificateError(f"{path} is no {kind} key that can be read: {reason}", hint=MAKE) from fault
+        raise CertificateError(f"{path} is not a readable {kind} key: {reason}", hint=MAKE) from fault
     if not isinstance(key, expected):
         raise CertificateError(f"{path} is a key of another kind; expected Ed25519", hint=MAKE)
     return key

@@ -104,9 +104,9 @@ def _require_attempts(a: Record, b: Record, kill: Kill | None) -> None:
     """Raise `RunError` unless A (and B of a rerun) made all steps in one attempt, and B of a resume made them in several."""
     for each in (a,) if kill else (a, b):
         if each.attempt != 1:
-            raise RunError(f"run {each.run} was resumed, so it is no training without a stop", hint="test again")
+            raise RunError(f"run {each.run} was resumed; expected an uninterrupted run", hint="test again")
     if kill and b.attempt == 1:
-        raise RunError(f"run {b.run} was not resumed, so nothing is known of a resume", hint="test again")
+        raise RunError(f"run {b.run} was not resumed, so a resume cannot be certified", hint="test again")
 
 
 def _steps(attempt: Path, record: Record) -> int:

@@ -121,7 +121,7 @@ def load_compared_run(path: Path) -> ComparedRun:
         return ComparedRun(record=load_record(attempt / RECORD), folder=folder, attempt=attempt)
     if (folder / RECORD).is_file():
         return ComparedRun(record=load_record(folder / RECORD), folder=folder.parent.parent, attempt=folder)
-    message = f"{path} is no run's folder: it has neither {ATTEMPTS}/ nor {RECORD}"
+    message = f"{path} is not a run's folder: it has neither {ATTEMPTS}/ nor {RECORD}"
     raise RunNotFoundError(message, hint="name the folder of a run")
 
 
@@ -240,7 +240,7 @@ def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
                 values = json_value(line, where=str(path))
                 step = int(values.pop("step"))
             except (DocumentError, ValueError, KeyError, TypeError, AttributeError) as fault:
-                raise DocumentError(f"{path}, line {number}, is no line of metrics", hint="it is damaged") from fault
+                raise DocumentError(f"{path}, line {number}, is not a line of metrics", hint="it is damaged") from fault
             within = "epoch" in values
             yield from ((step + within, name, value) for name, value in values.items() if name != "epoch")
 
@@ -255,7 +255,7 @@ def stronger_verdicts(comparison: Comparison) -> dict[Rung, str]:
         if runs:
             reason = f"the net switched determinism off in {runs}"
         elif ingredients:
-            reason = f"of what goes in, these would have to be equal: {ingredients}"
+            reason = f"these ingredients would have to be equal: {ingredients}"
         else:
             reason = _UNEXPLAINED
         requirements[Rung.IDENTICAL] += f"; {reason}"
@@ -263,5 +263,5 @@ def stronger_verdicts(comparison: Comparison) -> dict[Rung, str]:
 
 
 _UNEXPLAINED: Final = (
-    "no ingredient differs, so a run like this does not come out the same twice, or something around it bears on it"
+    "no ingredient differs, so either the run is not deterministic, or something outside the record affects it"
 )

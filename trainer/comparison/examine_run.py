@@ -112,7 +112,7 @@ def declared_dataset(record: Record, bundle: SourceBundle, name: str) -> Dataset
 
 def _outcome(record: Record) -> Finding:
     if record.outcome.status is Status.RUNNING:
-        raise IrreproducibleError(f"run {record.run} is not over", hint="wait for its end")
+        raise IrreproducibleError(f"run {record.run} has not ended", hint="wait until it ends")
     require_outcome(record)
     steps, metrics = counted(record.outcome.steps or 0, "step"), counted(len(record.outcome.metrics), "metric")
     return well("outcome", f"completed after {steps}, {metrics}")

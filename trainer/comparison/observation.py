@@ -77,24 +77,24 @@ def describe_different_operation(a: Sequence[Operation], b: Sequence[Operation])
     """Describe the first operation whose result differs; `None` if all operations are equal."""
     for number, (one, other) in enumerate(zip(a, b, strict=False), 1):
         if one.name != other.name:
-            return f"operation {number} is {one.name} the first time and {other.name} the second: the code took another way"
+            return f"operation {number} is {one.name} the first time and {other.name} the second: the code took a different path"
         if one.number != other.number:
-            return f"{one.name} (operation {number}) was given other numbers: {one.number} and {other.number}"
+            return f"{one.name} (operation {number}) received different numbers: {one.number} and {other.number}"
         if one.given == other.given and one.gave != other.gave:
-            return f"{one.name} (operation {number}) gave another result for equal inputs"
+            return f"{one.name} (operation {number}) returned a different result for equal inputs"
         if one.given != other.given:
-            return f"{one.name} (operation {number}) was given another tensor, which no operation of torch made"
-    return None if len(a) == len(b) else "the code took another way: the number of operations is not the same"
+            return f"{one.name} (operation {number}) received a different tensor that was not produced by a torch operation"
+    return None if len(a) == len(b) else "the code took a different path: the number of operations is not the same"
 
 
 _CAUSES: Final = {
-    Kind.START: "{name} before the first step: what makes the initial weights is not deterministic",
-    Kind.BATCH: "the batch: what reads or changes the data is not deterministic",
+    Kind.START: "{name} before the first step: the initialization of the weights is not deterministic",
+    Kind.BATCH: "the batch: the code that reads or changes the data is not deterministic",
     Kind.INPUT: "the input of {name}: the code of {module} around it is not deterministic",
-    Kind.OUTPUT: "the output of {name}, which was given the same: {name} is not deterministic",
-    Kind.BACKWARD: "the gradient that comes back to the output of {name}: the backward pass of what uses it is not deterministic",
+    Kind.OUTPUT: "the output of {name} differs for equal inputs: {name} is not deterministic",
+    Kind.BACKWARD: "the gradient with respect to the output of {name}: the backward pass of the code that uses it is not deterministic",
     Kind.GRADIENT: "the gradient of {name}: the backward pass of its module is not deterministic",
-    Kind.WEIGHT: "{name} after the step: the optimizer, or what writes a buffer, is not deterministic",
+    Kind.WEIGHT: "{name} after the step: the optimizer, or the code that writes a buffer, is not deterministic",
 }
 
 
@@ -102,7 +102,7 @@ def describe_value(value: ObservedValue) -> str:
     """Describe the first difference and its cause.
 
     >>> describe_value(ObservedValue(2, Kind.OUTPUT, "layers.3", 1, ""))
-    'step 2: the output of layers.3, which was given the same: layers.3 is not deterministic'
+    'step 2: the output of layers.3 differs for equal inputs: layers.3 is not deterministic'
     """
     name = value.name or "the net"
     call = f" (call {value.call})" if value.call > 1 else ""

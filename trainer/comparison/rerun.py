@@ -125,7 +125,7 @@ def image_name(record: Record) -> ImageName:
         raise IrreproducibleError(message, hint=hint)
     reference = None if image.reference in {image.manifest, image.config} else image.reference
     if reference and not (_REFERENCE.fullmatch(reference) and reference.endswith(f"@{image.manifest}")):
-        raise _invalid(record, f"the image {reference!a}, which is no repository@digest of its manifest")
+        raise _invalid(record, f"the image {reference!a}, which is not a repository@digest of its manifest")
     return ImageName(manifest=image.manifest, config=image.config, reference=reference, layers=list(layers))
 
 

@@ -123,7 +123,7 @@ def _entries(path: Path, text: bytes) -> tuple[dict[str, _HeaderEntry], dict[str
         _reject(path, f"its header is a {type(header).__name__}; expected an object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _reject(path, "its metadata are no table of texts")
+        _reject(path, "its metadata are not a table of texts")
     return typed(header, _Header, where=f"the header of {path}").root, metadata
 
 
@@ -154,7 +154,7 @@ def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: in
 
 
 def _reject(path: Path, message: str) -> Never:
-    raise DocumentError(f"{path} is no safetensors file: {message}", hint=_DAMAGED)
+    raise DocumentError(f"{path} is not a safetensors file: {message}", hint=_DAMAGED)
 
 
 _BLOCK: Final = 1 << 16

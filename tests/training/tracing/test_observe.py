@@ -90,7 +90,10 @@ def test_a_deterministic_net_is_clean(checkout: Checkout) -> None:
     ("kind", "module", "operation"),
     [
         pytest.param(
-            "urandom", "layers.2", "another tensor, which no operation of torch made", marks=pytest.mark.trains
+            "urandom",
+            "layers.2",
+            "a different tensor that was not produced by a torch operation",
+            marks=pytest.mark.trains,
         ),
         pytest.param("counter", "layers.2", "aten.mul.Tensor", marks=pytest.mark.long),
         pytest.param("generator", "layers.2", "aten.rand.generator", marks=pytest.mark.long),
