@@ -135,7 +135,7 @@ def test_a_folder_in_place_of_a_file_and_the_reverse_are_named(root: Root) -> No
 )
 @pytest.mark.parametrize("verb", INSIDE.values(), ids=INSIDE)
 def test_a_path_that_is_none_below_is_refused(root: Root, verb: Callable[[Root, str], object], path: str) -> None:
-    with pytest.raises(UnsafePathError, match="is no path below"):
+    with pytest.raises(UnsafePathError, match="is not a path below"):
         verb(root, path)
 
 

@@ -79,6 +79,6 @@ def test_a_container_says_of_a_link_out_of_the_checkout_that_it_does_not_see_the
 
 
 def test_a_path_without_a_file_names_the_experiments(checkout: Path) -> None:
-    with pytest.raises(ExperimentError, match=r"experiment gone\.py is no file") as fault:
+    with pytest.raises(ExperimentError, match=r"experiment gone\.py is not a file") as fault:
         find_experiment("gone.py", checkout=checkout, here=checkout)
     assert "digits" in str(fault.value.hint)

@@ -39,7 +39,7 @@ def test_what_is_made_already_is_only_summed_up(runs: Path, capsys: pytest.Captu
     """Mean, deviation and ends; what is kept holds the same values."""
     assert main(WORDS) == 0
     out, err = capsys.readouterr()
-    assert err.count("is here already") == 3
+    assert err.count("is reused") == 3
     assert next(line for line in out.splitlines() if "0.6" in line).split()[:5] == [
         "test_loss",
         "0.6",

@@ -52,7 +52,7 @@ def test_a_sample_keeps_its_part_when_files_are_added() -> None:
         ((0, 6), Layout(count=5), "split 'train' of small ends at row 6; its reader finds 5 samples"),
         ((0, 0), Layout(count=5), "has none of its 5 samples"),
         (Below(prefix="trian/"), FOLDERS, "has none of its 4 samples"),
-        (Listed(files=("val/b",)), FOLDERS, "lists 'val/b', which is no sample of its reader"),
+        (Listed(files=("val/b",)), FOLDERS, "lists 'val/b', which is not a sample of its reader"),
         (Below(prefix="train/"), Layout(count=5), "has none of its 5 samples"),
     ],
 )

@@ -48,4 +48,4 @@ def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: py
     lines = "\n".join([f"{file.stem}: {verdict.summary}", *verdict.changes])
     if verdict.changes:
         sys.stdout.write(f"{lines}\n")
-    assert verdict.holds, f"{lines}\nif it is meant: reprise baseline refresh {file.stem} --why TEXT"
+    assert verdict.holds, f"{lines}\nif the change is intended: reprise baseline refresh {file.stem} --why TEXT"

@@ -52,7 +52,7 @@ CASES = {
         MADE,
         f"{MADE}\n        self.w = nn.Parameter(torch.randn(2, dtype=torch.complex64))",
         ExperimentError,
-        "parameter w is complex64; adamw trains real numbers alone",
+        "parameter w is complex64; adamw supports real parameters only",
     ),
     "meta": (
         MADE,

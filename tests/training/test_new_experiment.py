@@ -97,7 +97,7 @@ def test_a_page_without_a_first_line_of_its_own_gets_one(text: str, line: str) -
 @pytest.mark.parametrize("body", [b"x = (\n", "x = 'é'".encode("latin-1"), "x = 1".encode("utf-16")])
 def test_a_file_that_python_cannot_read_is_no_page_to_begin_from(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "theirs.py").write_bytes(body)
-    with pytest.raises(ExperimentError, match=r"theirs\.py is no Python file to begin from"):
+    with pytest.raises(ExperimentError, match=r"theirs\.py is not a Python file to begin from"):
         new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
 
 

@@ -248,7 +248,7 @@ class Root:
 
     def _parts(self, path: str) -> list[str]:
         if fault := path_fault(path):
-            said = f"{path[:200]!a} is no path below {shown(self.path)}: {fault}"
+            said = f"{path[:200]!a} is not a path below {shown(self.path)}: {fault}"
             raise UnsafePathError(said, hint="do not use the document that names it")
         return path.split("/")
 

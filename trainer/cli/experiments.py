@@ -85,7 +85,7 @@ def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | No
         raise _absent(text, path, checkout=checkout)
     file = path.resolve()
     if file.suffix != ".py":
-        raise ExperimentError(f"experiment {text} is no Python file", hint="name a file that ends in .py")
+        raise ExperimentError(f"experiment {text} is not a Python file", hint="name a file that ends in .py")
     if file.is_relative_to(checkout):
         inside = file.relative_to(checkout)
         return ExperimentFile(name=inside.stem if inside.parent == FOLDER else inside.as_posix(), file=inside)
@@ -97,7 +97,7 @@ def _absent(text: str, path: Path, *, checkout: Path) -> ExperimentError:
     link = next((each for each in (*reversed(path.parents), path) if each.is_symlink() and not each.exists()), None)
     if link is None:
         hint = f"name a Python file, or one of: {listed(experiment_names(checkout))}"
-        return ExperimentError(f"experiment {text} is no file", hint=hint)
+        return ExperimentError(f"experiment {text} is not a file", hint=hint)
     target = link.readlink() / path.relative_to(link)
     destination = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
     if BAKED.exists() and not destination.is_relative_to(checkout):

@@ -86,7 +86,7 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
             experiment=parsed.experiment.name, source=recipe.source.digest, settings={**values, SEED: seed}, typed=typed
         )
         if record := find_completed_run(request, runs_folder()):
-            print_notice(f"seed {seed}: run {record.run} is here already")
+            print_notice(f"seed {seed}: run {record.run} is reused")
             records[seed] = record
     if len(records) < len(seeds):
         freeze_image()
@@ -94,10 +94,12 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
         if seed not in records:
             records[seed] = _train(seed, recipe)
     for seed, names in differing_runs(records).items():
-        print_notice(f"seed {seed}: run {records[seed].run} is not like the latest ({', '.join(names)})")
+        print_notice(
+            f"seed {seed}: run {records[seed].run} differs from the latest run in {', '.join(names)}: training again"
+        )
         records[seed] = _train(seed, recipe)
     if differences := differing_runs(records):
-        message = f"while it was measured, this changed: {', '.join(sorted(set().union(*differences.values())))}"
+        message = f"{', '.join(sorted(set().union(*differences.values())))} changed during the measurement"
         raise RunError(message, hint="repeat the command: finished runs are not trained again")
     return records
 
@@ -111,11 +113,11 @@ def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
     environment = f"environment {noise.environment}" if noise.environment else "no environment"
     yield f"noise of {noise.experiment}: {len(noise.seeds)} seeds, {environment}, {noise.device}"
     yield ""
-    head = ("metric", "mean", "deviation", "lowest", "highest", "two runs are apart by at most (19 of 20)")
+    head = ("metric", "mean", "deviation", "lowest", "highest", "max. difference of two runs (95%)")
     yield from columns([head, *(_row(name, values, noise) for name, values in noise.metrics.items())])
     yield ""
-    yield f"seeds that each of two variants needs, to show a gain (t-test, {LEVEL:.0%} two-sided, power {POWER:.0%}):"
-    sizes = [f"of {gain:g}"] if gain else [f"of {size:g} deviations" for size in _SIZES]
+    yield f"seeds per variant to detect a gain (t-test, {LEVEL:.0%} two-sided, power {POWER:.0%}):"
+    sizes = [f"gain of {gain:g}"] if gain else [f"gain of {size:g} std" for size in _SIZES]
     yield from columns([("metric", *sizes), *(_needed(name, values, gain) for name, values in noise.metrics.items())])
     yield ""
     yield spelled(f"kept in {path}, where `reprise compare` finds it")

@@ -116,7 +116,7 @@ class ChildTraining:
         """Return the run's folder. Raises `RunError` if the training ended before it opened a record."""
         self.is_run_known.wait()
         if self.run is None:
-            raise RunError("the training ended before it opened a record", hint="the lines above say why")
+            raise RunError("the training ended before it opened a record", hint="see the output above")
         return runs_folder() / self.run
 
     def wait(self) -> int:
@@ -170,7 +170,7 @@ def completed(words: Sequence[str], *, purpose: str, recipe: Recipe | None = Non
         raise
     if code:
         what = f"run {training.run}" if training.run else "the training"
-        raise RunError(f"{what} ended with exit code {code}", hint="the lines above say why")
+        raise RunError(f"{what} ended with exit code {code}", hint="see the output above")
     return record_of(training.folder)
 
 
@@ -204,8 +204,8 @@ def run_hidden_command(hidden: Sequence[str], request: TrainRequest, *, source: 
             except ValueError as fault:
                 command.kill()
                 message = f"the process for {hidden[0].strip('_')} printed {line[:80]!r}; expected JSON"
-                raise DocumentError(message, hint="does the experiment write to file descriptor 1?") from fault
+                raise DocumentError(message, hint="remove writes to file descriptor 1 from the experiment") from fault
     finally:
         code = command.wait()
     if code:
-        raise RunError(f"it ended with exit code {code}", hint="the lines above say why")
+        raise RunError(f"it ended with exit code {code}", hint="see the output above")

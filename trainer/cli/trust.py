@@ -93,10 +93,10 @@ def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool
     if is_known and not other_files(bundle, here):
         return True
     if not is_isolated and "machine" not in word.granted:
-        message = f"run {record.run} was made elsewhere, and its code would reach the network, the keys and the files that are here"
+        message = f"run {record.run} was made elsewhere, and its code would reach this machine's network, credentials and files"
         raise UntrustedCodeError(
             message,
-            hint=f"type on the host: {on_host(word.command)} --trust; or give it all of that here: --trust --grant machine",
+            hint=f"type on the host: {on_host(word.command)} --trust; or grant that access: --trust --grant machine",
         )
     reaches = isolation(word.granted) if is_isolated else GRANTS["machine"]
     _ask(record, [*page(record, bundle, here=here)], word, reaches=reaches)

@@ -155,7 +155,7 @@ def _select(name: str, split: Split, layout: Layout, *, dataset: str) -> Sequenc
         case Listed(files=files):
             numbers = {path: number for number, path in enumerate(layout.files)}
             if missing := next((path for path in files if path not in numbers), None):
-                message = f"split {name!r} of {dataset} lists {short(missing)!r}, which is no sample of its reader"
+                message = f"split {name!r} of {dataset} lists {short(missing)!r}, which is not a sample of its reader"
                 hint = (
                     "remove the line: a list has no comments" if missing[0] == "#" else hint_for_path(missing, numbers)
                 )

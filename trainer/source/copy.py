@@ -71,7 +71,9 @@ def _git(folder: Path, *words: str, stdin: str = "") -> None:
     done = subprocess.run(command, env=_environment(os.environ), input=stdin.encode(), capture_output=True, check=False)
     if done.returncode:
         message = done.stderr.decode(errors="replace").strip()
-        raise SourceError(f"git cannot list {folder}: {message}", hint="is git older than 2.28?")
+        raise SourceError(
+            f"git cannot list {folder}: {message}", hint="fix what git reports; it must be version 2.28 or later"
+        )
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -122,7 +122,7 @@ class DirectoryStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
             self._require_root()
             raise ObjectMissingError(
-                f"{key} is not in {self.label}", hint="was it published to another store?"
+                f"{key} is not in {self.label}", hint="check the address of the store, or publish to this store"
             ) from fault
         except OSError as fault:
             raise StoreError(

@@ -131,7 +131,9 @@ def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> 
 def _refusal(key: str, code: str, label: str) -> StoreError | None:
     """Return the error for a known error code of S3; None for any other code."""
     if code in {"404", "NoSuchKey"}:
-        return ObjectMissingError(f"{key} is not in {label}", hint="was it published to another store?")
+        return ObjectMissingError(
+            f"{key} is not in {label}", hint="check the address of the store, or publish to this store"
+        )
     if code in _REFUSED:
         return StoreDeniedError(f"store {label} refuses these credentials ({code})", hint=_CREDENTIALS_HINT)
     if code in {"416", "InvalidRange"}:

@@ -24,7 +24,7 @@ def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
         text += block
         if len(text) > largest:
             raise DigestMismatchError(
-                f"{key} in {store.label} is larger than {largest} bytes, which no such document is",
+                f"{key} in {store.label} is larger than {largest} bytes, the limit for documents",
                 hint="do not use it",
             )
     return bytes(text)
@@ -61,6 +61,6 @@ def read_file(store: Store, file: File, *, into: Root) -> None:
             written.write(block)
     if f"sha256:{running.hexdigest()}" != file.sha256 or length != file.size:
         raise DigestMismatchError(
-            f"{file.path} from {store.label} is not what the seal says: {length} bytes of {file.size}",
+            f"{file.path} from {store.label} does not match its seal: {length} bytes of {file.size}",
             hint="do not use it",
         )

@@ -194,7 +194,9 @@ def require_distinct(points: Sequence[Mapping[str, str]], meant: Sequence[object
 
 def _require_few(count: int) -> None:
     if count > MOST:
-        raise UsageError(f"these are {count} points; a sweep has at most {MOST}", hint="split it")
+        raise UsageError(
+            f"the grid has {count} points; a sweep has at most {MOST}", hint="split it into several sweeps"
+        )
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -218,9 +220,7 @@ def _expanded(name: str, part: str) -> list[str]:
         return [part]
     first, last, step = int(found[1]), int(found[2]), int(found[3] or 1)
     if last < first or step == 0:
-        raise UsageError(
-            f"--{_typed(name)} {part}: this range holds nothing", hint="write FIRST..LAST or FIRST..LAST..STEP"
-        )
+        raise UsageError(f"--{_typed(name)} {part}: this range is empty", hint="write FIRST..LAST or FIRST..LAST..STEP")
     _require_few((last - first) // step + 1)
     return [str(value) for value in range(first, last + 1, step)]
 

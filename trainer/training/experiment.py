@@ -144,7 +144,7 @@ def _untyped(fault: PydanticUserError, file: Path) -> ExperimentError | None:
 def _from_path(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"experiment_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ExperimentError(f"{file} is no Python file", hint="name a file that ends in .py")
+        raise ExperimentError(f"{file} is not a Python file", hint="name a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -95,7 +95,7 @@ class StopIfNotFinite(Callback):
         if trainer.world_size > 1:
             ends = trainer.strategy.reduce_boolean_decision(ends, all=False)
         if ends and bad_step == _NEVER:
-            raise NotFiniteError("the training loss of another device is no finite number", hint=_ALL_THE_SAME)
+            raise NotFiniteError("the training loss of another device is not a finite number", hint=_ALL_THE_SAME)
         if ends:
             is_first = good_step == _NEVER
             before = "none was before" if is_first else f"the last finite one was {good:.4g} at step {good_step:.0f}"

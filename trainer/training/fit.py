@@ -259,7 +259,7 @@ def placement(found: str, *, accelerator: str, devices: int, precision: str) -> 
     usable = torch.cuda.device_count() if kind == "gpu" else devices
     if usable < devices:
         raise DeviceError(
-            f"this run wants {devices} GPUs; torch can use {usable}",
+            f"this run needs {devices} GPUs; torch can use {usable}",
             hint="`reprise doctor` says why, or give --accelerator cpu",
         )
     return {

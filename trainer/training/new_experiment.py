@@ -41,7 +41,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         text = renamed_copy(read_python(like), name=file.stem, like=like.stem, dataset=dataset)
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
-        said = f"{like} is no Python file to begin from: {reason.partition(' for ')[0]}"
+        said = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
         raise ExperimentError(said, hint="correct it, or name another one: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

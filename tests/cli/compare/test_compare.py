@@ -93,7 +93,7 @@ def test_at_least_gives_zero_or_one(runs: Path) -> None:
     assert main([a, b, "--at-least", "within noise"]) == 0
     assert main([a, c, "--at-least", "within-noise"]) == 1
     assert main([a, c, "--at-least", "different"]) == 0
-    with pytest.raises(UsageError, match="no rung"):
+    with pytest.raises(UsageError, match="unknown verdict"):
         main([a, b, "--at-least", "simmilar"])
 
 

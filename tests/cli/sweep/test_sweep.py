@@ -54,7 +54,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["digitz", "--seed", "1..3"], ExperimentError, "digitz"),
         (["digits", "--seed", "1..3", "--jobs", "0"], UsageError, "1 or more"),
         (["digits", "--seed", "1..3", "--mode", "best"], UsageError, "invalid choice"),
-        (["digits", "--seed", "3..1"], UsageError, "holds nothing"),
+        (["digits", "--seed", "3..1"], UsageError, "this range is empty"),
         (["digits", "--learning-rat", "1,1"], SettingError, "unknown setting --learning-rat"),
         (["--continue", "latest", "--seed", "1..3"], UsageError, "takes no experiment, points or settings"),
         (["--continue", "latest"], RunNotFoundError, "no sweep is called 'latest'"),

@@ -31,9 +31,9 @@ class Net(Classifier):
         (
             "check",
             ["mine.py", "--steps", "9"],
-            "--steps is read as the option of reprise check; to give the setting steps of mine.py",
+            "--steps is an option of `reprise check` here, not the experiment's setting; to give the setting steps of mine.py",
         ),
-        ("bench", ["mine.py", "--steps=9"], "--steps is read as the option of reprise bench"),
+        ("bench", ["mine.py", "--steps=9"], "--steps is an option of `reprise bench` here"),
         ("check", ["mine.py", "--classes", "9"], ""),
         ("noise", ["mine.py", "--steps", "9"], ""),
         ("check", ["absent.py", "--steps", "9"], ""),

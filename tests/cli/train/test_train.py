@@ -62,7 +62,7 @@ def test_words_are_read_from_the_checkouts_root_in_the_container(
 @pytest.mark.parametrize("text", ["none.py", "docs/", "README.md/x"])
 def test_what_is_no_file_is_no_experiment(text: str) -> None:
     """A path that leads nowhere is said to."""
-    with pytest.raises(ExperimentError, match="is no"):
+    with pytest.raises(ExperimentError, match="is not a file"):
         find_experiment(text, checkout=ROOT, here=ROOT)
 
 

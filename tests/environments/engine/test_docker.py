@@ -158,5 +158,5 @@ def test_a_build_that_fails_says_so_in_one_sentence(engine: DockerEngine, reques
         contexts={},
         epoch=0,
     )
-    with pytest.raises(ImageBuildError, match="failed: the lines above state the reason"):
+    with pytest.raises(ImageBuildError, match="failed: see the output above"):
         engine.build(broken)

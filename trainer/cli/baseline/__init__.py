@@ -106,7 +106,7 @@ def _check(words: Namespace, name: str) -> int:
         document = {"experiment": name, "holds": result.holds, "said": result.summary, "moved": result.changes}
         print(json.dumps(document | {"local": local}))
     else:
-        refresh = [] if result.holds else [f"if it is meant: reprise baseline refresh {name} --why TEXT"]
+        refresh = [] if result.holds else [f"if the change is intended: reprise baseline refresh {name} --why TEXT"]
         print("\n  ".join([f"{name}: {result.summary}", *local, *result.changes, *refresh]))
     return 0 if result.holds else Rung.DIFFERENT.code
 
@@ -194,7 +194,7 @@ def _measured_in_image(name: str, *, seeds: int) -> dict[str, Any]:
     request = CommandRequest(words=["baseline", "measure", name, "--seeds", str(seeds)])
     code, output = container_launcher("-T").start(request, stdout=subprocess.PIPE).output()
     if code:
-        raise RunError(f"`baseline measure` ended with exit code {code}", hint="the lines above say why")
+        raise RunError(f"`baseline measure` ended with exit code {code}", hint="see the output above")
     measured: dict[str, Any] = json.loads(output)
     return measured
 

@@ -95,7 +95,9 @@ def _observed(request: TrainRequest, words: Sequence[str], *, steps: int, times:
     hidden = ["_observe", str(steps), str(times), *words]
     lines: list[dict[str, Any]] = list(run_hidden_command(hidden, request, source=source))
     if len(lines) != 1:
-        raise DocumentError("the observing process printed no result", hint="does the experiment print or exit?")
+        raise DocumentError(
+            "the observing process printed no result", hint="remove calls of exit() from the experiment"
+        )
     return lines[0]
 
 

@@ -66,7 +66,7 @@ def _parser() -> Arguments:
 def _rung(word: str) -> Rung:
     name = word.strip().lower().replace(" ", "-")
     if name not in _RUNGS:
-        raise UsageError(f"--at-least {word!r} is no rung of the ladder", hint=did_you_mean(name, _RUNGS))
+        raise UsageError(f"--at-least {word}: unknown verdict", hint=did_you_mean(name, _RUNGS))
     return _RUNGS[name]
 
 

@@ -102,7 +102,7 @@ def _setup(docker: Engine) -> Finding:
 def check_runs() -> Finding:
     """Check that containers can write runs and that the disk has room, or that this user can write REPRISE_RUNS."""
     if (named := os.environ.get("REPRISE_RUNS")) and not (Path(named).is_dir() and os.access(named, os.W_OK)):
-        message = f"REPRISE_RUNS is {named}, which is no folder that uid {os.getuid()} can write"
+        message = f"REPRISE_RUNS is {named}, which is not a folder that uid {os.getuid()} can write"
         return doctor.fault("runs", MachineError(message, hint=f"mkdir -p {named}, or unset REPRISE_RUNS"))
     who = setup.owner(os.getuid(), os.getgid())
     runs = ROOT / "runs"

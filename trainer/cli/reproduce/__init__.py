@@ -137,7 +137,7 @@ def _rerun(original: RunOnDisk, bundle: SourceBundle, runner: Runner, *, own: bo
             if own:
                 _register(ready.folder)
         if code:
-            raise RunError(f"the retest ended with exit code {code}", hint="the lines above show the cause")
+            raise RunError(f"the retest ended with exit code {code}", hint="see the output above")
         return Rerun(record=load_rerun_record(ready), folder=ready.folder, image=image)
 
 

@@ -78,7 +78,7 @@ class ContainerRunner(Runner):
         change_owner(ready, uid=self._uid, gid=self._gid)
         options = volume(ready.store, _LENT)
         if datasets and (code := _fetch(datasets, "--into", _LENT, options=options)):
-            raise EngineError("the datasets could not be fetched", hint=f"the lines above say why (exit code {code})")
+            raise EngineError("the datasets could not be fetched", hint=f"see the output above (exit code {code})")
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it in the recorded image, by its digest."""

@@ -86,7 +86,7 @@ class PointLauncher:
         ).output()
         if code:
             message = f"the settings of the points could not be checked (exit code {code})"
-            raise RunError(message, hint="the lines above say why")
+            raise RunError(message, hint="see the output above")
         return output
 
     def settings(self, run: Path) -> str:

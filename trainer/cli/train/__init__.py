@@ -163,7 +163,7 @@ def await_seen(runs: Path, run: str) -> Path:
     """Wait up to ten seconds for the inspection of the container by the launcher on the host; return the run folder."""
     if not is_run_id(run) or not (runs / run).is_dir():
         raise UsageError(
-            f"{WATCHED} is {run!r}, which is no run in {runs}",
+            f"{WATCHED} is {run!r}, which is not a run in {runs}",
             hint=f"unset {WATCHED}: only the host's launcher sets it",
         )
     until = monotonic() + _PATIENCE

@@ -202,7 +202,7 @@ def report_shared_options(command: str, argv: Sequence[str], experiment: str) ->
     _require_experiment(command, argv, experiment)
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     for name in sorted(given & {*OPTIONS[command]} & _own_settings(experiment)):
-        message = f"{option(name)} is read as the option of reprise {command}"
+        message = f"{option(name)} is an option of `reprise {command}` here, not the experiment's setting"
         hint = f"to give the setting {name} of {experiment}, use a file: --settings FILE.toml"
         print(f"{message}; {hint}", file=sys.stderr)
 

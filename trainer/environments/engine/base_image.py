@@ -23,7 +23,7 @@ def resolve_base(declared: Base, *, root: Path) -> str:
     if done.returncode:
         kind = _KINDS.get(done.returncode, EngineError)
         raise kind(
-            f"no base image for {declared.partition('@')[0]}: the lines above state the reason",
+            f"no base image for {declared.partition('@')[0]}: see the output above",
             hint="scripts/machine/base",
         )
     return done.stdout.strip()

@@ -28,7 +28,7 @@ def build(request: BuildRequest, *, archive: Path | None) -> None:
             "the command `docker` is not installed", hint="scripts/machine/engine ensure"
         ) from fault
     if done.returncode:
-        message = f"the build of {request.tag} failed: the lines above state the reason"
+        message = f"the build of {request.tag} failed: see the output above"
         raise ImageBuildError(message, hint='docs/how-to/images.md, "When a build fails"')
 
 

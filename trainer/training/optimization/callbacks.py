@@ -91,7 +91,7 @@ class StopEarly(EarlyStopping):
         super().on_train_epoch_end(trainer, pl_module)
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED and trainer.is_global_zero:
             why = {
-                EarlyStoppingReason.NON_FINITE_METRIC: "is no finite number",
+                EarlyStoppingReason.NON_FINITE_METRIC: "is not a finite number",
                 EarlyStoppingReason.PATIENCE_EXHAUSTED: f"did not become better in {self.wait_count} epochs",
             }.get(self.stopping_reason, self.stopping_reason.value)
             self.say(f"ended after epoch {trainer.current_epoch + 1}: {self.monitor} {why}")

@@ -200,7 +200,7 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
         if optimizer in _FUSED and not isinstance(each, UninitializedParameter) and each.is_complex():
             kind = str(each.dtype).removeprefix("torch.")
             raise ExperimentError(
-                f"parameter {name} is {kind}; {optimizer} trains real numbers alone, expected float32",
+                f"parameter {name} is {kind}; {optimizer} supports real parameters only, expected float32",
                 hint="--optimizer sgd, or keep it as real numbers: torch.view_as_complex in forward",
             )
     for name, module in net.named_modules():

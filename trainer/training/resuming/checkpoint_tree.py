@@ -277,7 +277,7 @@ def _view(whole: Tensor, *, dtype: str, shape: list[int], stride: list[int], off
 def _torch_dtype(name: str) -> torch.dtype:
     found = getattr(torch, name)
     if not isinstance(found, torch.dtype):
-        raise TypeError(f"{name!a} is no dtype")
+        raise TypeError(f"{name!a} is not a dtype")
     return found
 
 
