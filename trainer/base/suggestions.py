@@ -23,7 +23,7 @@ LONGEST_LIST: Final = 200
 """Maximum characters of a list of names."""
 
 
-def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+def nearest(name: str, known: Iterable[str], *, most: int = 3, cutoff: float = _NEAR) -> list[str]:
     """Return the known names that are similar to `name`, best first; empty if there are none.
 
     If a name differs only in case, dashes or blanks, only that name is returned. Otherwise, names that contain `name` as a word
@@ -39,7 +39,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
         return same[:most]
     wanted = _folded(name)
     folded = {_folded(other): other for other in names}
-    close = difflib.get_close_matches(wanted, folded, n=most, cutoff=_NEAR)
+    close = difflib.get_close_matches(wanted, folded, n=most, cutoff=cutoff)
     ratios = {other: difflib.SequenceMatcher(None, other, wanted).ratio() for other in close}
     best = max(ratios.values(), default=0.0)
     if best < _CLEAR and (words := _holding(wanted, folded)):

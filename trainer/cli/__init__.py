@@ -43,20 +43,38 @@ COMMANDS: Final = {
     "report": Command("write an HTML report of a run, or of several runs side by side"),
     "reproduce": Command("rerun a recorded run and compare the results"),
     "compare": Command("compare two runs: identical, within tolerance, within noise, different"),
-    "why": Command("find the ingredients that make two runs differ, by swapping one at a time"),
+    "why": Command("find which ingredient makes two runs differ"),
     "noise": Command("measure how much results vary with the seed", "image"),
-    "certify": Command("test that a training is deterministic and sign a certificate", "image"),
+    "certify": Command("test that a rerun or a resume is bit-identical, and certify it", "image"),
     "verify": Command("verify a certificate"),
     "sweep": Command("train at every point of a grid, with one frozen source in one image"),
     "check": Command("find an experiment's mistakes in a minute, before hours of training", "image"),
     "bench": Command("measure the time of an experiment's training steps", "image"),
     "baseline": Command("compare short trainings of experiments with their recorded baselines"),
-    "data": Command("publish, fetch, push, list, show and verify datasets"),
-    "image": Command("build, pin, restore, list, show and smoke-test images", "host"),
+    "data": Command("publish, fetch, push, list, show, diff, verify and gc datasets"),
+    "image": Command("build, pin, unpin, restore, list, show and smoke-test images", "host"),
     "setup": Command("set up this checkout: write the managed block of .env", "host"),
     "doctor": Command("check this machine and show how to fix each problem", "host"),
     "doctor store": Command("test that a store provides what Reprise needs", entry="doctor:probe_store"),
 }
+GROUPS: Final = {
+    "Start": ("setup", "doctor", "doctor store", "new", "check"),
+    "Train": ("train", "sweep", "bench"),
+    "Runs": ("runs", "report", "compare", "why", "reproduce"),
+    "Evidence": ("noise", "baseline", "certify", "verify"),
+    "Storage": ("data", "image"),
+}
+"""The commands as the overview shows them."""
+SUBCOMMANDS: Final = {
+    "runs": ("ls", "show", "pull", "publish", "push", "schema"),
+    "data": ("publish", "fetch", "ls", "show", "diff", "verify", "push", "gc", "publish-samples"),
+    "image": ("build", "pin", "unpin", "restore", "show", "smoke", "ls"),
+    "baseline": ("check", "refresh", "measure"),
+}
+"""Subcommands, for hints: their parsers are imported only when they are called."""
+_NEAR: Final = 0.75
+"""Minimum similarity of a word and a command, from 0 to 1, for a suggestion."""
+_COLUMNS: Final = 80
 HIDDEN: Final = {
     "_baseline": Command("run the short trainings of baseline", "image", entry="baseline.measure:main", runs_code=True),
     "_bench": Command("time the steps of bench", "image", entry="bench:print_benchmark", runs_code=True),
@@ -139,22 +157,33 @@ def _unknown(word: str) -> RepriseError:
             f"found {word!r}; expected a command or an option that begins with `--`",
             hint="options of compose precede the service: docker compose run -e NAME=VALUE --rm train ...",
         )
-    experiment = None if nearest(word, COMMANDS) else nearest_experiment(word, checkout=CHECKOUT)
-    hint = f"to train an experiment: reprise train --exp {experiment}" if experiment else did_you_mean(word, COMMANDS)
+    commands = nearest(word, COMMANDS, cutoff=_NEAR)
+    if subcommands := [f"`reprise {name} {word}`" for name, words in SUBCOMMANDS.items() if word in words]:
+        hint = f"did you mean {' or '.join(subcommands)}?"
+    elif not commands and (experiment := nearest_experiment(word, checkout=CHECKOUT)):
+        hint = f"to train an experiment: reprise train --exp {experiment}"
+    else:
+        hint = did_you_mean(word, commands) if commands else "`reprise --help` lists the commands"
     return UsageError(f"unknown command {word!r}", hint=hint)
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: reprise COMMAND [ARGUMENTS]",
-            "",
-            "Train models in pinned environments and record each run so that it can be reproduced.",
-            "",
-            *lines,
-            "",
-            "`reprise COMMAND --help` shows a command's options. A first argument that begins with `--` means `train`.",
-        ]
-    )
+    width = max(map(len, COMMANDS)) + 4
+    lines = [
+        "usage: reprise COMMAND [ARGUMENTS]",
+        "",
+        *_wrapped("Train models in pinned environments and record each run so that it can be reproduced."),
+    ]
+    for title, names in GROUPS.items():
+        lines += ["", f"{title}:"]
+        for name in names:
+            first, *others = _wrapped(COMMANDS[name].summary, indent=width)
+            lines += [f"  {name}".ljust(width) + first.strip(), *others]
+    notes = "`reprise COMMAND --help` shows a command's options. A first argument that begins with `--` means `train`."
+    return "\n".join([*lines, "", *_wrapped(notes)])
+
+
+def _wrapped(text: str, *, indent: int = 0) -> list[str]:
+    from textwrap import wrap
+
+    return wrap(text, _COLUMNS - 1, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False)

@@ -1,0 +1,41 @@
+"""`reprise --help`, and the hint for an unknown command."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+
+import pytest
+
+from trainer import cli
+from trainer.cli import COMMANDS, GROUPS, SUBCOMMANDS
+
+
+def test_the_overview_shows_every_command_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
+    assert all(any(line.startswith(f"  {name}  ") for line in lines) for name in COMMANDS)
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_the_subcommands_of_hints_are_those_of_the_parsers(name: str) -> None:
+    usage = import_module(f"trainer.cli.{name}")._parser().format_help()
+    assert re.findall(r"^    ([a-z][a-z-]*)(?:  |$)", usage, flags=re.MULTILINE) == list(SUBCOMMANDS[name])
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("fetch", "did you mean `scripts/reprise data fetch`?"),
+        ("publish", "did you mean `scripts/reprise runs publish` or `scripts/reprise data publish`?"),
+        ("trust", "`scripts/reprise --help` lists the commands"),
+        ("rusn", "did you mean runs?"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_what_was_meant(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([word]) == 2
+    assert hint in capsys.readouterr().err.replace("-> `reprise", "-> `scripts/reprise")
