@@ -179,13 +179,13 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     determinism: Annotated[Level, Role.LAUNCH] = Level.MACHINE
     """Where a rerun gives identical bits: `off` (nowhere), `machine` (same hardware and image), `portable` (any x86-64 CPU; slower)."""
     threads: Annotated[PositiveInt | None, Role.LAUNCH] = None
-    """CPU threads of one operation. Default: 2, or 1 at determinism `portable`. Changes the bits of a result."""
+    """CPU threads per operation (default: 2; 1 with `--determinism portable`). Changes the bits of a result."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.LAUNCH] = "auto"
     """Device to train on. `auto`: a GPU if the machine has one; an error if this image cannot use it."""
     devices: Annotated[PositiveInt, Role.LAUNCH] = 1
     """Number of devices, each with its own process; they share the batch."""
     environment: Annotated[str | None, Role.LAUNCH] = None
-    """Environment to run in. Default: the environment of this image, or the environment in .env on the host."""
+    """Environment to run in (default: this image's; on the host, the one in .env)."""
 
     _reader: Callable[[Access], None] | None = PrivateAttr(default=None)
     _earlier: dict[Access, None] = PrivateAttr(default_factory=dict)

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 
 OWN: Final = OPTIONS["train"]
 """Options of the command itself: no settings."""
-_USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json]
-                     [--SETTING VALUE ...]
-       reprise train --resume RUN [--allow KINDS] [--trust]
-                     [--grant NAMES] [--json]"""
+_USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml]
+                     [--SETTING VALUE ...] [--json]
+       reprise train --resume RUN [--SETTING VALUE ...]
+                     [--allow KINDS] [--trust] [--grant NAMES] [--json]"""
 _TITLE: Final = "Train an experiment and record everything that is needed to reproduce the run."
 _OPTIONS: Final = {
-    "--exp NAME|PATH": "experiment: a name from the list below, or a Python file",
-    "--settings FILE": "TOML file with settings: one `name = value` per line",
-    "--json": "print the result as one line of JSON",
+    "--exp EXPERIMENT": "experiment: a name from the list below, or a Python file",
+    "--settings FILE.toml": "TOML file with settings: one `name = value` per line",
+    "--json": "print the result as JSON",
     "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
     "--allow KINDS": "with --resume: accept and record changes of settings, image, dataset, determinism, device (comma-separated)",
+    "--trust": "with --resume: run code and load checkpoints from another machine or user without asking",
+    "--grant NAMES": "with --resume: additional access for such code, comma-separated: network, store, machine",
     "--help": "with --exp: list all settings of the experiment; with --resume: list what can be changed",
 }
 _ORIGINS: Final = (
@@ -49,9 +51,9 @@ _RESUME_TITLE: Final = (
 )
 _RESUME_OPTIONS: Final = {
     "--resume RUN": "run: ID, start of an ID, `latest`, or folder; one that is only in the store is pulled",
-    "--json": "print the result as one line of JSON",
+    "--json": "print the result as JSON",
     "--trust": "run code and load checkpoints from another machine or user without asking",
-    "--grant NAMES": "resources for such code besides its run's folder, comma-separated: network, store, machine",
+    "--grant NAMES": "additional access for such code, comma-separated (default: its run's folder only): network, store, machine",
     "--allow KINDS": (
         "accept and record these changes, comma-separated; the result then depends on more than the run's ingredients:"
     ),
@@ -170,6 +172,7 @@ def _table(rows: Mapping[str, str], *, indent: int = 2) -> Iterator[str]:
 def _shown(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:
     """The lines of a setting: its option with type and default, and its meaning."""
     words = f"{option(name)}, {option(f'no_{name}')}" if is_flag(info) else option(name)
+    with_default = with_default and "(default:" not in (info.description or "")  # the text states it
     about = f"{kind_of(info)}{f'; {default_of(info)}' if with_default else ''}"
     head = textwrap.wrap(
         f"{words}  ({about})", len(_wrapped("x " * _MOST)[0]), initial_indent="  ", subsequent_indent=" " * 6
