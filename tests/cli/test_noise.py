@@ -65,7 +65,8 @@ def test_a_gain_is_counted_in_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["digits", "--seeds", "2"], UsageError, "needs 3 or more"),
         (["digits", "--gain", "0"], UsageError, "above 0"),
-        (["digits", "--seed", "1"], UsageError, "chooses the seeds itself"),
+        (["digits", "--seed", "1"], UsageError, "--seed: noise chooses the seeds itself"),
+        (["digits", "--exp", "faces"], UsageError, "--exp: the experiment is the first argument"),
         (["digitz"], ExperimentError, "digitz"),
         (["digits", "--seeds", "x"], UsageError, "invalid int"),
     ],

@@ -54,8 +54,11 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--seeds is {words.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
     if words.gain is not None and not words.gain > 0:
         raise UsageError(f"--gain is {words.gain}; expected a number above 0", hint="--gain 0.01")
-    if {SEED, "exp"} & parse_options(settings).keys():
-        raise UsageError("noise chooses the seeds itself, and the experiment is named first", hint="leave --seed out")
+    given = parse_options(settings)
+    if SEED in given:
+        raise UsageError("--seed: noise chooses the seeds itself", hint="remove --seed; --seeds N sets their number")
+    if "exp" in given:
+        raise UsageError("--exp: the experiment is the first argument", hint="reprise noise EXPERIMENT")
     noise = noise_of(_runs(words.experiment, settings, seeds=range(words.seeds)))
     path = save_noise(noise, runs=runs_folder())
     print(_document(noise, path, words.gain) if words.json else "\n".join(_page(noise, path, words.gain)))
@@ -63,13 +66,21 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    summary = "Measure how much results vary when only the seed differs. Other options are settings."
-    parser = Arguments("reprise noise", summary)
-    parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
+    parser = Arguments(
+        "reprise noise",
+        "Measure how much results vary when only the seed differs. All other options are settings, or --settings FILE, as for "
+        "`reprise train`.",
+    )
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="a name in trainer/experiments/, or a Python file")
     seeds = f"train with seeds 0 to N-1 (default: 5; at least {FEWEST})"
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help=seeds)
-    parser.add_argument("--gain", type=float, metavar="G", help="compute how many seeds are needed to show a gain of G")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--gain",
+        type=float,
+        metavar="G",
+        help="compute how many seeds detect a gain of G (default: gains of 0.5, 1 and 2 standard deviations)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

@@ -18,7 +18,7 @@ from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import runs_folder
-from trainer.cli.find_run import find_run
+from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.output import print_progress
 from trainer.cli.run_page import columns
 from trainer.cli.runner import choose_runner
@@ -58,6 +58,8 @@ class ExplainedRun:
 def main(argv: list[str]) -> int:
     """Find the cause and print it; return 0 if a cause was found, 30 if none could be found."""
     words = _parser().parse_args(argv)
+    if words.steps is not None and words.steps < 1:
+        raise UsageError(f"--steps is {words.steps}; expected 1 or more", hint="--steps 3")
     granted = grants(words.grant)
     admission = Word(trusted=words.trust, granted=granted, command=f"reprise why {words.a} {words.b}")
     a, b = (_load(word, admission, here=words.no_container) for word in (words.a, words.b))
@@ -89,16 +91,20 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    summary = "Find the ingredient that makes two runs diverge, by short runs that swap one ingredient at a time."
+    summary = (
+        "Find the ingredient that makes two runs diverge, by short runs that swap one ingredient at a time. "
+        "Exit codes: 0 attributed, or no difference; 30 not attributed; docs/reference/exit-codes.md."
+    )
     parser = Arguments("reprise why", summary)
-    run = "run on this machine or in the store: ID, start of an ID, `latest`, or folder"
-    parser.add_argument("a", metavar="A", help=run)
-    parser.add_argument("b", metavar="B", help="second run")
-    parser.add_argument("--steps", type=int, metavar="N", help="run N steps, if the runs diverge within them")
+    parser.add_argument("a", metavar="A", help=f"{RUN_HELP}; on this machine or in the store")
+    parser.add_argument("b", metavar="B", help="second run, in the same forms")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="compare at least N steps (default: up to the first difference)"
+    )
     trust_options(parser)
     no_container = "run in this environment instead of a container of the recorded image"
     parser.add_argument("--no-container", action="store_true", help=no_container)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
