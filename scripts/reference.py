@@ -29,7 +29,7 @@ After reading this page, you can tell from an exit code why a command failed, an
 With `--json` an error is printed as JSON, too.
 
 The classes of the codes 50 to 99 derive from the class of their range's first code: `except StoreError` catches 50 to 55.
-`reprise compare --at-least RUNG` exits with 1 if the verdict is weaker."""
+`reprise compare --at-least VERDICT` exits with 1 if the verdict is weaker."""
 _SETTINGS: Final = """
 After reading this page, you know every setting that Reprise has, and how to give it. `reprise train --exp NAME --help`
 prints the same list for one experiment, with that experiment's own settings and defaults.

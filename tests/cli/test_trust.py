@@ -63,7 +63,7 @@ def test_where_it_would_reach_everything_trust_is_not_enough(runs: Path) -> None
     """The way to a container of its own is named; giving it everything takes a word of its own."""
     run = finished(runs)
     folder = run.folder.parents[1]
-    with pytest.raises(UntrustedCodeError, match="would reach the network, the keys and the files") as caught:
+    with pytest.raises(UntrustedCodeError, match="would reach this machine's network, credentials and files") as caught:
         require_trust(run.record, folder, Word(trusted=True, command="reprise reproduce RUN"), is_isolated=False)
     assert "scripts/reprise reproduce RUN --trust" in str(caught.value.hint)
     granted = Word(trusted=True, granted=grants("machine"), command="reprise reproduce RUN")

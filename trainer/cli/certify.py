@@ -76,15 +76,24 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    summary = "Test a property of a training and write a certificate. Other options are settings."
-    parser = Arguments("reprise certify", summary)
-    parser.add_argument("property", choices=["rerun", "resume"], help="rerun: train twice; resume: kill and resume")
-    parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
+    parser = Arguments(
+        "reprise certify",
+        "Test a property of a training and write a certificate. All other options are settings, or --settings FILE, as for "
+        "`reprise train`. Exit codes: 0 the property holds; 10, 11 or 20 it does not hold; docs/reference/exit-codes.md.",
+    )
+    parser.add_argument(
+        "property",
+        choices=["rerun", "resume"],
+        help="rerun: train twice and compare; resume: kill, resume, compare with an uninterrupted run",
+    )
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="a name in trainer/experiments/, or a Python file")
     parser.add_argument("--steps", type=int, metavar="N", help="train N steps (setting max_steps)")
     kill = "resume: kill after step N (default: 8, or half of the steps if fewer)"
     parser.add_argument("--kill-after", type=int, metavar="N", help=kill)
-    parser.add_argument("--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with (PEM)")
-    parser.add_argument("--json", action="store_true", help="print the certificate as JSON")
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with, PEM (default: unsigned)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

@@ -129,6 +129,10 @@ def hand_in_store(dotenv: Path) -> None:
     os.environ.setdefault("REPRISE_STORE_ENDPOINT", os.environ.get("AWS_ENDPOINT_URL_S3") or AWS_ENDPOINT)
 
 
+STORE_HELP: Final = "store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
+TARGET_HELP: Final = "store to copy to: s3://BUCKET/PREFIX or a path (required)"
+
+
 def two_stores(source: str | None, target: str | None, *, command: str) -> tuple[Store, Store]:
     """Open the stores to copy from and to; `source` is the configured store if None. Raise `UsageError`.
 

@@ -33,7 +33,7 @@ _AHEAD: Final = timedelta(days=1)
 """How far another machine's clock may be ahead of this machine's."""
 _NAMED: Final = 3
 """Maximum number of skipped runs that are named."""
-RUN_HELP: Final = "a run's id or the beginning of one, `latest`, or a run's folder"
+RUN_HELP: Final = "run: ID, start of an ID, `latest`, or folder"
 """The help text of an argument that names a run."""
 
 

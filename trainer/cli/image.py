@@ -42,17 +42,20 @@ def _parser() -> Arguments:
         ("unpin", _unpin, "remove an environment's pin"),
         ("restore", _restore, "fetch an environment's pinned image"),
         ("show", _show, "show the digests, layers and size of an environment's image"),
-        ("smoke", _smoke, "test an environment's image: its integrity code, and ten training steps, twice"),
+        ("smoke", _smoke, "test an environment's image: run its self-test, then train ten steps twice and compare"),
         ("ls", _list, "list the environments with their images and pins"),
     ):
         parsed = verbs.add_parser(name, help=summary)
         parsed.set_defaults(verb=verb)
         parsed.add_argument("--json", action="store_true", help="print the result as JSON")
         if name != "ls":
-            parsed.add_argument("name", metavar="ENVIRONMENT", help="a file in environments/, without .toml")
+            parsed.add_argument("name", metavar="ENVIRONMENT", help="a name in environments/, without .toml")
         if name in {"build", "show"}:
             parsed.add_argument(
-                "--stage", choices=STAGES, default="environment", help="the stage of docker/Dockerfile (%(default)s)"
+                "--stage",
+                choices=STAGES,
+                default="environment",
+                help="stage of docker/Dockerfile (default: %(default)s)",
             )
         if name == "build":
             parsed.add_argument(

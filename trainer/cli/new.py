@@ -39,9 +39,11 @@ def _parser() -> Arguments:
     )
     parser.add_argument("name", metavar="NAME", help="the name of the experiment and of its Python module")
     parser.add_argument(
-        "--like", metavar="EXPERIMENT", default="digits", help="the experiment to copy (default %(default)s)"
+        "--like", metavar="EXPERIMENT", default="digits", help="experiment to copy (default: %(default)s)"
     )
-    parser.add_argument("--dataset", metavar="NAME", help="the dataset to train on (default: the copied experiment's)")
-    parser.add_argument("--into", metavar="FOLDER", type=Path, help=f"the folder to write to (default {FOLDER})")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="dataset to train on (default: that of the copied experiment)"
+    )
+    parser.add_argument("--into", metavar="FOLDER", type=Path, help=f"folder to write to (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

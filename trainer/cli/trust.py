@@ -71,7 +71,7 @@ def trust_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--grant",
         metavar="NAMES",
-        help=f"resources for such code besides its run's folder, separated by commas: {', '.join(GRANTS)}",
+        help=f"additional access for such code, comma-separated (default: its run's folder only): {', '.join(GRANTS)}",
     )
 
 

@@ -1,4 +1,4 @@
-"""`reprise verify CERTIFICATE [--key PUBLIC]`: verify a certificate, and format it as text.
+"""`reprise verify CERTIFICATE [--key FILE]`: verify a certificate, and format it as text.
 
 The checks are: the signature with a public key that the user trusts, the consistency of the statement, and its digests and verdict with the
 local records. A key that comes with the certificate is not trusted. Text of a certificate is untrusted, so control characters are escaped.
@@ -47,10 +47,19 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise verify", "Verify a certificate: signature, digests and available records.")
-    parser.add_argument("certificate", type=Path, help="file written by `reprise certify`")
-    parser.add_argument("--key", type=Path, metavar="PUBLIC", help="Ed25519 public key of the expected signer (PEM)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = Arguments(
+        "reprise verify",
+        "Verify a certificate: signature, digests and available records. Exit codes: 0 valid, and the property holds; 10, 11 or 20 "
+        "valid, and it does not hold; 49 invalid; docs/reference/exit-codes.md.",
+    )
+    parser.add_argument("certificate", metavar="CERTIFICATE", type=Path, help="file written by `reprise certify`")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="Ed25519 public key of the expected signer, PEM (default: the signature is not checked)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
@@ -60,7 +69,7 @@ def _read(text: bytes, *, key: Path | None, where: str) -> tuple[Statement, str]
         statement, signers = read_certificate(text, where)
         if not signers:
             return statement, "none: the author is not verified"
-        message = "the signature was not verified: give the public key of the expected signer: --key PUBLIC"
+        message = "the signature was not verified: give the public key of the expected signer: --key FILE"
         print(f"reprise: {message}", file=sys.stderr)
         return statement, f"by key {', '.join(name[:16] for name in signers)}..., not checked"
     if not is_envelope(text):

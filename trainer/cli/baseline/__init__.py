@@ -74,23 +74,29 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise baseline", "Train experiments at small scale and report regressions.")
+    parser = Arguments(
+        "reprise baseline",
+        "Train experiments at small scale and report regressions. Exit codes of check: 0 as recorded, 20 changed; "
+        "docs/reference/exit-codes.md.",
+    )
     verbs = parser.commands(dest="verb")
     check = verbs.add_parser("check", help="train with one seed and compare the result with the baseline")
     check.set_defaults(run=_check)
     refresh = verbs.add_parser(
         "refresh", help="train with several seeds, show the changes, ask, and write the baseline"
     )
-    refresh.add_argument("--why", required=True, metavar="TEXT", help="why it moves; it is kept in the file")
+    refresh.add_argument(
+        "--why", required=True, metavar="TEXT", help="reason for the change; stored in the baseline file"
+    )
     refresh.add_argument("--yes", action="store_true", help="write it without asking")
     refresh.set_defaults(run=_refresh)
     measure = verbs.add_parser("measure", help="train with several seeds and print the results as JSON")
     measure.set_defaults(run=_measure)
     for verb in (check, refresh, measure):
-        verb.add_argument("experiment", help=f"a name of trainer/experiments/, or {ALL}")
+        verb.add_argument("experiment", metavar="EXPERIMENT", help=f"a name in trainer/experiments/, or {ALL}")
     for verb in (refresh, measure):
         verb.add_argument("--seeds", type=int, default=5, metavar="N", help="train with seeds 0 to N-1 (default: 5)")
-    check.add_argument("--json", action="store_true", help="print JSON")
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

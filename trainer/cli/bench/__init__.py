@@ -68,22 +68,23 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise bench",
-        "Measure the time of an experiment's training steps. Other options are settings, as for `reprise train`.",
+        "Measure the time of an experiment's training steps. All other options are settings, or --settings FILE, as for "
+        "`reprise train`.",
     )
-    parser.add_argument("experiment", help="a name in trainer/experiments/, or a Python file")
-    parser.add_argument("--synthetic", action="store_true", help="use the dataset's dummy twin instead of its data")
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="timed steps (default 200)")
-    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed steps before them (default 20)")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="a name in trainer/experiments/, or a Python file")
+    parser.add_argument(
+        "--synthetic", action="store_true", help="use generated samples of the dataset's shape instead of its data"
+    )
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="timed steps (default: 200)")
+    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed steps before them (default: 20)")
     parser.add_argument(
         "--seconds",
         type=float,
         default=60,
         metavar="S",
-        help="stop after S seconds if half of the steps are timed (default 60)",
+        help="stop after S seconds, once half of the steps are timed (default: 60)",
     )
-    parser.add_argument(
-        "--against", metavar="RUN|FILE", help="print ratios to a file that --json wrote, or to a run's throughput"
-    )
+    parser.add_argument("--against", metavar="RUN|FILE", help="compare with a run, or a file written by --json")
     parser.add_argument(
         "--profile", action="store_true", help="profile a few steps: write a trace and list the ten slowest operations"
     )

@@ -67,15 +67,27 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise check",
-        "Check an experiment before hours of training. Other options are settings, as for `reprise train`.",
-    )
-    parser.add_argument("experiment", help="a name in trainer/experiments/, a Python file, or `all` for every name")
-    parser.add_argument("--synthetic", action="store_true", help="use the dataset's dummy twin instead of its data")
-    parser.add_argument(
-        "--bits", action="store_true", help="repeat a few steps and compare every output and gradient bit for bit"
+        "Check an experiment before hours of training. All other options are settings, or --settings FILE, as for `reprise train`. "
+        "Exit codes: 0 passed, 20 bits differ, 89 failed; docs/reference/exit-codes.md.",
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help=f"maximum steps on one batch (default {STEPS}; with --bits 3)"
+        "experiment",
+        metavar="EXPERIMENT",
+        help="a name in trainer/experiments/, a Python file, or `all` for every name",
+    )
+    parser.add_argument(
+        "--synthetic", action="store_true", help="use generated samples of the dataset's shape instead of its data"
+    )
+    parser.add_argument(
+        "--bits",
+        action="store_true",
+        help="repeat a few steps and compare every input, output, gradient and weight bit for bit",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help=f"steps on one batch, at most (default: {STEPS}); with --bits, steps to compare (default: 3)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -14,8 +14,16 @@ from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageE
 from trainer.base.suggestions import did_you_mean
 from trainer.cli.arguments import Arguments
 from trainer.cli.compare.page import headline, page
-from trainer.cli.configuration import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
-from trainer.cli.find_run import find_run_id
+from trainer.cli.configuration import (
+    STORE_HELP,
+    cache_folder,
+    is_folder,
+    runs_folder,
+    store_address,
+    store_at,
+    typed_folder,
+)
+from trainer.cli.find_run import RUN_HELP, find_run_id
 from trainer.cli.output import one_line, underlying
 from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run
 from trainer.comparison.verdict import Rung
@@ -47,19 +55,18 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise compare",
-        "Compare two runs. Exit codes: 0 identical, 10 within tolerance, 11 within noise, 20 different, 30 not comparable.",
+        "Compare two runs. Exit codes: 0 identical, 10 within tolerance, 11 within noise, 20 different, 30 not comparable; "
+        "docs/reference/exit-codes.md.",
     )
-    parser.add_argument("a", metavar="A", help="run: ID, start of an ID, `latest`, or folder")
-    parser.add_argument("b", metavar="B", help="second run")
-    at_least = f"exit with 0 if the verdict is at least RUNG, else with 1: {', '.join(_RUNGS)}"
-    parser.add_argument("--at-least", metavar="RUNG", help=at_least)
+    parser.add_argument("a", metavar="A", help=RUN_HELP)
+    parser.add_argument("b", metavar="B", help="second run, in the same forms")
+    at_least = f"exit with 0 if the verdict is VERDICT or stronger, else 1: {', '.join(_RUNGS)}"
+    parser.add_argument("--at-least", metavar="VERDICT", help=at_least)
     most = "show at most N lines of each list (default: 12)"
     parser.add_argument("-n", "--most", type=int, default=12, metavar="N", help=most)
     parser.add_argument("--all", action="store_true", help="show all lines")
-    parser.add_argument(
-        "--store", metavar="ADDRESS", help="store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--store", metavar="ADDRESS", help=STORE_HELP)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError, InterruptedRunError, StoppedError, UsageError
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import CHECKOUT, cache_folder, configured_store, store_address
+from trainer.cli.configuration import CHECKOUT, STORE_HELP, TARGET_HELP, cache_folder, configured_store, store_address
 from trainer.cli.data.caches import collect, verify_cached
 from trainer.cli.data.publish import add_publish_options, publish_samples, push_versions
 from trainer.cli.data.show import diff, ls, show
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _DIGITS: Final = 9
 """Digits of a version number, at most."""
+_DATASET: Final = "name in datasets/; VERSION (default: the declared version)"
 _RESUME: Final = "run the same command again: it resumes where it stopped"
 
 
@@ -107,40 +108,45 @@ def _parser() -> Arguments:
     verbs = parser.commands()
     add_publish_options(
         verbs.add_parser(
-            "publish", help="publish a folder as a new version of a dataset, and declare it in datasets/NAME.toml"
+            "publish",
+            help="publish a folder as a new version of a dataset, and declare it in datasets/NAME.toml",
+            description="Publish a folder as a new version of a dataset, and declare it in datasets/NAME.toml. Options that describe "
+            "the data default to what datasets/NAME.toml declares.",
         )
     )
     fetch_parser = verbs.add_parser("fetch", help="download a dataset into the cache, verify it, and print its path")
-    fetch_parser.add_argument("name", metavar="NAME[@VERSION]")
+    fetch_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     fetch_parser.add_argument(
         "--folder", action="store_true", help="also create a folder with the dataset's files, and print its path"
     )
     fetch_parser.set_defaults(verb=_fetch)
-    verbs.add_parser("ls", help="list the declared datasets").set_defaults(verb=ls)
+    verbs.add_parser(
+        "ls", help="list the declared datasets, and whether the store and the cache have them"
+    ).set_defaults(verb=ls)
     show_parser = verbs.add_parser("show", help="show a dataset's declaration, its cached copies and its versions")
-    show_parser.add_argument("name", metavar="NAME[@VERSION]")
+    show_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     show_parser.add_argument(
         "--samples", metavar="FILE.png", help="draw the first samples of each split instead; - writes to stdout"
     )
     show_parser.set_defaults(verb=show)
     diff_parser = verbs.add_parser("diff", help="list files that differ between two versions, without downloading them")
-    diff_parser.add_argument("before", metavar="NAME[@VERSION]")
-    diff_parser.add_argument("after", metavar="NAME[@VERSION]")
+    diff_parser.add_argument("before", metavar="NAME[@VERSION]", help=_DATASET)
+    diff_parser.add_argument("after", metavar="NAME[@VERSION]", help="version to compare with it")
     diff_parser.add_argument("--stat", action="store_true", help="print only the totals")
     diff_parser.set_defaults(verb=diff)
     verify_parser = verbs.add_parser(
-        "verify", help="hash the files of a cached dataset again; the next fetch replaces damaged files"
+        "verify", help="hash the files of a dataset in the cache again; the next fetch replaces damaged files"
     )
-    verify_parser.add_argument("name", metavar="NAME[@VERSION]")
+    verify_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     verify_parser.set_defaults(verb=verify_cached)
     push_parser = verbs.add_parser("push", help="copy versions unchanged from one store (--from) to another (--store)")
-    push_parser.add_argument("name", metavar="NAME[@VERSION]", nargs="+")
+    push_parser.add_argument("name", metavar="NAME[@VERSION]", nargs="+", help=_DATASET)
     push_parser.add_argument(
-        "--from", dest="source", metavar="ADDRESS", help="the store to copy from (default REPRISE_STORE)"
+        "--from", dest="source", metavar="ADDRESS", help="store to copy from (default: REPRISE_STORE)"
     )
     push_parser.set_defaults(verb=push_versions)
     gc_parser = verbs.add_parser(
-        "gc", help="list cached data that no declared dataset and no run needs; --apply removes it"
+        "gc", help="list data in the cache that no declared dataset and no run needs; --apply removes it"
     )
     gc_parser.add_argument(
         "--apply", action="store_true", help="remove the data; without this option, nothing is removed"
@@ -149,13 +155,11 @@ def _parser() -> Arguments:
     samples_parser = verbs.add_parser(
         "publish-samples", help="create the sample datasets from installed packages, and publish them as declared"
     )
-    samples_parser.add_argument("names", metavar="NAME", nargs="*")
+    samples_parser.add_argument("names", metavar="NAME", nargs="*", help="sample dataset (default: all)")
     samples_parser.set_defaults(verb=publish_samples)
     for each in verbs.choices.values():
-        each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path (default REPRISE_STORE)")
-        each.add_argument(
-            "--cache", metavar="DIR", help="the cache folder (default REPRISE_CACHE, else ~/.cache/reprise)"
-        )
+        each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push_parser else STORE_HELP)
+        each.add_argument("--cache", metavar="DIR", help="cache folder (default: REPRISE_CACHE, else ~/.cache/reprise)")
         each.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

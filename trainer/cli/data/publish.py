@@ -39,13 +39,13 @@ _INHERITED: Final = ("license", "source", "splits", "reader", "sample", "allow_n
 def add_publish_options(parser: Verb) -> None:
     """Declare the options of `publish`."""
     parser.set_defaults(verb=publish)
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("folder", metavar="DIR", type=_folder)
+    parser.add_argument("name", metavar="NAME", help="name in datasets/")
+    parser.add_argument("folder", metavar="DIR", type=_folder, help="folder with the data")
     add = parser.add_argument
     add(
         "--license",
         metavar="TEXT",
-        help="the license; for this and the options below, the default is what the dataset already declares",
+        help="license of the data",
     )
     add("--source", metavar="TEXT", help="origin of the data")
     add(
@@ -55,7 +55,9 @@ def add_publish_options(parser: Verb) -> None:
         help="samples of the split NAME: rows as 0:800; a stable range as 0%%:80%%; the files in a folder as train/; "
         "the files listed in a text file as @FILE; repeatable",
     )
-    add("--split-seed", metavar="N", type=_seed, help="seed that assigns samples to the ranges given in %% (default 0)")
+    add(
+        "--split-seed", metavar="N", type=_seed, help="seed that assigns samples to the ranges given in %% (default: 0)"
+    )
     add("--array", metavar="FIELD=FILE", action="append", help="FIELD of a sample is a row of FILE (.npy); repeatable")
     add(
         "--images",
@@ -74,10 +76,10 @@ def add_publish_options(parser: Verb) -> None:
         "--fill",
         metavar="VALUE",
         type=float,
-        help="value that --resize pad adds, from 0 (black) to 1 (white) (default 0)",
+        help="value that --resize pad adds, from 0 (black) to 1 (white) (default: 0)",
     )
-    add("--mode", choices=("L", "RGB", "RGBA"), help="channels of pictures (default RGB)")
-    add("--pixels", choices=("float32", "uint8"), help="type of pixels (default float32, from 0 to 1)")
+    add("--mode", choices=("L", "RGB", "RGBA"), help="channels of pictures (default: RGB)")
+    add("--pixels", choices=("float32", "uint8"), help="type of pixels (default: float32, from 0 to 1)")
     add("--white", metavar="VALUE", type=float, help="value that is read as 1.0, for pictures with more than 8 bits")
     add("--alpha", choices=("drop", "white", "black"), help="how --mode L and RGB treat transparent pixels")
     add("--frames", choices=("first",), help="read the first frame of animations and the first page of documents")
@@ -91,7 +93,7 @@ def add_publish_options(parser: Verb) -> None:
         "--column",
         metavar="FIELD=COLUMN[,COLUMN..][:TYPE]",
         action="append",
-        help="a sample is a row of Parquet files; FIELD is one or several columns of TYPE (default float32); repeatable",
+        help="a sample is a row of Parquet files; FIELD is one or several columns of TYPE (default: float32); repeatable",
     )
     add(
         "--table",
@@ -102,7 +104,7 @@ def add_publish_options(parser: Verb) -> None:
     add("--lines", metavar="FILE", action="append", help="a sample is a line of the text FILE; repeatable")
     add("--text", metavar="FILE", action="append", help="a sample is a window of bytes of the text FILE; repeatable")
     add("--window", metavar="N", type=int, help="bytes in a window of --text")
-    add("--stride", metavar="N", type=int, help="bytes from one window to the next (default --window)")
+    add("--stride", metavar="N", type=int, help="bytes from one window to the next (default: that of --window)")
     add(
         "--sample",
         metavar="FIELD=TYPE[SHAPE]",

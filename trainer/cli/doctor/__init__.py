@@ -27,8 +27,8 @@ from trainer.base.errors import (
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine, own_store_line
-from trainer.cli.configuration import adopt_dotenv, store_address, store_at
-from trainer.cli.find_run import find_run
+from trainer.cli.configuration import STORE_HELP, adopt_dotenv, store_address, store_at
+from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_json, print_result
 from trainer.cli.runner.container import ContainerRunner
@@ -57,8 +57,13 @@ _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 def main(argv: list[str]) -> int:
     """Print every finding and return the exit code of the first fault."""
-    parser = Arguments("reprise doctor", "Check this machine, or whether a run can be reproduced on it.")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="check whether this run can be reproduced here")
+    parser = Arguments(
+        "reprise doctor",
+        "Check this machine, or whether a run can be reproduced on it. `reprise doctor store` tests a store.",
+    )
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help=f"check whether this run can be reproduced here; {RUN_HELP}"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     words = parser.parse_args(argv)
     if words.run:
@@ -227,11 +232,9 @@ def probe_store(argv: list[str]) -> int:
     parser = Arguments(
         "reprise doctor store",
         "Test with real objects below probes/ that a store provides what Reprise needs. "
-        "Writes about 34 MB and removes them if the credentials allow it.",
+        "Writes about 34 MB and removes it if the credentials allow it.",
     )
-    parser.add_argument(
-        "address", metavar="ADDRESS", nargs="?", help="s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
-    )
+    parser.add_argument("address", metavar="ADDRESS", nargs="?", help=STORE_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     words = parser.parse_args(argv)
     address = words.address or store_address()

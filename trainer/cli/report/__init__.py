@@ -20,7 +20,7 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT, cache_folder, runs_folder, store_address, store_at
 from trainer.cli.data import DataContext
 from trainer.cli.data.show import picture_of_samples
-from trainer.cli.find_run import find_run
+from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.messages import spelled
 from trainer.cli.report.page import page
 from trainer.cli.report.plots import is_of_data
@@ -72,15 +72,15 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise report",
-        "Write one self-contained page of HTML about a run, or about several side by side: result, sameness, curves, figures,"
+        "Write one self-contained HTML page about a run, or about several side by side: result, comparison, curves, figures,"
         " settings, code, data, environment, machine.",
     )
-    parser.add_argument("run", nargs="+", metavar="RUN", help="run: ID, start of an ID, `latest`, or folder")
+    parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)
     parser.add_argument("-o", "--output", metavar="FILE", help="output file (default: runs/report-ID.html; -: stdout)")
     parser.add_argument(
         "--no-samples", action="store_true", help="do not draw samples of the datasets (drawing may start a container)"
     )
-    parser.add_argument("--json", action="store_true", help="print the file's name and size as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

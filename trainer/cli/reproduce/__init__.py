@@ -97,16 +97,20 @@ def _stop(*_: object) -> None:
 
 def _parser() -> Arguments:
     parser = Arguments(
-        "reprise reproduce", "Rerun a recorded run from its source in its image, and compare the results."
+        "reprise reproduce",
+        "Rerun a recorded run from its source in its image, and compare the results. Exit codes: 0 identical, 10 within tolerance, "
+        "11 within noise, 20 different, 30 not comparable; docs/reference/exit-codes.md.",
     )
-    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}, here or in the store")
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; on this machine or in the store")
     trust_options(parser)
     parser.add_argument(
-        "--no-container", action="store_true", help="rerun in this environment and list its differences to the image"
+        "--no-container", action="store_true", help="rerun in this environment and list its differences from the image"
     )
     parser.add_argument("--deep", action="store_true", help="hash every installed file of the image first")
     parser.add_argument(
-        "--allow-drift", action="store_true", help="rerun even if the original ran with packages other than its image's"
+        "--allow-drift",
+        action="store_true",
+        help="rerun even if the original run used packages that differ from its image",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

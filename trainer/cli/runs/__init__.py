@@ -21,6 +21,8 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import (
     CHECKOUT,
+    STORE_HELP,
+    TARGET_HELP,
     configured_store,
     hand_over,
     host_name,
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from trainer.runs.list import ListedRun
     from trainer.stores.contract import Store
 
-_STORED_RUN = "a run's id or the beginning of one, or `latest`"
+_STORED_RUN = "run: ID, start of an ID, or `latest`"
 
 
 def main(argv: list[str]) -> int:
@@ -72,10 +74,10 @@ def _parser() -> Arguments:
     parser = Arguments("reprise runs", "Manage runs on this machine and in the store.")
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list runs, latest first")
-    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="list at most N runs (default 20; 0: all)")
+    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="list at most N runs (default: 20; 0: all)")
     ls.add_argument("--local", action="store_true", help="list local runs only, without access to the store")
     ls.add_argument(
-        "--sweep", metavar="SWEEP", help="list the runs of this sweep only: its id, the beginning of one, or `latest`"
+        "--sweep", metavar="SWEEP", help="list the runs of this sweep only: ID, start of an ID, or `latest`"
     )
     show = verbs.add_parser(
         "show", help="show a run's result, ingredients, image, drift, and settings with origins and readers"
@@ -84,20 +86,22 @@ def _parser() -> Arguments:
     pull = verbs.add_parser("pull", help="download and verify runs from the store")
     pull.add_argument("run", metavar="RUN", nargs="+", help=_STORED_RUN)
     pull.add_argument(
-        "--max-bytes", type=int, metavar="N", help=f"reject runs of more than N bytes (default {LARGEST})"
+        "--max-bytes",
+        type=int,
+        metavar="N",
+        help=f"reject runs of more than N bytes (default: {LARGEST}, {LARGEST >> 30} GiB)",
     )
     publish = verbs.add_parser("publish", help="upload runs to the store")
-    publish.add_argument("run", metavar="RUN", nargs="*", help=_STORED_RUN)
+    publish.add_argument("run", metavar="RUN", nargs="*", help=f"{_STORED_RUN}; required unless --all")
     publish.add_argument("--all", action="store_true", help="publish every ended run that is not in the store")
     publish.add_argument(
-        "--abandoned", action="store_true", help="first close a run whose process was killed, as interrupted"
+        "--abandoned", action="store_true", help="first mark runs whose process was killed as interrupted"
     )
     push = verbs.add_parser("push", help="copy runs from one store to another store")
     describe_push(push)
     for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs}.items():
         each.set_defaults(verb=verb)
-        store = "the store to copy to" if each is push else "the store (default: REPRISE_STORE)"
-        each.add_argument("--store", metavar="ADDRESS", help=f"{store}: s3://BUCKET/PREFIX or a path")
+        each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push else STORE_HELP)
         each.add_argument("--json", action="store_true", help="print the result as JSON")
     schema = verbs.add_parser("schema", help="print the JSON Schema of a record, the document of `show --json`")
     schema.set_defaults(verb=_schema, store=None)

@@ -34,11 +34,9 @@ def describe(push: Verb) -> None:
         "run",
         metavar="RUN",
         nargs="+",
-        help="a run's id or the beginning of one, or `latest`; in the store or on this machine",
+        help="run: ID, start of an ID, or `latest`; in the store or on this machine",
     )
-    push.add_argument(
-        "--from", dest="source", metavar="ADDRESS", help="the store to copy from (default: REPRISE_STORE)"
-    )
+    push.add_argument("--from", dest="source", metavar="ADDRESS", help="store to copy from (default: REPRISE_STORE)")
     push.add_argument("--with-data", action="store_true", help="copy the runs' datasets as well")
 
 

@@ -82,14 +82,15 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise sweep",
-        "Train at every point of a grid, from one source in one image. Other options are those of `reprise train`: settings and "
-        "--settings FILE. One value (--batch-size 64) applies to every point; several values (--learning-rate 1e-4,3e-4) or a range of "
-        "whole numbers (--seed 1..5) are an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
+        "Train at every point of a grid, from one source in one image. All other options are settings, or --settings FILE, as for "
+        "`reprise train`. One value (--batch-size 64) applies to every point; several values (--learning-rate 1e-4,3e-4) or a range "
+        "of whole numbers (--seed 1..5) form an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"
         "                     [--again] [--sort METRIC] [--mode MODE] [--json]\n"
-        "       %(prog)s --continue SWEEP [--jobs N]\n"
+        "       %(prog)s --continue SWEEP [--jobs N] [--sort METRIC]\n"
+        "                     [--mode MODE] [--json]\n"
         "       %(prog)s --show SWEEP [--sort METRIC] [--mode MODE] [--json]"
     )
     parser.add_argument(
@@ -105,16 +106,20 @@ def _parser() -> Arguments:
         help="continue a sweep: ID, start of an ID, or `latest`",
     )
     parser.add_argument(
-        "--again", action="store_true", help="start a new sweep of all points from the current source and image"
+        "--again",
+        action="store_true",
+        help="start a new sweep (default: continue the earlier sweep of the same request, if source and image are unchanged)",
     )
     parser.add_argument("--show", metavar="SWEEP", help="only print the results of a sweep")
     parser.add_argument(
         "--sort", metavar="METRIC", help="metric to sort by (default: the monitored metric, else val_loss)"
     )
     parser.add_argument(
-        "--mode", choices=("min", "max"), help="whether the lowest or the highest value of the metric is the best"
+        "--mode",
+        choices=("min", "max"),
+        help="whether the lowest or the highest value is the best (default: `monitor_mode` for `monitor`; else max for scores)",
     )
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
