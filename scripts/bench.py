@@ -145,9 +145,11 @@ def section(benchmark: Benchmark) -> str:
 
 def main() -> int:
     """Run one benchmark, or list all benchmarks."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Time commands; keep the tables.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Run a benchmark and append its table to benchmarks/NAME.md."
+    )
     parser.add_argument("name", nargs="?", choices=sorted(file.stem for file in FOLDER.glob("*.toml")))
-    parser.add_argument("--dry", action="store_true", help="print the table, keep nothing")
+    parser.add_argument("--dry", action="store_true", help="print only")
     given = parser.parse_args()
     if given.name is None:
         print(*(f"{file.stem}: {read(file.stem).title}" for file in sorted(FOLDER.glob("*.toml"))), sep="\n")

@@ -286,12 +286,18 @@ def report(problems: list[str], hint: str = "run scripts/lock and commit uv.lock
 
 def main() -> int:
     """Run a command of scripts/lock, or a query of scripts/machine/venv or scripts/machine/wheelhouse."""
-    parser = argparse.ArgumentParser(prog="scripts/lock", description="Make uv.lock, or prove it.")
+    parser = argparse.ArgumentParser(prog="scripts/lock", description="Write or check uv.lock.")
     parser.add_argument(
-        "--check", action="store_true", help="prove it current, neutral, complete, of one torch; offline"
+        "--check",
+        action="store_true",
+        help="check that it is current, index-neutral, complete and has one torch build; offline",
     )
-    parser.add_argument("--upgrade", action="store_true", help="move every package to its newest version")
-    parser.add_argument("--upgrade-package", metavar="P", action="append", default=[], help="move one package")
+    parser.add_argument(
+        "--upgrade", action="store_true", help="move every package to its newest version that is at least a week old"
+    )
+    parser.add_argument(
+        "--upgrade-package", metavar="P", action="append", default=[], help="move one package and its dependencies"
+    )
     parser.add_argument("--torch-index", metavar="REQUIREMENTS", help=argparse.SUPPRESS)
     parser.add_argument("--torch-wheels", metavar="REQUIREMENTS", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -47,6 +47,28 @@ def test_shellcheck_finds_nothing() -> None:
     assert found.stdout == ""
 
 
+@pytest.mark.parametrize("path", [path for path in SHELL if path.name != "reprise"], ids=lambda path: path.name)
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_is_printed_and_nothing_is_started(tmp_path: Path, path: Path, word: str) -> None:
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    (tmp_path / "trainer").symlink_to(ROOT / "trainer")
+    (tmp_path / "scripts" / "reprise").write_text('#!/bin/sh\necho "reprise $*"\n', encoding="utf-8")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("docker", "apt-get", "git", "uv", "pip", "curl"):
+        (programs / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    before = sorted(each.relative_to(tmp_path) for each in tmp_path.rglob("*"))
+    environ = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [str(tmp_path / path.relative_to(ROOT)), word]
+    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 140
+    assert sorted(each.relative_to(tmp_path) for each in tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "words", [("engine",), ("engine", "reset"), ("engine", "stop", "--yes"), ("debian",), ("debian", "install")]
 )
