@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import CHECKOUT, runs_folder
+from trainer.cli.configuration import CHECKOUT, runs_folder, shown_path
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_notice
 from trainer.cli.run_page import columns
@@ -131,7 +131,7 @@ def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
     sizes = [f"gain of {gain:g}"] if gain else [f"gain of {size:g} std" for size in _SIZES]
     yield from columns([("metric", *sizes), *(_needed(name, values, gain) for name, values in noise.metrics.items())])
     yield ""
-    yield spelled(f"kept in {path}, where `reprise compare` finds it")
+    yield spelled(f"kept in {shown_path(path)}, where `reprise compare` finds it")
 
 
 def _row(name: str, values: Sequence[float], noise: Noise) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The verdict on two runs: the strongest rung that their outcomes satisfy, and why they do not satisfy each stronger rung.
+"""The verdict on two runs: the strongest rung (verdict level) that their outcomes satisfy, and the unmet requirements of stronger rungs.
 
 The causes of a difference are not part of a verdict; `trainer.runs.differences` lists candidates.
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Rung(StrEnum):
-    """The result of comparing two runs, the strongest first."""
+    """A verdict level: the result of comparing two runs, the strongest first."""
 
     IDENTICAL = "identical"
     WITHIN_TOLERANCE = "within tolerance"

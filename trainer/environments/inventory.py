@@ -49,7 +49,7 @@ class Found(TypedDict):
 
 
 def installed(roots: Iterable[str] | None = None) -> Found:
-    """What is installed below the import roots and by the system's packages; nothing of this process."""
+    """Return the packages installed below the import roots and by the system; ignores what this process has loaded."""
     places = import_roots() if roots is None else list(roots)
     return Found(
         python=platform.python_version(), distributions=distributions(places), system=packages(), libraries={}, roots=[]
@@ -57,7 +57,7 @@ def installed(roots: Iterable[str] | None = None) -> Found:
 
 
 def live() -> Found:
-    """What is installed, and what this process has mapped and may import."""
+    """Return the installed packages, and what this process has mapped and may import."""
     roots = import_roots()
     return {**installed(roots), "libraries": libraries(), "roots": roots}
 

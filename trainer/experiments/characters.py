@@ -11,7 +11,7 @@ from trainer.training.tasks.sequences import BYTES, SequenceModel, SequenceSetti
 
 
 class Settings(SequenceSettings):
-    """9,172 lines to learn from, 1,146 to validate, 1,147 to test; 41 bytes each on average."""
+    """Lines: 9,172 training, 1,146 validation, 1,147 test samples; 41 bytes each on average."""
 
     dataset = "topics"
     max_epochs = 2

@@ -10,7 +10,7 @@ from trainer.training.tasks.regression import RegressionSettings, Regressor
 
 
 class Settings(RegressionSettings):
-    """310 patients to learn from, 66 to validate, 66 to test."""
+    """Patients: 310 training, 66 validation, 66 test samples."""
 
     dataset = "diabetes"
     max_epochs = 30

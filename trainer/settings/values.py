@@ -58,7 +58,7 @@ _EXACT: Final = 15
 
 
 def fault(kind: str, wrong: object, *place: int | str) -> ErrorDetails:
-    """Return a fault in the form of pydantic's own; `place` is the path to `wrong` inside the value."""
+    """Return an error in the format of pydantic's `ErrorDetails`; `place` is the path to `wrong` inside the value."""
     return {"type": kind, "loc": ("value", *place), "msg": "", "input": wrong}
 
 

@@ -19,13 +19,13 @@ class TrainingSettings(LaunchSettings):
     max_epochs: PositiveInt = 10
     """Passes over the training split."""
     max_steps: PositiveInt | None = None
-    """Maximum number of optimizer steps, if reached before `max_epochs`."""
+    """Stop after this many optimizer steps, even before `max_epochs`."""
     batch_size: PositiveInt = 32
     """Samples in a batch, summed over all devices."""
     accumulate: PositiveInt = 1
-    """Batches whose gradients are accumulated for an optimizer step."""
+    """Batches per optimizer step; their gradients are accumulated."""
     optimizer: Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "sgd"] = "adamw"
-    """Optimizer."""
+    """Optimization algorithm."""
     learning_rate: PositiveFloat = 1e-3
     """Learning rate after the warm-up."""
     weight_decay: NonNegativeFloat = 0.0
@@ -35,9 +35,9 @@ class TrainingSettings(LaunchSettings):
     nesterov: bool = False
     """Use Nesterov momentum in `sgd`."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment in the Adam optimizers."""
+    """Decay rate of the first-moment estimate in the Adam optimizers."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the second moment in the Adam optimizers and `rmsprop`."""
+    """Decay rate of the second-moment estimate in the Adam optimizers and `rmsprop`."""
     epsilon: PositiveFloat = 1e-8
     """Term added to the denominator for numerical stability, in all optimizers but `sgd`."""
     schedule: Literal["constant", "cosine", "linear", "step", "one_cycle"] = "constant"
@@ -49,15 +49,15 @@ class TrainingSettings(LaunchSettings):
     step_size: PositiveInt = 1000
     """Steps between two decays of the schedule `step`."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Factor of each decay of the schedule `step`."""
+    """Factor by which the schedule `step` multiplies the learning rate."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, for example 0.999. The average is validated, tested and saved."""
     clip_norm: PositiveFloat | None = None
     """Maximum gradient norm; larger gradients are scaled down."""
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Floating-point precision."""
+    """Floating-point precision; `*-mixed` keeps weights in float32."""
     monitor: str | None = None
-    """Validation metric, for example `val_loss`, that selects the best weights, which are then kept and tested instead of the last."""
+    """Validation metric that selects the best weights, for example `val_loss`; these are kept and tested. Without it: the last weights."""
     monitor_mode: Literal["min", "max"] = "min"
     """Whether the lowest or the highest value of `monitor` is the best."""
     patience: PositiveInt | None = None

@@ -151,7 +151,7 @@ def require_left_to_do(saved: Saved, *, epochs: int) -> None:
 
 
 def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
-    """Train as one of the further ranks, which Lightning started: the first rank keeps the record."""
+    """Train as a rank other than 0, started by Lightning; rank 0 keeps the record."""
     from trainer.training.fit import Job, train
 
     stop.listen()
