@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import RunError, UsageError
 from trainer.base.run_files import read_run_json
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import cache_folder, runs_folder
+from trainer.cli.configuration import cache_folder, runs_folder, shown_path
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     paths = save_certificate(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
     for path in paths:
-        print_notice(f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {path}")
+        print_notice(f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {shown_path(path)}")
     return statement.predicate.code
 
 
