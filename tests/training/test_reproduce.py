@@ -94,7 +94,7 @@ def test_code_from_elsewhere_is_shown_and_not_run_unasked(original: Record, chec
     there = {"REPRISE_RUNS": str(tmp_path / "runs")}
     (checkout.root / "dots.py").write_text((checkout.root / "dots.py").read_text() + "# mine\n")
     refused = reproduce(checkout, original.run, "--trust", **there)
-    assert (refused.returncode, "would reach the network, the keys" in refused.stderr) == (85, True), refused.stderr
+    assert (refused.returncode, "would reach this machine's network" in refused.stderr) == (85, True), refused.stderr
     refused = reproduce(checkout, original.run, "--grant", "machine", **there)
     assert refused.returncode == 85, refused.stderr
     assert "was made elsewhere, and it is not trusted" in refused.stderr

@@ -71,7 +71,9 @@ def main(argv: list[str]) -> int:
     paths = save_certificate(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
     for path in paths:
-        print_notice(f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {shown_path(path)}")
+        print_notice(
+            f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {shown_path(path)}"
+        )
     return statement.predicate.code
 
 

@@ -120,9 +120,7 @@ def _parser() -> Arguments:
         "--folder", action="store_true", help="also create a folder with the dataset's files, and print its path"
     )
     fetch_parser.set_defaults(verb=_fetch)
-    verbs.add_parser(
-        "ls", help="list the declared datasets, and whether the store and the cache have them"
-    ).set_defaults(verb=ls)
+    verbs.add_parser("ls", help="list the declared datasets, and whether the cache has them").set_defaults(verb=ls)
     show_parser = verbs.add_parser("show", help="show a dataset's declaration, its cached copies and its versions")
     show_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     show_parser.add_argument(

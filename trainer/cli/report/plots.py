@@ -121,7 +121,7 @@ def _figure(figure: Figure, picture: bytes, *, prefix: str) -> Markup:
         return tag("figure", caption, tag("pre", start, figure.text, class_="passage"), class_="wide")
     if isinstance(figure, Pictures):
         image = embedded(picture, description=figure.title)
-        absent = tag("p", f"{figure.file} is not here, or is no PNG of at most 2 MiB.", class_="quiet")
+        absent = tag("p", f"{figure.file} is not here, or is not a PNG of at most 2 MiB.", class_="quiet")
         captions = fold("Captions", elements.lines(figure.captions[:200]))
         return tag("figure", caption, tag("div", image, class_="samples") if image else absent, captions, class_="wide")
     return tag("figure", caption, draw(figure))
