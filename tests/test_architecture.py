@@ -96,8 +96,8 @@ def test_a_subject_imports_only_subjects_above_it_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_outside_libraries_have_one_home(module: str) -> None:
-    """A library that touches the outside is imported in one module, and torch only by training."""
+def test_external_libraries_are_imported_in_one_module(module: str) -> None:
+    """Libraries with side effects are imported in one module each, and torch only by `training`."""
     path = MODULES[module]
     tops = {name.split(".")[0] for name in imported(path, nested=False) | imported(path, nested=True)}
     strangers = {name for name, homes in ONE_HOME.items() if name in tops and module not in homes}
@@ -108,11 +108,7 @@ def test_outside_libraries_have_one_home(module: str) -> None:
 @pytest.mark.parametrize(
     "module", [name for name in MODULES if subject(name) not in {"training", "experiments", "cli", "__main__"}]
 )
-def test_no_import_hides_inside_a_function(module: str) -> None:
-    """Only commands, which keep `--help` fast, and training, where torch must wait, import late.
-
-    The opener of a store chooses its kind; what every command imports may defer what only a secret or a GPU needs.
-    """
+def test_no_import_is_inside_a_function(module: str) -> None:
     encodings = {"base64", "html", "json", "urllib.parse"}
     allowed = {
         "trainer.stores": {"trainer.stores.s3"},
@@ -122,13 +118,11 @@ def test_no_import_hides_inside_a_function(module: str) -> None:
     assert imported(MODULES[module], nested=True) <= allowed.get(module, set())
 
 
-def test_no_module_is_named_after_nothing() -> None:
-    """A name says what is inside."""
+def test_no_module_has_a_meaningless_name() -> None:
     assert not {path.stem for path in MODULES.values()} & NAMES_FOR_NOTHING
 
 
 def test_there_is_no_import_cycle() -> None:
-    """Modules can be put in an order in which each imports only earlier ones."""
     waiting = {
         name: {
             target
@@ -177,7 +171,7 @@ UNBOUNDED = {
 
 @pytest.mark.parametrize("module", MODULES)
 def test_documents_are_parsed_by_the_loader(module: str) -> None:
-    """`trainer.base.document` bounds what it reads; whoever goes around it is listed with a reason."""
+    """`trainer.base.document` limits what it reads; modules that bypass it are listed with a reason."""
     names = {"json.loads", "json.load", "tomllib.loads", "tomllib.load"}
     tree = ast.parse(MODULES[module].read_text())
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}

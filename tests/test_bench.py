@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def test_a_table_has_a_line_for_each_case_and_ratios_to_the_first() -> None:
-    """The first case is the measure of the others."""
     cases = (bench.Case(name="a", command="true"), bench.Case(name="b", command="true", after="echo 3 MB"))
     lines = bench.table(bench.Benchmark(title="t", aim="a", rounds=1, cases=cases)).splitlines()
     assert len(lines) == 4
@@ -25,8 +24,7 @@ def test_a_table_has_a_line_for_each_case_and_ratios_to_the_first() -> None:
     assert lines[3].endswith("| 3 MB |")
 
 
-def test_time_is_taken_when_the_line_appears_not_at_the_end() -> None:
-    """A command that goes on after the awaited line is not measured further."""
+def test_the_time_is_taken_when_the_line_appears() -> None:
     case = bench.Case(name="a", command="echo up; exec cat /dev/zero | head -c 400000000 >/dev/null", until="^up")
     whole = bench.Case(name="a", command=case.command)
     assert bench.seconds(case) < bench.seconds(whole)
@@ -35,20 +33,18 @@ def test_time_is_taken_when_the_line_appears_not_at_the_end() -> None:
 @pytest.mark.parametrize(
     "case", [bench.Case(name="a", command="exit 3"), bench.Case(name="a", command="echo x", until="y")]
 )
-def test_a_command_that_fails_or_never_says_it_ends_the_program(case: bench.Case) -> None:
-    """No number is made of a failure."""
+def test_a_command_that_fails_or_never_prints_the_line_is_an_error(case: bench.Case) -> None:
     with pytest.raises(SystemExit, match="bench: a: exit"):
         bench.seconds(case)
 
 
-def test_every_benchmark_in_the_repository_can_be_read() -> None:
-    """Unknown keys in a file of benchmarks/ are errors."""
+def test_every_benchmark_in_the_repository_is_valid() -> None:
     for file in bench.FOLDER.glob("*.toml"):
         found = bench.read(file.stem)
         assert bool(found.cases) != (bench.ROOT / found.program).is_file()
 
 
-def test_what_a_fresh_clone_lacks_is_made_before_anything_is_timed(tmp_path: Path) -> None:
+def test_a_fresh_clone_is_prepared_before_the_timing(tmp_path: Path) -> None:
     made = tmp_path / "made"
     cases = (bench.Case(name="a", command=f"test -d {made}"),)
     bench.table(bench.Benchmark(title="t", aim="a", rounds=1, cases=cases, prepare=f"mkdir {made}"))
@@ -69,7 +65,7 @@ def test_a_failure_is_a_line_and_no_traceback(benchmark: dict[str, Any], said: s
 
 
 @pytest.mark.parametrize("name", ["data", "determinism", "trace"])
-def test_a_benchmark_without_its_libraries_says_what_to_type(tmp_path: Path, name: str) -> None:
+def test_a_benchmark_without_its_libraries_has_a_hint(tmp_path: Path, name: str) -> None:
     shutil.copytree(bench.FOLDER, tmp_path / "benchmarks")
     run = "import runpy, sys; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0])"
     words = [
@@ -87,7 +83,7 @@ def test_a_benchmark_without_its_libraries_says_what_to_type(tmp_path: Path, nam
     assert done.stderr.endswith("\n  -> scripts/machine/venv dev\n")
 
 
-def test_every_benchmark_of_a_python_program_makes_its_environment() -> None:
+def test_every_benchmark_of_a_python_program_creates_its_environment() -> None:
     assert {name: bench.read(name).prepare for name in ("data", "determinism", "trace")} == dict.fromkeys(
         ("data", "determinism", "trace"), "scripts/machine/venv dev"
     )

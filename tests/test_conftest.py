@@ -18,7 +18,7 @@ import pytest
         "import pytest\n\n@pytest.mark.skipif(True, reason='needs npm')\ndef test_it():\n    pass\n",
     ],
 )
-def test_a_skip_fails_a_build_machine_and_nobody_else(tmp_path: Path, text: str, forbidden: str, code: int) -> None:
+def test_a_skip_fails_on_build_machines_only(tmp_path: Path, text: str, forbidden: str, code: int) -> None:
     shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
     (tmp_path / "test_one.py").write_text(text)
     (tmp_path / "test_other.py").write_text("def test_other():\n    pass\n")

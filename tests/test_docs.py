@@ -59,7 +59,7 @@ def test_every_page_that_code_names_exists() -> None:
 
 
 @pytest.mark.parametrize("name", reference.PAGES)
-def test_a_generated_page_is_what_the_code_generates(name: str) -> None:
+def test_a_generated_page_is_current(name: str) -> None:
     """`.venv/bin/python scripts/reference.py` writes it."""
     assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == reference.PAGES[name]()
 
@@ -89,7 +89,7 @@ def options(*words: str) -> frozenset[str]:
 
 @pytest.mark.host
 @pytest.mark.parametrize("page", SOURCES)
-def test_every_option_of_a_command_is_one_that_it_has(page: str) -> None:
+def test_every_documented_option_exists(page: str) -> None:
     settings = frozenset(re.findall(r"--[a-z][a-z0-9-]*", reference.settings())) | OWN
     for text in COMMAND.findall((ROOT / page).read_text(encoding="utf-8")):
         first, second, *_ = [*re.findall(r"[a-z-]+", text), "", ""]

@@ -33,21 +33,20 @@ READ: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_k01_it_is_read_and_written_again_byte_for_byte(name: str) -> None:
+def test_k01_a_document_round_trips_byte_for_byte(name: str) -> None:
     text = (GOLDEN / name).read_bytes()
     assert READ[name](text) == text
 
 
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("harm", [b"", b"{", b"[]", b"null", b"\xff", b'{"format":"reprise.other/1"}'])
-def test_k01_in_its_place_nothing_else_is_read(name: str, harm: bytes) -> None:
+def test_k01_another_document_in_its_place_is_rejected(name: str, harm: bytes) -> None:
     with pytest.raises((DocumentError, ManifestError)):
         READ[name](harm)
 
 
 @pytest.mark.parametrize("name", READ)
-def test_k01_half_of_it_is_not_read(name: str) -> None:
-    """Half of a document is none."""
+def test_k01_a_truncated_document_is_rejected(name: str) -> None:
     text = (GOLDEN / name).read_bytes()
     for cut in (len(text) // 3, len(text) // 2, len(text) - 3):
         with pytest.raises((DocumentError, ManifestError)):

@@ -72,8 +72,7 @@ def checked(home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([home / "scripts" / "lock", "--check"], capture_output=True, text=True, check=False)
 
 
-def test_a_lock_made_anywhere_becomes_the_same_lock() -> None:
-    """Only a file's name is kept of its address; PyTorch's own files keep their index."""
+def test_a_lock_is_the_same_wherever_it_is_made() -> None:
     text = lock.neutral(MADE, torch={"http://127.0.0.1:1": TORCH, TORCH: TORCH})
     assert 'source = { registry = "https://index.invalid/simple" }' in text
     assert 'url = "https://files.invalid/a-1.tar.gz"' in text
@@ -85,20 +84,17 @@ def test_a_lock_made_anywhere_becomes_the_same_lock() -> None:
 
 
 def test_a_neutral_lock_stays_as_it_is() -> None:
-    """Making it neutral again changes no byte."""
     text = lock.neutral(MADE, torch={"http://127.0.0.1:1": TORCH, TORCH: TORCH})
     assert lock.neutral(text, torch={TORCH: TORCH}) == text
 
 
 def test_the_committed_lock_is_current_neutral_and_complete(copy: Path) -> None:
-    """A copy of the repository's own lock passes its own check."""
     done = checked(copy)
     assert done.stdout.startswith("uv.lock: current, neutral, complete: ")
     assert done.returncode == 0
 
 
-def test_an_address_in_the_lock_is_refused_by_line(copy: Path) -> None:
-    """A plain `uv sync` writes the addresses of its index into the lock; the check keeps that out."""
+def test_an_address_in_the_lock_is_rejected_with_its_line(copy: Path) -> None:
     spoil(copy / "uv.lock", "https://files.invalid/", "https://mirror.example/a/")
     done = checked(copy)
     assert done.returncode == 1
@@ -107,24 +103,21 @@ def test_an_address_in_the_lock_is_refused_by_line(copy: Path) -> None:
     assert done.stderr.endswith("lock: run scripts/lock and commit uv.lock\n")
 
 
-def test_a_file_without_a_hash_is_refused_by_name(copy: Path) -> None:
-    """What has no sha256 could be anything."""
+def test_a_file_without_a_hash_is_rejected_by_name(copy: Path) -> None:
     spoil(copy / "uv.lock", 'hash = "sha256:', 'hash = "md5:')
     done = checked(copy)
     assert done.returncode == 1
     assert "found no sha256 for https://files.invalid/" in done.stderr
 
 
-def test_a_requirement_that_the_lock_does_not_know_is_refused(copy: Path) -> None:
-    """An edit of pyproject.toml without `scripts/lock` does not pass."""
+def test_a_requirement_missing_in_the_lock_is_rejected(copy: Path) -> None:
     spoil(copy / "pyproject.toml", '"rich>=14.2"', '"rich>=14.3"')
     done = checked(copy)
     assert done.returncode == 1
     assert "uv.lock is not what pyproject.toml asks for" in done.stderr
 
 
-def test_a_lock_that_is_no_toml_is_one_line(copy: Path) -> None:
-    """Conflict markers, for one: no traceback."""
+def test_a_lock_that_is_not_toml_is_one_line(copy: Path) -> None:
     spoil(copy / "uv.lock", "version = 1", "<<<<<<< ours")
     done = checked(copy)
     assert done.returncode == 1
@@ -133,7 +126,7 @@ def test_a_lock_that_is_no_toml_is_one_line(copy: Path) -> None:
 
 
 def test_no_other_file_names_a_registry() -> None:
-    """The one address in the repository is that of PyTorch's own index, in pyproject.toml and the lock."""
+    """The only address in the repository is PyTorch's index, in pyproject.toml and in the lock."""
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -197,7 +190,7 @@ def test_a_cpu_build_is_rejected_beside_torchs_cuda_build(committed: str) -> Non
     assert 'limit the line of torchvision to the extra that has torch\'s CPU build: extra = "cpu"' in problem
 
 
-def test_a_linked_package_that_only_another_package_needs_has_to_be_listed(committed: str) -> None:
+def test_a_linked_transitive_package_must_be_listed(committed: str) -> None:
     text = with_package(committed, "torchvision", wheel=VISION, extras="").replace(
         '\nname = "torchmetrics"\nversion = "1.9.0"\nsource = { registry = "https://index.invalid/simple" }\ndependencies = [',
         '\nname = "torchmetrics"\nversion = "1.9.0"\nsource = { registry = "https://index.invalid/simple" }\ndependencies = ['
@@ -210,18 +203,18 @@ def test_a_linked_package_that_only_another_package_needs_has_to_be_listed(commi
 @pytest.mark.parametrize(
     "wheel", ["torchdata-0.28.0-py3-none-any", "torchdata-0.28.0-cp312-cp312-manylinux_2_28_x86_64"]
 )
-def test_a_package_without_machine_code_for_the_image_may_come_from_anywhere(committed: str, wheel: str) -> None:
+def test_a_package_without_native_code_may_come_from_any_index(committed: str, wheel: str) -> None:
     assert lock.other_torch(with_package(committed, "torchdata", wheel=wheel)) == []
 
 
-def test_a_package_that_is_called_after_torch_links_it_even_if_it_declares_nothing(committed: str) -> None:
+def test_a_package_named_after_torch_counts_as_linked(committed: str) -> None:
     text = with_package(committed, "torchcodec", wheel=VISION).replace(
         f"dependencies = [{CPU_TORCH}, {CUDA_TORCH}]\n", ""
     )
     assert "found torchcodec 0.28.0" in lock.other_torch(text)[0]
 
 
-def test_a_package_that_works_with_every_torch_is_exempt_by_name(
+def test_packages_that_work_with_every_torch_are_exempt_by_name(
     copy: Path, committed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "PROJECT", copy / "pyproject.toml")
@@ -230,9 +223,7 @@ def test_a_package_that_works_with_every_torch_is_exempt_by_name(
     assert lock.other_torch(with_package(committed, "bitsandbytes", wheel=VISION))
 
 
-def test_the_page_has_the_lines_that_the_errors_name(
-    copy: Path, committed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_contains_the_lines_of_the_errors(copy: Path, committed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (problem,) = lock.other_torch(with_package(committed, "torchvision", wheel=VISION))
     line = problem.partition("add: ")[2].partition(";")[0]
     monkeypatch.setattr(lock, "PROJECT", copy / "pyproject.toml")
@@ -244,14 +235,14 @@ def test_the_page_has_the_lines_that_the_errors_name(
     assert lock.timeless() == []
 
 
-def test_the_experiment_of_the_page_declares_its_settings() -> None:
+def test_the_experiment_on_the_page_declares_its_settings() -> None:
     block = PAGE.partition("   ```python\n")[2].partition("   ```\n")[0]
     sketch = sketched(textwrap.dedent(block))
     assert sketch is not None
     assert sketch.settings().value_of("degrees") == 10.0
 
 
-def test_a_source_without_upload_times_needs_its_exception_before_uv_is_asked(copy: Path) -> None:
+def test_a_source_without_upload_times_is_rejected_before_uv_runs(copy: Path) -> None:
     spoil(
         copy / "pyproject.toml",
         "[tool.uv.sources]",
@@ -275,9 +266,7 @@ def test_only_packages_with_a_wheel_in_the_folder_are_locked_from_it(tmp_path: P
     assert f'name = "pytorch-cpu-folder"\nurl = "{place}"' in text
 
 
-def test_pytorchs_index_is_asked_for_the_wheels_that_no_folder_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pytorchs_index_provides_wheels_that_no_folder_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = tmp_path / "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl"
     wheel.write_bytes(b"a wheel")
     requirements = "numpy==2.4.6 \\\n    --hash=sha256:11\ntorch==2.13.0+cpu ; a \\\n    --hash=sha256:{}\n"

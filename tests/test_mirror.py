@@ -88,7 +88,6 @@ def install(requirements: str, home: Path, **settings: str) -> subprocess.Comple
 
 
 def test_a_company_mirror_serves_the_lock(requirements: str, mirror: str, tmp_path: Path) -> None:
-    """With pip's index-url alone, every package comes from there."""
     done = install(requirements, tmp_path, PIP_INDEX_URL=mirror)
     assert done.returncode == 0, done.stderr
     subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", MODULES], check=True)
@@ -96,22 +95,19 @@ def test_a_company_mirror_serves_the_lock(requirements: str, mirror: str, tmp_pa
 
 
 def test_a_folder_of_wheels_needs_no_index(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
-    """With pip's no-index and find-links, nothing is asked of any network."""
     done = install(requirements, tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheelhouse), ALL_PROXY=NOWHERE)
     assert done.returncode == 0, done.stderr
     subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", MODULES], check=True)
 
 
-def test_settings_in_pips_own_file_count(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
-    """A company sets pip.conf once; nobody sets variables."""
+def test_settings_in_pips_configuration_file_are_used(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
     settings = tmp_path / "pip.conf"
     settings.write_text(f"[global]\nno-index = true\nfind-links = {wheelhouse}\n", encoding="utf-8")
     done = install(requirements, tmp_path, PIP_CONFIG_FILE=str(settings), ALL_PROXY=NOWHERE)
     assert done.returncode == 0, done.stderr
 
 
-def test_an_altered_wheel_is_refused(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
-    """Any index may serve a file, for its hash is the lock's."""
+def test_an_altered_wheel_is_rejected(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
     altered = tmp_path / "altered"
     shutil.copytree(wheelhouse, altered)
     wheel = next(altered.glob("tomli_w-*.whl"))
@@ -121,8 +117,7 @@ def test_an_altered_wheel_is_refused(requirements: str, wheelhouse: Path, tmp_pa
     assert "Hash mismatch for `tomli-w" in done.stderr
 
 
-def test_plain_uv_sync_leaves_the_lock_alone_where_no_index_answers(tmp_path: Path) -> None:
-    """It names the address that it could not reach; `--frozen` names the reserved one of the lock."""
+def test_plain_uv_sync_does_not_change_the_lock_without_an_index(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "trainer", tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
@@ -152,8 +147,8 @@ def test_plain_uv_sync_leaves_the_lock_alone_where_no_index_answers(tmp_path: Pa
     assert (tmp_path / "uv.lock").read_bytes() == before
 
 
-def test_the_documented_remedy_made_this_environment() -> None:
-    """`scripts/setup --dev` calls `scripts/machine/venv dev`: the lock that .venv was made from is the lock."""
+def test_this_environment_was_created_as_documented() -> None:
+    """`scripts/setup --dev` runs `scripts/venv dev`, which installs the lock."""
     done = subprocess.run([ROOT / "scripts" / "machine" / "venv", "dev"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (ROOT / ".venv" / "uv.lock").read_bytes() == (ROOT / "uv.lock").read_bytes()

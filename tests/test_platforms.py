@@ -33,8 +33,7 @@ def would_install(part: tuple[str, ...], system: str, python: str, home: Path) -
 
 @pytest.mark.index
 @pytest.mark.parametrize(("system", "python"), list(zip(SYSTEMS, ("3.12", "3.11", "3.13", "3.11"), strict=True)))
-def test_the_host_part_has_a_wheel_for(system: str, python: str, tmp_path: Path) -> None:
-    """`scripts/reprise` works there, and brings no torch."""
+def test_the_host_packages_have_wheels_for(system: str, python: str, tmp_path: Path) -> None:
     said = would_install(HOST, system, python, tmp_path)
     assert "+ boto3==" in said
     assert "torch" not in said
@@ -42,8 +41,7 @@ def test_the_host_part_has_a_wheel_for(system: str, python: str, tmp_path: Path)
 
 @pytest.mark.index
 @pytest.mark.parametrize("system", SYSTEMS[1:])
-def test_a_developers_tools_have_a_wheel_for(system: str, tmp_path: Path) -> None:
-    """`scripts/setup --dev` works there; what only images need is left out."""
+def test_the_developer_tools_have_wheels_for(system: str, tmp_path: Path) -> None:
     said = would_install(EVERYTHING, system, "3.13", tmp_path)
     assert "+ ruff==" in said
     assert "torch" not in said
@@ -51,7 +49,6 @@ def test_a_developers_tools_have_a_wheel_for(system: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("extra", "torch"), [("cpu", "torch==2.13.0+cpu"), ("cuda", "torch==2.13.0")])
 def test_each_extra_has_its_own_torch(extra: str, torch: str) -> None:
-    """From one lock: the CPU's has no NVIDIA library, CUDA's has those of CUDA 13."""
     export = [
         "export",
         "--quiet",

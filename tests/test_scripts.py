@@ -34,7 +34,6 @@ def call(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_a_shell_script_is_executable_and_can_be_parsed(path: Path) -> None:
-    """Git carries the mode, and the shell named in the first line accepts the whole file."""
     shell = "bash" if b"bash" in path.read_bytes().splitlines()[0] else "sh"
     assert os.access(path, os.X_OK)
     assert subprocess.run([shell, "-n", path], capture_output=True, text=True, check=False).stderr == ""
@@ -42,7 +41,6 @@ def test_a_shell_script_is_executable_and_can_be_parsed(path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck: apt-get install shellcheck")
 def test_shellcheck_finds_nothing() -> None:
-    """Quoting, traps and tests are as the shell reads them."""
     found = subprocess.run(["shellcheck", *SHELL], capture_output=True, text=True, check=False)
     assert found.stdout == ""
 
@@ -72,16 +70,14 @@ def test_help_is_printed_and_nothing_is_started(tmp_path: Path, path: Path, word
 @pytest.mark.parametrize(
     "words", [("engine",), ("engine", "reset"), ("engine", "stop", "--yes"), ("debian",), ("debian", "install")]
 )
-def test_an_unknown_word_is_answered_with_the_usage(words: tuple[str, ...]) -> None:
-    """Exit code 2, the verbs on stderr, nothing on stdout."""
+def test_an_unknown_argument_prints_the_usage(words: tuple[str, ...]) -> None:
     said = call(f"machine/{words[0]}", *words[1:])
     assert said.returncode == 2
     assert f"scripts/machine/{words[0]}" in said.stderr
     assert said.stdout == ""
 
 
-def test_nothing_is_installed_without_an_answer() -> None:
-    """The packages are named, and nobody to say yes is an error: by its own code on Debian 12, as impossible elsewhere."""
+def test_nothing_is_installed_without_consent() -> None:
     said = call("machine/debian", "install", "no-such-package")
     assert said.returncode in {2, 70}
     assert "no-such-package" in said.stderr
@@ -89,16 +85,15 @@ def test_nothing_is_installed_without_an_answer() -> None:
 
 
 @pytest.mark.parametrize("verb", ["start", "status"])
-def test_an_engine_elsewhere_that_is_silent_is_named(verb: str) -> None:
-    """DOCKER_HOST decides where the engine is: none is started beside it."""
+def test_an_unreachable_remote_engine_is_named(verb: str) -> None:
     said = call("machine/engine", verb, DOCKER_HOST="unix:///nowhere.sock")
     assert said.returncode == 61
     assert "unix:///nowhere.sock" in said.stderr
     assert len(said.stderr.splitlines()) == 1
 
 
-def test_ctrl_c_while_docker_answers_is_no_missing_plugin(tmp_path: Path) -> None:
-    """Docker ends by itself then, as if it had failed: nothing is said to be missing, and nothing is installed."""
+def test_ctrl_c_during_docker_is_not_reported_as_a_missing_plugin(tmp_path: Path) -> None:
+    """Docker then exits as if it had failed."""
     docker = tmp_path / "docker"
     docker.write_text('#!/bin/sh\n[ "$1" = version ] && echo 26 && exit\ntrap : INT\nkill -INT 0\nexit 1\n')
     docker.chmod(0o755)
@@ -109,7 +104,7 @@ def test_ctrl_c_while_docker_answers_is_no_missing_plugin(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("script", ["train", "reprise", "setup", "machine/venv"])
-def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tmp_path: Path, script: str) -> None:
+def test_a_checkout_path_with_a_colon_is_rejected_before_anything_is_created(tmp_path: Path, script: str) -> None:
     checkout = tmp_path / "a:b"
     shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     command = [str(checkout / "scripts" / script), "host"]
@@ -120,7 +115,7 @@ def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tm
 
 
 @pytest.mark.parametrize("script", ["machine/uv", "machine/wheelhouse"])
-def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: str) -> None:
+def test_scripts_that_need_uv_reject_a_checkout_path_with_a_colon_too(tmp_path: Path, script: str) -> None:
     checkout = tmp_path / "a:b"
     shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SCRIPTS.parent / "uv.lock", checkout)
@@ -130,22 +125,19 @@ def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: st
     assert f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {checkout}" in said.stderr
 
 
-def test_stop_leaves_an_engine_of_somebody_else_alone(tmp_path: Path) -> None:
-    """Without a process of its own there is nothing to stop; a stale process id is nobody's."""
+def test_stop_does_not_stop_an_engine_that_it_did_not_start(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
     said = call("machine/engine", "stop", REPRISE_ENGINE_STATE=str(tmp_path))
     assert said.returncode == 0
     assert "nothing to stop" in said.stderr
 
 
-def test_a_base_of_ones_own_is_taken_as_it_is() -> None:
-    """A company's copy of the image, by digest, is the answer."""
+def test_a_custom_base_is_used_unchanged() -> None:
     mirror = f"registry.example/debian:bookworm-slim@{DIGEST}"
     assert call("machine/base", REPRISE_BASE=mirror).stdout == f"{mirror}\n"
 
 
-def test_a_base_without_a_digest_is_refused() -> None:
-    """A tag can move; what is built on must not."""
+def test_a_base_without_a_digest_is_rejected() -> None:
     said = call("machine/base", REPRISE_BASE="debian:bookworm-slim")
     assert said.returncode == 2
     assert "debian:bookworm-slim" in said.stderr
@@ -173,15 +165,14 @@ def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_a_dockerd_that_was_killed_while_it_started_is_started_again(fake_engine: dict[str, str]) -> None:
-    """By whom is not known, so that the second one may live; the signal is named."""
+def test_a_dockerd_killed_during_its_start_is_started_again(fake_engine: dict[str, str]) -> None:
+    """The cause of the signal is unknown, so the second start may succeed; the signal is named."""
     said = call("machine/engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
     assert said.returncode == 0, said.stderr
     assert "dockerd was killed by signal 9 while it started; retrying in 2 s" in said.stderr
 
 
-def test_a_dockerd_that_gives_up_is_not_asked_again(fake_engine: dict[str, str]) -> None:
-    """Its own last words are shown, and no time is spent waiting for it."""
+def test_a_dockerd_that_exits_is_not_retried(fake_engine: dict[str, str]) -> None:
     said = call("machine/engine", "start", TIMES="9", END="exit 3", **fake_engine)
     assert said.returncode == 61
     assert "a last word" in said.stderr
@@ -190,15 +181,13 @@ def test_a_dockerd_that_gives_up_is_not_asked_again(fake_engine: dict[str, str])
 
 
 @pytest.mark.engine
-def test_ensure_changes_nothing_where_an_engine_answers() -> None:
-    """Nothing missing, nothing said."""
+def test_ensure_changes_nothing_if_an_engine_answers() -> None:
     said = call("machine/engine", "ensure")
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
 
 @pytest.mark.engine
-def test_status_tells_the_versions_of_engine_and_client_apart() -> None:
-    """Each is asked of the one it belongs to."""
+def test_status_shows_the_versions_of_engine_and_client() -> None:
     format_ = "{{.Server.Version}}, {{.Client.Version}}"
     server, client = (
         subprocess.run(["docker", "version", "--format", format_], capture_output=True, text=True, check=True)
@@ -212,7 +201,6 @@ def test_status_tells_the_versions_of_engine_and_client_apart() -> None:
 
 @pytest.mark.engine
 def test_the_base_can_be_built_on(tmp_path: Path) -> None:
-    """One line, by digest, the same when asked again; a build finds it without a registry."""
     reference = call("machine/base").stdout.strip()
     assert "@sha256:" in reference
     assert call("machine/base").stdout.strip() == reference

@@ -39,47 +39,40 @@ class Small(Document):
 
 
 @given(JSON)
-def test_any_document_has_a_canonical_form(document: object) -> None:
-    """Whatever JSON can hold, NaN and infinities included, gets a name, and the same one twice."""
+def test_every_document_has_a_canonical_form(document: object) -> None:
     assert digest_of_document(document) == digest_of_document(document)
 
 
 @given(st.dictionaries(st.text(), st.integers(-100, 100)))
 def test_the_order_of_keys_does_not_matter(document: dict[str, int]) -> None:
-    """Two mappings that are equal have one digest."""
     assert canonical(document) == canonical(dict(reversed(document.items())))
 
 
-def test_what_json_cannot_hold_is_told_apart() -> None:
-    """NaN, both infinities and negative zero keep their names; large integers their digits."""
+def test_values_outside_of_json_are_distinguished() -> None:
     assert (
         canonical([float("nan"), float("inf"), float("-inf"), -0.0, 0.0, 2**60])
         == b'["NaN","Infinity","-Infinity","-0",0,"1152921504606846976"]'
     )
 
 
-def test_a_whole_number_is_written_as_one_up_to_2_to_the_53_less_1() -> None:
-    """Beyond, JSON's numbers are not exact."""
+def test_a_whole_number_is_written_as_an_integer_up_to_2_to_the_53_less_1() -> None:
     numbers = [2**53 - 1, -(2**53) + 1, 2**53, -(2**53)]
     assert canonical(numbers) == b'[9007199254740991,-9007199254740991,"9007199254740992","-9007199254740992"]'
 
 
 @given(st.lists(st.binary()))
-def test_a_digest_does_not_depend_on_how_bytes_arrive(blocks: list[bytes]) -> None:
-    """Streaming gives the digest of the whole."""
+def test_a_digest_does_not_depend_on_block_sizes(blocks: list[bytes]) -> None:
     assert digest_of_blocks(blocks) == digest_of_bytes(b"".join(blocks))
 
 
-def test_a_file_is_named_by_its_bytes(tmp_path: Path) -> None:
-    """The digest of a file is the digest of what is in it."""
+def test_the_digest_of_a_file_follows_from_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert digest_of_file(tmp_path / "x") == digest_of_bytes(b"abc")
     assert is_digest(digest_of_bytes(b"abc"))
     assert not is_digest("sha256:abc")
 
 
-def test_a_near_name_is_suggested_and_a_far_one_is_not() -> None:
-    """Dashes, underscores and case do not hide a likeness."""
+def test_a_similar_name_is_suggested_and_a_different_name_is_not() -> None:
     assert nearest("Learning-Rat", ["learning_rate", "seed"]) == ["learning_rate"]
     assert did_you_mean("zzz", ["digits", "faces"]) == "known: digits, faces"
 
@@ -114,9 +107,7 @@ NAMES = [
         ("zzz", []),
     ],
 )
-def test_one_name_is_suggested_if_it_is_clear_and_several_only_if_they_are_about_as_near(
-    name: str, found: list[str]
-) -> None:
+def test_several_names_are_suggested_only_if_about_equally_similar(name: str, found: list[str]) -> None:
     assert nearest(name, NAMES) == found
 
 
@@ -128,7 +119,7 @@ def lacking_hints(path: Path) -> list[str]:
     return [f"{path}:{each.lineno}" for each in made if not {None, "hint"} & {word.arg for word in each.keywords}]
 
 
-def test_k04_every_error_says_what_to_do() -> None:
+def test_k04_every_error_has_a_hint() -> None:
     assert not [place for path in PACKAGE.rglob("*.py") for place in lacking_hints(path)]
 
 
@@ -150,8 +141,7 @@ def test_a_hint_never_lists_a_whole_folder() -> None:
         ("name =", "not valid TOML"),
     ],
 )
-def test_a_fault_in_a_file_is_one_sentence_that_names_it(tmp_path: Path, text: str, said: str) -> None:
-    """The file, the key and what was found are all in the message."""
+def test_an_error_in_a_file_is_one_sentence_that_names_it(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "x.toml"
     file.write_text(text)
     with pytest.raises(DocumentError, match=said) as caught:
@@ -160,22 +150,19 @@ def test_a_fault_in_a_file_is_one_sentence_that_names_it(tmp_path: Path, text: s
     assert caught.value.hint
 
 
-def test_a_misspelt_key_gets_the_nearest_one(tmp_path: Path) -> None:
-    """The hint names the key that was meant."""
+def test_a_misspelled_key_suggests_the_nearest_key(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text('name = "x"\ncuont = 1')
     with pytest.raises(DocumentError) as caught:
         read_toml(tmp_path / "x.toml", Small)
     assert caught.value.hint == "did you mean count?"
 
 
-def test_truncated_json_is_said_to_be_damaged() -> None:
-    """Half a document is a fault of its carriage, and the hint says so."""
+def test_truncated_json_is_reported_as_damaged() -> None:
     with pytest.raises(DocumentError, match="not valid JSON"):
         parse_json('{"name": "x', Small, where="there")
 
 
-def test_an_error_survives_the_way_between_processes() -> None:
-    """A loader worker's error arrives with its sentence, hint and code."""
+def test_an_error_can_be_pickled_between_processes() -> None:
     again = pickle.loads(pickle.dumps(StoreDeniedError("refused", hint="log in")))  # noqa: S301 - our own bytes
     assert (type(again), again.message, again.hint, again.code) == (
         StoreDeniedError,
@@ -186,7 +173,6 @@ def test_an_error_survives_the_way_between_processes() -> None:
 
 
 def test_exit_codes_are_in_the_documented_ranges() -> None:
-    """No two meanings share a code by accident."""
     codes = [kind.code for kind in _descendants(RepriseError)]
     assert len(codes) == len(set(codes))
     assert all(code in {1, 2, 130, 143} or 10 <= code <= 99 for code in codes)

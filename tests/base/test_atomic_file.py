@@ -24,7 +24,7 @@ def test_a_file_is_written_with_its_mode_and_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_what_the_system_says_is_worded(tmp_path: Path) -> None:
+def test_os_errors_become_sentences(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"a/b could not be written: No such file"):
         write_whole(tmp_path / "a/b", b"")
     with (
@@ -34,7 +34,7 @@ def test_what_the_system_says_is_worded(tmp_path: Path) -> None:
         (tmp_path / "x").unlink()
 
 
-def test_a_folder_is_flushed_and_not_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_flushed_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, before = flushes(monkeypatch, tmp_path), files_open()
     sync_folder(tmp_path)
     assert (found, files_open()) == ([("folder", 0)], before)

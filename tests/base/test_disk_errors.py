@@ -23,7 +23,7 @@ from trainer.cli.messages import report
         (errno.EIO, MachineError, "Input/output error", "check that folder and its file system"),
     ],
 )
-def test_each_reason_has_its_own_advice(number: int, kind: type, said: str, hint: str) -> None:
+def test_each_reason_has_its_own_hint(number: int, kind: type, said: str, hint: str) -> None:
     fault = disk_fault(OSError(number, os.strerror(number)), "/data/x")
     assert type(fault) is kind
     assert said in fault.message
@@ -31,7 +31,7 @@ def test_each_reason_has_its_own_advice(number: int, kind: type, said: str, hint
     assert number == errno.EACCES or "owner" not in str(fault.hint)
 
 
-def test_a_name_that_is_too_long_is_no_bug_of_reprise(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_too_long_is_not_reported_as_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OSError, match="too long") as caught:
         os.stat("x" * 5000)  # noqa: PTH116 - as any library does
     code = report(caught.value, as_json=False, debug=False)

@@ -37,7 +37,7 @@ class Point(Document):
     ],
     ids=lambda each: str(each)[:30],
 )
-def test_json_that_no_document_can_hold_is_rejected_with_its_key(text: bytes, said: str) -> None:
+def test_json_beyond_the_limits_is_rejected_with_its_key(text: bytes, said: str) -> None:
     with pytest.raises(DocumentError) as fault:
         json_value(text, where="a.json")
     assert said in fault.value.message
@@ -54,24 +54,24 @@ def test_json_that_no_document_can_hold_is_rejected_with_its_key(text: bytes, sa
         ("[" * 64 + "]" * 64, None),
     ],
 )
-def test_json_at_the_bounds_is_read(text: bytes, value: object) -> None:
+def test_json_at_the_limits_is_read(text: bytes, value: object) -> None:
     found = json_value(text, where="a.json")
     assert value is None or (found == value and type(found) is type(value))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53) + 1, 2**53 - 1))
-def test_what_is_written_in_the_canonical_form_is_read_and_has_the_same_form(value: float) -> None:
+def test_canonical_json_round_trips(value: float) -> None:
     text = canonical({"a": value})
     assert canonical(json_value(text, where="a")) == text
 
 
-def test_a_document_has_at_most_the_bytes_that_its_reader_expects() -> None:
+def test_a_document_larger_than_expected_is_rejected() -> None:
     assert parse_json(b'{"x": 1}', Point, where="a", most=8).x == 1
     with pytest.raises(DocumentError, match="a has 9 bytes; expected at most 8"):
         parse_json(b'{"x": 10}', Point, where="a", most=8)
 
 
-def test_a_document_with_thousands_of_wrong_values_is_not_worded_value_by_value() -> None:
+def test_a_document_with_thousands_of_invalid_values_has_a_short_error() -> None:
     class Points(Document):
         points: list[Point]
 
@@ -91,19 +91,19 @@ def test_a_document_with_thousands_of_wrong_values_is_not_worded_value_by_value(
     ],
     ids=lambda each: str(each)[:30],
 )
-def test_toml_that_takes_long_or_is_nested_is_rejected(text: str, said: str) -> None:
+def test_slow_or_deeply_nested_toml_is_rejected(text: str, said: str) -> None:
     with pytest.raises(DocumentError) as fault:
         parse_toml(text, where="a.toml")
     assert said in fault.value.message
 
 
-def test_toml_at_the_bounds_is_read() -> None:
+def test_toml_at_the_limits_is_read() -> None:
     assert (
         parse_toml("a." * 63 + "b = 1\nc = inf\nd = 99999999999999999999", where="a.toml")["d"] == 99999999999999999999
     )
 
 
-def test_what_is_no_regular_file_is_rejected_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_special_file_is_rejected_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's address has room for 100 characters
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as server:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_results_come_in_the_order_of_their_pieces() -> None:
-    """Whoever is done first."""
+def test_results_are_in_the_order_of_their_tasks() -> None:
     first = Event()
 
     def work(piece: int, _: Stop) -> int:
@@ -29,13 +28,11 @@ def test_results_come_in_the_order_of_their_pieces() -> None:
     assert in_parallel(work, range(100)) == [piece * piece for piece in range(100)]
 
 
-def test_no_pieces_have_no_results() -> None:
-    """Nothing to do is done."""
+def test_no_tasks_have_no_results() -> None:
     assert in_parallel(lambda piece, _: piece, list[int]()) == []
 
 
-def test_the_first_failure_ends_all_and_is_raised() -> None:
-    """A piece that goes on until it is stopped is stopped; no piece is begun after the failure."""
+def test_the_first_failure_stops_all_tasks_and_is_raised() -> None:
     begun: list[int] = []
 
     def work(piece: int, stop: Stop) -> None:
@@ -67,18 +64,16 @@ def failing(*faults: Exception) -> tuple[list[int], Callable[[], str]]:
     ("faults", "tries"),
     [((), 1), ((DigestMismatchError("a"),), 2), ((StoreUnreachableError("a"), DigestMismatchError("b")), 3)],
 )
-def test_what_may_pass_is_tried_three_times(
+def test_transient_errors_are_tried_three_times(
     faults: tuple[Exception, ...], tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes that came wrong and connections that broke."""
     monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
     counted, work = failing(*faults)
     assert patiently(work, Stop()) == "done"
     assert len(counted) == tries
 
 
-def test_what_does_not_pass_is_tried_once() -> None:
-    """A missing object is missing."""
+def test_permanent_errors_are_tried_once() -> None:
     counted, work = failing(ObjectMissingError("gone"))
     with pytest.raises(ObjectMissingError):
         patiently(work, Stop())

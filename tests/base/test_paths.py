@@ -11,7 +11,6 @@ from trainer.base.paths import collision, path_fault, repository_parts
 
 @pytest.mark.parametrize("path", ["a", "a/b.py", "übung/ä b.txt", "..a/b..", "a" * 255, "a/" * 511 + "aa"])
 def test_ordinary_paths_are_acceptable(path: str) -> None:
-    """Names that every file system holds pass, in any language."""
     assert path_fault(path) is None
 
 
@@ -35,21 +34,18 @@ def test_ordinary_paths_are_acceptable(path: str) -> None:
         "a/" * 511 + "aaa",
     ],
 )
-def test_paths_that_could_escape_or_confuse_are_refused(path: str) -> None:
-    """Nothing that leaves its folder, needs two lines, or does not fit is acceptable."""
+def test_escaping_or_ambiguous_paths_are_rejected(path: str) -> None:
     assert path_fault(path)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "..", ".", "", "c\\d", "x\ty"]), min_size=1, max_size=5))
 def test_an_acceptable_path_stays_below_its_folder(parts: list[str]) -> None:
-    """No combination of parts that passes leads anywhere else."""
     path = "/".join(parts)
     if path_fault(path) is None:
         assert not {"", ".", ".."} & set(path.split("/"))
 
 
-def test_paths_that_cannot_exist_together_are_named() -> None:
-    """A path that stands twice, or is a file and a folder, is found in either order."""
+def test_conflicting_paths_are_named() -> None:
     assert collision(["a", "b/c", "b/d"]) is None
     assert collision(["a", "a"]) == "a"
     assert collision(["a", "a/b"]) == "a"
@@ -57,10 +53,10 @@ def test_paths_that_cannot_exist_together_are_named() -> None:
 
 
 @pytest.mark.parametrize(("path", "said"), [("/etc", "an absolute path"), ("/", "an absolute path"), ("", "empty")])
-def test_what_is_wrong_with_a_path_is_said(path: str, said: str) -> None:
+def test_the_error_names_the_problem_of_a_path(path: str, said: str) -> None:
     assert path_fault(path) == said
 
 
-def test_a_bare_repository_that_is_the_whole_source_is_one() -> None:
+def test_a_source_that_is_a_bare_repository_is_recognized() -> None:
     assert repository_parts(["HEAD", "objects/x", "refs/x"]) == {"HEAD"}
     assert repository_parts(["HEAD", "objects/x"]) == set()

@@ -30,11 +30,11 @@ class Sizes(Document):
         "café\nb".encode(),
     ],
 )
-def test_every_marked_encoding_and_line_end_gives_the_same_text(raw: bytes) -> None:
+def test_every_encoding_with_a_mark_and_every_line_ending_give_the_same_text(raw: bytes) -> None:
     assert decode_text(raw, where="x") == "café\nb"
 
 
-def test_latin_1_is_rejected_with_its_line() -> None:
+def test_latin_1_is_rejected_with_its_line_number() -> None:
     with pytest.raises(DocumentError, match=r"t\.csv, line 2: expected UTF-8 text, found the byte 0xe9"):
         decode_text("a\ncafé".encode("latin-1"), where="t.csv")
 
@@ -53,12 +53,12 @@ def test_a_nul_in_other_text_is_rejected() -> None:
         assert caught.value.hint == "remove it"
 
 
-def test_half_of_a_character_is_named() -> None:
+def test_an_unpaired_surrogate_is_named() -> None:
     with pytest.raises(DocumentError, match=r"line 2: expected UTF-8 text, found half of a character \(a surrogate\)"):
         decode_text(b"a\n\xed\xa0\xbd\xed\xb8\x80", where="t.csv")
 
 
-def test_utf_16_that_is_cut_short_is_rejected() -> None:
+def test_truncated_utf_16_is_rejected() -> None:
     with pytest.raises(DocumentError, match="line 2: expected UTF-16-LE text"):
         decode_text(codecs.BOM_UTF16_LE + "a\nb".encode("utf-16-le") + b"x", where="t.csv")
 

@@ -34,7 +34,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @given(SECRETS)
 @pytest.mark.parametrize("form", FORMS)
-def test_no_form_of_a_value_passes(form: str, value: str) -> None:
+def test_every_form_of_a_value_is_redacted(form: str, value: str) -> None:
     redactor = Redactor()
     redactor.add("TOKEN", value)
     text = FORMS[form](value)
@@ -50,13 +50,13 @@ def test_no_form_of_a_value_passes(form: str, value: str) -> None:
 def test_base64_of_a_longer_body_is_redacted(
     encode: Callable[[bytes], bytes], value: str, before: bytes, after: bytes
 ) -> None:
-    """As `Authorization: Basic` has it: the value begins at any of three places."""
+    """In `Authorization: Basic`, the value starts at any of three offsets."""
     redactor = Redactor()
     redactor.add("TOKEN", value)
     assert "[redacted: TOKEN]" in redactor.redact(encode(before + value.encode() + after).decode())
 
 
-def test_the_longest_value_goes_first() -> None:
+def test_the_longest_value_is_redacted_first() -> None:
     redactor = Redactor()
     redactor.add("PART", "abcdefgh")
     redactor.add("WHOLE", "abcdefghij")
@@ -65,7 +65,7 @@ def test_the_longest_value_goes_first() -> None:
 
 @pytest.mark.parametrize("behind", [" ...", "...", "..", " ..", "\N{HORIZONTAL ELLIPSIS}", "", "\n", " ...\nmore"])
 @pytest.mark.parametrize("length", [SHORTEST, 20, 29])
-def test_the_first_part_of_a_value_is_redacted_where_a_text_was_cut(behind: str, length: int) -> None:
+def test_the_first_part_of_a_value_is_redacted_in_a_cut_text(behind: str, length: int) -> None:
     redactor = Redactor()
     redactor.add("TOKEN", value := "q7Nls7c7hLFzosWTDnOujaydiwxXLX")
     assert redactor.redact(f"said {value[:length]}{behind}") == f"said [redacted: TOKEN]{behind}"
@@ -96,5 +96,5 @@ def test_short_values_and_other_texts_stay() -> None:
         ("OLDPWD", False),
     ],
 )
-def test_variables_of_secrets_are_known_by_name(name: str, *, secret: bool) -> None:
+def test_variables_of_secrets_are_recognized_by_name(name: str, *, secret: bool) -> None:
     assert is_secret_name(name) is secret

@@ -39,7 +39,7 @@ def test_a_folder_of_a_run_is_opened(runs: Path, path: str) -> None:
 
 @pytest.mark.parametrize("link", FILES)
 @pytest.mark.parametrize("make", [False, True])
-def test_no_link_above_a_file_of_a_run_is_followed(runs: Path, link: str, make: bool) -> None:  # noqa: FBT001 - parametrized
+def test_links_above_a_file_of_a_run_are_not_followed(runs: Path, link: str, make: bool) -> None:  # noqa: FBT001 - parametrized
     planted = (runs / RUN / link).parent.resolve() / (runs / RUN / link).name if link != "." else runs / RUN
     moved = planted.rename(runs.parent / "elsewhere")
     planted.symlink_to(moved)
@@ -55,7 +55,7 @@ def test_a_log_in_an_attempt_that_is_a_link_is_not_written(runs: Path) -> None:
     assert not (runs.parent / "elsewhere/trace.jsonl").exists()
 
 
-def test_a_log_gets_each_line_at_once_at_its_end(tmp_path: Path) -> None:
+def test_a_log_line_is_appended_at_once(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "trace.jsonl")
     log.append(b"1\n")
     assert log.path.read_bytes() == b"1\n"

@@ -105,7 +105,7 @@ def test_a_file_that_is_a_link_is_not_followed(root: Root, verb: Callable[[Root,
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 @pytest.mark.parametrize(("kind", "said"), [("fifo", "a named pipe"), ("socket", "a socket"), ("device", "a device")])
-def test_what_is_no_file_is_named_and_not_waited_for(
+def test_a_special_file_is_named_and_does_not_block(
     root: Root, verb: Callable[[Root, str], object], kind: str, said: str
 ) -> None:
     path = root.path / "thing"
@@ -122,7 +122,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(
             verb(root, "thing")
 
 
-def test_a_folder_in_place_of_a_file_and_the_reverse_are_named(root: Root) -> None:
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_named(root: Root) -> None:
     (root.path / "file").touch()
     with pytest.raises(UnsafePathError, match=r"in is a folder, of uid .*; expected a file"):
         root.read("in")
@@ -134,12 +134,12 @@ def test_a_folder_in_place_of_a_file_and_the_reverse_are_named(root: Root) -> No
     "path", ["", ".", "..", "../outside/file", "in/../../outside/file", "/etc/passwd", "in//x", "a\0b"]
 )
 @pytest.mark.parametrize("verb", INSIDE.values(), ids=INSIDE)
-def test_a_path_that_is_none_below_is_refused(root: Root, verb: Callable[[Root, str], object], path: str) -> None:
+def test_a_path_that_leaves_the_folder_is_rejected(root: Root, verb: Callable[[Root, str], object], path: str) -> None:
     with pytest.raises(UnsafePathError, match="is not a path below"):
         verb(root, path)
 
 
-def test_names_are_removed_and_replaced_never_what_a_link_leads_to(root: Root) -> None:
+def test_links_are_removed_and_replaced_and_never_their_targets(root: Root) -> None:
     outside = root.path.parent / "outside"
     before = state(outside)
     for name, verb in (("a", root.unlink), ("b", root.remove_tree)):
@@ -151,7 +151,7 @@ def test_names_are_removed_and_replaced_never_what_a_link_leads_to(root: Root) -
     assert state(outside) == before
 
 
-def test_a_tree_is_removed_with_read_only_folders_and_without_what_its_links_lead_to(root: Root) -> None:
+def test_a_tree_is_removed_with_read_only_folders_and_without_targets_of_links(root: Root) -> None:
     outside = root.path.parent / "outside"
     before = state(outside)
     with root.below("in/deep", make=True) as deep:
@@ -174,15 +174,14 @@ def test_a_tree_with_several_folders_in_each_is_removed_and_no_file_stays_open(r
     assert (names(root.path), len(names(Path("/proc/self/fd")))) == (["in"], before)
 
 
-def test_what_is_written_is_on_the_disk_before_it_has_its_name(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its bytes, then its folder; and a folder's names when asked for."""
+def test_a_file_is_flushed_before_it_is_renamed(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     found = flushes(monkeypatch, root.path)
     root.write_whole("in/file", b"12345")
     root.flush()
     assert found == [("file", 5), ("folder", 0), ("folder", 0)]
 
 
-def test_modes_are_as_asked_for_and_as_the_mask_has_them(root: Root) -> None:
+def test_modes_are_the_requested_ones_under_the_umask(root: Root) -> None:
     before = os.umask(0)
     try:
         root.create("created").close()
@@ -198,7 +197,7 @@ def test_modes_are_as_asked_for_and_as_the_mask_has_them(root: Root) -> None:
 
 
 @needs_root
-def test_a_folder_is_given_away_by_its_own_descriptor(root: Root) -> None:
+def test_a_folder_is_chowned_by_its_descriptor(root: Root) -> None:
     os.chown(root.path, OTHER, OTHER)
     root.give("in")
     assert (root.path / "in").stat().st_uid == OTHER
@@ -209,20 +208,19 @@ def test_a_folder_is_given_away_by_its_own_descriptor(root: Root) -> None:
 
 
 @needs_root
-def test_a_folder_that_is_there_need_not_be_made(root: Root) -> None:
-    """Whoever owns the folder that it is in."""
+def test_an_existing_folder_is_accepted(root: Root) -> None:
     root.mkdir("in/there")
     os.chown(root.path / "in", OTHER, OTHER)
     root.below("in/there", make=True).close()
 
 
-def test_what_vanishes_while_it_is_opened_is_said(root: Root) -> None:
+def test_a_file_that_vanishes_while_opened_is_reported(root: Root) -> None:
     fault = no_follow._unsafe(root.fileno(), "gone", root.path / "gone", expected="a file")
     assert fault.message.endswith("/gone was changed while it was opened")
 
 
-def test_a_tree_of_any_depth_is_removed_or_named(root: Root) -> None:
-    """Deeper than Python's stack; and deeper than a process may have files open."""
+def test_a_tree_of_any_depth_is_removed_or_reported(root: Root) -> None:
+    """Deeper than Python's recursion limit, and deeper than the limit of open files."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     nest(root, sys.getrecursionlimit() + 200)
     with pytest.raises(OSError, match="Too many open files"), limited(files=200):
@@ -253,7 +251,7 @@ def limited(*, files: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_file_of_two_names_is_not_written_to_nor_given_away(root: Root) -> None:
+def test_a_hard_linked_file_is_neither_written_nor_chowned(root: Root) -> None:
     outside = root.path.parent / "outside"
     (root.path / "log").hardlink_to(outside / "file")
     before = state(outside)
@@ -268,7 +266,7 @@ def test_a_file_of_two_names_is_not_written_to_nor_given_away(root: Root) -> Non
 
 @needs_root
 @pytest.mark.parametrize("verb", ["create", "write_whole", "mkdir", "make", "rename to", "unlink", "remove_tree"])
-def test_a_folder_of_a_user_who_is_not_trusted_is_not_written_to(root: Root, verb: str) -> None:
+def test_a_folder_of_an_untrusted_user_is_not_written(root: Root, verb: str) -> None:
     (root.path / "in/file").touch()
     os.chown(root.path / "in", OTHER, OTHER)
     with pytest.raises((PermissionError, NotWritableError), match=f"it belongs to uid {OTHER}; expected uid 0"):
@@ -278,7 +276,7 @@ def test_a_folder_of_a_user_who_is_not_trusted_is_not_written_to(root: Root, ver
 
 @needs_root
 @pytest.mark.parametrize(("owner", "mode"), [(OTHER, 0o755), (0, 0o1777), (0, 0o775)])
-def test_the_root_folders_owner_is_trusted_below_it_and_all_are_in_a_shared_one(
+def test_the_root_folders_owner_is_trusted_below_it_and_every_user_in_a_shared_folder(
     root: Root, owner: int, mode: int
 ) -> None:
     os.chown(root.path / "in", OTHER, OTHER)
@@ -290,7 +288,7 @@ def test_the_root_folders_owner_is_trusted_below_it_and_all_are_in_a_shared_one(
 
 
 @needs_root
-def test_a_runs_own_owner_is_trusted_in_it(root: Root) -> None:
+def test_the_owner_of_a_run_is_trusted_in_it(root: Root) -> None:
     os.chown(root.path / "in", OTHER, OTHER)
     with run_root(root.path / "in") as run:
         run.write_whole("new", b"x")
@@ -298,13 +296,13 @@ def test_a_runs_own_owner_is_trusted_in_it(root: Root) -> None:
     assert (root.path / "in/new").stat().st_uid == OTHER
 
 
-def test_a_run_that_is_a_link_is_no_run(root: Root) -> None:
+def test_a_run_that_is_a_link_is_rejected(root: Root) -> None:
     (root.path / "run").symlink_to(root.path.parent / "outside")
     with pytest.raises(UnsafePathError, match="run is a symbolic link"):
         run_root(root.path / "run")
 
 
-def test_the_roots_own_path_is_the_users_word(root: Root) -> None:
+def test_links_in_the_path_of_the_root_are_followed(root: Root) -> None:
     (root.path.parent / "link").symlink_to(root.path)
     with Root.at(root.path.parent / "link") as held:
         held.write_whole("file", b"x")
@@ -320,7 +318,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(root: Root) -> 
     assert stat.S_IMODE((root.path / "file").stat().st_mode) == 0o600
 
 
-def test_a_full_disk_has_its_name(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_has_its_own_error(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -330,21 +328,21 @@ def test_a_full_disk_has_its_name(root: Root, monkeypatch: pytest.MonkeyPatch) -
     assert names(root.path / "in") == []
 
 
-def test_a_file_that_is_larger_than_it_may_be_is_not_read(root: Root) -> None:
+def test_a_file_above_the_size_limit_is_not_read(root: Root) -> None:
     root.write_whole("file", b"12345")
     assert root.read("file", most=5) == b"12345"
     with pytest.raises(DocumentError, match="file has 5 bytes; expected at most 4"):
         root.read("file", most=4)
 
 
-def test_a_fault_of_the_system_names_the_whole_path(root: Root) -> None:
+def test_an_os_error_names_the_whole_path(root: Root) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         root.read("in/nothing")
     assert caught.value.filename == f"{root.path}/in/nothing"
     assert root.stat("no/such/thing") is None
 
 
-def test_a_walk_names_links_and_does_not_follow_them(root: Root) -> None:
+def test_a_walk_lists_links_and_does_not_follow_them(root: Root) -> None:
     (root.path / "in/link").symlink_to(root.path)
     (root.path / "in/a\nb").mkdir()
     (root.path / "in/a\nb/file").touch()

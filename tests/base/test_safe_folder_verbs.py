@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["root"]
 
 
-def test_a_root_folder_is_made_with_those_above_it_if_asked(tmp_path: Path) -> None:
+def test_a_root_folder_is_created_with_its_parents_on_request(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Root.at(tmp_path / "a/b")
     assert names(tmp_path) == []
@@ -32,19 +32,19 @@ def test_a_root_folder_is_made_with_those_above_it_if_asked(tmp_path: Path) -> N
     [lambda root: root.below("new"), lambda root: root.read("new/file"), lambda root: root.create("new/file")],
     ids=["below", "read", "create"],
 )
-def test_a_folder_is_not_made_unasked(root: Root, verb: Callable[[Root], object]) -> None:
+def test_a_folder_is_not_created_by_default(root: Root, verb: Callable[[Root], object]) -> None:
     with pytest.raises(FileNotFoundError):
         verb(root)
     assert names(root.path) == ["in"]
 
 
-def test_a_new_file_is_made_with_the_folders_above_it_if_asked(root: Root) -> None:
+def test_a_new_file_is_created_with_its_parents_on_request(root: Root) -> None:
     for path in ("top", "a/b/file", "a/b/second"):
         root.create(path, make=True).close()
     assert (names(root.path), names(root.path / "a/b")) == (["a", "in", "top"], ["file", "second"])
 
 
-def test_what_has_a_name_is_a_file_or_a_folder_or_neither(root: Root) -> None:
+def test_a_path_is_a_file_or_a_folder_or_neither(root: Root) -> None:
     root.create("file").close()
     for name in ("file", "in", "nothing"):
         (root.path / f"to-{name}").symlink_to(name)
@@ -54,14 +54,14 @@ def test_what_has_a_name_is_a_file_or_a_folder_or_neither(root: Root) -> None:
     assert [path for path in paths if (found := root.stat(path)) and stat.S_ISLNK(found.st_mode)] == [*paths[3:6]]
 
 
-def test_a_name_that_is_not_there_is_a_fault_unless_it_may_be_missing(root: Root) -> None:
+def test_a_missing_name_is_an_error_unless_allowed(root: Root) -> None:
     root.unlink("nothing", missing_ok=True)
     with pytest.raises(FileNotFoundError):
         root.unlink("nothing")
     root.remove_tree("nothing")
 
 
-def test_a_folder_that_vanishes_during_a_walk_is_passed_over(root: Root) -> None:
+def test_a_folder_that_vanishes_during_a_walk_is_skipped(root: Root) -> None:
     root.create("in/file").close()
     walk = root.walk()
     assert next(walk)[0] == "in"
@@ -69,14 +69,14 @@ def test_a_folder_that_vanishes_during_a_walk_is_passed_over(root: Root) -> None
     assert list(walk) == []
 
 
-def test_a_root_that_was_let_go_has_no_descriptor_and_is_let_go_again(root: Root) -> None:
+def test_a_closed_root_has_no_descriptor_and_can_be_closed_again(root: Root) -> None:
     with root.below("in") as inner:
         assert inner.fileno() > 2
     assert inner.fileno() == -1
     inner.close()
 
 
-def test_a_run_is_held_by_a_relative_path(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_can_be_opened_by_a_relative_path(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.path / "in")
     for path in (Path(), Path("../in")):
         with run_root(path) as run:
@@ -84,13 +84,13 @@ def test_a_run_is_held_by_a_relative_path(root: Root, monkeypatch: pytest.Monkey
             run.unlink("file")
 
 
-def test_a_file_gets_the_mode_that_it_is_given(root: Root) -> None:
+def test_a_file_gets_the_requested_mode(root: Root) -> None:
     root.create("file").close()
     root.chmod("file", 0o640)
     assert stat.S_IMODE((root.path / "file").stat().st_mode) == 0o640
 
 
-def test_modes_without_a_word_are_those_of_a_file_that_others_read(root: Root) -> None:
+def test_default_modes_let_others_read(root: Root) -> None:
     before = os.umask(0)
     try:
         root.append("appended").close()
@@ -114,7 +114,7 @@ def test_modes_without_a_word_are_those_of_a_file_that_others_read(root: Root) -
     ],
     ids=["rename from", "rename to", "link to", "rmdir"],
 )
-def test_names_in_a_folder_of_a_user_who_is_not_trusted_stay(root: Root, verb: Callable[[Root], object]) -> None:
+def test_names_in_a_folder_of_an_untrusted_user_are_not_changed(root: Root, verb: Callable[[Root], object]) -> None:
     for name in ("mine", "in/file"):
         root.create(name).close()
     root.mkdir("in/folder")
@@ -136,7 +136,7 @@ def test_names_are_changed_added_and_removed(root: Root) -> None:
     assert names(root.path) == ["back"]
 
 
-def test_a_file_that_is_half_written_is_for_this_user_alone(root: Root) -> None:
+def test_a_partial_file_is_readable_by_this_user_only(root: Root) -> None:
     with root.whole("file", mode=0o644) as file:
         assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
         assert [name for name in names(root.path) if name.endswith(PARTIAL)]
@@ -156,7 +156,7 @@ def test_a_walk_leaves_no_folder_open(root: Root) -> None:
     [lambda root: root.append("log").close(), lambda root: os.close(root.handle("log", os.O_RDWR))],
     ids=["append", "write in place"],
 )
-def test_a_file_of_a_user_who_is_not_trusted_is_not_written_to(root: Root, verb: Callable[[Root], object]) -> None:
+def test_a_file_of_an_untrusted_user_is_not_written(root: Root, verb: Callable[[Root], object]) -> None:
     root.create("log").close()
     os.chown(root.path / "log", OTHER, OTHER)
     with pytest.raises(PermissionError, match=f"it belongs to uid {OTHER}; expected uid 0"):

@@ -44,7 +44,7 @@ ASSIGNED = [
 
 @pytest.mark.parametrize("form", ASSIGNED)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_a_random_value_of_a_secrets_name_is_found(form: bytes, encoding: str) -> None:
+def test_a_random_value_with_the_name_of_a_secret_is_found(form: bytes, encoding: str) -> None:
     text = b"import os\n" + form % KEY + b"\n"
     assert secret_by_content(text.decode().encode(encoding)) == "it contains a key assigned to its variable"
 
@@ -65,7 +65,7 @@ def test_a_random_value_of_a_secrets_name_is_found(form: bytes, encoding: str) -
         b"max_tokens=1000000000000000, passwords=None",
     ],
 )
-def test_ordinary_code_is_no_secret(code: bytes) -> None:
+def test_ordinary_code_is_not_a_secret(code: bytes) -> None:
     assert secret_by_content(code + b"\n") is None
 
 
@@ -79,29 +79,25 @@ def test_ordinary_code_is_no_secret(code: bytes) -> None:
         *(".kube/config", "kube/config", "secrets/prod.yaml", "wandb/settings", ".aws/config", "a/.ssh/work"),
     ],
 )
-def test_files_named_as_secrets_are_found(name: str) -> None:
-    """The names that keys and passwords are kept under are known."""
+def test_files_with_names_of_secrets_are_found(name: str) -> None:
     assert secret_by_name(name)
 
 
 @pytest.mark.parametrize(
     "name", [".env.example", "id_map.py", "id_ed25519.pub", "credentials.py", "keys.py", "environment.toml", "monkey"]
 )
-def test_ordinary_names_are_no_secrets(name: str) -> None:
-    """Code that is about keys is no key."""
+def test_ordinary_names_are_not_secrets(name: str) -> None:
     assert secret_by_name(name) is None
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_contents_of_secrets_are_found_and_named(kind: str) -> None:
-    """The reason says which kind of secret it is, never the secret."""
     reason = secret_by_content(b"x = 1\n" + SAMPLES[kind] + b"\n")
     assert reason is not None
     assert reason.endswith(kind)
 
 
-def test_the_key_of_the_vendors_documentation_is_no_secret() -> None:
-    """The example that all documentation uses passes."""
+def test_the_example_key_of_documentation_is_not_a_secret() -> None:
     assert secret_by_content(b"AKIAIOSFODNN7" + b"EXAMPLE") is None
     assert secret_by_content(b"aws_secret_access" + b"_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY") is None
 
@@ -110,6 +106,5 @@ def test_the_key_of_the_vendors_documentation_is_no_secret() -> None:
     "form", [b"wandb_api" + b'_key: "%s"', b"export WANDB_API" + b"_KEY='%s'", b'"aws_session' + b'_token" = "%s"']
 )
 def test_a_key_is_found_however_it_is_assigned(form: bytes) -> None:
-    """In YAML, in a shell, in JSON or TOML; the variable's name alone, or a reference to it, is none."""
     assert secret_by_content(form % (b"0123456789abcdef" * 3))
     assert secret_by_content(form % b"${WANDB_API_KEY:?set it in your environment}") is None

@@ -38,25 +38,25 @@ def parser() -> Arguments:
         (["--at=1", "a", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
     ],
 )
-def test_the_word_at_fault_is_named(words: list[str], said: str, hint: str) -> None:
+def test_an_error_names_the_invalid_argument(words: list[str], said: str, hint: str) -> None:
     with pytest.raises(UsageError) as fault:
         parser().parse_args(words)
     assert said in fault.value.message
     assert hint in (fault.value.hint or "")
 
 
-def test_the_current_folder_is_no_empty_word() -> None:
+def test_a_dot_is_not_an_empty_argument() -> None:
     assert parser().parse_args(["a", "--into", "."]).into == Path()
 
 
-def test_one_value_given_twice_is_one_value() -> None:
+def test_the_same_value_twice_is_one_value() -> None:
     made = parser()
     made.add_argument("--each", action="append")
     found = made.parse_args(["--at", "1", "--at=1", "--each", "1", "--each", "2", "--", "a", "--at", "2"])
     assert (found.at, found.each, found.more) == ("1", ["1", "2"], ["--at", "2"])
 
 
-def test_an_unknown_option_of_a_verb_gets_the_verbs_nearest() -> None:
+def test_an_unknown_option_suggests_the_nearest_option_of_the_command() -> None:
     made = Arguments("reprise x", "x")
     made.commands().add_parser("build", help="").add_argument("--no-cache", action="store_true")
     with pytest.raises(UsageError, match="unrecognized arguments: --no-cahce") as fault:

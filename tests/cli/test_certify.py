@@ -28,18 +28,18 @@ if TYPE_CHECKING:
         (["rerun", "digits", "--trace", "off"], "--trace is off, and a certificate rests on the trace"),
     ],
 )
-def test_nothing_is_trained_if_nothing_could_be_observed(words: list[str], said: str) -> None:
+def test_nothing_is_trained_if_nothing_can_be_observed(words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         main(words)
 
 
-def test_a_setting_of_the_environment_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_the_environment_are_included(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPRISE_SETTING_TRACE", "off")
     with pytest.raises(UsageError, match="--trace is off"):
         main(["rerun", "digits"])
 
 
-def test_the_largest_possible_kill_is_named() -> None:
+def test_an_error_names_the_last_possible_kill() -> None:
     with pytest.raises(UsageError) as fault:
         kill_point(12, steps=12)
     assert fault.value.hint == "--kill-after 1 to 11; or train for more steps"
@@ -54,6 +54,6 @@ def test_the_largest_possible_kill_is_named() -> None:
     ],
 )
 def test_the_last_complete_step_of_a_trace_is_returned(tmp_path: Path, lines: str, step: int) -> None:
-    """Also where a batch makes two steps."""
+    """Manual optimization may record two steps per batch."""
     (tmp_path / "trace.jsonl").write_text(lines)
     assert last_written_step(tmp_path / "trace.jsonl") == step

@@ -43,7 +43,7 @@ def test_a_pinned_image_is_fetched_with_yes(
     assert made.reference in capsys.readouterr().err
 
 
-def test_without_a_terminal_the_thing_to_type_is_named(
+def test_without_a_terminal_the_error_names_the_command_to_type(
     pinned: tuple[Pin, MemoryEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, engine = pinned
@@ -61,7 +61,6 @@ def test_an_environment_without_a_pin_needs_no_consent(pinned: tuple[Pin, Memory
 
 @pytest.mark.host
 def test_no_second_server_is_started_on_a_volume(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The advice of another port holds only for a store of its own."""
     monkeypatch.delenv("REPRISE_STORE_PORT", raising=False)
     served = LocalStore(project="reprise-2", port=8333, network="n", volume="reprise-1_store", key="k", secret="s")  # noqa: S106
     values = {"COMPOSE_PROJECT_NAME": "reprise-1", "REPRISE_STORE_PORT": "8333"}

@@ -45,20 +45,18 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_local_stores_address_follows_its_port(checkout: Path) -> None:
-    """Whether it was edited in the block, or stands on a line of its own."""
     path = checkout / ".env"
     path.write_text(path.read_text().replace("REPRISE_STORE_PORT=8333", "REPRISE_STORE_PORT=9444"))
     assert store_at("s3://reprise").label == "s3://reprise at http://127.0.0.1:9444"
 
 
 def test_another_stores_address_is_left_alone(checkout: Path) -> None:
-    """The port is the local one's."""
     there = {"COMPOSE_PROFILES": "", "AWS_ENDPOINT_URL_S3": "https://s3.example"}
     write_block(checkout / ".env", BLOCK | there)
     assert store_at("s3://reprise").label == "s3://reprise at https://s3.example"
 
 
-def test_of_a_name_that_env_has_twice_the_last_counts_as_in_compose(checkout: Path) -> None:
+def test_the_last_of_two_lines_in_dotenv_counts_as_in_compose(checkout: Path) -> None:
     path = checkout / ".env"
     path.write_text("REPRISE_STORE=/mnt/before\n" + path.read_text())
     adopt_dotenv(checkout)
@@ -68,8 +66,7 @@ def test_of_a_name_that_env_has_twice_the_last_counts_as_in_compose(checkout: Pa
     assert os.environ["REPRISE_STORE"] == "/mnt/after"
 
 
-def test_a_key_in_the_shell_is_not_the_local_stores(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store that `.env` names is reached as `.env` says; the shell's server and key are those of other stores."""
+def test_a_key_in_the_shell_is_not_used_for_the_local_store(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_block(checkout / ".env", BLOCK | {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "x"})
     for name, value in {"ENDPOINT_URL_S3": "https://s3.lab", "ACCESS_KEY_ID": "work", "SESSION_TOKEN": "t"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
@@ -82,8 +79,7 @@ def test_a_key_in_the_shell_is_not_the_local_stores(checkout: Path, monkeypatch:
     assert (other.label, other.access.key) == ("s3://team at https://s3.lab", None)
 
 
-def test_the_managed_blocks_server_and_key_are_not_those_of_another_store(checkout: Path) -> None:
-    """Else a bucket at AWS would be looked for in the local store; keys on lines of the user's own are for any store."""
+def test_the_managed_blocks_server_and_key_are_not_used_for_another_store(checkout: Path) -> None:
     write_block(checkout / ".env", BLOCK | {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "x"})
     adopt_dotenv(checkout)
     assert not [name for name in os.environ if name.startswith("AWS_") and name in NAMES]
@@ -94,10 +90,9 @@ def test_the_managed_blocks_server_and_key_are_not_those_of_another_store(checko
     assert "s3://team at https://s3" in store_at("s3://team").label
 
 
-def test_the_port_is_what_the_environment_says_then_a_line_of_ones_own_then_the_block(
+def test_the_port_comes_from_the_environment_then_the_users_line_then_the_block(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As compose reads them; what is no port is said."""
     path = checkout / ".env"
     assert store_port({}, dotenv=path) == 8333
     assert store_port({"REPRISE_STORE_PORT": "8334"}, dotenv=path) == 8334
@@ -118,7 +113,7 @@ def test_the_port_is_what_the_environment_says_then_a_line_of_ones_own_then_the_
         (["runs", "ls"], "scripts/reprise runs ls"),
     ],
 )
-def test_a_folder_that_is_not_mounted_is_named_with_the_command_that_mounts_it(typed: list[str], command: str) -> None:
+def test_an_unmounted_folder_is_an_error_with_the_command_that_mounts_it(typed: list[str], command: str) -> None:
     with pytest.raises(StoreMissingError, match="store folder /nowhere/here is not mounted") as fault:
         require_mounted("/nowhere/here", typed=typed)
     assert fault.value.hint is not None
@@ -142,7 +137,6 @@ def test_a_folder_in_the_environment_is_mounted_and_no_local_store_is_started(
 def test_a_bucket_in_the_environment_keeps_its_server_in_containers(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the local one's: host and containers ask the same server."""
     handed_in = ("REPRISE_STORE_FOLDER", "COMPOSE_PROFILES", "REPRISE_STORE_ENDPOINT", "REPRISE_STORE_KEY")
     for name in (*handed_in, "REPRISE_STORE_SECRET", "REPRISE_STORE_TOKEN"):
         monkeypatch.setenv(name, "")
@@ -156,7 +150,7 @@ def test_a_bucket_in_the_environment_keeps_its_server_in_containers(
     assert [os.environ[name] for name in handed_in] == ["", "", "https://s3.lab", ""]
 
 
-def test_of_two_stores_the_configured_one_has_the_key_of_env_and_the_other_the_shells(
+def test_the_configured_store_uses_the_key_of_dotenv_and_another_store_the_shells(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_block(checkout / ".env", BLOCK | {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "x"})
@@ -179,7 +173,6 @@ def test_of_two_stores_the_configured_one_has_the_key_of_env_and_the_other_the_s
 
 
 def test_containers_name_the_local_store_as_the_host_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And another store by its own endpoint, whatever port stands in the environment."""
     monkeypatch.setenv("REPRISE_STORE_ON_HOST", "http://127.0.0.1:8333")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:8333")
     assert store_at("s3://reprise").label == "s3://reprise at http://127.0.0.1:8333"

@@ -25,31 +25,27 @@ def dotenv(tmp_path: Path) -> Path:
     return tmp_path / ".env"
 
 
-def test_a_block_as_setup_wrote_it_is_current(dotenv: Path) -> None:
-    """For this user; lines of the user's own beside it are no edit, and neither is a file without a block."""
+def test_a_block_written_by_setup_is_current(dotenv: Path) -> None:
     dotenv.write_text("REPRISE_SHM=4gb\n" + dotenv.read_text())
     require_current(dotenv)
     dotenv.write_text("REPRISE_SHM=4gb\n")
     require_current(dotenv)
 
 
-def test_a_block_edited_by_hand_is_refused(dotenv: Path) -> None:
-    """Before anything is started; the remedy says what it replaces."""
+def test_a_block_edited_by_hand_is_rejected(dotenv: Path) -> None:
     dotenv.write_text(dotenv.read_text().replace("REPRISE_GID=", "REPRISE_GID=7"))
     with pytest.raises(DotenvError, match=r"edited by hand$"):
         require_current(dotenv)
 
 
-def test_a_digest_that_was_mangled_by_hand_is_named(dotenv: Path) -> None:
-    """With what was found in its place."""
+def test_a_mangled_digest_is_named(dotenv: Path) -> None:
     write_block(dotenv, {"REPRISE_BUILD_ID": digest_of_bytes(b"")})
     dotenv.write_text(dotenv.read_text().replace("REPRISE_BUILD_ID=sha256:", "REPRISE_BUILD_ID=sha"))
     with pytest.raises(DotenvError, match="edited by hand; REPRISE_BUILD_ID is not a digest: 'sha"):
         require_current(dotenv)
 
 
-def test_a_block_of_another_user_is_refused(dotenv: Path) -> None:
-    """Their containers could not write this user's runs."""
+def test_a_block_of_another_user_is_rejected(dotenv: Path) -> None:
     write_block(dotenv, {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
     with pytest.raises(DotenvError, match="run as uid 4711") as caught:
         require_current(dotenv)

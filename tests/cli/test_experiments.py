@@ -26,20 +26,22 @@ def link(path: Path, target: Path | str) -> None:
 
 
 @pytest.mark.parametrize(("path", "word"), [("link.py", "link.py"), (f"{FOLDER}/linked.py", "linked")])
-def test_a_link_out_of_the_checkout_brings_the_file_along(checkout: Path, tmp_path: Path, path: str, word: str) -> None:
+def test_the_target_of_a_link_out_of_the_checkout_is_copied(
+    checkout: Path, tmp_path: Path, path: str, word: str
+) -> None:
     link(checkout / path, tmp_path / "outside.py")
     place = find_experiment(word, checkout=checkout, here=checkout)
     assert (place.name, place.outside) == ("experiment/outside.py", tmp_path / "outside.py")
 
 
-def test_a_file_in_a_linked_folder_is_brought_along(checkout: Path, tmp_path: Path) -> None:
+def test_a_file_in_a_linked_folder_is_copied(checkout: Path, tmp_path: Path) -> None:
     link(checkout / "linked", tmp_path / "folder")
     place = find_experiment("linked/theirs.py", checkout=checkout, here=checkout)
     assert place.outside == tmp_path / "folder/theirs.py"
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_a_link_inside_the_checkout_is_the_file_that_it_leads_to(checkout: Path, *, absolute: bool) -> None:
+def test_a_link_inside_the_checkout_resolves_to_its_target(checkout: Path, *, absolute: bool) -> None:
     link(checkout / FOLDER / "linked.py", checkout / "mine.py" if absolute else "../../mine.py")
     place = find_experiment("linked", checkout=checkout, here=checkout)
     assert (place.name, place.file, place.outside) == ("mine.py", Path("mine.py"), None)
@@ -55,7 +57,7 @@ def test_a_link_inside_the_checkout_is_the_file_that_it_leads_to(checkout: Path,
         ("loop.py", "loop.py", "loop.py", "loop.py"),
     ],
 )
-def test_a_link_that_leads_nowhere_is_named_with_its_target(
+def test_a_broken_link_is_reported_with_its_target(
     checkout: Path, path: str, target: str, word: str, shown: str
 ) -> None:
     link(checkout / path, target)
@@ -64,10 +66,9 @@ def test_a_link_that_leads_nowhere_is_named_with_its_target(
     assert fault.value.hint == f"correct the link: ln -sfn FILE {path}; or remove it"
 
 
-def test_a_container_says_of_a_link_out_of_the_checkout_that_it_does_not_see_the_file(
+def test_a_container_reports_that_it_cannot_see_the_target_of_a_link_out_of_the_checkout(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And of one inside that the file is gone."""
     monkeypatch.setattr(experiments, "BAKED", tmp_path)
     link(checkout / "out.py", "../elsewhere/theirs.py")
     link(checkout / "in.py", "gone.py")
@@ -78,7 +79,7 @@ def test_a_container_says_of_a_link_out_of_the_checkout_that_it_does_not_see_the
         find_experiment("in.py", checkout=checkout, here=checkout)
 
 
-def test_a_path_without_a_file_names_the_experiments(checkout: Path) -> None:
+def test_a_missing_file_is_an_error_that_lists_the_experiments(checkout: Path) -> None:
     with pytest.raises(ExperimentError, match=r"experiment gone\.py is not a file") as fault:
         find_experiment("gone.py", checkout=checkout, here=checkout)
     assert "digits" in str(fault.value.hint)

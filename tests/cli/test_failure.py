@@ -19,9 +19,9 @@ from trainer.cli.messages import report
         (OSError(errno.EBADF, "Bad file descriptor"), 1, "this is a bug in Reprise"),
     ],
 )
-def test_a_disk_that_is_full_is_said_so_whoever_closed_the_file(
+def test_a_full_disk_is_reported_whichever_call_fails(
     capsys: pytest.CaptureFixture[str], fault: OSError, code: int, said: str
 ) -> None:
-    """Closing a file writes, too, and its fault names none."""
+    """`close` writes too, and its OSError has no file name."""
     assert report(fault, as_json=False, debug=False) == code
     assert said in capsys.readouterr().err

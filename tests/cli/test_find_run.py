@@ -32,8 +32,7 @@ def newest_id(runs: Path, *, ahead: timedelta = timedelta()) -> str:
     return f"{moment:%Y%m%dt%H%M%S}-aaaaaa"
 
 
-def test_a_run_of_the_future_is_passed_over(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A machine whose clock was ten years ahead does not own `latest` until then."""
+def test_a_run_dated_in_the_future_is_skipped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, future = own(runs), finished(runs).record.run
     renamed(runs / future, name := newest_id(runs, ahead=timedelta(days=3653)))
     assert find_run_id("latest", local_ids(runs)) == good
@@ -55,10 +54,9 @@ def failed(runs: Path, *, steps: int | None) -> str:
     return renamed(runs / run.record.run, newest_id(runs))
 
 
-def test_a_run_that_failed_before_its_first_step_is_passed_over_and_named(
+def test_a_run_that_failed_before_its_first_step_is_skipped_and_named(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It left nothing but its reason; one that failed later, or of which it is not known, counts, and is said to have failed."""
     good = own(runs)
     assert find_run_id("latest", local_ids(runs)) == good
     assert capsys.readouterr().err == "", "nothing to say of a run that is the newest and completed"
@@ -98,7 +96,7 @@ def forget(runs: Path) -> None:
         ({"purpose": "noise"}, "made by noise"),
     ],
 )
-def test_latest_is_the_users_own_run_not_one_that_a_command_made(
+def test_latest_is_the_users_own_run_and_not_a_run_made_by_a_command(
     runs: Path, capsys: pytest.CaptureFixture[str], around: dict[str, str], said: str
 ) -> None:
     mine = own(runs)
@@ -107,7 +105,7 @@ def test_latest_is_the_users_own_run_not_one_that_a_command_made(
     assert capsys.readouterr().err == f"latest is run {mine} (completed); skipped: {helper} ({said})\n"
 
 
-def test_a_run_that_is_not_in_the_register_is_not_the_users_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unregistered_run_does_not_belong_to_the_user(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     theirs = newest(runs)
     forget(runs)
     mine = own(runs)
@@ -115,7 +113,7 @@ def test_a_run_that_is_not_in_the_register_is_not_the_users_own(runs: Path, caps
     assert f"{theirs} (made elsewhere)" in capsys.readouterr().err
 
 
-def test_if_no_run_is_the_users_own_the_newest_is_meant_and_said(
+def test_without_an_own_run_latest_is_the_newest_run_with_a_note(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     theirs = newest(runs)
@@ -124,7 +122,7 @@ def test_if_no_run_is_the_users_own_the_newest_is_meant_and_said(
     assert capsys.readouterr().err == f"latest is run {theirs} (made elsewhere)\n"
 
 
-def test_many_that_were_passed_over_are_counted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_skipped_runs_are_counted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own(runs)
     for _ in range(5):
         newest(runs, purpose="noise")
@@ -132,8 +130,7 @@ def test_many_that_were_passed_over_are_counted(runs: Path, capsys: pytest.Captu
     assert capsys.readouterr().err.endswith(" and 2 older ones\n")
 
 
-def test_where_all_failed_so_the_newest_is_meant(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And what it is is said; an id is never commented."""
+def test_if_all_runs_failed_latest_is_the_newest(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failed(runs, steps=0)
     newest = failed(runs, steps=0)
     assert find_run_id("latest", local_ids(runs)) == newest

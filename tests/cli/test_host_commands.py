@@ -36,8 +36,7 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
     "words",
     [("image", "ls"), ("image", "build", "cpu"), ("image", "show", "cpu"), ("image", "smoke", "cpu"), ("setup",)],
 )
-def test_without_an_engine_the_remedy_is_named(words: tuple[str, ...]) -> None:
-    """No traceback of a library, no address of a socket; and nothing is written."""
+def test_without_an_engine_the_error_has_a_hint(words: tuple[str, ...]) -> None:
     said = process(*words)
     assert said.returncode == 61
     assert said.stderr.splitlines()[-2:] == [
@@ -47,8 +46,7 @@ def test_without_an_engine_the_remedy_is_named(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.usefixtures("socket")
-def test_an_unknown_environment_is_answered_without_asking_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
-    """The nearest name, and the code of an unknown environment."""
+def test_an_unknown_environment_is_rejected_without_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["image", "build", "cuba", "--json"]) == 43
     assert json.loads(capsys.readouterr().err) == {
         "error": "EnvironmentNameError",
@@ -59,16 +57,14 @@ def test_an_unknown_environment_is_answered_without_asking_the_engine(capsys: py
 
 
 @pytest.mark.usefixtures("socket")
-def test_an_unknown_stage_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    """As for every word of a command."""
+def test_an_unknown_stage_is_an_error_that_lists_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["image", "build", "cpu", "--stage", "develop"]) == 2
     assert "did you mean development?" in capsys.readouterr().err
 
 
 @pytest.mark.index
 @pytest.mark.usefixtures("socket")
-def test_the_doctor_goes_on_without_an_engine() -> None:
-    """What needs none is still looked at, and the exit code is the fault's."""
+def test_doctor_continues_without_an_engine() -> None:
     said = process("doctor", "--json")
     assert said.returncode == 61
     findings = {finding["about"]: finding for finding in json.loads(said.stdout)["findings"]}

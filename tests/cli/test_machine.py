@@ -31,8 +31,7 @@ def with_packages(digest: str) -> ImageClaim:
     return ImageClaim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
 
 
-def test_another_lock_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    """What would run is not what the checkout's lock says."""
+def test_another_lock_is_rejected_with_a_hint(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     check_lock(claimed((root / "uv.lock").read_bytes()), root)
     with pytest.raises(LockError, match=r"uv\.lock has packages sha256:\w+ for environment cpu") as caught:
@@ -40,7 +39,7 @@ def test_another_lock_is_refused_with_the_remedy(tmp_path: Path) -> None:
     assert caught.value.hint == "build the image: scripts/reprise image build cpu"
 
 
-def test_a_lock_that_changed_for_another_environment_is_the_images_still(tmp_path: Path) -> None:
+def test_a_lock_that_changed_for_another_environment_still_matches_the_image(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     known = with_packages(requirements_of(load_environment("cpu", root=root), root=root))
     (root / "uv.lock").write_text(LOCK.replace('name = "server"\nversion = "1"', 'name = "server"\nversion = "2"'))
@@ -50,8 +49,7 @@ def test_a_lock_that_changed_for_another_environment_is_the_images_still(tmp_pat
         check_lock(known, root)
 
 
-def test_an_image_of_an_environment_that_the_checkout_lacks_is_named_with_the_remedy(tmp_path: Path) -> None:
-    """As on the host: compose starts what `.env` names."""
+def test_an_image_of_an_environment_that_the_checkout_lacks_is_rejected_with_a_hint(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     (root / "environments" / "cpu.toml").unlink()
     with pytest.raises(EnvironmentNameError, match=r"\.env has environment 'cpu'") as caught:
@@ -64,8 +62,7 @@ def test_a_missing_lock_is_an_error(tmp_path: Path) -> None:
         check_lock(claimed(b"mine"), tmp_path)
 
 
-def test_another_environment_is_refused() -> None:
-    """The one that was asked for is not silently another."""
+def test_another_environment_is_rejected() -> None:
     check_environment(claimed(b""), LaunchSettings(environment="cpu"))
     with pytest.raises(EnvironmentNameError, match="'cuda'; this process runs in cpu"):
         check_environment(claimed(b""), LaunchSettings(environment="cuda"))
@@ -79,8 +76,7 @@ def test_another_environment_is_refused() -> None:
         ("cpu", ["nvidia0"], "2.13.0+cpu", "cpu"),
     ],
 )
-def test_the_device_follows_from_what_is_there(asked: str, gpus: list[str], torch: str, device: str) -> None:
-    """`auto` is the GPU where there is one."""
+def test_the_device_follows_from_the_hardware(asked: str, gpus: list[str], torch: str, device: str) -> None:
     assert device_for(asked, gpus=gpus, torch=torch) == device
 
 
@@ -88,15 +84,13 @@ def test_the_device_follows_from_what_is_there(asked: str, gpus: list[str], torc
     ("asked", "gpus", "said"),
     [("auto", ["nvidia0"], "built for CPUs"), ("gpu", ["nvidia0"], "built for CPUs"), ("gpu", [], "no GPU")],
 )
-def test_a_gpu_is_never_passed_over_in_silence(asked: str, gpus: list[str], said: str) -> None:
-    """The remedy is named."""
+def test_an_unused_gpu_is_always_reported(asked: str, gpus: list[str], said: str) -> None:
     with pytest.raises(DeviceError, match=said) as caught:
         device_for(asked, gpus=gpus, torch="2.13.0+cpu")
     assert "--accelerator cpu" in str(caught.value.hint)
 
 
-def test_portable_is_of_cpus_only() -> None:
-    """A GPU is left alone at `auto`, and refused where it is asked for."""
+def test_portable_determinism_is_for_cpus_only() -> None:
     assert device_for("auto", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE) == "cpu"
     with pytest.raises(SettingError, match="on CPUs only"):
         device_for("gpu", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE)

@@ -14,10 +14,9 @@ from trainer.cli import main
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_says_what_to_type_and_what_to_change(
+def test_new_prints_the_next_command_and_the_lines_to_edit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder outside of the checkout is trained by the host's command."""
     monkeypatch.chdir(tmp_path)
     assert main(["new", "mine", "--like", "faces", "--into", "ideas", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -35,17 +34,15 @@ def test_it_says_what_to_type_and_what_to_change(
         (["mine", "--lik", "digits"], 2, "did you mean --like?"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(
+def test_invalid_names_are_rejected_in_one_line(
     words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the nearest name; nothing is written."""
     before = sorted((ROOT / "trainer/experiments").iterdir())
     assert main(["new", *words]) == code
     assert said in capsys.readouterr().err
     assert sorted((ROOT / "trainer/experiments").iterdir()) == before
 
 
-def test_it_needs_no_torch() -> None:
-    """It is typed on a host that has none."""
+def test_new_does_not_import_torch() -> None:
     code = "import sys; import trainer.cli.new; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

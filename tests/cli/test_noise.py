@@ -35,8 +35,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return runs
 
 
-def test_what_is_made_already_is_only_summed_up(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Mean, deviation and ends; what is kept holds the same values."""
+def test_completed_runs_are_only_summarized(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(WORDS) == 0
     out, err = capsys.readouterr()
     assert err.count("is reused") == 3
@@ -52,8 +51,7 @@ def test_what_is_made_already_is_only_summed_up(runs: Path, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_gain_is_counted_in_seeds(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of one standard deviation: 17 a side; for people and for scripts."""
+def test_the_number_of_seeds_for_a_gain_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORDS, "--gain", "0.1"]) == 0
     assert "test_loss  17" in capsys.readouterr().out
     assert main([*WORDS, "--gain", "0.1", "--json"]) == 0
@@ -71,9 +69,6 @@ def test_a_gain_is_counted_in_seeds(capsys: pytest.CaptureFixture[str]) -> None:
         (["digits", "--seeds", "x"], UsageError, "invalid int"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_runs(
-    words: list[str], kind: type[Exception], said: str
-) -> None:
-    """In one line."""
+def test_an_unmeasurable_request_is_rejected_before_any_run(words: list[str], kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
         main(words)

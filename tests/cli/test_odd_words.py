@@ -60,7 +60,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("command", [*RUNS, *OTHERS, *DATA])
-def test_an_odd_word_is_an_error_with_a_short_message(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_argument_is_an_error_with_a_short_message(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     for odd in ODD:
         words = [word.replace("ODD", odd) for word in command.split(" ")]
         code = cli.main(words)
@@ -70,7 +70,7 @@ def test_an_odd_word_is_an_error_with_a_short_message(command: str, capsys: pyte
         assert len(err) < 1200
 
 
-def test_an_empty_folder_word_is_not_the_current_folder(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_argument_is_not_the_current_folder(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "publish", "small", ""]) == 2
     assert "found an empty word" in capsys.readouterr().err
     assert not list((checkout / "datasets").iterdir())

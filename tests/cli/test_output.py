@@ -16,7 +16,7 @@ from trainer.cli.output import Output, escaping, guarded_streams, one_line, show
 @pytest.mark.parametrize(
     "letter", ["\x00", "\r", "\x1b", "\x7f", "\x9b", "\u061c", "\u202e", "\u2066", "\u2028", "\ud800"]
 )
-def test_what_a_terminal_obeys_is_written_out(letter: str) -> None:
+def test_terminal_control_characters_are_escaped(letter: str) -> None:
     assert shown(f"a{letter}b") == f"a\\u{ord(letter):04x}b"
 
 
@@ -27,14 +27,14 @@ def test_lines_tabs_and_letters_of_any_script_are_kept() -> None:
 
 
 @given(st.text(alphabet=st.characters()))
-def test_nothing_that_is_obeyed_is_left_and_json_stays_the_same_json(text: str) -> None:
+def test_no_control_character_remains_and_json_keeps_its_value(text: str) -> None:
     printed = shown(json.dumps([text], ensure_ascii=False))
     assert json.loads(printed) == [text]
     assert printed.encode().decode() == printed
     assert not any(letter < " " or letter in "\x7f\x9b\u202e" for letter in printed)
 
 
-def test_a_stream_keeps_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrapped_stream_keeps_its_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stream := io.StringIO())
     with guarded_streams(escapes=True):
         assert cast("Output", underlying(sys.stdout)).stream is stream
@@ -50,7 +50,7 @@ def test_a_stream_keeps_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     "words", [["\x1b[2J"], ["runs", "show", "\x1b[2J"], ["runs", "ls", "--\x1b[2J"], ["_process\x1b"]]
 )
 @pytest.mark.parametrize("json_too", [False, True])
-def test_a_typed_word_comes_back_written_out(
+def test_control_characters_in_an_argument_are_escaped_in_the_error(
     capfd: pytest.CaptureFixture[str], words: list[str], *, json_too: bool
 ) -> None:
     assert main([*words, *(["--json"] if json_too else [])]) > 1

@@ -32,8 +32,7 @@ def uids(place: Path) -> set[int]:
 
 
 @needs_root
-def test_what_root_made_is_given_to_the_containers_user(tmp_path: Path) -> None:
-    """All of it, and nothing that a link leads to."""
+def test_root_gives_its_files_to_the_containers_user(tmp_path: Path) -> None:
     write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
     hand_over(run := folder(tmp_path), checkout=tmp_path)
     assert uids(run) == {4711}
@@ -41,8 +40,8 @@ def test_what_root_made_is_given_to_the_containers_user(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_checkpoint_that_two_attempts_share_is_given_away_and_a_file_of_another_place_is_not(tmp_path: Path) -> None:
-    """A resumed attempt has its checkpoint as a second name of the earlier one's."""
+def test_a_checkpoint_hard_linked_in_two_attempts_is_chowned_and_a_file_linked_elsewhere_is_not(tmp_path: Path) -> None:
+    """A resumed attempt hard-links the checkpoint of the earlier attempt."""
     write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
     run = folder(tmp_path)
     (run / "attempts" / "shared").hardlink_to(run / "attempts" / "record.json")
@@ -54,14 +53,13 @@ def test_a_checkpoint_that_two_attempts_share_is_given_away_and_a_file_of_anothe
     assert (tmp_path / "else").stat().st_uid == 0
 
 
-def test_without_a_user_to_give_it_to_it_stays_whose_it_was(tmp_path: Path) -> None:
-    """A checkout that was never set up."""
+def test_without_a_target_user_ownership_stays(tmp_path: Path) -> None:
     hand_over(run := folder(tmp_path), checkout=tmp_path)
     assert uids(run) == {os.getuid()}
 
 
-def test_who_can_give_nothing_away_does_not_ask_to_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the dev container `.env` may be that of the host's root, which this user cannot read."""
+def test_a_process_that_cannot_chown_does_not_look_up_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the dev container, `.env` may belong to the host's root and be unreadable for this user."""
     (tmp_path / ".env").mkdir()  # nobody reads that, root neither
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     hand_over(folder(tmp_path), checkout=tmp_path)

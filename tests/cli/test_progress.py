@@ -19,8 +19,7 @@ class Clock:
         return self.now
 
 
-def test_it_tells_the_beginning_now_and_then_and_the_end() -> None:
-    """Share, rate and time left, at most every five seconds."""
+def test_progress_is_logged_at_start_at_intervals_and_at_the_end() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = LineProgress("fetching", stream, clock)
     progress.begin("faces@1", 10_000_000)
@@ -36,8 +35,7 @@ def test_it_tells_the_beginning_now_and_then_and_the_end() -> None:
     ]
 
 
-def test_a_transfer_that_failed_tells_how_far_it_was() -> None:
-    """The last line does not claim more than was done."""
+def test_a_failed_transfer_logs_its_progress() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = LineProgress("fetching", stream, clock)
     progress.begin("faces@1", 100)
@@ -47,8 +45,7 @@ def test_a_transfer_that_failed_tells_how_far_it_was() -> None:
     assert stream.getvalue().splitlines()[-1] == "fetching faces@1: 40 B of 100 B in 1.0 s, 40 B/s"
 
 
-def test_nothing_to_move_is_not_worth_a_line() -> None:
-    """A second publication says nothing about bytes."""
+def test_an_empty_transfer_logs_nothing() -> None:
     stream = io.StringIO()
     progress = LineProgress("publishing", stream)
     progress.begin("folder", 0)
@@ -56,13 +53,11 @@ def test_nothing_to_move_is_not_worth_a_line() -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_pipe_gets_lines() -> None:
-    """No control characters where nobody looks."""
+def test_a_pipe_gets_plain_lines() -> None:
     assert isinstance(transfer_progress(stream=io.StringIO()), LineProgress)
 
 
 def test_sizes_are_readable() -> None:
-    """Three digits or so, in powers of ten."""
     assert [readable(size) for size in (0, 999, 1000, 1_500_000, 2e9, 3e12)] == [
         "0 B",
         "999 B",

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_run_whose_own_source_is_older_than_resume_is_refused_by_that_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its own source is what would run, and knows nothing of going on."""
+def test_a_run_whose_source_predates_resume_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own source would be executed, and that source cannot resume."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     run = finished(tmp_path / "runs", status=Status.PREEMPTED).record.run
     admission = Admission(folder=tmp_path / "runs" / run, word=Word(command=""))
@@ -31,8 +29,7 @@ def test_a_run_whose_own_source_is_older_than_resume_is_refused_by_that_name(
         prepare(parse_options(["--resume", run]), admission)
 
 
-def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> None:
-    """What is otherwise is told with what to type; what the record does not hold is left, a secret for one."""
+def test_the_environment_does_not_change_a_resumed_run(tmp_path: Path) -> None:
     record = finished(tmp_path / "runs", status=Status.PREEMPTED).record
     environ = {
         "PATH": "/bin",
@@ -46,8 +43,7 @@ def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> N
     assert environ == {"PATH": "/bin", "REPRISE_SETTING_TOKEN": "hidden"}
 
 
-def test_that_the_last_attempt_failed_is_said_with_its_reason_and_what_to_do_instead(tmp_path: Path) -> None:
-    """The same source would fail the same way; of an attempt that was stopped nothing is said."""
+def test_a_failed_last_attempt_is_reported_with_its_reason_and_a_hint(tmp_path: Path) -> None:
     run = begun(tmp_path / "runs")
     assert list(notes(run.record, run.record, given=())) == []
     record = run.close(Outcome(status=Status.FAILED, reason="idea.py:2: the experiment raised NameError"))
@@ -67,8 +63,7 @@ def changed(tmp_path: Path) -> tuple[Path, Record, Record]:
     return folder, record_of(folder), record_with_current_settings(folder)
 
 
-def test_a_change_that_was_allowed_holds_until_it_is_taken_back(tmp_path: Path) -> None:
-    """The next attempt has it too, and says so unless it is given anew; what the run began with stays in the record."""
+def test_an_allowed_change_lasts_until_it_is_reverted(tmp_path: Path) -> None:
     _, record, was = changed(tmp_path)
     assert (record.ingredients.settings["learning_rate"], was.ingredients.settings["learning_rate"]) == (0.001, 0.5)
     (line,) = notes(record, was, given=())
@@ -76,8 +71,7 @@ def test_a_change_that_was_allowed_holds_until_it_is_taken_back(tmp_path: Path) 
     assert list(notes(record, was, given={"learning_rate"})) == []
 
 
-def test_the_same_change_needs_no_second_word_and_another_one_does(tmp_path: Path) -> None:
-    """It is recorded each time."""
+def test_a_repeated_change_needs_no_new_permission_and_another_change_does(tmp_path: Path) -> None:
     _, record, was = changed(tmp_path)
     same = check_ingredients(record, was.ingredients, record.circumstances, allowed=())
     assert same == ["setting learning_rate: 0.001 -> 0.5"]

@@ -30,8 +30,7 @@ def without(*names: str) -> dict[str, str]:
     return {name: value for name, value in VALUES.items() if name not in names}
 
 
-def test_three_lines_where_all_is_there() -> None:
-    """The environment, its image, the store and where the host reaches it."""
+def test_setup_prints_three_lines_when_nothing_is_missing() -> None:
     assert page(VALUES, built=True) == [
         "environment  cpu",
         "image        localhost/reprise/cpu@sha256:12",
@@ -39,8 +38,7 @@ def test_three_lines_where_all_is_there() -> None:
     ]
 
 
-def test_what_is_not_built_is_said_with_the_command_that_builds_it() -> None:
-    """Also a store that runs in an image of an earlier lock; not a store that is none of this machine's."""
+def test_a_missing_image_is_reported_with_the_command_that_builds_it() -> None:
     assert page(without("REPRISE_IMAGE"), built=True)[1].endswith(f"not built yet: {BUILD}")
     assert page(without("REPRISE_STORE_IMAGE"), built=False)[2].endswith(f"its image is not built yet: {BUILD}")
     assert page(VALUES, built=False)[2].endswith(f"its image was built from an earlier lock: {BUILD}")
@@ -54,8 +52,7 @@ def choice(store: str | None, environ: dict[str, str], own: str | None) -> str |
     return chosen(args, environ, own=own).store
 
 
-def test_a_store_that_contradicts_a_line_of_env_is_refused() -> None:
-    """Compose would read one of the two, the host's commands the other, and the next setup would take the line's again."""
+def test_a_store_that_contradicts_dotenv_is_rejected() -> None:
     assert choice(None, {}, "/mnt/a") == "/mnt/a"
     assert choice("file:///mnt/a/", {}, "/mnt/a") == "file:///mnt/a/"
     for typed, environ in (("/mnt/b", {}), (None, {"REPRISE_STORE": "/mnt/b"})):
@@ -65,8 +62,7 @@ def test_a_store_that_contradicts_a_line_of_env_is_refused() -> None:
             choice(typed, environ, "/mnt/a")
 
 
-def test_a_relative_folder_on_a_line_of_env_is_refused_with_its_whole_path(tmp_path: Path) -> None:
-    """It would be another folder for each folder in which a command is typed."""
+def test_a_relative_folder_in_dotenv_is_rejected_with_its_absolute_path(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("REPRISE_STORE=../share\n")
     with pytest.raises(UsageError) as caught:

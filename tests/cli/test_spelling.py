@@ -61,15 +61,13 @@ KNOWN: Final = {
         ("s3://reprise runs, reprise is", "s3://reprise runs, reprise is", "s3://reprise runs, reprise is"),
     ],
 )
-def test_a_command_is_spelled_for_the_place_where_it_is_read(text: str, host: str, container: str) -> None:
-    """On the host by its script, in compose's container by compose; what needs the engine, and what names the host, stays there."""
+def test_a_command_is_spelled_for_the_host_or_the_container(text: str, host: str, container: str) -> None:
     assert spelled(text, by_compose=False) == host
     assert spelled(text, by_compose=True) == container
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_failure_is_told_spelled(*, as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    """Sentence and hint, for a person and for a script."""
+def test_a_failure_spells_its_commands(*, as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     report(UsageError("`reprise image` is on the host", hint="reprise runs ls"), as_json=as_json, debug=False)
     said = capsys.readouterr().err
     assert NAMED.search(said) is None
@@ -108,8 +106,8 @@ def is_spelled(around: list[ast.AST]) -> bool:
     return False
 
 
-def test_every_text_that_names_a_command_passes_the_one_place_that_spells_it() -> None:
-    """What the package prints; the exceptions are listed here with their reason."""
+def test_every_text_that_names_a_command_passes_through_the_speller() -> None:
+    """The exceptions are listed here with their reasons."""
     subjects = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"cli", "training"}]
     paths = sorted([*PACKAGE.glob("cli/*.py"), *subjects])
     found = {path: list(naming(path)) for path in paths}

@@ -37,8 +37,7 @@ def frozen(idea: Path) -> Recipe:
     return freeze(parse_train_request(words))
 
 
-def test_edits_after_the_beginning_are_in_no_training(idea: Path, tmp_path: Path) -> None:
-    """Neither those of the experiment nor those of the settings file; the launcher reads what was frozen, too."""
+def test_edits_after_the_start_are_in_no_training(idea: Path, tmp_path: Path) -> None:
     recipe = frozen(idea)
     idea.write_text("syntax error\n")
     idea.with_suffix(".toml").write_text("seed = 2\n")
@@ -55,14 +54,13 @@ def test_edits_after_the_beginning_are_in_no_training(idea: Path, tmp_path: Path
         assert (folder / COPY / place.file).read_text() == IDEA
 
 
-def test_an_experiment_that_cannot_be_captured_is_named_before_anything_starts(idea: Path) -> None:
+def test_an_experiment_outside_the_source_is_rejected_before_anything_starts(idea: Path) -> None:
     idea.write_text(IDEA + f'key = "hf_{34 * "x"}"\n')
     with pytest.raises(SourceError, match="cannot be captured"):
         frozen(idea)
 
 
-def test_a_run_that_cannot_be_begun_leaves_no_folder(idea: Path, tmp_path: Path) -> None:
-    """As on a full disk: here one file would lie below another."""
+def test_a_run_that_fails_to_start_leaves_no_folder(idea: Path, tmp_path: Path) -> None:
     recipe = frozen(idea)
     first, second = recipe.source.files[:2]
     files = (replace(first, path="a"), replace(second, path="a/b"))

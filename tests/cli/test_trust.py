@@ -39,15 +39,14 @@ def bundle(**files: bytes) -> SourceBundle:
     return SourceBundle(digest=bundle_digest(made), source=Source(how="baked"), files=made)
 
 
-def test_an_attempt_of_the_register_is_the_users_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is asked, and nothing shown."""
+def test_a_registered_attempt_belongs_to_the_user(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finished(runs)
     register_attempt(run.folder)
     assert require_trust(run.record, run.folder.parents[1], WORD, is_isolated=False)
     assert capsys.readouterr().err == ""
 
 
-def test_any_other_is_shown_and_not_run_without_a_terminal_and_without_trust(
+def test_an_unregistered_attempt_is_shown_and_not_run_without_terminal_or_trust(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished(runs)
@@ -59,8 +58,7 @@ def test_any_other_is_shown_and_not_run_without_a_terminal_and_without_trust(
     assert not require_trust(run.record, run.folder.parents[1], trusting, is_isolated=True)
 
 
-def test_where_it_would_reach_everything_trust_is_not_enough(runs: Path) -> None:
-    """The way to a container of its own is named; giving it everything takes a word of its own."""
+def test_outside_a_container_trust_is_not_enough(runs: Path) -> None:
     run = finished(runs)
     folder = run.folder.parents[1]
     with pytest.raises(UntrustedCodeError, match="would reach this machine's network, credentials and files") as caught:
@@ -70,8 +68,7 @@ def test_where_it_would_reach_everything_trust_is_not_enough(runs: Path) -> None
     assert not require_trust(run.record, folder, granted, is_isolated=False)
 
 
-def test_code_that_is_all_the_checkouts_is_the_users_own(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever made the run; but not in an image that this checkout does not name."""
+def test_code_equal_to_the_checkout_belongs_to_the_user(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished(runs)
     folder = run.folder.parents[1]
     monkeypatch.setattr(trust, "CHECKOUT", runs.parent / "checkout")
@@ -81,10 +78,9 @@ def test_code_that_is_all_the_checkouts_is_the_users_own(runs: Path, monkeypatch
         require_trust(run.record, folder, WORD, is_isolated=True)
 
 
-def test_what_lies_in_the_checkout_and_is_none_of_its_source_is_not_the_users_own(
+def test_a_file_excluded_from_the_checkouts_source_does_not_belong_to_the_user(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of a pulled run lies below the checkout too."""
     monkeypatch.setattr(trust, "CHECKOUT", runs.parent / "checkout")
     finished(runs)
     (runs.parent / "checkout/runs").mkdir()
@@ -92,8 +88,7 @@ def test_what_lies_in_the_checkout_and_is_none_of_its_source_is_not_the_users_ow
     assert list(trust.checkout_files()) == ["code.py"]
 
 
-def test_what_is_not_here_is_shown_as_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of this checkout are not; a terminal obeys nothing of it."""
+def test_files_that_the_checkout_lacks_are_shown_in_the_diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "same.py").write_bytes(b"x = 1\n")
     (tmp_path / "mine.py").write_bytes(b"x = 1\n")
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
@@ -103,8 +98,7 @@ def test_what_is_not_here_is_shown_as_a_difference(tmp_path: Path, monkeypatch: 
     assert r"+x = 2\u001b[2J" in shown
 
 
-def test_a_long_difference_is_cut() -> None:
-    """And how much more there is, is said."""
+def test_a_long_diff_is_cut() -> None:
     shown = list(page(a_record(), bundle(long=b"x\n" * 5000), here={}))
     assert shown[-1].endswith("more lines")
     assert len(shown) < 500
@@ -113,7 +107,7 @@ def test_a_long_difference_is_cut() -> None:
 @pytest.mark.parametrize(
     ("manifest", "config", "own"), [("a", "b", True), ("a", None, True), ("c", "b", False), (None, None, False)]
 )
-def test_an_image_is_the_checkouts_by_every_digest_of_the_record(
+def test_an_image_belongs_to_the_checkout_if_every_recorded_digest_matches(
     manifest: str | None, config: str | None, *, own: bool
 ) -> None:
     ours = {"REPRISE_IMAGE": f"r/cpu@{digest_of_bytes(b'a')}", "REPRISE_IMAGE_CONFIG": digest_of_bytes(b"b")}
@@ -124,7 +118,7 @@ def test_an_image_is_the_checkouts_by_every_digest_of_the_record(
     assert has_own_image(record.model_copy(update={"circumstances": around}), ours) is own
 
 
-def test_a_grant_that_there_is_not_is_named() -> None:
+def test_an_unknown_grant_is_named() -> None:
     assert grants("network, store") == {"network", "store"}
     with pytest.raises(UsageError, match="--grant net: expected network, store, machine"):
         grants("net")

@@ -69,14 +69,14 @@ def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
 
 
 @pytest.mark.parametrize("text", ["y\n", "yes\n", " Y \n", "YES\n"])
-def test_a_yes_at_a_terminal_runs_it(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_yes_at_a_terminal_runs_the_code(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     shown = answered(monkeypatch, text)
     assert require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True) is False
     assert shown.getvalue().endswith(f"Run it ({ISOLATION})? [y/N] ")
 
 
 @pytest.mark.parametrize("text", ["", "\n", "n\n", "no\n", "yep\n", "ye\n"])
-def test_everything_else_does_not(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_any_other_answer_does_not_run_the_code(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     answered(monkeypatch, text)
     with pytest.raises(UntrustedCodeError, match="made elsewhere; it was not run") as caught:
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
@@ -85,15 +85,18 @@ def test_everything_else_does_not(run: OpenRun, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("stream", ["stdin", "stderr"])
-def test_half_a_terminal_is_none(run: OpenRun, monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
-    """As `yes | reprise ...`, and `reprise ... 2> file`."""
+def test_a_terminal_on_one_stream_only_is_not_a_terminal(
+    run: OpenRun, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
     answered(monkeypatch, "y\n")
     monkeypatch.setattr(sys, stream, io.StringIO("y\n"))
     with pytest.raises(UntrustedCodeError, match="it is not trusted"):
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
 
 
-def test_trust_is_not_asked_about_and_a_grant_alone_is_no_trust(run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_option_skips_the_question_and_grant_option_alone_does_not(
+    run: OpenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown, folder = answered(monkeypatch, ""), run.folder.parents[1]
     assert not require_trust(run.record, folder, TRUSTED, is_isolated=True)
     assert "[y/N]" not in shown.getvalue()
@@ -102,7 +105,7 @@ def test_trust_is_not_asked_about_and_a_grant_alone_is_no_trust(run: OpenRun, mo
     assert "Run it (everything that this user can access" in shown.getvalue()
 
 
-def test_a_source_that_is_not_the_records_is_run_after_no_word(run: OpenRun) -> None:
+def test_a_source_that_does_not_match_the_record_is_never_run(run: OpenRun) -> None:
     folder = run.folder.parents[1]
     other = run.record.ingredients.model_copy(update={"source": digest_of_bytes(b"other")})
     with pytest.raises(DigestMismatchError, match="the record names"):
@@ -115,14 +118,13 @@ def test_a_source_that_is_not_the_records_is_run_after_no_word(run: OpenRun) -> 
 @pytest.mark.parametrize(
     ("lines", "more"), [(397, None), (398, "... and 1 more line"), (500, "... and 103 more lines")]
 )
-def test_of_a_difference_400_lines_are_shown(lines: int, more: str | None) -> None:
+def test_a_diff_is_cut_at_400_lines(lines: int, more: str | None) -> None:
     shown = list(page(a_record(), bundle(new=b"x\n" * lines), here={}))
     assert sum(line == "+x" for line in shown) == min(lines, 397)
     assert (shown[-1] if "more line" in shown[-1] else None) == more
 
 
-def test_the_page_says_whose_code_it_is() -> None:
-    """Where it was made, how much it is, in which image; and if it is the checkout's own."""
+def test_the_question_names_the_owner_of_the_code() -> None:
     record, source = a_record(), bundle(one=b"x" * 1_250_000)
     around = record.circumstances
     named = around.image.model_copy(update={"reference": "registry.example/cpu\x1b[2J"})
@@ -141,8 +143,7 @@ def test_the_page_says_whose_code_it_is() -> None:
     assert told[:4] == [*head[:2], "not as in this checkout: 1 file", "  one.py  1,250,000 bytes"]
 
 
-def test_what_cannot_be_compared_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is no text, one that is a folder here, and a checkout that cannot be captured, of which nothing is known."""
+def test_files_that_cannot_be_compared_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
     (tmp_path / "there.py").mkdir()
     shown = list(page(a_record(), bundle(bits=b"\xff\x00", there=b"x = 1\n"), here={"there.py": digest_of_bytes(b"")}))
@@ -151,14 +152,14 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     assert trust.checkout_files() == {}
 
 
-def test_checkpoints_from_elsewhere_need_trust_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoints_of_other_users_need_trust(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UntrustedCodeError, match="it is not trusted"):
         require_checkpoint_trust(a_record(), WORD)
     require_checkpoint_trust(a_record(), TRUSTED)
     assert capsys.readouterr().err.count("numbers that this machine did not make") == 2
 
 
-def test_what_code_reaches_is_said() -> None:
+def test_the_question_lists_what_the_code_can_reach() -> None:
     assert isolation(frozenset()) == ISOLATION == "no network, no keys, nothing writable but its own run folder"
     assert isolation(grants("store,network")) == (
         f"{ISOLATION}; granted: the network, the store, with its keys, and the network"
@@ -168,21 +169,20 @@ def test_what_code_reaches_is_said() -> None:
 
 
 @pytest.mark.parametrize(("typed", "trusted"), [([], False), (["--trust"], True), (["--yes"], True)])
-def test_the_options_say_it_before(typed: list[str], *, trusted: bool) -> None:
+def test_options_answer_the_question_in_advance(typed: list[str], *, trusted: bool) -> None:
     parser = ArgumentParser()
     trust_options(parser)
     told = parser.parse_args([*typed, "--grant", "store"])
     assert (told.trust, told.grant) == (trusted, "store")
 
 
-def test_attempts_of_the_register_are_listed(run: OpenRun) -> None:
+def test_registered_attempts_are_listed(run: OpenRun) -> None:
     assert own_attempts_of(run.folder.parents[1]) == []
     register_attempt(run.folder)
     assert own_attempts_of(run.folder.parents[1]) == [1]
 
 
-def test_a_sweep_is_the_users_own_as_it_was_entered(run: OpenRun) -> None:
-    """Another source or another document is another sweep; and its source is looked at."""
+def test_a_registered_sweep_belongs_to_the_user(run: OpenRun) -> None:
     sweep = Sweep(
         id=run.record.run,
         created=datetime.now(UTC),

@@ -33,8 +33,9 @@ def signed(runs: Path, tmp_path: Path) -> tuple[Path, Path]:
     return save_certificate(stated, sign(stated.to_json(), key=private), runs=runs)[0], public
 
 
-def test_a_good_certificate_is_said_to_be_good(signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Signature, both records, the verdict computed again; exit 0."""
+def test_a_valid_certificate_is_reported_as_valid(
+    signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     path, public = signed
     assert main([str(path), "--key", str(public)]) == 0
     out = capsys.readouterr().out
@@ -44,8 +45,9 @@ def test_a_good_certificate_is_said_to_be_good(signed: tuple[Path, Path], capsys
     assert "computed again from the records: identical" in out
 
 
-def test_an_unsigned_one_says_so(runs: Path, signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Its digests are checked all the same; with a key it is refused."""
+def test_an_unsigned_certificate_is_reported_as_unsigned(
+    runs: Path, signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = save_certificate(statement(traced(runs, 0.5), traced(runs, 0.5)), None, runs=runs)[0]
     assert main([str(path)]) == 0
     assert "the author is not verified" in capsys.readouterr().out
@@ -53,16 +55,14 @@ def test_an_unsigned_one_says_so(runs: Path, signed: tuple[Path, Path], capsys: 
         main([str(path), "--key", str(signed[1])])
 
 
-def test_a_signature_nobody_asked_about_is_not_called_good(
+def test_a_signature_is_not_called_valid_without_a_key(
     signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a key nothing is known of it."""
     main([str(signed[0])])
     assert "not checked" in capsys.readouterr().out
 
 
-def test_a_certificate_beside_another_run_is_refused(runs: Path, signed: tuple[Path, Path]) -> None:
-    """It may be good, of what it is about."""
+def test_a_certificate_of_another_run_is_rejected(runs: Path, signed: tuple[Path, Path]) -> None:
     elsewhere = traced(runs, 0.5)
     assert elsewhere.folder
     (elsewhere.folder / "certificates").mkdir()
@@ -71,18 +71,16 @@ def test_a_certificate_beside_another_run_is_refused(runs: Path, signed: tuple[P
         main([str(copied), "--key", str(signed[1])])
 
 
-def test_a_record_that_was_changed_is_noticed(runs: Path, signed: tuple[Path, Path]) -> None:
-    """By its digest, whoever changed it; a record that is not on this machine is reported as unchecked."""
+def test_a_changed_record_is_detected(runs: Path, signed: tuple[Path, Path]) -> None:
     record = next(runs.glob("*/attempts/1/record.json"))
     record.write_bytes(record.read_bytes().replace(b'"test_loss":0.5', b'"test_loss":0.1'))
     with pytest.raises(CertificateError, match="was given for"):
         main([str(signed[0]), "--key", str(signed[1])])
 
 
-def test_away_from_its_runs_only_the_signature_is_checked(
+def test_without_its_runs_only_the_signature_is_checked(
     tmp_path: Path, runs: Path, signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The records are reported as not on this machine."""
     path = shutil.copy(signed[0], tmp_path)
     shutil.rmtree(runs)
     assert main([str(path), "--key", str(signed[1]), "--json"]) == 0
@@ -90,15 +88,13 @@ def test_away_from_its_runs_only_the_signature_is_checked(
     assert [line for line in told["checks"] if "not on this machine" in line] == told["checks"][1:]
 
 
-def test_one_that_states_a_failure_exits_with_its_verdict(runs: Path) -> None:
-    """Good as a certificate; what it states is that the property does not hold."""
+def test_a_certificate_of_a_failure_exits_with_its_verdict(runs: Path) -> None:
     stated = statement(traced(runs, 0.5, 0.3), again(traced(runs, 0.4, 0.3)), kill=Kill(after=1, resumed_from=1))
     assert not stated.predicate.holds
     assert main([str(save_certificate(stated, None, runs=runs)[0])]) == 20
 
 
-def test_an_older_one_in_which_no_step_followed_the_resume_shows_nothing(runs: Path, tmp_path: Path) -> None:
-    """Such were written before the steps were looked at: it is never said to hold."""
+def test_an_old_certificate_without_a_step_after_the_resume_is_no_evidence(runs: Path, tmp_path: Path) -> None:
     stated = statement(traced(runs, 0.5, 0.4), again(traced(runs, 0.5, 0.4)), kill=Kill(after=1, resumed_from=1))
     document = json.loads(stated.to_json())
     document["predicate"] |= {"killed_after": 2, "resumed_from": 2}
@@ -107,7 +103,7 @@ def test_an_older_one_in_which_no_step_followed_the_resume_shows_nothing(runs: P
         main([str(tmp_path / "old.json")])
 
 
-def test_its_steps_must_be_those_of_the_records(runs: Path, tmp_path: Path) -> None:
+def test_the_steps_of_a_certificate_must_match_the_records(runs: Path, tmp_path: Path) -> None:
     stated = statement(traced(runs, 0.5, 0.4), traced(runs, 0.5, 0.4))
     document = json.loads(stated.to_json())
     document["predicate"]["steps"] = 200

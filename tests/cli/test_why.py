@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_run_that_ended_before_the_step_shows_no_way(tmp_path: Path) -> None:
+def test_a_run_that_ended_before_the_step_has_no_step_option(tmp_path: Path) -> None:
     save_trace(tmp_path, 0.5, 0.4)
     trace = read_trace(tmp_path / FILE)
     require_steps(trace, through=2)
@@ -36,7 +36,9 @@ DIFFERENCE = Difference(step=1, stream=Stream.FORWARD, a="1", b="2")
         (Match.A, "not all of them alone; together"),
     ],
 )
-def test_a_hybrid_that_cannot_be_run_differs_from_one_that_matches_neither_run(dropout: Match, message: str) -> None:
+def test_a_hybrid_that_cannot_run_is_distinguished_from_one_that_matches_neither_run(
+    dropout: Match, message: str
+) -> None:
     matches = {DROPOUT: dropout, SOURCE: Match.OTHER}
     attribution = Attribution(sets=(frozenset(matches),), confirmed=True, matches=matches)
     explanation = Explanation(attribution=attribution, difference=DIFFERENCE, through=3, unswapped=(), notes=())

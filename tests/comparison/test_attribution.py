@@ -33,22 +33,19 @@ def needs(*wanted: Swap) -> Callable[[Swaps], Match]:
     return lambda swapped: Match.B if {*wanted} <= swapped else Match.A
 
 
-def test_one_that_makes_the_difference_alone_is_named() -> None:
-    """Two ends, each alone, and the confirmation from the other side: six runs of three ingredients."""
+def test_a_single_cause_is_named() -> None:
     found, runs = world(needs(Y))
     assert (found.sets, found.confirmed, found.failed, runs) == ((frozenset({Y}),), True, None, 6)
     assert found.matches == {X: Match.A, Y: Match.B, Z: Match.A}
 
 
-def test_two_that_make_it_only_together_are_named_together() -> None:
-    """None alone changes anything."""
+def test_a_joint_cause_is_named_together() -> None:
     found, _ = world(needs(X, Z))
     assert (found.sets, found.confirmed) == ((frozenset({X, Z}),), True)
     assert set(found.matches.values()) == {Match.A}
 
 
-def test_two_that_each_change_something_are_found_first() -> None:
-    """Each alone matches neither run; the one that changes nothing is left out without a run of its own."""
+def test_causes_with_a_partial_effect_are_tried_first() -> None:
 
     def make(swapped: Swaps) -> Match:
         return Match.B if {X, Y} <= swapped else Match.OTHER if {X, Y} & swapped else Match.A
@@ -57,22 +54,19 @@ def test_two_that_each_change_something_are_found_first() -> None:
     assert (found.sets, found.confirmed, runs) == ((frozenset({X, Y}),), True, 6)
 
 
-def test_either_of_two_is_enough() -> None:
-    """Both are named; taking one back from B does not bring A's way."""
+def test_two_sufficient_causes_are_both_named() -> None:
     found, _ = world(lambda swapped: Match.B if {X, Y} & swapped else Match.A)
     assert (found.sets, found.confirmed) == ((frozenset({X}), frozenset({Y})), False)
 
 
 @pytest.mark.parametrize(("broken", "failed"), [(NONE, "A"), (frozenset({X, Y, Z}), "B")])
-def test_nothing_is_attributed_where_a_run_does_not_come_out_again(broken: Swaps, failed: str) -> None:
-    """What is not deterministic, or differs in something that cannot be swapped."""
+def test_a_run_that_does_not_repeat_has_no_attribution(broken: Swaps, failed: str) -> None:
     found, _ = world(lambda swapped: Match.OTHER if swapped == broken else needs(X)(swapped))
     assert (found.failed, found.sets) == (failed, ())
 
 
 @given(st.sets(st.integers(0, 15), min_size=1), st.data())
-def test_no_part_of_the_smallest_set_can_be_left_out(numbers: set[int], data: st.DataObject) -> None:
-    """Whatever the set that is needed: it is found exactly."""
+def test_the_attributed_set_is_minimal(numbers: set[int], data: st.DataObject) -> None:
     every = frozenset(Swap("setting", f"{number:02}") for number in numbers)
     needed = frozenset(data.draw(st.sets(st.sampled_from(sorted(every)), min_size=1)))
     assert smallest(every, needed.issubset) == needed

@@ -75,17 +75,15 @@ ENTRY: Final = BaselineEntry(
         ),
     ],
 )
-def test_a_change_of_environment_is_told_apart_from_one_of_code(
+def test_environment_changes_are_distinguished_from_code_changes(
     value: float, key: EnvironmentKey, code: str, said: str, *, holds: bool
 ) -> None:
-    """Both may move a result; which of them has changed is known."""
     verdict = compare_with_entry(ENTRY, key=key, code=code, metrics={"test_loss": value})
     assert (verdict.holds, verdict.summary) == (holds, said)
     assert bool(verdict.changes) == (value != 1.0)
 
 
-def test_the_imported_files_tell_more_exactly_which_code_it_was() -> None:
-    """If both sides know them: a helper module of the experiment counts, an unused file of the package does not."""
+def test_imported_files_identify_the_relevant_code() -> None:
     entry = ENTRY.model_copy(update={"imported": ONE})
     metrics = {"test_loss": 1.0}
     assert compare_with_entry(entry, key=KEY, code=TWO, imported=ONE, metrics=metrics).same_code
@@ -95,12 +93,12 @@ def test_the_imported_files_tell_more_exactly_which_code_it_was() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_beyond_every_tolerance(value: float) -> None:
+def test_a_non_finite_value_exceeds_every_tolerance(value: float) -> None:
     verdict = compare_with_entry(ENTRY, key=KEY, code=ONE, metrics={"test_loss": value})
     assert (verdict.holds, verdict.summary.partition(";")[0]) == (False, "beyond what seeds explain")
 
 
-def test_a_baseline_without_a_metric_holds_nothing() -> None:
+def test_a_baseline_without_metrics_never_holds() -> None:
     verdict = compare_with_entry(
         ENTRY.model_copy(update={"metrics": {}}), key=KEY, code=ONE, metrics={"test_loss": 1.0}
     )
@@ -122,10 +120,7 @@ def test_a_baseline_without_a_metric_holds_nothing() -> None:
         (1.0, 0.9, False, "beyond what seeds explain"),
     ],
 )
-def test_the_same_seed_may_come_out_as_another_rounding_has_it_and_no_further(
-    loss: float, accuracy: float, said: str, *, holds: bool
-) -> None:
-    """What rounding moves is held to that, far below what seeds explain; what it does not move, to what they do."""
+def test_equal_seeds_may_differ_by_rounding_only(loss: float, accuracy: float, said: str, *, holds: bool) -> None:
     metrics = {
         "loss": MetricLevel(value=1.0, tolerance=0.3, rounding=0.001),
         "accuracy": MetricLevel(value=0.5, tolerance=0.1),
@@ -138,8 +133,7 @@ def test_the_same_seed_may_come_out_as_another_rounding_has_it_and_no_further(
     )
 
 
-def test_what_rounding_explains_is_learned_from_nudges() -> None:
-    """Ten times the largest; a ten thousandth of the value at least; what seeds explain at most; none where nothing moves."""
+def test_rounding_tolerances_come_from_perturbed_runs() -> None:
     seeds = [dict.fromkeys("abcd", 1.0), dict.fromkeys("abcd", 1.5), dict.fromkeys("abcd", 2.0)]
     nudged = [{"a": 1.0 + 2**-10, "b": 1.0 + 2**-40, "c": 9.0, "d": 1.0}, dict.fromkeys("abcd", 1.0)]
     found = levels(seeds, nudged)
@@ -148,8 +142,7 @@ def test_what_rounding_explains_is_learned_from_nudges() -> None:
     assert found["d"].allowed == found["d"].tolerance
 
 
-def test_a_metric_that_is_gone_does_not_hold() -> None:
-    """And a new one is told."""
+def test_a_missing_metric_does_not_hold() -> None:
     verdict = compare_with_entry(ENTRY, key=KEY, code=ONE, metrics={"test_error": 0.1})
     assert not verdict.holds
     assert verdict.changes == [
@@ -164,8 +157,7 @@ def test_a_metric_that_is_nan_now_does_not_hold() -> None:
     assert verdict.summary.startswith("beyond what seeds explain")
 
 
-def test_tolerances_are_what_seeds_explain() -> None:
-    """Student's t for a difference of two; one in a hundred at least; a metric that is not finite has none."""
+def test_tolerances_come_from_the_spread_of_seeds() -> None:
     runs: list[dict[str, float]] = [{"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 2.0, "b": 1.0, "c": float("nan")}]
     found = levels([*runs, {"a": 3.0, "b": 1.0, "c": 1.0}])
     assert found.keys() == {"a", "b"}
@@ -174,7 +166,6 @@ def test_tolerances_are_what_seeds_explain() -> None:
 
 
 def test_an_environment_has_one_entry_and_the_nearest_counts() -> None:
-    """A file holds several, a line each, and reads back as it was."""
     mine = ENTRY.model_copy(update={"key": OTHER, "why": "a new torch"})
     both = Baseline(experiment="digits", entries=[ENTRY]).with_entry(mine).with_entry(mine)
     assert [entry.why for entry in both.entries] == ["the first", "a new torch"]
@@ -184,8 +175,7 @@ def test_an_environment_has_one_entry_and_the_nearest_counts() -> None:
     assert len(both.to_json().splitlines()) == 4
 
 
-def test_the_code_is_what_trains(tmp_path: Path) -> None:
-    """The package's trainings and the files that are named; not the rest of the package."""
+def test_the_code_digest_covers_training_files_only(tmp_path: Path) -> None:
     training: Any = tmp_path / "trainer/training"
     training.mkdir(parents=True)
     (training / "fit.py").write_text("a")

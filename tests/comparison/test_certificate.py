@@ -22,8 +22,7 @@ def stated(tmp_path: Path) -> Statement:
     return statement(traced(tmp_path / "runs", 0.5, 0.4), traced(tmp_path / "runs", 0.5, 0.4))
 
 
-def test_it_is_an_in_toto_statement_and_reads_back(stated: Statement) -> None:
-    """The keys and the two types are those of the specification; subjects are files by sha256."""
+def test_a_certificate_is_an_in_toto_statement_and_round_trips(stated: Statement) -> None:
     text = stated.to_json()
     document = json.loads(text)
     assert (document["_type"], document["predicateType"]) == (STATEMENT, PREDICATE)
@@ -53,10 +52,9 @@ def edited(stated: Statement, **change: Any) -> bytes:
         ({"format": "reprise.certificate/2"}, DocumentError),
     ],
 )
-def test_a_statement_that_contradicts_itself_is_refused(
+def test_a_contradictory_statement_is_rejected(
     stated: Statement, change: dict[str, Any], kind: type[RepriseError]
 ) -> None:
-    """Whoever signed it: it cannot be true."""
     with pytest.raises(kind):
         Statement.read(edited(stated, **change), "there")
 
@@ -64,15 +62,13 @@ def test_a_statement_that_contradicts_itself_is_refused(
 @pytest.mark.parametrize(
     "change", [{"_type": "https://in-toto.io/Statement/v0.1"}, {"predicateType": "https://slsa.dev/provenance/v1"}]
 )
-def test_another_type_of_statement_is_refused(stated: Statement, change: dict[str, str]) -> None:
-    """Good as it may be for something else."""
+def test_another_type_of_statement_is_rejected(stated: Statement, change: dict[str, str]) -> None:
     document = json.loads(stated.to_json()) | change
     with pytest.raises(DocumentError):
         Statement.read(json.dumps(document).encode(), "there")
 
 
-def test_a_record_is_held_against_it(stated: Statement, tmp_path: Path) -> None:
-    """The certified one passes; its changed bytes and another run's do not."""
+def test_a_record_is_compared_with_the_certificate(stated: Statement, tmp_path: Path) -> None:
     mine = traced(tmp_path / "runs", 0.5, 0.4)
     theirs = statement(mine, traced(tmp_path / "runs", 0.5, 0.4))
     theirs.check_record(mine.record, mine.record.to_json())
@@ -82,8 +78,7 @@ def test_a_record_is_held_against_it(stated: Statement, tmp_path: Path) -> None:
         stated.check_record(mine.record, mine.record.to_json())
 
 
-def test_the_verdict_must_be_the_records_own(stated: Statement, tmp_path: Path) -> None:
-    """A signature makes no result equal."""
+def test_the_verdict_must_follow_from_the_records(stated: Statement, tmp_path: Path) -> None:
     one = traced(tmp_path / "runs", 0.5, 0.4).record
     stated.check_verdict([one, one])
     other = one.model_copy(

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_equal_runs_certify_a_rerun(tmp_path: Path) -> None:
-    """Everything that was compared is named, and both records by digest."""
+def test_equal_runs_are_certified_as_a_rerun(tmp_path: Path) -> None:
     a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
     tested = statement(a, b).predicate
     assert (tested.claim, tested.holds, tested.verdict, tested.lost) == ("rerun", True, Rung.IDENTICAL, None)
@@ -30,8 +29,7 @@ def test_equal_runs_certify_a_rerun(tmp_path: Path) -> None:
     assert statement(a, b).runs == [a.record.run, b.record.run]
 
 
-def test_the_object_that_was_not_restored_is_named(tmp_path: Path) -> None:
-    """By the first stream in order of cause, at its step, though the end came out equal."""
+def test_the_state_that_was_not_restored_is_named(tmp_path: Path) -> None:
     a, b = traced(tmp_path / "runs", 0.5, 0.4, 0.3), traced(tmp_path / "runs", 0.5, 0.4, 0.3, slow_from=3)
     tested = statement(a, again(b), kill=Kill(after=2, resumed_from=2)).predicate
     assert (tested.claim, tested.holds, tested.killed_after) == ("resume", False, 2)
@@ -39,8 +37,7 @@ def test_the_object_that_was_not_restored_is_named(tmp_path: Path) -> None:
     assert (tested.lost.what, tested.lost.step) == ("the schedule of the learning rate", 3)
 
 
-def test_a_log_that_was_not_cut_back_is_named(tmp_path: Path) -> None:
-    """A line that stands twice after resuming is no equal log."""
+def test_a_log_that_was_not_truncated_is_named(tmp_path: Path) -> None:
     a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
     assert b.attempt
     (b.attempt / LOG).write_text('{"step":0,"train_loss":0.5}\n' * 2)
@@ -49,8 +46,7 @@ def test_a_log_that_was_not_cut_back_is_named(tmp_path: Path) -> None:
     assert lost.what == f"the file {LOG}: one has more lines than the other"
 
 
-def test_nothing_is_stated_of_what_was_not_there(tmp_path: Path) -> None:
-    """A run without a trace, or of other ingredients."""
+def test_runs_without_evidence_are_not_certified(tmp_path: Path) -> None:
     a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
     assert b.attempt
     (b.attempt / FILE).unlink()
@@ -67,7 +63,7 @@ def test_what_changed_between_the_runs_is_named(tmp_path: Path) -> None:
         statement(a, b)
 
 
-def test_no_resume_is_certified_without_a_step_after_it(tmp_path: Path) -> None:
+def test_a_resume_without_a_later_step_is_not_certified(tmp_path: Path) -> None:
     a, b = traced(tmp_path / "runs", 0.5, 0.4), again(traced(tmp_path / "runs", 0.5, 0.4))
     with pytest.raises(RunError, match=r"no step followed the resume: run \S+ was resumed from step 2 of 2"):
         statement(a, b, kill=Kill(after=2, resumed_from=2))
@@ -76,14 +72,13 @@ def test_no_resume_is_certified_without_a_step_after_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("losses", [(), (0.5,)])
-def test_no_rerun_is_certified_without_a_trace_of_all_its_steps(tmp_path: Path, losses: tuple[float, ...]) -> None:
-    """None was made, or the trace tells of fewer than were made."""
+def test_a_rerun_without_a_complete_trace_is_not_certified(tmp_path: Path, losses: tuple[float, ...]) -> None:
     a, b = (traced(tmp_path / "runs", *losses, steps=2 * len(losses)) for _ in range(2))
     with pytest.raises(RunError, match="nothing can be certified: the trace"):
         statement(a, b)
 
 
-def test_what_was_not_resumed_or_was_stopped_is_not_certified(tmp_path: Path) -> None:
+def test_a_run_that_was_not_resumed_or_was_stopped_is_not_certified(tmp_path: Path) -> None:
     a, b = traced(tmp_path / "runs", 0.5, 0.4), traced(tmp_path / "runs", 0.5, 0.4)
     with pytest.raises(RunError, match="was not resumed"):
         statement(a, b, kill=Kill(after=1, resumed_from=1))
@@ -91,7 +86,7 @@ def test_what_was_not_resumed_or_was_stopped_is_not_certified(tmp_path: Path) ->
         statement(again(a), b)
 
 
-def test_a_run_that_left_its_level_is_not_certified(tmp_path: Path) -> None:
+def test_a_run_that_left_its_determinism_level_is_not_certified(tmp_path: Path) -> None:
     a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
     around = b.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
     with pytest.raises(RunError, match="is not of level machine: benchmark is True"):
@@ -104,8 +99,7 @@ def test_a_net_without_weights_is_not_certified(tmp_path: Path) -> None:
         statement(a, b)
 
 
-def test_it_is_kept_beside_both_runs(tmp_path: Path) -> None:
-    """Unsigned as the statement itself."""
+def test_a_certificate_is_saved_beside_both_runs(tmp_path: Path) -> None:
     stated = statement(traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5))
     paths = save_certificate(stated, None, runs=tmp_path / "runs")
     assert [path.parent.parent.name for path in paths] == stated.runs

@@ -33,8 +33,7 @@ def diff(place: Path, before: dict[str, bytes], after: dict[str, bytes], *, exec
     return code_diff(a, b, digests=(one, other))[0]
 
 
-def test_code_that_runs_is_told_before_tests_and_documents(tmp_path: Path) -> None:
-    """Added, removed and changed files, in the form that patch reads."""
+def test_code_is_listed_before_tests_and_documents(tmp_path: Path) -> None:
     before = {"docs/a.md": b"a\n", "gone.py": b"1\n", "net.py": b"x = 1\ny = 2\n"}
     after = {"docs/a.md": b"b\n", "net.py": b"x = 1\ny = 3\n", "tests/t.py": b"2\n"}
     lines = diff(tmp_path, before, after)
@@ -52,29 +51,25 @@ def test_code_that_runs_is_told_before_tests_and_documents(tmp_path: Path) -> No
     assert lines[0] == "4 files: gone.py, net.py, docs/a.md, tests/t.py"
 
 
-def test_what_is_no_text_is_said_to_differ(tmp_path: Path) -> None:
-    """Bytes, another encoding, and what is longer than source."""
+def test_binary_files_are_reported_as_different(tmp_path: Path) -> None:
     before = {"a.bin": b"\0", "b.txt": b"\xff", "c.txt": b"x" * (LARGEST + 1), "d": b"same"}
     lines = diff(tmp_path, before, {name: data + b"y" * (name != "d") for name, data in before.items()})
     assert lines[0] == "3 files: a.bin, b.txt, c.txt"
     assert ["not text, or too long" in line for line in lines] == [False, True, True, True]
 
 
-def test_of_the_lock_only_that_it_is_another_is_told(tmp_path: Path) -> None:
-    """Hundreds of lines of it would hide what they come to: the packages, which are compared."""
+def test_the_lock_is_reported_without_its_lines(tmp_path: Path) -> None:
     assert diff(tmp_path, {"uv.lock": b"a\n"}, {"uv.lock": b"b\n"}) == [
         "uv.lock: other files of packages; those that were installed are compared as packages"
     ]
 
 
-def test_a_file_that_became_executable_is_told(tmp_path: Path) -> None:
-    """It is part of what names a source."""
+def test_a_file_that_became_executable_is_reported(tmp_path: Path) -> None:
     lines = diff(tmp_path, {"run.sh": b"x"}, {"run.sh": b"x"}, executable="run.sh")
     assert lines == ["run.sh: not executable in A, executable in B"]
 
 
-def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
-    """Before a line is shown."""
+def test_an_invalid_archive_is_rejected(tmp_path: Path) -> None:
     a, digest = frozen(tmp_path / "a", {"x.py": b"1"})
     b, other = frozen(tmp_path / "b", {"x.py": b"2"})
     (b / ARCHIVE).write_bytes((b / ARCHIVE).read_bytes()[:50])
@@ -94,7 +89,7 @@ def split(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], b
     return code_diff(a, b, digests=(one, other), imported=(code, code))
 
 
-def test_files_that_no_run_imported_are_told_apart(tmp_path: Path) -> None:
+def test_files_that_no_run_imported_are_listed_separately(tmp_path: Path) -> None:
     lines, ran = split(tmp_path, "README.md", "other.py", imported=["net.py"])
     assert (lines[0], ran) == ("differs only in files that neither run imported: 2 files: other.py, README.md", False)
 
@@ -107,7 +102,7 @@ def test_files_that_a_run_imported_come_first(tmp_path: Path) -> None:
     )
 
 
-def test_without_the_imports_of_both_nothing_is_said_of_them(tmp_path: Path) -> None:
+def test_without_the_imports_of_both_runs_imports_are_not_mentioned(tmp_path: Path) -> None:
     (a, one), (b, other) = frozen(tmp_path / "a", BEFORE), frozen(tmp_path / "b", BEFORE | {"README.md": b"b\n"})
     known = Imported(digest=digest_of_bytes(b""), files=["net.py"])
     lines, ran = code_diff(a, b, digests=(one, other), imported=(known, None))

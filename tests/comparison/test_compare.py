@@ -40,8 +40,7 @@ def compared(a: ComparedRun, b: ComparedRun, runs: Path) -> Comparison:
     return compare(a, b, sources=EvidenceSources(runs=runs, cache=runs.parent / "cache"))
 
 
-def test_a_run_is_identical_to_itself_and_it_is_said(runs: Path) -> None:
-    """Also by another path to it, and by its attempt's folder."""
+def test_comparing_a_run_with_itself_is_noted(runs: Path) -> None:
     a = made(runs)
     assert a.folder is not None
     assert a.attempt is not None
@@ -51,8 +50,7 @@ def test_a_run_is_identical_to_itself_and_it_is_said(runs: Path) -> None:
         assert (found.verdict.rung, found.same_run) == (Rung.IDENTICAL, True)
 
 
-def test_two_runs_of_equal_results_are_identical_whatever_went_in(runs: Path) -> None:
-    """What differs is listed all the same, with the lines of the code."""
+def test_runs_with_equal_results_are_identical_despite_other_inputs(runs: Path) -> None:
     found = compared(made(runs), made(runs, code="x = 2\n", settings={"seed": 1}), runs)
     assert (found.verdict.rung, found.same_run, stronger_verdicts(found)) == (Rung.IDENTICAL, False, {})
     assert [each.kind for each in found.candidates] == [
@@ -64,8 +62,7 @@ def test_two_runs_of_equal_results_are_identical_whatever_went_in(runs: Path) ->
     assert {"-x = 1", "+x = 2"} < set(found.candidates[-1].inside)
 
 
-def test_one_last_place_of_one_weight_is_found(runs: Path) -> None:
-    """In its tensor, by how much, and what would have to be equal."""
+def test_a_difference_of_one_ulp_in_one_weight_is_found(runs: Path) -> None:
     weights = {"same": floats(3.0), "w": floats(1.0, 2.0000002384185791)}
     a = made(runs, weights={"same": floats(3.0), "w": floats(1.0, 2.0)})
     found = compared(a, made(runs, weights=weights, settings={"seed": 1, "learning_rate": 0.001}), runs)
@@ -77,14 +74,12 @@ def test_one_last_place_of_one_weight_is_found(runs: Path) -> None:
     assert "setting seed" in stronger_verdicts(found)[Rung.IDENTICAL]
 
 
-def test_without_an_ingredient_that_differs_it_is_said_that_none_explains_it(runs: Path) -> None:
-    """A run that does not repeat."""
+def test_equal_ingredients_are_noted_as_no_explanation(runs: Path) -> None:
     found = compared(made(runs), made(runs, loss=0.25), runs)
     assert "no ingredient differs" in stronger_verdicts(found)[Rung.IDENTICAL]
 
 
 def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
-    """A stream earlier in the order of cause explains a later one."""
     a, b = made(runs), made(runs, loss=0.25)
     assert a.attempt is not None
     assert b.attempt is not None
@@ -95,8 +90,7 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
     assert (parting.step, parting.stream, parting.quantity) == (2, "schedule", "0.lr")
 
 
-def test_what_is_not_here_is_a_note(runs: Path) -> None:
-    """The verdict stands on the outcomes alone."""
+def test_a_missing_file_is_a_note(runs: Path) -> None:
     a, b = made(runs), made(runs, code="y\n", loss=0.25)
     remote = compared(a, ComparedRun(record=b.record), runs)
     assert remote.verdict.rung is Rung.DIFFERENT
@@ -109,8 +103,7 @@ def test_what_is_not_here_is_a_note(runs: Path) -> None:
     assert [note.partition(":")[0] for note in notes] == ["steps", "code", "weights"]
 
 
-def test_numbers_that_are_not_here_are_compared_by_digest(runs: Path) -> None:
-    """And it is said."""
+def test_missing_weights_are_compared_by_digest(runs: Path) -> None:
     a, b = made(runs), made(runs, weights={"w": floats(1.0)})
     assert b.attempt is not None
     (b.attempt / WEIGHTS).unlink()
@@ -120,8 +113,7 @@ def test_numbers_that_are_not_here_are_compared_by_digest(runs: Path) -> None:
     assert any("by the digests" in note for note in found.notes)
 
 
-def test_the_document_is_json_and_equal_for_equal_runs(runs: Path) -> None:
-    """Digested by whoever keeps it as evidence."""
+def test_the_json_document_is_deterministic(runs: Path) -> None:
     a, b = made(runs), made(runs, weights={"w": floats(float("nan"), 2.0)})
     document = compared(a, b, runs).document()
     again = json.loads(canonical(document))
@@ -130,8 +122,7 @@ def test_the_document_is_json_and_equal_for_equal_runs(runs: Path) -> None:
     assert canonical(compared(a, b, runs).document()) == canonical(document)
 
 
-def test_weights_other_than_the_record_names_are_refused(runs: Path) -> None:
-    """A table, and bytes behind a table that is right."""
+def test_weights_that_differ_from_the_record_are_rejected(runs: Path) -> None:
     a, b, c = made(runs), made(runs), made(runs)
     assert b.attempt is not None
     assert c.attempt is not None
@@ -147,8 +138,7 @@ def test_weights_other_than_the_record_names_are_refused(runs: Path) -> None:
 
 @pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
 @pytest.mark.parametrize("kept", [0, 1, 9, -1])
-def test_a_file_that_was_cut_off_is_refused_in_one_line(runs: Path, name: str, kept: int) -> None:
-    """Wherever it was cut."""
+def test_a_truncated_file_is_rejected_in_one_line(runs: Path, name: str, kept: int) -> None:
     a, b = made(runs), made(runs)
     assert b.attempt is not None
     (b.attempt / name).write_bytes((b.attempt / name).read_bytes().rstrip(b"\n")[:kept])
@@ -158,8 +148,7 @@ def test_a_file_that_was_cut_off_is_refused_in_one_line(runs: Path, name: str, k
     assert "\n" not in caught.value.message
 
 
-def test_another_source_than_the_record_names_is_refused(runs: Path) -> None:
-    """The lines shown would be those of nobody's run."""
+def test_a_source_that_differs_from_the_record_is_rejected(runs: Path) -> None:
     a, b = made(runs), made(runs, code="y = 1\n")
     assert a.folder is not None
     assert b.folder is not None
@@ -168,8 +157,7 @@ def test_another_source_than_the_record_names_is_refused(runs: Path) -> None:
         compared(a, b, runs)
 
 
-def test_what_is_no_run_is_refused(runs: Path) -> None:
-    """A folder without a record, and a record with a key that nobody knows."""
+def test_a_folder_that_is_not_a_run_is_rejected(runs: Path) -> None:
     with pytest.raises(RunNotFoundError, match="is not a run's folder"):
         load_compared_run(runs.parent)
     a = made(runs)

@@ -34,15 +34,13 @@ def logged(folder: Path, *lines: str) -> None:
     (folder / METRICS).write_text("".join(f"{line}\n" for line in lines))
 
 
-def test_equal_traces_part_nowhere(sides: tuple[Path, Path]) -> None:
-    """Whatever the logs say."""
+def test_equal_traces_do_not_diverge(sides: tuple[Path, Path]) -> None:
     for side in sides:
         save_trace(side, 0.5, 0.4)
     assert compare_steps(*sides) == (None, ())
 
 
-def test_without_a_trace_the_log_says_between_which_steps(sides: tuple[Path, Path]) -> None:
-    """And that it is all that is known; a step's own number is counted from 0 in the log."""
+def test_without_a_trace_the_log_bounds_the_first_difference(sides: tuple[Path, Path]) -> None:
     save_trace(sides[0], 0.5)
     logged(sides[0], *LINES)
     logged(sides[1], LINES[0], LINES[1].replace("0.25", "0.2500000000000001"), LINES[2])
@@ -53,8 +51,7 @@ def test_without_a_trace_the_log_says_between_which_steps(sides: tuple[Path, Pat
     assert f"there is no {FILE} in B" in notes[0]
 
 
-def test_an_evaluation_that_differs_is_named_as_one(sides: tuple[Path, Path]) -> None:
-    """The first of it, though it was not a step's."""
+def test_a_differing_evaluation_is_named_as_an_evaluation(sides: tuple[Path, Path]) -> None:
     logged(sides[0], *LINES)
     logged(sides[1], *LINES[:2], LINES[2].replace("0.3", '"NaN"'))
     divergence, _ = compare_steps(*sides)
@@ -67,15 +64,13 @@ def test_an_evaluation_that_differs_is_named_as_one(sides: tuple[Path, Path]) ->
     )
 
 
-def test_what_only_one_run_came_to_is_no_difference(sides: tuple[Path, Path]) -> None:
-    """A run that stopped earlier; a line that a kill cut off."""
+def test_steps_of_only_one_run_are_not_a_difference(sides: tuple[Path, Path]) -> None:
     logged(sides[0], *LINES)
     (sides[1] / METRICS).write_text(f"{LINES[0]}\n{LINES[1][:20]}")
     assert compare_steps(*sides)[0] is None
 
 
-def test_a_run_that_logged_nothing_is_a_note(sides: tuple[Path, Path]) -> None:
-    """It is named."""
+def test_a_run_without_a_log_is_a_note(sides: tuple[Path, Path]) -> None:
     logged(sides[0], *LINES)
     divergence, notes = compare_steps(*sides)
     assert divergence is None
@@ -83,8 +78,7 @@ def test_a_run_that_logged_nothing_is_a_note(sides: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("line", ["[]", "{}", '{"step":"x"}', "{", "[" * 100_000, '{"step":null}'])
-def test_a_log_that_is_none_is_refused_by_its_line(sides: tuple[Path, Path], line: str) -> None:
-    """It may come from a stranger."""
+def test_an_invalid_log_is_rejected_with_its_line(sides: tuple[Path, Path], line: str) -> None:
     logged(sides[0], *LINES)
     logged(sides[1], LINES[0], line)
     with pytest.raises(DocumentError, match=r"metrics\.jsonl, line 2, is not a line"):

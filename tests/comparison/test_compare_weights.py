@@ -24,8 +24,7 @@ def compared(place: Path, a: Values, b: Values) -> WeightsComparison:
     return compare_weights(place / "a", place / "b", digests=(one, other))
 
 
-def test_a_difference_in_the_last_block_is_found_at_its_place(tmp_path: Path) -> None:
-    """A tensor of several blocks that ends within one; those after it begin where they should."""
+def test_a_difference_in_the_last_block_has_its_position(tmp_path: Path) -> None:
     values = [float(place) for place in range(70_001)]
     last = [*values[:-1], values[-1] + 0.0078125]
     found = compared(tmp_path, {"w": floats(*values), "x": floats(1.0)}, {"w": floats(*last), "x": floats(2.0)})
@@ -38,7 +37,6 @@ def test_a_difference_in_the_last_block_is_found_at_its_place(tmp_path: Path) ->
 
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_every_format_is_compared(tmp_path: Path, dtype: str) -> None:
-    """One bit of one number, in each; the number after it is equal."""
     width = FORMATS[dtype].width
     found = compared(tmp_path, {"w": (dtype, bytes(2 * width))}, {"w": (dtype, b"\1" + bytes(2 * width - 1))})
     (tensor,) = found.differing
@@ -46,8 +44,7 @@ def test_every_format_is_compared(tmp_path: Path, dtype: str) -> None:
     assert (tensor.apart.differing, tensor.apart.first, tensor.apart.ulp) == (1, 0, 1)
 
 
-def test_tensors_that_are_absent_or_of_another_kind_have_no_distance(tmp_path: Path) -> None:
-    """They are named with what each side has."""
+def test_missing_and_incompatible_tensors_have_no_distance(tmp_path: Path) -> None:
     a = {"gone": floats(1.0), "half": floats(1.0), "longer": floats(1.0)}
     b = {"new": floats(1.0), "half": ("F16", struct.pack("<e", 1.0)), "longer": floats(1.0, 2.0)}
     found = compared(tmp_path, a, b)
@@ -60,21 +57,18 @@ def test_tensors_that_are_absent_or_of_another_kind_have_no_distance(tmp_path: P
     assert all(tensor.apart is None for tensor in found.differing)
 
 
-def test_equal_weights_differ_in_nothing(tmp_path: Path) -> None:
-    """Of any order in the file, and an empty tensor among them."""
+def test_equal_weights_have_no_differences(tmp_path: Path) -> None:
     found = compared(tmp_path, {"a": floats(1.0), "e": floats()}, {"e": floats(), "a": floats(1.0)})
     assert (found.differing, found.tensors) == ((), 2)
 
 
 def test_signs_of_zeros_and_nans_are_counted(tmp_path: Path) -> None:
-    """A zero of the other sign differs, and by how many it does is told."""
     found = compared(tmp_path, {"w": floats(0.0, float("nan"), 1.0)}, {"w": floats(-0.0, 1.0, 1.0)})
     expected = ArrayDistance(differing=2, first=0, ulp=1, zero_signs=1, nan_against_number=1)
     assert [tensor.apart for tensor in found.differing] == [expected]
 
 
-def test_a_tensor_under_another_name_is_refused(tmp_path: Path) -> None:
-    """A file and its table must tell of the same tensors."""
+def test_a_tensor_missing_in_the_table_is_rejected(tmp_path: Path) -> None:
     compared(tmp_path, {"w": floats(1.0)}, {"w": floats(1.0)})
     (tmp_path / "c").mkdir()
     digest = save_weights(tmp_path / "c", {"w": floats(1.0)})

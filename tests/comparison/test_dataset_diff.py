@@ -39,8 +39,7 @@ def learned_from(place: Path, store: Store, files: dict[str, str], *, name: str 
     return record({}).model_copy(update={"ingredients": ingredients(datasets=data), "circumstances": around})
 
 
-def test_files_are_told_as_added_removed_and_changed(tmp_path: Path, store: Store) -> None:
-    """With their sizes; equal ones are passed over."""
+def test_files_are_listed_as_added_removed_and_changed(tmp_path: Path, store: Store) -> None:
     a = learned_from(tmp_path / "a", store, {"same": "1", "gone": "2", "other": "3"})
     b = learned_from(tmp_path / "b", store, {"same": "1", "new": "2", "other": "33"})
     lines = dataset_diff("texts", a, b, cache=tmp_path / "cache", store=store)
@@ -48,8 +47,7 @@ def test_files_are_told_as_added_removed_and_changed(tmp_path: Path, store: Stor
     assert [line.partition(" bytes")[0] for line in lines] == ["- gone  1", "+ new  1", "~ other  1 -> 2"]
 
 
-def test_a_manifest_that_is_not_at_hand_is_no_answer(tmp_path: Path, store: Store) -> None:
-    """No store, or another one; then digests must do."""
+def test_a_missing_manifest_gives_no_diff(tmp_path: Path, store: Store) -> None:
     a = learned_from(tmp_path / "a", store, {"x": "1"})
     b = learned_from(tmp_path / "b", store, {"x": "2"})
     (tmp_path / "other").mkdir()
@@ -57,7 +55,7 @@ def test_a_manifest_that_is_not_at_hand_is_no_answer(tmp_path: Path, store: Stor
         assert dataset_diff("texts", a, b, cache=tmp_path / "cache", store=elsewhere) is None
 
 
-def test_a_name_that_is_no_dataset_s_opens_no_folder(tmp_path: Path, store: Store) -> None:
-    """A stranger's record could name any."""
+def test_an_invalid_dataset_name_opens_no_folder(tmp_path: Path, store: Store) -> None:
+    """A record is untrusted and may contain any name."""
     a = learned_from(tmp_path / "a", store, {"x": "1"}, name="../../outside")
     assert dataset_diff("../../outside", a, a, cache=tmp_path / "cache", store=store) is None

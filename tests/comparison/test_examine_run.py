@@ -79,8 +79,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(record=record, folder=folder, store=store, machine=machine)
 
 
-def test_a_run_that_lacks_nothing_is_well(bench: Bench) -> None:
-    """Each thing that was looked at is said."""
+def test_a_complete_run_passes(bench: Bench) -> None:
     found = bench.look()
     assert {finding.state for finding in found.values()} == {State.WELL}
     assert {"outcome", "record", "image", "source", "dataset", "device", "disk"} <= found.keys()
@@ -88,8 +87,7 @@ def test_a_run_that_lacks_nothing_is_well(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("field", ["drift", "drift_at_end", "changed"])
-def test_what_ran_beyond_its_image_is_refused_by_name_unless_accepted(bench: Bench, field: str) -> None:
-    """An image by digest cannot bring back what was installed into a container, nor what was changed on the way."""
+def test_drift_from_the_image_is_rejected_by_name_unless_allowed(bench: Bench, field: str) -> None:
     around = bench.record.circumstances.model_copy(update={field: ["extra 1.0", "more"]})
     bench.record = bench.record.model_copy(update={"circumstances": around})
     found = bench.look()["drift"]
@@ -99,15 +97,14 @@ def test_what_ran_beyond_its_image_is_refused_by_name_unless_accepted(bench: Ben
     assert bench.look()["drift"].state is State.NOTE
 
 
-def test_a_run_that_left_its_level_promises_no_equal_bits(bench: Bench) -> None:
+def test_a_run_that_left_its_determinism_level_is_noted(bench: Bench) -> None:
     around = bench.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
     bench.record = bench.record.model_copy(update={"circumstances": around})
     found = bench.look()["level"]
     assert (found.state, found.found) == (State.NOTE, "off, machine was asked for: benchmark is True")
 
 
-def test_a_run_that_is_not_over_cannot_be_run_again(bench: Bench) -> None:
-    """There is nothing to compare with yet; one that failed has no result, and says what it died of."""
+def test_an_unfinished_run_cannot_be_reproduced(bench: Bench) -> None:
     bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.RUNNING)})
     assert bench.look()["outcome"].state is State.FAULT
     bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.FAILED, reason="odd")})
@@ -116,14 +113,12 @@ def test_a_run_that_is_not_over_cannot_be_run_again(bench: Bench) -> None:
     assert f"--resume {bench.record.run}" in str(bench.look()["outcome"].remedy)
 
 
-def test_an_edited_record_is_noticed(bench: Bench) -> None:
-    """Its identity is that of other ingredients."""
+def test_an_edited_record_is_detected(bench: Bench) -> None:
     found = bench.look(experiment="other")["record"]
     assert found.found.startswith("its identity is")
 
 
-def test_an_image_that_is_nowhere_is_one_line_with_its_repair(bench: Bench) -> None:
-    """And the run is refused by it."""
+def test_a_missing_image_is_one_line_with_a_hint(bench: Bench) -> None:
     bench.machine = replace(bench.machine, engine=MemoryEngine())
     found = bench.look()
     assert found["image"].state is State.FAULT
@@ -133,22 +128,19 @@ def test_an_image_that_is_nowhere_is_one_line_with_its_repair(bench: Bench) -> N
         require_reproducible(list(found.values()))
 
 
-def test_an_image_that_its_registry_has_is_no_fault(bench: Bench) -> None:
-    """It is fetched by digest when it is needed."""
+def test_an_image_in_its_registry_passes(bench: Bench) -> None:
     bench.machine = replace(bench.machine, engine=MemoryEngine(registries={REFERENCE: IMAGE}))
     assert (bench.look()["image"].state, bench.look()["image"].remedy) == (State.NOTE, f"docker pull {REFERENCE}")
 
 
-def test_a_source_that_was_altered_is_refused(bench: Bench) -> None:
-    """By the digest that the record names; its datasets are not believed either."""
+def test_an_altered_source_is_rejected(bench: Bench) -> None:
     found = bench.look(source=digest_of_bytes(b"another"))
     assert found["source"].state is State.FAULT
     (bench.folder / ARCHIVE).unlink()
     assert "does not exist" in bench.look()["source"].found
 
 
-def test_a_dataset_that_is_nowhere_is_a_fault_and_one_in_the_cache_is_none(bench: Bench) -> None:
-    """With the store away, the cache is asked."""
+def test_a_missing_dataset_fails_and_a_cached_dataset_passes(bench: Bench) -> None:
 
     def away() -> Store:
         raise StoreUnreachableError("store x does not answer", hint="start it")
@@ -159,15 +151,13 @@ def test_a_dataset_that_is_nowhere_is_a_fault_and_one_in_the_cache_is_none(bench
     assert bench.look()["dataset"].state is State.NOTE
 
 
-def test_a_dataset_that_the_source_declares_otherwise_is_refused(bench: Bench) -> None:
-    """Record and source must say the same."""
+def test_a_dataset_that_differs_from_the_sources_declaration_is_rejected(bench: Bench) -> None:
     odd = {"small": DatasetIngredient(version=1, content=digest_of_bytes(b"other"))}
     assert "the record names" in bench.look(datasets=odd)["dataset"].found
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "absent", "a\nb"])
-def test_a_dataset_of_an_odd_name_is_refused(bench: Bench, name: str) -> None:
-    """Only files of the verified bundle are looked at."""
+def test_a_dataset_with_an_invalid_name_is_rejected(bench: Bench, name: str) -> None:
     found = bench.look(datasets={name: DatasetIngredient(version=1, content=DATASET.content)})
     assert found["dataset"].state is State.FAULT
 
@@ -178,28 +168,25 @@ def bundle_of(body: bytes) -> SourceBundle:
     return SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
 
 
-def test_a_declaration_is_read_as_the_project_reads_it(bench: Bench) -> None:
-    """With a byte order mark, in UTF-16: a run of it is no worse than any other."""
+def test_a_declaration_is_decoded_as_in_the_project(bench: Bench) -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         found = declared_dataset(bench.record, bundle_of(declared(DATASET).encode(encoding)), "small")
         assert found.content == DATASET.content
 
 
 @pytest.mark.parametrize("body", [b"name =", b"a = " + 9999 * b"[", b"a = " + 9999 * b"1", b"\xff\xfe\xff", b"\xe9"])
-def test_a_declaration_that_is_no_toml_is_a_fault_with_its_place(bench: Bench, body: bytes) -> None:
+def test_an_invalid_declaration_fails_with_its_position(bench: Bench, body: bytes) -> None:
     with pytest.raises(DocumentError, match=r"datasets/small\.toml of the run's source"):
         declared_dataset(bench.record, bundle_of(body), "small")
 
 
-def test_another_cpu_is_said_and_no_fault(bench: Bench) -> None:
-    """What came out, the verdict says."""
+def test_another_cpu_is_noted(bench: Bench) -> None:
     other = bench.machine.host.model_copy(update={"cpu": "another CPU"})
     bench.machine = replace(bench.machine, host=other)
     assert "not promised" in bench.look()["device"].found
 
 
-def test_a_run_of_a_gpu_needs_one(bench: Bench) -> None:
-    """By kind; another kind is said."""
+def test_a_run_on_a_gpu_needs_a_gpu(bench: Bench) -> None:
     cuda = Device(accelerator="cuda", world_size=1, precision="32-true")
     assert bench.look(device=cuda)["device"].state is State.FAULT
     gpu = Gpu(name="NVIDIA H100", uuid="x", memory=1)
@@ -207,7 +194,6 @@ def test_a_run_of_a_gpu_needs_one(bench: Bench) -> None:
     assert bench.look(device=cuda)["device"].state is State.NOTE
 
 
-def test_a_full_disk_is_said_before_anything_is_run(bench: Bench) -> None:
-    """With how much is needed."""
+def test_a_full_disk_is_reported_before_anything_runs(bench: Bench) -> None:
     bench.machine = replace(bench.machine, free=1)
     assert bench.look()["disk"].state is State.FAULT

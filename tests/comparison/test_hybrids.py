@@ -31,8 +31,7 @@ def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None =
     )
 
 
-def test_everything_that_differs_and_can_be_swapped_is_told(tmp_path: Path) -> None:
-    """Settings one by one, the source as one, the image where there is an engine; threads are settings too."""
+def test_every_swappable_difference_is_listed(tmp_path: Path) -> None:
     a = side(tmp_path / "runs")
     layers, held = [digest_of_bytes(b"other")], Determinism(level="machine", threads=1)
     b = side(
@@ -45,15 +44,13 @@ def test_everything_that_differs_and_can_be_swapped_is_told(tmp_path: Path) -> N
     assert not [*possible_swaps(a, a, images=True)]
 
 
-def test_what_no_run_here_can_swap_is_told(tmp_path: Path) -> None:
-    """Devices."""
+def test_unswappable_differences_are_listed(tmp_path: Path) -> None:
     a = side(tmp_path / "runs")
     b = side(tmp_path / "runs", device=Device(accelerator="cuda", world_size=2, precision="32-true"))
     assert [*unswappable(a, b, images=True)] == ["device: 1 x cpu, 2 x cuda"]
 
 
-def test_nothing_swapped_is_a_and_everything_is_b(tmp_path: Path) -> None:
-    """In all that determines a run."""
+def test_no_swap_gives_a_and_every_swap_gives_b(tmp_path: Path) -> None:
     a = side(tmp_path / "runs")
     b = side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
     assert hybrid(a, b, NONE).record.identity == a.record.identity
@@ -62,8 +59,7 @@ def test_nothing_swapped_is_a_and_everything_is_b(tmp_path: Path) -> None:
     assert every.record.identity == identity_of(every.record.ingredients)
 
 
-def test_one_setting_of_b_leaves_the_rest_as_a(tmp_path: Path) -> None:
-    """Its value, with the source that A has."""
+def test_one_swapped_setting_leaves_the_rest_of_a(tmp_path: Path) -> None:
     a = side(tmp_path / "runs", settings={"only_a": 1})
     b = side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
     one = hybrid(a, b, frozenset({Swap("setting", "learning_rate"), Swap("setting", "only_a")})).record.ingredients
@@ -71,15 +67,13 @@ def test_one_setting_of_b_leaves_the_rest_as_a(tmp_path: Path) -> None:
     assert one.source == a.record.ingredients.source
 
 
-def test_the_image_brings_its_layers(tmp_path: Path) -> None:
-    """And what is known of it; nothing else of B."""
+def test_a_swapped_image_includes_its_layers(tmp_path: Path) -> None:
     a, b = side(tmp_path / "runs"), side(tmp_path / "runs", layers=[digest_of_bytes(b"b")], lock=digest_of_bytes(b"c"))
     one = hybrid(a, b, frozenset({Swap("image")})).record.ingredients
     assert (one.layers, one.lock) == (b.record.ingredients.layers, b.record.ingredients.lock)
 
 
-def test_a_dataset_of_neither_run_is_refused(tmp_path: Path) -> None:
-    """By name."""
+def test_a_dataset_of_neither_run_is_rejected(tmp_path: Path) -> None:
     a = side(tmp_path / "runs", settings={"dataset": "stars"})
     with pytest.raises(RunError, match="stars"):
         hybrid(a, a, NONE)

@@ -38,8 +38,7 @@ def trained(runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Stat
     return run.close(Outcome(status=status, metrics={"test_loss": loss, "test_f1": 1.0}, steps=3))
 
 
-def test_a_run_that_completed_is_not_made_again(tmp_path: Path) -> None:
-    """By its source and what it was given, however that was typed; one that was stopped, or was given more, does not count."""
+def test_completed_runs_are_reused(tmp_path: Path) -> None:
     usual = RequestedRun(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
     trained(tmp_path, status=Status.FAILED)
     assert find_completed_run(usual, tmp_path) is None
@@ -50,8 +49,7 @@ def test_a_run_that_completed_is_not_made_again(tmp_path: Path) -> None:
     assert find_completed_run(replace(usual, source=digest_of_bytes(b"edited")), tmp_path) is None
 
 
-def test_runs_of_different_things_are_told_apart(tmp_path: Path) -> None:
-    """All but the seed must be equal to the latest; what is not is named."""
+def test_runs_with_other_inputs_are_excluded(tmp_path: Path) -> None:
     records = {0: trained(tmp_path, seed=0, lock=digest_of_bytes(b"another")), 1: trained(tmp_path, seed=1)}
     later = records[1].circumstances.timing.model_copy(
         update={"started": records[1].circumstances.timing.started.replace(hour=13)}
@@ -61,8 +59,7 @@ def test_runs_of_different_things_are_told_apart(tmp_path: Path) -> None:
     assert differing_runs(records) == {0: ["lock uv.lock"]}
 
 
-def test_what_was_measured_is_found_by_the_comparison(tmp_path: Path) -> None:
-    """The document holds for each run that it was made of; measuring again replaces it."""
+def test_measured_noise_is_used_by_the_comparison(tmp_path: Path) -> None:
     records = {seed: trained(tmp_path, seed=seed, loss=0.5 + seed / 10) for seed in (0, 1, 2)}
     for _ in range(2):
         save_noise(noise_of(records), runs=tmp_path)
@@ -73,8 +70,7 @@ def test_what_was_measured_is_found_by_the_comparison(tmp_path: Path) -> None:
     assert found.runs == [records[seed].run for seed in (0, 1, 2)]
 
 
-def test_a_metric_that_diverged_in_one_seed_is_left_out(tmp_path: Path) -> None:
-    """A spread of what is no number says nothing."""
+def test_a_metric_that_diverged_for_one_seed_is_omitted(tmp_path: Path) -> None:
     records = {seed: trained(tmp_path, seed=seed, loss="NaN" if seed else 0.5) for seed in (0, 1, 2)}
     assert list(noise_of(records).metrics) == ["test_f1"]
     with pytest.raises(RunError, match="no finite result metric"):

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_it_holds_for_the_run_it_was_measured_with_and_no_other() -> None:
-    """Experiment, settings but the seed, environment, class of device."""
+def test_noise_applies_only_to_the_configuration_it_was_measured_with() -> None:
     run = record({})
     assert MEASURED.holds_for(run)
     others: list[dict[str, Any]] = [
@@ -32,8 +31,7 @@ def test_it_holds_for_the_run_it_was_measured_with_and_no_other() -> None:
     assert not any(MEASURED.model_copy(update=other).holds_for(run) for other in others)
 
 
-def test_the_one_of_most_seeds_is_found_beside_the_runs(tmp_path: Path) -> None:
-    """Files that tell of other experiments are passed over; no folder is no noise."""
+def test_the_noise_with_the_most_seeds_is_selected(tmp_path: Path) -> None:
     runs = [record({})]
     assert measured_noise(tmp_path / "none", runs) is None
     more = MEASURED.model_copy(update={"seeds": [0, 1, 2, 3], "metrics": {"test_loss": [1.0, 2.0, 3.0, 4.0]}})
@@ -55,14 +53,13 @@ def test_the_one_of_most_seeds_is_found_beside_the_runs(tmp_path: Path) -> None:
         ({"code": "x"}, "unknown key 'code'"),
     ],
 )
-def test_a_spread_that_says_nothing_is_refused(change: dict[str, Any], said: str) -> None:
-    """By name, when it is read."""
+def test_a_meaningless_spread_is_rejected(change: dict[str, Any], said: str) -> None:
     with pytest.raises(DocumentError, match=said):
         typed(MEASURED.model_dump() | change, Noise, where="there")
 
 
-def test_nineteen_of_twenty_pairs_of_seeds_are_within_it() -> None:
-    """Drawn from one normal distribution, with the spread measured anew each time."""
+def test_noise_covers_19_of_20_pairs_of_seeds() -> None:
+    """Values are drawn from one normal distribution; the spread is estimated again for each pair."""
     draw = random.Random(0)  # noqa: S311 - no secret
     inside = 0
     for _ in range(4000):

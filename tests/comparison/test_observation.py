@@ -23,14 +23,12 @@ SEEN = [
 ]
 
 
-def test_equal_observations_do_not_part() -> None:
-    """Down to the last value."""
+def test_equal_observations_do_not_diverge() -> None:
     assert first_different_value(SEEN, list(SEEN)) is None
 
 
 @pytest.mark.parametrize(("place", "module"), [(3, "layers.0"), (2, "layers"), (4, ""), (0, None), (1, None)])
 def test_the_first_value_that_differs_names_its_module(place: int, module: str | None) -> None:
-    """An output's own, an input's surrounding one; none for a batch or what the step's own code gives the net."""
     other = [*SEEN[:place], SEEN[place]._replace(prints="x"), *SEEN[place + 1 :]]
     found = first_different_value(SEEN, other)
     assert found == SEEN[place]
@@ -38,8 +36,7 @@ def test_the_first_value_that_differs_names_its_module(place: int, module: str |
     assert describe_value(found).startswith("step 1: ")
 
 
-def test_a_module_that_was_called_once_more_is_a_difference() -> None:
-    """The extra value is the first that is not the same."""
+def test_an_extra_call_of_a_module_is_a_difference() -> None:
     assert first_different_value(SEEN[:-1], SEEN) == SEEN[-1]
 
 
@@ -65,12 +62,10 @@ def test_a_module_that_was_called_once_more_is_a_difference() -> None:
     ],
 )
 def test_the_operation_is_named_with_what_differs(one: Operation, other: Operation, said: str) -> None:
-    """Result, number, tensor from outside, or the way itself."""
     assert said in (describe_different_operation([one], [other]) or "")
 
 
-def test_equal_operations_name_nothing() -> None:
-    """A difference that does not show again has no operation."""
+def test_equal_operations_have_no_difference() -> None:
     one = Operation("mul", "a", "b", "[]")
     assert describe_different_operation([one], [one]) is None
     assert describe_different_operation([one], [one, one]) is not None

@@ -92,7 +92,6 @@ def honest(ready: PreparedRerun) -> OpenRun:
 
 
 def test_a_retest_is_an_ordinary_run_of_the_same_identity(bench: Bench) -> None:
-    """Its source, frozen again, has the recorded digest; nothing but the run stays."""
     with bench.ready() as ready:
         bench.go(ready, honest)
         record = load_rerun_record(ready)
@@ -101,8 +100,7 @@ def test_a_retest_is_an_ordinary_run_of_the_same_identity(bench: Bench) -> None:
     assert sorted(path.name for path in bench.runs.iterdir()) == sorted([bench.original.run, record.run])
 
 
-def test_the_container_is_given_our_paths_and_digests_only(bench: Bench) -> None:
-    """Source, settings and store can be read; its own cache and its own run be written; no network has a name."""
+def test_the_container_gets_only_known_paths_and_digests(bench: Bench) -> None:
     with bench.ready() as ready:
         given = bench.go(ready, honest)
         assert {mount.target for mount in given.mounts if mount.writable} == {"/cache", f"/runs/{ready.run}"}
@@ -119,16 +117,14 @@ def test_the_container_is_given_our_paths_and_digests_only(bench: Bench) -> None
     assert given.variables["REPRISE_STORE"] == "/store"
 
 
-def test_the_image_is_known_before_the_container_starts(bench: Bench) -> None:
-    """What the engine says is in the run's folder when the launcher inside looks for it."""
+def test_the_image_is_recorded_before_the_container_starts(bench: Bench) -> None:
     with bench.ready() as ready:
         bench.go(ready, honest)
         seen = json.loads((ready.folder / SEEN).read_text())
     assert (seen["manifest"], seen["build_id"], seen["layers"]) == (IMAGE.id, BUILD, list(IMAGE.layers))
 
 
-def test_a_retest_that_never_opened_its_record_leaves_nothing(bench: Bench) -> None:
-    """And the message says where to look."""
+def test_a_retest_that_never_opened_leaves_nothing(bench: Bench) -> None:
     with bench.ready() as ready:
         bench.go(ready, lambda _: None)
         with pytest.raises(RunError, match="before its record was open"):
@@ -153,8 +149,7 @@ def renamed(ready: PreparedRerun) -> None:
 
 
 @pytest.mark.parametrize("inside", [linked, unlisted, renamed])
-def test_what_hostile_code_leaves_is_refused(bench: Bench, inside: Callable[[PreparedRerun], None]) -> None:
-    """A run's folder holds files, those of its record, and is about itself."""
+def test_results_of_hostile_code_are_rejected(bench: Bench, inside: Callable[[PreparedRerun], None]) -> None:
     with bench.ready() as ready:
         bench.go(ready, inside)
         with pytest.raises(DigestMismatchError):

@@ -43,8 +43,7 @@ def a_record(
     return record(ingredients(settings=settings or {}, **other), circumstances(**happened))
 
 
-def test_what_was_given_is_given_again_and_defaults_come_from_the_source() -> None:
-    """Values travel in a file, at full precision."""
+def test_given_settings_are_repeated_and_defaults_come_from_the_source() -> None:
     values: dict[str, JsonValue] = {"learning_rate": 0.1 + 0.2, "seed": 0, "name": "a'b\n\"$(c)"}
     again = rerun_arguments(
         a_record(settings=values, origins={"learning_rate": "command line", "name": "file", "seed": "default"})
@@ -54,15 +53,13 @@ def test_what_was_given_is_given_again_and_defaults_come_from_the_source() -> No
     assert again.words("/s.toml") == ["train", "--exp=digits", "--settings=/s.toml"]
 
 
-def test_a_setting_that_was_set_to_nothing_is_said_by_a_word() -> None:
-    """A settings file has no word for nothing; a default that is nothing needs none."""
+def test_a_setting_set_to_none_is_passed_as_an_option() -> None:
     values: dict[str, JsonValue] = {"clip_norm": None, "max_steps": None}
     again = rerun_arguments(a_record(settings=values, origins={"clip_norm": "command line", "max_steps": "default"}))
     assert again.words("f")[3:] == ["--clip-norm=null"]
 
 
-def test_the_device_is_the_one_that_was_found() -> None:
-    """`auto` is not asked again: on a machine with a GPU it would answer something else."""
+def test_the_device_is_the_recorded_one() -> None:
     device = Device(accelerator="cuda", world_size=1, precision="32-true")
     again = rerun_arguments(
         a_record(device=device, execution={"accelerator": "auto"}, origins={"accelerator": "default"})
@@ -70,35 +67,30 @@ def test_the_device_is_the_one_that_was_found() -> None:
     assert again.settings["accelerator"] == "gpu"
 
 
-def test_a_run_that_goes_on_is_given_what_it_was_given() -> None:
-    """`auto` stays the default that it was, and it publishes and logs as it did."""
+def test_a_resumed_run_gets_its_original_settings() -> None:
     execution: dict[str, JsonValue] = {"accelerator": "auto", "wandb": "offline", "publish": True}
     again = resume_arguments(a_record(execution=execution, origins={"accelerator": "default", "wandb": "command line"}))
     assert again.settings == {"wandb": "offline"}
 
 
-def test_nothing_is_published_and_nothing_logged_from_inside() -> None:
-    """There is neither network nor credential."""
+def test_a_rerun_neither_publishes_nor_logs_online() -> None:
     again = rerun_arguments(a_record(execution={"wandb": "online", "publish": True}, origins={"wandb": "command line"}))
     assert (again.settings["wandb"], again.settings["publish"]) == ("off", False)
 
 
 @pytest.mark.parametrize("name", ["a b", "--x", "", "X", "a=b", "settings\n", "é", "_a", "a" * 200])
-def test_a_setting_with_an_odd_name_is_refused(name: str) -> None:
-    """A name becomes an option: it is held to the form of one."""
+def test_a_setting_with_an_invalid_name_is_rejected(name: str) -> None:
     with pytest.raises(DocumentError, match="names a setting named"):
         rerun_arguments(a_record(settings={name: 1}, origins={name: "command line"}))
 
 
 @pytest.mark.parametrize("experiment", ["../../etc/x.py", "/abs.py", "a/../b.py", ""])
-def test_an_experiment_out_of_the_source_is_refused(experiment: str) -> None:
-    """It is a path below the source, or a name."""
+def test_an_experiment_outside_the_source_is_rejected(experiment: str) -> None:
     with pytest.raises(DocumentError, match="the experiment"):
         rerun_arguments(a_record(experiment=experiment))
 
 
 def test_an_experiment_that_looks_like_an_option_stays_a_value() -> None:
-    """One word holds the option and its value."""
     assert rerun_arguments(a_record(experiment="--trust")).words("f")[1] == "--exp=--trust"
 
 
@@ -115,23 +107,20 @@ def test_an_experiment_that_looks_like_an_option_stays_a_value() -> None:
         f"registry.example/cpu@{MANIFEST}\n",
     ],
 )
-def test_an_image_is_named_by_digest_or_not_at_all(reference: str) -> None:
-    """A tag, a word of a shell, another manifest's digest: none of them is run."""
+def test_an_image_is_referenced_by_digest_only(reference: str) -> None:
     image = Image(known=Knowledge.ASSERTED, reference=reference, manifest=MANIFEST)
     with pytest.raises(DocumentError, match="which is not a repository@digest"):
         image_name(a_record(image=image))
 
 
-def test_a_record_without_an_image_says_what_to_do() -> None:
-    """It ran in none that is known: only `--no-container` is left."""
+def test_a_record_without_an_image_is_rejected_with_a_hint() -> None:
     image = Image(known=Knowledge.UNKNOWN, reason="nothing was provided")
     with pytest.raises(IrreproducibleError, match="nothing was provided") as caught:
         image_name(a_record(image=image, layers=None))
     assert "--no-container" in str(caught.value.hint)
 
 
-def test_a_null_within_a_list_is_said_by_a_word_too() -> None:
-    """TOML has no null."""
+def test_a_null_within_a_list_is_passed_as_an_option() -> None:
     values: dict[str, JsonValue] = {"limits": [1, None], "table": {"a": [None]}, "sizes": [1]}
     again = rerun_arguments(a_record(settings=values, origins=dict.fromkeys(values, "command line")))
     assert again.words("f")[3:] == ["--limits=[1, null]", '--table={"a": [null]}']
@@ -145,39 +134,33 @@ NAME = ImageName(manifest=MANIFEST, config=CONFIG, reference=REFERENCE, layers=[
 
 
 def test_an_image_is_found_by_its_manifest() -> None:
-    """Under whatever repository it is kept here."""
     elsewhere = replace(FOUND, references=(f"localhost/x@{MANIFEST}",))
     assert find_image(NAME, engine=MemoryEngine(held={MANIFEST: elsewhere})) == elsewhere
 
 
-def test_an_image_is_found_by_its_config_where_no_manifests_are_kept() -> None:
-    """The classic store names images so."""
+def test_an_image_is_found_by_its_config_in_a_store_without_manifests() -> None:
     image = replace(FOUND, id=CONFIG, references=())
     assert find_image(NAME, engine=MemoryEngine(held={CONFIG: image})) == image
 
 
-def test_an_image_with_other_layers_is_not_the_one() -> None:
-    """What an engine calls by the digest must hold what the record says."""
+def test_an_image_with_other_layers_is_rejected() -> None:
     other = replace(FOUND, layers=(digest_of_bytes(b"other"),))
     assert find_image(NAME, engine=MemoryEngine(held={MANIFEST: other})) is None
 
 
-def test_an_image_that_is_not_here_comes_from_its_registry() -> None:
-    """By digest, and only if it is the one."""
+def test_a_missing_image_is_pulled_from_its_registry() -> None:
     engine = MemoryEngine(registries={REFERENCE: FOUND})
     assert is_in_registry(NAME, engine=engine)
     assert obtain_image(NAME, engine=engine).id == MANIFEST
 
 
-def test_another_image_from_the_registry_is_refused() -> None:
-    """Its layers are not the record's."""
+def test_another_image_from_the_registry_is_rejected() -> None:
     engine = MemoryEngine(registries={REFERENCE: replace(FOUND, layers=())})
     with pytest.raises(EngineError, match="is not the image of the record"):
         obtain_image(NAME, engine=engine)
 
 
-def test_an_image_that_was_only_ever_local_says_how_to_make_it_again() -> None:
-    """No registry is asked for it."""
+def test_a_missing_local_image_has_a_hint_to_build_it() -> None:
     name = NAME.model_copy(update={"reference": f"localhost/reprise/cpu@{MANIFEST}"})
     assert not is_in_registry(name, engine=MemoryEngine())
     with pytest.raises(ImageMissingError) as caught:

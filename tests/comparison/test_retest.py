@@ -46,22 +46,19 @@ def a_retest(*, verdict: str = "identical", device: str = "AMD EPYC", day: int =
     )
 
 
-def test_a_retest_is_read_as_it_was_written() -> None:
-    """The same bytes each time."""
+def test_a_retest_round_trips() -> None:
     retest = a_retest()
     assert read_retest(retest.to_json(), "there", run=RUN) == retest
     assert read_retest(retest.to_json(), "there", run=RUN).to_json() == retest.to_json()
 
 
-def test_a_retest_of_this_version_is_read_for_ever() -> None:
-    """Its bytes are kept, and come back."""
+def test_a_retest_of_the_first_version_still_loads() -> None:
     text = (Path(__file__).parents[1] / "golden" / "retest-1.json").read_bytes()
     retest = read_retest(text, "golden", run=RUN)
     assert (retest.verdict, retest.hashed, retest.to_json()) == ("identical", 23560, text)
 
 
-def test_a_retest_of_another_run_is_refused() -> None:
-    """It lies beside the run that it is about."""
+def test_a_retest_of_another_run_is_rejected() -> None:
     with pytest.raises(DocumentError, match="is a retest of"):
         read_retest(a_retest().to_json(), "there", run=AGAIN)
 
@@ -72,15 +69,13 @@ def test_the_key_in_a_store_contains_both_runs() -> None:
     assert list(store.keys("runs/")) == [KEY]
 
 
-def test_retests_add_up_by_device_and_verdict() -> None:
-    """How often, where, when last: refutations are not hidden by confirmations."""
+def test_retests_are_counted_by_device_and_verdict() -> None:
     lines = summarize_retests([a_retest(), a_retest(day=5), a_retest(verdict="different", device="Xeon")])
     assert lines == ["identical: 2 on AMD EPYC, last 2026-03-05", "different: 1 on Xeon, last 2026-03-02"]
 
 
 @pytest.mark.parametrize(("verdict", "confirms"), [("identical", True), ("within noise", True), ("different", False)])
-def test_a_retest_confirms_or_not(verdict: str, *, confirms: bool) -> None:
-    """What cannot be compared confirms nothing either."""
+def test_a_retest_confirms_or_refutes(verdict: str, *, confirms: bool) -> None:
     assert a_retest(verdict=verdict).confirms is confirms
 
 

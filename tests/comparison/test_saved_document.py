@@ -25,7 +25,7 @@ class Count(SavedDocument):
             raise DocumentError(f"{where} has a negative count", hint="correct it")
 
 
-def test_a_document_reads_back_and_its_check_names_the_file() -> None:
+def test_a_document_round_trips_and_its_check_names_the_file() -> None:
     assert Count.read(Count(count=1).to_json(), "there") == Count(count=1)
     with pytest.raises(DocumentError, match="there has a negative count"):
         Count.read(Count(count=-1).to_json(), "there")

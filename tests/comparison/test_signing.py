@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 KIND = "application/json"
 
 
-def test_what_was_signed_is_given_back(tmp_path: Path) -> None:
-    """The bytes, and the signer's id; nobody else's key is needed to read it unverified."""
+def test_verification_returns_the_signed_payload(tmp_path: Path) -> None:
     private, public = keys(tmp_path)
     text = sign(b'{"a":1}', kind=KIND, key=private)
     payload, signer = verify_envelope(text, kind=KIND, key=public, where="there")
@@ -36,8 +35,7 @@ def test_what_was_signed_is_given_back(tmp_path: Path) -> None:
     assert not is_envelope(payload)
 
 
-def test_a_tampered_payload_is_refused(tmp_path: Path) -> None:
-    """One byte of it."""
+def test_a_tampered_payload_is_rejected(tmp_path: Path) -> None:
     private, public = keys(tmp_path)
     document = json.loads(sign(b'{"a":1}', kind=KIND, key=private))
     document["payload"] = base64.b64encode(b'{"a":2}').decode()
@@ -45,16 +43,14 @@ def test_a_tampered_payload_is_refused(tmp_path: Path) -> None:
         verify_envelope(json.dumps(document).encode(), kind=KIND, key=public, where="there")
 
 
-def test_another_key_is_named(tmp_path: Path) -> None:
-    """Both whose it is and whose was asked for."""
+def test_a_signature_by_another_key_is_rejected_with_both_ids(tmp_path: Path) -> None:
     private, _ = keys(tmp_path)
     _, stranger = keys(tmp_path, "stranger")
     with pytest.raises(CertificateError, match=r"is signed by .*, not by the key in .*stranger"):
         verify_envelope(sign(b"x", kind=KIND, key=private), kind=KIND, key=stranger, where="there")
 
 
-def test_the_type_is_signed_too(tmp_path: Path) -> None:
-    """What was signed as one thing cannot be shown as another."""
+def test_the_payload_type_is_signed(tmp_path: Path) -> None:
     private, public = keys(tmp_path)
     text = sign(b"x", kind="text/plain", key=private)
     with pytest.raises(CertificateError, match="holds 'text/plain'"):
@@ -68,15 +64,13 @@ def test_the_type_is_signed_too(tmp_path: Path) -> None:
     "text",
     [b"", b"[]", b"{}", b'{"payload": "x"}', b'{"payloadType": 1, "payload": "?", "signatures": 3}', b"[" * 100000],
 )
-def test_what_is_no_envelope_is_refused(tmp_path: Path, text: bytes) -> None:
-    """By one error, whatever is wrong."""
+def test_an_invalid_envelope_is_rejected(tmp_path: Path, text: bytes) -> None:
     _, public = keys(tmp_path)
     with pytest.raises((DocumentError, CertificateError)):
         verify_envelope(text, kind=KIND, key=public, where="there")
 
 
-def test_only_plain_ed25519_keys_sign(tmp_path: Path) -> None:
-    """A missing file, no PEM, an encrypted key, another kind: each is named, with the line that makes a good one."""
+def test_only_unencrypted_ed25519_keys_are_accepted(tmp_path: Path) -> None:
     private, public = keys(tmp_path)
     loaded = load_pem_private_key(private.read_bytes(), password=None)
     locked, curve = tmp_path / "locked.pem", tmp_path / "curve.pem"

@@ -41,8 +41,7 @@ def trace(*entries: TraceEntry, header: Header = HEADER) -> Trace:
     return trace_of(b"".join(line.to_line() for line in (header, *entries)), where="trace.jsonl")
 
 
-def test_what_is_written_is_read_back() -> None:
-    """Equal lines, non-finite numbers and negative zero among them."""
+def test_a_trace_round_trips() -> None:
     written: list[TraceEntry] = [
         step(1, loss=bits_of(NAN, -0.0)),
         Evaluation(evaluation="val", step=1, values={"val_loss": float("inf")}),
@@ -53,8 +52,7 @@ def test_what_is_written_is_read_back() -> None:
     assert again.steps == 1
 
 
-def test_a_line_that_a_kill_cut_off_is_left_out() -> None:
-    """The lines before it stand."""
+def test_an_incomplete_last_line_is_ignored() -> None:
     whole = HEADER.to_line() + step(1).to_line()
     assert trace_of(whole + step(2).to_line()[:-9], where="t").steps == 1
 
@@ -63,21 +61,18 @@ def test_a_line_that_a_kill_cut_off_is_left_out() -> None:
     ("line", "named"),
     [(b"{}\n", "line 2: key 'step' is missing"), (b"nonsense\n", "line 2 is not valid JSON"), (b"[1]\n", "line 2")],
 )
-def test_a_line_that_is_none_is_named(line: bytes, named: str) -> None:
-    """With its number in the file."""
+def test_an_invalid_line_is_named(line: bytes, named: str) -> None:
     damaged = trace_of(HEADER.to_line() + line, where="trace.jsonl")
     with pytest.raises(DocumentError, match=named):
         list(damaged.entries())
 
 
-def test_another_format_is_refused() -> None:
-    """A trace of a later version is not guessed at."""
+def test_another_format_is_rejected() -> None:
     with pytest.raises(DocumentError, match="format"):
         trace_of(HEADER.to_line().replace(b"trace/1", b"trace/9"), where="t")
 
 
 def test_equal_traces_have_no_difference() -> None:
-    """A shorter one neither: what it does not tell of does not differ."""
     assert first_difference(trace(step(1), step(2)), trace(step(1), step(2))) is None
     assert first_difference(trace(step(1), step(2)), trace(step(1))) is None
 
@@ -93,10 +88,9 @@ def test_equal_traces_have_no_difference() -> None:
         ({"weights": "b" * 16, "tensors": prints_of([1, 3])}, Stream.WEIGHTS, "net.bias"),
     ],
 )
-def test_the_first_stream_in_order_of_cause_is_named(
+def test_the_first_stream_in_causal_order_is_named(
     changed: dict[str, object], stream: Stream, named: str | None
 ) -> None:
-    """At the first step, with the number or the tensor."""
     found = first_difference(
         trace(step(1), step(2), step(3)), trace(step(1), step(2, **changed), step(3, data="e" * 16))
     )
@@ -104,14 +98,12 @@ def test_the_first_stream_in_order_of_cause_is_named(
     assert (found.step, found.stream, found.quantity or found.tensor) == (2, stream, named)
 
 
-def test_a_difference_says_what_each_side_has() -> None:
-    """As a person reads it."""
+def test_a_difference_shows_both_values() -> None:
     found = first_difference(trace(step(1)), trace(step(1, loss=bits_of(0.75))))
     assert found == Difference(step=1, stream=Stream.FORWARD, quantity="loss", a="0.5", b="0.75")
 
 
 def test_a_full_trace_names_the_first_gradient() -> None:
-    """Even where the norm is equal."""
     full = HEADER.model_copy(update={"gradients": ["net.weight", "net.bias"]})
     a, b = (trace(step(1, gradients=prints_of([5, last])), header=full) for last in (6, 7))
     found = first_difference(a, b)
@@ -119,8 +111,7 @@ def test_a_full_trace_names_the_first_gradient() -> None:
     assert (found.stream, found.tensor) == (Stream.BACKWARD, "net.bias")
 
 
-def test_an_evaluation_that_differs_is_found_where_only_one_run_made_others() -> None:
-    """Those that both made are compared."""
+def test_a_differing_evaluation_is_found_among_evaluations_of_one_run() -> None:
     early = Evaluation(evaluation="val", step=1, values={"val_loss": 9.0})
     a, b = (Evaluation(evaluation="test", step=2, values={"test_loss": value}) for value in (1.0, 2.0))
     found = first_difference(trace(step(1), early, step(2), a), trace(step(1), step(2), b))
@@ -128,15 +119,13 @@ def test_an_evaluation_that_differs_is_found_where_only_one_run_made_others() ->
     assert (found.step, found.stream, found.quantity) == (2, Stream.EVALUATION, "test_loss")
 
 
-def test_fingerprints_of_two_algorithms_are_not_compared() -> None:
-    """A CPU's trace and a GPU's are, in losses and gradients."""
+def test_fingerprints_of_different_algorithms_are_not_compared() -> None:
     other = HEADER.model_copy(update={"algorithm": "weighted-sum-64"})
     assert set(Stream) - set(comparable_streams(HEADER, other)) == {Stream.DATA, Stream.WEIGHTS}
     assert first_difference(trace(step(1)), trace(step(1, weights="b" * 16), header=other)) is None
 
 
-def test_a_trace_is_cut_back_to_a_step() -> None:
-    """Later steps go, and what was measured of that step's weights: a resumed run measures it again."""
+def test_a_trace_can_be_truncated_to_a_step() -> None:
     after = Evaluation(evaluation="val", step=2, values={"val_loss": 1.0})
     before = Evaluation(evaluation="val", step=1, values={"val_loss": 1.0})
     kept = cut_back(trace(step(1), before, step(2), after, step(3)), 2)

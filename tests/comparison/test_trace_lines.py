@@ -11,14 +11,13 @@ from trainer.comparison.trace_lines import Step, bits_of, layout_of, numbers_of,
 
 
 @given(st.lists(st.floats(allow_nan=False)))
-def test_numbers_keep_their_bits(numbers: list[float]) -> None:
-    """`numbers_of(bits_of(*numbers)) == numbers`, signs of zeros too."""
+def test_numbers_round_trip_bit_for_bit(numbers: list[float]) -> None:
+    """Law: `numbers_of(bits_of(*numbers)) == numbers`, with signs of zeros."""
     again = numbers_of(bits_of(*numbers))
     assert [(value, math.copysign(1, value)) for value in again] == [(v, math.copysign(1, v)) for v in numbers]
 
 
 def test_names_dtypes_and_shapes_make_a_layout() -> None:
-    """Another of any of the three is another layout."""
     layouts = {
         layout_of([("a", "float32", [2, 3])]),
         layout_of([("b", "float32", [2, 3])]),
@@ -29,7 +28,7 @@ def test_names_dtypes_and_shapes_make_a_layout() -> None:
 
 
 def test_a_hundred_tensors_make_lines_of_seven_hundred_bytes() -> None:
-    """So 100,000 steps of them weigh some 65 MB."""
+    """100,000 steps of 100 tensors need about 65 MB."""
     bits = "3f" * 8
     line = Step(
         step=100_000,

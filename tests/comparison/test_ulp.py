@@ -47,8 +47,7 @@ def definition(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
 
 @pytest.mark.parametrize("name", [name for name, number in FORMATS.items() if number.largest is not None])
 @given(data=st.data())
-def test_floats_are_as_far_apart_as_the_definition_says(name: str, data: st.DataObject) -> None:
-    """Any bits of any float format: NaNs, infinities, denormals and both zeros among them."""
+def test_float_distance_matches_the_definition(name: str, data: st.DataObject) -> None:
     number = FORMATS[name]
     count = data.draw(st.integers(0, 12))
     stretch = st.binary(min_size=count * number.width, max_size=count * number.width)
@@ -58,8 +57,7 @@ def test_floats_are_as_far_apart_as_the_definition_says(name: str, data: st.Data
 
 @pytest.mark.parametrize(("name", "codes"), FLOATS.items())
 @given(data=st.data())
-def test_the_next_number_is_one_ulp_away(name: str, codes: tuple[str, str], data: st.DataObject) -> None:
-    """One more in the bits of a finite number is the next number, which struct reads as a larger magnitude."""
+def test_the_next_float_is_one_ulp_away(name: str, codes: tuple[str, str], data: st.DataObject) -> None:
     number, (whole, real) = FORMATS[name], codes
     bits = data.draw(st.integers(0, (number.infinity or 0) - 2))
     a, b = struct.pack(whole, bits), struct.pack(whole, bits + 1)
@@ -69,8 +67,7 @@ def test_the_next_number_is_one_ulp_away(name: str, codes: tuple[str, str], data
 
 
 @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1)), min_size=1))
-def test_integers_are_as_far_apart_as_their_difference(pairs: list[tuple[int, int]]) -> None:
-    """Nothing overflows."""
+def test_integer_distance_is_the_difference(pairs: list[tuple[int, int]]) -> None:
     a, b = (struct.pack(f"<{len(side)}q", *side) for side in zip(*pairs, strict=True))
     found = array_distance(a, b, FORMATS["I64"])
     assert found.ulp == max(abs(p - q) for p, q in pairs)
@@ -79,7 +76,6 @@ def test_integers_are_as_far_apart_as_their_difference(pairs: list[tuple[int, in
 
 @pytest.mark.parametrize("name", ["F64", "F32", "F16", "BF16", "F8_E5M2", "F8_E4M3"])
 def test_the_order_of_all_numbers_is_total(name: str) -> None:
-    """-0.0 is the step below 0.0, and both signs count away from there."""
     number = FORMATS[name]
     sign = 1 << (8 * number.width - 1)
     bits = [sign | 2, sign | 1, sign, 0, 1, 2]
@@ -87,14 +83,12 @@ def test_the_order_of_all_numbers_is_total(name: str) -> None:
     assert list(ordinals(data, number)) == [-3, -2, -1, 0, 1, 2]
 
 
-def test_zeros_of_both_signs_differ_by_one_step_and_by_no_amount() -> None:
-    """They are counted, since a number's sign can be all that differs."""
+def test_zeros_of_both_signs_differ_by_one_ulp_and_zero_magnitude() -> None:
     found = array_distance(struct.pack("<2f", 0.0, 1.0), struct.pack("<2f", -0.0, 1.0), FORMATS["F32"])
     assert (found.zero_signs, found.ulp, found.relative, found.differing) == (1, 1, 0.0, 1)
 
 
 def test_nans_have_no_distance_and_are_counted() -> None:
-    """One against a number, and two of different payload."""
     a = struct.pack("<3I", 0x7FC00000, 0x7FC00000, 0x3F800000)
     b = struct.pack("<3I", 0x7FC00001, 0x3F800000, 0x3F800001)
     found = array_distance(a, b, FORMATS["F32"])
@@ -112,20 +106,17 @@ def test_nans_have_no_distance_and_are_counted() -> None:
         ("F8_E5M2", 0x01, 2.0**-16),
     ],
 )
-def test_eight_bits_are_read_as_the_open_compute_specification_says(name: str, byte: int, value: float) -> None:
-    """The largest, the smallest, one, infinity."""
+def test_float8_values_match_the_open_compute_specification(name: str, byte: int, value: float) -> None:
     assert list(decode_numbers(bytes([byte]), FORMATS[name])) == [value]
 
 
 def test_bfloat16_is_the_upper_half_of_float32() -> None:
-    """So it is read without a library that knows it."""
     data = b"".join(struct.pack("<f", value)[2:] for value in (1.0, -2.5, 0.0))
     assert list(decode_numbers(data, FORMATS["BF16"])) == [1.0, -2.5, 0.0]
 
 
 @given(st.lists(st.binary(min_size=8, max_size=8), min_size=2, max_size=12), st.data())
-def test_blocks_joined_say_what_the_whole_says(parts: list[bytes], data: st.DataObject) -> None:
-    """So a file is compared block by block."""
+def test_joined_blocks_equal_the_whole(parts: list[bytes], data: st.DataObject) -> None:
     number, other = FORMATS["F32"], data.draw(st.binary(min_size=8, max_size=8))
     found = ArrayDistance()
     for index, part in enumerate(parts):

@@ -32,14 +32,12 @@ def record(metrics: dict[str, Any], *, weights: str | None = WEIGHTS, **other: A
 
 
 def test_equal_bits_are_identical() -> None:
-    """Weights by digest and every metric."""
     verdict = judge(record({"test_loss": 0.1}), record({"test_loss": 0.1}))
     assert (verdict.rung, verdict.rung.code, verdict.lacking) == (Rung.IDENTICAL, 0, {})
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-0", 0.0, 1])
-def test_what_json_cannot_hold_is_equal_to_itself(value: Any) -> None:
-    """A run that diverged twice in the same way is the same."""
+def test_non_finite_values_equal_themselves(value: Any) -> None:
     assert judge(record({"test_loss": value}), record({"test_loss": value})).rung is Rung.IDENTICAL
 
 
@@ -54,15 +52,13 @@ def test_what_json_cannot_hold_is_equal_to_itself(value: Any) -> None:
         (record({"test_loss": 0.1}), record({"test_loss": "NaN"})),
     ],
 )
-def test_one_bit_makes_a_difference(a: Record, b: Record) -> None:
-    """And nothing softer is claimed where nothing was declared or measured."""
+def test_one_different_bit_is_different(a: Record, b: Record) -> None:
     for verdict in (judge(a, b), judge(b, a)):
         assert (verdict.rung, verdict.rung.code) == (Rung.DIFFERENT, 20)
         assert list(verdict.lacking) == [Rung.IDENTICAL, Rung.WITHIN_TOLERANCE, Rung.WITHIN_NOISE]
 
 
-def test_a_tolerance_counts_where_both_declare_it_for_every_metric() -> None:
-    """The smaller one holds; at its edge is within."""
+def test_a_tolerance_applies_if_both_runs_declare_it_for_every_metric() -> None:
     wide, narrow = {"test_loss": 0.5}, {"test_loss": 0.25}
     a = record({"test_loss": 1.0}, weights=OTHER, tolerances=wide)
     assert judge(a, record({"test_loss": 1.25}, tolerances=narrow)).rung is Rung.WITHIN_TOLERANCE
@@ -72,7 +68,7 @@ def test_a_tolerance_counts_where_both_declare_it_for_every_metric() -> None:
     assert "test_f1" in judge(a, undeclared).lacking[Rung.WITHIN_TOLERANCE]
 
 
-def test_noise_counts_where_it_was_measured() -> None:
+def test_measured_noise_explains_a_difference() -> None:
     """Three seeds with a standard deviation of 0.1 explain 4.303 * 0.1 * sqrt(2) = 0.609."""
     a = record({"test_loss": 1.0}, weights=OTHER)
     near, far = record({"test_loss": 1.6}), record({"test_loss": 1.62})
@@ -81,16 +77,14 @@ def test_noise_counts_where_it_was_measured() -> None:
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.COMPLETED])
-def test_a_run_that_is_not_over_is_not_comparable(status: Status) -> None:
-    """Whatever it has measured so far; the reason is passed on."""
+def test_an_unfinished_run_is_not_comparable(status: Status) -> None:
     verdict = judge(record({"test_loss": 1}), record({"test_loss": 1}, status=status, reason="the disk is full"))
     assert (verdict.rung, verdict.rung.code) == (Rung.NOT_COMPARABLE, 30)
     assert status.value in verdict.because
     assert "the disk is full" in verdict.because
 
 
-def test_runs_without_a_metric_of_one_dataset_in_common_are_not_comparable() -> None:
-    """A loss on other data is another loss, though it has the same name."""
+def test_runs_without_a_common_metric_on_one_dataset_are_not_comparable() -> None:
     a, b = record({"test_loss": 1}), record({"test_accuracy": 1})
     assert judge(a, b).rung is Rung.NOT_COMPARABLE
     data = {"faces": DatasetIngredient(version=1, content=digest_of_bytes(b"faces"))}
@@ -99,25 +93,22 @@ def test_runs_without_a_metric_of_one_dataset_in_common_are_not_comparable() -> 
 
 
 def test_the_ladder_is_ordered() -> None:
-    """Each rung reaches itself and those below it."""
     ladder = list(Rung)
     assert all(ladder[i].reaches(ladder[j]) == (i <= j) for i in range(5) for j in range(5))
 
 
 @given(st.floats(), st.floats())
 def test_the_verdict_does_not_depend_on_the_order(a: float, b: float) -> None:
-    """Comparing is symmetric, for any numbers."""
     one, other = record({"x": str(a)}, tolerances={"x": 1}), record({"x": str(b)}, tolerances={"x": 1})
     assert judge(one, other).rung is judge(other, one).rung
 
 
 @pytest.mark.parametrize("value", [None, True, "high", [1], {}, 10**400])
-def test_what_is_no_number_is_no_metric(value: Any) -> None:
-    """A stranger's record may hold anything."""
+def test_a_value_that_is_not_a_number_is_not_a_metric(value: Any) -> None:
     assert number_of(value) is None
 
 
-def test_metrics_undefined_for_one_reason_are_equal_and_for_others_are_not() -> None:
+def test_metrics_undefined_for_the_same_reason_are_equal() -> None:
     one = record({"test_auc": "NaN"}, undefined={"test_auc": "one class"})
     other = record({"test_auc": "NaN"}, undefined={"test_auc": "the net gave NaN"})
     assert judge(one, one).rung is Rung.IDENTICAL

@@ -27,8 +27,7 @@ def entry(*offsets: int, dtype: str = "F32", shape: tuple[int, ...] = (2,)) -> d
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-def test_a_header_says_where_each_tensor_is(tmp_path: Path) -> None:
-    """Offsets are counted from the file's beginning; metadata is passed over; an empty tensor is one too."""
+def test_a_header_locates_each_tensor(tmp_path: Path) -> None:
     header = {"__metadata__": {"a": "b"}, "x": entry(0, 8), "e": entry(8, 8, shape=(0, 3)), "s": entry(8, 12, shape=())}
     found = read_header(written(tmp_path / "w", header, bytes(12)))
     start = found["x"].start
@@ -60,8 +59,7 @@ def test_a_header_says_where_each_tensor_is(tmp_path: Path) -> None:
         (b"", 0, "not valid JSON"),
     ],
 )
-def test_a_header_that_lies_is_refused(tmp_path: Path, header: Any, data: int, said: str) -> None:
-    """In one line that names the file and the fault, before a byte of data is read."""
+def test_a_false_header_is_rejected(tmp_path: Path, header: Any, data: int, said: str) -> None:
     with pytest.raises(DocumentError) as caught:
         read_header(written(tmp_path / "w", header, bytes(data)))
     assert said in caught.value.message
@@ -87,8 +85,7 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, header: Any, data: int, s
     data=st.binary(max_size=16),
     length=st.none() | st.integers(0, 2**64 - 1),
 )
-def test_whatever_stands_in_a_file_is_read_or_refused(header: Any, data: bytes, length: int | None) -> None:
-    """In one line; and what is read lies within the file."""
+def test_any_file_is_read_or_rejected(header: Any, data: bytes, length: int | None) -> None:
     with TemporaryDirectory() as place:
         path = written(Path(place) / "w", header, data, length=length)
         found, said = {}, ""
@@ -102,22 +99,19 @@ def test_whatever_stands_in_a_file_is_read_or_refused(header: Any, data: bytes, 
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, LARGEST_HEADER + 1, 100])
-def test_a_header_longer_than_the_file_is_refused(tmp_path: Path, length: int) -> None:
-    """No memory is taken for what is not there."""
+def test_a_header_longer_than_the_file_is_rejected(tmp_path: Path, length: int) -> None:
     with pytest.raises(DocumentError, match="its header would have"):
         read_header(written(tmp_path / "w", {}, b"", length=length))
 
 
 @pytest.mark.parametrize("size", range(8))
-def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, size: int) -> None:
-    """A kill while it was written elsewhere."""
+def test_a_file_of_a_few_bytes_is_rejected(tmp_path: Path, size: int) -> None:
     (tmp_path / "w").write_bytes(bytes(size))
     with pytest.raises(DocumentError, match="not a safetensors file"):
         read_header(tmp_path / "w")
 
 
-def test_a_table_of_tensors_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
-    """Nothing that is not understood is passed over."""
+def test_a_tensor_table_with_an_unknown_key_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "t").write_text('{"format":"reprise.tensors/1","step":1,"weights":{},"pickle":"x"}')
     with pytest.raises(DocumentError, match="unknown key 'pickle'"):
         read_tensors(tmp_path / "t")

@@ -111,12 +111,14 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
         ({"reader": {"kind": "text", "file": "latin.txt", "window": 1}}, "latin.txt is not UTF-8 text"),
     ],
 )
-def test_what_does_not_fit_the_files_is_rejected(tmp_path: Path, said: dict[str, Any], line: str) -> None:
+def test_a_declaration_that_does_not_match_the_files_is_rejected(
+    tmp_path: Path, said: dict[str, Any], line: str
+) -> None:
     with pytest.raises(DatasetError, match=line):
         check(tmp_path, **said)
 
 
-def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_checked_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_dataset_module, "find_spec", lambda _: None)
     reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "age"}}}
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1", "u.csv": b"age,sex\n1,2\n"})
@@ -127,7 +129,7 @@ def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytes
         check(tmp_path, reader=reader, sample={"x": {"dtype": "int64"}})
 
 
-def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
+def test_columns_of_a_table_are_checked(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
     pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
     tmp_path.mkdir(exist_ok=True)
@@ -171,7 +173,7 @@ def test_splits_that_share_samples_are_reported(tmp_path: Path) -> None:
         ({}, []),
     ],
 )
-def test_samples_that_no_split_holds_are_counted(tmp_path: Path, splits: dict[str, Any], said: list[str]) -> None:
+def test_samples_in_no_split_are_counted(tmp_path: Path, splits: dict[str, Any], said: list[str]) -> None:
     assert [note for note in check(tmp_path, splits=splits).notes if "in no split" in note] == said
 
 
@@ -189,6 +191,6 @@ def test_samples_that_no_split_holds_are_counted(tmp_path: Path, splits: dict[st
         ({"train": [0, 8], "val": [8, 9], "test": [9, 10], "extra": [0, 1]}, ""),
     ],
 )
-def test_splits_that_training_would_miss_are_reported(tmp_path: Path, splits: dict[str, Any], said: str) -> None:
+def test_missing_splits_for_training_are_reported(tmp_path: Path, splits: dict[str, Any], said: str) -> None:
     notes = [note for note in check(tmp_path, splits=splits).notes if "training needs" in note]
     assert notes[0].endswith(said) if said else not notes

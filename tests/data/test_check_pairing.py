@@ -22,12 +22,12 @@ def paired(dataset: str, *argv: str, skip: tuple[str, ...] = ()) -> None:
     check_pairing(resolved, load_dataset(dataset, root=ROOT), skip=skip)
 
 
-def test_fields_that_are_there_are_well() -> None:
+def test_existing_fields_pass() -> None:
     paired("digits")
     paired("diabetes", skip=("input_field", "target_field"))
 
 
-def test_a_misspelt_field_is_an_error_with_the_nearest_name() -> None:
+def test_a_misspelled_field_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(SettingError, match="setting input_field is 'imag'; the fields of dataset digits are") as caught:
         paired("digits", "--input-field", "imag")
     assert caught.value.hint == "did you mean --input-field image?"

@@ -39,18 +39,18 @@ def write(root: Path, text: str, *, name: str = "digits") -> None:
     declaration(name, root=root).write_text(text, encoding="utf-8")
 
 
-def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_declaration_round_trips(tmp_path: Path) -> None:
     write(tmp_path, declared(DATASET))
     assert load_dataset("digits", root=tmp_path) == DATASET
     assert "train = [0, 8]\n" in declared(DATASET)
 
 
-def test_a_version_in_the_store_is_read_as_it_was_written() -> None:
+def test_a_version_in_the_store_round_trips() -> None:
     assert parse_json(canonical(DATASET.model_dump(mode="json")), Dataset, where="store") == DATASET
 
 
 @pytest.mark.parametrize("name", dataset_names(root=ROOT))
-def test_the_committed_declarations_are_what_publishing_writes(name: str) -> None:
+def test_the_committed_declarations_match_what_publishing_writes(name: str) -> None:
     dataset = load_dataset(name, root=ROOT)
     assert declaration(name, root=ROOT).read_text(encoding="utf-8") == declared(dataset)
     spans = sorted(split for split in dataset.splits.values() if isinstance(split, tuple))
@@ -58,7 +58,7 @@ def test_the_committed_declarations_are_what_publishing_writes(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["digitz", "", "../datasets/digits", "Digits", "a/b"])
-def test_an_unknown_name_gets_the_nearest(tmp_path: Path, name: str) -> None:
+def test_an_unknown_name_suggests_the_nearest(tmp_path: Path, name: str) -> None:
     write(tmp_path, declared(DATASET))
     with pytest.raises(DatasetError) as caught:
         load_dataset(name, root=tmp_path)
@@ -73,7 +73,7 @@ def test_an_unknown_name_gets_the_nearest(tmp_path: Path, name: str) -> None:
         ("digist@3", "did you mean digits?"),
     ],
 )
-def test_a_name_with_a_version_says_where_the_version_is_declared(tmp_path: Path, name: str, hint: str) -> None:
+def test_a_name_with_a_version_is_an_error_that_names_the_declaration(tmp_path: Path, name: str, hint: str) -> None:
     write(tmp_path, declared(DATASET))
     with pytest.raises(DatasetError) as caught:
         load_dataset(name, root=tmp_path)
@@ -84,7 +84,7 @@ def test_a_name_with_a_version_says_where_the_version_is_declared(tmp_path: Path
         )
 
 
-def test_a_name_that_is_not_the_files_is_rejected(tmp_path: Path) -> None:
+def test_a_name_that_differs_from_the_file_name_is_rejected(tmp_path: Path) -> None:
     write(tmp_path, declared(DATASET), name="other")
     with pytest.raises(DatasetError, match="'digits'; expected 'other'"):
         load_dataset("other", root=tmp_path)
@@ -104,7 +104,7 @@ def test_a_name_that_is_not_the_files_is_rejected(tmp_path: Path) -> None:
         ("[splits]", "[splits", "not valid TOML"),
     ],
 )
-def test_a_wrong_declaration_is_named(tmp_path: Path, old: str, new: str, why: str) -> None:
+def test_an_invalid_declaration_is_named(tmp_path: Path, old: str, new: str, why: str) -> None:
     write(tmp_path, declared(DATASET).replace(old, new))
     with pytest.raises(DocumentError, match=why) as caught:
         load_dataset("digits", root=tmp_path)
@@ -125,7 +125,7 @@ def test_a_wrong_declaration_is_named(tmp_path: Path, old: str, new: str, why: s
         ("", "my-data"),
     ],
 )
-def test_a_name_that_no_dataset_can_have_is_rejected_with_one_that_it_can(name: str, near: str) -> None:
+def test_an_invalid_dataset_name_is_rejected_with_a_valid_one(name: str, near: str) -> None:
     with pytest.raises(DatasetError, match="cannot be a dataset's name: expected 1 to 63 of a-z") as fault:
         require_name(name)
     assert (fault.value.hint, len(fault.value.message) < 160) == (f"for example {near}", True)

@@ -37,7 +37,7 @@ def named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Datas
 
 
 @given(some.dictionaries(NAMES, some.integers(0, 1)), some.dictionaries(NAMES, some.integers(0, 1)))
-def test_the_difference_is_that_of_the_two_folders(before: dict[str, int], after: dict[str, int]) -> None:
+def test_a_diff_lists_the_differences_of_two_folders(before: dict[str, int], after: dict[str, int]) -> None:
     digest = digest_of_bytes(b"")
     store = MemoryStore()
     template = Draft(name="small")
@@ -70,7 +70,7 @@ def test_sizes_are_reported(published: Published, tmp_path: Path) -> None:
     assert {change.kind for change in found[1:]} == {"removed"}
 
 
-def test_an_altered_manifest_is_noticed(published: Published) -> None:
+def test_an_altered_manifest_is_detected(published: Published) -> None:
     store = published.store
     key = object_key(published.dataset.manifest)
     raw = store._objects[key]

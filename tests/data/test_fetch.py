@@ -53,18 +53,18 @@ def read(cached: CachedDataset) -> dict[str, bytes]:
     return {path: bytes(cached.read(path)) for path in cached.paths}
 
 
-def test_what_was_published_is_fetched(published: Published) -> None:
+def test_a_published_dataset_is_fetched(published: Published) -> None:
     assert read(fetch(published)) == FILES
     assert {path.stat().st_mode & 0o777 for path in objects(published.cache)} == {0o444}
     assert not leftovers(published.cache)
 
 
-def test_with_the_dataset_in_the_cache_the_store_may_be_away(published: Published) -> None:
+def test_a_cached_dataset_needs_no_store(published: Published) -> None:
     fetch(published)
     assert read(fetch_dataset(published.dataset, cache=published.cache, open_store=away)) == FILES
 
 
-def test_without_it_the_store_is_asked_once(published: Published) -> None:
+def test_without_a_cache_the_store_is_read_once(published: Published) -> None:
     with pytest.raises(StoreUnreachableError):
         fetch_dataset(published.dataset, cache=published.cache, open_store=away)
     assert published.cache.find(published.dataset) is None
@@ -74,14 +74,14 @@ ONCE = [fakes.flipped, fakes.cut, fakes.silently_cut, fakes.reset]
 
 
 @pytest.mark.parametrize("fault", ONCE)
-def test_a_fault_that_happens_once_is_survived(published: Published, fault: Any) -> None:
+def test_a_transient_fault_is_retried(published: Published, fault: Any) -> None:
     store = fakes.FaultyStore(published.store, fault, times=1)
     assert read(fetch(published, store)) == FILES
     assert len(store.reads) == 3
 
 
 @pytest.mark.parametrize("fault", ONCE)
-def test_a_fault_that_stays_is_named_and_the_same_command_goes_on_later(published: Published, fault: Any) -> None:
+def test_a_persistent_fault_is_named_and_the_same_command_continues_later(published: Published, fault: Any) -> None:
     store = fakes.FaultyStore(published.store, fault, times=99)
     with pytest.raises((DigestMismatchError, StoreUnreachableError)):
         fetch(published, store)
@@ -90,7 +90,7 @@ def test_a_fault_that_stays_is_named_and_the_same_command_goes_on_later(publishe
     assert read(fetch(published)) == FILES
 
 
-def test_an_endless_body_ends(published: Published) -> None:
+def test_an_endless_body_is_rejected(published: Published) -> None:
     store = fakes.FaultyStore(published.store, fakes.endless, times=99)
     assert read(fetch(published, store)) == FILES
 
@@ -119,7 +119,7 @@ def test_a_dataset_that_the_store_lacks_is_named(published: Published) -> None:
         fetch_dataset(wrong, cache=published.cache, open_store=lambda: published.store)
 
 
-def test_a_hostile_manifest_creates_nothing(published: Published) -> None:
+def test_a_malicious_manifest_creates_nothing(published: Published) -> None:
     raw = b'{"bytes":0,"content":"%s","files":1,"format":"reprise.manifest/1","packs":[]}\n["../../../outside",0,"%s",[]]\n'
     body = raw % ((digest_of_bytes(b"").encode(),) * 2)
     published.store.write(object_key(digest_of_bytes(body)), body, sha256=digest_of_bytes(body))
@@ -143,14 +143,14 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_temporary_file(
     assert read(fetch(published)) == FILES
 
 
-def test_a_disk_that_is_too_small_is_known_before(published: Published) -> None:
+def test_a_disk_that_is_too_small_is_rejected_before_fetching(published: Published) -> None:
     fetch(published)
     with pytest.raises(DiskFullError, match="MB more"):
         published.cache.require_space(published.dataset, 1 << 60)
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(200, marks=pytest.mark.long)])
-def test_many_at_once_are_all_right_where_locks_lie(
+def test_concurrent_fetches_succeed_with_faulty_locks(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
     monkeypatch.setattr(locks, "_may_fetch", lambda _: True)
@@ -169,13 +169,13 @@ def at_once(published: Published, cache: Cache, store: Store) -> list[dict[str, 
         return [read(job.result()) for job in jobs]
 
 
-def test_of_many_at_once_one_downloads(published: Published) -> None:
+def test_only_one_of_many_concurrent_fetches_downloads(published: Published) -> None:
     store = fakes.FaultyStore(published.store, iter, times=0)
     assert at_once(published, published.cache, store) == [FILES] * 8
     assert len(store.reads) == 2, "one manifest, one pack"
 
 
-def test_a_damaged_cache_is_found_before_it_is_used_and_the_next_start_repairs_it(published: Published) -> None:
+def test_a_damaged_cache_is_detected_before_use_and_repaired_at_the_next_start(published: Published) -> None:
     fetch(published)
     (pack,) = objects(published.cache)
     damage(pack, at=7)
@@ -193,7 +193,7 @@ def test_a_damaged_cache_is_found_before_it_is_used_and_the_next_start_repairs_i
     assert read(fetch(published)) == FILES
 
 
-def test_an_object_that_is_gone_or_short_is_fetched_again(published: Published) -> None:
+def test_a_missing_or_truncated_object_is_fetched_again(published: Published) -> None:
     fetch(published)
     (pack,) = objects(published.cache)
     pack.chmod(0o644)
@@ -203,7 +203,7 @@ def test_an_object_that_is_gone_or_short_is_fetched_again(published: Published) 
     assert read(fetch(published)) == FILES
 
 
-def test_an_object_is_on_the_disk_before_it_has_its_name(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_is_flushed_before_it_is_renamed(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
     flush, marker = os.fsync, published.cache.place(published.dataset) / "complete.json"
 
@@ -221,7 +221,7 @@ def test_an_object_is_on_the_disk_before_it_has_its_name(published: Published, m
 
 
 @pytest.mark.parametrize("name", ["complete.json", "manifest.jsonl"])
-def test_a_marker_or_manifest_that_is_damaged_is_written_again(published: Published, name: str) -> None:
+def test_a_damaged_marker_or_manifest_is_written_again(published: Published, name: str) -> None:
     fetch(published)
     damage(published.cache.place(published.dataset) / name, at=20)
     assert published.cache.find(published.dataset) is None
@@ -230,14 +230,14 @@ def test_a_marker_or_manifest_that_is_damaged_is_written_again(published: Publis
     assert len(store.reads) == 1, "the manifest"
 
 
-def test_errors_of_a_fetch_are_errors_with_a_name(published: Published) -> None:
+def test_os_errors_of_a_fetch_become_named_errors(published: Published) -> None:
     published.cache.root.write_text("not a folder")
     with pytest.raises(RepriseError, match="could not be written"):
         fetch(published)
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o755, 0o2775])
-def test_what_is_made_in_a_cache_is_as_open_as_the_cache(published: Published, mode: int) -> None:
+def test_new_cache_files_have_the_permissions_of_the_cache(published: Published, mode: int) -> None:
     published.cache.root.mkdir()
     published.cache.root.chmod(mode)
     fetch(published)

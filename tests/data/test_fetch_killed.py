@@ -70,7 +70,7 @@ def check(store: Path, root: Path, dataset: Dataset) -> None:
 
 
 @some_then_all
-def test_a_fetch_killed_at_any_step_goes_on(tmp_path: Path, dataset: Dataset, every: int) -> None:
+def test_a_fetch_killed_at_any_step_can_be_completed(tmp_path: Path, dataset: Dataset, every: int) -> None:
     steps = fetch(tmp_path / "store", tmp_path / "whole", dataset, last=0)
     assert steps
     points = range(1, steps + 1, every)
@@ -83,7 +83,7 @@ def test_a_fetch_killed_at_any_step_goes_on(tmp_path: Path, dataset: Dataset, ev
 
 
 @pytest.mark.long
-def test_a_fetch_killed_twice_at_every_pair_of_steps_goes_on(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_fetch_killed_at_any_two_steps_can_be_completed(tmp_path: Path, dataset: Dataset) -> None:
     steps = fetch(tmp_path / "store", tmp_path / "whole", dataset, last=0)
     assert steps
     pairs = [(first, second) for first in range(1, steps + 1, 3) for second in range(1, steps + 1, 3)]
@@ -96,7 +96,7 @@ def test_a_fetch_killed_twice_at_every_pair_of_steps_goes_on(tmp_path: Path, dat
 
 
 @some_then_all
-def test_a_publication_killed_at_any_step_goes_on(tmp_path: Path, every: int) -> None:
+def test_a_publication_killed_at_any_step_can_be_completed(tmp_path: Path, every: int) -> None:
     fill(tmp_path / "source", FILES)
     killed_at, steps = 0, None
     for last in count(1, every):
@@ -115,7 +115,7 @@ def test_a_publication_killed_at_any_step_goes_on(tmp_path: Path, every: int) ->
     sys.stdout.write(f"\n{killed_at} of {steps} points of a publication\n")
 
 
-def test_several_processes_at_once(tmp_path: Path, dataset: Dataset) -> None:
+def test_concurrent_processes_fetch_the_same_dataset(tmp_path: Path, dataset: Dataset) -> None:
     fork = multiprocessing.get_context("fork")
     store, cache = tmp_path / "store", tmp_path / "cache"
     jobs = [fork.Process(target=fetch_folder, args=(store, cache, dataset)) for _ in range(4)]

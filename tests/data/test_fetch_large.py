@@ -80,18 +80,18 @@ def interrupted(large: Published) -> Path:
     return max(leftovers(large.cache), key=lambda path: path.stat().st_blocks)
 
 
-def test_it_comes_back_whole(large: Published) -> None:
+def test_a_large_file_is_fetched_whole(large: Published) -> None:
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store).folder()
     assert contents(folder) == {"big": BODY, "small": b"1"}
 
 
-def test_a_connection_that_breaks_costs_one_part(large: Published) -> None:
+def test_a_broken_connection_costs_one_part(large: Published) -> None:
     store = fakes.FaultyStore(large.store, fakes.reset, times=1, after=3)
     fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
     assert len(store.reads) == 1 + 3 + 1 + 1, "manifest, three parts, one of them twice, the small file's pack"
 
 
-def test_an_interrupted_fetch_goes_on_where_it_was(large: Published) -> None:
+def test_an_interrupted_fetch_continues_at_the_next_part(large: Published) -> None:
     interrupted(large)
     store = fakes.FaultyStore(large.store, iter, times=0)
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
@@ -101,7 +101,7 @@ def test_an_interrupted_fetch_goes_on_where_it_was(large: Published) -> None:
     assert not leftovers(large.cache)
 
 
-def test_what_an_interrupted_fetch_left_is_not_believed(large: Published) -> None:
+def test_remains_of_an_interrupted_fetch_are_verified(large: Published) -> None:
     leftover = interrupted(large)
     leftover.chmod(0o644)
     with leftover.open("r+b") as file:
@@ -111,7 +111,7 @@ def test_what_an_interrupted_fetch_left_is_not_believed(large: Published) -> Non
     assert contents(folder)["big"] == BODY
 
 
-def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
+def test_a_permanently_wrong_bit_is_never_accepted(large: Published) -> None:
     store = fakes.FaultyStore(large.store, fakes.flipped, times=99)
     with pytest.raises(DigestMismatchError):
         fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
@@ -121,7 +121,7 @@ def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
     assert not leftovers(large.cache)
 
 
-def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large: Published) -> None:
+def test_a06_valid_parts_of_a_file_that_changes_in_the_store_are_reused(large: Published) -> None:
     changed = WithoutThirdPart(large.store, fakes.flipped)
     with pytest.raises(DigestMismatchError, match=r"expected .* found"):
         fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: changed)
@@ -131,7 +131,7 @@ def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large:
     assert [length for _, _, length in store.reads if length and length > 1] == [len(BODY) - 2 * PACK_BYTES]
 
 
-def test_k06_a_damaged_part_in_the_cache_is_found_when_it_is_used_and_fetched_again(large: Published) -> None:
+def test_k06_a_damaged_part_in_the_cache_is_detected_at_use_and_fetched_again(large: Published) -> None:
     cached = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
     damage(max(objects(large.cache), key=lambda path: path.stat().st_size), at=PACK_BYTES + 7)
     cached.require("big", 0, PACK_BYTES)

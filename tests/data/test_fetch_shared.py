@@ -115,7 +115,7 @@ def fetched(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = 
     return {"bytes": store.bytes, "right": right}
 
 
-def test_sixteen_at_once_of_two_users_one_with_a_lock_that_lies(shared: Path, dataset: Dataset) -> None:
+def test_sixteen_concurrent_fetches_of_two_users_succeed_with_a_faulty_lock(shared: Path, dataset: Dataset) -> None:
     start = multiprocessing.get_context("fork").Barrier(2 * EACH)
     jobs = [
         (uid, as_user(uid, lambda uid=uid: fetched(shared, dataset, start=start, lying=uid == LYING)))  # type: ignore[misc]
@@ -132,7 +132,7 @@ def test_sixteen_at_once_of_two_users_one_with_a_lock_that_lies(shared: Path, da
     assert as_user(HONEST, lambda: fetched(shared, dataset))() == {"bytes": 0, "right": True}
 
 
-def test_an_object_that_another_user_damaged_is_put_beside_it(shared: Path, dataset: Dataset) -> None:
+def test_an_object_damaged_by_another_user_is_stored_beside_it(shared: Path, dataset: Dataset) -> None:
     assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
     cache = Cache(root=shared / "cache")
     theirs = max(objects(cache), key=lambda path: path.stat().st_size)
@@ -147,7 +147,7 @@ def test_an_object_that_another_user_damaged_is_put_beside_it(shared: Path, data
     assert as_user(HONEST, lambda: fetched(shared, dataset))() == {"bytes": 0, "right": True}
 
 
-def test_a_damaged_cache_that_cannot_be_written_names_its_ways_out(shared: Path, dataset: Dataset) -> None:
+def test_a_damaged_read_only_cache_is_an_error_with_hints(shared: Path, dataset: Dataset) -> None:
     assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
     for folder in [shared / "cache", *(path for path in (shared / "cache").rglob("*") if path.is_dir())]:
         folder.chmod(0o755)
@@ -156,7 +156,7 @@ def test_a_damaged_cache_that_cannot_be_written_names_its_ways_out(shared: Path,
     assert said["hint"].startswith(f"this user cannot write to {shared}/cache: set REPRISE_CACHE to another folder")
 
 
-def test_a_folder_of_files_is_everybodys_to_read(shared: Path, dataset: Dataset) -> None:
+def test_a_files_folder_is_readable_by_every_user(shared: Path, dataset: Dataset) -> None:
     cache, store = Cache(root=shared / "cache"), open_store(str(shared / "store"))
 
     def folder() -> str:

@@ -15,7 +15,7 @@ from trainer.data.file_names import check_paths, portable_fault, reason_to_leave
         *("trailing.", "trailing ", "a./b", "a /b", "con .txt", "bell\x9b"),
     ],
 )
-def test_a_name_that_windows_cannot_have_is_an_error(path: str) -> None:
+def test_a_name_that_windows_does_not_allow_is_an_error(path: str) -> None:
     with pytest.raises(ManifestError, match="which Windows does not allow in file names") as caught:
         check_paths([path])
     assert repr(path) in caught.value.message
@@ -36,7 +36,7 @@ def test_many_such_names_are_one_error_with_their_number() -> None:
 
 
 @pytest.mark.parametrize("names", [["a/\xe9", "a/e\u0301"], ["Cat/1", "cat/1"], ["a" * 256]])
-def test_names_that_would_be_one_file_or_are_too_long_are_an_error(names: list[str]) -> None:
+def test_colliding_and_too_long_names_are_an_error(names: list[str]) -> None:
     with pytest.raises(ManifestError, match=r"one file on some file systems|longer than 255"):
         check_paths(sorted(names, key=str.encode))
 
@@ -56,7 +56,7 @@ def test_two_unicode_forms_are_shown_by_their_escapes() -> None:
         *((name, "") for name in ("a.png", "_", "cache", "a.b", "ds_store", "nfs1", "#1.png", "recycle")),
     ],
 )
-def test_hidden_files_and_what_systems_leave_are_distinguished(name: str, reason: str) -> None:
+def test_hidden_files_and_system_files_are_distinguished(name: str, reason: str) -> None:
     assert reason_to_leave_out(name, has_hidden=False) == reason
     assert reason_to_leave_out(name, has_hidden=True) == ("" if reason == "hidden" else reason)
 

@@ -29,14 +29,14 @@ LITTER = {
 }
 
 
-def test_hidden_files_and_litter_are_left_out_with_a_reason(tmp_path: Path) -> None:
+def test_hidden_and_system_files_are_omitted_with_a_reason(tmp_path: Path) -> None:
     listed = SourceFolder(root=fill(tmp_path, LITTER)).list_files()
     assert listed.paths == ["a/1.png"]
     found = {each.reason: (each.count, each.example) for each in listed.left_out}
     assert found == {"hidden": (3, ".git/"), "of the system": (5, "Thumbs.db")}
 
 
-def test_hidden_files_are_kept_on_request_and_litter_never(tmp_path: Path) -> None:
+def test_hidden_files_are_included_on_request_and_system_files_never(tmp_path: Path) -> None:
     listed = SourceFolder(root=fill(tmp_path, LITTER), has_hidden=True).list_files()
     assert listed.paths == [".git/config", ".keep", "a/1.png", "notes~"]
     assert [each.reason for each in listed.left_out] == ["of the system"]
@@ -53,7 +53,7 @@ def test_folders_without_files_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["named pipe", "socket", "device"])
-def test_what_is_no_file_is_an_error_by_name_and_never_waited_for(tmp_path: Path, kind: str) -> None:
+def test_a_special_file_is_an_error_and_does_not_block(tmp_path: Path, kind: str) -> None:
     fill(tmp_path, {"a": b"a"})
     if kind == "named pipe":
         os.mkfifo(tmp_path / "p")
@@ -66,7 +66,7 @@ def test_what_is_no_file_is_an_error_by_name_and_never_waited_for(tmp_path: Path
         SourceFolder(root=tmp_path).paths()
 
 
-def test_a_pipe_that_takes_a_files_place_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_that_replaces_a_file_does_not_block(tmp_path: Path) -> None:
     source = SourceFolder(root=fill(tmp_path, {"a": b"a"}))
     (tmp_path / "a").unlink()
     os.mkfifo(tmp_path / "a")
@@ -85,7 +85,7 @@ def test_a_pipe_that_takes_a_files_place_meanwhile_is_not_waited_for(tmp_path: P
         ("..", "is a link to a folder"),
     ],
 )
-def test_a_link_that_leads_to_no_file_is_an_error(tmp_path: Path, target: str, said: str) -> None:
+def test_a_broken_link_is_an_error(tmp_path: Path, target: str, said: str) -> None:
     (fill(tmp_path, {"a": b"a"}) / "link").symlink_to(target)
     with pytest.raises(DatasetError, match=said):
         SourceFolder(root=tmp_path).paths()
@@ -99,7 +99,7 @@ def test_links_out_of_the_folder_are_followed_and_listed(tmp_path: Path) -> None
     assert (listed.paths, listed.linked) == (["a", "inside", "outside"], ("outside",))
 
 
-def test_folders_without_files_are_said_to_be_so(tmp_path: Path) -> None:
+def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty/deeper").mkdir(parents=True)
     with pytest.raises(DatasetError, match="empty has no files"):
         SourceFolder(root=tmp_path / "empty").paths()
@@ -109,7 +109,7 @@ def test_folders_without_files_are_said_to_be_so(tmp_path: Path) -> None:
     assert caught.value.hint == "--include-hidden publishes hidden files"
 
 
-def test_a_path_that_is_no_folder_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_an_error(tmp_path: Path) -> None:
     fill(tmp_path, {"a.txt": b"a", "a b.txt": b"a", "crops/b": b"b"})
     with pytest.raises(DatasetError, match=r"a\.txt is not a folder; expected a folder of files") as caught:
         SourceFolder(root=tmp_path / "a.txt").paths()

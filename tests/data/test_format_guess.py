@@ -37,7 +37,7 @@ def test_other_names_suggest_nothing() -> None:
     assert guess_reader(["model.bin", "README", ".hidden"]) is None
 
 
-def test_folders_that_are_called_as_splits_suggest_these_splits() -> None:
+def test_folders_named_after_splits_suggest_these_splits() -> None:
     assert (
         split_options(["Train/1", "dev/1", "test/1", "x"]) == "--split train=Train/ --split val=dev/ --split test=test/"
     )

@@ -44,7 +44,7 @@ def draft(**said: Any) -> Draft:
     return Draft.model_validate({"name": "d", "reader": TABLE, **said})
 
 
-def test_the_columns_that_hold_nan_are_named() -> None:
+def test_columns_with_nan_are_named() -> None:
     seen = of_fields(x=values(nan=NAN), y=values(infinite=NAN))
     assert describe_not_finite(seen, "x", draft()) == (
         "columns 'a', 'c' (field 'x') hold NaN: 3 in split val; the first is in row 7 of t.parquet"
@@ -55,19 +55,19 @@ def test_the_columns_that_hold_nan_are_named() -> None:
     assert describe_not_finite(of_fields(x=values()), "x", draft()) == ""
 
 
-def test_consent_is_for_a_field_and_for_both_kinds() -> None:
+def test_consent_covers_nan_and_infinity_of_a_field() -> None:
     seen = of_fields(x=values(nan=NAN, infinite=NAN), y=values(nan=NAN))
     with pytest.raises(DatasetError, match="column 'price'"):
         require_publishable(seen, draft(allow_nan=["x"]))
     require_publishable(seen, draft(allow_nan=["x", "y"]))
 
 
-def test_an_unchanged_declaration_says_nothing_of_consent() -> None:
+def test_an_unchanged_declaration_does_not_mention_consent() -> None:
     assert "allow_nan" not in draft().model_dump(mode="json")
     assert draft(allow_nan=["x"]).model_dump(mode="json")["allow_nan"] == ["x"]
 
 
-def test_samples_that_cannot_be_read_are_named_and_counted() -> None:
+def test_unreadable_samples_are_named_and_counted() -> None:
     faults = tuple(Fault(name=str(at), said=f"{at}.png is damaged", hint=f"fix {at}") for at in range(5))
     seen = Inspection(splits={"test": SplitValues(samples=9, unread=7, faults=faults)})
     with pytest.raises(DatasetError) as caught:
@@ -77,7 +77,7 @@ def test_samples_that_cannot_be_read_are_named_and_counted() -> None:
     assert caught.value.hint == "fix 0"
 
 
-def test_a_sample_of_two_splits_counts_once() -> None:
+def test_a_sample_in_two_splits_counts_once() -> None:
     fault = Fault(name="0.png", said="0.png is damaged")
     both = dict.fromkeys(("train", "val"), SplitValues(samples=9, unread=1, faults=(fault,)))
     with pytest.raises(

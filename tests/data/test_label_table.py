@@ -36,7 +36,7 @@ def test_tables_that_editors_and_spreadsheets_write_are_read(raw: bytes) -> None
     assert parsed(raw) == {"1.png": "a", "2.png": "b"}
 
 
-def test_names_with_commas_quotes_and_line_separators_are_whole() -> None:
+def test_names_with_commas_quotes_and_line_separators_are_read_whole() -> None:
     assert parsed(table('"a,1.png","x ""y"""', "b.png,u\u2028v")) == {"a,1.png": 'x "y"', "b.png": "u\u2028v"}
 
 
@@ -70,7 +70,7 @@ def test_names_with_commas_quotes_and_line_separators_are_whole() -> None:
         (table("1.png,a\0"), "line 2: expected text, found a NUL", "remove it"),
     ],
 )
-def test_a_line_that_is_not_plain_is_an_error_with_its_number(raw: bytes, said: str, hint: str) -> None:
+def test_an_invalid_line_is_an_error_with_its_number(raw: bytes, said: str, hint: str) -> None:
     with pytest.raises(RepriseError) as caught:
         parse_labels(raw, where="l.csv")
     assert caught.value.message.startswith("l.csv, line")
@@ -96,7 +96,7 @@ def test_a_line_that_is_not_plain_is_an_error_with_its_number(raw: bytes, said: 
         ("a/1.heic,x", "line 2: 'a/1.heic' is not read as a picture", "convert"),
     ],
 )
-def test_a_line_of_no_picture_is_an_error(line: str, said: str, hint: str) -> None:
+def test_a_line_without_a_picture_is_an_error(line: str, said: str, hint: str) -> None:
     labels = parse_labels(table(line), where="l.csv")
     with pytest.raises(RepriseError) as caught:
         check_listed(labels, ["a/1.heic", "a/1.png", "b/caf\u00e9.png"], where="l.csv")

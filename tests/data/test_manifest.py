@@ -31,7 +31,7 @@ TWO = laid(hashed("a", b"one"), hashed("b/c", b"three"))[1]
 PACK = Listing(TWO).packs[0]
 
 
-def test_it_looks_as_documented() -> None:
+def test_a_manifest_has_the_documented_form() -> None:
     head, first, second = [json.loads(line) for line in TWO.splitlines()]
     assert head == {
         "bytes": 8,
@@ -51,7 +51,7 @@ PATHS = st.lists(
 
 
 @given(paths=PATHS)
-def test_what_is_written_is_read_and_written_again(paths: list[str]) -> None:
+def test_a_manifest_round_trips(paths: list[str]) -> None:
     try:
         _, data = laid(*(hashed(path, path.encode()) for path in sorted(paths, key=str.encode)))
     except ManifestError:
@@ -60,7 +60,7 @@ def test_what_is_written_is_read_and_written_again(paths: list[str]) -> None:
     assert data == b"".join(canonical(json.loads(line)) + b"\n" for line in data.split(b"\n")[:-1])
 
 
-def test_content_does_not_change_when_packs_do() -> None:
+def test_the_content_digest_does_not_depend_on_packs() -> None:
     pack = Pack(sha256=digest_of_bytes(b"other"), size=100)
     moved = manifest_of(
         replace(each, segments=(Segment(pack=pack, offset=9, length=each.size),)) for each in Listing(TWO)
@@ -88,7 +88,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("path", HOSTILE)
-def test_a_path_that_leads_out_or_cannot_exist_is_rejected(path: str) -> None:
+def test_an_escaping_or_impossible_path_is_rejected(path: str) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(rewritten(TWO, 1, _0=path) if path != "\ud800" else TWO.replace(b'"a"', b'"\\ud800"'))
 
@@ -105,7 +105,7 @@ def test_a_path_that_leads_out_or_cannot_exist_is_rejected(path: str) -> None:
         ("A", "a/b", "also a folder"),
     ],
 )
-def test_files_that_cannot_lie_together_are_rejected(one: str, other: str, why: str) -> None:
+def test_conflicting_paths_are_rejected(one: str, other: str, why: str) -> None:
     files = [hashed(one, b"1"), hashed(other, b"1")]
     if why.startswith("one file"):
         files.sort(key=lambda each: each.path.encode())
@@ -136,7 +136,7 @@ def test_files_that_cannot_lie_together_are_rejected(one: str, other: str, why: 
         (1, {"_3": [[0, 0]]}),
     ],
 )
-def test_a_manifest_that_does_not_add_up_is_rejected(line: int, change: dict[str, Any]) -> None:
+def test_an_inconsistent_manifest_is_rejected(line: int, change: dict[str, Any]) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(rewritten(TWO, line, **change))
 
@@ -155,11 +155,11 @@ def test_a_manifest_that_does_not_add_up_is_rejected(line: int, change: dict[str
         lambda data: data.replace(b'"a"', b'"\\u0061"'),
     ],
 )
-def test_a_manifest_spelled_otherwise_is_rejected(damage: Any) -> None:
+def test_a_non_canonical_manifest_is_rejected(damage: Any) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(damage(TWO))
 
 
 @given(path=st.text(alphabet="ab./-\\\0 \n~é", max_size=8))
-def test_the_short_way_for_plain_paths_agrees_with_the_rules(path: str) -> None:
+def test_the_fast_path_for_plain_names_agrees_with_the_rules(path: str) -> None:
     assert not _is_plain(path) or path_fault(path) is None

@@ -20,7 +20,7 @@ def written(array: object) -> bytes:
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float16", "float32", "float64"])
-def test_a_head_tells_what_numpy_wrote(dtype: str) -> None:
+def test_a_header_written_by_numpy_is_parsed(dtype: str) -> None:
     array = np.zeros((5, 2, 3), dtype=dtype)
     data = written(array)
     head = parse_head(data, size=len(data), where="x.npy")
@@ -64,7 +64,7 @@ def headed(shape: str, *, descr: str = "'<f4'", body: int = 0) -> bytes:
         (headed("(2.5,)", body=8), "its header is damaged", "numpy.save"),
     ],
 )
-def test_what_is_not_a_plain_array_is_rejected_with_the_reason_and_the_fix(data: bytes, why: str, fix: str) -> None:
+def test_an_unsupported_array_is_rejected_with_the_reason_and_the_fix(data: bytes, why: str, fix: str) -> None:
     with pytest.raises(DatasetError, match=rf"x\.npy is not a plain array: .*{why}") as caught:
         parse_head(data, size=len(data), where="x.npy")
     assert fix in str(caught.value.hint)

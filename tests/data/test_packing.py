@@ -25,17 +25,17 @@ def test_small_files_share_packs_in_path_order() -> None:
     assert [[each.path for each in slices] for slices in plan] == [["a", "b", "c"], ["d"]]
 
 
-def test_a_large_file_is_cut_into_parts() -> None:
+def test_a_large_file_is_split_into_parts() -> None:
     plan, raw = laid(hashed("a", b"1"), hashed("big", size=PACK_BYTES + 5), hashed("c", b"2"))
     assert spans(plan) == [[("a", 0, 1), ("c", 0, 1)], [("big", 0, PACK_BYTES)], [("big", PACK_BYTES, 5)]]
     assert [pack.size for pack in Listing(raw).packs] == [2, PACK_BYTES, 5]
 
 
-def test_a_file_of_just_a_pack_is_whole() -> None:
+def test_a_file_of_exactly_one_pack_is_not_split() -> None:
     assert spans(laid(hashed("a", size=PACK_BYTES))[0]) == [[("a", 0, PACK_BYTES)]]
 
 
-def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
+def test_known_repeated_and_empty_files_need_no_pack() -> None:
     _, before = laid(ONE, OTHER)
     files = (ONE, hashed("b", b"new"), hashed("c", b"new"), hashed("d", b""), hashed("e", b"three"))
     plan, raw = laid(*files, known=before)
@@ -50,7 +50,7 @@ def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
     assert listing[3].segments == ()
 
 
-def test_parts_that_are_alike_are_one_pack() -> None:
+def test_equal_parts_are_one_pack() -> None:
     _, raw = laid(hashed("big", size=3 * PACK_BYTES + 5), hashed("c", b"1"))
     listing = Listing(raw)
     assert [pack.size for pack in listing.packs] == [PACK_BYTES, 5, 1]
@@ -58,7 +58,7 @@ def test_parts_that_are_alike_are_one_pack() -> None:
     assert listing.packs.index(listing[1].segments[0].pack) == 2
 
 
-def test_the_same_files_have_the_same_manifest_for_ever() -> None:
+def test_the_manifest_of_given_files_never_changes() -> None:
     files = [
         hashed("a", b"1"),
         hashed('b "q"', size=2 * PACK_BYTES + 7),
@@ -71,7 +71,7 @@ def test_the_same_files_have_the_same_manifest_for_ever() -> None:
     assert digest_of_bytes(raw) == "sha256:ebc42a027b5a4a41c8b8afc9b2572359a14beaa57d22dd84c9f0a5ba90dc1fc4"
 
 
-def test_a_laid_file_costs_a_hundred_bytes_at_most() -> None:
+def test_a_packed_file_needs_at_most_100_bytes_of_memory() -> None:
     count = 5_000
     with Path(os.devnull).open("wb") as nowhere:
         packs = PackPlan(nowhere)

@@ -28,12 +28,12 @@ def read(data: bytes) -> Footer:
 
 @pytest.mark.parametrize("rows", [0, 1, 1000])
 @pytest.mark.parametrize("columns", [1, 20])
-def test_rows_and_columns_are_those_that_were_written(rows: int, columns: int) -> None:
+def test_rows_and_columns_round_trip(rows: int, columns: int) -> None:
     table = {f"c{number}": pa.array(range(rows), type=pa.int32()) for number in range(columns)}
     assert read(written(table, row_group_size=30)) == Footer(rows=rows, columns=dict.fromkeys(table, "int32"))
 
 
-def test_nested_columns_are_no_plain_values() -> None:
+def test_nested_columns_are_not_plain_values() -> None:
     columns = {"a": [1.0], "list": [[1, 2]], "struct": [{"x": 1}], "text": ["t"], "b": [True]}
     assert read(written(columns)).columns == {"a": "double", "text": "byte_array", "b": "boolean"}
 
@@ -58,14 +58,14 @@ def test_a_file_of_another_kind_is_rejected() -> None:
     assert "to_parquet" in (caught.value.hint or "")
 
 
-def test_a_file_that_is_cut_anywhere_is_rejected() -> None:
+def test_a_truncated_file_is_rejected() -> None:
     data = written({"a": [1, 2, 3]})
     for length in range(len(data)):
         with pytest.raises(DatasetError):
             read(data[:length])
 
 
-def test_a_damaged_foot_is_rejected() -> None:
+def test_a_damaged_footer_is_rejected() -> None:
     data = written({"a": [1, 2, 3]})
     start = footer_start(memoryview(data), where="x.parquet")
     for spoilt in (b"\xff", b"\x00"):
@@ -73,7 +73,7 @@ def test_a_damaged_foot_is_rejected() -> None:
             read(data[:start] + spoilt * (len(data) - start - 8) + data[-8:])
 
 
-def test_a_foot_of_less_than_no_rows_is_rejected() -> None:
+def test_a_negative_number_of_rows_is_rejected() -> None:
     good = written({"a": list(range(1000))})
     bad = good.replace(b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19")  # num_rows of the foot, 1000 and -1000 in Thrift's way
     assert (read(good).rows, len(bad), bad == good) == (1000, len(good), False)

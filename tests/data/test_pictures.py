@@ -39,7 +39,7 @@ def test_the_first_folder_names_the_class() -> None:
     assert found(folder="a/") == (PATHS[1:4], [0, 0, 1], ["x", "y"])
 
 
-def test_a_class_is_one_class_in_every_split_that_is_a_folder() -> None:
+def test_split_folders_share_one_class_list() -> None:
     paths = ["test/b/1.png", "train/a/1.png", "train/b/1.png", "val/a/1.png"]
     assert found(paths=paths, splits=DIVIDED) == (paths, [1, 0, 1, 0], ["a", "b"])
     below = [f"data/{path}" for path in paths]
@@ -48,27 +48,27 @@ def test_a_class_is_one_class_in_every_split_that_is_a_folder() -> None:
     assert found(paths=paths, splits=DIVIDED, classes=["b", "a"])[1] == [0, 1, 0, 1]
 
 
-def test_pictures_below_a_class_belong_to_it_in_every_split() -> None:
+def test_pictures_in_subfolders_belong_to_their_class_in_every_split() -> None:
     paths = ["train/a/deep/er/1.png", "val/a/1.png", "val/b/1.png"]
     assert found(paths=paths, splits=DIVIDED)[1:] == ([0, 0, 1], ["a", "b"])
 
 
-def test_pictures_outside_every_splits_folder_make_no_class() -> None:
+def test_pictures_outside_the_split_folders_define_no_class() -> None:
     paths = ["extra/a/1.png", "train/a/1.png", "val/b/1.png"]
     assert found(paths=paths, splits=DIVIDED) == (paths[1:], [0, 1], ["a", "b"])
 
 
-def test_split_folders_without_class_folders_have_one_class_without_a_name() -> None:
+def test_split_folders_without_class_folders_have_one_unnamed_class() -> None:
     assert found(paths=["train/1.png", "val/1.png"], splits=DIVIDED)[1:] == ([0, 0], [""])
 
 
-def test_whole_numbers_are_in_their_own_order() -> None:
+def test_integer_class_names_are_sorted_by_value() -> None:
     assert sort_classes(map(str, range(12))) == tuple(map(str, range(12)))
     assert sort_classes(["03", "3", "2", "1" * 5000]) == ("2", "03", "3", "1" * 5000)
     assert sort_classes(["10", "9", "x"]) == ("10", "9", "x")
 
 
-def test_numbers_are_in_order_of_their_values() -> None:
+def test_decimal_class_names_are_sorted_by_value() -> None:
     assert sort_classes(["1", "-1", "-10", "0", "10", "2"]) == ("-10", "-1", "0", "1", "2", "10")
     assert sort_classes(["10.0", "2.0", "-0.5", "1.25"]) == ("-0.5", "1.25", "2.0", "10.0")
     assert sort_classes(["1", "01", "001", "0"]) == ("0", "001", "01", "1")
@@ -76,12 +76,12 @@ def test_numbers_are_in_order_of_their_values() -> None:
         assert sort_classes(names) == tuple(sorted(names))
 
 
-def test_declared_classes_may_be_folders_in_folders() -> None:
+def test_declared_classes_may_be_nested_folders() -> None:
     assert found(classes=["a/x", "a/y", "b"])[1] == [0, 0, 1, 2]
     assert found(folder="a/", classes=["none", "y", "x"])[1] == [2, 2, 1]
 
 
-def test_a_table_names_classes() -> None:
+def test_a_table_assigns_classes() -> None:
     assert found(TABLE, labels="labels.csv") == (PATHS[1:], [0, 1, 0, 1], ["new", "old"])
     assert found(b"\xef\xbb\xbf" + TABLE, labels="labels.csv")[1] == [0, 1, 0, 1]
     numbered = b"file,class\n" + b"".join(b"%d.png,%d\n" % (number, number) for number in range(12))
@@ -89,12 +89,12 @@ def test_a_table_names_classes() -> None:
     assert found(numbered, paths=names, labels="l.csv")[1] == list(range(12))
 
 
-def test_pictures_of_one_folder_have_one_class_without_a_name() -> None:
+def test_pictures_of_one_folder_have_one_unnamed_class() -> None:
     assert found(paths=["1.png", "2.png"]) == (["1.png", "2.png"], [0, 0], [""])
     assert found(paths=["1.png"], classes=[""])[2] == [""]
 
 
-def test_a_picture_beside_the_classes_is_an_error() -> None:
+def test_a_picture_beside_the_class_folders_is_an_error() -> None:
     with pytest.raises(DatasetError, match=r"top\.png lies in no folder that names its class"):
         found(paths=["a/1.png", "top.png"])
     with pytest.raises(DatasetError, match=r"train/top\.png lies in no folder"):
@@ -138,14 +138,14 @@ def test_a_picture_beside_the_classes_is_an_error() -> None:
         ),
     ],
 )
-def test_what_is_missing_is_named(paths: list[str], said: dict[str, Any], line: str, hint: str) -> None:
+def test_missing_files_are_named(paths: list[str], said: dict[str, Any], line: str, hint: str) -> None:
     with pytest.raises(DatasetError) as caught:
         found(paths=paths, **said)
     assert line in caught.value.message
     assert hint in str(caught.value.hint)
 
 
-def test_a_folder_that_is_no_declared_class_is_an_error_that_says_what_to_edit() -> None:
+def test_an_undeclared_class_folder_is_an_error_with_a_hint() -> None:
     with pytest.raises(DatasetError, match=r"c/1\.png of dataset small is of class 'c'") as caught:
         found(paths=["a/1.png", "c/1.png"], classes=["a"])
     assert "datasets/small.toml" in str(caught.value.hint)
@@ -158,11 +158,11 @@ def test_a_picture_without_a_line_is_an_error() -> None:
         found(TABLE.replace(b"b/3.png,old\n", b""), labels="l.csv")
 
 
-def test_a_split_folder_is_never_taken_for_a_recorded_class() -> None:
+def test_a_split_folder_is_never_treated_as_a_recorded_class() -> None:
     with pytest.raises(DatasetError, match="is of class 'a', which is not one of its 2 classes"):
         found(paths=["train/a/1.png", "val/a/1.png"], splits=DIVIDED, classes=["train", "val"])
 
 
-def test_pictures_are_known_by_their_suffix_in_any_case_of_letters() -> None:
+def test_picture_suffixes_are_case_insensitive() -> None:
     assert all(has_picture_suffix(f"a/1{suffix}") and has_picture_suffix(f"a/1{suffix.upper()}") for suffix in SUFFIXES)
     assert not any(map(has_picture_suffix, ("png", "a/jpg", "1.png.txt", "1.eps", "1.pdf", "1.svg", "1.psd", "1.npy")))

@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 DRAFT = Draft(name="small")
 
 
-def test_twice_changes_nothing(published: Published) -> None:
+def test_publishing_twice_changes_nothing(published: Published) -> None:
     before = list(published.store.keys(""))
     again = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
     assert (again.dataset, again.is_new, again.uploaded) == (published.dataset, False, 0)
     assert list(published.store.keys("")) == before
 
 
-def test_a_version_is_named_after_everything_it_needs(published: Published) -> None:
+def test_a_version_document_is_written_last(published: Published) -> None:
     key = "datasets/small/1.json"
     assert b"".join(published.store.read(key)) == version_document(published.dataset)
     assert published.store.size(object_key(published.dataset.manifest))
 
 
-def test_a_new_version_brings_only_what_is_new(published: Published) -> None:
+def test_a_new_version_uploads_only_new_files(published: Published) -> None:
     shutil.move(published.source.root / "a.txt", published.source.root / "renamed.txt")
     (published.source.root / "new.txt").write_bytes(b"new bytes")
     new = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
@@ -57,7 +57,7 @@ def test_other_splits_of_the_same_files_are_a_new_version(published: Published) 
     assert (new.dataset.title, new.uploaded, new.dataset.content) == ("small@2", 0, published.dataset.content)
 
 
-def test_a_declared_version_goes_into_an_empty_store_as_it_is(published: Published) -> None:
+def test_a_declared_version_is_published_unchanged_to_an_empty_store(published: Published) -> None:
     declared = published.dataset.model_copy(update={"version": 7})
     again = publish_dataset(DRAFT, source=published.source, store=MemoryStore(), declared=declared)
     assert again.dataset == declared
@@ -80,14 +80,14 @@ class Edited(SourceFolder):
         return bytes(len(super().read(piece)))
 
 
-def test_a_file_edited_meanwhile_is_noticed(tmp_path: Path) -> None:
+def test_a_file_edited_during_publishing_is_detected(tmp_path: Path) -> None:
     store = MemoryStore()
     with pytest.raises(DatasetError, match="edited during publication"):
         publish_dataset(DRAFT, source=Edited(root=fill(tmp_path, FILES)), store=store)
     assert not list(store.keys("datasets/"))
 
 
-def test_a_file_that_vanishes_meanwhile_is_named(published: Published) -> None:
+def test_a_file_removed_during_publishing_is_named(published: Published) -> None:
     (published.source.root / "dangling").symlink_to("nowhere")
     with pytest.raises(DatasetError, match="dangling cannot be read"):
         publish_dataset(DRAFT, source=published.source, store=published.store)
@@ -101,7 +101,7 @@ def test_a_file_that_vanishes_meanwhile_is_named(published: Published) -> None:
         ({"a\nb": b"1"}, "control"),
     ],
 )
-def test_files_that_others_could_not_have_are_rejected_before_anything_is_read(
+def test_files_with_unportable_names_are_rejected_before_anything_is_read(
     tmp_path: Path, files: dict[str, bytes], why: str
 ) -> None:
     with pytest.raises(ManifestError, match=why):
@@ -120,7 +120,7 @@ def test_a_linked_folder_is_rejected(tmp_path: Path) -> None:
         publish_dataset(DRAFT, source=SourceFolder(root=tmp_path), store=MemoryStore())
 
 
-def test_a_folder_that_is_none_is_rejected(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is not a folder"):
         publish_dataset(DRAFT, source=SourceFolder(root=tmp_path / "nowhere"), store=MemoryStore())
 
@@ -132,7 +132,7 @@ def test_a_reader_that_needs_a_missing_file_is_rejected(published: Published) ->
     assert caught.value.hint == "did you mean a.txt?"
 
 
-def test_a_large_file_travels_in_parts(tmp_path: Path) -> None:
+def test_a_large_file_is_published_in_parts(tmp_path: Path) -> None:
     store, body = MemoryStore(), bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
     source = SourceFolder(root=fill(tmp_path / "source", {"big": body, "small": b"1"}))
     first = publish_dataset(DRAFT, source=source, store=store).dataset
@@ -142,7 +142,7 @@ def test_a_large_file_travels_in_parts(tmp_path: Path) -> None:
     assert read_manifest(store, second.dataset)[0].sha256 == digest_of_bytes(body + b"!")
 
 
-def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Published) -> None:
+def test_a_declared_version_is_published_as_declared_or_not_at_all(published: Published) -> None:
     store = MemoryStore()
     assert publish_declared(published.dataset, source=published.source, store=store).is_new
     assert not publish_declared(published.dataset, source=published.source, store=store).is_new
@@ -151,7 +151,7 @@ def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Publ
         publish_declared(published.dataset, source=published.source, store=MemoryStore())
 
 
-def test_a_declared_version_that_is_another_in_the_store_is_rejected(published: Published) -> None:
+def test_a_declared_version_that_differs_in_the_store_is_rejected(published: Published) -> None:
     other = published.dataset.model_copy(update={"license": "other"})
     with pytest.raises(DatasetError, match="is another version"):
         publish_declared(other, source=published.source, store=published.store)

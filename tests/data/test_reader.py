@@ -60,7 +60,7 @@ def dataset(**said: Any) -> Dataset:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_every_declaration_is_read_as_it_was_written(tmp_path: Path, reader: dict[str, Any]) -> None:
+def test_every_declaration_round_trips(tmp_path: Path, reader: dict[str, Any]) -> None:
     (tmp_path / "datasets").mkdir()
     before = dataset(reader=reader, splits=SPLITS, sample={"x": {"dtype": "float32", "shape": [3, "any"]}})
     (tmp_path / "datasets/small.toml").write_text(declared(before), encoding="utf-8")
@@ -85,19 +85,19 @@ def test_every_declaration_is_read_as_it_was_written(tmp_path: Path, reader: dic
         ({"sample": {"x": {"dtype": "float31"}}}, "float31"),
     ],
 )
-def test_what_cannot_be_is_rejected_by_its_key(said: dict[str, Any], line: str) -> None:
+def test_an_invalid_value_is_rejected_by_its_key(said: dict[str, Any], line: str) -> None:
     with pytest.raises(DocumentError, match=line) as caught:
         dataset(**said)
     assert "\n" not in caught.value.message
 
 
 @given(some.integers(0, 60), some.integers(1, 9), some.integers(1, 9))
-def test_windows_are_as_many_as_fit(size: int, window: int, stride: int) -> None:
+def test_as_many_windows_as_fit_are_counted(size: int, window: int, stride: int) -> None:
     reader = Text(kind="text", file="a", window=window, stride=stride)
     assert reader.count(size) == sum(start + window < size for start in range(0, size, stride))
 
 
-def test_a_sample_is_held_against_its_declaration() -> None:
+def test_a_sample_is_compared_with_its_declaration() -> None:
     said = {"x": Typed(dtype="float32", shape=(3, "any"))}
     check_sample(said, {"x": ("float32", (3, 7)), "more": ("int64", ())}, dataset="small")
     for found in (("float64", (3, 7)), ("float32", (4, 7)), ("float32", (3,))):
@@ -105,12 +105,12 @@ def test_a_sample_is_held_against_its_declaration() -> None:
             check_sample(said, {"x": found}, dataset="small")
 
 
-def test_earlier_declarations_of_resize_are_read() -> None:
+def test_earlier_forms_of_resize_are_read() -> None:
     readers = [Images.model_validate({"kind": "images", "size": [8, 8], "resize": said}) for said in (True, False)]
     assert [reader.resize for reader in readers] == ["stretch", None]
 
 
-def test_what_is_not_declared_about_pictures_is_not_written() -> None:
+def test_undeclared_picture_options_are_not_written() -> None:
     written = Images(kind="images").model_dump(mode="json")
     assert written["orientation"] == "apply"
     assert not written.keys() & {"white", "alpha", "frames", "fill"}

@@ -28,14 +28,14 @@ ARRAYS = ["diabetes", "digits", "faces"]
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_sample_is_what_is_declared(name: str, tmp_path: Path) -> None:
+def test_samples_match_their_declaration(name: str, tmp_path: Path) -> None:
     make_sample(name, tmp_path)
     declared = load_dataset(name, root=ROOT)
     assert publish_declared(declared, source=SourceFolder(root=tmp_path), store=MemoryStore()).is_new
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_samples_fields_have_as_many_rows_as_its_splits(name: str) -> None:
+def test_the_fields_have_as_many_rows_as_the_splits(name: str) -> None:
     declared, files = load_dataset(name, root=ROOT), arrays(SAMPLES[name]())
     assert isinstance(declared.reader, Arrays)
     rows = {len(files[file]) for file in declared.reader.fields.values()}
@@ -48,7 +48,7 @@ def test_each_split_of_the_digits_has_every_digit() -> None:
         assert set(labels[first:end].tolist()) == set(range(10))
 
 
-def test_each_split_of_the_faces_has_both_kinds() -> None:
+def test_each_split_of_the_faces_has_both_classes() -> None:
     labels = arrays(SAMPLES["faces"]())["labels.npy"]
     for first, end in load_dataset("faces", root=ROOT).splits.values():
         assert 0.4 < labels[first:end].mean() < 0.6

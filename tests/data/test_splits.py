@@ -26,11 +26,11 @@ def chosen(split: Split, layout: Layout) -> list[int]:
         (Below(prefix="a"), STACKED, [0, 1, 2]),
     ],
 )
-def test_a_split_is_its_samples_in_the_datasets_order(split: Split, layout: Layout, expected: list[int]) -> None:
+def test_a_split_has_its_samples_in_the_datasets_order(split: Split, layout: Layout, expected: list[int]) -> None:
     assert chosen(split, layout) == expected
 
 
-def test_percentages_part_the_samples_for_ever() -> None:
+def test_the_division_by_percentages_never_changes() -> None:
     layout = Layout(count=1000)
     parts = [chosen(Percent(percent=span), layout) for span in ((0, 80), (80, 90), (90, 100))]
     assert sorted(sum(parts, [])) == list(range(1000))  # noqa: RUF017 - three
@@ -39,7 +39,7 @@ def test_percentages_part_the_samples_for_ever() -> None:
     assert chosen(Percent(percent=(0, 80), seed=1), layout) != parts[0]
 
 
-def test_a_sample_keeps_its_part_when_files_are_added() -> None:
+def test_a_sample_stays_in_its_split_when_files_are_added() -> None:
     before = Layout(count=50, files=[f"{number:03}.png" for number in range(0, 100, 2)])
     after = Layout(count=100, files=[f"{number:03}.png" for number in range(100)])
     train = Percent(percent=(0, 60), seed=3)
@@ -61,12 +61,12 @@ def test_a_split_that_does_not_fit_is_rejected_with_numbers(split: Split, layout
         chosen(split, layout)
 
 
-def test_a_missing_split_is_told_with_those_there_are() -> None:
+def test_a_missing_split_is_an_error_that_lists_the_splits() -> None:
     with pytest.raises(DatasetError, match="has no split 'test'; it has train"):
         select("test", {"train": (0, 1)}, Layout(count=1), dataset="small")
 
 
-def test_a_place_is_file_and_row() -> None:
+def test_a_sample_is_located_by_file_and_row() -> None:
     assert [STACKED.place(index) for index in (0, 2, 3, 6)] == [(0, 0), (0, 2), (1, 0), (1, 3)]
     assert (FOLDERS.place(2), list(STACKED.span(1))) == ((2, 0), [3, 4, 5, 6])
 

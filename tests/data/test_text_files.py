@@ -59,7 +59,7 @@ def test_lines_are_counted_in_blocks_of_any_size(raw: bytes, count: int, size: i
         ),
     ],
 )
-def test_text_that_is_not_plain_is_an_error_with_the_command_that_converts_it(
+def test_text_in_another_encoding_is_an_error_with_the_command_that_converts_it(
     raw: bytes, said: str, hint: str, size: int
 ) -> None:
     with pytest.raises(DatasetError) as caught:
@@ -68,7 +68,7 @@ def test_text_that_is_not_plain_is_an_error_with_the_command_that_converts_it(
     assert hint in str(caught.value.hint)
 
 
-def test_the_command_that_joins_halves_of_characters_gives_their_text(tmp_path: Path) -> None:
+def test_the_command_that_joins_surrogate_pairs_restores_the_text(tmp_path: Path) -> None:
     cesu = b"\xc3\xa9\xed\xa0\xbd\xed\xb8\x80\xed\xa0\xbd\n"
     with pytest.raises(DatasetError) as caught:
         count_lines([cesu], where="t.txt")

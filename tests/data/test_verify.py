@@ -24,7 +24,7 @@ def test_a_whole_dataset_is_verified(published: Published) -> None:
     assert verify_dataset(published.dataset, cache=published.cache) == len(FILES)
 
 
-def test_a_flipped_byte_is_found_and_made_right(published: Published) -> None:
+def test_a_flipped_byte_is_found_and_repaired(published: Published) -> None:
     fetch(published)
     damage(objects(published.cache)[0], at=100)
     with pytest.raises(DigestMismatchError, match=r"images/0001\.png' and 1 more") as caught:
@@ -34,7 +34,7 @@ def test_a_flipped_byte_is_found_and_made_right(published: Published) -> None:
     assert contents(fetch(published).folder()) == FILES
 
 
-def test_what_is_not_cached_cannot_be_verified(published: Published) -> None:
+def test_an_uncached_dataset_cannot_be_verified(published: Published) -> None:
     with pytest.raises(DatasetError, match="not in the cache") as caught:
         verify_dataset(published.dataset, cache=published.cache)
     assert caught.value.hint == "reprise data fetch small"

@@ -51,9 +51,7 @@ def test_a_second_push_sends_nothing(published: Published) -> None:
     assert (pushed.is_new, pushed.sent) == (False, 0)
 
 
-def test_a_later_version_keeps_its_number_packs_and_files_in_an_empty_store(
-    published: Published, tmp_path: Path
-) -> None:
+def test_a_later_version_keeps_its_number_and_files_in_an_empty_store(published: Published, tmp_path: Path) -> None:
     source, target = again(published).store, MemoryStore()
     second = read_version(source, "small", 2)
     assert second is not None
@@ -63,7 +61,7 @@ def test_a_later_version_keeps_its_number_packs_and_files_in_an_empty_store(
     assert contents(cached.folder()) == contents(published.source.root)
 
 
-def test_a_store_with_a_later_version_alone_goes_on_from_it(published: Published) -> None:
+def test_the_next_version_follows_a_later_version_that_is_alone_in_its_store(published: Published) -> None:
     source, target = again(published).store, MemoryStore()
     second = read_version(source, "small", 2)
     assert second is not None
@@ -73,7 +71,9 @@ def test_a_store_with_a_later_version_alone_goes_on_from_it(published: Published
     assert publish_dataset(Draft(name="small"), source=published.source, store=target).dataset.version == 3
 
 
-def test_another_content_under_the_version_is_rejected_with_both_digests(published: Published, tmp_path: Path) -> None:
+def test_other_content_under_the_same_version_is_rejected_with_both_digests(
+    published: Published, tmp_path: Path
+) -> None:
     target, other = MemoryStore(), SourceFolder(root=fill(tmp_path / "other", {"x": b"another"}))
     theirs = publish_dataset(Draft(name="small"), source=other, store=target).dataset
     before = everything(target)
@@ -85,7 +85,7 @@ def test_another_content_under_the_version_is_rejected_with_both_digests(publish
 
 
 @pytest.mark.parametrize("writes", range(3))
-def test_stopped_anywhere_the_version_is_not_named_and_the_same_call_continues(
+def test_an_interrupted_push_publishes_no_version_and_the_same_call_completes_it(
     published: Published, writes: int
 ) -> None:
     target = FailingStore(after=writes)
@@ -116,6 +116,6 @@ def test_a_wrong_object_in_the_target_is_replaced(published: Published, wrong: C
     assert everything(target) == everything(published.store)
 
 
-def test_a_version_that_the_source_lacks_is_named_with_the_store(published: Published) -> None:
+def test_a_version_missing_in_the_source_is_named_with_the_store(published: Published) -> None:
     with pytest.raises(ObjectMissingError, match="small@1 is not in store memory:"):
         push_dataset(published.dataset, source=MemoryStore(), target=MemoryStore())

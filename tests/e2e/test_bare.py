@@ -22,8 +22,7 @@ def bare(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=both, text=True, check=False, timeout=seconds)
 
 
-def test_the_first_two_commands_of_the_readme_need_no_step_before_them() -> None:
-    """From nothing to two recorded runs, both published; the second prepares nothing."""
+def test_the_first_two_commands_of_the_readme_work_on_a_bare_machine() -> None:
     said = bare(seconds=3000)
     assert said.returncode == 0, said.stdout
     first, everyday = said.stdout.split("+ docker compose run")
@@ -34,8 +33,7 @@ def test_the_first_two_commands_of_the_readme_need_no_step_before_them() -> None
     assert "preparing" not in everyday
 
 
-def test_an_engine_is_installed_started_and_stopped_and_apt_left_as_it_was() -> None:
-    """Each verb says what it did by its exit code; nothing of the second source stays in /etc/apt."""
+def test_an_engine_is_installed_started_and_stopped_without_changes_to_apt() -> None:
     steps = (
         "find /etc/apt -type f | xargs sha256sum >/before",
         "! scripts/machine/engine status",

@@ -57,7 +57,6 @@ def test_the_first_command_trains_in_a_checkout_of_any_kind(
     tmp_path_factory: pytest.TempPathFactory,
     made: Callable[[Path, Path], None],
 ) -> None:
-    """Its path has a blank, an umlaut and a quote; what git ignores is no source, although git may not be able to list it."""
     root = tmp_path_factory.mktemp("reprise-kind-") / "Prüf stand's"
     root.parent.chmod(0o755)
     made(second.root, root)
@@ -71,10 +70,9 @@ def test_the_first_command_trains_in_a_checkout_of_any_kind(
         assert source(mine, said.run) == (usual, "unknown" if made is archive else commit)
 
 
-def test_submodules_are_source_and_links_out_of_the_checkout_are_not(
+def test_submodules_are_captured_and_links_out_of_the_checkout_are_not(
     second: House, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A submodule, a link to one of its files, a link out and a link to nowhere: a container captures what the host does."""
     origin = tmp_path_factory.mktemp("reprise-nets-")
     (origin / "nets.py").write_text("WIDTH = 64\n")
     for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "Nets")):
@@ -97,7 +95,7 @@ def test_submodules_are_source_and_links_out_of_the_checkout_are_not(
     assert left_out == ["lost.py", "out.py"]
 
 
-def test_a_path_with_a_colon_is_rejected_before_anything_is_made(
+def test_a_path_with_a_colon_is_rejected_before_anything_is_created(
     second: House, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.mktemp("reprise-colon-") / "co:lon"
@@ -109,8 +107,7 @@ def test_a_path_with_a_colon_is_rejected_before_anything_is_made(
         assert mine.type("git", "status", "--porcelain", "--ignored").out == ""
 
 
-def test_a_checkout_with_crlf_is_repaired_as_the_page_says(second: House) -> None:
-    """It was made before .gitattributes, or copied from Windows: no shell starts its scripts."""
+def test_a_checkout_with_crlf_is_repaired_as_documented(second: House) -> None:
     for name in ("scripts/machine/engine", "scripts/train"):
         path = second.root / name
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

@@ -82,10 +82,9 @@ def reproduced(house: House, run: str) -> None:
         pytest.param("the environment", marks=pytest.mark.long),
     ],
 )
-def test_from_the_laptops_store_to_the_teams_folder_to_a_colleague(
+def test_a_run_is_shared_through_a_teams_folder(
     house: House, first: Said, second: House, folder: Path, how: str
 ) -> None:
-    """A run and its dataset are pushed; what cannot reach the first store reproduces the run, and trains into the folder."""
     said = house.type("scripts/reprise", "runs", "push", first.run, "--store", str(folder))
     assert said.code == 0, said.text
     assert f"data push digits@1 --store '{folder}'" in said.err
@@ -115,10 +114,9 @@ def test_from_the_laptops_store_to_the_teams_folder_to_a_colleague(
 
 
 @pytest.mark.long
-def test_from_the_laptops_store_to_a_bucket_on_another_server_and_back(
+def test_a_run_is_shared_through_a_bucket_on_another_server(
     house: House, first: Said, second: House, bucket: str
 ) -> None:
-    """Two stores of one address, each with its own key; the shell's key for the second one does not disturb the first."""
     with_key = House(root=house.root, env=house.env | KEYS)
     target, local = (
         f"s3://{BUCKET}?endpoint={bucket}",
@@ -142,7 +140,6 @@ def test_from_the_laptops_store_to_a_bucket_on_another_server_and_back(
 
 @pytest.mark.long
 def test_two_clones_on_one_machine_share_the_local_store(house: House, first: Said, second: House) -> None:
-    """The second one starts no server: it finds the first one's runs and data, and reproduces them."""
     setup = second.type("scripts/setup")
     assert setup.code == 0, setup.text
     assert values(second)["REPRISE_STORE_VOLUME"] == f"{values(house)['COMPOSE_PROJECT_NAME']}_store"
@@ -153,8 +150,7 @@ def test_two_clones_on_one_machine_share_the_local_store(house: House, first: Sa
     assert [row["where"] for row in listed if row["run"] == trained.run] == ["remote only"]
 
 
-def test_a_folder_named_by_the_environment_is_mounted_for_that_command(house: House, first: Said, folder: Path) -> None:
-    """By scripts/train; compose alone names the command that mounts it."""
+def test_a_folder_of_the_environment_is_mounted_for_that_command(house: House, first: Said, folder: Path) -> None:
     assert first.code == 0, first.text
     before = values(house)
     other = House(root=house.root, env=house.env | {"REPRISE_STORE": str(folder)})

@@ -50,16 +50,14 @@ def inside(house: House, *words: str) -> str:
     return said.out
 
 
-def test_nobody_is_root_in_it(opened: House) -> None:
-    """The user is the one whose checkout it is, and can write it."""
+def test_the_devcontainers_user_is_not_root(opened: House) -> None:
     assert int(inside(opened, "id", "-u")) == opened.root.stat().st_uid != 0
     inside(opened, "touch", "written")
     assert (opened.root / "written").stat().st_uid == opened.root.stat().st_uid
     (opened.root / "written").unlink()
 
 
-def test_it_is_the_environment_with_a_developers_tools(opened: House) -> None:
-    """The software that trains, the lock's tools, and the checkout's own command, without installing anything."""
+def test_the_devcontainer_has_the_environment_and_developer_tools(opened: House) -> None:
     versions = inside(
         opened,
         "sh",
@@ -69,8 +67,7 @@ def test_it_is_the_environment_with_a_developers_tools(opened: House) -> None:
     assert [line.split()[0] for line in versions.splitlines()] == ["2.13.0+cpu", "ruff", "reprise"]
 
 
-def test_a_run_made_in_it_names_it_and_nothing_else(opened: House) -> None:
-    """The record has the development image's digest, and no drift: a developer's tools are part of that image."""
+def test_a_run_in_the_devcontainer_records_its_image(opened: House) -> None:
     inside(opened, "scripts/reprise", "data", "publish-samples")
     inside(opened, "scripts/reprise", "train", "--exp", "digits", "--max-epochs", "1")
     record = opened.record("latest")
@@ -81,13 +78,12 @@ def test_a_run_made_in_it_names_it_and_nothing_else(opened: House) -> None:
 
 
 @pytest.mark.long
-def test_the_fast_tests_pass_in_it(opened: House) -> None:
-    """`devcontainer exec scripts/test --fast`: in a terminal of the editor it is the same."""
+def test_the_fast_tests_pass_in_the_devcontainer(opened: House) -> None:
     assert " passed" in inside(opened, "scripts/test", "--fast")
 
 
-def test_the_tests_of_files_and_stores_pass_in_it(opened: House) -> None:
-    """The whole of `scripts/test --fast` takes minutes in it: a campaign does that."""
+def test_the_tests_of_files_and_stores_pass_in_the_devcontainer(opened: House) -> None:
+    """The whole of `scripts/test --fast` takes minutes there, so a long test runs it."""
     assert " passed" in inside(
         opened,
         "python",
@@ -102,8 +98,7 @@ def test_the_tests_of_files_and_stores_pass_in_it(opened: House) -> None:
     )
 
 
-def test_the_hosts_environments_are_not_touched(opened: House) -> None:
-    """What is shown in their place is gone with the container."""
+def test_the_hosts_environments_are_not_changed(opened: House) -> None:
 
     def names(folder: Path) -> set[str]:
         return {path.name for path in folder.iterdir()}

@@ -19,8 +19,7 @@ pytestmark = pytest.mark.engine
 QUICK = ("--max-epochs", "1")
 
 
-def test_the_first_command_ends_with_a_run_a_result_and_a_record(house: House, first: Said) -> None:
-    """Run id, test accuracy of at least 0.95, and the record's path are all said, and the record is there."""
+def test_the_first_command_produces_a_run_a_result_and_a_record(house: House, first: Said) -> None:
     assert first.code == 0, first.text
     record = house.record(first.run)
     assert record["outcome"]["status"] == "completed"
@@ -30,8 +29,7 @@ def test_the_first_command_ends_with_a_run_a_result_and_a_record(house: House, f
     assert str(path.relative_to(house.root)) in first.text
 
 
-def test_the_same_again_builds_and_downloads_nothing(house: House, first: Said) -> None:
-    """The everyday command starts at once: image there, dataset in the cache."""
+def test_a_second_command_builds_and_downloads_nothing(house: House, first: Said) -> None:
     said = house.train("--exp", "digits", "--learning-rate", "3e-4", "--max-epochs", "2")
     assert said.code == 0, said.text
     assert said.run != first.run
@@ -44,7 +42,6 @@ def test_the_same_again_builds_and_downloads_nothing(house: House, first: Said) 
 
 @pytest.mark.long  # test_reproduce says so of a run every day
 def test_the_same_settings_give_the_same_bits(house: House) -> None:
-    """Two runs of one identity have equal tensors."""
     one, other = (house.train("--exp", "digits", *QUICK, "--seed", "7") for _ in range(2))
     first, second = house.record(one.run), house.record(other.run)
     assert first["identity"] == second["identity"]
@@ -52,8 +49,7 @@ def test_the_same_settings_give_the_same_bits(house: House) -> None:
     assert first["outcome"]["metrics"] == second["outcome"]["metrics"]
 
 
-def test_the_record_names_the_image_as_docker_does(house: House, first: Said) -> None:
-    """The digest in the record is the one that the engine gives, and where each value came from is told."""
+def test_the_record_has_the_engines_digest_of_the_image(house: House, first: Said) -> None:
     record = house.record(first.run)
     image = record["circumstances"]["image"]
     told = json.loads(docker("image", "inspect", image["reference"]))[0]
@@ -64,8 +60,7 @@ def test_the_record_names_the_image_as_docker_does(house: House, first: Said) ->
     assert any(entry["bound"] for entry in record["outcome"]["ledger"].values())
 
 
-def test_an_image_is_verified_where_a_launcher_on_the_host_saw_it(house: House, first: Said) -> None:
-    """scripts/train watches the container from outside; compose alone hands in what `.env` says. It is the same image."""
+def test_an_image_is_verified_if_a_launcher_on_the_host_observed_it(house: House, first: Said) -> None:
     said = house.train("--exp", "digits", *QUICK)
     assert said.code == 0, said.text
     told, seen = (house.record(run)["circumstances"]["image"] for run in (said.run, first.run))
@@ -73,8 +68,7 @@ def test_an_image_is_verified_where_a_launcher_on_the_host_saw_it(house: House, 
     assert (seen["manifest"], seen["config"]) == (told["manifest"], told["config"])
 
 
-def test_an_edit_is_trained_without_a_build(house: House) -> None:
-    """A line of an experiment is changed: the run's frozen source has it, and its identity is another."""
+def test_an_edit_needs_no_build(house: House) -> None:
     page = house.root / "trainer" / "experiments" / "digits.py"
     before = page.read_text()
     page.write_text(before + "\n# an idea\n")
@@ -89,8 +83,7 @@ def test_an_edit_is_trained_without_a_build(house: House) -> None:
         assert kept.read().decode().endswith("# an idea\n")
 
 
-def test_an_edit_during_a_run_does_not_leak_in(house: House) -> None:
-    """What is trained is what was there at the start."""
+def test_an_edit_during_a_run_does_not_affect_it(house: House) -> None:
     page = house.root / "trainer" / "experiments" / "digits.py"
     before = page.read_text()
     running = house.start("docker", "compose", "run", "--rm", "train", "--exp", "digits", "--max-epochs", "3")
@@ -119,8 +112,7 @@ def test_an_edit_during_a_run_does_not_leak_in(house: House) -> None:
         (("--exp", "digits", "--dataset", "digitz"), 44, "digits"),
     ],
 )
-def test_bad_words_get_one_line_and_a_hint(house: House, words: tuple[str, ...], code: int, said: str) -> None:
-    """The thing, what was found, what to do; no traceback, no run left behind."""
+def test_invalid_arguments_are_one_line_with_a_hint(house: House, words: tuple[str, ...], code: int, said: str) -> None:
     before = sorted((house.root / "runs").iterdir())
     answer = house.train(*words)
     assert answer.code == code, answer.text
@@ -130,7 +122,6 @@ def test_bad_words_get_one_line_and_a_hint(house: House, words: tuple[str, ...],
 
 
 def test_help_lists_every_setting_with_type_default_and_meaning(house: House) -> None:
-    """`--help` of an experiment is its reference."""
     said = house.train("--exp", "digits", "--help")
     assert said.code == 0, said.text
     for word in ("--learning-rate", "--seed", "--max-epochs", "--batch-size", "(a number, more than 0; default 0.003)"):
@@ -138,7 +129,6 @@ def test_help_lists_every_setting_with_type_default_and_meaning(house: House) ->
 
 
 def test_without_the_store_a_run_stays_local_and_is_published_later(house: House) -> None:
-    """The dataset is in the cache: training needs no store, says so, and one command publishes afterwards."""
     house.type("docker", "compose", "stop", "store")
     try:
         said = house.type("docker", "compose", "run", "--rm", "--no-deps", "train", "--exp", "digits", *QUICK)
@@ -153,7 +143,6 @@ def test_without_the_store_a_run_stays_local_and_is_published_later(house: House
 
 
 def test_docker_stop_leaves_a_checkpoint_and_a_record(house: House) -> None:
-    """SIGTERM: the step is finished, a checkpoint written, status `preempted`, exit 143."""
     name = f"{house.root.name}-stopped"
     words = ("docker", "compose", "run", "--rm", "--name", name, "train", "--exp", "digits", "--max-epochs", "1000")
     running = house.start(*words)

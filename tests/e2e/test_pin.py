@@ -57,10 +57,7 @@ def fresh(second: House, address: str, tmp_path: Path, tmp_path_factory: pytest.
         yield mine
 
 
-def test_a_committed_pin_is_restored_by_digest_and_nothing_else_is_taken(
-    fresh: House, address: str, tmp_path: Path
-) -> None:
-    """Asked for first; an error that names the reference if the registry lacks it; then fetched, trained in and recorded."""
+def test_a_committed_pin_is_restored_by_digest_only(fresh: House, address: str, tmp_path: Path) -> None:
     pin = load_pin("cpu", root=fresh.root)
     assert pin is not None
     asked = fresh.type("scripts/train", *TRAIN)

@@ -104,8 +104,7 @@ def edited(house: House, run: str) -> Callable[[Callable[[dict[str, Any]], None]
     return edit
 
 
-def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, own: str) -> None:
-    """By digest, from its own source; every installed byte hashed; the retest is written beside it and shown with it."""
+def test_a_run_is_reproduced_identically_from_an_empty_cache_after_an_edit(house: House, own: str) -> None:
     forget(house)
     page = house.root / "trainer" / "experiments" / "digits.py"
     before = page.read_text()
@@ -129,8 +128,7 @@ def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, own: st
     assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
 
 
-def test_a_run_that_is_in_the_store_alone_is_somebody_elses(house: House, own: str) -> None:
-    """What is not the checkout's code is shown and not run unasked; trusted, it is identical; the retest is in the store."""
+def test_a_run_that_is_only_in_the_store_is_not_trusted(house: House, own: str) -> None:
     shutil.rmtree(house.root / "runs" / own)
     for register in (house.root / "runs").glob(".own-*"):
         shutil.rmtree(register)  # as on another machine
@@ -149,8 +147,7 @@ def test_a_run_that_is_in_the_store_alone_is_somebody_elses(house: House, own: s
     assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
 
 
-def test_the_recorded_code_reaches_nothing(house: House) -> None:
-    """An experiment that tries finds the network and the store's key in training, and neither when it is run again."""
+def test_the_recorded_code_cannot_reach_network_or_keys(house: House) -> None:
     idea = house.root / "idea.py"
     idea.write_text((house.root / "trainer" / "experiments" / "digits.py").read_text() + PROBES)
     try:
@@ -164,10 +161,7 @@ def test_the_recorded_code_reaches_nothing(house: House) -> None:
     assert "REACHED" not in again.text
 
 
-def test_another_ingredient_gives_another_verdict(
-    house: House, edited: Callable[[Callable[[dict[str, Any]], None]], str]
-) -> None:
-    """A record that names another learning rate than the one that made its result is refuted, by the first difference."""
+def test_another_ingredient_is_refuted(house: House, edited: Callable[[Callable[[dict[str, Any]], None]], str]) -> None:
 
     def other(record: dict[str, Any]) -> None:
         record["ingredients"]["settings"]["learning_rate"] = 2.1e-3
@@ -201,12 +195,11 @@ def dataset(record: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [image, option, experiment, dataset])
-def test_a_hostile_record_is_refused(
+def test_a_hostile_record_is_rejected(
     house: House,
     edited: Callable[[Callable[[dict[str, Any]], None]], str],
     change: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Before anything of it runs; nothing is left behind."""
     run = edited(change)
     before = sorted(path.name for path in (house.root / "runs").iterdir())
     said = reproduce(house, run)
@@ -215,8 +208,7 @@ def test_a_hostile_record_is_refused(
     assert sorted(path.name for path in (house.root / "runs").iterdir()) == before
 
 
-def test_an_edited_record_is_noticed(house: House, run: str) -> None:
-    """It is not the record that was published."""
+def test_an_edited_record_is_detected(house: House, run: str) -> None:
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
     path.write_text(path.read_text().replace('"learning_rate":0.002', '"learning_rate":0.003'))
     said = reproduce(house, run)
@@ -224,8 +216,7 @@ def test_an_edited_record_is_noticed(house: House, run: str) -> None:
     assert "was changed after the run was published" in said.text
 
 
-def test_doctor_names_each_missing_thing_with_its_repair(house: House, run: str) -> None:
-    """Well at first; without its source bundle it is told how to get it."""
+def test_doctor_names_each_missing_input_with_a_hint(house: House, run: str) -> None:
     assert house.type("scripts/reprise", "doctor", run).code == 0
     (house.root / "runs" / run / "source.tar.gz").unlink()
     said = house.type("scripts/reprise", "doctor", run)
@@ -233,8 +224,7 @@ def test_doctor_names_each_missing_thing_with_its_repair(house: House, run: str)
     assert "pull the run again" in said.out
 
 
-def test_with_compose_alone_it_runs_in_the_recorded_image_or_says_the_line(house: House, run: str) -> None:
-    """Inside a container of the image; in another one, the exit code is its own."""
+def test_compose_alone_reproduces_in_the_recorded_image_or_prints_the_command(house: House, run: str) -> None:
     shutil.rmtree(house.root / "runs" / run / "retests", ignore_errors=True)
     said = house.train("reproduce", run)
     assert said.code == 0, said.text
@@ -278,8 +268,7 @@ def drifted(house: House, words: str) -> Said:
             del house.env[f"REPRISE_DEV_{name}"]
 
 
-def test_what_was_installed_into_a_container_is_named_and_not_repeated(house: House, run: str) -> None:
-    """The record of the run in it names the package; reproducing that run is refused by its name, and so is reproducing in there."""
+def test_a_package_installed_into_a_container_is_named_and_prevents_reproduction(house: House, run: str) -> None:
     trained = drifted(house, "train --exp digits --max-epochs 1")
     assert trained.code == 0, trained.text
     assert house.record(trained.run)["circumstances"]["drift"] == ["distributions here and not in the image: extra 1.0"]
@@ -293,8 +282,7 @@ def test_what_was_installed_into_a_container_is_named_and_not_repeated(house: Ho
 
 
 @pytest.mark.usefixtures("house")
-def test_no_container_is_left() -> None:
-    """Neither of runs nor of hashing."""
+def test_no_container_remains() -> None:
     listed = subprocess.run(
         ["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
     )

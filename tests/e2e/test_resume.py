@@ -21,8 +21,7 @@ def stopped(house: House) -> str:
     return said.run
 
 
-def test_stopped_by_docker_and_resumed_is_identical_to_a_run_left_alone(house: House) -> None:
-    """Exit 143, `preempted`; resumed as attempt 2; `compare` says so, typed on the host and typed in a container."""
+def test_a_run_stopped_by_docker_and_resumed_is_bit_identical_to_an_uninterrupted_run(house: House) -> None:
     run = stopped(house)
     assert house.record(run)["outcome"]["status"] == "preempted"
     resumed, twin = house.train("--resume", run), house.train(*WORDS)

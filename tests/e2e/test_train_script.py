@@ -18,8 +18,7 @@ pytestmark = pytest.mark.engine
 WORDS = ("--exp", "digits", "--max-epochs", "1")
 
 
-def test_a_later_call_prepares_nothing_wherever_it_is_typed(house: House, first: Said) -> None:
-    """Nothing is told but the command that it types; a path begins where it was typed, in any folder of the checkout."""
+def test_a_later_call_prepares_nothing_in_any_folder(house: House, first: Said) -> None:
     assert first.code == 0, first.text
     said = house.type("sh", "-c", "cd trainer/experiments && ../../scripts/train --exp digits.py --max-epochs 1")
     assert said.code == 0, said.text
@@ -28,10 +27,9 @@ def test_a_later_call_prepares_nothing_wherever_it_is_typed(house: House, first:
 
 
 @pytest.mark.parametrize(("number", "code", "status"), [(SIGINT, 130, "interrupted"), (SIGTERM, 143, "preempted")])
-def test_a_signal_to_it_alone_reaches_the_container(
+def test_a_signal_to_the_script_reaches_the_container(
     house: House, first: Said, number: Signals, code: int, status: str
 ) -> None:
-    """Without a terminal, as a service manager sends it: the run is closed, and no container is left."""
     assert first.code == 0, first.text
     running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000")
     assert running.stderr is not None
@@ -48,8 +46,7 @@ def test_a_signal_to_it_alone_reaches_the_container(
     assert not house.type("docker", "ps", "--all", "--quiet", "--filter", f"name=reprise-{run}").out
 
 
-def test_its_exit_code_is_the_everyday_commands(house: House, first: Said) -> None:
-    """An experiment that does not exist is 42 here too; where something is to be prepared, before that begins."""
+def test_the_script_has_the_exit_code_of_the_compose_command(house: House, first: Said) -> None:
     assert first.code == 0, first.text
     assert house.type("scripts/train", "--exp", "digitz").code == 42
     prepared = house.root / ".reprise" / "prepared"
@@ -60,10 +57,9 @@ def test_its_exit_code_is_the_everyday_commands(house: House, first: Said) -> No
     assert (said.code, "preparing" in said.err) == (42, False), said.text
 
 
-def test_a_file_from_outside_of_the_checkout_is_brought_along(
+def test_a_file_from_outside_the_checkout_is_copied(
     house: House, first: Said, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """It is trained, and is in the run's source; compose alone cannot see it, and says what to type."""
     assert first.code == 0, first.text
     mine = tmp_path_factory.mktemp("elsewhere") / "idea.py"
     mine.write_bytes((house.root / "trainer/experiments/digits.py").read_bytes())
@@ -77,8 +73,7 @@ def test_a_file_from_outside_of_the_checkout_is_brought_along(
 
 
 @pytest.mark.parametrize(("forgotten", "stage"), [("prepared", "preparing"), ("published", "publishing")])
-def test_ctrl_c_in_a_stage_leaves_nothing_half_done(house: House, first: Said, forgotten: str, stage: str) -> None:
-    """Stopped as soon as the stage is told; it does not count as done, and the next call does it and goes on."""
+def test_ctrl_c_in_a_stage_leaves_no_partial_result(house: House, first: Said, forgotten: str, stage: str) -> None:
     assert first.code == 0, first.text
     (house.root / ".reprise" / forgotten).unlink()
     running = house.start("scripts/train", *WORDS, start_new_session=True)

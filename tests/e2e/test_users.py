@@ -36,7 +36,6 @@ def public() -> Iterator[Path]:
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes other users: needs root")
 @pytest.mark.parametrize("uid", [pytest.param(1000, marks=pytest.mark.long), 4321])
 def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said, uid: int) -> None:
-    """No passwd entry, no home: set up, train, own the record; the cache is theirs to fill."""
     assert first.code == 0, first.text  # the images are built
     root, home = public / "clone", public / "home"
     for folder in (root, home):
@@ -57,7 +56,6 @@ def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said
 
 
 def test_under_a_root_host_containers_are_user_1000(house: House, first: Said) -> None:
-    """And can write the runs folder, which setup gave them."""
     if os.getuid() != 0:
         pytest.skip("needs root: it is about a host whose user is root")
     assert first.code == 0, first.text

@@ -39,7 +39,6 @@ class Watching(MemoryEngine):
 
 
 def test_the_same_inputs_have_the_same_tag(tmp_path: Path) -> None:
-    """The tag is a function of the checkout; each stage has its own."""
     root = checkout(tmp_path)
     tags = [
         plan("cpu", stage=stage, base=BASE, root=root).tag
@@ -49,8 +48,7 @@ def test_the_same_inputs_have_the_same_tag(tmp_path: Path) -> None:
     assert len(set(tags)) == 3
 
 
-def test_what_is_built_is_found_and_not_built_again(tmp_path: Path) -> None:
-    """The image itself says which base it was built on: no base is needed to find it."""
+def test_an_existing_image_is_not_built_again(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     assert find_built_image("cpu", stage="environment", engine=engine, root=root) is None
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
@@ -59,8 +57,7 @@ def test_what_is_built_is_found_and_not_built_again(tmp_path: Path) -> None:
     assert len(engine.built) == 1
 
 
-def test_an_edit_of_the_lock_makes_the_image_another(tmp_path: Path) -> None:
-    """The image of the old lock is not taken for the new one's."""
+def test_an_edit_of_the_lock_changes_the_image(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
@@ -76,7 +73,7 @@ def test_a_change_for_another_environment_needs_no_build(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stage", ["code", "development"])
-def test_a_stage_that_bakes_the_whole_lock_follows_all_of_it(tmp_path: Path, stage: Stage) -> None:
+def test_a_stage_with_the_whole_lock_depends_on_all_of_it(tmp_path: Path, stage: Stage) -> None:
     root = checkout(tmp_path)
     before = plan("cpu", stage=stage, base=BASE, root=root)
     (root / "uv.lock").write_text(LOCK + locked("other"))
@@ -85,8 +82,7 @@ def test_a_stage_that_bakes_the_whole_lock_follows_all_of_it(tmp_path: Path, sta
     assert after.tag != before.tag
 
 
-def test_the_code_stage_follows_the_code(tmp_path: Path) -> None:
-    """What it bakes is in its name; its environment's build id stays."""
+def test_the_code_stage_depends_on_the_code(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     before = plan("cpu", stage="code", base=BASE, root=root)
     (root / "trainer" / "new.py").write_text("x = 1\n")
@@ -95,8 +91,7 @@ def test_the_code_stage_follows_the_code(tmp_path: Path) -> None:
     assert before.build_id == after.build_id
 
 
-def test_the_code_image_bakes_no_file_that_git_ignores_and_none_with_a_secret(tmp_path: Path) -> None:
-    """Nor has such a file a say in the image's name. Of other files, a build sees what .dockerignore lets in."""
+def test_the_code_image_contains_no_ignored_or_secret_file(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), Watching()
     (root / ".gitignore").write_text("build/\nmine.py\n")
     (root / "trainer/new.py").write_text("x = 1\n")
@@ -112,8 +107,7 @@ def test_the_code_image_bakes_no_file_that_git_ignores_and_none_with_a_secret(tm
     assert not engine.seen & {"trainer/mine.py", "trainer/build/a.py", "trainer/key.py", "trainer/.env", "notes.txt"}
 
 
-def test_the_image_is_told_what_it_is(tmp_path: Path) -> None:
-    """What is baked is canonical JSON with the build id and the lock's digest."""
+def test_the_image_contains_its_build_id_and_lock_digest(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     wanted = plan("cpu", stage="environment", base=BASE, root=root)
     build(wanted, engine=engine, machine=MACHINE, root=root)
@@ -123,8 +117,7 @@ def test_the_image_is_told_what_it_is(tmp_path: Path) -> None:
     assert baked["environment"] == "cpu"
 
 
-def test_variables_are_set_where_their_place_is(tmp_path: Path) -> None:
-    """Every declared variable is in the image's environment, before anything runs in it."""
+def test_declared_variables_are_set_in_the_image(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     assert 'PYTHONHASHSEED="0"' in engine.built[0].recipe
@@ -132,8 +125,7 @@ def test_variables_are_set_where_their_place_is(tmp_path: Path) -> None:
         recipe("FROM scratch\n", {"A": "b"})
 
 
-def test_indexes_come_in_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path: Path) -> None:
-    """A password in an index's address is in no argument; a folder of wheels is not handed in whole."""
+def test_indexes_are_passed_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path / "checkout"), Watching()
     for name in ("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "other-1.whl"):
         (tmp_path / name).touch()
@@ -151,15 +143,14 @@ def test_indexes_come_in_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path
     assert engine.wheels == ["torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"]
 
 
-def test_an_engine_without_manifests_knows_an_image_by_its_config(tmp_path: Path) -> None:
-    """The reference is the image's id then: never a tag."""
+def test_without_manifests_an_image_is_referenced_by_its_config(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     assert built.manifest is None
     assert built.reference == built.config
 
 
-def test_a_package_for_another_torch_ends_the_build_before_it_begins(tmp_path: Path) -> None:
+def test_a_package_for_another_torch_is_rejected_before_the_build(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     vision = locked("torchvision", needs=("torch",), tag="cp311-cp311-manylinux_2_28_x86_64").replace(
         "index.in", "other.in"

@@ -24,20 +24,17 @@ def spoil(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1))
 
 
-def test_cuda_differs_from_cpu_by_its_extra_alone() -> None:
-    """The two environments share base, system packages, Python and variables."""
+def test_cuda_differs_from_cpu_only_by_its_extra() -> None:
     cpu, cuda = (load_environment(name, root=ROOT) for name in ("cpu", "cuda"))
     assert cuda.extras == ("cuda",)
     assert cuda.model_dump(exclude={"name", "extras"}) == cpu.model_dump(exclude={"name", "extras"})
 
 
 def test_every_declared_environment_is_well_formed() -> None:
-    """What the repository ships can be read."""
     assert [load_environment(name, root=ROOT).name for name in environment_names(ROOT)] == ["cpu", "cuda", "store"]
 
 
-def test_an_unknown_environment_names_the_nearest() -> None:
-    """A typo is answered with what was meant."""
+def test_an_unknown_environment_suggests_the_nearest() -> None:
     with pytest.raises(EnvironmentNameError, match="unknown environment 'cuba'") as caught:
         load_environment("cuba", root=ROOT)
     assert caught.value.hint == "did you mean cuda?"
@@ -56,8 +53,7 @@ def test_an_unknown_environment_names_the_nearest() -> None:
         ("extras = [", "is not valid TOML"),
     ],
 )
-def test_a_wrong_declaration_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
-    """The file, the key, what was found: in one sentence."""
+def test_an_invalid_declaration_is_rejected_by_name(tmp_path: Path, text: str, said: str) -> None:
     root = checkout(tmp_path)
     (root / "environments" / "mine.toml").write_text(text)
     with pytest.raises(DocumentError) as caught:
@@ -66,8 +62,7 @@ def test_a_wrong_declaration_is_refused_by_name(tmp_path: Path, text: str, said:
     assert "mine.toml" in caught.value.message
 
 
-def test_like_takes_over_what_is_not_said(tmp_path: Path) -> None:
-    """Own variables are added to those of the other."""
+def test_like_inherits_undeclared_values(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     (root / "environments" / "mine.toml").write_text('like = "cpu"\nextras = ["cpu"]\n[variables]\nTZ = "CET"\n')
     mine, cpu = load_environment("mine", root=root), load_environment("cpu", root=root)
@@ -84,8 +79,7 @@ def test_like_takes_over_what_is_not_said(tmp_path: Path) -> None:
         "trainer/environments/import_test.py",
     ],
 )
-def test_every_input_moves_the_build_id(tmp_path: Path, file: str) -> None:
-    """A byte more in any input names another build."""
+def test_every_input_changes_the_build_id(tmp_path: Path, file: str) -> None:
     root = checkout(tmp_path)
     before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
     with (root / file).open("a") as out:
@@ -103,7 +97,7 @@ def test_every_input_moves_the_build_id(tmp_path: Path, file: str) -> None:
         ("# the end", "# another end", []),
     ],
 )
-def test_a_change_of_the_lock_moves_the_environments_that_install_it(
+def test_a_change_of_the_lock_changes_the_environments_that_install_it(
     tmp_path: Path, old: str, new: str, moved: list[str]
 ) -> None:
     root = checkout(tmp_path)
@@ -122,7 +116,7 @@ def test_an_extra_that_the_lock_does_not_have_is_an_error_before_the_build(tmp_p
 
 
 @pytest.mark.parametrize("text", ["<<<<<<< ours\n", "[[package]]\nversion = '1'\n"])
-def test_a_lock_with_conflict_markers_is_an_error_with_its_remedy(tmp_path: Path, text: str) -> None:
+def test_a_lock_with_conflict_markers_is_an_error_with_a_hint(tmp_path: Path, text: str) -> None:
     root = checkout(tmp_path)
     (root / "uv.lock").write_text(text)
     with pytest.raises(DocumentError, match="is not a lock of uv") as caught:
@@ -130,24 +124,22 @@ def test_a_lock_with_conflict_markers_is_an_error_with_its_remedy(tmp_path: Path
     assert "git checkout uv.lock" in str(caught.value.hint)
 
 
-def test_the_code_is_no_input(tmp_path: Path) -> None:
-    """An edit of the package needs no build."""
+def test_the_code_does_not_change_the_build_id(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
     (root / "trainer" / "new.py").write_text("x = 1\n")
     assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id == before
 
 
-def test_the_pin_is_no_input(tmp_path: Path) -> None:
-    """Else an image could never be what its own pin says."""
+def test_the_pin_does_not_change_the_build_id(tmp_path: Path) -> None:
+    """Otherwise an image could never match its own pin."""
     root = checkout(tmp_path)
     before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
     (root / "environments" / "cpu.pin.toml").write_text("anything")
     assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id == before
 
 
-def test_a_pin_of_another_environment_is_refused(tmp_path: Path) -> None:
-    """A copied file does not pin what it does not name."""
+def test_a_pin_of_another_environment_is_rejected(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     digest = f"sha256:{'a' * 64}"
     lines = [
@@ -159,6 +151,5 @@ def test_a_pin_of_another_environment_is_refused(tmp_path: Path) -> None:
         load_pin("cpu", root=root)
 
 
-def test_no_pin_is_shipped() -> None:
-    """Without a pin the environment is built where it is used."""
+def test_the_repository_contains_no_pin() -> None:
     assert not list((ROOT / "environments").glob("*.pin.toml"))

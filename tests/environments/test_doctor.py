@@ -20,19 +20,16 @@ BLOCK = {"REPRISE_ENVIRONMENT": "cpu", "REPRISE_IMAGE": "localhost/reprise/cpu@s
 NVIDIA = replace(FACTS, runtimes=("nvidia", "runc"))
 
 
-def test_a_new_engine_is_well() -> None:
-    """Nothing to do."""
+def test_a_current_engine_passes() -> None:
     assert doctor.engine(FACTS).state is State.WELL
 
 
-def test_an_old_engine_is_a_fault_and_one_without_manifests_a_note() -> None:
-    """The second works, and knows less."""
+def test_an_old_engine_fails_and_an_engine_without_manifests_is_noted() -> None:
     assert doctor.engine(replace(FACTS, version="20.10.24+dfsg1")).state is State.FAULT
     assert doctor.engine(replace(FACTS, keeps_manifests=False)).state is State.NOTE
 
 
 def test_a_missing_plugin_is_named() -> None:
-    """With what installs it."""
     found = doctor.plugins({"buildx": None, "compose": "2.26.1"})
     assert found.found == "docker finds no plugin buildx"
     assert found.remedy == "scripts/machine/engine ensure"
@@ -48,23 +45,20 @@ def test_a_missing_plugin_is_named() -> None:
         (1, "580.65.06", replace(FACTS, devices=("nvidia.com/gpu=all",)), State.WELL, "driver 580.65.06"),
     ],
 )
-def test_gpus_are_judged_with_their_driver(
+def test_gpus_are_checked_with_their_driver(
     devices: int, driver: str | None, facts: EngineFacts, state: State, said: str
 ) -> None:
-    """No device, no runtime, an old driver, all well, all well by CDI."""
     found = doctor.gpus(devices, driver=driver, cuda="13.0", facts=facts)
     assert found.state is state
     assert said in found.found
 
 
-def test_little_room_is_a_fault_with_its_own_code() -> None:
-    """CUDA needs more than CPU."""
+def test_low_disk_space_fails_with_its_own_code() -> None:
     assert doctor.disk(Path("/"), 10 * 10**9, environment="cpu").state is State.WELL
     assert doctor.disk(Path("/"), 10 * 10**9, environment="cuda").code == 71
 
 
-def test_a_stale_block_names_what_is_stale() -> None:
-    """The names, not the values: one of them is a key."""
+def test_a_stale_block_lists_stale_variables() -> None:
     found = doctor.dotenv(
         {**BLOCK, "AWS_SECRET_ACCESS_KEY": "old"}, {**BLOCK, "AWS_SECRET_ACCESS_KEY": "new"}, edited=True, shadows=[]
     )
@@ -81,13 +75,11 @@ def test_a_stale_block_names_what_is_stale() -> None:
         (BLOCK, False, [], State.WELL),
     ],
 )
-def test_the_block_is_judged(before: dict[str, str], edited: bool, shadows: list[str], state: State) -> None:  # noqa: FBT001
-    """Absent, edited, doubled, well."""
+def test_the_block_is_checked(before: dict[str, str], edited: bool, shadows: list[str], state: State) -> None:  # noqa: FBT001
     assert doctor.dotenv(before, BLOCK, edited=edited, shadows=shadows).state is state
 
 
-def test_a_failure_in_looking_is_a_finding() -> None:
-    """The others are still looked at, and the code is the first fault's."""
+def test_an_exception_in_a_check_is_a_finding() -> None:
 
     def look() -> Finding:
         raise EngineAbsentError("no Docker engine answers", hint="scripts/machine/engine start")

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 VALUES = {"REPRISE_UID": "1000", "REPRISE_CA_FILE": "/a path/with #$/ca.pem", "COMPOSE_PROFILES": ""}
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
-    """Any value of one line survives the trip, and the block is not taken for edited."""
+def test_a_block_round_trips(tmp_path: Path) -> None:
     assert write_block(tmp_path / ".env", VALUES)
     block = read_block(tmp_path / ".env")
     assert block.values == VALUES
@@ -24,14 +23,12 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert not block.edited
 
 
-def test_writing_the_same_again_changes_nothing(tmp_path: Path) -> None:
-    """Setup can be repeated without a trace."""
+def test_writing_equal_values_changes_nothing(tmp_path: Path) -> None:
     write_block(tmp_path / ".env", VALUES)
     assert not write_block(tmp_path / ".env", VALUES)
 
 
-def test_lines_of_ones_own_stay(tmp_path: Path) -> None:
-    """Around the block, before and after it, nothing is touched."""
+def test_the_users_lines_stay(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("MINE=1\n")
     write_block(path, VALUES)
@@ -42,16 +39,14 @@ def test_lines_of_ones_own_stay(tmp_path: Path) -> None:
     assert read_block(path).values == {"REPRISE_UID": "4321"}
 
 
-def test_an_edit_is_noticed(tmp_path: Path) -> None:
-    """A value changed by hand, inside, shows."""
+def test_an_edit_is_detected(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     write_block(path, VALUES)
     path.write_text(path.read_text().replace("REPRISE_UID=1000", "REPRISE_UID=0"))
     assert read_block(path).edited
 
 
-def test_a_name_outside_too_is_told(tmp_path: Path) -> None:
-    """Which of the two counts depends on their order: the reader should know."""
+def test_a_name_inside_and_outside_the_block_is_reported(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     write_block(path, VALUES)
     path.write_text(path.read_text() + "REPRISE_UID=7\n")
@@ -72,13 +67,13 @@ def test_a_name_outside_too_is_told(tmp_path: Path) -> None:
         ("A=", ""),
     ],
 )
-def test_a_line_of_ones_own_is_read_as_compose_reads_it(tmp_path: Path, line: str, value: str) -> None:
+def test_the_users_lines_are_parsed_as_compose_does(tmp_path: Path, line: str, value: str) -> None:
     (tmp_path / ".env").write_text(f"# A=comment\n{line}\n")
     assert user_values(tmp_path / ".env") == {"A": value}
 
 
-def test_a_block_without_its_end_is_refused(tmp_path: Path) -> None:
-    """Half a block is not mended in silence: the lines after it could be the user's."""
+def test_a_block_without_its_end_is_rejected(tmp_path: Path) -> None:
+    """The following lines could be the user's."""
     path = tmp_path / ".env"
     write_block(path, VALUES)
     path.write_text(path.read_text().replace("# <<< reprise", ""))
@@ -86,19 +81,16 @@ def test_a_block_without_its_end_is_refused(tmp_path: Path) -> None:
         read_block(path)
 
 
-def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
-    """The local store's key is in there."""
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     write_block(tmp_path / ".env", VALUES)
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_value_that_needs_two_lines_is_refused(tmp_path: Path) -> None:
-    """Nothing is written then."""
+def test_a_value_with_a_line_break_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DotenvError, match="REPRISE_STORE"):
         write_block(tmp_path / ".env", {"REPRISE_STORE": "a\nb"})
     assert not (tmp_path / ".env").exists()
 
 
 def test_without_a_file_there_is_no_block(tmp_path: Path) -> None:
-    """A fresh checkout is no fault."""
     assert not read_block(tmp_path / ".env").exists

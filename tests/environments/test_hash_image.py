@@ -35,8 +35,8 @@ class Speaking(MemoryEngine):
         return self.inside(container)
 
 
-def test_the_script_is_ours_and_the_answer_its_last_line() -> None:
-    """It is run without an environment of the image's choosing."""
+def test_the_script_runs_isolated_and_its_last_line_is_the_result() -> None:
+    """The script ignores the environment variables of the image."""
     engine = Speaking(
         lines=["noise", '{"format":"reprise.hashed/1","right":7,"altered":["distribution numpy: altered"]}']
     )
@@ -47,14 +47,12 @@ def test_the_script_is_ours_and_the_answer_its_last_line() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "ok", '{"right": 7}', '{"format":"reprise.hashed/1","right":"x","altered":[]}'])
-def test_an_answer_of_another_form_is_not_believed(said: str) -> None:
-    """An image may hold another Python than ours."""
+def test_an_invalid_result_is_rejected(said: str) -> None:
     with pytest.raises(DocumentError):
         hash_image_files(IMAGE, user="1:1", engine=Speaking(lines=[said]))
 
 
-def test_an_image_in_which_it_cannot_run_is_said() -> None:
-    """By its exit code."""
+def test_an_image_that_cannot_run_the_script_is_an_error() -> None:
     engine = Speaking()
     engine.inside = lambda _: 127
     with pytest.raises(EngineError, match="127"):

@@ -38,7 +38,7 @@ def imported(place: Path, *extras: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-def test_every_package_that_the_extras_list_is_imported(tmp_path: Path) -> None:
+def test_every_package_of_the_extras_is_imported(tmp_path: Path) -> None:
     install(tmp_path, "torch", "")
     install(tmp_path, "server", "raise RuntimeError('not asked for')")
     done = imported(tmp_path, "cpu")
@@ -57,7 +57,7 @@ def test_a_package_that_links_torch_is_imported_although_no_extra_lists_it(tmp_p
     assert "  -> it was built for another torch than 1: docs/how-to/environments.md, Add a dependency" in done.stderr
 
 
-def test_a_missing_system_library_is_named_with_the_place_to_add_it(tmp_path: Path) -> None:
+def test_a_missing_system_library_is_named_with_the_file_to_edit(tmp_path: Path) -> None:
     code = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
     install(tmp_path, "server", code)
     done = imported(tmp_path, "store")
@@ -65,12 +65,12 @@ def test_a_missing_system_library_is_named_with_the_place_to_add_it(tmp_path: Pa
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit('no license')", "raise KeyError()", "import absent_module"])
-def test_whatever_an_import_raises_fails_the_build(tmp_path: Path, code: str) -> None:
+def test_any_exception_of_an_import_fails_the_build(tmp_path: Path, code: str) -> None:
     install(tmp_path, "server", code)
     assert imported(tmp_path, "store").returncode == 1
 
 
-def test_a_library_that_ends_python_is_named(tmp_path: Path) -> None:
+def test_a_library_that_crashes_python_is_named(tmp_path: Path) -> None:
     install(tmp_path, "server", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     done = imported(tmp_path, "store")
     assert (done.returncode, done.stderr) == (9, "import test: server 1 ended Python by signal 9\n")

@@ -40,21 +40,18 @@ def found(root: Path, *, mounts: str = WRITABLE, more: tuple[str, ...] = ()) -> 
     return installed_files.differences(roots, source=str(root.parent / "source"), mounts=root.parent / "mounts")
 
 
-def test_an_installation_as_it_was_made_has_no_difference(root: Path) -> None:
-    """Byte code that its maker listed and another Python would not write is none."""
+def test_an_unchanged_installation_has_no_differences(root: Path) -> None:
     (root / "numpy" / "__pycache__").mkdir()
     (root / "numpy" / "__pycache__" / "core.cpython-311.pyc").write_bytes(b"")
     assert found(root) == []
 
 
 def test_a_file_of_another_size_is_named(root: Path) -> None:
-    """With the distribution that it belongs to."""
     (root / "numpy" / "__init__.py").write_text("x = 2; evil()\n")
     assert found(root) == ["distribution numpy: of another size: numpy/__init__.py"]
 
 
 def test_a_missing_and_an_extra_file_are_named(root: Path) -> None:
-    """A `.pth` is run at every start of Python."""
     (root / "numpy" / "core.so").unlink()
     (root / "evil.pth").touch()
     missing, extra = found(root)
@@ -62,34 +59,29 @@ def test_a_missing_and_an_extra_file_are_named(root: Path) -> None:
     assert extra == f"files in {root} that belong to no distribution: evil.pth"
 
 
-def test_a_root_that_is_neither_source_nor_installation_is_named(root: Path) -> None:
-    """PYTHONPATH brings such."""
+def test_an_extra_import_root_is_named(root: Path) -> None:
     (line,) = found(root, more=("/somewhere/else",))
     assert line == "import root /somewhere/else is neither the run's source nor an installation"
 
 
 def test_a_mount_over_an_installation_is_named(root: Path) -> None:
-    """It hides what the image has."""
     mounts = SEALED + f"30 22 0:30 / {root}/numpy rw - ext4 /dev/x rw\n"
     assert found(root, mounts=mounts)[0] == f"{root}/numpy is mounted over what was installed"
 
 
-def test_where_nothing_could_be_written_nothing_is_read(root: Path) -> None:
-    """A root that cannot be written is the image's own: it costs no time."""
+def test_read_only_roots_are_not_read(root: Path) -> None:
     (root / "numpy" / "__init__.py").write_text("x = 2; evil()\n")
     assert found(root, mounts=SEALED) == []
 
 
-def test_digests_find_what_sizes_do_not(root: Path) -> None:
-    """The file has its size still."""
+def test_digests_find_changes_of_equal_size(root: Path) -> None:
     assert installed_files.altered([str(root)]) == (2, [])
     (root / "numpy" / "__init__.py").write_text("x = 2\n")
     assert found(root) == []
     assert installed_files.altered([str(root)]) == (1, ["distribution numpy: altered, by digest: numpy/__init__.py"])
 
 
-def test_a_library_from_elsewhere_is_named(root: Path, tmp_path: Path) -> None:
-    """Neither a distribution nor the system brought it; the driver's own come from the host."""
+def test_an_unowned_library_is_named(root: Path, tmp_path: Path) -> None:
     dpkg = tmp_path / "dpkg"
     dpkg.mkdir()
     (dpkg / "libc6.list").write_text("/lib/x86_64-linux-gnu/libc.so.6\n")
@@ -103,8 +95,7 @@ def test_a_library_from_elsewhere_is_named(root: Path, tmp_path: Path) -> None:
     assert line.startswith("library /somewhere/evil.so is mapped")
 
 
-def test_it_runs_as_a_plain_script() -> None:
-    """In an image it is a file alone: nothing of the package can be imported."""
+def test_the_module_runs_as_a_plain_script() -> None:
     script = str(Path(installed_files.__file__))
     done = subprocess.run([sys.executable, "-I", "-S", script], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"format": "reprise.hashed/1", "right": 0, "altered": []}

@@ -31,16 +31,14 @@ def found(**versions: str) -> Found:
     return Found(python="3.11.2", distributions=items, system={"libc6": "2.36"}, libraries={}, roots=[])
 
 
-def test_a_live_inventory_fits_the_record() -> None:
-    """Its fields are the record's, and it knows this very process."""
+def test_a_live_inventory_validates_as_part_of_a_record() -> None:
     here = Inventory.model_validate(live())
     assert here.python == sys.version.split()[0]
     assert here.distributions["pydantic"].record is not None
     assert any("libc" in path for path in here.libraries)
 
 
-def test_it_runs_as_a_plain_script_with_nothing_installed() -> None:
-    """An image's build can run the file itself: isolated, without site-packages, without the project."""
+def test_the_module_runs_as_a_plain_script_without_packages() -> None:
     command = [sys.executable, "-I", "-S", inventory.__file__]
     done = subprocess.run(command, capture_output=True, check=True, cwd="/")
     document = json.loads(done.stdout)
@@ -49,7 +47,6 @@ def test_it_runs_as_a_plain_script_with_nothing_installed() -> None:
 
 
 def test_the_first_distribution_of_a_name_wins_as_it_does_on_import(tmp_path: Path) -> None:
-    """Names are folded, versions come from the folder, RECORD by digest."""
     for root, version in [("a", "1.0"), ("b", "2.0")]:
         folder = tmp_path / root / f"My_Pack.age-{version}.dist-info"
         folder.mkdir(parents=True)
@@ -60,7 +57,6 @@ def test_the_first_distribution_of_a_name_wins_as_it_does_on_import(tmp_path: Pa
 
 
 def test_only_installed_system_packages_count(tmp_path: Path) -> None:
-    """One that was removed and left its settings behind is not installed."""
     status = tmp_path / "status"
     status.write_text(
         "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: deinstall ok config-files\nVersion: 2\n"
@@ -69,8 +65,7 @@ def test_only_installed_system_packages_count(tmp_path: Path) -> None:
     assert packages(tmp_path / "none") == {}
 
 
-def test_libraries_are_read_from_the_kernels_map(tmp_path: Path) -> None:
-    """Each once, with spaces in its path, and none that is gone."""
+def test_libraries_are_read_from_proc_maps(tmp_path: Path) -> None:
     library = tmp_path / "lib with space.so.1"
     library.write_bytes(b"12345")
     maps = tmp_path / "maps"
@@ -80,12 +75,10 @@ def test_libraries_are_read_from_the_kernels_map(tmp_path: Path) -> None:
 
 
 def test_equal_inventories_do_not_drift() -> None:
-    """Nothing to say is an empty list."""
     assert drift(found(numpy="2.3"), found(numpy="2.3")) == []
 
 
 def test_drift_names_each_kind_of_difference() -> None:
-    """Versions, contents, what is missing, what is extra, Python itself, system packages."""
     baked, here = found(numpy="2.3", torch="2.13", gone="1"), found(numpy="2.0", torch="2.13", new="3")
     here["distributions"]["torch"]["record"] = f"sha256:{1:064}"
     here["python"] = "3.12.1"
@@ -100,8 +93,7 @@ def test_drift_names_each_kind_of_difference() -> None:
     ]
 
 
-def test_without_an_image_the_lock_is_what_is_compared_with() -> None:
-    """Any of the versions a lock names for a distribution agrees with it."""
+def test_without_an_image_packages_are_compared_with_the_lock() -> None:
     lock = '[[package]]\nname = "torch"\nversion = "2.13.0"\n\n[[package]]\nname = "torch"\nversion = "2.13.0+cpu"\n'
     assert locked(lock) == {"torch": {"2.13.0", "2.13.0+cpu"}}
     assert drift(None, found(torch="2.13.0+cpu"), lock=lock) == []
@@ -113,8 +105,7 @@ def test_without_an_image_the_lock_is_what_is_compared_with() -> None:
 
 
 @pytest.mark.parametrize(("file", "hidden"), [("json.py", "json"), ("numpy/__init__.py", "numpy"), ("mine.py", "")])
-def test_modules_that_hide_installed_ones_are_named(tmp_path: Path, file: str, hidden: str) -> None:
-    """A stray json.py or numpy/ early on the path is drift that no version shows."""
+def test_modules_that_shadow_installed_ones_are_named(tmp_path: Path, file: str, hidden: str) -> None:
     early, site = tmp_path / "early", tmp_path / "site-packages"
     for path in [early / file, site / "numpy" / "__init__.py"]:
         path.parent.mkdir(parents=True)
@@ -125,7 +116,7 @@ def test_modules_that_hide_installed_ones_are_named(tmp_path: Path, file: str, h
 
 
 def test_taking_inventory_costs_milliseconds() -> None:
-    """30 ms of a processor with 700 system packages; half a second here, since the machine is shared."""
+    """30 ms of CPU time with 700 system packages; 0.5 s here, because the machine is shared."""
     start = time.process_time()
     live()
     assert time.process_time() - start < 0.5

@@ -43,7 +43,7 @@ def exported(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
 
 
 @pytest.mark.parametrize("extras", [("cpu",), ("cuda",), ("store", "samples"), ("cpu", "store", "samples")])
-def test_the_packages_are_those_that_uv_exports(extras: tuple[str, ...]) -> None:
+def test_the_packages_match_uv_export(extras: tuple[str, ...]) -> None:
     found = packages((ROOT / "uv.lock").read_text(encoding="utf-8"), extras)
     wanted = exported(extras)
     assert {name: one.version for name, one in found.items()} == {
@@ -79,7 +79,7 @@ def test_a_marker_decides_whether_a_package_is_installed(marker: str, applies: b
     assert ("server" in packages(text, ["cpu"])) == applies
 
 
-def test_wheels_for_other_machines_do_not_count() -> None:
+def test_wheels_for_other_machines_are_ignored() -> None:
     wheels = 'wheels = [{ url = "https://files.invalid/shared-1-py3-none-any.whl"'
     more = "wheels = [" + "".join(
         f'{{ url = "https://files.invalid/shared-1-{tag}.whl", hash = "sha256:1" }},'
@@ -92,7 +92,7 @@ def test_wheels_for_other_machines_do_not_count() -> None:
     assert requirements_digest(abi3, ["cpu"]) != requirements_digest(LOCK, ["cpu"])
 
 
-def test_an_extra_of_a_dependency_brings_its_packages() -> None:
+def test_an_extra_of_a_dependency_includes_its_packages() -> None:
     text = LOCK.replace('store = [{ name = "server" }]', 'store = [{ name = "server", extra = ["fast"] }]')
     text = text.replace(
         'name = "server"\nversion', 'name = "server"\noptional-dependencies = { fast = [{ name = "added" }] }\nversion'

@@ -26,8 +26,7 @@ def built(root: Path, engine: MemoryEngine) -> BuiltImage:
     return build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
 
 
-def test_a_pin_says_what_was_pushed(tmp_path: Path) -> None:
-    """It is read back as it was written, and names the image by its manifest."""
+def test_a_pin_has_the_pushed_digest(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     image = built(root, engine)
     made = pin(image, REPOSITORY, engine=engine, root=root, push=True)
@@ -36,8 +35,7 @@ def test_a_pin_says_what_was_pushed(tmp_path: Path) -> None:
     assert made.build_id == image.plan.build_id
 
 
-def test_what_is_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
-    """Nothing is written, and the way to push is named."""
+def test_an_image_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     with pytest.raises(PinError, match="is not in its registry") as caught:
         pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=False)
@@ -46,21 +44,18 @@ def test_what_is_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
 
 
 def test_an_engine_without_manifests_cannot_pin(tmp_path: Path) -> None:
-    """There is no digest by which a registry would know the image."""
     root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
     with pytest.raises(PinError, match="keeps no manifests"):
         pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
 
 
-def test_a_pin_is_obeyed_by_setup(tmp_path: Path) -> None:
-    """What compose runs is the pinned reference, not the local name."""
+def test_setup_uses_the_pin(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     assert image_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
 
 
-def test_a_pinned_image_that_is_missing_is_no_reason_to_take_another(tmp_path: Path) -> None:
-    """The two ways on are named; restoring is one of them and works."""
+def test_a_missing_pinned_image_is_not_replaced_by_another(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     other = MemoryEngine(registries=engine.registries)
@@ -72,8 +67,7 @@ def test_a_pinned_image_that_is_missing_is_no_reason_to_take_another(tmp_path: P
     assert image_values("cpu", engine=other, root=root)["REPRISE_IMAGE"] == made.reference
 
 
-def test_a_pin_of_other_inputs_is_refused(tmp_path: Path) -> None:
-    """After an edit of the lock the pinned image is not what the checkout says."""
+def test_a_pin_of_other_inputs_is_rejected(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
@@ -81,8 +75,7 @@ def test_a_pin_of_other_inputs_is_refused(tmp_path: Path) -> None:
         image_values("cpu", engine=engine, root=root)
 
 
-def test_an_image_that_is_not_what_its_pin_says_is_refused(tmp_path: Path) -> None:
-    """Same reference, other content: no fall-back."""
+def test_an_image_that_differs_from_its_pin_is_rejected(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     engine.held[made.manifest] = replace(engine.held[made.manifest], layers=())
@@ -104,8 +97,7 @@ def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None
     "repository",
     [f"{REPOSITORY}:latest", f"https://{REPOSITORY}", f"{REPOSITORY}@sha256:{'1' * 64}", "127.0.0.1:5000/Team/cpu"],
 )
-def test_a_repository_with_more_than_a_name_is_refused_with_the_name(tmp_path: Path, repository: str) -> None:
-    """A tag would stand in the pin, and say something that nobody keeps true."""
+def test_a_repository_with_a_tag_is_rejected_with_the_plain_name(tmp_path: Path, repository: str) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     with pytest.raises(UsageError) as caught:
         pin(built(root, engine), repository, engine=engine, root=root, push=True)
@@ -113,8 +105,7 @@ def test_a_repository_with_more_than_a_name_is_refused_with_the_name(tmp_path: P
     assert (engine.registries, load_pin("cpu", root=root)) == ({}, None)
 
 
-def test_unpinning_twice_is_no_fault(tmp_path: Path) -> None:
-    """The second time says that there was none."""
+def test_unpinning_twice_is_not_an_error(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     assert unpin("cpu", root=root)
@@ -122,6 +113,5 @@ def test_unpinning_twice_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_without_a_pin_there_is_nothing_to_restore(tmp_path: Path) -> None:
-    """The remedy is to build."""
     with pytest.raises(PinError, match="has no pin"):
         restore("cpu", engine=MemoryEngine(), root=checkout(tmp_path))

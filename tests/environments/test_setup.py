@@ -34,12 +34,10 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("uid", "inside"), [(0, 1000), (1000, 1000), (4321, 4321)])
 def test_containers_run_as_the_user_and_never_as_root(uid: int, inside: int) -> None:
-    """A root host gets 1000."""
     assert setup.owner(uid, uid).uid == inside
 
 
-def test_the_local_stores_key_is_made_once(tmp_path: Path) -> None:
-    """A second setup keeps it: the server already knows it."""
+def test_the_local_stores_key_is_created_once(tmp_path: Path) -> None:
     del tmp_path
     first = setup.store_values(setup.Choice(), {}, port=8333)
     second = setup.store_values(setup.Choice(), first, port=8333)
@@ -48,16 +46,14 @@ def test_the_local_stores_key_is_made_once(tmp_path: Path) -> None:
     assert setup.store_values(setup.Choice(), {}, port=8333) != first
 
 
-def test_host_and_containers_reach_the_local_store_by_two_addresses() -> None:
-    """Neither is the store's name, which both share."""
+def test_host_and_containers_use_different_addresses_of_the_local_store() -> None:
     values = setup.store_values(setup.Choice(), {}, port=9444)
     assert values["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9444"
     assert values["REPRISE_STORE_ENDPOINT"] == "http://store:8333"
     assert values["COMPOSE_PROFILES"] == "store"
 
 
-def test_another_store_switches_the_local_one_off() -> None:
-    """No key is made up for it, and setup remembers the choice."""
+def test_another_store_disables_the_local_store() -> None:
     chosen = setup.Choice(store="s3://lab/reprise", endpoint="https://s3.example")
     values = setup.store_values(chosen, {}, port=8333)
     assert values["COMPOSE_PROFILES"] == ""
@@ -66,16 +62,14 @@ def test_another_store_switches_the_local_one_off() -> None:
 
 
 @pytest.mark.parametrize("address", ["/mnt/nfs/reprise", "file:///mnt/nfs/reprise", "/mnt/nfs/./other/../reprise/"])
-def test_a_folder_is_a_store_and_switches_the_local_one_off(address: str) -> None:
+def test_a_folder_as_the_store_disables_the_local_store(address: str) -> None:
     values = setup.store_values(setup.Choice(store=address), {}, port=8333)
     expected = dict.fromkeys(("REPRISE_STORE", "REPRISE_STORE_FOLDER"), "/mnt/nfs/reprise") | {"COMPOSE_PROFILES": ""}
     assert values == expected
     assert setup.store_values(setup.Choice(), values, port=8333) == values
 
 
-def test_a_relative_folder_and_one_in_the_home_become_whole_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_and_home_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for address in ("store", "./store", "~/store"):
@@ -94,7 +88,7 @@ def test_a_relative_folder_and_one_in_the_home_become_whole_paths(
         ("s3://team?profile=lab", None, "expected s3://BUCKET"),
     ],
 )
-def test_a_store_that_containers_cannot_reach_is_refused(address: str, endpoint: str | None, said: str) -> None:
+def test_a_store_that_containers_cannot_reach_is_rejected(address: str, endpoint: str | None, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         setup.store_values(setup.Choice(store=address, endpoint=endpoint), {}, port=8333)
 
@@ -111,7 +105,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_that_containers_can_write_is_accepted_and_nothing_stays_in_it(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_containers_can_write_is_accepted_and_left_empty(folder: Path, tmp_path: Path) -> None:
     setup.require_folder(folder, who=ME, root=tmp_path / "checkout")
     assert list(folder.iterdir()) == []
 
@@ -136,10 +130,9 @@ def test_a_folder_that_containers_cannot_write_is_named_with_their_user(
         (errno.EACCES, NotWritableError, "chown"),
     ],
 )
-def test_a_folder_on_a_disk_that_is_read_only_or_full_is_not_a_matter_of_its_owner(
+def test_a_read_only_or_full_disk_is_not_reported_as_an_ownership_problem(
     folder: Path, number: int, error: type[RepriseError], hint: str
 ) -> None:
-    """As mktemp says it."""
     found = setup.folder_error(folder, who=ME, output=f"mktemp: failed to create file: {os.strerror(number)}\n")
     assert (type(found), str(found.hint).startswith(hint)) == (error, True)
 
@@ -167,7 +160,6 @@ RUNNING = LocalStore(project="reprise-1", port=8333, network="net", volume="repr
 
 
 def test_a_second_checkout_uses_the_local_store_of_the_first() -> None:
-    """The same bucket, port, key and network; it starts no server of its own, and remembers this."""
     engine = MemoryEngine(stores=[RUNNING])
     joined = setup.store_to_join(setup.Choice(), {}, port=8333, project="reprise-2", engine=engine)
     values = setup.store_values(setup.Choice(), {}, port=8333, joined=joined)
@@ -178,7 +170,7 @@ def test_a_second_checkout_uses_the_local_store_of_the_first() -> None:
     assert setup.store_values(setup.Choice(), values, port=8333, joined=later) == values
 
 
-def test_once_the_first_checkouts_server_is_gone_the_second_serves_the_same_volume_with_the_same_key() -> None:
+def test_without_the_first_checkouts_server_the_second_serves_the_same_volume_with_the_same_key() -> None:
     joined = setup.store_values(setup.Choice(), {}, port=8333, joined=RUNNING)
     values = setup.store_values(setup.Choice(), joined, port=8333)
     assert (values["COMPOSE_PROFILES"], values["REPRISE_STORE_VOLUME"]) == ("store", RUNNING.volume)
@@ -187,8 +179,7 @@ def test_once_the_first_checkouts_server_is_gone_the_second_serves_the_same_volu
     assert "REPRISE_STORE_JOINED" not in values
 
 
-def test_a_checkout_with_a_local_store_of_its_own_is_asked_which() -> None:
-    """What it published must not vanish; naming the other one's endpoint is the answer."""
+def test_a_checkout_with_its_own_local_store_must_choose() -> None:
     engine = MemoryEngine(stores=[RUNNING], volumes={"reprise-2_store"})
     with pytest.raises(PortTakenError, match="has its own") as caught:
         setup.store_to_join(setup.Choice(), {}, port=8333, project="reprise-2", engine=engine)
@@ -198,7 +189,6 @@ def test_a_checkout_with_a_local_store_of_its_own_is_asked_which() -> None:
 
 
 def test_a_server_on_this_checkouts_volume_is_joined_whatever_its_port() -> None:
-    """Two servers on one volume would damage it."""
     engine = MemoryEngine(stores=[replace(RUNNING, project="reprise-2")], volumes={RUNNING.volume})
     joined = setup.store_to_join(setup.Choice(), {}, port=8343, project="reprise-1", engine=engine)
     assert joined is not None
@@ -217,8 +207,7 @@ def test_a_local_store_on_another_port_is_not_joined_unless_it_is_named() -> Non
         )
 
 
-def test_the_gpu_overlay_is_on_where_the_runtime_is(tmp_path: Path) -> None:
-    """And off elsewhere: a reservation without the runtime is an error."""
+def test_the_gpu_overlay_is_used_if_the_runtime_is_installed(tmp_path: Path) -> None:
     who = setup.owner(1000, 1000)
     files = [
         setup.machine_values(tmp_path, who=who, nvidia=nvidia, ca=None)["COMPOSE_FILE"] for nvidia in (True, False)
@@ -226,8 +215,7 @@ def test_the_gpu_overlay_is_on_where_the_runtime_is(tmp_path: Path) -> None:
     assert files == ["compose.yaml:compose.gpu.yaml", "compose.yaml"]
 
 
-def test_the_environment_follows_choice_then_habit_then_machine() -> None:
-    """A machine with GPUs gets cuda unless somebody said otherwise."""
+def test_the_environment_follows_option_then_dotenv_then_hardware() -> None:
     assert setup.environment_name(setup.Choice(), {}, nvidia=True) == "cuda"
     assert setup.environment_name(setup.Choice(), {"REPRISE_ENVIRONMENT": "cpu"}, nvidia=True) == "cpu"
     assert (
@@ -235,7 +223,7 @@ def test_the_environment_follows_choice_then_habit_then_machine() -> None:
     )
 
 
-def test_an_environment_that_env_names_and_the_checkout_lacks_is_named(tmp_path: Path) -> None:
+def test_an_environment_of_dotenv_that_the_checkout_lacks_is_an_error(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     setup.require_environment({"REPRISE_ENVIRONMENT": "cpu"}, root=root)
     setup.require_environment({}, root=root)
@@ -244,8 +232,7 @@ def test_an_environment_that_env_names_and_the_checkout_lacks_is_named(tmp_path:
     assert str(caught.value.hint).startswith("scripts/setup --environment cpu")
 
 
-def test_two_checkouts_are_two_projects(tmp_path: Path) -> None:
-    """Their stores and caches do not meet, whatever their folders are called."""
+def test_two_checkouts_are_two_compose_projects(tmp_path: Path) -> None:
     who = setup.owner(1000, 1000)
     names = {
         setup.machine_values(tmp_path / place / "reprise", who=who, nvidia=False, ca=None)["COMPOSE_PROJECT_NAME"]
@@ -254,14 +241,12 @@ def test_two_checkouts_are_two_projects(tmp_path: Path) -> None:
     assert len(names) == 2
 
 
-def test_containers_are_told_the_machines_name(tmp_path: Path) -> None:
-    """Their own is a random number."""
+def test_containers_get_the_machines_name(tmp_path: Path) -> None:
     values = setup.machine_values(tmp_path, who=setup.owner(1000, 1000), nvidia=False, ca=None)
     assert values["REPRISE_HOST"] == platform.node()
 
 
-def test_the_repository_of_a_worktree_is_mounted_if_it_can_be(tmp_path: Path) -> None:
-    """Not where it would hide a folder of the image, nor of a checkout that has its repository inside."""
+def test_the_repository_of_a_worktree_is_mounted_if_possible(tmp_path: Path) -> None:
     tree, home = tmp_path / "tree", tmp_path / "main" / ".git"
     (home / "worktrees" / "tree").mkdir(parents=True)
     (home / "worktrees" / "tree" / "commondir").write_text("../..\n")
@@ -277,8 +262,7 @@ def test_the_repository_of_a_worktree_is_mounted_if_it_can_be(tmp_path: Path) ->
     assert told() == ""
 
 
-def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:
-    """And what is built is named by digest, with its layers and its build id."""
+def test_images_that_are_not_built_are_not_written_to_dotenv(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     assert setup.image_values("cpu", engine=engine, root=root) == {}
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
@@ -288,8 +272,7 @@ def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:
     assert values["REPRISE_IMAGE_LAYERS"] == ",".join(built.layers)
 
 
-def test_what_an_editor_opens_is_told_its_own_image(tmp_path: Path) -> None:
-    """A run that is made in it is not recorded as one of the environment's image."""
+def test_the_devcontainer_gets_its_own_image(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     wanted = plan("cpu", stage="development", base=BASE, root=root)
     built = build(wanted, engine=engine, machine=MACHINE, root=root)
@@ -300,8 +283,7 @@ def test_what_an_editor_opens_is_told_its_own_image(tmp_path: Path) -> None:
     }
 
 
-def test_until_this_locks_store_is_built_an_earlier_one_serves(tmp_path: Path) -> None:
-    """The server only keeps bytes; once there is one of this lock, it is that one."""
+def test_an_earlier_store_image_is_used_until_this_locks_is_built(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     earlier = build(plan("store", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     (root / "uv.lock").write_text(LOCK.replace('name = "server"\nversion = "1"', 'name = "server"\nversion = "2"'))
@@ -311,8 +293,7 @@ def test_until_this_locks_store_is_built_an_earlier_one_serves(tmp_path: Path) -
     assert setup.image_values("cpu", engine=engine, root=root) == {"REPRISE_STORE_IMAGE": now.reference}
 
 
-def test_an_environment_run_once_is_its_pinned_image(tmp_path: Path) -> None:
-    """Also where an image of the same inputs was built here, with other bytes."""
+def test_an_environment_for_one_run_uses_its_pinned_image(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     wanted = plan("cpu", stage="environment", base=BASE, root=root)
     built = build(wanted, engine=engine, machine=MACHINE, root=root)
@@ -324,16 +305,14 @@ def test_an_environment_run_once_is_its_pinned_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "gpu"), [("cpu", False), ("cuda", True)])
-def test_an_environment_run_once_has_its_own_compose_files(tmp_path: Path, name: str, *, gpu: bool) -> None:
-    """On a machine with GPUs: not those of the environment that `.env` names."""
+def test_an_environment_for_one_run_uses_its_own_compose_files(tmp_path: Path, name: str, *, gpu: bool) -> None:
     root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, runtimes=("nvidia",)))
     build(plan(name, stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     values = setup.single_run_values(name, engine=engine, root=root)
     assert (values["REPRISE_ENVIRONMENT"], values["COMPOSE_FILE"]) == (name, setup.compose_files(gpu=gpu))
 
 
-def test_a_port_that_is_taken_is_named_with_the_remedy() -> None:
-    """Before anything is started."""
+def test_a_port_in_use_is_an_error_with_a_hint() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -345,8 +324,7 @@ def test_a_port_that_is_taken_is_named_with_the_remedy() -> None:
         assert given.isdecimal()
 
 
-def test_an_image_that_is_gone_is_named_with_the_command_that_brings_it_back(tmp_path: Path) -> None:
-    """Before compose is asked, which could not say; a store that runs needs no image, a pinned one is pulled."""
+def test_a_missing_image_is_an_error_with_the_command_that_restores_it(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     here = {"REPRISE_IMAGE": built.reference, "COMPOSE_PROFILES": ""}

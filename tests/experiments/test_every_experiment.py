@@ -18,7 +18,6 @@ FILES = sorted((ROOT / "trainer/experiments").glob("[!_]*.py"))
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_it_is_checked(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings, data, shapes, learning, evaluation, saving, resuming, export; small batches: what is checked does not lie in their size."""
     findings = found(file, tmp_path, monkeypatch, words=["--batch-size=16"])
     wrong = [finding for finding in findings.values() if finding.status is Status.FAILED]
     assert not wrong, "\n".join(f"{each.check}: {each.said} (look at: {each.look})" for each in wrong)

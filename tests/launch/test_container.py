@@ -94,7 +94,7 @@ def test_a_container_that_never_starts_ends_the_watch(run: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_folder_that_the_container_removed_is_no_fault(run: Path, *, gone: bool) -> None:
+def test_a_folder_removed_by_the_container_is_not_an_error(run: Path, *, gone: bool) -> None:
     folder = run / "gone" if gone else run
     watch(Process(2), FailingEngine(), folder)
     assert (folder / SEEN).exists() is not gone

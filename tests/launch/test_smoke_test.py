@@ -38,7 +38,7 @@ class Image:
         return ""
 
 
-def test_k05_two_runs_of_ten_steps_with_equal_weights_are_well(tmp_path: Path) -> None:
+def test_k05_two_runs_of_ten_steps_with_equal_weights_pass(tmp_path: Path) -> None:
     image = Image(tmp_path / "runs", "a", "a")
     found = smoke_test(image, runs=tmp_path / "runs", expects_gpu=False)
     assert image.asked == [SELF_TEST, WORDS, WORDS]
@@ -47,7 +47,7 @@ def test_k05_two_runs_of_ten_steps_with_equal_weights_are_well(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("weights", [("a", "b"), (None, None), ("a", None)])
-def test_k05_other_weights_and_none_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
+def test_k05_different_and_missing_weights_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
     with pytest.raises(NotDeterministicError, match="two trainings of 10 steps gave weights"):
         smoke_test(Image(tmp_path / "runs", *weights), runs=tmp_path / "runs", expects_gpu=False)
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def test_each_number_becomes_a_curve_by_step(tmp_path: Path) -> None:
-    """What is not finite stands as a text in the file, and is a number again."""
     lines = [{"step": 1, "epoch": 0, "train_loss": 0.5}, {"step": 2, "train_loss": "NaN", "val_loss": 2}]
     (tmp_path / "m").write_text("\n".join(map(json.dumps, lines)))
     found = read_curves(tmp_path / "m")
@@ -23,8 +22,7 @@ def test_each_number_becomes_a_curve_by_step(tmp_path: Path) -> None:
     assert math.isnan(found["train_loss"].y[1])
 
 
-def test_lines_that_are_none_are_passed_over(tmp_path: Path) -> None:
-    """Half a line, a list, a step that is none, numbers that are none; no file gives no curves."""
+def test_invalid_lines_are_skipped(tmp_path: Path) -> None:
     text = '{"step":1,"a":1}\n[1]\n{"step":true,"a":9}\n{"step":-1,"a":9}\n{"a":9}\n\xff\n{"step":2,"a":"high","b":[1]}\n{"step":3,"a'
     (tmp_path / "m").write_bytes(text.encode("latin-1"))
     found = read_curves(tmp_path / "m")
@@ -32,14 +30,12 @@ def test_lines_that_are_none_are_passed_over(tmp_path: Path) -> None:
     assert read_curves(tmp_path / "none") == {}
 
 
-def test_a_file_cannot_ask_for_a_million_curves(tmp_path: Path) -> None:
-    """Of a stranger's file with a name for each line, some are read."""
+def test_the_number_of_curves_is_limited(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("".join(f'{{"step":{number},"n{number}":1}}\n' for number in range(1000)))
     assert len(read_curves(tmp_path / "m")) == 200
 
 
-def test_a_trace_tells_learning_rate_and_gradient_norm(tmp_path: Path) -> None:
-    """At every step."""
+def test_a_trace_has_curves_of_learning_rate_and_gradient_norm(tmp_path: Path) -> None:
     save_trace(tmp_path, 0.5, 0.4, 0.3, rate=0.1, slow_from=3)
     found = read_schedule(tmp_path / "trace.jsonl")
     assert list(found[RATE].y) == [0.1, 0.1, 0.05]
@@ -48,7 +44,6 @@ def test_a_trace_tells_learning_rate_and_gradient_norm(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_has_one_curve_of_telemetry(tmp_path: Path) -> None:
-    """What an earlier attempt told of steps that were made again is left out; an attempt without telemetry changes nothing."""
     for number, steps in {1: (10, 20, 30), 3: (25, 35)}.items():
         (tmp_path / str(number)).mkdir()
         text = "".join(f'{{"step":{step},"seconds":1,"data_wait":{number}}}\n' for step in steps)

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_curves_figures_and_pictures_are_gathered(tmp_path: Path) -> None:
-    """From the files beside the record; a picture that is a link is left alone."""
+def test_curves_figures_and_pictures_are_collected(tmp_path: Path) -> None:
     one = made(tmp_path / "runs")
     assert one.folder and one.attempt  # noqa: PT018 - for the types
     (one.attempt / "metrics.jsonl").write_text('{"step":1,"train_loss":0.5}\n')
@@ -31,8 +30,7 @@ def test_curves_figures_and_pictures_are_gathered(tmp_path: Path) -> None:
     assert (found.notes, found.died) == ((), False)
 
 
-def test_what_cannot_be_read_is_a_note(tmp_path: Path) -> None:
-    """Damaged figures, a damaged certificate and a damaged source keep nothing else from being shown."""
+def test_unreadable_files_are_notes(tmp_path: Path) -> None:
     one = made(tmp_path / "runs")
     assert one.folder and one.attempt  # noqa: PT018 - for the types
     (one.attempt / FILE).write_text("{")
@@ -43,8 +41,7 @@ def test_what_cannot_be_read_is_a_note(tmp_path: Path) -> None:
     assert [note.split(":")[0].split(" ")[0] for note in notes] == [FILE, "source.tar.gz", "certificates/rerun.json"]
 
 
-def test_what_is_too_large_to_look_at_is_a_note(tmp_path: Path) -> None:
-    """A stranger's file is not read without end."""
+def test_files_that_are_too_large_are_notes(tmp_path: Path) -> None:
     one = made(tmp_path / "runs")
     assert one.folder and one.attempt  # noqa: PT018 - for the types
     for name, size in ((FILE, 1 << 25), ("metrics.jsonl", (1 << 28) + 1)):
@@ -56,8 +53,7 @@ def test_what_is_too_large_to_look_at_is_a_note(tmp_path: Path) -> None:
     )
 
 
-def test_the_code_is_the_experiments_module(tmp_path: Path) -> None:
-    """As it was run, where it is one of the package's."""
+def test_the_shown_code_is_the_experiments_module(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout" / "trainer" / "experiments"
     checkout.mkdir(parents=True)
     (checkout / "digits.py").write_text("# mine\n")
@@ -68,7 +64,6 @@ def test_the_code_is_the_experiments_module(tmp_path: Path) -> None:
     assert load_run_contents(made(tmp_path / "more" / "runs").folder or tmp_path).code is None
 
 
-def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(tmp_path: Path) -> None:
-    """By its lock."""
+def test_a_killed_run_is_distinguished_from_a_running_run(tmp_path: Path) -> None:
     run = begun(tmp_path / "runs")
     assert not load_run_contents(run.folder.parents[1]).died

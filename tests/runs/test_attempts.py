@@ -28,8 +28,7 @@ def attempt(
     return record(around=around, attempt=number, status=status, **out)
 
 
-def test_each_attempt_has_its_own_changes_and_the_last_ones_hold() -> None:
-    """A record tells those of all attempts so far; what an attempt took back holds no more."""
+def test_the_changes_of_the_last_attempt_apply() -> None:
     records = [
         attempt(1),
         attempt(2, changed=[RATE]),
@@ -40,14 +39,12 @@ def test_each_attempt_has_its_own_changes_and_the_last_ones_hold() -> None:
     assert [settings_now(records[:count])["learning_rate"] for count in (1, 2, 3, 4)] == [0.001, 0.5, 0.5, 0.001]
 
 
-def test_what_is_no_change_of_a_setting_changes_none() -> None:
-    """A stranger's record may say anything; another ingredient is no setting."""
+def test_other_changes_do_not_change_settings() -> None:
     lines = ["setting learning_rate: 0.001 -> {", "setting absent: 1 -> 2", "device accelerator: cpu -> cuda"]
     assert settings_now([attempt(1), attempt(2, changed=lines)]) == {"seed": 0, "learning_rate": 0.001}
 
 
-def test_the_time_of_all_attempts_is_one_sum_which_says_whether_it_is_all() -> None:
-    """A killed attempt does not say how long it took, and one that runs is not over."""
+def test_the_total_time_states_whether_it_is_complete() -> None:
     both = total_duration([attempt(1), attempt(2)])
     assert (both.seconds, both.known, both.attempts) == (4.0, True, 2)
     killed = total_duration([attempt(1, seconds=None), attempt(2)])
@@ -57,8 +54,7 @@ def test_the_time_of_all_attempts_is_one_sum_which_says_whether_it_is_all() -> N
     assert not total_duration([attempt(2)]).known, "the first attempt's record is not here"
 
 
-def test_only_a_failure_of_which_no_step_is_known_made_none() -> None:
-    """A run that was stopped before its first step can be gone on with; of one that failed later the steps are not known."""
+def test_only_a_failure_without_steps_counts_as_idle() -> None:
     assert failed_before_first_step(attempt(1, status=Status.FAILED, steps=0))
     assert not failed_before_first_step(attempt(1, status=Status.FAILED))
     assert not failed_before_first_step(attempt(1, status=Status.PREEMPTED, steps=0))

@@ -27,8 +27,7 @@ def found(b: Record, a: Record | None = None) -> list[tuple[DifferenceKind, str,
     return [(each.kind, each.name, each.a, each.b) for each in candidates(a or record({}), b)]
 
 
-def test_equal_records_have_none() -> None:
-    """Though run, command, time and host's name are others."""
+def test_equal_records_have_no_differences() -> None:
     around = {"command": ["x"], "host": circumstances().host.model_copy(update={"name": "another"})}
     assert found(altered(around=around)) == []
 
@@ -52,27 +51,25 @@ def test_equal_records_have_none() -> None:
         ),
     ],
 )
-def test_each_ingredient_is_told_by_name_with_both_values(
+def test_each_ingredient_is_listed_by_name_with_both_values(
     made: dict[str, Any], expected: tuple[DifferenceKind, str, str, str]
 ) -> None:
-    """At full precision, and it is an ingredient."""
     assert found(altered(**made)) == [expected]
     assert all(each.ingredient for each in candidates(record({}), altered(**made)))
 
 
-def test_what_the_lock_gives_to_other_environments_is_no_difference() -> None:
+def test_the_locks_packages_of_other_environments_are_ignored() -> None:
     a = altered(lock=ONE, requirements=ONE)
     assert found(altered(lock=TWO, requirements=ONE), a) == []
     assert found(altered(lock=TWO, requirements=TWO), a) == [(DifferenceKind.LOCK, "uv.lock", ONE, TWO)]
 
 
-def test_a_record_that_is_older_than_requirements_is_compared_by_the_whole_lock() -> None:
+def test_a_record_without_requirements_is_compared_by_the_whole_lock() -> None:
     assert found(altered(lock=TWO), altered(lock=ONE, requirements=ONE)) == [(DifferenceKind.LOCK, "uv.lock", ONE, TWO)]
     assert found(altered(lock=ONE), altered(lock=ONE, requirements=ONE)) == []
 
 
-def test_a_setting_is_told_with_its_origins() -> None:
-    """A learning rate of one float64 step more, from the command line, is not rounded away."""
+def test_a_setting_is_listed_with_its_origins() -> None:
     b = altered(
         settings={"seed": 0, "learning_rate": 0.0010000000000000002}, around={"origins": {"learning_rate": "file"}}
     )
@@ -89,8 +86,7 @@ def test_a_setting_is_told_with_its_origins() -> None:
     ]
 
 
-def test_packages_are_told_as_added_removed_changed_and_altered() -> None:
-    """The last by the digest of their RECORD; where a side's inventory is unknown, nothing is said."""
+def test_packages_are_listed_as_added_removed_changed_and_altered() -> None:
     before = {
         "gone": Distribution(version="1"),
         "up": Distribution(version="1"),
@@ -112,21 +108,20 @@ def test_packages_are_told_as_added_removed_changed_and_altered() -> None:
     assert not any(each.ingredient for each in candidates(a, b))
 
 
-def test_libraries_are_told_by_name_wherever_they_lie() -> None:
-    """Two machines keep them in other folders."""
+def test_libraries_are_compared_by_name_in_any_folder() -> None:
     sides = ({"/opt/a/libx.so": 1, "/opt/a/liby.so": 1}, {"/usr/libx.so": 1, "/usr/liby.so": 2})
     a, b = (altered(around={"inventory": Inventory(python="3.11.2", libraries=side)}) for side in sides)
     assert found(b, a) == [(DifferenceKind.LIBRARY, "liby.so", "1 bytes", "2 bytes")]
 
 
-def test_a_run_that_left_its_level_of_determinism_differs_from_one_that_kept_it() -> None:
+def test_a_run_that_left_its_determinism_level_differs_from_one_that_did_not() -> None:
     left = altered(around={"determinism_at_end": ["benchmark is True"]})
     assert found(left) == [(DifferenceKind.DETERMINISM, "benchmark is True", "absent", "switched by the net")]
     assert not any(each.ingredient for each in candidates(record({}), left))
     assert found(left, altered(around={"determinism_at_end": ["benchmark is True"]})) == []
 
 
-def test_a_source_of_which_equal_files_were_imported_is_a_circumstance() -> None:
+def test_a_source_with_equal_imported_files_is_a_circumstance() -> None:
     code = {"imported": Imported(digest=ONE, files=["net.py"])}
     a, b = altered(around=code), altered(around=code, source=TWO)
     assert [(each.title, each.ingredient) for each in candidates(a, b)] == [
@@ -137,8 +132,7 @@ def test_a_source_of_which_equal_files_were_imported_is_a_circumstance() -> None
         assert [(each.title, each.ingredient) for each in candidates(a, other)] == [("code source", True)]
 
 
-def test_hardware_drift_and_variables_are_told() -> None:
-    """CPU, flags, driver, GPUs; what drifted on one side; what was set."""
+def test_hardware_drift_and_variables_are_listed() -> None:
     gpu = Gpu(name="NVIDIA H100", uuid="x", memory=1)
     host = circumstances().host.model_copy(update={"cpu": "other", "gpus": [gpu]})
     b = altered(around={"host": host, "variables": {"OMP_NUM_THREADS": "4"}, "drift": []})

@@ -50,8 +50,7 @@ ALL = Figures(
 )
 
 
-def test_what_is_written_is_read_back() -> None:
-    """Every kind, to the sign of zero."""
+def test_a_figure_round_trips() -> None:
     again = parse_json(ALL.to_json(), Figures, where="figures.json")
     assert again == ALL
     assert again.to_json() == ALL.to_json()
@@ -59,7 +58,6 @@ def test_what_is_written_is_read_back() -> None:
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=20))
 def test_numbers_keep_every_bit(points: list[tuple[float, float]]) -> None:
-    """A number comes back as the one that was written."""
     line = Series(name="a", x=tuple(x for x, _ in points), y=tuple(y for _, y in points))
     figures = Figures(figures=(ROC.model_copy(update={"series": (line,)}),))
     assert parse_json(figures.to_json(), Figures, where="figures.json") == figures
@@ -78,22 +76,19 @@ def test_numbers_keep_every_bit(points: list[tuple[float, float]]) -> None:
         (ROC, {"kind": "pie"}, "pie"),
     ],
 )
-def test_a_figure_that_could_not_be_drawn_is_refused(kind: Any, changed: dict[str, Any], said: str) -> None:
-    """A file from elsewhere is data: what is wrong with it is told in a line."""
+def test_an_invalid_figure_is_rejected(kind: Any, changed: dict[str, Any], said: str) -> None:
     text = json.dumps({"figures": [{**kind.model_dump(mode="json"), **changed}]})
     with pytest.raises(DocumentError, match=said):
         parse_json(text, Figures, where="figures.json")
 
 
-def test_two_figures_of_one_name_are_refused() -> None:
-    """A report names a figure by it."""
+def test_two_figures_of_one_name_are_rejected() -> None:
     with pytest.raises(ValueError, match="found twice: roc"):
         Figures(figures=(ROC, ROC))
 
 
 @given(st.integers(0, 10_000), st.integers(2, 100))
-def test_what_is_chosen_is_spread_and_within_its_limit(count: int, most: int) -> None:
-    """Ascending places without a repeat, the ends among them."""
+def test_chosen_points_are_evenly_spread_and_within_the_limit(count: int, most: int) -> None:
     places = spread_indices(count, most)
     assert len(places) == min(count, most)
     assert places == sorted(set(places))

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def test_this_machine_is_described() -> None:
-    """Every fact is there, and plausible."""
     host = read_host()
     assert host.cpu
     assert host.cores == usable_cores() >= 1
@@ -30,14 +29,12 @@ def test_this_machine_is_described() -> None:
     assert (host.driver is None) == (not host.gpus)
 
 
-def test_a_host_has_the_name_it_was_told() -> None:
-    """In a container the system's own name is made up; without a word, or with an empty one, it is the system's."""
+def test_the_hosts_name_comes_from_the_environment() -> None:
     assert read_host(name="lab-3").name == "lab-3"
     assert read_host(name="").name == read_host().name == os.uname().nodename
 
 
-def test_processor_memory_limit_and_devices_are_read_where_linux_keeps_them(tmp_path: Path) -> None:
-    """The model, its flags in any order, a container's own limit, the GPU's files."""
+def test_processor_memory_limit_and_devices_are_read_from_linux(tmp_path: Path) -> None:
     for path, text in {
         "proc/cpuinfo": "model name\t: Some CPU\nflags\t\t: fma avx2\n",
         "sys/fs/cgroup/memory.max": "268435456\n",
@@ -52,15 +49,13 @@ def test_processor_memory_limit_and_devices_are_read_where_linux_keeps_them(tmp_
     assert read_host(tmp_path).cpu_flags == host.cpu_flags
 
 
-def test_a_machine_that_tells_nothing_is_still_described(tmp_path: Path) -> None:
-    """No /proc, no /dev: facts that are not known, no error."""
+def test_a_machine_without_proc_is_still_described(tmp_path: Path) -> None:
     host = read_host(tmp_path)
     assert host.cpu_flags is None
     assert gpu_nodes(tmp_path) == []
 
 
 def test_multiprocessors_follow_from_cores_and_architecture() -> None:
-    """A100 has 108, H100 132; an architecture from the future is not guessed."""
     assert multiprocessors(6912, 8, 0) == 108
     assert multiprocessors(16896, 9, 0) == 132
     assert multiprocessors(1000, 99, 0) is None
@@ -112,8 +107,7 @@ class Nvml:
         return SimpleNamespace(total=80 << 30)
 
 
-def test_gpus_are_described_by_the_drivers_own_library() -> None:
-    """Name, memory, capability, multiprocessors where they follow; the driver and the CUDA it supports."""
+def test_gpus_are_described_by_nvml() -> None:
     driver, cuda, gpus = _devices(Nvml())
     assert (driver, cuda) == ("580.95.05", "13.0")
     assert [(gpu.uuid, gpu.multiprocessors, gpu.capability) for gpu in gpus] == [
@@ -122,16 +116,14 @@ def test_gpus_are_described_by_the_drivers_own_library() -> None:
     ]
 
 
-def test_the_memory_of_this_process_is_read_and_an_unknown_gpu_is_left_out(tmp_path: Path) -> None:
-    """A machine without /proc tells nothing, and that is no error."""
+def test_the_memory_of_this_process_is_read_and_an_unknown_gpu_is_omitted(tmp_path: Path) -> None:
     found = read_gauges("GPU-none")
     assert set(found) == {"memory_gib"}
     assert 0.01 < found["memory_gib"] < 100
     assert read_gauges(root=tmp_path) == {}
 
 
-def test_a_gpu_tells_each_gauge_that_it_has() -> None:
-    """One that refuses its power tells the rest."""
+def test_a_gpu_reports_each_available_gauge() -> None:
 
     class Refused(Exception):  # noqa: N818 - NVML calls it so
         """What NVML raises."""

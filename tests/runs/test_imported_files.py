@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_only_what_was_imported_counts_by_path_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_imported_files_count_by_path_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pack").mkdir()
     for name in ("pack/__init__.py", "pack/part_of_it.py", "idle_here.py", "README.md"):
         (tmp_path / name).write_text("x = 1\n")
@@ -33,8 +33,7 @@ def test_only_what_was_imported_counts_by_path_and_content(tmp_path: Path, monke
         monkeypatch.delitem(sys.modules, name)
 
 
-def test_installed_packages_are_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A virtual environment may lie in the checkout."""
+def test_installed_packages_are_not_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/installed_here.py").write_text("x = 1\n")
     monkeypatch.syspath_prepend(tmp_path / ".venv")

@@ -50,8 +50,7 @@ def seal(record: Record) -> str:
     return sealed_key(record.run, record.attempt)
 
 
-def test_everything_the_seal_names_is_there(tmp_path: Path) -> None:
-    """Files and source by their digests; the record inside the seal, equal to the local one."""
+def test_everything_in_the_seal_is_in_the_store(tmp_path: Path) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     publish_run(run.folder.parents[1], store)
     sealed = json.loads(b"".join(store.read(seal(run.record))))
@@ -62,7 +61,6 @@ def test_everything_the_seal_names_is_there(tmp_path: Path) -> None:
 
 
 def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
-    """The second time says the same and writes nothing."""
     run, store = finished(tmp_path / "runs"), MemoryStore()
     first = publish_run(run.folder.parents[1], store)
     before = list(store.keys(""))
@@ -71,8 +69,7 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
     assert read_publication(run.folder) == first[0]
 
 
-def test_what_is_published_there_is_not_brought_again(tmp_path: Path) -> None:
-    """Every object is looked at, and none is sent."""
+def test_published_objects_are_not_sent_again(tmp_path: Path) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     first = publish_run(run.folder.parents[1], store)
     before = dict(store._objects)
@@ -81,8 +78,7 @@ def test_what_is_published_there_is_not_brought_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["gone", "other bytes"])
-def test_publishing_again_heals_the_store(tmp_path: Path, harm: str) -> None:
-    """The note beside the record is no evidence of what the store holds."""
+def test_publishing_again_repairs_the_store(tmp_path: Path, harm: str) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     publish_run(run.folder.parents[1], store)
     whole = dict(store._objects)
@@ -95,8 +91,7 @@ def test_publishing_again_heals_the_store(tmp_path: Path, harm: str) -> None:
 
 
 @pytest.mark.parametrize("writes", range(5))
-def test_stopped_anywhere_it_is_unsealed_and_the_same_command_completes_it(tmp_path: Path, writes: int) -> None:
-    """Claim, three files, seal: a store that goes away before any of them leaves no seal, and no local note."""
+def test_an_interrupted_publication_has_no_seal_and_the_same_command_completes_it(tmp_path: Path, writes: int) -> None:
     run, store = finished(tmp_path / "runs"), FailingStore(after=writes)
     with pytest.raises(StoreUnreachableError):
         publish_run(run.folder.parents[1], store)
@@ -106,16 +101,14 @@ def test_stopped_anywhere_it_is_unsealed_and_the_same_command_completes_it(tmp_p
     assert store.size(seal(run.record))
 
 
-def test_two_publishers_at_once_are_both_right(tmp_path: Path) -> None:
-    """The same attempt from two processes is one attempt."""
+def test_two_concurrent_publishers_both_succeed(tmp_path: Path) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     with ThreadPoolExecutor(4) as pool:
         notes = list(pool.map(lambda _: publish_run(run.folder.parents[1], store), range(4)))
     assert all(note == notes[0] for note in notes)
 
 
-def test_an_attempt_of_the_same_number_made_elsewhere_is_refused(tmp_path: Path) -> None:
-    """The first claim holds; the second is told who made it, and changes nothing."""
+def test_another_attempt_of_the_same_number_is_rejected(tmp_path: Path) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     claim = json.loads((run.folder / "claim.json").read_text())
     claim |= {"token": "0" * 32, "host": "another-machine"}
@@ -125,15 +118,13 @@ def test_an_attempt_of_the_same_number_made_elsewhere_is_refused(tmp_path: Path)
     assert store.size(seal(run.record)) is None
 
 
-def test_a_run_under_way_is_not_published(tmp_path: Path) -> None:
-    """There is nothing to seal yet."""
+def test_a_running_run_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="still running"):
         publish_run(begun(tmp_path / "runs").folder.parents[1], MemoryStore())
 
 
 @pytest.mark.parametrize("harm", ["change", "remove"])
-def test_a_file_that_is_not_what_the_record_says_stops_it_by_name(tmp_path: Path, harm: str) -> None:
-    """Never sealed with bytes that the record does not list."""
+def test_a_file_that_differs_from_the_record_is_named_and_prevents_publishing(tmp_path: Path, harm: str) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     path = run.folder / "metrics.jsonl"
     path.write_text("other") if harm == "change" else path.unlink()

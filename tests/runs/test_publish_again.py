@@ -39,8 +39,7 @@ def home(run: OpenRun) -> Path:
     return run.folder.parents[1]
 
 
-def test_it_is_told_how_much_there_is(run: OpenRun) -> None:
-    """Files and source."""
+def test_publishing_reports_its_total_size(run: OpenRun) -> None:
     told, source = Telling(), source_of(home(run))
     publish_run(home(run), MemoryStore(), progress=told)
     assert source is not None
@@ -49,8 +48,7 @@ def test_it_is_told_how_much_there_is(run: OpenRun) -> None:
 
 
 @pytest.mark.parametrize("has_claim", [True, False])
-def test_the_number_of_an_attempt_that_has_no_record_is_claimed(run: OpenRun, *, has_claim: bool) -> None:
-    """With its own claim or with one of nobody: who looks for attempts 1, 2, ... does not stop there."""
+def test_the_number_of_an_attempt_without_a_record_is_claimed(run: OpenRun, *, has_claim: bool) -> None:
     (run.folder / "record.json").unlink()
     if not has_claim:
         (run.folder / "claim.json").unlink()
@@ -77,8 +75,8 @@ def test_a_run_without_a_source_is_published_without_one(run: OpenRun) -> None:
     assert json.loads(b"".join(store.read(sealed_key(run.record.run, 1))))["source"] is None
 
 
-def test_a_file_that_grew_is_published_as_it_was_recorded(run: OpenRun) -> None:
-    """The log goes on after the record is closed; a byte that changed before its end is noticed."""
+def test_a_file_that_grew_is_published_as_recorded(run: OpenRun) -> None:
+    """The log grows after the record is closed; a changed byte within the recorded size is detected."""
     path, before = run.folder / "metrics.jsonl", (run.folder / "metrics.jsonl").read_bytes()
     path.write_bytes(before + b"more")
     publish_run(home(run), store := MemoryStore())
@@ -89,10 +87,9 @@ def test_a_file_that_grew_is_published_as_it_was_recorded(run: OpenRun) -> None:
 
 
 @pytest.mark.parametrize(("most", "is_cut"), [(11, True), (10, False)])
-def test_a_file_that_grew_and_is_larger_than_a_log_is_damaged(
+def test_a_large_file_that_grew_is_damaged(
     run: OpenRun, monkeypatch: pytest.MonkeyPatch, most: int, *, is_cut: bool
 ) -> None:
-    """It is not held in memory."""
     monkeypatch.setattr(publishing, "_LOG", most)
     path = run.folder / "metrics.jsonl"
     assert path.stat().st_size == 11
@@ -101,7 +98,7 @@ def test_a_file_that_grew_and_is_larger_than_a_log_is_damaged(
         publish_run(home(run), MemoryStore())
 
 
-def test_a_note_that_cannot_be_written_is_told(run: OpenRun) -> None:
+def test_an_unwritable_note_is_reported(run: OpenRun) -> None:
     told = Telling()
     (run.folder / "published.json").mkdir()
     publish_run(home(run), MemoryStore(), progress=told)
@@ -110,7 +107,6 @@ def test_a_note_that_cannot_be_written_is_told(run: OpenRun) -> None:
 
 
 def test_a_link_in_place_of_a_file_is_not_published(run: OpenRun, tmp_path: Path) -> None:
-    """Not even one to the very bytes."""
     path = run.folder / "metrics.jsonl"
     path.rename(tmp_path / "aside")
     path.symlink_to(tmp_path / "aside")
@@ -118,8 +114,7 @@ def test_a_link_in_place_of_a_file_is_not_published(run: OpenRun, tmp_path: Path
         publish_run(home(run), MemoryStore())
 
 
-def test_which_side_changed_is_said(run: OpenRun, tmp_path: Path) -> None:
-    """By the note of the publication; without one, neither is blamed."""
+def test_the_error_names_the_side_that_changed(run: OpenRun, tmp_path: Path) -> None:
     store = MemoryStore()
     publish_run(home(run), store)
     shutil.copytree(home(run), aside := tmp_path / "aside" / home(run).name)
@@ -134,7 +129,7 @@ def test_which_side_changed_is_said(run: OpenRun, tmp_path: Path) -> None:
     assert "one of them was changed" in str(caught.value.hint)
 
 
-def test_a_run_that_is_under_way_or_was_killed_says_what_to_type(tmp_path: Path) -> None:
+def test_a_running_or_killed_run_is_rejected_with_a_hint(tmp_path: Path) -> None:
     run = begun(tmp_path / "runs")
     with pytest.raises(RunError, match="still running") as caught:
         publish_run(home(run), MemoryStore())

@@ -45,8 +45,7 @@ def packed(folder: Path) -> dict[str, bytes]:
     return {path: data for path, data in contents(folder).items() if not path.startswith(f"{COPY}/")}
 
 
-def test_what_was_published_comes_back_byte_for_byte(run: OpenRun, tmp_path: Path) -> None:
-    """Record, files, source archive; the source stays packed until the user trusts it."""
+def test_a_published_run_is_pulled_byte_for_byte(run: OpenRun, tmp_path: Path) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
     (record,) = pull_run(run.record.run, store, runs=tmp_path / "there")
@@ -55,8 +54,7 @@ def test_what_was_published_comes_back_byte_for_byte(run: OpenRun, tmp_path: Pat
     assert [path.name for path in (tmp_path / "there").iterdir()] == [record.run]
 
 
-def test_every_attempt_comes_and_what_is_there_stays(run: OpenRun, tmp_path: Path) -> None:
-    """Attempts are found by probing; a local one is never written over."""
+def test_every_attempt_is_pulled_and_local_attempts_stay(run: OpenRun, tmp_path: Path) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
     pull_run(run.record.run, store, runs=tmp_path / "there")
@@ -71,8 +69,7 @@ def test_every_attempt_comes_and_what_is_there_stays(run: OpenRun, tmp_path: Pat
 
 
 @pytest.mark.parametrize("here", [False, True])
-def test_attempts_of_one_run_have_one_identity(run: OpenRun, tmp_path: Path, *, here: bool) -> None:
-    """A second attempt that somebody made of other ingredients is refused, also where the first is here already."""
+def test_attempts_with_another_identity_are_rejected(run: OpenRun, tmp_path: Path, *, here: bool) -> None:
     store, name = MemoryStore(), run.record.run
     publish_run(run.folder.parents[1], store)
     if here:
@@ -87,8 +84,7 @@ def test_attempts_of_one_run_have_one_identity(run: OpenRun, tmp_path: Path, *, 
     assert (contents(tmp_path / "there") if (tmp_path / "there").exists() else {}) == before
 
 
-def test_a_source_that_is_here_and_not_the_seals_is_refused(run: OpenRun, tmp_path: Path) -> None:
-    """It is not taken for the run's only since it has the name."""
+def test_a_local_source_that_differs_from_the_seal_is_rejected(run: OpenRun, tmp_path: Path) -> None:
     store = MemoryStore()
     publish_run(run.folder.parents[1], store)
     home = tmp_path / "there" / run.record.run
@@ -99,8 +95,7 @@ def test_a_source_that_is_here_and_not_the_seals_is_refused(run: OpenRun, tmp_pa
     assert contents(home) == {ARCHIVE: b"other"}
 
 
-def test_a_pull_that_was_killed_as_the_run_appeared_is_completed(run: OpenRun, tmp_path: Path) -> None:
-    """With the archive there and the attempt not."""
+def test_a_pull_killed_after_the_source_is_completed(run: OpenRun, tmp_path: Path) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
     there = tmp_path / "there" / run.record.run
@@ -110,8 +105,7 @@ def test_a_pull_that_was_killed_as_the_run_appeared_is_completed(run: OpenRun, t
     assert contents(there) == packed(home)
 
 
-def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:
-    """By name, and nothing is made."""
+def test_a_missing_run_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match="20260301t120000-aaaaaa"):
         pull_run("20260301t120000-aaaaaa", MemoryStore(), runs=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -152,8 +146,7 @@ HARM: dict[str, Callable[[dict[str, Any]], None]] = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_seal_that_means_harm_writes_nothing(run: OpenRun, tmp_path: Path, harm: str) -> None:
-    """Refused by a failure with a name, and not a file is left anywhere."""
+def test_a_malicious_seal_writes_nothing(run: OpenRun, tmp_path: Path, harm: str) -> None:
     store = altered(run, HARM[harm])
     with pytest.raises(RepriseError) as fault:
         pull_run(run.record.run, store, runs=tmp_path / "there")
@@ -162,8 +155,8 @@ def test_a_seal_that_means_harm_writes_nothing(run: OpenRun, tmp_path: Path, har
     assert not (tmp_path / "evil").exists()
 
 
-def test_no_negative_size_makes_room_for_an_enormous_one(run: OpenRun, tmp_path: Path) -> None:
-    """The sum of sizes would be small; the seal is refused before a byte is fetched."""
+def test_a_negative_size_does_not_offset_an_enormous_one(run: OpenRun, tmp_path: Path) -> None:
+    """The sum of the sizes would be below the limit."""
 
     def cheat(seal: dict[str, Any]) -> None:
         seal["files"][0].update(size=1 << 60)
@@ -174,16 +167,14 @@ def test_no_negative_size_makes_room_for_an_enormous_one(run: OpenRun, tmp_path:
     assert not (tmp_path / "there").exists()
 
 
-def test_a_later_format_is_refused_politely(run: OpenRun, tmp_path: Path) -> None:
-    """What was found, what is read, what to do."""
+def test_a_later_format_is_rejected_with_a_hint(run: OpenRun, tmp_path: Path) -> None:
     store = altered(run, HARM["another format"])
     with pytest.raises(DocumentError, match=r"reads 'reprise\.run/1'") as fault:
         pull_run(run.record.run, store, runs=tmp_path / "there")
     assert "newer" in str(fault.value.hint)
 
 
-def test_a_seal_without_end_is_not_read_to_its_end(run: OpenRun, tmp_path: Path) -> None:
-    """Nor one that nests without end."""
+def test_an_endless_seal_is_rejected_early(run: OpenRun, tmp_path: Path) -> None:
     for text, said in [(b" " * (33 << 20), "larger than"), (b"[" * 1_000_000, "too many nested brackets")]:
         store = MemoryStore()
         store.create(sealed_key(run.record.run, 1), text)
@@ -202,22 +193,20 @@ def archived(path: Path, *entries: tuple[str, bytes], kind: bytes = tarfile.REGT
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
-def test_a_source_bundle_holds_files_only(tmp_path: Path, kind: bytes) -> None:
-    """Links, devices and folders are not made by us, so not accepted from others."""
+def test_a_source_bundle_may_contain_only_files(tmp_path: Path, kind: bytes) -> None:
     with pytest.raises(SourceError):
         read_archive(archived(tmp_path / "x", ("a", b"/etc/passwd"), kind=kind))
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b"])
-def test_a_source_bundle_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    """A path that leaves is refused before anything is written."""
+def test_paths_of_a_source_bundle_stay_in_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError):
         read_archive(archived(tmp_path / "x", (name, b"")))
 
 
 @pytest.mark.parametrize("size", [1 << 40, 1 << 20])
-def test_a_source_bundle_claims_no_more_bytes_than_it_has(tmp_path: Path, size: int) -> None:
-    """A sparse file of a kilobyte would be read as a terabyte of zeros; one that is honest about less is refused, too."""
+def test_a_source_bundle_may_not_claim_more_bytes_than_it_has(tmp_path: Path, size: int) -> None:
+    """A sparse file of 1 kB would be read as 1 TB of zeros."""
     with tarfile.open(tmp_path / "x", "w:gz", format=tarfile.PAX_FORMAT) as tar:
         entry = tarfile.TarInfo("a")
         entry.pax_headers = {"GNU.sparse.size": str(size), "GNU.sparse.map": f"{size},0"}
@@ -226,8 +215,7 @@ def test_a_source_bundle_claims_no_more_bytes_than_it_has(tmp_path: Path, size: 
         read_archive(tmp_path / "x")
 
 
-def test_damage_to_a_source_bundle_has_a_name(tmp_path: Path) -> None:
-    """Not gzip, cut short, twice the same path."""
+def test_a_damaged_source_bundle_is_an_error(tmp_path: Path) -> None:
     whole = archived(tmp_path / "whole", ("a", b"")).read_bytes()
     for text in [b"", b"text", whole[: len(whole) // 2]]:
         (tmp_path / "x").write_bytes(text)
@@ -237,16 +225,14 @@ def test_damage_to_a_source_bundle_has_a_name(tmp_path: Path) -> None:
         read_archive(archived(tmp_path / "x", ("a", b""), ("a", b"")))
 
 
-def test_a_bundle_comes_back_from_its_archive_under_the_same_name(run: OpenRun) -> None:
-    """Thawing is the inverse of archiving, as far as the digest goes."""
+def test_a_bundle_read_from_its_archive_has_the_same_digest(run: OpenRun) -> None:
     home = run.folder.parents[1]
     assert (
         read_archive(home / "source.tar.gz").digest == run.record.ingredients.source == capture(home / "source").digest
     )
 
 
-def test_an_object_altered_in_the_store_is_noticed(run: OpenRun, tmp_path: Path) -> None:
-    """The bytes must be those of the digest, whoever kept them."""
+def test_an_altered_object_in_the_store_is_detected(run: OpenRun, tmp_path: Path) -> None:
     honest, store = MemoryStore(), MemoryStore()
     publish_run(run.folder.parents[1], honest)
     victim = object_key(digest_of_bytes(b"weights" * 100))
@@ -256,8 +242,7 @@ def test_an_object_altered_in_the_store_is_noticed(run: OpenRun, tmp_path: Path)
         pull_run(run.record.run, store, runs=tmp_path / "there")
 
 
-def test_more_than_was_agreed_to_is_not_pulled(run: OpenRun, tmp_path: Path) -> None:
-    """The size is known before the first byte."""
+def test_more_than_the_maximum_is_not_pulled(run: OpenRun, tmp_path: Path) -> None:
     store = MemoryStore()
     publish_run(run.folder.parents[1], store)
     with pytest.raises(DigestMismatchError, match="at most") as fault:

@@ -58,8 +58,7 @@ class Telling:
         self.lines.append(line)
 
 
-def test_k06_a_good_bundle_of_other_code_is_refused(run: OpenRun, tmp_path: Path) -> None:
-    """An archive as we make them, of the size and the digest that the seal names; only its code is not the record's."""
+def test_k06_a_valid_bundle_of_other_code_is_rejected(run: OpenRun, tmp_path: Path) -> None:
     other = finished(tmp_path / "other" / "runs").folder.parents[1]
     (other / COPY / "code.py").write_text("evil = 1\n")
     text = archive(capture(other / COPY))
@@ -76,7 +75,7 @@ def test_k06_a_good_bundle_of_other_code_is_refused(run: OpenRun, tmp_path: Path
     assert list((tmp_path / "there").iterdir()) == []
 
 
-def test_an_attempt_that_was_claimed_and_never_sealed_is_passed_over(run: OpenRun, tmp_path: Path) -> None:
+def test_a_claimed_attempt_without_a_seal_is_skipped(run: OpenRun, tmp_path: Path) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     second = open_run(home, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
     second.close(Outcome(status=Status.COMPLETED))
@@ -85,7 +84,7 @@ def test_an_attempt_that_was_claimed_and_never_sealed_is_passed_over(run: OpenRu
     assert [record.attempt for record in pull_run(run.record.run, store, runs=tmp_path / "there")] == [2]
 
 
-def test_no_attempt_after_the_first_unclaimed_number_is_looked_for(
+def test_attempts_after_the_first_unclaimed_number_are_not_looked_up(
     run: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemoryStore()
@@ -103,7 +102,7 @@ def test_no_attempt_after_the_first_unclaimed_number_is_looked_for(
     assert sealed_key(run.record.run, 3) not in asked
 
 
-def test_a_file_that_cannot_be_renamed_fails_the_pull_unless_it_is_there(
+def test_a_failed_rename_fails_the_pull_unless_the_file_exists(
     run: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, **__: object) -> None:
@@ -115,8 +114,7 @@ def test_a_file_that_cannot_be_renamed_fails_the_pull_unless_it_is_there(
         pull_run(run.record.run, store, runs=tmp_path / "there")
 
 
-def test_what_was_agreed_to_is_pulled_to_the_byte(run: OpenRun, tmp_path: Path) -> None:
-    """Files and source count; one byte less is too little."""
+def test_a_pull_of_exactly_the_maximum_is_allowed(run: OpenRun, tmp_path: Path) -> None:
     store, name = MemoryStore(), run.record.run
     publish_run(run.folder.parents[1], store)
     sealed = json.loads(b"".join(store.read(sealed_key(name, 1))))
@@ -126,8 +124,7 @@ def test_what_was_agreed_to_is_pulled_to_the_byte(run: OpenRun, tmp_path: Path) 
     assert pull_run(name, store, runs=tmp_path / "there", largest=size)
 
 
-def test_damaged_and_missing_files_are_put_back_and_told(run: OpenRun) -> None:
-    """The others stay as they are; nothing lies about afterwards."""
+def test_damaged_and_missing_files_are_restored_and_reported(run: OpenRun) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
     before, told = contents(home), Telling()
@@ -139,8 +136,8 @@ def test_damaged_and_missing_files_are_put_back_and_told(run: OpenRun) -> None:
     assert [path.name for path in home.parent.iterdir()] == [home.name]
 
 
-def test_another_attempt_under_the_name_of_one_that_is_here_is_no_reason_to_change_it(run: OpenRun) -> None:
-    """A run that was never published from here, and another one's seal of it in the store."""
+def test_another_attempt_with_the_number_of_a_local_one_does_not_change_it(run: OpenRun) -> None:
+    """The local run was never published, and the store has another user's seal of the same number."""
     store = MemoryStore()
     publish_run(run.folder.parents[1], store)
     (run.folder / "published.json").unlink()
@@ -151,7 +148,7 @@ def test_another_attempt_under_the_name_of_one_that_is_here_is_no_reason_to_chan
     assert path.read_bytes() == mine
 
 
-def test_a_pull_tells_how_much_there_is(run: OpenRun, tmp_path: Path) -> None:
+def test_a_pull_reports_its_total_size(run: OpenRun, tmp_path: Path) -> None:
     store, told = MemoryStore(), Telling()
     publish_run(run.folder.parents[1], store)
     pull_run(run.record.run, store, runs=tmp_path / "there", progress=told)
@@ -159,8 +156,7 @@ def test_a_pull_tells_how_much_there_is(run: OpenRun, tmp_path: Path) -> None:
     assert (told.total, told.seen, told.ended) == (size, size, 1)
 
 
-def test_an_attempt_of_other_ingredients_does_not_join_a_run_that_is_here_alone(run: OpenRun) -> None:
-    """The store never had the first attempt; a stranger seals a second one of that name."""
+def test_an_attempt_with_other_ingredients_is_not_added_to_a_local_run(run: OpenRun) -> None:
     store, home, before = MemoryStore(), run.folder.parents[1], contents(run.folder.parents[1])
     other = ingredients(experiment="other")
     second = run.record.model_copy(update={"attempt": 2, "ingredients": other, "identity": identity_of(other)})
@@ -171,8 +167,7 @@ def test_an_attempt_of_other_ingredients_does_not_join_a_run_that_is_here_alone(
     assert contents(home) == before
 
 
-def test_a_record_that_is_restored_is_told(run: OpenRun) -> None:
-    """And one that is as it was published is left alone."""
+def test_a_restored_record_is_reported(run: OpenRun) -> None:
     store, told, path = MemoryStore(), Telling(), run.folder / "record.json"
     publish_run(run.folder.parents[1], store)
     pull_run(run.record.run, store, runs=run.folder.parents[2], progress=told)
@@ -196,8 +191,7 @@ class Overtaken(MemoryStore):
         return super().read(key, start=start, length=length)
 
 
-def test_of_two_pulls_at_once_both_are_right(run: OpenRun, tmp_path: Path) -> None:
-    """Into a folder of runs that is made for them."""
+def test_two_concurrent_pulls_both_succeed(run: OpenRun, tmp_path: Path) -> None:
     runs, home = tmp_path / "new" / "runs", run.folder.parents[1]
     store = Overtaken(runs)
     for each in (store, store.other):

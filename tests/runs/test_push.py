@@ -56,7 +56,7 @@ def test_a_second_push_sends_nothing(record: Record, source: MemoryStore) -> Non
 
 
 @pytest.mark.parametrize("writes", range(5))
-def test_stopped_anywhere_it_is_unsealed_and_the_same_call_continues(
+def test_an_interrupted_push_has_no_seal_and_the_same_call_completes_it(
     record: Record, source: MemoryStore, writes: int
 ) -> None:
     target = FailingStore(after=writes)
@@ -68,26 +68,26 @@ def test_stopped_anywhere_it_is_unsealed_and_the_same_call_continues(
     assert everything(target) == everything(source)
 
 
-def test_an_attempt_of_the_same_number_made_elsewhere_is_refused(record: Record, source: MemoryStore) -> None:
+def test_another_attempt_of_the_same_number_is_rejected(record: Record, source: MemoryStore) -> None:
     target, claim = MemoryStore(), json.loads(b"".join(source.read(claim_key(record.run, 1))))
     target.create(claim_key(record.run, 1), json.dumps(claim | {"host": "another-machine"}).encode())
     with pytest.raises(RunError, match="from host another-machine"):
         push_run(record.run, source=source, target=target)
 
 
-def test_another_seal_in_the_target_is_refused(record: Record, source: MemoryStore) -> None:
+def test_another_seal_in_the_target_is_rejected(record: Record, source: MemoryStore) -> None:
     target = MemoryStore()
     target.create(sealed_key(record.run, 1), b"another")
     with pytest.raises(DigestMismatchError, match="with other content"):
         push_run(record.run, source=source, target=target)
 
 
-def test_a_run_that_the_source_lacks_is_named_with_the_store(record: Record) -> None:
+def test_a_run_missing_in_the_source_is_named_with_the_store(record: Record) -> None:
     with pytest.raises(RunNotFoundError, match=f"run {record.run} is not in memory:"):
         push_run(record.run, source=MemoryStore(), target=MemoryStore())
 
 
-def test_the_datasets_that_the_target_lacks_are_named(record: Record) -> None:
+def test_datasets_missing_in_the_target_are_named(record: Record) -> None:
     body, target = b"manifest", MemoryStore()
     digest = digest_of_bytes(body)
     around = record.circumstances.model_copy(update={"manifests": {"digits": digest}})

@@ -16,8 +16,7 @@ from trainer.runs.record import identity_of, is_run_id, new_run_id, read_record
 OTHER = digest_of_bytes(b"other")
 
 
-def test_a_record_comes_back_equal_from_its_json() -> None:
-    """Writing and reading lose nothing, whatever the metrics are."""
+def test_a_record_round_trips_through_json() -> None:
     written = record(metrics={"test_accuracy": 0.1 + 0.2, "test_loss": "NaN"})
     assert read_record(written.to_json(), where="here") == written
 
@@ -33,26 +32,22 @@ def test_a_record_comes_back_equal_from_its_json() -> None:
         {"layers": [OTHER]},
     ],
 )
-def test_every_ingredient_bears_on_the_identity(changed: dict[str, Any]) -> None:
-    """Change one and it is another run."""
+def test_every_ingredient_changes_the_identity(changed: dict[str, Any]) -> None:
     assert identity_of(ingredients(**changed)) != identity_of(ingredients())
 
 
-def test_the_order_of_settings_does_not_bear_on_the_identity() -> None:
-    """The identity is taken of the canonical form."""
+def test_the_order_of_settings_does_not_change_the_identity() -> None:
     assert identity_of(ingredients(settings={"learning_rate": 0.001, "seed": 0})) == identity_of(ingredients())
 
 
-def test_run_ids_have_the_time_and_no_text_of_a_user() -> None:
-    """UTC to the second and six characters of chance."""
+def test_run_ids_contain_the_time_and_random_characters() -> None:
     made = new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))
     assert made.startswith("20260301t120005-")
     assert is_run_id(made)
     assert not is_run_id("../" + made)
 
 
-def test_a_record_of_an_unknown_version_is_refused_by_name() -> None:
-    """A record from the future is not half-read."""
+def test_a_record_of_an_unknown_version_is_rejected() -> None:
     later = json.loads(record().to_json()) | {"format": "reprise.run/9"}
     with pytest.raises(DocumentError, match=r"reprise\.run/9"):
         read_record(json.dumps(later), where="there")

@@ -36,7 +36,7 @@ def owned(run: OpenRun, users: set[int] = ME) -> bool:
     return is_own(run.folder, runs=run.folder.parents[2], users=users)
 
 
-def test_an_attempt_that_was_entered_is_the_users_own_and_the_next_one_is_not(run: OpenRun) -> None:
+def test_only_registered_attempts_belong_to_the_user(run: OpenRun) -> None:
     folder = run.folder.parents[1]
     assert owned(run)
     again = open_run(folder, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
@@ -45,7 +45,7 @@ def test_an_attempt_that_was_entered_is_the_users_own_and_the_next_one_is_not(ru
 
 
 @pytest.mark.parametrize("key", ["token", "identity"])
-def test_an_attempt_with_another_claim_is_not(run: OpenRun, key: str) -> None:
+def test_an_attempt_with_another_claim_is_not_registered(run: OpenRun, key: str) -> None:
     path = run.folder / "claim.json"
     claim = json.loads(path.read_bytes())
     claim[key] = claim[key][:-1] + ("0" if claim[key][-1] != "0" else "1")
@@ -53,14 +53,13 @@ def test_an_attempt_with_another_claim_is_not(run: OpenRun, key: str) -> None:
     assert not owned(run)
 
 
-def test_an_attempt_whose_record_names_another_source_is_not(run: OpenRun) -> None:
+def test_an_attempt_whose_record_names_another_source_is_not_registered(run: OpenRun) -> None:
     path = run.folder / "record.json"
     path.write_text(path.read_text().replace(run.record.ingredients.source, "sha256:" + "0" * 64))
     assert not owned(run)
 
 
-def test_a_copy_of_a_run_is_not(run: OpenRun, tmp_path: Path) -> None:
-    """Under another name, and in another folder of runs."""
+def test_a_copy_of_a_run_is_not_registered(run: OpenRun, tmp_path: Path) -> None:
     folder = run.folder.parents[1]
     shutil.copytree(folder, folder.with_name("20260101t000000-aaaaaa"))
     shutil.copytree(folder, tmp_path / "other" / folder.name)
@@ -70,7 +69,6 @@ def test_a_copy_of_a_run_is_not(run: OpenRun, tmp_path: Path) -> None:
 
 
 def test_an_entry_of_another_user_does_not_count(run: OpenRun) -> None:
-    """Nor does one that this user did not write, in a folder that is a link, or by a file that is one."""
     mine = run.folder.parents[2] / f".own-{os.getuid()}"
     other = mine.with_name(".own-4242")
     mine.rename(other)
@@ -97,13 +95,12 @@ def test_a_register_that_is_a_link_is_not_written(run: OpenRun, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["claim.json", "record.json"])
 @pytest.mark.parametrize("text", [None, "", "{}"])
-def test_an_attempt_whose_documents_cannot_be_read_is_not(run: OpenRun, name: str, text: str | None) -> None:
+def test_an_attempt_with_unreadable_documents_is_not_registered(run: OpenRun, name: str, text: str | None) -> None:
     (run.folder / name).unlink() if text is None else (run.folder / name).write_text(text)
     assert not owned(run)
 
 
 def test_each_attempt_has_an_entry_of_its_own(run: OpenRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Which every user can read, and which is on the disk before it has its name."""
     other = finished(run.folder.parents[2])
     found = flushes(monkeypatch, tmp_path)
     register_attempt(other.folder)
@@ -117,7 +114,7 @@ def test_each_attempt_has_an_entry_of_its_own(run: OpenRun, monkeypatch: pytest.
     assert owned(other)
 
 
-def test_an_entry_that_is_a_pipe_is_not_waited_for(run: OpenRun) -> None:
+def test_an_entry_that_is_a_pipe_does_not_block(run: OpenRun) -> None:
     (entry,) = (run.folder.parents[2] / f".own-{os.getuid()}").iterdir()
     entry.unlink()
     os.mkfifo(entry)
@@ -125,8 +122,7 @@ def test_an_entry_that_is_a_pipe_is_not_waited_for(run: OpenRun) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, which can give files away")
-def test_an_entry_counts_by_its_owner_and_its_folders(run: OpenRun) -> None:
-    """Those of root count for every user, those of another user for nobody else."""
+def test_an_entry_counts_only_with_trusted_owners(run: OpenRun) -> None:
     assert owned(run, {4242})
     mine = run.folder.parents[2] / ".own-0"
     (entry,) = mine.iterdir()

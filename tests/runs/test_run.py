@@ -25,22 +25,19 @@ if TYPE_CHECKING:
 
 
 def test_a_new_run_has_a_folder_named_by_its_id(tmp_path: Path) -> None:
-    """Twice gives two."""
     (first, folder), (second, _) = new_run(tmp_path / "runs"), new_run(tmp_path / "runs")
     assert is_run_id(first)
     assert folder == tmp_path / "runs" / first
     assert first != second
 
 
-def test_the_record_is_written_at_open_as_running(tmp_path: Path) -> None:
-    """Whatever happens next, there is a record that says what was begun."""
+def test_opening_writes_a_record_with_status_running(tmp_path: Path) -> None:
     run = begun(tmp_path / "runs")
     record = record_of(run.folder.parents[1])
     assert (record, record.outcome.status, record.attempt) == (run.record, Status.RUNNING, 1)
 
 
 def test_closing_lists_every_file_by_digest(tmp_path: Path) -> None:
-    """Results and checkpoints are in the outcome; the record itself and our own leftovers are not."""
     run = finished(tmp_path / "runs")
     (weights, metrics) = record_of(run.folder.parents[1]).outcome.files
     assert (weights.path, weights.size, weights.sha256) == (
@@ -53,14 +50,12 @@ def test_closing_lists_every_file_by_digest(tmp_path: Path) -> None:
 
 
 def test_links_in_a_run_folder_are_not_followed(tmp_path: Path) -> None:
-    """A link to anywhere does not become a file of the run."""
     run = begun(tmp_path / "runs")
     (run.folder / "passwords").symlink_to("/etc/passwd")
     assert run.close(Outcome(status=Status.COMPLETED)).outcome.files == []
 
 
-def test_ingredients_of_a_run_never_change(tmp_path: Path) -> None:
-    """A second attempt with other ingredients is refused; with the same it is attempt 2."""
+def test_an_attempt_with_other_ingredients_is_rejected(tmp_path: Path) -> None:
     folder = finished(tmp_path / "runs", status=Status.PREEMPTED).folder.parents[1]
     same = record_of(folder).ingredients
     with pytest.raises(RunError, match="its ingredients have changed"):
@@ -69,8 +64,7 @@ def test_ingredients_of_a_run_never_change(tmp_path: Path) -> None:
     assert attempts(folder) == [1, 2]
 
 
-def test_two_that_open_at_once_never_share_an_attempt(tmp_path: Path) -> None:
-    """Each gets an attempt of its own or a refusal by name."""
+def test_concurrent_opens_never_share_an_attempt(tmp_path: Path) -> None:
     _, folder = new_run(tmp_path)
 
     def claim(_: int) -> int | RepriseError:
@@ -85,8 +79,8 @@ def test_two_that_open_at_once_never_share_an_attempt(tmp_path: Path) -> None:
     assert len(set(won)) == len(won)
 
 
-def test_whoever_sees_a_record_sees_its_process_alive(tmp_path: Path) -> None:
-    """From the first moment: else a run that begins is taken for a dead one, and closed by somebody else."""
+def test_a_visible_record_always_has_a_live_process(tmp_path: Path) -> None:
+    """Otherwise another process would treat a starting run as dead and close it."""
     _, folder = new_run(tmp_path)
     with ThreadPoolExecutor(1) as pool:
         for number in range(1, 9):
@@ -104,8 +98,7 @@ def test_whoever_sees_a_record_sees_its_process_alive(tmp_path: Path) -> None:
             assert not is_alive(place)
 
 
-def test_a_run_that_never_opened_leaves_nothing(tmp_path: Path) -> None:
-    """Its folder goes; that of a run with a record stays."""
+def test_a_run_that_never_opened_leaves_no_folder(tmp_path: Path) -> None:
     _, folder = new_run(tmp_path / "runs")
     (folder / "source").mkdir()
     abandon(folder)
@@ -116,7 +109,6 @@ def test_a_run_that_never_opened_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_cannot_be_closed_as_running(tmp_path: Path) -> None:
-    """Closing says how it ended."""
     with pytest.raises(RunError):
         begun(tmp_path / "runs").close(Outcome(status=Status.RUNNING))
 
@@ -142,8 +134,8 @@ def fill(folder: Path) -> None:
             file.write(bytes(1 << 12))
 
 
-def test_a_full_disk_does_not_stop_the_record_from_being_closed(full_disk: Path) -> None:
-    """Space for it was kept back at open; while it is needed for nothing else, the last good record stays whole."""
+def test_the_record_can_be_closed_on_a_full_disk(full_disk: Path) -> None:
+    """Opening reserves space for the final record."""
     run = begun(full_disk / "runs")
     fill(full_disk)
     with pytest.raises(DiskFullError):
@@ -153,8 +145,8 @@ def test_a_full_disk_does_not_stop_the_record_from_being_closed(full_disk: Path)
     assert record_of(run.folder.parents[1]).outcome.status is Status.FAILED
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """Who tried, where, and what to do; in a process of another user, since root may write anywhere."""
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    """Runs in a process of another user, because root can write anywhere."""
     if os.getuid() != 0:
         tmp_path.chmod(0o500)
         with pytest.raises(NotWritableError, match=f"uid {os.getuid()}"):
@@ -175,9 +167,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "cannot be written by uid 4321" in done.stdout
 
 
-def test_more_files_than_a_record_lists_are_an_error_and_the_record_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_files_are_an_error_and_the_record_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "MOST_FILES", 2)
     run = begun(tmp_path / "runs")
     for name in "abc":

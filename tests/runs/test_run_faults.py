@@ -44,8 +44,7 @@ def injected(folder: Path, *, call: str, fault: str, place: int) -> subprocess.C
 
 @pytest.mark.parametrize("call", ["fsync", "rename,renameat", "fchmod", "mkdir,mkdirat"])
 @pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO", "signal=SIGKILL"])
-def test_the_record_is_whole_wherever_it_fails(tmp_path: Path, call: str, fault: str) -> None:
-    """At each of the calls in turn: a failure has a name, and the record that stands is the last good one."""
+def test_the_record_stays_valid_wherever_a_write_fails(tmp_path: Path, call: str, fault: str) -> None:
     for place in itertools.count(1):
         folder = tmp_path / str(place) / "runs"
         (folder.parent / "checkout").mkdir(parents=True)

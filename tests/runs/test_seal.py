@@ -20,24 +20,23 @@ RUN = "20261123t054805-xhemam"
 IDENTITY = "sha256:9ec2d23b9c6353b8523cd636ac257d5e4894fc2f036539458726dac167a2ddfc"
 
 
-def test_a_record_of_the_first_version_loads_for_ever() -> None:
-    """Written by a real run, with every field in use; it keeps its identity, and its meaning."""
+def test_a_record_of_the_first_version_still_loads() -> None:
     record = read_record((GOLDEN / "record-1.json").read_bytes(), where="golden")
     assert (record.run, record.identity, record.ingredients.device.workers) == (RUN, IDENTITY, 2)
     assert record.outcome.metrics["test_accuracy"] == 0.8500000238418579
     assert record.outcome.metrics["worst"] == "NaN"
 
 
-def test_the_first_versions_bytes_and_identity_are_still_the_same() -> None:
-    """A change of the models that would rename every run ever made is seen here."""
+def test_a_record_of_the_first_version_keeps_its_bytes_and_identity() -> None:
+    """Detects a change of the models that would change the identity of existing runs."""
     text = (GOLDEN / "record-1.json").read_bytes()
     record = read_record(text, where="golden")
     assert record.to_json() == text
     assert identity_of(record.ingredients) == identity_as_written(json.loads(text)) == IDENTITY
 
 
-def test_a_seal_and_a_claim_of_the_first_version_load_for_ever() -> None:
-    """And are written again byte for byte."""
+def test_a_seal_and_a_claim_of_the_first_version_still_load() -> None:
+    """They are also written again byte for byte."""
     seal, claim = (GOLDEN / "sealed-1.json").read_bytes(), (GOLDEN / "claim-1.json").read_bytes()
     sealed, record = read_sealed(seal, run=RUN, attempt=1, where="golden")
     assert record.identity == IDENTITY
@@ -45,8 +44,7 @@ def test_a_seal_and_a_claim_of_the_first_version_load_for_ever() -> None:
     assert read_claim(claim, where="golden").to_json() == claim
 
 
-def test_identity_is_that_of_the_words_as_written() -> None:
-    """An ingredient that a later version adds does not change what an earlier record was."""
+def test_the_identity_follows_from_the_document_as_written() -> None:
     written = json.loads((GOLDEN / "record-1.json").read_bytes())
     before = identity_as_written(written)
     del written["ingredients"]["determinism"]["capabilities"]
@@ -54,14 +52,13 @@ def test_identity_is_that_of_the_words_as_written() -> None:
     assert identity_as_written(written) != before
 
 
-def test_the_committed_schema_is_that_of_the_models() -> None:
-    """`reprise runs schema > docs/record.schema.json` makes it."""
+def test_the_committed_schema_matches_the_models() -> None:
+    """`reprise runs schema > docs/record.schema.json` writes it."""
     assert (ROOT / "docs" / "record.schema.json").read_text(encoding="utf-8") == record_schema()
 
 
 @pytest.mark.parametrize("change", [{"run": "20260301t120000-aaaaaa"}, {"attempt": 2}, {"identity": f"sha256:{0:064}"}])
-def test_a_seal_whose_record_is_another_is_refused(change: dict[str, object]) -> None:
-    """Another run, another attempt, an identity that is not that of the ingredients."""
+def test_a_seal_of_another_record_is_rejected(change: dict[str, object]) -> None:
     seal = json.loads((GOLDEN / "sealed-1.json").read_bytes())
     seal["record"] |= change
     with pytest.raises(DocumentError):
@@ -69,14 +66,14 @@ def test_a_seal_whose_record_is_another_is_refused(change: dict[str, object]) ->
 
 
 @pytest.mark.parametrize("paths", [["a", "a"], ["a", "a/b"], ["a/b/c", "a/b"]])
-def test_a_seal_of_paths_that_cannot_exist_together_is_refused(paths: list[str]) -> None:
+def test_a_seal_with_conflicting_paths_is_rejected(paths: list[str]) -> None:
     seal = json.loads((GOLDEN / "sealed-1.json").read_bytes())
     seal["files"] = [seal["files"][0] | {"path": path} for path in paths]
     with pytest.raises(DocumentError, match="is listed twice, or is both a file and a folder"):
         read_sealed(canonical(seal), run=RUN, attempt=1, where="seal")
 
 
-def test_a_claim_has_at_most_64_kib_and_is_of_an_attempt_from_1_on() -> None:
+def test_a_claim_has_at_most_64_kib_and_an_attempt_of_at_least_1() -> None:
     claim = (GOLDEN / "claim-1.json").read_bytes()
     assert read_claim(claim.ljust(65_536), where="claim").attempt == 1
     with pytest.raises(DocumentError, match="at most 65,536"):
@@ -85,7 +82,7 @@ def test_a_claim_has_at_most_64_kib_and_is_of_an_attempt_from_1_on() -> None:
         read_claim(canonical(json.loads(claim) | {"attempt": 0}), where="claim")
 
 
-def test_a_seal_has_at_most_100000_files_and_is_as_large_as_they_are() -> None:
+def test_a_seal_has_at_most_100000_files_and_a_matching_size() -> None:
     file = File(path="a", size=3, sha256=digest_of_bytes(b""))
     assert Sealed(record={}, files=[file] * 100_000).size == 300_000
     assert Sealed(record={}, files=[], source=file).size == 3
@@ -93,7 +90,6 @@ def test_a_seal_has_at_most_100000_files_and_is_as_large_as_they_are() -> None:
         Sealed(record={}, files=[file] * 100_001)
 
 
-def test_a_note_of_a_publication_leaves_out_what_it_does_not_know() -> None:
-    """As versions wrote it that kept no digest of the record."""
+def test_a_publication_note_omits_unknown_facts() -> None:
     note = Published(store="s", sealed=digest_of_bytes(b""))
     assert set(json.loads(note.to_json())) == {"format", "store", "sealed"}

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_damaged_file_is_named_and_pulled_anew(tmp_path: Path) -> None:
-    """One byte of a checkpoint; then the file is gone. The log of a run may have grown."""
+def test_a_damaged_file_is_named_and_pulled_again(tmp_path: Path) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     publish_run(run.folder.parents[1], store)
     log = run.folder / "metrics.jsonl"
@@ -37,8 +36,7 @@ def test_a_damaged_file_is_named_and_pulled_anew(tmp_path: Path) -> None:
         assert weights.read_bytes() == good
 
 
-def test_where_no_store_has_it_that_is_said(tmp_path: Path) -> None:
-    """There is nothing to pull."""
+def test_a_run_in_no_store_is_reported(tmp_path: Path) -> None:
     run = finished(tmp_path / "runs")
     (run.folder / "metrics.jsonl").write_text("")
     with pytest.raises(DigestMismatchError) as fault:
@@ -46,8 +44,7 @@ def test_where_no_store_has_it_that_is_said(tmp_path: Path) -> None:
     assert "in no store" in str(fault.value.hint)
 
 
-def test_a_record_that_was_edited_after_it_was_published_is_named(tmp_path: Path) -> None:
-    """Its result is not what the seal holds: no command reads it as a record."""
+def test_a_record_edited_after_publishing_is_named(tmp_path: Path) -> None:
     run = finished(tmp_path / "runs")
     publish_run(run.folder.parents[1], MemoryStore())
     path = run.folder / "record.json"
@@ -59,8 +56,7 @@ def test_a_record_that_was_edited_after_it_was_published_is_named(tmp_path: Path
     assert f"runs pull {run.record.run}" in str(caught.value.hint)
 
 
-def test_an_attempt_without_a_record_is_in_nobodys_way(tmp_path: Path) -> None:
-    """Killed between its folder and its record, it is passed over where runs are published and pulled, and the next one counts on."""
+def test_an_attempt_without_a_record_is_skipped(tmp_path: Path) -> None:
     run, store = finished(tmp_path / "runs", status=Status.PREEMPTED), MemoryStore()
     home = run.folder.parents[1]
     (home / "attempts/2").mkdir()

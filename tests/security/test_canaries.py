@@ -177,7 +177,7 @@ def typed(host: Checkout, *words: str) -> tuple[int, bytes]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_no_canary_leaves_its_place(host: Checkout) -> None:
+def test_no_canary_leaves_its_location(host: Checkout) -> None:
     settings = str(host.root.parent / "home/settings.toml")
     train = ("train", "--exp", "leak.py", "--settings", settings, "--wandb", "offline", "--tensorboard")
     printed: list[tuple[str, bytes]] = []
@@ -219,8 +219,7 @@ def test_a_password_in_the_description_of_a_dataset_is_not_published(
     assert not found({key: value}, texts)
 
 
-def test_what_is_looked_for_would_be_found() -> None:
-    """In each form, in a packed file too."""
+def test_the_search_finds_a_canary_in_each_form() -> None:
     value = canary("x")
     samples = [value, quote(f"https://u:{value}@h"), json.dumps([value]), value.encode().hex()]
     samples += [base64.b64encode(f"{'a' * before}{value}bc".encode()).decode() for before in range(3)]

@@ -146,8 +146,7 @@ def plant(path: Path) -> None:
 
 
 @pytest.mark.parametrize("leak", ["print", "raise"])
-def test_a_run_that_prints_every_secret_leaves_none(planted: House, tmp_path: Path, leak: str) -> None:
-    """On its terminal, in its container's labels and command, its folder, its report, its logs, and a store that it is published to."""
+def test_a_run_that_prints_every_secret_leaks_none(planted: House, tmp_path: Path, leak: str) -> None:
     name, environ = f"{planted.root.name}-{leak}", [f"--env={each}" for each in FOR_CONTAINERS]
     words = ["docker", "compose", "run", "--name", name, *environ, f"--env=LEAK={leak}", "train", "--exp", "leak.py"]
     said = House(root=planted.root, env=planted.env | tokens(planted)).type(

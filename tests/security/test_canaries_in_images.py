@@ -143,7 +143,7 @@ def removed(reference: str) -> None:
 
 
 @pytest.mark.parametrize("stage", ["code", "development"])
-def test_no_image_has_a_secret_of_the_machine_that_built_it(planted: Path, tmp_path: Path, stage: str) -> None:
+def test_no_image_contains_a_secret_of_the_build_machine(planted: Path, tmp_path: Path, stage: str) -> None:
     before = set(docker("image", "ls", "--no-trunc", "--quiet").split())
     reference = built(planted, "cpu", stage)
     try:
@@ -155,10 +155,9 @@ def test_no_image_has_a_secret_of_the_machine_that_built_it(planted: Path, tmp_p
 
 
 @pytest.mark.parametrize("place", ["UV_INDEX", "pip.conf"])
-def test_an_index_is_asked_with_its_password_and_no_image_has_it(
+def test_an_index_gets_its_password_and_no_image_contains_it(
     planted: Path, tmp_path: Path, index: str, place: str
 ) -> None:
-    """The small environment's packages are installed again, for the project's file is another."""
     address = f"http://team:{canary(place)}@{index}"
     conf = planted.parent / "home/.config/pip/pip.conf"
     conf.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +174,6 @@ def test_an_index_is_asked_with_its_password_and_no_image_has_it(
 
 
 def test_the_search_finds_a_secret_in_a_saved_image() -> None:
-    """In a layer of each packing: in a file, in a packed file, in the name of a file."""
     secret, layer = canary("here"), io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as files:
         for name, data in {

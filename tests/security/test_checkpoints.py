@@ -88,10 +88,9 @@ QUICK = {"a missing key", "another shape", "another run's"}
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in WRONG]
 )
-def test_e05b_a_checkpoint_of_the_wrong_schema_is_passed_over(
+def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
     checkout: Checkout, run: Path, whole: Path, name: str
 ) -> None:
-    """The one before it is used, and the result is that of the run that was left alone."""
     change, said = WRONG[name]
     changed(run, "latest.json", change)
     done = typed(checkout, "--resume", run.name)
@@ -103,8 +102,7 @@ def test_e05b_a_checkpoint_of_the_wrong_schema_is_passed_over(
         assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
 
 
-def test_e05_if_none_can_be_used_that_is_said(checkout: Checkout, run: Path, whole: Path) -> None:
-    """Both were passed over, so it is not said that none was saved; the run begins from its start."""
+def test_e05_a_run_without_a_usable_checkpoint_is_reported(checkout: Checkout, run: Path, whole: Path) -> None:
     for name in ("latest.json", "previous.json"):
         changed(run, name, lambda found: found.pop("state_dict"))
     done = typed(checkout, "--resume", run.name)
@@ -115,10 +113,7 @@ def test_e05_if_none_can_be_used_that_is_said(checkout: Checkout, run: Path, who
         assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
 
 
-def test_e05_a_best_checkpoint_that_could_not_be_served_is_found_before_the_training(
-    checkout: Checkout, run: Path
-) -> None:
-    """Not after hours of it."""
+def test_e05_an_unusable_best_checkpoint_is_detected_before_training(checkout: Checkout, run: Path) -> None:
     latest = run / "attempts/1/checkpoints/latest.json"
     told = json.loads(latest.read_bytes())
     best = latest.with_name("step-000000001.safetensors")

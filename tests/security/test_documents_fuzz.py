@@ -51,7 +51,7 @@ def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 @given(path=st.sampled_from(places(GOLDEN)), value=JSON)
-def test_any_value_at_any_place_of_a_record_is_shown_or_rejected(path: tuple[Any, ...], value: Any) -> None:
+def test_any_value_at_any_path_of_a_record_is_shown_or_rejected(path: tuple[Any, ...], value: Any) -> None:
     text = json.dumps(replaced(GOLDEN, path, value))
     try:
         found = read_record(text, where="record.json")
@@ -65,7 +65,7 @@ def test_any_value_at_any_place_of_a_record_is_shown_or_rejected(path: tuple[Any
 
 
 @given(path=st.sampled_from(places({"record": GOLDEN, "files": [], "source": None})), value=JSON)
-def test_any_value_at_any_place_of_a_seal_is_read_or_rejected(path: tuple[Any, ...], value: Any) -> None:
+def test_any_value_at_any_path_of_a_seal_is_read_or_rejected(path: tuple[Any, ...], value: Any) -> None:
     seal = {"format": "reprise.sealed/1", "record": GOLDEN, "files": GOLDEN["outcome"]["files"], "source": None}
     text = json.dumps(replaced(seal, path, value)).encode()
     try:
@@ -94,12 +94,11 @@ def test_documents_of_every_kind_are_read_or_rejected() -> None:
 @pytest.mark.torch
 @pytest.mark.long
 @pytest.mark.parametrize("seed", ["11", "12"])
-def test_the_same_for_longer(seed: str, tmp_path: Path) -> None:
+def test_a_long_campaign_finds_no_unhandled_error(seed: str, tmp_path: Path) -> None:
     told = ran("--seconds", "30", "--seed", seed, "--keep", str(tmp_path), patience=3000)
     assert sum(each["executions"] for each in told) > 10_000
 
 
-def test_a_failure_that_is_no_error_of_ours_is_exit_1() -> None:
-    """What a campaign looks for."""
+def test_an_unhandled_exception_exits_with_1() -> None:
     assert report(KeyError("x"), as_json=True, debug=False) == 1
     assert report(RepriseError("x"), as_json=True, debug=False) == 1

@@ -53,7 +53,6 @@ def test_an_edited_record_is_not_shown(run: OpenRun, tmp_path: Path) -> None:
 
 
 def test_pulling_restores_an_edited_record(run: OpenRun, store: MemoryStore, tmp_path: Path) -> None:
-    """The edited one is kept beside it."""
     path = run.folder / RECORD
     good = path.read_bytes()
     path.write_bytes(edit(good))
@@ -62,8 +61,8 @@ def test_pulling_restores_an_edited_record(run: OpenRun, store: MemoryStore, tmp
     assert load_record(path) == run.record
 
 
-def test_an_edited_seal_is_blamed_on_the_store(run: OpenRun, store: MemoryStore, tmp_path: Path) -> None:
-    """D12b: by publishing again and by pulling; nothing here changes."""
+def test_an_edited_seal_is_attributed_to_the_store(run: OpenRun, store: MemoryStore, tmp_path: Path) -> None:
+    """D12b: by publishing again and by pulling; local files do not change."""
     key = sealed_key(run.record.run, 1)
     store._objects[key] = edit(store._objects[key])
     before = (run.folder / RECORD).read_bytes()
@@ -77,8 +76,7 @@ def test_an_edited_seal_is_blamed_on_the_store(run: OpenRun, store: MemoryStore,
     assert (run.folder / RECORD).read_bytes() == before
 
 
-def test_a_read_only_run_folder_is_published_all_the_same(store: MemoryStore, tmp_path: Path) -> None:
-    """Only the note of it cannot be kept."""
+def test_a_read_only_run_folder_can_be_published(store: MemoryStore, tmp_path: Path) -> None:
     run = finished(tmp_path / "runs")
     note = run.folder / "published.json"
     note.mkdir()  # root writes into read-only folders; a folder in the note's place cannot be written by anyone

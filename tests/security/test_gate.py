@@ -64,12 +64,12 @@ def importers(module: str, name: str) -> set[str]:
     return found
 
 
-def test_every_verb_is_known_to_ask_or_to_have_nothing_to_ask() -> None:
+def test_every_command_is_listed_as_gated_or_exempt() -> None:
     assert {*COMMANDS, *HIDDEN} == GATED | STARTED_BY_THESE | UNGATED
 
 
 @pytest.mark.parametrize(("module", "name"), CALLERS)
-def test_what_brings_a_recorded_source_to_life_is_used_behind_the_gate_alone(module: str, name: str) -> None:
+def test_recorded_sources_are_run_behind_the_gate_only(module: str, name: str) -> None:
     assert importers(module, name) == CALLERS[module, name]
 
 
@@ -80,8 +80,8 @@ def test_the_gate_comes_first(module: str) -> None:
     assert text.index(gate) < text.index(rest)
 
 
-def test_processes_of_another_source_are_started_in_known_places() -> None:
-    """Those that replace this process, and those that get another source by PYTHONPATH."""
+def test_processes_of_another_source_are_started_in_listed_modules_only() -> None:
+    """Calls that replace this process, and calls that set PYTHONPATH."""
     found = {
         module
         for module, path in MODULES.items()

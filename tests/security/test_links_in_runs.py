@@ -105,10 +105,9 @@ def scene(tmp_path: Path) -> Scene:
 
 
 @pytest.mark.parametrize(("kind", "planted"), [(kind, path) for kind, paths in PLANTED.items() for path in paths])
-def test_what_is_planted_in_a_run_is_neither_followed_nor_waited_for(
+def test_a_planted_link_or_pipe_in_a_run_is_neither_followed_nor_waited_for(
     scene: Scene, home: Path, kind: str, planted: str
 ) -> None:
-    """Each command does its work beside it, or says what is there; what the link leads to stays as it is."""
     aside, path = home.with_name("aside"), scene.folder / planted
     if path.exists():
         path.rename(aside)
@@ -126,7 +125,7 @@ def test_what_is_planted_in_a_run_is_neither_followed_nor_waited_for(
 
 @pytest.mark.parametrize("planted", ["", "attempts", "attempts/1", "attempts/1/record.json"])
 def test_a_record_behind_a_link_is_not_read(scene: Scene, home: Path, planted: str) -> None:
-    """Where it would be read, it could be read to somebody else."""
+    """Otherwise the command would disclose a file of its user."""
     (scene.folder / planted).rename(home.with_name("aside"))
     (scene.folder / planted).symlink_to(home.with_name("aside"))
     with pytest.raises(UnsafePathError, match="is a symbolic link"):
@@ -134,16 +133,15 @@ def test_a_record_behind_a_link_is_not_read(scene: Scene, home: Path, planted: s
     assert not [row for row in list_runs(scene.runs) if row.record]
 
 
-def test_root_keeps_no_retest_through_a_link_and_gives_nothing_away(scene: Scene, home: Path) -> None:
-    """A container's process makes `retests`, and root types `reprise reproduce`."""
+def test_root_writes_no_retest_through_a_link_and_chowns_nothing(scene: Scene, home: Path) -> None:
+    """A container's process creates `retests`, and root runs `reprise reproduce`."""
     (scene.folder / "retests").symlink_to(home)
     with pytest.raises(UnsafePathError, match=r"retests is a symbolic link to '.*home', of uid .*; expected a folder"):
         save_retest(scene.folder, a_retest(), evidence=b"e")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user, which root alone can")
-def test_what_root_keeps_beside_another_users_run_is_that_users(scene: Scene) -> None:
-    """Without a link all is as before: root writes, and the owner of the run can add to it."""
+def test_files_that_root_adds_to_another_users_run_belong_to_that_user(scene: Scene) -> None:
     os.chown(scene.folder, OTHER, OTHER)
     path = save_retest(scene.folder, a_retest(), evidence=b"e")
     assert {path.stat().st_uid, path.parent.stat().st_uid} == {OTHER}
@@ -153,7 +151,6 @@ def test_what_root_keeps_beside_another_users_run_is_that_users(scene: Scene) ->
     "planted", ["sweeps", "sweeps/{id}", "sweeps/{id}/lock", "sweeps/{id}/logs", "sweeps/{id}/logs/1.txt"]
 )
 def test_a_sweep_writes_through_no_link(tmp_path: Path, home: Path, planted: str) -> None:
-    """Its folder lies in the runs that its containers can write to."""
     name = "20261128t000000-aaaaaa"
     folder = tmp_path / "runs/sweeps" / name
     link = tmp_path / "runs" / planted.format(id=name)
@@ -164,8 +161,8 @@ def test_a_sweep_writes_through_no_link(tmp_path: Path, home: Path, planted: str
     assert link.is_symlink()
 
 
-def test_a_sweep_prints_nothing_of_what_a_link_leads_to(tmp_path: Path, home: Path) -> None:
-    """A container replaces the log of its point while root's sweep passes on what it says."""
+def test_a_sweep_prints_nothing_of_a_links_target(tmp_path: Path, home: Path) -> None:
+    """A container replaces its point's log while root's sweep forwards it."""
     log = tmp_path / "runs/sweeps/20261128t000000-aaaaaa/logs/1.txt"
     log.parent.mkdir(parents=True)
     point = RunningPoint(number=0, run="r", log=log, training=ProcessCommand(None), slot=None)
@@ -186,8 +183,7 @@ def use_sweep(folder: Path) -> None:
     load(folder)
 
 
-def test_a_tree_of_a_run_is_removed_without_what_its_links_lead_to(scene: Scene, home: Path) -> None:
-    """A retest that came to nothing."""
+def test_removing_a_run_keeps_the_targets_of_its_links(scene: Scene, home: Path) -> None:
     (scene.attempt / "record.json").unlink()
     (scene.folder / "link").symlink_to(home)
     (scene.folder / "source" / "link").symlink_to(home / ".ssh")
@@ -195,8 +191,7 @@ def test_a_tree_of_a_run_is_removed_without_what_its_links_lead_to(scene: Scene,
     assert not scene.folder.exists()
 
 
-def test_reproduce_is_told_by_its_exit_code(scene: Scene, home: Path) -> None:
-    """A run whose folder is a link, by the command that a person types."""
+def test_reproduce_reports_a_linked_run_by_its_exit_code(scene: Scene, home: Path) -> None:
     aside = home.with_name("aside")
     scene.folder.rename(aside)
     scene.folder.symlink_to(aside)

@@ -58,7 +58,7 @@ def name_of_an_object(published: Published) -> str:
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_a_folder_of_the_cache_that_is_a_link_is_not_entered(published: Published, home: Path, planted: str) -> None:
+def test_a_cache_folder_that_is_a_link_is_not_entered(published: Published, home: Path, planted: str) -> None:
     content = published.dataset.content.removeprefix("sha256:")
     link = published.cache.root / planted.format(object=name_of_an_object(published), content=content)
     link.parent.mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_a_fetch_lock_that_is_a_hard_link_is_not_written_to(published: Published
 
 @pytest.mark.parametrize("name", ["complete.json", "wanted.json", "manifest.jsonl"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_a_marker_that_is_no_file_is_replaced(published: Published, home: Path, name: str, kind: str) -> None:
+def test_a_marker_that_is_not_a_file_is_replaced(published: Published, home: Path, name: str, kind: str) -> None:
     plant(version(published) / name, kind, home)
     cached = fetch(published)
     assert {path: bytes(cached.read(path)) for path in cached.paths} == FILES
@@ -121,7 +121,7 @@ def plant(path: Path, kind: str, home: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_an_object_that_is_no_file_is_fetched_again(published: Published, home: Path, kind: str) -> None:
+def test_an_object_that_is_not_a_file_is_fetched_again(published: Published, home: Path, kind: str) -> None:
     fetch(published)
     for path in (published.cache.root / "objects").glob("*/*"):
         path.unlink()
@@ -131,7 +131,7 @@ def test_an_object_that_is_no_file_is_fetched_again(published: Published, home: 
     assert verify_dataset(published.dataset, cache=published.cache) == len(FILES)
 
 
-def test_a_marker_that_names_an_object_outside_of_the_cache_is_not_believed(published: Published) -> None:
+def test_a_marker_that_names_an_object_outside_the_cache_is_rejected(published: Published) -> None:
     fetch(published)
     marker = version(published) / "complete.json"
     marker.chmod(0o644)
@@ -142,22 +142,20 @@ def test_a_marker_that_names_an_object_outside_of_the_cache_is_not_believed(publ
 
 
 @pytest.mark.parametrize("target", [".ssh", "nowhere"])
-def test_a_folder_of_files_that_is_a_link_is_left_alone(published: Published, home: Path, target: str) -> None:
+def test_a_files_folder_that_is_a_link_is_not_changed(published: Published, home: Path, target: str) -> None:
     (version(published) / "files").symlink_to(home / target)
     folder = fetch(published).folder()
     assert (folder.name, contents(folder)) == (own_name("files"), FILES)
 
 
 @pytest.mark.parametrize("name", [".files.{uid}-zz", "suspect.u{uid}", "inspected-0.json"])
-def test_what_is_tidied_up_is_the_link(published: Published, home: Path, name: str) -> None:
+def test_cleaning_up_removes_the_link_only(published: Published, home: Path, name: str) -> None:
     link = version(published) / name.format(uid=os.getuid())
     link.symlink_to(home / ".ssh")
     assert contents(fetch(published).folder()) == FILES
 
 
-def test_what_an_interrupted_fetch_left_is_not_read_through_a_link_nor_waited_for(
-    published: Published, home: Path
-) -> None:
+def test_remains_of_an_interrupted_fetch_are_not_read_through_a_link_or_pipe(published: Published, home: Path) -> None:
     shelf = published.cache.root / "objects" / name_of_an_object(published)
     aside = next((published.cache.root.parent / "aside" / "objects").glob("*/*"))
     shelf.mkdir(parents=True)
@@ -168,21 +166,21 @@ def test_what_an_interrupted_fetch_left_is_not_read_through_a_link_nor_waited_fo
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_a_lease_that_is_no_file_is_none(published: Published, home: Path, kind: str) -> None:
+def test_a_lease_that_is_not_a_file_is_ignored(published: Published, home: Path, kind: str) -> None:
     fetch(published).lease.end()  # type: ignore[union-attr]
     plant(published.cache.root / "leases" / "x.json", kind, home)
     assert len(collect_cache(published.cache, [], now=LATER, dry_run=False).versions) == 1
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_an_inspection_that_is_no_file_is_made_again(published: Published, home: Path, kind: str) -> None:
+def test_an_inspection_that_is_not_a_file_is_repeated(published: Published, home: Path, kind: str) -> None:
     fetch(published)
     kept = cached_inspection(published.dataset, published.cache)
     plant(kept.path, kind, home)
     assert kept.read() is None
 
 
-def test_who_met_a_wrong_byte_writes_through_no_link(published: Published, home: Path) -> None:
+def test_reporting_a_wrong_byte_writes_through_no_link(published: Published, home: Path) -> None:
     fetch(published)
     (version(published) / own_name("suspect")).symlink_to(home / "new")
     assert published.cache.mark_suspect(published.dataset)

@@ -75,10 +75,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, Me
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("planted", [*FOLDERS, *FILES])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_g02d_no_verb_follows_what_was_planted(
+def test_g02d_no_command_follows_a_planted_link(
     tmp_path: Path, home: Path, made: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
 ) -> None:
-    """The victim's home stays as it is (`home` compares it); what a verb raises is an error of Reprise."""
+    """The fixture `home` compares the victim's files; a command may only raise an error of Reprise."""
     whole = made[verb == "close"]
     assert isinstance(whole, OpenRun)
     folder = tmp_path / "runs" / whole.record.run
@@ -92,15 +92,14 @@ def test_g02d_no_verb_follows_what_was_planted(
 
 
 @pytest.mark.parametrize("planted", ["attempts", "retests"])
-def test_g02d_a_link_in_place_of_a_folder_that_is_written_to_is_named(tmp_path: Path, home: Path, planted: str) -> None:
+def test_g02d_a_link_in_place_of_an_output_folder_is_named(tmp_path: Path, home: Path, planted: str) -> None:
     run = finished(tmp_path / "runs")
     plant(run.folder.parents[1] / planted, home)
     with pytest.raises(UnsafePathError, match=f"{planted} is a symbolic link to '.*home', of uid"):
         VERBS["open" if planted == "attempts" else "keep a retest"](run, MemoryStore())
 
 
-def test_a_pulled_attempt_does_not_take_the_place_of_a_link(tmp_path: Path, home: Path) -> None:
-    """The pull does not say that it is here."""
+def test_a_pulled_attempt_does_not_replace_a_link(tmp_path: Path, home: Path) -> None:
     run, store = finished(tmp_path / "runs"), MemoryStore()
     publish_run(run.folder.parents[1], store)
     plant(run.folder, home)
@@ -108,7 +107,7 @@ def test_a_pulled_attempt_does_not_take_the_place_of_a_link(tmp_path: Path, home
         pull_run(run.record.run, store, runs=tmp_path / "runs")
 
 
-def test_a_claim_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_claim_that_is_a_pipe_does_not_block(tmp_path: Path) -> None:
     run = begun(tmp_path / "runs")
     plant(run.folder / "claim.json", None)
     assert not is_alive(run.folder)
@@ -116,7 +115,6 @@ def test_a_claim_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("planted", ["sweeps", "sweeps/{id}", "sweeps/{id}/logs"])
 def test_a_sweep_is_not_written_through_a_link(tmp_path: Path, home: Path, planted: str) -> None:
-    """Its document, its lock and the logs of its points."""
     runs = tmp_path / "runs"
     for folder in (runs, tmp_path / "project"):
         folder.mkdir()

@@ -90,7 +90,7 @@ def test_runs_ls_names_a_bad_run_of_the_store_and_lists_the_others(
     assert main(["runs", "pull", bad]) == 40
 
 
-def test_a_pipe_in_the_place_of_a_record_stops_no_listing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_in_place_of_a_record_does_not_block_a_listing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finished(runs)
     bad = finished(runs)
     (bad.folder / "record.json").unlink()
@@ -100,7 +100,7 @@ def test_a_pipe_in_the_place_of_a_record_stops_no_listing(runs: Path, capsys: py
     assert "named pipe" in capsys.readouterr().err
 
 
-def test_latest_passes_over_a_run_that_cannot_be_read(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_latest_skips_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finished(runs)
     register_attempt(run.folder)
     good, bad = run.record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
@@ -149,9 +149,7 @@ def test_data_ls_and_gc_name_a_bad_declaration(
     assert typed("show", "bad")[0] == 40
 
 
-def test_a_sweep_shows_its_points_beside_a_run_that_cannot_be_read(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_shows_its_points_beside_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = finished(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
     points = [{"seed": "0"}, {"seed": "1"}]
     sweep = Sweep(

@@ -32,7 +32,7 @@ def at(address: str, endpoint: str) -> str:
     return f"{address}?endpoint={endpoint}"
 
 
-def test_a_store_that_drops_what_it_acknowledges_gets_no_seal(
+def test_a_store_that_drops_acknowledged_writes_gets_no_seal(
     s3_address: str, s3_environment: str, tmp_path: Path
 ) -> None:
     run = finished(tmp_path / "runs")
@@ -44,7 +44,7 @@ def test_a_store_that_drops_what_it_acknowledges_gets_no_seal(
     assert not [key for key in open_store(s3_address).keys("runs/") if key.endswith("sealed.json")]
 
 
-def test_a_server_that_ignores_if_none_match_is_refused_at_the_first_publication(
+def test_a_server_that_ignores_if_none_match_is_rejected_at_the_first_publication(
     s3_address: str, s3_environment: str, tmp_path: Path
 ) -> None:
     run = finished(tmp_path / "runs")
@@ -56,15 +56,14 @@ def test_a_server_that_ignores_if_none_match_is_refused_at_the_first_publication
     assert read_publication(run.folder) is None
 
 
-def test_a_second_publisher_cannot_replace_a_claim_there(s3_address: str, s3_environment: str) -> None:
-    """Even a server that would let it: the name is looked at before it is written."""
+def test_a_second_publisher_cannot_replace_a_claim_on_such_a_server(s3_address: str, s3_environment: str) -> None:
     open_store(s3_address).create("runs/a/claim.json", b"first")
     with lying(s3_environment, lying_server.ignores_if_none_match) as endpoint:
         assert not open_store(at(s3_address, endpoint)).create("runs/a/claim.json", b"second")
     assert b"".join(open_store(s3_address).read("runs/a/claim.json")) == b"first"
 
 
-def test_a_completion_whose_answer_was_lost_is_a_success(
+def test_a_completion_with_a_lost_response_is_a_success(
     s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)
@@ -74,7 +73,7 @@ def test_a_completion_whose_answer_was_lost_is_a_success(
     assert digest_of_bytes(b"".join(open_store(s3_address).read("a/large"))) == digest_of_bytes(BODY)
 
 
-def test_d03c_a_completion_that_is_acknowledged_and_not_done_is_no_success(
+def test_d03c_an_acknowledged_completion_that_was_not_done_is_a_failure(
     s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)
@@ -86,7 +85,7 @@ def test_d03c_a_completion_that_is_acknowledged_and_not_done_is_no_success(
 
 
 def test_wrong_bytes_under_a_digest_are_replaced(s3_address: str) -> None:
-    """An object of the right length is no evidence; the checksum that the server keeps is."""
+    """An object of equal length proves nothing: the checksum of the server decides."""
     store = open_store(s3_address)
     store.create("objects/a", bytes(len(BODY)))
     store.write("objects/a", BODY, sha256=digest_of_bytes(BODY))
@@ -95,7 +94,7 @@ def test_wrong_bytes_under_a_digest_are_replaced(s3_address: str) -> None:
 
 @pytest.mark.parametrize("status", [200, 511, 503])
 @pytest.mark.parametrize("method", ["read", "size", "create"])
-def test_a_web_page_is_named_as_one(s3_address: str, s3_environment: str, status: int, method: str) -> None:
+def test_a_web_page_is_reported_as_a_web_page(s3_address: str, s3_environment: str, status: int, method: str) -> None:
     with lying(s3_environment, partial(lying_server.page, status=status)) as endpoint:
         store = open_store(at(s3_address, endpoint))
         with pytest.raises(StoreUnreachableError, match=r"web page|answers 503") as caught:
@@ -113,7 +112,7 @@ def test_a_web_page_is_named_as_one(s3_address: str, s3_environment: str, status
         (lying_server.skewed, StoreDeniedError, r"clock: it is \d+ minutes behind the store's"),
     ],
 )
-def test_what_stands_between_is_said_as_what_it_is(
+def test_redirects_and_wrong_clocks_are_reported(
     s3_address: str, s3_environment: str, lie: Lie, error: type[StoreError], words: str
 ) -> None:
     with lying(s3_environment, lie) as endpoint, pytest.raises(error, match=words) as caught:
@@ -142,7 +141,6 @@ def test_a15_no_redirect_takes_the_credentials_to_another_server(
 
 
 def test_a_claim_of_another_host_is_not_replaced(s3_address: str, tmp_path: Path) -> None:
-    """Two clients, one name: the first holds."""
     run, other = finished(tmp_path / "a"), tmp_path / "b"
     publish_run(run.folder.parents[1], open_store(s3_address))
     (other / run.record.run).parent.mkdir()

@@ -44,7 +44,7 @@ def go_on(run: Path) -> tuple[Saved | None, list[str]]:
     return restore_checkpoint(run / "attempts/2", say=said.append), said
 
 
-def test_a_good_pointer_is_gone_on_from(run: Path) -> None:
+def test_a_valid_pointer_is_resumed_from(run: Path) -> None:
     best = b"best"
     (run / "attempts/1/checkpoints/b.ckpt").write_bytes(best)
     point(run, best=Checkpoint(path="b.ckpt", sha256=digest_of_bytes(best), step=2).model_dump())
@@ -57,7 +57,7 @@ def test_a_good_pointer_is_gone_on_from(run: Path) -> None:
 
 
 @pytest.mark.parametrize("log", ["../../../precious.txt", "../../../../precious.txt", "{absolute}", "a/../../x", ""])
-def test_a_log_that_leaves_the_attempt_raises_and_truncates_nothing(run: Path, log: str) -> None:
+def test_a_log_path_outside_the_attempt_raises_and_truncates_nothing(run: Path, log: str) -> None:
     precious = run.parents[1] / "precious.txt"
     precious.write_text("years of work")
     point(run, logs={log.format(absolute=precious): 3})
@@ -68,14 +68,14 @@ def test_a_log_that_leaves_the_attempt_raises_and_truncates_nothing(run: Path, l
 
 
 @pytest.mark.parametrize("log", ["record.json", "claim.json", "checkpoints/latest.json", "checkpoints/a.ckpt"])
-def test_a_log_that_is_another_file_of_the_attempt_raises(run: Path, log: str) -> None:
+def test_a_log_path_of_another_file_raises(run: Path, log: str) -> None:
     point(run, logs={log: 3})
     with pytest.raises(DigestMismatchError, match="the name of another file"):
         go_on(run)
     assert (run / "attempts/2/record.json").read_text() == "mine"
 
 
-def test_a_pointer_with_a_log_of_less_than_no_bytes_is_passed_over(run: Path) -> None:
+def test_a_pointer_with_a_negative_log_size_is_skipped(run: Path) -> None:
     point(run, logs={"metrics.jsonl": -1})
     saved, said = go_on(run)
     assert saved is None
@@ -83,7 +83,7 @@ def test_a_pointer_with_a_log_of_less_than_no_bytes_is_passed_over(run: Path) ->
 
 
 @pytest.mark.parametrize("path", ["../../../../home/thesis.txt", "/etc/passwd", "checkpoints/a.ckpt"])
-def test_a_checkpoint_outside_of_its_folder_raises(run: Path, home: Path, path: str) -> None:
+def test_a_checkpoint_outside_its_folder_raises(run: Path, home: Path, path: str) -> None:
     point(run, path=path, sha256=digest_of_bytes((home / "thesis.txt").read_bytes()))
     with pytest.raises(DigestMismatchError, match="checkpoint "):
         go_on(run)
@@ -106,7 +106,7 @@ def test_a_link_in_an_attempt_is_not_followed(run: Path, home: Path, planted: st
 
 
 @pytest.mark.parametrize("name", ["latest.json", "a.ckpt"])
-def test_a_pipe_in_place_of_a_checkpoint_is_not_waited_for(run: Path, name: str) -> None:
+def test_a_pipe_in_place_of_a_checkpoint_does_not_block(run: Path, name: str) -> None:
     point(run)
     (run / "attempts/1/checkpoints" / name).unlink()
     os.mkfifo(run / "attempts/1/checkpoints" / name)

@@ -16,7 +16,7 @@ def functions_of(path: Path) -> set[str]:
     return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
 
 
-def test_every_test_that_the_page_names_is_there() -> None:
+def test_every_test_named_on_the_page_exists() -> None:
     named = NAMED.findall(PAGE)
     assert len(named) > 40
     assert not [(file, name) for file, name in named if name not in functions_of(ROOT / file)]

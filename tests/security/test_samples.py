@@ -53,14 +53,14 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_head_that_names_no_array_is_rejected(shape: Any) -> None:
+def test_an_npy_header_without_a_valid_array_is_rejected(shape: Any) -> None:
     """P01b."""
     with pytest.raises(DatasetError, match=r"a\.npy is not a plain array"):
         parse_head(npy(shape), size=len(npy(shape)), where="a.npy")
 
 
 @pytest.mark.parametrize("kind", ["|O", [("a", "|O")], "<U9", "<m8", "<M8[s]", "|V8", "=f16", "x" * 10_000, 1, None])
-def test_a_head_of_another_type_is_rejected(kind: Any) -> None:
+def test_an_npy_header_of_another_type_is_rejected(kind: Any) -> None:
     with pytest.raises(DatasetError, match=r"a\.npy is not a plain array"):
         parse_head(npy((1,), kind=kind), size=len(npy((1,), kind=kind)) + 8, where="a.npy")
 
@@ -68,14 +68,16 @@ def test_a_head_of_another_type_is_rejected(kind: Any) -> None:
 @pytest.mark.parametrize(
     "text", [b"(" * 30_000, b"{" + b"'a':{" * 5000, b"-" * 60_000 + b"1", b"9" * 60_000, b"\xff\x00"]
 )
-def test_a_head_that_is_no_dictionary_is_rejected(text: bytes) -> None:
+def test_an_npy_header_that_is_not_a_dictionary_is_rejected(text: bytes) -> None:
     body = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text
     with pytest.raises(DatasetError, match="its header is damaged"):
         parse_head(body, size=len(body), where="a.npy")
 
 
 @pytest.mark.parametrize("shape", [(-2, -3), (10**9, 0), (2**70, 2**70)])
-def test_such_an_array_is_not_published(typed: Callable[..., tuple[int, str, str]], tmp_path: Path, shape: Any) -> None:
+def test_an_invalid_array_is_not_published(
+    typed: Callable[..., tuple[int, str, str]], tmp_path: Path, shape: Any
+) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "x.npy").write_bytes(npy(shape))
     code, _, err = typed("publish", "bad", "d", "--array", "x=x.npy")
@@ -111,8 +113,8 @@ def parquet(**columns: Any) -> bytes:
     return target.getvalue()
 
 
-def test_a_row_group_that_grows_when_it_is_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P04: a million equal values take a few kilobytes in a file."""
+def test_a_row_group_that_expands_when_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P04: a million equal values need a few kilobytes in a file."""
     body = parquet(x=np.zeros(1_000_000))
     monkeypatch.setattr(tables, "MOST_DECODED", 1 << 20)
     (block,) = opened(body, "x").blocks(np.arange(1_000_000))
@@ -123,8 +125,8 @@ def test_a_row_group_that_grows_when_it_is_decoded_is_rejected(monkeypatch: pyte
     assert "row_group_size=" in str(fault.hint)
 
 
-def test_a_column_of_one_long_text_is_told_without_all_its_rows() -> None:
-    """A hundred gigabytes, if each row had its own."""
+def test_a_column_of_one_repeated_long_text_is_rejected_in_bounded_memory() -> None:
+    """Decoded row by row, it would need 100 GB."""
     text = pa.DictionaryArray.from_arrays(np.zeros(1_000_000, dtype=np.int32), ["x" * 100_000])
     with pytest.raises(DatasetError, match="holds numbers"):
         next(opened(parquet(x=text), "x").blocks(np.arange(10)))
@@ -159,7 +161,7 @@ REJECTED = {
 
 
 @pytest.mark.parametrize("case", REJECTED)
-def test_a_picture_that_would_cost_is_rejected_by_name(case: str) -> None:
+def test_an_expensive_picture_is_rejected_by_name(case: str) -> None:
     """P02, P04."""
     with pytest.raises(DatasetError, match=r"^c/a\.png "):
         decode_pixels(REJECTED[case], PICTURES, where="c/a.png")
@@ -168,7 +170,7 @@ def test_a_picture_that_would_cost_is_rejected_by_name(case: str) -> None:
 def test_a_broken_chunk_in_a_published_picture_names_its_file(
     typed: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    """P03: where Pillow raises SyntaxError."""
+    """P03: Pillow raises SyntaxError."""
     (tmp_path / "d" / "cat").mkdir(parents=True)
     whole = png(np.random.default_rng(0).integers(0, 65536, (40, 40, 3)), color=2)
     at = whole.index(b"IDAT") + 1000

@@ -34,7 +34,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_settings_file_is_rejected_with_what_is_wrong(tmp_path: Path, case: str) -> None:
+def test_an_invalid_settings_file_is_rejected_with_its_error(tmp_path: Path, case: str) -> None:
     body, said = FILES[case]
     (tmp_path / "s.toml").write_bytes(body)
     with pytest.raises(RepriseError) as fault:
@@ -43,7 +43,7 @@ def test_a_settings_file_is_rejected_with_what_is_wrong(tmp_path: Path, case: st
     assert said in f"{fault.value.message} {fault.value.hint}"
 
 
-def test_what_is_no_file_is_rejected_at_once(tmp_path: Path) -> None:
+def test_a_settings_path_that_is_not_a_file_is_rejected_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero"), tmp_path, tmp_path / "none"):
@@ -52,6 +52,6 @@ def test_what_is_no_file_is_rejected_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["sweep", "digits", "--seed", "1,2"], ["train", "--exp", "digits"]])
-def test_commands_reject_a_deep_settings_file(tmp_path: Path, words: list[str]) -> None:
+def test_commands_reject_a_deeply_nested_settings_file(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "s.toml").write_bytes(b"a = " + b"[" * 5000)
     assert main([*words, "--settings", str(tmp_path / "s.toml")]) == 40

@@ -56,14 +56,13 @@ def archive_of(files: dict[str, bytes], path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)
-def test_r4_a_source_that_is_a_repository_is_refused(name: str, tmp_path: Path) -> None:
-    """However it is spelled; a tool would obey the settings in it."""
+def test_r4_a_source_that_is_a_repository_is_rejected(name: str, tmp_path: Path) -> None:
     assert repository_parts({**BESIDE, name: b""}) >= {name}
     with pytest.raises(SourceError, match="part of a repository"):
         read_archive(archive_of({**BESIDE, name: REPOSITORIES[name]}, tmp_path / ARCHIVE))
 
 
-def test_r4_files_that_only_look_alike_are_source(tmp_path: Path) -> None:
+def test_r4_files_with_similar_names_are_source(tmp_path: Path) -> None:
     names = (
         "HEAD",
         "docs/HEAD",
@@ -79,8 +78,8 @@ def test_r4_files_that_only_look_alike_are_source(tmp_path: Path) -> None:
     assert len(read_archive(archive_of(dict.fromkeys(names, b"x"), tmp_path / ARCHIVE)).files) == len(names)
 
 
-def test_what_is_refused_is_not_captured_either(tmp_path: Path) -> None:
-    """So that no run of the user's own is refused: a repository of another version control in the checkout is left out, with a line."""
+def test_repositories_are_not_captured(tmp_path: Path) -> None:
+    """Otherwise the user's own runs would be rejected: a nested repository of another version control system is excluded with a note."""
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     for name in (".hg/hgrc", "bare/HEAD", "bare/objects/x", "bare/refs/x", "a.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +90,6 @@ def test_what_is_refused_is_not_captured_either(tmp_path: Path) -> None:
 
 
 def test_r4_git_status_in_a_pulled_run_runs_nothing(tmp_path: Path) -> None:
-    """The stranger's source has git's settings in it; the pull refuses it, and an ordinary pull unpacks nothing."""
     (tmp_path / "there").mkdir()
     (tmp_path / "store").mkdir()
     store = open_store(str(tmp_path / "store"))

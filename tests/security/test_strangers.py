@@ -64,10 +64,7 @@ def say(checkout: Checkout, *words: str, cwd: Path | None = None) -> subprocess.
 
 
 @pytest.mark.parametrize("pulled", [True, False])
-def test_r1_a_strangers_run_is_not_resumed_unasked(
-    checkout: Checkout, theirs: str, stolen: Path, *, pulled: bool
-) -> None:
-    """Pulled before or not; what differs is shown, and nothing of it runs."""
+def test_r1_an_untrusted_run_is_not_resumed(checkout: Checkout, theirs: str, stolen: Path, *, pulled: bool) -> None:
     shutil.rmtree(checkout.root / "runs" / theirs, ignore_errors=True)
     if pulled:
         assert say(checkout, "runs", "pull", theirs).returncode == 0
@@ -80,16 +77,13 @@ def test_r1_a_strangers_run_is_not_resumed_unasked(
     assert not (checkout.root / "runs" / theirs / "source").exists()
 
 
-def test_r1_trusted_it_still_runs_in_a_container_of_its_own_alone(
-    checkout: Checkout, theirs: str, stolen: Path
-) -> None:
-    """Here is no engine that is set up, so it does not run."""
+def test_r1_a_trusted_run_still_needs_an_isolated_container(checkout: Checkout, theirs: str, stolen: Path) -> None:
     done = typed(checkout, "--resume", theirs, "--trust")
     assert done.returncode == 75, done.stderr
     assert not stolen.exists()
 
 
-def test_r1_it_gets_everything_by_a_word_of_its_own_and_is_not_the_users_own_then(
+def test_r1_a_run_with_full_access_needs_its_own_grant_and_stays_untrusted(
     checkout: Checkout, theirs: str, stolen: Path
 ) -> None:
     done = typed(checkout, "--resume", theirs, "--trust", "--grant", "machine", "--no-publish")
@@ -101,10 +95,9 @@ def test_r1_it_gets_everything_by_a_word_of_its_own_and_is_not_the_users_own_the
 
 
 @pytest.mark.parametrize("words", [("reproduce",), ("reproduce", "--trust", "--no-container"), ("why",)])
-def test_the_other_verbs_ask_too(
+def test_reproduce_and_why_need_trust_too(
     checkout: Checkout, theirs: str, run: Path, stolen: Path, words: tuple[str, ...]
 ) -> None:
-    """`reproduce` and `why`; in this user's own process trust is not enough."""
     verb, *rest = words
     subjects = [theirs, run.name] if verb == "why" else [theirs]
     here = [] if "--no-container" in rest else ["--no-container"]
@@ -158,10 +151,9 @@ def whole(checkout: Checkout) -> Path:
 
 
 @pytest.mark.parametrize("trusted", [(), ("--trust",)])
-def test_r2_an_attempt_of_a_stranger_on_the_users_own_run_is_passed_over(
+def test_r2_an_attempt_added_by_another_user_is_skipped(
     checkout: Checkout, run: Path, whole: Path, stolen: Path, tmp_path: Path, trusted: tuple[str, ...]
 ) -> None:
-    """The user's own checkpoint is used, with the user's own settings, to the bits of the run that was left alone; no pickle is read."""
     if not (checkout.store / "runs" / run.name / "attempts/2").exists():
         sealed_by_a_stranger(checkout, run, stolen, tmp_path)
     pulled = say(checkout, "runs", "pull", run.name)
@@ -176,8 +168,7 @@ def test_r2_an_attempt_of_a_stranger_on_the_users_own_run_is_passed_over(
         assert (run / "attempts/3" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_a_run_of_equal_code_is_resumed_from_its_checkpoint_after_trust(checkout: Checkout, run: Path) -> None:
-    """It was made elsewhere, so its numbers are not taken unasked; its code is the user's own, so it needs no container."""
+def test_a_run_of_equal_code_is_resumed_after_trust(checkout: Checkout, run: Path) -> None:
     register = next((checkout.root / "runs").glob(".own-*"))
     register.rename(aside := register.with_name(".aside"))
     try:

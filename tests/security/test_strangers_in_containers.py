@@ -71,10 +71,9 @@ def run(house: House, theirs: str) -> str:
 
 
 @pytest.mark.parametrize(("pulled", "trust"), [(False, ()), (False, ("--trust",)), (True, ())])
-def test_evil_3b_compose_rejects_it_and_names_the_hosts_command(
+def test_evil_3b_compose_rejects_an_untrusted_run_and_names_the_hosts_command(
     house: House, run: str, trust: tuple[str, ...], *, pulled: bool
 ) -> None:
-    """That container has the network and the keys."""
     if pulled:
         assert house.type("scripts/reprise", "runs", "pull", run).code == 0
     said = house.train("--resume", run, *trust)
@@ -84,8 +83,9 @@ def test_evil_3b_compose_rejects_it_and_names_the_hosts_command(
 
 
 @pytest.mark.parametrize("pulled", [False, True])
-def test_t1_the_host_finds_it_in_the_store_and_does_not_run_it_unasked(house: House, run: str, *, pulled: bool) -> None:
-    """Without a terminal; what differs is shown."""
+def test_t1_the_host_finds_an_untrusted_run_in_the_store_and_does_not_run_it(
+    house: House, run: str, *, pulled: bool
+) -> None:
     if pulled:
         assert house.type("scripts/reprise", "runs", "pull", run).code == 0
     said = house.type("scripts/reprise", "train", "--resume", run)
@@ -95,15 +95,13 @@ def test_t1_the_host_finds_it_in_the_store_and_does_not_run_it_unasked(house: Ho
 
 
 @pytest.mark.parametrize("answer", ["n", ""])
-def test_r1_a_terminal_is_asked_before_anything_runs(house: House, run: str, answer: str) -> None:
-    """Any answer but yes is no."""
+def test_r1_the_user_is_asked_before_anything_runs(house: House, run: str, answer: str) -> None:
     said = answered(house, answer, "scripts/reprise", "train", "--resume", run)
     assert (said.code, f"Run it ({ISOLATION})? [y/N]" in said.err) == (85, True), said.text
     assert not ran(house, said)
 
 
-def test_r1_trusted_on_the_host_it_goes_on_and_reaches_nothing(house: House, run: str) -> None:
-    """Without network, keys, and any file but its own run's; it stays code of a stranger. What is granted by name it gets, and no more."""
+def test_r1_a_trusted_run_is_resumed_in_isolation(house: House, run: str) -> None:
     said = house.type("scripts/reprise", "train", "--resume", run, "--trust")
     assert said.code == 0, said.text
     assert (f"\n{RAN}" in said.text, reached(house, said)) == (True, set())
@@ -115,8 +113,7 @@ def test_r1_trusted_on_the_host_it_goes_on_and_reaches_nothing(house: House, run
     assert (again.code, reached(house, again)) == (0, {"the network"}), again.text
 
 
-def test_r1_granted_the_store_it_has_the_keys_and_the_network_and_publishes(house: House, run: str) -> None:
-    """And still cannot write beside its run."""
+def test_r1_a_run_with_store_access_has_keys_and_network_and_publishes(house: House, run: str) -> None:
     said = house.type("scripts/reprise", "train", "--resume", run, "--trust", "--grant", "network,store")
     assert said.code == 0, said.text
     keys = {"the network", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}

@@ -63,7 +63,7 @@ def spoil_name(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [spoil, spoil_key, spoil_name])
-def test_a_record_is_shown_with_every_escape_written_out(
+def test_control_characters_of_a_record_are_escaped(
     runs: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None]
 ) -> None:
     good, bad = finished(runs).record.run, bad_run(runs, change)
@@ -74,7 +74,7 @@ def test_a_record_is_shown_with_every_escape_written_out(
 
 
 @pytest.mark.parametrize("change", [spoil, spoil_key, spoil_name])
-def test_a_seal_is_shown_with_every_escape_written_out(
+def test_control_characters_of_a_seal_are_escaped(
     store: Path, runs: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None]
 ) -> None:
     bad = bad_seal(store, runs, change)
@@ -83,8 +83,8 @@ def test_a_seal_is_shown_with_every_escape_written_out(
     assert "]0;PWNED" in "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
 
 
-def test_the_head_of_a_table_holds_no_escape(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """L03b: two runs of one experiment differ in a setting whose name holds one."""
+def test_control_characters_in_a_table_header_are_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """L03b: two runs of one experiment differ in a setting whose name contains an escape sequence."""
     for value in (0, 1):
         run = finished(runs)
 
@@ -97,10 +97,10 @@ def test_the_head_of_a_table_holds_no_escape(runs: Path, capsys: pytest.CaptureF
     assert "u001b]0;PWNED" in printed(capsys, "runs", "ls").splitlines()[0]
 
 
-def test_a_claim_of_another_host_is_shown_written_out(
+def test_control_characters_of_another_hosts_claim_are_escaped(
     store: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """L03c: whoever claimed the same attempt before."""
+    """L03c."""
     run = finished(runs).record.run
     publish_run(runs / run, open_store(str(store)))
     for host in (ESCAPES, "h\u202e"):
@@ -112,10 +112,10 @@ def test_a_claim_of_another_host_is_shown_written_out(
         assert "\\u" in printed(capsys, "runs", "publish", run)
 
 
-def test_a_declaration_is_shown_written_out(
+def test_control_characters_of_a_declaration_are_escaped(
     typed: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """L07: one of a colleague, and the version that a store has."""
+    """L07: in a colleague's declaration and in the store's version."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a").write_bytes(b"a")
     for body in (b"a", b"b"):
@@ -133,7 +133,9 @@ def test_a_declaration_is_shown_written_out(
 
 
 @pytest.mark.parametrize("text", ['"\\u001b[2J" = 1', 'seed = "\\u001b[2J"'])
-def test_a_settings_file_is_told_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
-    """G08c: a key of it, and a value."""
+def test_control_characters_of_a_settings_file_are_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """G08c: in a key and in a value."""
     (tmp_path / "s.toml").write_text(text)
     assert "1b[2J" in printed(capsys, "train", "--exp", "digits", "--settings", str(tmp_path / "s.toml"))

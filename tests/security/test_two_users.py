@@ -141,8 +141,8 @@ def planted() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("uid", [VICTIM, ROOT], ids=["victim", "root"])
-def test_nothing_outside_of_a_shared_cache_changes(scene: Scene, uid: int) -> None:
-    """The attacker plants each in turn; who then uses the cache does the work beside it, or names what is there."""
+def test_nothing_outside_a_shared_cache_changes(scene: Scene, uid: int) -> None:
+    """The attacker plants each fault in turn; the next user works beside it or reports it."""
     before = state(scene.home)
     for path, target in planted():
         as_user(ATTACKER, lambda path=path, target=target: scene.plant(path, target, uid))()  # type: ignore[misc]
@@ -160,8 +160,8 @@ def empty(cache: Path) -> None:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def test_without_an_attacker_two_users_and_root_share_what_each_has_fetched(scene: Scene) -> None:
-    """The rule about owners keeps nobody from a cache that is meant for all."""
+def test_without_an_attacker_two_users_and_root_share_a_cache(scene: Scene) -> None:
+    """The ownership check must not prevent sharing a cache."""
     for uid in (ATTACKER, VICTIM, ROOT):
         assert as_user(uid, lambda: said(scene.fetch, scene.folder, scene.verify))() == []
     assert scene.named("objects", 0).stat().st_uid == ATTACKER
@@ -175,7 +175,6 @@ def said(*steps: Callable[[], Any]) -> list[str]:
 
 
 def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) -> None:
-    """It plants `retests`, and a link, a hard link and a pipe deeper down; root keeps a retest, hands over, and removes."""
     runs = scene.root / "runs"
     run = finished(runs).folder.parents[1]
     write_block(scene.root / ".env", {"REPRISE_UID": str(ATTACKER), "REPRISE_GID": str(ATTACKER)})

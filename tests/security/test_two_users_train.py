@@ -119,8 +119,7 @@ def as_attacker(*words: str) -> None:
     subprocess.run([*become, *words], check=True, umask=0o002)
 
 
-def test_each_trains_as_itself_and_sees_the_runs_of_all(team: Team, trained: dict[int, Path]) -> None:
-    """Weights of equal bytes; every file belongs to who trained."""
+def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained: dict[int, Path]) -> None:
     weights = {(run / "attempts/1/weights.safetensors").read_bytes() for run in trained.values()}
     assert len(weights) == 1
     for uid, run in trained.items():
@@ -133,8 +132,8 @@ def test_each_trains_as_itself_and_sees_the_runs_of_all(team: Team, trained: dic
 
 
 @pytest.mark.parametrize("planted", ["versions/dots", "objects", "fetch.lock", "files"])
-def test_a_planted_link_is_named_or_passed_by(team: Team, trained: dict[int, Path], home: Path, planted: str) -> None:
-    """G02a, b, c: the victim's and root's fetch and verification end well beside it, or with an error that names it."""
+def test_a_planted_link_is_named_or_skipped(team: Team, trained: dict[int, Path], home: Path, planted: str) -> None:
+    """G02a, b, c: fetch and verification by the victim and by root succeed beside the link or fail with an error that names it."""
     assert trained
     kept = team.cache.with_name("kept")
     team.cache.rename(kept)
@@ -162,10 +161,10 @@ def test_a_planted_link_is_named_or_passed_by(team: Team, trained: dict[int, Pat
         kept.rename(team.cache)
 
 
-def test_a_link_in_a_run_of_the_containers_user_takes_nothing_of_root_along(
+def test_root_writes_nothing_through_a_link_in_a_run_of_the_containers_user(
     team: Team, trained: dict[int, Path], home: Path
 ) -> None:
-    """G02d: root reproduces a run of its own whose `retests` another process has made a link."""
+    """G02d: root reproduces its own run after another process has replaced `retests` with a link."""
     link = trained[ROOT] / "retests"
     link.symlink_to(home)
     os.chown(link, ATTACKER, ATTACKER, follow_symlinks=False)
@@ -174,8 +173,7 @@ def test_a_link_in_a_run_of_the_containers_user_takes_nothing_of_root_along(
     assert "retests is a symbolic link" in said.stderr, said.stderr
 
 
-def test_a_replaced_object_is_found_and_the_result_is_the_same(team: Team, trained: dict[int, Path]) -> None:
-    """The attacker owns what it fetched: other bytes of the same length are not trained on."""
+def test_a_replaced_object_is_detected_and_the_result_is_unchanged(team: Team, trained: dict[int, Path]) -> None:
     pack = max(
         (path for path in (team.cache / "objects").glob("*/*") if path.is_file()), key=lambda path: path.stat().st_size
     )
@@ -195,7 +193,6 @@ def test_a_replaced_object_is_found_and_the_result_is_the_same(team: Team, train
 
 
 def test_an_edited_and_a_malformed_record_in_the_store_are_named(team: Team, trained: dict[int, Path]) -> None:
-    """The others are listed; who published the edited one gets an error, and sees the own numbers. To others it is its author's word."""
     seal = team.store / "runs" / trained[VICTIM].name / "attempts/1/sealed.json"
     good = seal.read_bytes()
     bad = team.store / "runs/20260101t000000-aaaaaa/attempts/1"

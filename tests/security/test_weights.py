@@ -77,7 +77,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_a_record_that_is_odd_is_shown_or_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_an_unusual_record_is_shown_or_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("REPRISE_STORE", raising=False)
     good, bad = made(tmp_path / "runs").record.run, bad_run(tmp_path / "runs", ODD[case])

@@ -76,12 +76,12 @@ def changing(node: ast.AST) -> str | None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_files_are_changed_by_path_where_no_run_and_no_cache_is(module: str) -> None:
+def test_only_listed_modules_change_files_by_path(module: str) -> None:
     found = changes(MODULES[module])
     assert not found or module in ALLOWED
 
 
-def test_each_that_is_allowed_to_does_so() -> None:
+def test_every_listed_module_changes_files() -> None:
     assert [module for module in ALLOWED if module not in MODULES or not changes(MODULES[module])] == []
 
 
@@ -101,5 +101,5 @@ def test_each_that_is_allowed_to_does_so() -> None:
         ("os.open(name, 0, dir_fd=folder)", None),
     ],
 )
-def test_calls_are_told_apart(code: str, name: str | None) -> None:
+def test_file_changing_calls_are_recognized(code: str, name: str | None) -> None:
     assert changing(ast.parse(code, mode="eval").body) == name

@@ -139,14 +139,14 @@ KEPT: list[tuple[Any, str, Any]] = [
 
 
 @pytest.mark.parametrize(("annotation", "text", "recorded"), KEPT)
-def test_a_value_that_the_type_keeps_is_recorded_as_it_is(
+def test_a_value_that_the_type_keeps_is_recorded_unchanged(
     tmp_path: Path, annotation: Any, text: str, recorded: Any
 ) -> None:
     assert [way() for way in ways(annotation, text, tmp_path)[:2]] == [recorded] * 2
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 2}}'])
-def test_a_key_that_json_has_twice_is_rejected(text: str) -> None:
+def test_a_duplicate_json_key_is_rejected(text: str) -> None:
     for annotation in (dict[str, Any], dict[str, Any] | str):
         with pytest.raises(SettingError, match=r"expected each key once, found '[ab]' twice"):
             given(annotation, f"--x={text}")
@@ -175,7 +175,7 @@ def test_a_decimal_number_of_many_digits_needs_quotes_in_a_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("text", ["1e-400", "-4.9e-325", ".1e-400"])
-def test_a_number_that_only_zero_is_near_is_rejected(tmp_path: Path, text: str) -> None:
+def test_a_number_that_rounds_to_zero_is_rejected(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingError, match="expected a number, found"):
         given(float, f"--x={text}")
     with pytest.raises(SettingError, match="expected a number or text, found"):
@@ -186,7 +186,7 @@ def test_a_number_that_only_zero_is_near_is_rejected(tmp_path: Path, text: str) 
 
 
 @pytest.mark.parametrize("annotation", [complex, list[complex]])
-def test_a_complex_number_is_finite(annotation: Any) -> None:
+def test_a_complex_number_must_be_finite(annotation: Any) -> None:
     text = "nanj" if annotation is complex else '["1e400j"]'
     with pytest.raises(SettingError, match="a number that is not finite"):
         given(annotation, f"--x={text}")
@@ -202,13 +202,13 @@ def test_a_complex_number_is_finite(annotation: Any) -> None:
         (date | str, "2026-01-31", "2026-01-31"),
     ],
 )
-def test_a_date_of_toml_is_what_the_record_has(tmp_path: Path, annotation: Any, line: str, recorded: Any) -> None:
+def test_a_toml_date_is_recorded_as_a_date(tmp_path: Path, annotation: Any, line: str, recorded: Any) -> None:
     (tmp_path / "s.toml").write_text(f"x = {line}\n")
     assert given(annotation, file=tmp_path / "s.toml") == recorded
 
 
 @pytest.mark.parametrize("annotation", [str, list[str], Path, bytes])
-def test_a_date_of_toml_is_no_text(tmp_path: Path, annotation: Any) -> None:
+def test_a_toml_date_is_not_a_string(tmp_path: Path, annotation: Any) -> None:
     (tmp_path / "s.toml").write_text(f"x = {'[2026-01-31]' if annotation == list[str] else '2026-01-31'}\n")
     with pytest.raises(SettingError, match=r"found (\[\")?2026-01-31"):
         given(annotation, file=tmp_path / "s.toml")

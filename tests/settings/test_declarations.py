@@ -52,7 +52,7 @@ def declared(folder: Path, lines: str, *, below: str = "") -> Any:
         ("    x: list[Missing] = []", r"mine.py:8: setting x has the type list\[Missing\], which is not defined"),
     ],
 )
-def test_a_declaration_that_makes_no_setting_is_rejected_by_its_line(tmp_path: Path, lines: str, said: str) -> None:
+def test_a_declaration_without_a_setting_is_rejected_with_its_line(tmp_path: Path, lines: str, said: str) -> None:
     with pytest.raises(ExperimentError, match=said) as caught:
         declared(tmp_path, lines)
     assert caught.value.hint
@@ -69,7 +69,7 @@ def test_a_type_may_be_defined_below_the_class_and_a_class_within_it(tmp_path: P
 @pytest.mark.parametrize(
     "name", ["training", "device", "logger", "name", "forward", "match", "type", "x1", "a__b", "a_"]
 )
-def test_a_name_of_torch_lightning_or_python_is_a_name_like_any_other(tmp_path: Path, name: str) -> None:
+def test_names_of_torch_lightning_and_python_are_allowed(tmp_path: Path, name: str) -> None:
     made = declared(tmp_path, f"    {name}: int = 3")
     assert made.value_of(name) == 3
     option = f"--{name.replace('_', '-')}=4"

@@ -32,20 +32,17 @@ class Experiment(Base):
 
 
 def test_an_override_keeps_type_bounds_and_meaning() -> None:
-    """An experiment that gives only a value changes only the value."""
     field = Experiment.model_fields["learning_rate"]
     assert (field.default, field.description) == (3e-4, "The step size.")
     with pytest.raises(ValidationError, match="greater than 0"):
         Experiment(learning_rate=-1.0)
 
 
-def test_an_override_with_an_annotation_keeps_its_mark() -> None:
-    """What does not bear on the result does not come to bear on it by being annotated anew."""
+def test_an_annotated_override_keeps_its_role() -> None:
     assert roles(Experiment)["progress"] is Role.EXECUTION
 
 
-def test_an_override_has_the_experiment_for_its_author() -> None:
-    """A new field's default is a default; in place of another's it is the experiment's."""
+def test_an_override_has_the_experiment_as_its_origin() -> None:
     assert [author_of(Experiment, name) for name in ("learning_rate", "width", "seedless")[:2]] == [
         "experiment",
         "default",
@@ -53,27 +50,23 @@ def test_an_override_has_the_experiment_for_its_author() -> None:
 
 
 def test_an_experiment_cannot_set_what_the_launcher_needs() -> None:
-    """It is read before the experiment is imported, so the class itself is refused."""
     with pytest.raises(ExperimentError, match="sets threads") as caught:
         type("Late", (Base,), {"threads": 4, "__module__": "late"})
     assert "--threads" in str(caught.value.hint)
 
 
 def test_settings_are_frozen() -> None:
-    """Nothing in a run changes a setting."""
     with pytest.raises(ValidationError, match="frozen"):
         setattr(Experiment(), "width", 9)  # noqa: B010 - the type checker knows it too
 
 
-def test_secrets_are_never_written_and_never_bear_on_a_result() -> None:
-    """A secret is in no document, not even as stars."""
+def test_secrets_are_never_written_and_never_part_of_the_identity() -> None:
     settings = Experiment(token=SecretStr("hush"))
     assert "token" not in written(settings)
     assert roles(Experiment)["token"] is Role.EXECUTION
 
 
-def test_a_read_is_told_and_writing_is_no_read() -> None:
-    """Attribute access is seen with its place; making a document of all values is not a use of any."""
+def test_a_read_is_reported_and_serializing_is_not_a_read() -> None:
     settings, seen = Experiment(), list[tuple[str, str]]()
 
     def reader(access: Access) -> None:
@@ -83,4 +76,4 @@ def test_a_read_is_told_and_writing_is_no_read() -> None:
     written(settings)
     settings.value_of("width")
     assert settings.width == 8
-    assert seen == [("width", "test_a_read_is_told_and_writing_is_no_read")]
+    assert seen == [("width", "test_a_read_is_reported_and_serializing_is_not_a_read")]

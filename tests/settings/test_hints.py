@@ -77,7 +77,7 @@ def test_a_hint_has_the_form_of_the_type(annotation: Any, text: str, hint: str) 
         (list[int], "8,16", Origin.ENVIRONMENT, "write REPRISE_SETTING_X='[8,16]'"),
     ],
 )
-def test_a_hint_is_written_as_the_value_was_given(annotation: Any, found: object, origin: Origin, hint: str) -> None:
+def test_a_hint_has_the_syntax_of_the_origin(annotation: Any, found: object, origin: Origin, hint: str) -> None:
     assert how_to_type("x", FieldInfo(annotation=annotation), origin, found=found) == hint
 
 

@@ -70,29 +70,25 @@ def opened(*argv: str) -> Ledger:
     return Ledger(resolve(Settings, Origins(options=parse_options(argv), environ={})))
 
 
-def test_what_a_caller_leaves_out_is_filled() -> None:
-    """By name, from the settings of the run, even in place of the function's own default; what is given stays."""
+def test_omitted_parameters_are_injected() -> None:
     with kept(opened("--width", "3")):
         assert made(area) == 6
         assert made(area, width=10) == 20
         assert made(Net).width == 3
 
 
-def test_outside_of_a_run_nothing_is_filled() -> None:
-    """A configured function is an ordinary one in a test or a notebook."""
+def test_outside_of_a_run_nothing_is_injected() -> None:
     assert area(width=4) == 4
     with pytest.raises(TypeError):
         made(area)
 
 
 def test_a_class_keeps_its_identity() -> None:
-    """It can still be derived from, compared and pickled."""
     assert isinstance(Net, type)
     assert issubclass(Net, Plain)
 
 
-def test_the_ledger_names_who_was_bound() -> None:
-    """With its name and its place in the code."""
+def test_the_ledger_records_bound_functions() -> None:
     ledger = opened()
     with kept(ledger):
         made(area)
@@ -103,8 +99,7 @@ def test_the_ledger_names_who_was_bound() -> None:
     assert "test_ledger.py:" in entry.bound[0]
 
 
-def test_bound_and_never_loaded_is_never_read() -> None:
-    """The function's bytecode tells."""
+def test_a_bound_parameter_that_is_never_loaded_is_unread() -> None:
     ledger = opened()
     with kept(ledger):
         made(careless)
@@ -112,8 +107,7 @@ def test_bound_and_never_loaded_is_never_read() -> None:
     assert ledger.idle() == ["depth"]  # of the settings' own, and nothing was bound to it
 
 
-def test_given_and_bound_to_nothing_is_an_error() -> None:
-    """It would have had no effect; a default that nothing uses is none of anybody's business."""
+def test_a_given_setting_without_a_use_is_an_error() -> None:
     ledger = opened("--momentum", "0.5")
     with kept(ledger):
         made(area)
@@ -121,25 +115,22 @@ def test_given_and_bound_to_nothing_is_an_error() -> None:
         ledger.require_bound()
 
 
-def test_an_attribute_that_is_read_counts() -> None:
-    """Not every use goes through a parameter."""
+def test_an_attribute_read_is_recorded() -> None:
     found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4"]), environ={}))
     ledger = Ledger(found)
     assert found.settings.depth == 4
     ledger.require_bound()
-    assert "test_an_attribute_that_is_read_counts" in ledger.entries()["depth"].read[0]
+    assert "test_an_attribute_read_is_recorded" in ledger.entries()["depth"].read[0]
 
 
-def test_a_parameter_that_is_no_setting_is_named() -> None:
-    """With the nearest that is one."""
+def test_an_unknown_parameter_is_named() -> None:
     with kept(opened()), pytest.raises(SettingError, match="lost needs 'widht'") as caught:
         made(lost)
     assert "width" in str(caught.value.hint)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn where there are threads
-def test_what_only_a_forked_process_reads_is_seen() -> None:
-    """As a loader's workers are: bound there or read there, it has an effect."""
+def test_a_read_in_a_forked_process_is_recorded() -> None:
     found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4", "--width", "3"]), environ={}))
     ledger = Ledger(found)
     with kept(ledger):
@@ -151,7 +142,7 @@ def test_what_only_a_forked_process_reads_is_seen() -> None:
     ledger.require_bound()
     entry = ledger.entries()["depth"]
     assert entry.bound == [entry.read[0]]
-    assert "test_what_only_a_forked_process_reads_is_seen" in entry.read[1]
+    assert "test_a_read_in_a_forked_process_is_recorded" in entry.read[1]
 
 
 def _use(ledger: Ledger, settings: Settings) -> None:
@@ -160,8 +151,7 @@ def _use(ledger: Ledger, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_only_a_process_that_was_started_anew_reads_is_seen(method: str) -> None:
-    """Where it was handed the ledger, as a loader's workers are."""
+def test_a_read_in_a_spawned_process_is_recorded(method: str) -> None:
     found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4", "--width", "3"]), environ={}))
     ledger = Ledger(found)
     process: Any = multiprocessing.get_context(method)
@@ -175,8 +165,7 @@ def test_what_only_a_process_that_was_started_anew_reads_is_seen(method: str) ->
     assert entry.read[1].startswith("_use (test_ledger.py:")
 
 
-def test_writing_settings_down_reads_none() -> None:
-    """Nor does looking at all of them, as a debugger or a logger does."""
+def test_serializing_settings_is_not_a_read() -> None:
     found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4"]), environ={}))
     ledger = Ledger(found)
     assert found.settings.model_dump()["depth"] == 4

@@ -43,7 +43,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("line", "name", "why"), WRONG)
-def test_a_name_is_rejected_by_its_line_early_and_late(tmp_path: Path, line: str, name: str, why: str) -> None:
+def test_an_invalid_name_is_rejected_with_its_line_early_and_late(
+    tmp_path: Path, line: str, name: str, why: str
+) -> None:
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}class Settings(ClassificationSettings):\n    dataset = 'd'\n    {line}\n", encoding="utf-8")
     found = misnamed(file.read_text(encoding="utf-8"))
@@ -70,7 +72,7 @@ def test_a_name_is_rejected_by_its_line_early_and_late(tmp_path: Path, line: str
         "model_config = {}",
     ],
 )
-def test_what_is_no_setting_of_its_own_may_have_any_name(line: str) -> None:
+def test_names_that_are_not_settings_are_free(line: str) -> None:
     text = f"{HEAD}class Settings(ClassificationSettings):\n    {line}\n"
     assert misnamed(text) is None
     exec(compile(text, "mine.py", "exec", dont_inherit=True), {"__name__": "mine"})  # noqa: S102 - the experiment
@@ -90,7 +92,7 @@ def test_a_name_that_is_the_negation_of_a_flag_is_rejected(space: dict[str, str]
         type("Mine", (ClassificationSettings,), {"__annotations__": space, "__module__": __name__, **fields})
 
 
-def test_no_beside_what_is_no_flag_is_a_name_like_any_other() -> None:
+def test_a_no_prefix_is_allowed_if_the_rest_is_not_a_flag() -> None:
     class Mine(LaunchSettings):
         bias: int = 0
         no_bias: bool = False
@@ -126,7 +128,7 @@ def test_an_experiment_is_rejected_before_it_is_imported() -> None:
         )
 
 
-def test_an_iterable_that_can_be_read_once_is_no_setting() -> None:
+def test_a_one_shot_iterable_is_not_a_setting() -> None:
     text = "from collections.abc import Iterable\nfrom trainer.settings.fields import LaunchSettings\n"
     text += "class Settings(LaunchSettings):\n    x: Iterable[int] = ()\n"
     with pytest.raises(ExperimentError, match="setting x is declared as an iterable, which can be read only once"):

@@ -34,8 +34,7 @@ def forked(notes: Notes, *places: str, end: int = 0) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def test_what_a_forked_process_notes_is_in_the_book() -> None:
-    """Each place once, in order; before it was forked, after, and of each."""
+def test_notes_of_a_forked_process_are_recorded() -> None:
     notes = Notes()
     notes.add("read", "width", "here")
     assert forked(notes, "here", "there", "there") == 0
@@ -44,15 +43,13 @@ def test_what_a_forked_process_notes_is_in_the_book() -> None:
     assert notes.book("bound") == {}
 
 
-def test_nothing_is_lost_with_a_process_that_is_killed() -> None:
-    """What it had noted was written at once."""
+def test_notes_of_a_killed_process_are_not_lost() -> None:
     notes = Notes()
     assert os.WTERMSIG(forked(notes, "there", end=signal.SIGKILL)) == signal.SIGKILL
     assert notes.book("read") == {"width": ["there"]}
 
 
-def test_half_a_line_is_passed_over() -> None:
-    """And the line that was then written after it; no other."""
+def test_an_incomplete_line_is_skipped() -> None:
     notes = Notes()
     forked(notes, "a")
     assert notes._file is not None
@@ -62,8 +59,7 @@ def test_half_a_line_is_passed_over() -> None:
     assert notes.book("read") == {"width": ["a", "c"]}
 
 
-def test_notes_can_be_handed_to_a_process_that_was_started_anew() -> None:
-    """It knows what was noted, and what it notes is its own."""
+def test_notes_can_be_passed_to_a_spawned_process() -> None:
     notes = Notes()
     notes.add("read", "width", "here")
     other: Notes = pickle.loads(pickle.dumps(notes))  # noqa: S301 - our own
@@ -71,8 +67,7 @@ def test_notes_can_be_handed_to_a_process_that_was_started_anew() -> None:
     assert (other.book("read"), notes.book("read")) == ({"width": ["here", "there"]}, {"width": ["here"]})
 
 
-def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file has a name, not even for a moment that a kill could come in; and each is closed."""
+def test_no_file_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     notes = Notes()
     forked(notes, "there")

@@ -44,8 +44,7 @@ def made(*argv: str, **given_by: str) -> Resolved[Settings]:
     return resolve(Settings, Origins(options=parse_options(argv), environ=environ))
 
 
-def test_the_later_origin_wins(tmp_path: Path) -> None:
-    """Default < experiment < file < environment < record < command line, each told as the origin of its value."""
+def test_a_later_origin_overrides_earlier_ones(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("learning_rate = 0.1\nlimit = 1\nsizes = [1]\nprogress = false\nthreads = 3\n")
     environ = {"REPRISE_SETTING_LIMIT": "2", "REPRISE_SETTING_SIZES": "[2]", "REPRISE_SETTING_THREADS": "4"}
@@ -77,8 +76,7 @@ def test_the_later_origin_wins(tmp_path: Path) -> None:
         (["--limit=none"], "limit", None),
     ],
 )
-def test_every_way_of_writing_a_value(argv: list[str], name: str, value: object) -> None:
-    """With dash or underline, space or equals sign; flags alone; lists as JSON; `none` where that is a value."""
+def test_every_spelling_of_an_option_is_parsed(argv: list[str], name: str, value: object) -> None:
     assert made(*argv).settings.value_of(name) == value
 
 
@@ -111,10 +109,9 @@ def test_every_way_of_writing_a_value(argv: list[str], name: str, value: object)
         ),
     ],
 )
-def test_a_fault_names_setting_origin_found_and_expected(
+def test_an_error_has_setting_origin_found_and_expected_value(
     argv: list[str], kind: type[RepriseError], said: str, hint: str
 ) -> None:
-    """One line says all that is needed to mend it."""
     with pytest.raises(kind) as caught:
         made(*argv)
     assert said in caught.value.message
@@ -122,8 +119,7 @@ def test_a_fault_names_setting_origin_found_and_expected(
     assert "\n" not in caught.value.message
 
 
-def test_an_unknown_variable_is_an_error_too() -> None:
-    """A misspelt variable would otherwise be silence."""
+def test_an_unknown_variable_is_an_error() -> None:
     with pytest.raises(
         SettingError, match="unknown setting limt, given by the environment variable REPRISE_SETTING_LIMT"
     ):
@@ -131,8 +127,7 @@ def test_an_unknown_variable_is_an_error_too() -> None:
 
 
 @pytest.mark.parametrize("argv", [["--token", "hush"], ["--token=hush"]])
-def test_a_secret_is_refused_on_the_command_line(argv: list[str]) -> None:
-    """The record keeps the command; the environment, which it does not keep, is named instead."""
+def test_a_secret_is_rejected_on_the_command_line(argv: list[str]) -> None:
     with pytest.raises(SettingError, match="setting token is a secret") as caught:
         made(*argv)
     assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
@@ -145,8 +140,7 @@ def test_a_secret_is_refused_on_the_command_line(argv: list[str]) -> None:
     ("text", "said"),
     [("limt = 3", "unknown setting limt, given in"), ("limit = ", "not valid TOML"), ("[limit]", "limit, given in")],
 )
-def test_a_fault_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) -> None:
-    """The person who wrote the file is told where."""
+def test_an_error_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "a.toml"
     file.write_text(text)
     with pytest.raises((SettingError, DocumentError), match=said) as caught:
@@ -154,20 +148,18 @@ def test_a_fault_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) 
     assert "a.toml" in caught.value.message
 
 
-def test_the_launcher_passes_over_what_it_does_not_know() -> None:
-    """It sees its own settings among an experiment's, and still refuses its own when they are wrong."""
+def test_the_launcher_ignores_unknown_settings() -> None:
     words = parse_options(["--width", "3", "--threads", "2"])
     assert resolve(LaunchSettings, Origins(options=words, environ={}), partly=True).settings.threads == 2
 
 
 @given(some.floats(min_value=1e-300, max_value=1e300))
-def test_a_number_survives_the_command_line(number: float) -> None:
-    """Law: what Python writes of a float is read as the same float, to the bit."""
+def test_a_number_round_trips_through_the_command_line(number: float) -> None:
+    """Law: the float that Python writes is parsed as the same float, bit for bit."""
     assert made(f"--learning-rate={number!r}").settings.value_of("learning_rate") == number
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
-    """Each setting with its origin and what to do, whatever is wrong with it."""
+def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(SettingError, match=r"^3 settings are wrong$") as caught:
         made("--learning-rat", "1", "--limit", "x", threads="0")
     told = str(caught.value.hint).splitlines()

@@ -49,14 +49,12 @@ def given(rate: str) -> str:
     return rate
 
 
-def test_types_that_agree_are_no_fault() -> None:
-    """Nor is what cannot be read."""
+def test_compatible_types_are_accepted() -> None:
     takers = [each for function in (wide, unread) for each in takers_of(function, called=function.__name__)]
     require_agreement(Settings, takers, root=ROOT)
 
 
-def test_a_parameter_of_another_type_than_the_setting_is_refused() -> None:
-    """With both types, and both places."""
+def test_a_parameter_with_another_type_than_the_setting_is_rejected() -> None:
     with pytest.raises(ExperimentError) as caught:
         require_agreement(Settings, takers_of(odd, called="odd"), root=ROOT)
     said = caught.value.message
@@ -65,8 +63,7 @@ def test_a_parameter_of_another_type_than_the_setting_is_refused() -> None:
     assert said.endswith("takes it as str")
 
 
-def test_two_parameters_of_one_name_and_two_types_are_refused() -> None:
-    """Where they are given by name, as settings are; what a caller hands over in its place is the caller's business."""
+def test_two_parameters_of_one_name_with_different_types_are_rejected() -> None:
     takers = [each for function in (rates, names) for each in takers_of(function, called=function.__name__)]
     with pytest.raises(
         ExperimentError, match=r"rate is one name for two types: rates .* takes it as float, and names .* as str"
@@ -75,16 +72,14 @@ def test_two_parameters_of_one_name_and_two_types_are_refused() -> None:
     require_agreement(Settings, [*takers_of(rates, called="rates"), *takers_of(given, called="given")], root=ROOT)
 
 
-def test_every_fault_is_told_at_once() -> None:
-    """The first with how many more there are."""
+def test_all_errors_are_reported_at_once() -> None:
     takers = [each for function in (odd, rates, names) for each in takers_of(function, called=function.__name__)]
     with pytest.raises(ExperimentError, match=r"\(and 1 more\)") as caught:
         require_agreement(Settings, takers, root=ROOT)
     assert "rate is one name for two types" in str(caught.value.hint)
 
 
-def test_configured_functions_are_known_by_what_they_take() -> None:
-    """By their module, so that another experiment's are none of this one's business."""
+def test_configured_functions_are_found_by_their_parameters() -> None:
     assert area.__module__ == "tests.settings.test_ledger"
     assert {"area", "careless", "nested", "Net"} <= set(callers_of("width"))
     assert {taker.name for taker in takers_in({"tests.settings.test_ledger"})} >= {

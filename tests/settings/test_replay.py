@@ -65,7 +65,9 @@ def made(annotation: Any, default: Any) -> object:
         (Annotated[float, AfterValidator(lambda value: value / 100)], 50.0, r"would read 0\.005 \(float\)"),
     ],
 )
-def test_a_value_that_is_read_otherwise_from_its_record_is_rejected(annotation: Any, default: Any, said: str) -> None:
+def test_a_value_that_does_not_round_trip_through_its_record_is_rejected(
+    annotation: Any, default: Any, said: str
+) -> None:
     with pytest.raises(SettingError, match=f"setting x: .*{said}") as caught:
         made(annotation, default)
     assert str(caught.value.hint).startswith("declare x with a type and validators that make the same value")
@@ -88,7 +90,7 @@ def test_a_value_that_is_read_otherwise_from_its_record_is_rejected(annotation: 
         (Annotated[float, AfterValidator(lambda value: max(value, 0.0))], -1.0),
     ],
 )
-def test_a_value_that_is_the_same_again_is_taken(annotation: Any, default: Any) -> None:
+def test_a_value_that_round_trips_is_accepted(annotation: Any, default: Any) -> None:
     kind = type("Row", (LaunchSettings,), {"__annotations__": {"x": annotation}, "__module__": __name__, "x": default})
     assert resolve(kind, Origins(options=parse_options([]), environ={})).settings is not None
 
@@ -110,7 +112,7 @@ class Rounded(LaunchSettings):
         return round(rate, 1)
 
 
-def test_a_validator_or_a_serializer_that_changes_a_value_each_time_is_found() -> None:
+def test_a_validator_or_serializer_that_is_not_idempotent_is_rejected() -> None:
     with pytest.raises(SettingError, match=r"would read 0\.005 \(float\) from the record, not 0\.5 \(float\)"):
         resolve(Halved, Origins(options=parse_options(["--percent=50"]), environ={}))
     with pytest.raises(SettingError, match=r"would read 0\.1 \(float\) from the record, not 0\.123 \(float\)"):

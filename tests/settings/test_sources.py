@@ -21,7 +21,7 @@ class Settings(LaunchSettings):
     sizes: list[int] = []
 
 
-def test_a_variable_gives_a_setting_whatever_the_case_of_its_name() -> None:
+def test_variable_names_are_case_insensitive() -> None:
     environ = {"REPRISE_SETTING_SIZES": "[8]", "REPRISE_SETTING_learning_rate": "1", "REPRISE_STORE": "s3://b"}
     assert of_environment(environ) == {"sizes": "[8]", "learning_rate": "1"}
 
@@ -35,7 +35,7 @@ def test_a_variable_gives_a_setting_whatever_the_case_of_its_name() -> None:
         ("REPRISE_SETTING_", "write REPRISE_SETTING_NAME, or unset REPRISE_SETTING_"),
     ],
 )
-def test_a_variable_whose_prefix_is_misspelt_is_reported(variable: str, hint: str) -> None:
+def test_a_variable_with_a_misspelled_prefix_is_reported(variable: str, hint: str) -> None:
     with pytest.raises(SettingError, match=f"unknown environment variable {variable}") as caught:
         of_environment({variable: "1"})
     assert caught.value.hint == hint
@@ -46,7 +46,7 @@ def test_two_variables_that_differ_in_case_are_reported() -> None:
         of_environment({"REPRISE_SETTING_SEED": "1", "REPRISE_SETTING_seed": "2"})
 
 
-def test_a_misspelt_name_in_a_variable_is_reported_with_the_variable() -> None:
+def test_a_misspelled_name_in_a_variable_is_reported_with_the_variable() -> None:
     environ = {"REPRISE_SETTING_LERNING_RATE": "1", "REPRISE_SETTING_SIZES": "8,16"}
     with pytest.raises(SettingError) as caught:
         resolve(Settings, Origins(options=parse_options([]), environ=environ))
@@ -64,7 +64,7 @@ def test_a_misspelt_name_in_a_variable_is_reported_with_the_variable() -> None:
         ("x = 1\n", "lists every setting"),
     ],
 )
-def test_a_name_of_a_file_that_no_setting_has_is_reported(tmp_path: Path, text: str, hint: str) -> None:
+def test_an_unknown_name_in_a_file_is_reported(tmp_path: Path, text: str, hint: str) -> None:
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(SettingError, match="unknown setting") as caught:
         resolve(Settings, Origins(options=parse_options([]), environ={}, file=tmp_path / "s.toml"))
@@ -80,7 +80,7 @@ def test_dotted_keys_and_tables_of_a_file_are_one_setting(tmp_path: Path) -> Non
         of_file(tmp_path / "s.toml")
 
 
-def test_blanks_around_an_equals_sign_are_named() -> None:
+def test_spaces_around_an_equals_sign_are_reported() -> None:
     with pytest.raises(UsageError, match="found '3' where an option was expected") as caught:
         parse_options(["--seed", "=", "3"])
     assert caught.value.hint == "write --seed=3, without blanks around ="

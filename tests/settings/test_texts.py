@@ -44,9 +44,7 @@ def in_any_order(kinds: tuple[Any, ...]) -> list[FieldInfo]:
 
 
 @pytest.mark.parametrize(("kinds", "text", "value"), UNIONS)
-def test_a_text_has_one_value_in_every_order_of_a_unions_types(
-    kinds: tuple[Any, ...], text: str, value: object
-) -> None:
+def test_a_text_has_the_same_value_in_any_order_of_a_union(kinds: tuple[Any, ...], text: str, value: object) -> None:
     found = [typed_text(info, text) for info in in_any_order(kinds)]
     assert [(type(each), each) for each in found] == [(type(value), value)] * len(found)
 
@@ -70,13 +68,13 @@ def test_a_text_has_one_value_in_every_order_of_a_unions_types(
         ((bool, int), "1.0"),
     ],
 )
-def test_what_is_written_as_another_type_of_the_union_is_no_text(kinds: tuple[Any, ...], text: str) -> None:
+def test_a_text_in_the_syntax_of_another_union_member_is_not_a_string(kinds: tuple[Any, ...], text: str) -> None:
     for info in in_any_order(kinds):
         with pytest.raises(MisfitError):
             typed_text(info, text)
 
 
-def test_a_type_that_takes_texts_takes_each_as_it_is_typed() -> None:
+def test_a_string_type_accepts_every_text_unchanged() -> None:
     assert takes_texts([str, type(None)])
     assert takes_texts([Literal["1"]])
     assert not takes_texts([str, int])

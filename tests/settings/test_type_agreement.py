@@ -48,8 +48,7 @@ T = TypeVar("T")
         ("Unknown", int),
     ],
 )
-def test_what_can_be_one_value_agrees(declared: Any, taken: Any) -> None:
-    """Bounds, marks, `None` and what cannot be read never make an alarm."""
+def test_compatible_types_agree(declared: Any, taken: Any) -> None:
     assert agree(declared, taken)
 
 
@@ -73,13 +72,11 @@ def test_what_can_be_one_value_agrees(declared: Any, taken: Any) -> None:
         (int | None, str),
     ],
 )
-def test_what_cannot_be_one_value_does_not(declared: Any, taken: Any) -> None:
-    """A value of the one would be wrong where the other is taken."""
+def test_incompatible_types_do_not_agree(declared: Any, taken: Any) -> None:
     assert not agree(declared, taken)
 
 
-def test_an_annotation_that_is_text_is_read_where_it_stands() -> None:
-    """With the names of its module; one that only a type checker can read says nothing."""
+def test_a_string_annotation_is_resolved_in_its_module() -> None:
     assert resolved("PositiveInt | None", {"PositiveInt": PositiveInt}) == PositiveInt | None
     assert resolved("Sequence[int]", {}) is Any
     assert resolved("1 +", {}) is Any

@@ -125,7 +125,7 @@ FORMS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("annotation", "words"), FORMS, ids=[words for _, words in FORMS])
-def test_a_type_is_said_in_plain_words(annotation: Any, words: str) -> None:
+def test_a_type_is_described_in_plain_words(annotation: Any, words: str) -> None:
     assert expected(annotation) == words
 
 

@@ -159,9 +159,7 @@ RIGHT: list[tuple[str, str, str, object]] = [
 
 
 @pytest.mark.parametrize(("name", "text", "toml", "recorded"), RIGHT)
-def test_a_value_is_one_value_however_it_is_given(
-    tmp_path: Path, name: str, text: str, toml: str, recorded: object
-) -> None:
+def test_a_value_is_equal_from_every_origin(tmp_path: Path, name: str, text: str, toml: str, recorded: object) -> None:
     file = tmp_path / "s.toml"
     file.write_text(f"{name} = {toml}\n")
     default = type("Override", (Settings,), {"__module__": __name__, name: made(file=file).settings.value_of(name)})
@@ -178,12 +176,12 @@ def test_a_value_is_one_value_however_it_is_given(
 @pytest.mark.parametrize(
     ("name", "text"), [("limit", "none"), ("limit", "None"), ("name", "null"), ("choice", "null"), ("maybe", "none")]
 )
-def test_none_is_null_if_the_type_admits_it_and_no_text_of_it_is_called_so(name: str, text: str) -> None:
+def test_none_is_null_if_the_type_allows_it_and_is_not_an_allowed_text(name: str, text: str) -> None:
     assert value(name, text) is None
 
 
 @pytest.mark.parametrize(("words", "expected"), [(("--maybe",), True), (("--no-maybe",), False)])
-def test_a_flag_that_may_be_unset_stands_alone_too(words: tuple[str, ...], expected: object) -> None:
+def test_an_optional_flag_may_be_given_without_a_value(words: tuple[str, ...], expected: object) -> None:
     assert made(*words).settings.maybe is expected
 
 
@@ -258,7 +256,7 @@ VALIDATOR = (
 
 
 @pytest.mark.parametrize(("name", "text", "said"), WRONG)
-def test_a_wrong_value_is_one_sentence_in_a_users_words(name: str, text: str, said: str) -> None:
+def test_an_invalid_value_is_one_sentence_in_plain_words(name: str, text: str, said: str) -> None:
     with pytest.raises(SettingError) as caught:
         made(f"--{name}={text}")
     assert f"setting {name}, given on the command line: " in caught.value.message
@@ -268,7 +266,7 @@ def test_a_wrong_value_is_one_sentence_in_a_users_words(name: str, text: str, sa
     assert len(whole) < 400
 
 
-def test_every_type_has_words_of_its_own_for_every_wrong_text() -> None:
+def test_every_type_has_its_own_message_for_invalid_text() -> None:
     texts = [
         "x",
         "true",
@@ -362,7 +360,7 @@ def test_a_whole_number_with_an_exponent_is_named_as_it_is_typed() -> None:
         (("--table=x",), """--table '{"a": 8}' or --table '{a = 8}'"""),
     ],
 )
-def test_a_hint_is_a_thing_to_type(words: tuple[str, ...], hint: str) -> None:
+def test_a_hint_can_be_typed(words: tuple[str, ...], hint: str) -> None:
     with pytest.raises(SettingError) as caught:
         made(*words)
     assert hint in str(caught.value.hint)
@@ -374,7 +372,7 @@ def test_tables_of_two_origins_are_not_merged(tmp_path: Path) -> None:
     assert made('--table={"b": 2}', file=file).settings.table == {"b": 2}
 
 
-def test_a_wrong_value_that_a_later_origin_replaces_is_no_fault(tmp_path: Path) -> None:
+def test_an_invalid_value_that_a_later_origin_overrides_is_not_an_error(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text("count = true\n")
     assert made("--count=3", file=file).settings.count == 3
@@ -387,7 +385,7 @@ class Held(LaunchSettings):
 
 
 @pytest.mark.parametrize("name", ["made", "raw", "kind"])
-def test_a_value_that_no_document_has_is_named(name: str) -> None:
+def test_a_value_that_json_cannot_represent_is_named(name: str) -> None:
     with pytest.raises(SettingError) as caught:
         resolve(Held, Origins(options=parse_options([]), environ={}))
     said = f"setting {name}, as the experiment has it: found a value of type"
@@ -428,7 +426,7 @@ def checked(*words: str) -> Checked:
     return resolve(Checked, Origins(options=parse_options(words), environ={})).settings
 
 
-def test_validators_of_the_experiment_are_run_once_and_speak_for_themselves() -> None:
+def test_validators_of_the_experiment_run_once_and_keep_their_message() -> None:
     assert checked("--sizes=8,16").sizes == [8, 16]
     assert checked("--low=0").low == 1
     with pytest.raises(SettingError, match=r"setting low, .*: expected a whole number \(low is a percentage\)"):
@@ -438,7 +436,7 @@ def test_validators_of_the_experiment_are_run_once_and_speak_for_themselves() ->
 
 
 @given(some.integers(-(2**53) + 1, 2**53 - 1) | some.text(some.characters(exclude_categories=["Cs", "Cc"])))
-def test_a_number_or_a_text_in_quotes_survives_the_command_line(found: int | str) -> None:
+def test_quoted_numbers_and_texts_round_trip_through_the_command_line(found: int | str) -> None:
     assert value("either", json.dumps(found) if isinstance(found, str) else str(found)) == found
 
 
@@ -454,7 +452,7 @@ def test_a_number_or_a_text_in_quotes_survives_the_command_line(found: int | str
         (b"max-x = 1\nmax_x = 1\n", "max_x is given twice"),
     ],
 )
-def test_a_settings_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, raw: bytes, said: str) -> None:
+def test_an_invalid_settings_file_is_named_with_its_line(tmp_path: Path, raw: bytes, said: str) -> None:
     file = tmp_path / "s.toml"
     file.write_bytes(raw)
     with pytest.raises((DocumentError, SettingError), match=said):
@@ -462,14 +460,14 @@ def test_a_settings_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Pa
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_a_settings_file_is_read_in_the_encoding_that_its_mark_names(tmp_path: Path, encoding: str) -> None:
+def test_a_settings_file_is_decoded_by_its_byte_order_mark(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "s.toml"
     file.write_bytes('text = "한국"\r\ncount = 7\r'.encode(encoding))
     assert made(file=file).settings.text == "한국"
     assert made(file=file).settings.count == 7
 
 
-def test_a_named_pipe_is_no_settings_file(tmp_path: Path) -> None:
+def test_a_named_pipe_is_rejected_as_a_settings_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DocumentError, match="is a named pipe or a device; expected a file"):
         made(file=tmp_path / "pipe")
@@ -501,7 +499,7 @@ def typed(kind: type[LaunchSettings], words: str) -> object:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_every_row_of_the_documented_types_is_true(row: list[str]) -> None:
+def test_every_row_of_the_documented_types_is_correct(row: list[str]) -> None:
     kind, (right, _, wrong) = of_type(row[0]), row[1].partition("; not ")
     words, values = re.findall("`([^`]*)`", right), [json.loads(each) for each in re.findall("`([^`]*)`", row[2])]
     assert [typed(kind, each) for each in words] == values

@@ -49,7 +49,6 @@ def entry(size: int, *, mode: int = 0o644) -> tarfile.TarInfo:
 
 @pytest.mark.parametrize(("size", "is_read"), [(128 * MIB, True), (128 * MIB + 1, False)])
 def test_an_archive_unpacks_to_at_most_128_mib(tmp_path: Path, size: int, *, is_read: bool) -> None:
-    """A kilobyte of gzip can be a gigabyte."""
     with gzip.open(tmp_path / "x", "wb", compresslevel=1) as zipped:
         for _ in range(size // MIB):
             zipped.write(bytes(MIB))
@@ -68,7 +67,7 @@ def test_a_file_of_an_archive_has_at_most_64_mib(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "is_program"), [(0o100, True), (0o744, True), (0o644, False), (0o011, False)])
-def test_a_file_is_a_program_by_its_owners_bit(tmp_path: Path, mode: int, *, is_program: bool) -> None:
+def test_a_file_is_executable_by_its_owners_bit(tmp_path: Path, mode: int, *, is_program: bool) -> None:
     assert read_archive(packed(tmp_path / "x", entry(1, mode=mode))).files[0].executable is is_program
 
 
@@ -80,8 +79,7 @@ def test_an_archive_holds_no_time_no_owner_and_two_modes() -> None:
     assert told == [("x", 0o755, 0, 0, 0, "", ""), ("a/b", 0o644, 0, 0, 0, "", "")]
 
 
-def test_a_bundle_is_unpacked_where_nothing_is(tmp_path: Path) -> None:
-    """With its own modes; what is there stays."""
+def test_a_bundle_is_unpacked_into_an_empty_folder_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with Root.at(tmp_path) as root:

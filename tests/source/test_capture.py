@@ -62,7 +62,6 @@ def run_folder(tmp_path: Path, name: str = "one") -> Path:
 
 
 def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(checkout: Path) -> None:
-    """What git would let you add is in the bundle; runs/ and ignored files are not."""
     (checkout / "new.py").write_text("y = 2\n")
     bundle = capture(checkout)
     assert paths(bundle) == [".gitignore", "code.py", "deep/er.txt", "do", "new.py"]
@@ -70,15 +69,13 @@ def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(check
     assert len(bundle.source.commit) == 40
 
 
-def test_a_clean_checkout_is_said_to_be_clean(checkout: Path) -> None:
-    """Nothing differs from the commit, and nothing was left out."""
+def test_a_clean_checkout_is_recorded_as_clean(checkout: Path) -> None:
     source = capture(checkout).source
     how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is no mount
     assert (source.dirty, source.left_out, source.files, source.how) == (False, [], 4, how)
 
 
 def test_the_digest_names_paths_contents_and_executable_bits_only(checkout: Path) -> None:
-    """Times, commits and untracked state do not change it; an edit and chmod do."""
     before = capture(checkout).digest
     os.utime(checkout / "code.py", (1, 1))
     git(checkout, "commit", "-q", "--allow-empty", "-m", "second")
@@ -91,7 +88,6 @@ def test_the_digest_names_paths_contents_and_executable_bits_only(checkout: Path
 
 
 def test_the_archive_depends_on_the_bundle_alone(checkout: Path, tmp_path: Path) -> None:
-    """Frozen twice, at different times, by copies with other times: the same bytes."""
     first, second = run_folder(tmp_path), run_folder(tmp_path, "two")
     freeze(checkout, first)
     os.utime(checkout / "code.py", (1, 1))
@@ -100,7 +96,6 @@ def test_the_archive_depends_on_the_bundle_alone(checkout: Path, tmp_path: Path)
 
 
 def test_the_archive_and_the_copy_agree(checkout: Path, tmp_path: Path) -> None:
-    """Both hold exactly the bundle's files."""
     folder = run_folder(tmp_path)
     bundle = freeze(checkout, folder)
     with tarfile.open(folder / ARCHIVE) as tar:
@@ -115,8 +110,7 @@ def test_the_archive_and_the_copy_agree(checkout: Path, tmp_path: Path) -> None:
     assert capture(folder / COPY).digest == bundle.digest
 
 
-def test_secrets_are_left_out_and_listed(checkout: Path) -> None:
-    """By name or by content, with the file and the reason, never the secret."""
+def test_secrets_are_excluded_and_listed(checkout: Path) -> None:
     (checkout / "server.key").write_text("x")
     (checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
     (checkout / "empty.pem").write_text("")
@@ -138,8 +132,7 @@ def test_a_file_that_only_looks_like_a_secret_is_allowed_by_name(checkout: Path)
     assert [line.partition(":")[0] for line in bundle.left_out] == ["server.key"]
 
 
-def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path, tmp_path: Path) -> None:
-    """A bundle has no links, and nothing from outside of the checkout comes in through one."""
+def test_links_inside_become_files_and_links_outside_are_excluded(checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("private")
     (checkout / ".env").write_text("TOKEN=1")
     for name, target in {
@@ -170,8 +163,7 @@ def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path
     assert "none: a link to gone, which does not exist: remove or fix the link" in bundle.left_out
 
 
-def test_things_that_are_no_files_do_not_hang_the_capture(tmp_path: Path) -> None:
-    """A named pipe is left out, at once."""
+def test_special_files_do_not_block_the_capture(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("")
     os.mkfifo(tmp_path / "pipe")
     bundle = capture(tmp_path)
@@ -179,14 +171,12 @@ def test_things_that_are_no_files_do_not_hang_the_capture(tmp_path: Path) -> Non
     assert "pipe: not a regular file" in bundle.left_out
 
 
-def test_names_that_are_not_utf8_are_left_out_by_name(checkout: Path) -> None:
-    """A file that no document can name is listed in escaped form."""
+def test_names_that_are_not_utf8_are_excluded_and_listed(checkout: Path) -> None:
     Path(os.fsdecode(os.fsencode(checkout) + b"/caf\xe9.py")).write_text("")
     assert capture(checkout).left_out == ["'caf\\udce9.py': not UTF-8"]
 
 
-def test_too_much_source_is_refused_naming_the_largest_files(checkout: Path) -> None:
-    """Data among the source is an error with its remedy, before a byte is read."""
+def test_too_much_source_is_rejected_with_the_largest_files(checkout: Path) -> None:
     (checkout / "data.bin").write_bytes(bytes(3 << 20))
     with pytest.raises(
         SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; largest files: data\.bin"
@@ -195,16 +185,14 @@ def test_too_much_source_is_refused_naming_the_largest_files(checkout: Path) -> 
     assert "gitignore" in str(fault.value.hint)
 
 
-def test_deleted_files_are_simply_not_there(checkout: Path) -> None:
-    """Tracked and deleted: the source is what is on the disk."""
+def test_deleted_files_are_not_captured(checkout: Path) -> None:
     (checkout / "code.py").unlink()
     bundle = capture(checkout)
     assert "code.py" not in paths(bundle)
     assert bundle.source.dirty
 
 
-def test_without_git_leftovers_are_kept_out_and_it_is_said(tmp_path: Path) -> None:
-    """No repository: everything but what tools leave behind, and the record says how it was listed."""
+def test_without_git_build_leftovers_are_excluded_with_a_note(tmp_path: Path) -> None:
     for path in [
         "a.py",
         "sub/b.py",
@@ -225,15 +213,13 @@ def test_without_git_leftovers_are_kept_out_and_it_is_said(tmp_path: Path) -> No
 
 
 def test_a_git_worktree_and_a_folder_inside_a_repository_are_captured(checkout: Path, tmp_path: Path) -> None:
-    """Both are listed by git, with paths of their own."""
     git(checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
     assert capture(tmp_path / "tree").digest == capture(checkout).digest
     (checkout / "deep" / "new.txt").write_text("n")
     assert paths(capture(checkout / "deep")) == ["er.txt", "new.txt"]
 
 
-def test_the_repository_of_a_worktree_is_found_and_no_others(checkout: Path, tmp_path: Path) -> None:
-    """Setup mounts it, and git in a container can list the worktree."""
+def test_only_the_repository_of_a_worktree_is_found(checkout: Path, tmp_path: Path) -> None:
     git(checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
     assert repository_of_worktree(tmp_path / "tree") == checkout / ".git"
     assert repository_of_worktree(checkout) is None
@@ -241,10 +227,9 @@ def test_the_repository_of_a_worktree_is_found_and_no_others(checkout: Path, tmp
 
 
 @pytest.mark.parametrize("there", ["an archive", "a worktree without its repository"])
-def test_what_git_ignores_is_no_source_although_git_cannot_list_the_folder(
+def test_ignored_files_are_excluded_even_if_git_cannot_list_the_folder(
     checkout: Path, tmp_path: Path, there: str
 ) -> None:
-    """The source is that of the clone: what was kept out of git on purpose is not published with a run."""
     whole, tree = capture(checkout), tmp_path / "tree"
     if there == "an archive":
         shutil.copytree(checkout, tree, ignore=shutil.ignore_patterns(".git"))
@@ -258,14 +243,12 @@ def test_what_git_ignores_is_no_source_although_git_cannot_list_the_folder(
 
 
 def test_a_repository_before_its_first_commit_has_no_commit(tmp_path: Path) -> None:
-    """The commit is unknown, the files are captured."""
     git(tmp_path, "init", "-q")
     (tmp_path / "a.py").write_text("")
     assert (capture(tmp_path).source.commit, paths(capture(tmp_path))) == ("unknown", ["a.py"])
 
 
-def test_a_repository_inside_is_listed_as_left_out(checkout: Path) -> None:
-    """Its files belong to another history."""
+def test_a_nested_repository_is_excluded_and_listed(checkout: Path) -> None:
     (checkout / "vendored").mkdir()
     git(checkout / "vendored", "init", "-q")
     (checkout / "vendored" / "v.py").write_text("")
@@ -274,7 +257,6 @@ def test_a_repository_inside_is_listed_as_left_out(checkout: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give the checkout to another user")
 def test_a_checkout_of_another_user_is_captured_by_git(checkout: Path) -> None:
-    """Git's guard against foreign owners does not get in the way, and nothing in the checkout is run."""
     os.chown(checkout, 4321, 4321)
     os.chown(checkout / ".git", 4321, 4321)
     git_config = checkout / ".git" / "config"
@@ -283,10 +265,9 @@ def test_a_checkout_of_another_user_is_captured_by_git(checkout: Path) -> None:
     assert not (checkout / "ran").exists()
 
 
-def test_nobodys_own_settings_of_git_change_the_source(
+def test_the_users_git_configuration_does_not_change_the_source(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same checkout is the same source, whatever a person ignores everywhere, or sets for her own repositories."""
     (checkout / "notes.txt").write_text("n")
     before = capture(checkout).digest
     home = tmp_path / "home"
@@ -300,7 +281,6 @@ def test_nobodys_own_settings_of_git_change_the_source(
 
 
 def test_a_file_from_outside_can_be_added(checkout: Path, tmp_path: Path) -> None:
-    """An experiment that is not in the checkout becomes part of the bundle's name."""
     script = tmp_path / "try.py"
     script.write_text("z = 3\n")
     bundle = capture(checkout, extra={"outside/try.py": script})
@@ -310,7 +290,6 @@ def test_a_file_from_outside_can_be_added(checkout: Path, tmp_path: Path) -> Non
 
 
 def test_a_runs_folder_of_another_name_is_never_captured(checkout: Path) -> None:
-    """Runs are kept out wherever they are."""
     folder = checkout / "elsewhere" / "one"
     folder.mkdir(parents=True)
     (checkout / "elsewhere" / "old.txt").write_text("a former run")
@@ -319,7 +298,7 @@ def test_a_runs_folder_of_another_name_is_never_captured(checkout: Path) -> None
 
 
 def test_capturing_this_repository_is_cheap() -> None:
-    """Well under 0.2 s, git's share aside; a second here, in one of three tries, since the machine is shared."""
+    """Below 0.2 s without git; 1 s here in one of three attempts, because the machine is shared."""
 
     def seconds() -> float:
         start = time.process_time()
@@ -329,8 +308,7 @@ def test_capturing_this_repository_is_cheap() -> None:
     assert any(seconds() < 1 for _ in range(3))
 
 
-def test_a_file_that_is_called_like_a_leftover_is_source(tmp_path: Path) -> None:
-    """`scripts/machine/venv` is a script; only a folder of that name is an environment."""
+def test_a_file_named_like_a_leftover_folder_is_captured(tmp_path: Path) -> None:
     for name in ("scripts/machine/venv", "build", "venv/x.py", "a/.git", "b.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -364,7 +342,7 @@ def add_submodule(where: Path, what: Path, path: str) -> None:
     git(where, "commit", "-q", "-m", "a submodule")
 
 
-def test_the_files_of_submodules_are_source_and_their_commits_are_recorded(checkout: Path, library: Path) -> None:
+def test_files_of_submodules_are_captured_and_their_commits_recorded(checkout: Path, library: Path) -> None:
     add_submodule(checkout, library, "vendor/lib")
     bundle = capture(checkout)
     assert {"vendor/lib/library.py", "vendor/lib/inner/deepest.py", ".gitmodules"} <= set(paths(bundle))
@@ -373,7 +351,7 @@ def test_the_files_of_submodules_are_source_and_their_commits_are_recorded(check
     assert (bundle.source.dirty, bundle.left_out) == (False, [])
 
 
-def test_an_edit_inside_a_submodule_is_captured_and_is_a_difference(checkout: Path, library: Path) -> None:
+def test_an_edit_inside_a_submodule_is_captured_and_reported(checkout: Path, library: Path) -> None:
     add_submodule(checkout, library, "lib")
     before = capture(checkout)
     (checkout / "lib" / "new.py").write_text("z = 3\n")
@@ -383,7 +361,7 @@ def test_an_edit_inside_a_submodule_is_captured_and_is_a_difference(checkout: Pa
     assert after.digest != before.digest
 
 
-def test_a_submodule_on_another_commit_than_the_checkout_names_is_a_difference(checkout: Path, library: Path) -> None:
+def test_a_submodule_on_another_commit_is_reported(checkout: Path, library: Path) -> None:
     add_submodule(checkout, library, "lib")
     (checkout / "lib" / "new.py").write_text("z = 3\n")
     git(checkout / "lib", "add", "-A")
@@ -391,14 +369,14 @@ def test_a_submodule_on_another_commit_than_the_checkout_names_is_a_difference(c
     assert capture(checkout).source.dirty
 
 
-def test_a_submodule_without_files_is_named_with_what_to_type(checkout: Path, library: Path, tmp_path: Path) -> None:
+def test_a_submodule_without_files_is_an_error_with_a_hint(checkout: Path, library: Path, tmp_path: Path) -> None:
     add_submodule(checkout, library, "lib")
     git(tmp_path, "clone", "-q", str(checkout), str(tmp_path / "clone"))
     bundle = capture(tmp_path / "clone")
     assert bundle.left_out == ["lib: a submodule without files: git submodule update --init --recursive"]
 
 
-def test_a_submodule_whose_history_git_cannot_read_is_captured_all_the_same(checkout: Path, library: Path) -> None:
+def test_a_submodule_with_an_unreadable_history_is_captured(checkout: Path, library: Path) -> None:
     add_submodule(checkout, library, "lib")
     (checkout / "lib" / ".git").write_text("gitdir: /elsewhere/on/the/host\n")
     bundle = capture(checkout)
@@ -406,14 +384,14 @@ def test_a_submodule_whose_history_git_cannot_read_is_captured_all_the_same(chec
     assert (bundle.source.submodules["lib"], bundle.source.dirty) == ("unknown", True)
 
 
-def test_a_copy_of_a_source_with_submodules_is_the_same_source(checkout: Path, library: Path, tmp_path: Path) -> None:
+def test_a_copy_of_a_source_with_submodules_has_the_same_digest(checkout: Path, library: Path, tmp_path: Path) -> None:
     add_submodule(checkout, library, "lib")
     bundle = freeze(checkout, run_folder(tmp_path))
     lay_out(bundle, tmp_path / "again")
     assert capture(tmp_path / "again").digest == bundle.digest
 
 
-def test_a_sparse_checkout_is_what_is_on_the_disk(checkout: Path) -> None:
+def test_a_sparse_checkout_is_captured_as_on_the_disk(checkout: Path) -> None:
     git(checkout, "sparse-checkout", "set", "--no-cone", "/code.py")
     assert paths(capture(checkout)) == ["code.py"]
 

@@ -44,18 +44,16 @@ def frozen(tmp_path: Path) -> tuple[Path, SourceBundle]:
     return run / ARCHIVE, freeze(checkout, run)
 
 
-def test_a_bundle_laid_out_is_frozen_to_the_same_digest(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
-    """Whatever its files are called and whatever its own .gitignore says."""
+def test_an_extracted_bundle_has_the_same_digest(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
     path, bundle = frozen
     assert len(bundle.files) == len(ODD)
     lay_out(load_bundle(path, digest=bundle.digest), tmp_path / "again")
     assert capture(tmp_path / "again").digest == bundle.digest
 
 
-def test_a_bundle_inside_another_checkout_is_frozen_to_the_same_digest(
+def test_a_bundle_extracted_inside_another_checkout_has_the_same_digest(
     frozen: tuple[Path, SourceBundle], tmp_path: Path
 ) -> None:
-    """A folder that lies in a repository, which ignores it, is still its own source."""
     path, bundle = frozen
     place = tmp_path / "checkout" / "runs" / "again"
     place.parent.mkdir()
@@ -63,23 +61,20 @@ def test_a_bundle_inside_another_checkout_is_frozen_to_the_same_digest(
     assert capture(place).digest == bundle.digest
 
 
-def test_another_bundle_than_the_recorded_one_is_refused(frozen: tuple[Path, SourceBundle]) -> None:
-    """By digest, whatever the file is called."""
+def test_another_bundle_than_the_recorded_one_is_rejected(frozen: tuple[Path, SourceBundle]) -> None:
     path, _ = frozen
     with pytest.raises(DigestMismatchError, match="the record names"):
         load_bundle(path, digest=digest_of_bytes(b"other"))
 
 
-def test_a_bundle_that_is_gone_is_said(tmp_path: Path) -> None:
-    """With the way to get it."""
+def test_a_missing_bundle_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist") as caught:
         load_bundle(tmp_path / ARCHIVE, digest=digest_of_bytes(b""))
     assert caught.value.hint == "pull the run again"
 
 
 @pytest.mark.parametrize("path", [".git/config", "a/.GIT/hooks/x", ".git"])
-def test_a_bundle_with_a_repository_of_its_own_is_refused(path: str, tmp_path: Path) -> None:
-    """Git would obey what stands in it."""
+def test_a_bundle_that_contains_a_repository_is_rejected(path: str, tmp_path: Path) -> None:
     file = SourceFile(path=path, executable=False, sha256=digest_of_bytes(b"x"), data=b"x")
     bundle = SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
     (tmp_path / ARCHIVE).write_bytes(archive(bundle))
@@ -90,10 +85,9 @@ def test_a_bundle_with_a_repository_of_its_own_is_refused(path: str, tmp_path: P
     assert not (tmp_path / "again").exists()
 
 
-def test_git_lists_the_files_of_a_bundle_laid_out_with_their_modes(
+def test_git_lists_the_files_of_an_extracted_bundle_with_their_modes(
     frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the folder's own repository, whatever the variables of the environment name."""
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other"))
     lay_out(frozen[1], tmp_path / "again")
     assert not (tmp_path / "other").exists()
@@ -103,8 +97,7 @@ def test_git_lists_the_files_of_a_bundle_laid_out_with_their_modes(
     assert (modes["scripts/machine/venv"], modes["runs.py"], len(modes)) == ("100755", "100644", len(ODD))
 
 
-def test_a_bundle_laid_out_is_for_every_user_to_read(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
-    """The user of a container is another one; whatever the mask of this process."""
+def test_an_extracted_bundle_is_readable_by_every_user(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         lay_out(frozen[1], tmp_path / "again")
@@ -115,7 +108,7 @@ def test_a_bundle_laid_out_is_for_every_user_to_read(frozen: tuple[Path, SourceB
 
 
 @pytest.mark.parametrize(("code", "said"), [(None, "git is not installed"), (3, "git cannot list .*: no way")])
-def test_without_a_git_that_works_it_is_said(
+def test_without_a_working_git_an_error_is_reported(
     frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, said: str
 ) -> None:
     (tmp_path / "bin").mkdir()

@@ -41,8 +41,7 @@ def read(store: Store, key: str, *, start: int = 0, length: int | None = None) -
     return b"".join(store.read(key, start=start, length=length))
 
 
-def test_what_was_written_is_read(store: Store) -> None:
-    """An object comes back as it was, from bytes and from a file alike."""
+def test_an_object_round_trips(store: Store) -> None:
     store.write(KEY, io.BytesIO(BODY), sha256=digest_of_bytes(BODY))
     assert read(store, KEY) == BODY
     assert store.size(KEY) == len(BODY) > BLOCK
@@ -51,23 +50,20 @@ def test_what_was_written_is_read(store: Store) -> None:
 @pytest.mark.parametrize(
     ("start", "length"), [(0, 0), (0, 1), (7, 100), (BLOCK - 1, 2), (len(BODY) - 1, 1), (5, None), (0, len(BODY))]
 )
-def test_a_range_is_exactly_what_was_asked_for(store: Store, start: int, length: int | None) -> None:
-    """Ranges begin and end at the byte, across blocks too."""
+def test_a_range_has_exactly_the_requested_bytes(store: Store, start: int, length: int | None) -> None:
     store.write(KEY, BODY, sha256=digest_of_bytes(BODY))
     end = len(BODY) if length is None else start + length
     assert read(store, KEY, start=start, length=length) == BODY[start:end]
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, len(BODY) + 1), (len(BODY) - 5, 6), (len(BODY) + 10, 5)])
-def test_a_range_beyond_the_end_is_refused(store: Store, start: int, length: int) -> None:
-    """A store never gives fewer bytes than were asked for."""
+def test_a_range_beyond_the_end_is_rejected(store: Store, start: int, length: int) -> None:
     store.write(KEY, BODY, sha256=digest_of_bytes(BODY))
     with pytest.raises(DigestMismatchError):
         read(store, KEY, start=start, length=length)
 
 
-def test_bytes_that_are_not_what_they_are_named_are_refused(store: Store) -> None:
-    """A wrong digest stores nothing."""
+def test_bytes_with_another_digest_are_rejected(store: Store) -> None:
     with pytest.raises(DigestMismatchError, match="altered"):
         store.write(KEY, BODY[:-1], sha256=digest_of_bytes(BODY))
     assert store.size(KEY) is None
@@ -75,30 +71,26 @@ def test_bytes_that_are_not_what_they_are_named_are_refused(store: Store) -> Non
 
 
 def test_writing_again_changes_nothing(store: Store) -> None:
-    """The same object twice is one object."""
     for _ in range(2):
         store.write(KEY, BODY, sha256=digest_of_bytes(BODY))
     assert read(store, KEY) == BODY
     assert list(store.keys("objects/")) == [KEY]
 
 
-def test_an_empty_object_is_an_object(store: Store) -> None:
-    """No bytes are not nothing."""
+def test_an_empty_object_is_stored(store: Store) -> None:
     assert store.create("a/empty", b"")
     assert read(store, "a/empty") == b""
     assert store.size("a/empty") == 0
 
 
 def test_a_name_is_created_once(store: Store) -> None:
-    """The second to create a name is told so, and what stands there stays."""
     assert store.create("runs/a/claim.json", b"first")
     assert not store.create("runs/a/claim.json", b"second")
     assert not store.create("runs/a/claim.json", b"first")
     assert read(store, "runs/a/claim.json") == b"first"
 
 
-def test_of_many_creators_one_wins(store: Store) -> None:
-    """A conditional create is decided by the store, without a race."""
+def test_exactly_one_of_many_creators_succeeds(store: Store) -> None:
     for name in (f"race/{number}" for number in range(5)):
         with ThreadPoolExecutor(8) as threads:
             won = list(
@@ -108,15 +100,13 @@ def test_of_many_creators_one_wins(store: Store) -> None:
         assert read(store, name) == b"%d" % won.index(True)
 
 
-def test_what_is_not_there_is_said_so(store: Store) -> None:
-    """A missing object has no size, and reading it names it."""
+def test_a_missing_object_is_reported(store: Store) -> None:
     assert store.size("a/nowhere") is None
     with pytest.raises(ObjectMissingError, match="a/nowhere"):
         read(store, "a/nowhere")
 
 
 def test_keys_are_listed_by_prefix_in_order(store: Store) -> None:
-    """A listing has every name below a prefix, sorted, whether or not the prefix ends at a slash."""
     names = ["datasets/a/1.json", "datasets/a/2.json", "datasets/ab/1.json", "runs/x"]
     for name in reversed(names):
         store.create(name, b"x")
@@ -127,8 +117,7 @@ def test_keys_are_listed_by_prefix_in_order(store: Store) -> None:
 
 
 @pytest.mark.parametrize("key", HOSTILE)
-def test_a_key_that_could_be_folded_or_lead_out_is_refused(store: Store, key: str) -> None:
-    """Only one spelling of a name exists, and none leaves the store."""
+def test_an_ambiguous_or_escaping_key_is_rejected(store: Store, key: str) -> None:
     for use in (lambda: store.create(key, b""), lambda: store.size(key), lambda: read(store, key)):
         with pytest.raises(StoreError, match="store key"):
             use()

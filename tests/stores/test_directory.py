@@ -32,8 +32,8 @@ KEY = "objects/sha256/ab/cd"
         lambda store: list(store.keys("")),
     ],
 )
-def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path, use: Callable[[Store], object]) -> None:
-    """A share that is not mounted must not become a new, empty store."""
+def test_a_missing_folder_is_not_created(tmp_path: Path, use: Callable[[Store], object]) -> None:
+    """An unmounted share must not become a new, empty store."""
     with pytest.raises(StoreMissingError, match="does not exist") as caught:
         use(open_store(str(tmp_path / "not mounted")))
     assert not (tmp_path / "not mounted").exists()
@@ -51,23 +51,21 @@ class Full(io.BytesIO):
 
 
 def test_a_full_disk_leaves_neither_object_nor_temporary_file(tmp_path: Path) -> None:
-    """What did not fit is not there, in whole or in part."""
     body = bytes(3 << 20)
     with pytest.raises(DiskFullError, match="no space left"):
         open_store(str(tmp_path)).write(KEY, Full(body), sha256=digest_of_bytes(body))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_temporary_files_of_a_killed_writer_are_no_objects(tmp_path: Path) -> None:
-    """They are neither listed nor read."""
+def test_temporary_files_of_a_killed_writer_are_ignored(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}")
     store.create(KEY, b"body")
     (tmp_path / "objects/sha256/ab/.new-0123").write_bytes(b"bo")
     assert list(store.keys("")) == [KEY]
 
 
-def test_a_link_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over NFS a link is made, its answer lost, and the second try finds it: two names on our own file."""
+def test_a_link_with_a_lost_response_counts_as_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over NFS, a link may be created, its response lost, and the retry fail because the link exists."""
     real = os.link
 
     def answered_late(source: Path, target: Path) -> None:
@@ -78,8 +76,8 @@ def test_a_link_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: pytes
     assert open_store(str(tmp_path)).create(KEY, b"body")
 
 
-def test_a_disk_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without them nothing would decide between two writers."""
+def test_a_disk_without_hard_links_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hard links, nothing decides between two concurrent writers."""
 
     def unsupported(*_: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -92,7 +92,7 @@ TOO_MUCH = [
 
 @pytest.mark.parametrize("number", [0, 1], ids=["whole pack", "ranges"])
 @pytest.mark.parametrize(("fault", "times"), SURVIVED, ids=[each[0].__name__ for each in SURVIVED])
-def test_what_passes_is_survived(
+def test_a_transient_fault_is_retried(
     versions: tuple[Dataset, Dataset],
     s3_address: str,
     s3_environment: str,
@@ -102,7 +102,6 @@ def test_what_passes_is_survived(
     times: int,
     number: int,
 ) -> None:
-    """A fault that passes costs a retry, whether the whole pack is fetched or ranges of it."""
     plan = Plan(fault=fault, keys=keys(versions[0], s3_address), times=times)
     with spoiling(s3_environment, plan) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
@@ -115,7 +114,7 @@ def test_what_passes_is_survived(
 
 @pytest.mark.parametrize("number", [0, 1], ids=["whole pack", "ranges"])
 @pytest.mark.parametrize(("fault", "error"), TOO_MUCH, ids=[each[0].__name__ for each in TOO_MUCH])
-def test_what_stays_is_one_clear_line_and_the_same_command_goes_on(
+def test_a_persistent_fault_is_one_line_and_the_same_command_continues(
     versions: tuple[Dataset, Dataset],
     s3_address: str,
     s3_environment: str,
@@ -125,7 +124,6 @@ def test_what_stays_is_one_clear_line_and_the_same_command_goes_on(
     error: type[RepriseError],
     number: int,
 ) -> None:
-    """Nothing is named that was not verified, nothing temporary stays, and without the fault the same call ends well."""
     cache = Cache(root=tmp_path / "cache")
     with spoiling(s3_environment, Plan(fault=fault, keys=keys(versions[0], s3_address), times=ALWAYS)) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
@@ -140,7 +138,7 @@ def test_what_stays_is_one_clear_line_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     "fault", [proxy.cut_short, proxy.flipped, proxy.endless, proxy.busy], ids=lambda each: each.__name__
 )
-def test_a_spoilt_manifest_is_never_believed(
+def test_a_damaged_manifest_is_never_accepted(
     versions: tuple[Dataset, Dataset],
     s3_address: str,
     s3_environment: str,
@@ -148,7 +146,6 @@ def test_a_spoilt_manifest_is_never_believed(
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
 ) -> None:
-    """Nothing is made of it."""
     plan = Plan(fault=fault, keys=(object_key(versions[0].manifest),), times=ALWAYS)
     with spoiling(s3_environment, plan) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)

@@ -39,8 +39,7 @@ def uploads(store: Store) -> int:
 
 
 @pytest.mark.s3
-def test_a_large_body_is_an_object_like_any_other(store: Store) -> None:
-    """Byte for byte, in ranges too; the second time nothing is sent."""
+def test_a_large_body_round_trips(store: Store) -> None:
     store.write("a/large", io.BytesIO(BODY), sha256=DIGEST)
     assert b"".join(store.read("a/large")) == BODY
     assert b"".join(store.read("a/large", start=PART - 3, length=7)) == BODY[PART - 3 : PART + 4]
@@ -51,8 +50,7 @@ def test_a_large_body_is_an_object_like_any_other(store: Store) -> None:
 
 
 @pytest.mark.s3
-def test_a_body_of_another_digest_gets_no_name(store: Store) -> None:
-    """Its parts are given up."""
+def test_a_body_with_another_digest_is_not_stored(store: Store) -> None:
     with pytest.raises(DigestMismatchError, match="has been altered"):
         store.write("a/large", io.BytesIO(BODY[:-1] + b"\0\0"), sha256=DIGEST)
     assert store.size("a/large") is None
@@ -70,8 +68,7 @@ class Torn(io.BytesIO):
 
 
 @pytest.mark.s3
-def test_an_upload_that_breaks_off_leaves_nothing(store: Store) -> None:
-    """Neither a name nor parts; the same call again succeeds."""
+def test_an_interrupted_upload_leaves_nothing(store: Store) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         store.write("a/large", Torn(BODY), sha256=DIGEST)
     assert (store.size("a/large"), uploads(store)) == (None, 0)
@@ -80,8 +77,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(store: Store) -> None:
 
 
 @pytest.mark.s3
-def test_a_part_that_arrives_otherwise_is_refused_by_the_server(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest that goes with each part is compared there."""
+def test_an_altered_part_is_rejected_by_the_server(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     right = hashlib.sha256
 
     class Wrong:
@@ -98,8 +94,8 @@ def test_a_part_that_arrives_otherwise_is_refused_by_the_server(store: Store, mo
 
 
 @pytest.mark.parametrize("size", [1, PART_BYTES * MOST_PARTS, PART_BYTES * MOST_PARTS + 1, 5 << 40])
-def test_no_body_has_more_parts_than_s3_takes(size: int) -> None:
-    """Up to 5 TiB, the largest object; each part under 5 GiB."""
+def test_no_body_has_more_parts_than_s3_allows(size: int) -> None:
+    """Objects have up to 5 TiB, each part less than 5 GiB."""
     part = part_bytes(size)
     assert -(-size // part) <= MOST_PARTS
     assert PART_BYTES <= part < 5 << 30

@@ -82,8 +82,9 @@ def probed(address: str, lie: str = "") -> tuple[list[Probed], Probe]:
 
 
 @pytest.mark.parametrize("kind", ["directory", pytest.param("s3", marks=pytest.mark.s3)])
-def test_a_good_store_is_trusted_and_left_as_it_was(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """All that is needed holds; every object of the probe is removed again."""
+def test_a_correct_store_is_trusted_and_left_unchanged(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     address = str(tmp_path) if kind == "directory" else request.getfixturevalue("s3_address")
     found, probe = probed(address)
     assert is_trusted(found), [each for each in found if not each.holds]
@@ -93,22 +94,19 @@ def test_a_good_store_is_trusted_and_left_as_it_was(kind: str, tmp_path: Path, r
 
 
 @pytest.mark.parametrize("lie", ["create", "seen", "ranges", "checksum", "large"])
-def test_a_store_that_lies_is_not_trusted(tmp_path: Path, lie: str) -> None:
-    """It is named, and what Reprise would lose by it."""
+def test_an_incorrect_store_is_not_trusted(tmp_path: Path, lie: str) -> None:
     found, _ = probed(str(tmp_path), lie)
     assert lie in [each.about for each in found if each.needed and not each.holds]
     assert all(each.therefore.startswith("do not use it") for each in found if each.needed and not each.holds)
 
 
-def test_a_listing_that_misses_something_is_only_noted(tmp_path: Path) -> None:
-    """Nothing that must be right asks for one."""
+def test_an_incomplete_listing_is_only_noted(tmp_path: Path) -> None:
     found, _ = probed(str(tmp_path), "listing")
     assert is_trusted(found)
     assert [each.found for each in found if each.about == "listing"] == ["5 of 6 listed at once"]
 
 
-def test_what_must_stay_is_counted(tmp_path: Path) -> None:
-    """Where the credentials may not delete, what is left is told, and why."""
+def test_objects_that_cannot_be_deleted_are_counted(tmp_path: Path) -> None:
     _, probe = probed(str(tmp_path))
 
     class Keeping(Believing):
@@ -123,7 +121,6 @@ def test_what_must_stay_is_counted(tmp_path: Path) -> None:
     assert str(why).endswith("may not be removed")
 
 
-def test_a_store_that_is_not_there_is_no_matter_of_trust(tmp_path: Path) -> None:
-    """It is said as ever, with its own exit code."""
+def test_a_missing_store_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError):
         probed(str(tmp_path / "nowhere"))

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 
-def test_a_run_travels_through_the_store_unchanged(store: Store, tmp_path: Path) -> None:
-    """Published twice, listed as remote, pulled: the same record and the same files; the source stays packed."""
+def test_a_run_round_trips_through_the_store(store: Store, tmp_path: Path) -> None:
     here, there = tmp_path / "one" / "runs", tmp_path / "other" / "runs"
     run = finished(here)
     home = run.folder.parents[1]
@@ -30,8 +29,7 @@ def test_a_run_travels_through_the_store_unchanged(store: Store, tmp_path: Path)
     assert {path: (there / home.name / path).read_bytes() for path in files} == files
 
 
-def test_a_run_is_published_only_if_the_store_that_was_asked_has_it(store: Store, tmp_path: Path) -> None:
-    """Without a store the run's own note counts, whichever store it names."""
+def test_a_run_counts_as_published_only_if_the_given_store_has_it(store: Store, tmp_path: Path) -> None:
     runs, other = tmp_path / "one" / "runs", MemoryStore()
     other.label = "memory: of another team"
     home = finished(runs).folder.parents[1]

@@ -59,7 +59,6 @@ def folder(place: Path) -> SourceFolder:
 
 @pytest.mark.parametrize("use", USES)
 def test_a_bucket_that_does_not_exist_is_named(s3_environment: str, use: Callable[[Store], object]) -> None:
-    """Missing bucket and missing object are told apart, and writing makes no bucket."""
     with pytest.raises(
         StoreMissingError, match=f"bucket 'absent' does not exist: store s3://absent at {s3_environment}"
     ):
@@ -67,10 +66,9 @@ def test_a_bucket_that_does_not_exist_is_named(s3_environment: str, use: Callabl
 
 
 @pytest.mark.parametrize("use", USES)
-def test_refused_credentials_are_said_so(
+def test_rejected_credentials_are_reported(
     s3_environment: str, use: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong key names the endpoint, and never the key."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StoreDeniedError, match=f"at {s3_environment} refuses these credentials") as caught:
         use(open_store("s3://reprise"))
@@ -91,7 +89,6 @@ def test_refused_credentials_are_said_so(
 def test_every_message_names_the_address_and_the_endpoint(
     s3_address: str, use: Use, key: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What is not there (45, 54), refused credentials (52) and no answer (51), through the actions."""
     monkeypatch.chdir(tmp_path)
     if key:
         monkeypatch.setenv(key, "wrong" if "SECRET" in key else f"http://127.0.0.1:{free_ports(1)[0]}")
@@ -110,10 +107,9 @@ def test_altered_and_shortened_objects_name_the_store(s3_address: str, s3_enviro
             call()
 
 
-def test_an_address_may_name_its_server_and_its_profile(
+def test_an_address_may_contain_server_and_profile(
     s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whatever server and key the environment names: a second store has its own."""
     key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
     (tmp_path / "config").write_text(
         f"[profile lab]\naws_access_key_id={key}\naws_secret_access_key={secret}\nendpoint_url={s3_environment}\n"
@@ -127,15 +123,14 @@ def test_an_address_may_name_its_server_and_its_profile(
 
 
 @pytest.mark.parametrize("address", ["s3://", "s3:///prefix", "s3://b?", "s3://b?endpiont=x", "s3://b?endpoint="])
-def test_an_address_with_wrong_words_is_refused(address: str) -> None:
+def test_an_address_with_unknown_parameters_is_rejected(address: str) -> None:
     with pytest.raises(UsageError, match="store address"):
         open_store(address)
 
 
-def test_missing_credentials_are_said_so(
+def test_missing_credentials_are_reported(
     s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    """Where boto3's chain finds nothing, the variables are named."""
     assert s3_environment
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -146,10 +141,9 @@ def test_missing_credentials_are_said_so(
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_server_that_is_away_is_known_within_five_seconds(
+def test_an_unreachable_server_is_reported_within_five_seconds(
     s3_environment: str, use: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody listens there: one line, soon."""
     assert s3_environment
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_ports(1)[0]}")
     began = monotonic()
@@ -158,8 +152,7 @@ def test_a_server_that_is_away_is_known_within_five_seconds(
     assert monotonic() - began < 5
 
 
-def test_an_endpoint_that_is_no_address_is_refused(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable that holds it is named."""
+def test_an_invalid_endpoint_is_rejected(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert s3_environment
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
     with pytest.raises(StoreError, match="nonsense") as caught:
@@ -167,8 +160,7 @@ def test_an_endpoint_that_is_no_address_is_refused(s3_environment: str, monkeypa
     assert "AWS_ENDPOINT_URL_S3" in str(caught.value.hint)
 
 
-def test_an_address_of_an_unknown_kind_is_refused() -> None:
-    """What is expected is said."""
+def test_an_address_of_an_unknown_kind_is_rejected() -> None:
     with pytest.raises(UsageError, match="ftp"):
         open_store("ftp://somewhere")
     with pytest.raises(UsageError, match="empty"):
@@ -210,10 +202,9 @@ HEAD = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
         (b"garbage\r\n\r\n", StoreError),
     ],
 )
-def test_what_a_server_answers_wrongly_has_a_name(
+def test_each_invalid_response_has_its_own_error(
     s3_environment: str, answer: bytes, error: type[StoreError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A body cut short, a whole body for a range, an overloaded server, one that hangs up, one that speaks no HTTP."""
     assert s3_environment
     with answering(answer) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
@@ -222,8 +213,7 @@ def test_what_a_server_answers_wrongly_has_a_name(
     assert "\n" not in caught.value.message
 
 
-def test_a_server_without_tls_is_told_apart(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An https address of a server that does not speak TLS, or whose certificate is not accepted, names TLS."""
+def test_a_server_without_tls_is_distinguished(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_environment.replace("http:", "https:"))
     with pytest.raises(StoreUnreachableError, match="TLS") as caught:
         open_store("s3://reprise").size("a/b")
@@ -284,10 +274,10 @@ def racing(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Racing]:
         server.shutdown()
 
 
-def test_a_write_that_raced_is_sent_again_from_its_beginning(
+def test_a_conflicting_write_is_retried_from_its_beginning(
     s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file's second try must not be what is left of it: nothing."""
+    """The retry must rewind the file: otherwise it sends nothing."""
     assert s3_environment
     with racing(2, monkeypatch) as server:
         open_store("s3://reprise").write(
@@ -296,8 +286,7 @@ def test_a_write_that_raced_is_sent_again_from_its_beginning(
     assert server.bodies == [b"body"] * 3
 
 
-def test_a_write_that_always_races_ends(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After three tries, with the key's name."""
+def test_a_write_that_always_conflicts_fails(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert s3_environment
     with racing(1000, monkeypatch) as server, pytest.raises(StoreError, match="a/b") as caught:
         open_store("s3://reprise").create("a/b", b"body")
@@ -305,8 +294,7 @@ def test_a_write_that_always_races_ends(s3_environment: str, monkeypatch: pytest
     assert caught.value.hint
 
 
-def test_what_is_in_the_store_is_not_sent_again(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look is enough: the name is the content's."""
+def test_an_existing_object_is_not_sent_again(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert s3_environment
     with racing(0, monkeypatch) as server:
         for _ in range(2):

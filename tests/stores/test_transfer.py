@@ -49,13 +49,11 @@ def fetch(dataset: Dataset, address: str, root: Path) -> Path:
     return fetch_dataset(dataset, cache=Cache(root=root), open_store=partial(open_store, address)).folder()
 
 
-def test_it_comes_back_as_it_was(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
-    """Published and fetched over HTTP."""
+def test_a_dataset_round_trips(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
     assert contents(fetch(dataset, s3_address, tmp_path / "cache")) == FILES
 
 
-def test_an_object_damaged_at_rest_is_noticed(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
-    """A pack whose bytes were replaced behind the store's back is refused, and nothing is cached."""
+def test_an_object_damaged_at_rest_is_detected(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
     store, prefix = open_store(s3_address), s3_address.partition(f"{BUCKET}/")[2]
     (pack,) = (key for key in store.keys("objects/") if key != object_key(dataset.manifest))
     body = bytearray(b"".join(store.read(pack)))
@@ -66,16 +64,14 @@ def test_an_object_damaged_at_rest_is_noticed(dataset: Dataset, s3_address: str,
     assert Cache(root=tmp_path / "cache").find(dataset) is None
 
 
-def test_a_store_without_the_dataset_says_so(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
-    """Another store is asked."""
+def test_a_dataset_missing_in_the_store_is_reported(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
     with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store"):
         fetch(dataset, f"{s3_address}/elsewhere", tmp_path / "cache")
 
 
-def test_a_server_that_goes_away_is_said_to_be_away_and_a_warm_cache_does_not_mind(
+def test_an_unreachable_server_is_reported_unless_the_dataset_is_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_environment: str
 ) -> None:
-    """With the dataset in the cache the store is not needed; without it, it is missed."""
     assert s3_environment
     (tmp_path / "server").mkdir()
     source = SourceFolder(root=fill(tmp_path / "source", FILES))
@@ -105,10 +101,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("spare", [cache._SPARE, -(1 << 30)], ids=["known before", "while writing"])
-def test_a_full_disk_is_said_in_one_line(
+def test_a_full_disk_is_reported_in_one_line(
     dataset: Dataset, s3_address: str, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch, spare: int
 ) -> None:
-    """A real disk that is too small, seen before anything is fetched or when it is full; nothing temporary stays on it."""
     monkeypatch.setattr(cache, "_SPARE", spare)
     (tiny_disk / "ballast").write_bytes(bytes(40 << 10))
     with pytest.raises(DiskFullError):
@@ -116,8 +111,7 @@ def test_a_full_disk_is_said_in_one_line(
     assert not leftovers(Cache(root=tiny_disk / "cache"))
 
 
-def test_a_disk_that_is_full_at_any_write_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """For every N: the N-th write, and all after it, find no space; then there is some again."""
+def test_a_disk_full_at_any_write_is_one_line_and_the_same_command_continues(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     store = str(tmp_path / "store")
     source = SourceFolder(root=fill(tmp_path / "source", FILES))
@@ -164,10 +158,9 @@ def full_after(left: int) -> Iterator[None]:
         yield
 
 
-def test_a_version_goes_from_a_bucket_to_a_folder_and_into_another_bucket(
+def test_a_version_is_copied_from_a_bucket_to_a_folder_and_to_another_bucket(
     dataset: Dataset, s3_address: str, s3_environment: str, tmp_path: Path
 ) -> None:
-    """The same objects under the same names in all three."""
     (tmp_path / "folder").mkdir()
     bucket, folder = open_store(s3_address), open_store(str(tmp_path / "folder"))
     other = open_store(f"{s3_address}/other?endpoint={s3_environment}")

@@ -29,14 +29,14 @@ def source() -> MemoryStore:
     return store
 
 
-def test_a_document_of_just_the_largest_size_is_read(source: MemoryStore) -> None:
+def test_a_document_of_exactly_the_maximum_size_is_read(source: MemoryStore) -> None:
     assert read_small(source, object_key(DIGEST), largest=5) == BODY
     with pytest.raises(DigestMismatchError, match="is larger than 4 bytes"):
         read_small(source, object_key(DIGEST), largest=4)
 
 
 @pytest.mark.parametrize("size", [None, 5])
-def test_an_object_is_sent_once_and_again_if_the_target_holds_another(source: MemoryStore, size: int | None) -> None:
+def test_an_object_is_sent_once_and_replaced_if_the_target_differs(source: MemoryStore, size: int | None) -> None:
     target, key = MemoryStore(), object_key(DIGEST)
     assert [copy_object(DIGEST, source=source, target=target, size=size) for _ in range(2)] == [5, 0]
     damaged = MemoryStore()
@@ -45,7 +45,7 @@ def test_an_object_is_sent_once_and_again_if_the_target_holds_another(source: Me
     assert b"".join(damaged.read(key)) == BODY
 
 
-def test_an_object_that_is_altered_is_not_sent_on() -> None:
+def test_an_altered_object_is_not_copied() -> None:
     source, target = MemoryStore(), MemoryStore()
     source.create(object_key(DIGEST), b"12x45")
     source.label = "the source"
@@ -55,14 +55,14 @@ def test_an_object_that_is_altered_is_not_sent_on() -> None:
 
 
 @pytest.mark.parametrize(("said", "size"), [(b"12x45", 5), (BODY + b"6", 6), (b"1234", 4)])
-def test_a_file_that_is_not_what_its_entry_says_raises(tmp_path: Path, said: bytes, size: int) -> None:
+def test_a_file_that_differs_from_its_entry_raises(tmp_path: Path, said: bytes, size: int) -> None:
     store = MemoryStore()
     store.create(object_key(DIGEST), said)
     with Root.at(tmp_path) as into, pytest.raises(DigestMismatchError, match=f"{size} bytes of {size}"):
         read_file(store, File(path="in/file", size=size, sha256=DIGEST), into=into)
 
 
-def test_a_file_is_written_new_with_the_folders_above_it(source: MemoryStore, tmp_path: Path) -> None:
+def test_a_file_is_created_with_its_parent_folders(source: MemoryStore, tmp_path: Path) -> None:
     file = File(path="in/deep/file", size=5, sha256=DIGEST)
     with Root.at(tmp_path) as into:
         read_file(source, file, into=into)

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
         ("", [""]),
     ],
 )
-def test_a_text_is_split_at_commas_and_ranges_are_written_out(text: str, found: list[str]) -> None:
-    """Within brackets a comma belongs to the value."""
+def test_values_are_split_at_commas_and_ranges_are_expanded(text: str, found: list[str]) -> None:
     assert values("name", text) == found
 
 
@@ -51,23 +50,20 @@ def test_a_text_is_split_at_commas_and_ranges_are_written_out(text: str, found: 
         ("1..999999999", f"at most {MOST}"),
     ],
 )
-def test_a_list_that_means_nothing_is_refused(text: str, said: str) -> None:
-    """In the words that were typed."""
+def test_an_invalid_list_is_rejected(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         values("learning_rate", text)
     assert said.startswith("at most") or f"--learning-rate {text[:4]}" in caught.value.message
 
 
 def test_a_grid_is_every_combination_and_the_last_axis_changes_fastest() -> None:
-    """As they are typed."""
     made = grid({"learning_rate": ["1", "2"], "seed": ["1", "2", "3"]})
     assert [(point["learning_rate"], point["seed"]) for point in made] == [(a, b) for a in "12" for b in "123"]
     with pytest.raises(UsageError, match="1600 points"):
         grid({name: [str(value) for value in range(40)] for name in "ab"})
 
 
-def test_points_of_a_file_are_written_as_they_would_be_typed(tmp_path: Path) -> None:
-    """Flags, lists and numbers; `-` and `_` are the same."""
+def test_points_of_a_file_become_command_line_words(tmp_path: Path) -> None:
     file = tmp_path / "points.toml"
     file.write_text('[[points]]\nlearning-rate = 1e-4\nema = true\n[[points]]\nsizes = [8, 16]\noptimizer = "sgd"\n')
     first, second = read_points(file)
@@ -76,8 +72,7 @@ def test_points_of_a_file_are_written_as_they_would_be_typed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", "points = []", "[[point]]\nseed = 1", "[[points]\n", "points = 3"])
-def test_a_file_without_points_is_refused(tmp_path: Path, text: str) -> None:
-    """By its name."""
+def test_a_file_without_points_is_rejected(tmp_path: Path, text: str) -> None:
     (tmp_path / "points.toml").write_text(text)
     with pytest.raises(DocumentError, match="points"):
         read_points(tmp_path / "points.toml")
@@ -87,19 +82,18 @@ def test_a_file_without_points_is_refused(tmp_path: Path, text: str) -> None:
     ("text", "found"),
     [("", "nothing"), ("seed = 1", "seed"), ("points = 3", "points = ..."), ("a = 1\n[[points]]\nb = 1", "a")],
 )
-def test_what_stands_in_place_of_points_is_named(tmp_path: Path, text: str, found: str) -> None:
+def test_an_error_names_the_value_in_place_of_points(tmp_path: Path, text: str, found: str) -> None:
     (tmp_path / "points.toml").write_text(text)
     with pytest.raises(DocumentError, match=rf"expected a \[\[points\]\] table for each point .*, found {found}$"):
         read_points(tmp_path / "points.toml")
 
 
-def test_a_date_in_a_file_of_points_is_its_text(tmp_path: Path) -> None:
+def test_a_date_in_a_points_file_becomes_its_text(tmp_path: Path) -> None:
     (tmp_path / "points.toml").write_text("[[points]]\nday = 2026-01-31\ndays = [2026-01-31]\n")
     assert read_points(tmp_path / "points.toml") == [{"day": "2026-01-31", "days": '["2026-01-31"]'}]
 
 
 def test_points_are_crossed_with_the_grid() -> None:
-    """Each with each; a setting in both, and a point that is there twice, are refused."""
     points = [{"learning_rate": "1e-4"}, {"learning_rate": "1e-3", "momentum": "0.5"}]
     made = crossed(points, {"seed": ["1", "2"]})
     assert made[1] == {"learning_rate": "1e-4", "seed": "2"}
@@ -111,7 +105,6 @@ def test_points_are_crossed_with_the_grid() -> None:
 
 
 def test_the_same_request_has_the_same_digest() -> None:
-    """By which the same command is known again; another point is another request."""
     one = SweepRequest(experiment="digits", axes=["seed"], points=[{"seed": "1"}])
     assert one.digest == SweepRequest.model_validate_json(one.model_dump_json()).digest
     assert one.digest != one.model_copy(update={"points": [{"seed": "2"}]}).digest

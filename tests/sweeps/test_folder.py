@@ -65,8 +65,7 @@ def with_run(sweep: Sweep, run: str, *, code: int | None = None) -> Sweep:
     return sweep.with_point(0, Point(settings={"seed": "1"}, runs=[run], code=code))
 
 
-def test_a_sweep_is_read_back_as_it_was_written(runs: Path) -> None:
-    """It is found by its request; what is no sweep is none."""
+def test_a_sweep_round_trips(runs: Path) -> None:
     sweep, folder = started(runs)
     assert load(folder) == sweep
     save(with_run(sweep, new_run_id()), folder)
@@ -78,8 +77,7 @@ def test_a_sweep_is_read_back_as_it_was_written(runs: Path) -> None:
     assert find_earlier_sweep("sha256:" + "0" * 64, runs=runs) is None
 
 
-def test_a_new_run_gets_the_source_of_the_start(runs: Path) -> None:
-    """An edit meanwhile is not in it; what the record says of the source is what was captured."""
+def test_a_new_run_gets_the_frozen_source(runs: Path) -> None:
     sweep, _ = started(runs, file="max_epochs = 1\n")
     (runs.parent / "project" / "code.py").write_text("x = 2\n")
     _, folder = new_run(runs)
@@ -93,7 +91,6 @@ def test_a_new_run_gets_the_source_of_the_start(runs: Path) -> None:
 
 
 def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
-    """The second is refused; the end of the first lets go."""
     _, folder = started(runs)
     with lock_sweep(folder), pytest.raises(RunError, match="another process is at sweep"), lock_sweep(folder):
         pass
@@ -110,16 +107,14 @@ def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
         (Status.PREEMPTED, Standing.STOPPED),
     ],
 )
-def test_how_a_point_stands_is_what_its_record_says(runs: Path, status: Status, stand: Standing) -> None:
-    """Whatever the document remembers."""
+def test_the_status_of_a_point_comes_from_its_record(runs: Path, status: Status, stand: Standing) -> None:
     sweep, _ = started(runs)
     run = finished(runs, status=status).record.run
     assert standing(with_run(sweep, run), 0, runs=runs) is stand
     assert standing(sweep, 1, runs=runs) is Standing.WAITING
 
 
-def test_a_run_whose_process_was_killed_can_be_gone_on_with(runs: Path) -> None:
-    """While its process lives it runs, whoever started it."""
+def test_a_run_whose_process_was_killed_can_be_resumed(runs: Path) -> None:
     sweep, _ = started(runs)
     run: OpenRun = begun(runs)
     mine = with_run(sweep, run.record.run)
@@ -128,16 +123,14 @@ def test_a_run_whose_process_was_killed_can_be_gone_on_with(runs: Path) -> None:
     assert standing(mine, 0, runs=runs) is Standing.STOPPED
 
 
-def test_a_point_that_never_came_to_a_record(runs: Path) -> None:
-    """Waits, where it was killed; failed, where it ended by itself."""
+def test_a_point_without_a_record_is_waiting_or_failed(runs: Path) -> None:
     sweep, _ = started(runs)
     run, _ = new_run(runs)
     assert standing(with_run(sweep, run), 0, runs=runs) is Standing.WAITING
     assert standing(with_run(sweep, run, code=82), 0, runs=runs) is Standing.FAILED
 
 
-def test_whoever_writes_a_points_log_is_alive(runs: Path) -> None:
-    """From before its record is open: the lock is inherited, and gone with its last holder."""
+def test_a_process_that_holds_a_points_log_is_alive(runs: Path) -> None:
     sweep, folder = started(runs)
     with log_of(folder, 1) as log:
         kept = os.dup(log)
@@ -158,10 +151,9 @@ def test_whoever_writes_a_points_log_is_alive(runs: Path) -> None:
         ({}, ["sha256:" + "1" * 64], "cpu", False),
     ],
 )
-def test_an_equal_run_is_one_of_the_same_settings_image_and_device(
+def test_an_equal_run_has_the_same_settings_image_and_device(
     runs: Path, settings: dict[str, str], layers: list[str] | None, accelerator: str, *, met: bool
 ) -> None:
-    """However it was typed; one that was given more than the point is another."""
     made = ingredients(settings={"seed": 0, "learning_rate": 0.01}, layers=["sha256:" + "1" * 64])
     run = open_run(new_run(runs)[1], ingredients=made, circumstances=circumstances())
     run.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))

@@ -45,8 +45,7 @@ def made(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:
     return record_of(run.folder.parents[1])
 
 
-def test_points_that_differ_in_the_seed_alone_are_one_row(tmp_path: Path) -> None:
-    """Mean and deviation; the row with the lowest validation loss is the best and stands first."""
+def test_points_that_differ_only_in_the_seed_are_one_row(tmp_path: Path) -> None:
     found = summed(
         tmp_path,
         [
@@ -62,8 +61,7 @@ def test_points_that_differ_in_the_seed_alone_are_one_row(tmp_path: Path) -> Non
     assert best.deviation("val_loss") == pytest.approx(0.353553, abs=1e-6)
 
 
-def test_what_the_runs_monitor_is_what_counts(tmp_path: Path) -> None:
-    """In the direction that they say."""
+def test_the_monitored_metric_decides(tmp_path: Path) -> None:
     points = [
         ({"width": width}, {"val_accuracy": value, "val_loss": value}) for width, value in (("8", 0.1), ("16", 0.9))
     ]
@@ -72,8 +70,7 @@ def test_what_the_runs_monitor_is_what_counts(tmp_path: Path) -> None:
     assert summed(tmp_path, points).metric == "val_loss"
 
 
-def test_a_run_that_diverged_is_never_the_best(tmp_path: Path) -> None:
-    """Nor is what is not finished; a mean over the seeds that went well would flatter it."""
+def test_a_diverged_run_is_never_the_best(tmp_path: Path) -> None:
     found = summed(
         tmp_path,
         [
@@ -90,7 +87,6 @@ def test_a_run_that_diverged_is_never_the_best(tmp_path: Path) -> None:
     assert [row.mean("val_loss") for row in found.rows] == [3.0, None, None]
 
 
-def test_nothing_finished_is_no_result(tmp_path: Path) -> None:
-    """And no best."""
+def test_without_finished_points_there_is_no_result(tmp_path: Path) -> None:
     found = summed(tmp_path, [({"seed": "1"}, None), ({"seed": "2"}, None)])
     assert (found.metric, found.best, len(found.rows)) == (None, None, 1)

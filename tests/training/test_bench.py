@@ -25,8 +25,7 @@ def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
-def test_a_step_is_told_in_parts_in_ratios_and_by_its_dearest_operations(checkout: Checkout) -> None:
-    """Against another one in a file; the parts make up the step; the profile is a trace that can be opened."""
+def test_a_step_is_reported_in_parts_ratios_and_most_expensive_operations(checkout: Checkout) -> None:
     (checkout.root / "before.json").write_text(Told(bench=BENCH).model_dump_json())
     done = typed(checkout, *FEW, "--json", "--profile", "--against", "before.json")
     assert done.returncode == 0, done.stderr
@@ -52,10 +51,9 @@ def test_a_step_is_told_in_parts_in_ratios_and_by_its_dearest_operations(checkou
         (("--against", "zzz"), 45, "no run is called 'zzz'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_torch(
+def test_invalid_options_are_rejected_before_torch_is_imported(
     checkout: Checkout, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    """In a line, at once."""
     done = typed(checkout, *words)
     assert done.returncode == code
     assert said in done.stderr

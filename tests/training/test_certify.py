@@ -79,8 +79,7 @@ def certified(checkout: Checkout, claim: str, *words: str) -> tuple[int, dict[st
     return done.returncode, json.loads(done.stdout)["predicate"]
 
 
-def test_what_a_net_keeps_besides_its_weights_is_not_restored(checkout: Checkout) -> None:
-    """A counter of its own: killed in the middle of the first epoch, the first loss after it gives it away."""
+def test_state_outside_the_weights_is_not_restored(checkout: Checkout) -> None:
     code, tested = certified(checkout, "resume", "--keeps", "--max-epochs", "4", "--kill-after", "10")
     assert (code, tested["holds"], tested["claim"]) == (20, False, "resume"), tested
     assert tested["killed_after"] >= tested["resumed_from"] >= 3
@@ -89,8 +88,7 @@ def test_what_a_net_keeps_besides_its_weights_is_not_restored(checkout: Checkout
 
 
 @pytest.mark.parametrize("claim", ["rerun", "resume"])
-def test_a_plain_net_holds_and_is_signed(checkout: Checkout, tmp_path: Path, claim: str) -> None:
-    """Everything compared is equal, and anybody can verify it with the public key."""
+def test_a_plain_net_is_certified_and_signed(checkout: Checkout, tmp_path: Path, claim: str) -> None:
     private, public = keys(tmp_path)
     code, tested = certified(checkout, claim, "--max-epochs", "4", "--key", str(private))
     assert (code, tested["holds"], tested["lost"]) == (0, True, None), tested
@@ -105,32 +103,30 @@ def test_a_plain_net_holds_and_is_signed(checkout: Checkout, tmp_path: Path, cla
     assert (verified.returncode, verified.stdout.count("as certified")) == (0, 2), verified.stderr
 
 
-def test_a_kill_that_leaves_no_step_is_rejected_by_the_number_of_steps(checkout: Checkout) -> None:
-    """One epoch of 50 samples in batches of 2: nothing is killed, and nothing is stated."""
+def test_a_kill_after_the_last_step_is_rejected(checkout: Checkout) -> None:
     done = run(checkout, "resume", "--max-epochs", "1", "--kill-after", "25")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--kill-after is 25, and the training has 25 steps" in done.stderr
     assert "killed after" not in done.stderr
 
 
-def test_the_last_possible_kill_is_followed_by_a_step(checkout: Checkout) -> None:
+def test_after_the_last_possible_kill_one_step_remains(checkout: Checkout) -> None:
     code, tested = certified(checkout, "resume", "--max-epochs", "1", "--kill-after", "24")
     assert (code, tested["holds"], tested["steps"]) == (0, True, 25), tested
     assert tested["resumed_from"] < 25
 
 
 def test_a_reader_that_draws_from_a_global_generator_is_not_certified_to_resume(checkout: Checkout) -> None:
-    """Two workers draw from NumPy's; after the resume they start again."""
     code, tested = certified(checkout, "resume", "--max-epochs", "2", "--workers", "2", "--noisy")
     assert (code, tested["holds"]) == (20, False), tested
     assert tested["lost"]["stream"] == "data"
 
 
 @pytest.mark.parametrize("claim", ["rerun", "resume"])
-def test_a_file_that_is_edited_meanwhile_is_in_none_of_the_trainings(
+def test_edits_during_certification_are_in_no_training(
     checkout: Checkout, claim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each training edits the experiment itself in the checkout, whose text would then be no Python."""
+    """Each training overwrites the experiment in the checkout with invalid Python."""
     monkeypatch.setenv("EDITED", str(checkout.root / "secretive.py"))
     code, tested = certified(checkout, claim, "--max-epochs", "4")
     assert (code, tested["holds"]) == (0, True), tested

@@ -24,7 +24,6 @@ def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> None:
-    """On the store's data; nothing is recorded, and what failed is told as JSON too."""
     before = set((checkout.root / "runs").iterdir())
     done = typed(checkout, "dots.py", "--breaks", "--json")
     told = json.loads(done.stdout)
@@ -34,8 +33,7 @@ def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> Non
     assert set((checkout.root / "runs").iterdir()) == before
 
 
-def test_a_twin_that_is_not_declared_is_refused(checkout: Checkout) -> None:
-    """In one line, with what to write."""
+def test_an_undeclared_synthetic_dataset_is_rejected(checkout: Checkout) -> None:
     done = typed(checkout, "dots.py", "--synthetic")
     assert done.returncode == 80
     assert "so it has no synthetic data" in done.stderr

@@ -94,16 +94,14 @@ def compared(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], str
     return page.returncode, json.loads(document.stdout), page.stdout
 
 
-def test_the_same_training_twice_is_identical(mine: Checkout, first: Path) -> None:
-    """Nothing differs: no ingredient, no circumstance, no step, no tensor."""
+def test_two_equal_trainings_are_identical(mine: Checkout, first: Path) -> None:
     code, document, page = compared(mine, first, trained(mine))
     assert (code, document["verdict"], document["same_run"]) == (0, "identical", False)
     assert (document["candidates"], document["parting"], document["notes"]) == ([], None, [])
     assert page.startswith("identical: final weights and all result metrics (6) are equal bit for bit\n")
 
 
-def test_another_seed_is_different_from_the_first_step(mine: Checkout, first: Path) -> None:
-    """The seed is the one candidate; the order of the data is the first stream."""
+def test_another_seed_diverges_at_the_first_step(mine: Checkout, first: Path) -> None:
     code, document, page = compared(mine, first, trained(mine, "--seed", "1"))
     assert (code, document["verdict"]) == (20, "different")
     assert [(each["kind"], each["name"], each["from_b"]) for each in document["candidates"]] == [
@@ -114,7 +112,7 @@ def test_another_seed_is_different_from_the_first_step(mine: Checkout, first: Pa
 
 
 def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(mine: Checkout, first: Path) -> None:
-    """In the schedule, before it shows in any weight; the results are within what the experiment declares."""
+    """It is found in the schedule before it changes any weight; the results are within the declared tolerance."""
     code, document, page = compared(mine, first, trained(mine, "--nudge-at", "7"))
     assert (code, document["verdict"]) == (10, "within tolerance")
     parting = document["parting"]
@@ -124,8 +122,7 @@ def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(mine: Check
     assert "  step 7, stream schedule\n" in page
 
 
-def test_a_package_that_changed_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
-    """Though the result is the same; a record that was published cannot be edited, so that the copy is of none."""
+def test_a_changed_package_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(first, tmp_path / "copy")
     (copy / "attempts" / "1" / "published.json").unlink()
     path = copy / "attempts" / "1" / "record.json"
@@ -139,8 +136,7 @@ def test_a_package_that_changed_is_named(mine: Checkout, first: Path, tmp_path: 
     assert "differs all the same: circumstances" in page
 
 
-def test_a_file_of_the_dataset_that_changed_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
-    """One label of the training split: the data differ, at the step where it is first seen."""
+def test_a_changed_file_of_the_dataset_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
     dataset = load_dataset("dots", root=mine.root)
     folder = tmp_path / "data"
     shutil.copytree(mine.store.parent / "data", folder)

@@ -75,7 +75,6 @@ def two_epochs(workers: int, method: str | None = None) -> list[Batch]:
     ("workers", "method"), [(0, None), (1, None), (2, None), pytest.param(2, "spawn", marks=pytest.mark.trains)]
 )
 def test_no_number_of_workers_changes_a_bit(workers: int, method: str | None) -> None:
-    """Order and augmentation are the same, forked or spawned, and differ between epochs."""
     expected, found = two_epochs(0), two_epochs(workers, method)
     assert len(found) == len(expected) == 7
     for one, other in zip(expected, found, strict=True):
@@ -86,15 +85,13 @@ def test_no_number_of_workers_changes_a_bit(workers: int, method: str | None) ->
     assert not any(torch.equal(seen[number], again[number]) for number in seen)
 
 
-def test_a_dataset_without_splits_is_told_which_one_is_missing() -> None:
-    """Training asks for a split by name."""
+def test_a_dataset_without_splits_is_an_error_that_names_the_missing_split() -> None:
     data = RunData(declared(), Noisy(), batch_size=1, workers=0, seed=0)
     with pytest.raises(DatasetError, match="has no split 'train'; it has none"):
         data.train_dataloader()
 
 
 def test_splits_by_file_and_by_part_train_too(tmp_path: Path) -> None:
-    """Each sample is where its declaration says."""
     for name in ("train/a", "train/b", "val/a"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
@@ -105,8 +102,7 @@ def test_splits_by_file_and_by_part_train_too(tmp_path: Path) -> None:
     assert [sum(len(batch["bytes"]) for batch in loader) for loader in loaders] == [2, 1, 3]
 
 
-def test_a_sample_that_is_not_as_declared_is_refused_at_load(tmp_path: Path) -> None:
-    """In one line: the field, what it is, what is declared."""
+def test_a_sample_that_differs_from_its_declaration_is_rejected_at_load(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((4, 2), dtype=np.float32))
     dataset = declared(sample={"image": {"dtype": "float32", "shape": [3]}})
     start = partial(RunData, dataset, open_samples(dataset, FolderFiles(tmp_path)), batch_size=1, workers=0, seed=0)
@@ -145,10 +141,9 @@ def raised(data: RunData) -> RepriseError | None:
         (KeyError("x"), ExperimentFailedError, "the experiment raised KeyError: 'x'"),
     ],
 )
-def test_what_a_worker_meets_is_told_as_if_it_were_met_here(
+def test_an_error_in_a_worker_is_reported_like_one_in_the_main_process(
     workers: int, fault: Exception, kind: type[RepriseError], line: str
 ) -> None:
-    """One line, with its hint: a damaged file by its name, a fault of the experiment's own reader by its lines."""
     data = RunData(declared(splits=SPLITS), Broken(fault), batch_size=3, workers=workers, seed=5)
     error = raised(data)
     assert isinstance(error, kind)
@@ -187,8 +182,7 @@ class Shifted(Samples):
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.trains)])
-def test_a_setting_that_only_workers_take_is_filled_and_seen(method: str) -> None:
-    """However they are started, and even where the worker was killed afterwards: it had said so at once."""
+def test_a_setting_used_only_by_workers_is_injected_and_recorded_as_used(method: str) -> None:
     ledger = Ledger(resolve(Shifting, Origins(options=parse_options(["--shift", "100"]), environ={})))
     with kept(ledger):
         data = RunData(declared(splits=SPLITS), Shifted(), batch_size=2, workers=1, seed=5)

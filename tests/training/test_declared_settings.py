@@ -25,7 +25,6 @@ def drawn(body: str, *, after: str = "") -> Sketch | None:
 @pytest.mark.torch
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda path: path.stem)
 def test_the_sketch_of_each_experiment_is_its_settings(file: Path) -> None:
-    """Names, roles, types, defaults and meanings are those of the class that running it gives."""
     from trainer.training.experiment import load_experiment
 
     real = load_experiment(file.stem, file, root=file.parents[2]).settings
@@ -37,8 +36,7 @@ def test_the_sketch_of_each_experiment_is_its_settings(file: Path) -> None:
         assert (mine.annotation, mine.default, mine.description) == (info.annotation, info.default, info.description)
 
 
-def test_a_default_that_only_running_tells_is_left_open() -> None:
-    """Its name is known, and its inherited type; a value of the right type is not refused."""
+def test_a_default_that_must_be_computed_is_unknown() -> None:
     sketch = drawn('dataset = "dig" + "its"\n    classes = 10\n    learning_rate = 10 ** -3')
     assert sketch is not None
     assert sketch.unknown_defaults == {"dataset", "learning_rate"}
@@ -47,7 +45,7 @@ def test_a_default_that_only_running_tells_is_left_open() -> None:
         sketch.settings(learning_rate=-1)
 
 
-def test_a_date_and_a_path_are_types_that_the_text_makes_certain() -> None:
+def test_dates_and_paths_are_recognized_types() -> None:
     lines = "from datetime import date\nfrom pathlib import Path\n"
     sketch = sketched(
         f"{lines}{HEAD}class Settings(Base):\n    day: date = date(2026, 1, 31)\n    place: Path | None = None\n"
@@ -57,8 +55,7 @@ def test_a_date_and_a_path_are_types_that_the_text_makes_certain() -> None:
     assert sketch.unknown_defaults == {"day"}
 
 
-def test_a_type_that_is_not_plain_admits_everything() -> None:
-    """The process knows it; the sketch does not guess."""
+def test_an_unrecognized_type_accepts_any_value() -> None:
     sketch = drawn(
         'dataset = "digits"\n    classes = 2\n    kernel: Kernel = "small"\n    width: PositiveInt | None = None'
     )
@@ -69,7 +66,6 @@ def test_a_type_that_is_not_plain_admits_everything() -> None:
 
 
 def test_choices_and_bounds_are_read() -> None:
-    """`Literal` and `Annotated` with pydantic's bounds."""
     body = 'classes = 2\n    dataset = "digits"\n    mode: Literal["a", "b"] = "a"\n    drop: Annotated[float, Field(lt=1)] = 0.5'
     sketch = sketched(
         f"from typing import Annotated, Literal\nfrom pydantic import Field\n{HEAD}class Settings(Base):\n    {body}"
@@ -93,14 +89,12 @@ def test_choices_and_bounds_are_read() -> None:
         ("threads = 2", ""),
     ],
 )
-def test_another_form_gives_no_sketch(body: str, after: str) -> None:
-    """A validator, a condition, a second binding: the process is the judge."""
+def test_unrecognized_forms_have_no_sketch(body: str, after: str) -> None:
     assert drawn(body, after=after) is None
 
 
 @pytest.mark.parametrize("text", ["class Settings: pass", "def broken(", "from other import Settings", ""])
-def test_what_does_not_derive_from_the_packages_settings_gives_none(text: str) -> None:
-    """Its fault is told when it is imported."""
+def test_a_class_that_is_not_a_settings_class_has_no_sketch(text: str) -> None:
     assert sketched(text) is None
 
 
@@ -114,14 +108,12 @@ def test_what_does_not_derive_from_the_packages_settings_gives_none(text: str) -
         ("width = wide()", None),  # it may be a property, say: running it tells
     ],
 )
-def test_a_setting_without_a_type_is_found_where_that_is_certain(body: str, found: str | None) -> None:
-    """By its line; what is inherited, private or computed is none."""
+def test_a_setting_without_a_type_is_found_if_certain(body: str, found: str | None) -> None:
     seen = untyped(f"{HEAD}class Settings(Base):\n    {body}\n")
     assert (seen and (seen.name, seen.line)) == (found and (found, 5))
 
 
-def test_steps_of_its_own_may_read_other_fields() -> None:
-    """Then a dataset without the usual ones is not refused."""
+def test_custom_steps_may_read_other_fields() -> None:
     plain = drawn("classes = 2", after="class Net:\n    def forward(self, x): return x")
     own = drawn("classes = 2", after="class Net:\n    def training_step(self, batch, index): return 0")
     assert plain is not None
@@ -141,7 +133,7 @@ def test_steps_of_its_own_may_read_other_fields() -> None:
         ("list[Literal[1, 2]]", [2], [3]),
     ],
 )
-def test_what_a_list_or_a_table_holds_is_read(kind: str, right: object, wrong: object) -> None:
+def test_element_types_of_lists_and_tables_are_read(kind: str, right: object, wrong: object) -> None:
     head = "from collections.abc import Sequence\nfrom typing import Literal, Optional\n"
     sketch = sketched(f"{head}{HEAD}class Settings(Base):\n    dataset = 'd'\n    classes = 2\n    x: {kind} = None\n")
     assert sketch is not None
@@ -151,7 +143,7 @@ def test_what_a_list_or_a_table_holds_is_read(kind: str, right: object, wrong: o
         sketch.settings.model_validate({"x": wrong})
 
 
-def test_a_list_of_what_is_not_plain_admits_everything() -> None:
+def test_a_list_of_an_unrecognized_type_accepts_any_value() -> None:
     sketch = drawn("dataset = 'd'\n    classes = 2\n    x: list[Kernel] = []")
     assert sketch is not None
     assert "x" not in sketch.known

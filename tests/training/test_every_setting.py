@@ -202,7 +202,7 @@ def without() -> dict[tuple[str, tuple[str, ...]], Seen]:
 
 
 @pytest.mark.parametrize("setting", IN_A_FIT)
-def test_a_setting_changes_a_fit(
+def test_each_setting_changes_a_training(
     setting: str, tmp_path: Path, without: dict[tuple[str, tuple[str, ...]], Seen]
 ) -> None:
     name, needs, given, effect = IN_A_FIT[setting]
@@ -215,14 +215,14 @@ def test_a_setting_changes_a_fit(
 @pytest.mark.parametrize(
     ("words", "part"), [(("--devices", "2"), {"devices": 2}), (("--accelerator", "cpu"), {"accelerator": "cpu"})]
 )
-def test_a_setting_says_what_a_training_is_placed_on(words: tuple[str, ...], part: dict[str, object]) -> None:
+def test_each_device_setting_selects_the_device(words: tuple[str, ...], part: dict[str, object]) -> None:
     with kept(
         Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(["--dataset=d", *words]), environ={})))
     ):
         assert part.items() <= made(placement, "gpu" if "accelerator" in part else "cpu").items()
 
 
-def test_a_setting_opens_a_page_of_weights_and_biases(tmp_path: Path) -> None:
+def test_each_wandb_setting_has_its_effect(tmp_path: Path) -> None:
     words = ["--dataset=d", "--wandb", "offline", "--wandb-project", "other", "--no-tensorboard"]
     with kept(Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(words), environ={})))):
         page: Any = made(loggers, tmp_path)[-1]
@@ -241,7 +241,7 @@ def spots(checkout: Checkout) -> Iterator[None]:
 @pytest.mark.trains
 @pytest.mark.usefixtures("spots")
 @pytest.mark.parametrize("by", ["flag", "environment", "file"])
-def test_another_dataset_is_used_however_it_is_named(checkout: Checkout, by: str, tmp_path: Path) -> None:
+def test_another_dataset_is_used_in_every_spelling(checkout: Checkout, by: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('dataset = "spots"\n')
     words = {"flag": ("--dataset", "spots"), "file": ("--settings", str(tmp_path / "s.toml"))}.get(by, ())
     environ = {"REPRISE_SETTING_DATASET": "spots"} if by == "environment" else {}
@@ -274,7 +274,7 @@ def test_another_dataset_is_used_by_every_command(checkout: Checkout, words: tup
 
 
 @pytest.mark.trains
-def test_an_environment_that_this_is_not_is_rejected(checkout: Checkout) -> None:
+def test_another_environment_than_this_one_is_rejected(checkout: Checkout) -> None:
     code, _, err = checkout.train("--environment", "elsewhere")
     assert code != 0
     assert "elsewhere" in err
@@ -287,7 +287,7 @@ BY_COMMAND: Final = {
 
 
 def test_every_setting_of_the_package_has_a_case_here() -> None:
-    """A field of a task by the class that declares it; of all trainings by its name alone."""
+    """Settings of a task are listed by the class that declares them, settings of all trainings by name."""
     tasks = [kind for kind in vars(ours).values() if isinstance(kind, type) and issubclass(kind, ours.TrainingSettings)]
     own = {
         f"{kind.__name__}.{name}"

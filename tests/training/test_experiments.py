@@ -28,8 +28,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
-    """Assembled by the ledger from the experiment's settings, as a run does it."""
+def test_the_net_accepts_the_datasets_samples(name: str) -> None:
     experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options([]), environ={}))
     dataset = load_dataset(resolved.settings.dataset, root=ROOT)
@@ -40,8 +39,7 @@ def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
         assert experiment.make_net()(torch.zeros(given, dtype=kind)).shape == gives
 
 
-def test_every_experiment_is_a_page() -> None:
-    """What repeats is in the package."""
+def test_every_experiment_fits_on_a_page() -> None:
     for name in SHAPES:
         assert len((ROOT / f"trainer/experiments/{name}.py").read_text().splitlines()) <= 60
 
@@ -70,8 +68,9 @@ def test_every_experiment_is_a_page() -> None:
         ),
     ],
 )
-def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[Exception], said: str) -> None:
-    """In one sentence, whether its code raises or a part is missing."""
+def test_an_incomplete_experiment_is_an_error_in_one_sentence(
+    tmp_path: Path, text: str, kind: type[Exception], said: str
+) -> None:
     file = tmp_path / "mine.py"
     file.write_text(text)
     with pytest.raises(kind, match=said):
@@ -81,8 +80,7 @@ def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[
 @pytest.mark.parametrize(
     ("beside", "said"), [(True, "as `from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
 )
-def test_what_cannot_be_imported_is_told_with_where_imports_begin(tmp_path: Path, said: str, *, beside: bool) -> None:
-    """A module that lies beside the experiment is the checkout's; a package is the environment's."""
+def test_an_import_error_has_a_hint_with_the_import_root(tmp_path: Path, said: str, *, beside: bool) -> None:
     (tmp_path / "mine.py").write_text("import nope")
     if beside:
         (tmp_path / "nope.py").touch()
@@ -92,14 +90,12 @@ def test_what_cannot_be_imported_is_told_with_where_imports_begin(tmp_path: Path
 
 
 def test_a_label_beyond_the_classes_names_the_setting() -> None:
-    """Not torch's own words, which blame nobody."""
     with pytest.raises(SettingError, match="has the label 9; the net gives scores for 5 classes") as caught:
         cross_entropy(label_smoothing=0.0)(torch.zeros(2, 5), torch.tensor([1, 9]))
     assert "set classes to 10 or more" in str(caught.value.hint)
 
 
-def test_a_failure_of_her_code_shows_her_lines_only(tmp_path: Path) -> None:
-    """And one of ours is not blamed on her."""
+def test_a_failure_of_the_experiment_shows_only_its_lines(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def forward(x):\n    return x.nothing\n")
     space: dict[str, object] = {}
@@ -121,8 +117,7 @@ def test_a_failure_of_her_code_shows_her_lines_only(tmp_path: Path) -> None:
         ("self.samples = nn.Linear(1, 1)", "self.samples"),
     ],
 )
-def test_a_net_that_hides_what_its_task_needs_is_refused(tmp_path: Path, line: str, said: str) -> None:
-    """By name; it would be overwritten, or end as a failure that is nobody's."""
+def test_a_net_that_overrides_an_attribute_of_its_task_is_rejected(tmp_path: Path, line: str, said: str) -> None:
     file = tmp_path / "mine.py"
     text = f"class Net(Classifier):\n    def __init__(self):\n        super().__init__()\n        {line}\n"
     file.write_text(f"{HEAD}class Settings(ClassificationSettings):\n    classes = 2\n    dataset = 'd'\n{text}")

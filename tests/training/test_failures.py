@@ -133,7 +133,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_a_net_gets_wrong_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_net_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after, kind, said = CASES[name]
     fault = Small(place=tmp_path, code=CLASSIFIER.replace(before, after)).failed(monkeypatch)
     assert type(fault) is kind, repr(fault)
@@ -156,7 +156,7 @@ METRICS = {
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_metric_that_is_no_number_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_that_is_not_a_number_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute, update, kind, said = METRICS[name]
     first, one, second, two = metric(compute, update)  # type: ignore[misc]
     code = CLASSIFIER.replace(second, two).replace(first, one, 1)
@@ -167,7 +167,7 @@ def test_a_metric_that_is_no_number_is_named(name: str, tmp_path: Path, monkeypa
     assert kind is not ExperimentError or not small.said, "it was found before the first step"
 
 
-def test_a_metric_of_torchmetrics_that_takes_no_such_values_says_which_it_was_given(
+def test_a_torchmetrics_error_names_the_values_that_were_passed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = CLASSIFIER.replace(
@@ -183,25 +183,29 @@ def test_a_metric_of_torchmetrics_that_takes_no_such_values_says_which_it_was_gi
     assert "the metrics of val, given float32 [2, 2] and int64 [2]" in fault.message
 
 
-def test_labels_in_a_column_are_named_and_not_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_shape_n_by_1_are_reported_instead_of_the_net(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fault = Small(place=tmp_path, y=(np.arange(40) % 2)[:, None]).failed(monkeypatch)
     assert isinstance(fault, DatasetError)
     assert fault.message == "labels are int64 [2, 1]; expected int64 [batch], a class for each sample"
     assert "labels.reshape(-1)" in str(fault.hint)
 
 
-def test_targets_in_a_column_are_named_beside_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_of_shape_n_by_1_are_reported_with_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Small(place=tmp_path, code=REGRESSOR, y=np.ones((40, 1), dtype=np.float32)).failed(monkeypatch)
     assert isinstance(fault, ExperimentError)
     assert fault.message.startswith("Net.forward returns float32 [2]; the targets are float32 [2, 1]")
 
 
-def test_what_the_package_itself_raises_is_its_own(tmp_path: Path) -> None:
+def test_an_exception_of_the_package_is_not_attributed_to_the_experiment(tmp_path: Path) -> None:
     assert own_failure(KeyError("x"), file=tmp_path / "small.py") is None
     assert attributed(KeyError("x"), file=tmp_path / "small.py", root=tmp_path, net="Net") is None
 
 
-def test_code_of_the_experiment_in_another_file_is_hers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_another_file_of_the_experiment_is_attributed_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "helping_here.py").write_text("def broken(x):\n    return x[3, 3, 3]\n")
     code = CLASSIFIER.replace(MADE, f"{MADE}\n        from helping_here import broken\n        self.hook = broken")
@@ -213,7 +217,7 @@ def test_code_of_the_experiment_in_another_file_is_hers(tmp_path: Path, monkeypa
 NORMED = CLASSIFIER.replace(MADE, "self.layers = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))")
 
 
-def test_a_last_batch_of_one_that_batch_norm_does_not_take_is_found_before_the_first_step(
+def test_a_last_batch_of_one_sample_with_batch_norm_is_rejected_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Small(place=tmp_path, code=NORMED, splits={"train": (0, 25), "val": (25, 34), "test": (34, 40)})
@@ -226,7 +230,7 @@ def test_a_last_batch_of_one_that_batch_norm_does_not_take_is_found_before_the_f
     small.train(monkeypatch, "--batch-size", "7")
 
 
-def test_a_batch_norm_over_a_picture_takes_a_batch_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_norm_over_images_accepts_a_batch_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = NORMED.replace("nn.BatchNorm1d(4)", "nn.Unflatten(1, (2, 2)), nn.BatchNorm1d(2), nn.Flatten()")
     splits = {"train": (0, 25), "val": (25, 34), "test": (34, 40)}
     assert Small(place=tmp_path, code=code, splits=splits).train(monkeypatch).steps == 4
@@ -257,7 +261,7 @@ def reading(body: str) -> str:
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_reader_of_the_experiments_own_that_raises_is_hers_in_a_worker_too(
+def test_an_exception_in_the_experiments_reader_is_attributed_in_a_worker_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
 ) -> None:
     code = reading("if picks[0].epoch == 0 and len(picks) == 8: raise LookupError('mine')")
@@ -270,7 +274,7 @@ def test_a_reader_of_the_experiments_own_that_raises_is_hers_in_a_worker_too(
     ("body", "said"),
     [("return None", "returns a batch as NoneType"), ("return {'x': [1]}", "returns the field 'x' of a batch as list")],
 )
-def test_a_reader_that_gives_no_batch_is_named(
+def test_a_reader_that_returns_no_batch_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
 ) -> None:
     fault = Small(place=tmp_path, code=reading(body)).failed(monkeypatch)
@@ -278,9 +282,7 @@ def test_a_reader_that_gives_no_batch_is_named(
     assert fault.message == f"Mine.batch {said}; expected a dict of tensors by field"
 
 
-def test_a_compiler_that_is_missing_is_one_sentence_with_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_compiler_is_one_sentence_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raised = "from torch._inductor.exc import InvalidCxxCompiler\n        raise InvalidCxxCompiler"
     fault = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, raised)).failed(monkeypatch)
     assert isinstance(fault, ExperimentFailedError)
@@ -288,7 +290,7 @@ def test_a_compiler_that_is_missing_is_one_sentence_with_the_way_out(
     assert 'backend="aot_eager"' in str(fault.hint)
 
 
-def test_a_loss_that_is_nan_for_what_is_in_the_batch_names_the_field_and_no_learning_rate(
+def test_a_nan_loss_from_nan_in_the_batch_names_the_field_and_not_the_learning_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = reading("found = self.of.batch(picks); found['x'][0, 1] = torch.nan; return found")
@@ -309,7 +311,7 @@ def test_a_loss_that_is_nan_for_what_is_in_the_batch_names_the_field_and_no_lear
     ],
 )
 @pytest.mark.filterwarnings("ignore:std")
-def test_statistics_of_a_last_batch_of_one_name_the_batch(
+def test_nan_statistics_of_a_last_batch_of_one_name_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward: str, kind: type[RepriseError]
 ) -> None:
     splits = {"train": (0, 25), "val": (25, 33), "test": (33, 40)}
@@ -320,25 +322,21 @@ def test_statistics_of_a_last_batch_of_one_name_the_batch(
     assert "learning" not in str(fault.hint)
 
 
-def test_a_target_that_is_nan_is_not_told_to_be_replaced_in_forward(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_nan_target_gets_no_hint_to_replace_it_in_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.full(40, np.nan, dtype=np.float32)
     fault = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
     assert isinstance(fault, DatasetError)
     assert "`make_loss`" in str(fault.hint)
 
 
-def test_a_loss_that_is_infinite_for_a_large_number_names_its_field(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_infinite_loss_from_a_large_number_names_its_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.full(40, 1e30, dtype=np.float32)
     fault = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
     assert isinstance(fault, NotFiniteError)
     assert "field 'y' of the dataset holds 1e+30, whose square float32 cannot hold" in str(fault.hint)
 
 
-def test_a_net_that_gives_nan_from_the_start_is_told_to_be_checked(
+def test_a_net_that_returns_nan_from_the_start_gets_a_hint_to_check_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = CLASSIFIER.replace(FORWARD, "return self.layers(x) * torch.nan")
@@ -349,13 +347,12 @@ def test_a_net_that_gives_nan_from_the_start_is_told_to_be_checked(
 
 
 @pytest.mark.parametrize("raised", ["SystemExit(3)", "type('Odd', (BaseException,), {})()"])
-def test_what_an_experiment_raises_as_it_is_imported_is_its_own(tmp_path: Path, raised: str) -> None:
+def test_an_exception_at_import_is_attributed_to_the_experiment(tmp_path: Path, raised: str) -> None:
     with pytest.raises(ExperimentFailedError, match=r"small.py:\d+: the experiment raised"):
         Small(place=tmp_path, code=f"raise {raised}").loaded()
 
 
-def test_what_pyarrow_raises_in_a_reader_names_the_file(tmp_path: Path) -> None:
-    """The page is damaged, and the foot of the file is not."""
+def test_a_pyarrow_error_in_a_reader_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": [1.0] * 100}), file, compression="NONE", use_dictionary=False)
     body = bytearray(file.read_bytes())
@@ -367,9 +364,7 @@ def test_what_pyarrow_raises_in_a_reader_names_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("said", "shown"), [("No working C++ compiler found", 0), ("something else", 1)])
-def test_torch_logs_no_page_about_a_compiler_that_is_missing(
-    caplog: pytest.LogCaptureFixture, said: str, shown: int
-) -> None:
+def test_torch_logs_nothing_about_a_missing_compiler(caplog: pytest.LogCaptureFixture, said: str, shown: int) -> None:
     hide_missing_compiler()
     logger = logging.getLogger("torch._functorch._aot_autograd.graph_compile")
     logger.warning("failed early", exc_info=RuntimeError(said))

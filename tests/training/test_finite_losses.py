@@ -39,7 +39,7 @@ STEP = """
         ("broken.backward()", "parameter layers.weight has NaN or infinity after step 2; the step's loss is not known"),
     ],
 )
-def test_nan_of_a_net_that_optimizes_by_itself_ends_the_run_at_its_step(
+def test_nan_with_manual_optimization_ends_the_run_at_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backward: str, said: str
 ) -> None:
     fault = Small(place=tmp_path, code=CLASSIFIER + STEP % backward).failed(monkeypatch)
@@ -48,7 +48,7 @@ def test_nan_of_a_net_that_optimizes_by_itself_ends_the_run_at_its_step(
     assert "--no-terminate-on-nan" in str(fault.hint)
 
 
-def test_a_net_that_optimizes_by_itself_may_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manual_optimization_may_continue_after_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Small(place=tmp_path, code=CLASSIFIER + STEP % "self.manual_backward(loss)")
     assert small.train(monkeypatch).steps == 3
     broken = Small(place=tmp_path, code=CLASSIFIER + STEP % "self.manual_backward(broken)")

@@ -57,10 +57,9 @@ def whole(checkout: Checkout) -> Path:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, Status.PREEMPTED), (signal.SIGKILL, Status.INTERRUPTED)]
 )
-def test_a_run_that_ended_early_goes_on_to_the_same_bits(
+def test_a_stopped_run_resumes_to_identical_bits(
     checkout: Checkout, whole: Path, number: signal.Signals, status: Status
 ) -> None:
-    """As attempt 2 of the same run, from its own source: an edit of the checkout meanwhile is not in it."""
     run = broken_off(checkout, number, "--no-publish")
     experiment = checkout.root / "dots.py"
     text = experiment.read_text()
@@ -80,8 +79,7 @@ def test_a_run_that_ended_early_goes_on_to_the_same_bits(
     assert (again.returncode, "is completed" in again.stderr) == (88, True)
 
 
-def test_a_changed_ingredient_is_refused_unless_it_is_allowed(checkout: Checkout) -> None:
-    """With the difference; allowed by name, it is recorded."""
+def test_a_changed_ingredient_is_rejected_unless_allowed(checkout: Checkout) -> None:
     run = broken_off(checkout, signal.SIGTERM, "--no-publish")
     other = ("--resume", run.name, "--weight-decay", "0.5")
     refused = typed(checkout, *other)
@@ -95,8 +93,7 @@ def test_a_changed_ingredient_is_refused_unless_it_is_allowed(checkout: Checkout
     assert (around.origins["weight_decay"], around.origins["accelerator"]) == ("command line", "default")
 
 
-def test_a_run_that_is_alive_is_not_gone_on_with(checkout: Checkout) -> None:
-    """The one who is at it is named."""
+def test_a_running_run_is_not_resumed(checkout: Checkout) -> None:
     known = set((checkout.root / "runs").glob("[0-9]*"))
     process = checkout.start("--max-epochs", "100000", "--no-publish", host="lab-3")
     assert process.stderr
@@ -112,8 +109,7 @@ def test_a_run_that_is_alive_is_not_gone_on_with(checkout: Checkout) -> None:
     assert "is still running on host lab-3" in refused.stderr
 
 
-def test_a_run_that_was_preempted_elsewhere_is_pulled_and_goes_on(checkout: Checkout, whole: Path) -> None:
-    """The last good checkpoint was published; nothing of the run need be here."""
+def test_a_run_preempted_elsewhere_is_pulled_and_resumed(checkout: Checkout, whole: Path) -> None:
     run = broken_off(checkout, signal.SIGTERM)
     aside = run.with_name(".gone")
     run.rename(aside)
@@ -124,8 +120,7 @@ def test_a_run_that_was_preempted_elsewhere_is_pulled_and_goes_on(checkout: Chec
         assert (run / "attempts/2" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_t1_a_run_that_is_only_in_the_store_of_dotenv_is_pulled_and_goes_on(checkout: Checkout) -> None:
-    """As `scripts/reprise train --resume` is typed on a host, whose environment names no store."""
+def test_t1_a_run_only_in_the_store_of_dotenv_is_pulled_and_resumed(checkout: Checkout) -> None:
     run = broken_off(checkout, signal.SIGTERM)
     run.rename(run.with_name(".away"))
     dotenv = checkout.root / ".env"
@@ -149,14 +144,13 @@ def test_t1_a_run_that_is_only_in_the_store_of_dotenv_is_pulled_and_goes_on(chec
         (("--resume", "latest", "--exp", "dots.py"), 2, "found --exp with --resume"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line(checkout: Checkout, words: tuple[str, ...], code: int, said: str) -> None:
-    """With its exit code."""
+def test_invalid_requests_are_one_line(checkout: Checkout, words: tuple[str, ...], code: int, said: str) -> None:
     done = typed(checkout, *words)
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
 
 
-def test_of_two_who_go_on_at_once_one_is_refused(checkout: Checkout) -> None:
-    """Naming the other, or saying that it has completed the run by now; there is no third attempt."""
+def test_one_of_two_concurrent_resumes_is_rejected(checkout: Checkout) -> None:
+    """The error names the other process or states that the run is complete; there is no third attempt."""
     run = broken_off(checkout, signal.SIGTERM, "--no-publish")
     command = [sys.executable, "-m", "trainer", "train", "--resume", run.name]
     both = [

@@ -100,17 +100,15 @@ def rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
         ({55: 2}, SettingError.code, "1 sample of split val has the label 2 (row 55); the net gives scores for 2"),
     ],
 )  # fmt: skip
-def test_a_label_that_is_no_class_ends_before_the_first_step(
+def test_an_invalid_label_ends_the_run_before_the_first_step(
     checkout: Checkout, tmp_path: Path, labels: dict[int, int], code: int, said: str
 ) -> None:
-    """In whichever split it is."""
     spots(checkout, tmp_path, labels=labels)
     found, err = rejected(checkout, *experiment(checkout))
     assert (found, said in err) == (code, True), err
 
 
-def test_a_value_that_is_not_finite_ends_before_the_first_step(checkout: Checkout, tmp_path: Path) -> None:
-    """The field, its count, the split and the first row; a learning rate is not mentioned."""
+def test_a_non_finite_value_ends_the_run_before_the_first_step(checkout: Checkout, tmp_path: Path) -> None:
     spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (76, 0, 0, 0): np.nan})
     code, err = rejected(checkout, *experiment(checkout))
     said = "spots@1: field 'image' holds NaN: 2 in split test; the first is in row 75"
@@ -122,26 +120,23 @@ def test_a_value_that_is_not_finite_ends_before_the_first_step(checkout: Checkou
     )
 
 
-def test_a_net_that_replaces_missing_values_is_trained(checkout: Checkout, tmp_path: Path) -> None:
-    """Nothing has to be declared for that: it is tried."""
+def test_a_net_that_replaces_missing_values_trains(checkout: Checkout, tmp_path: Path) -> None:
     spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (3, 0, 0, 0): np.inf})
     code, _, err = checkout.train(*experiment(checkout, images="images.nan_to_num(0, 0, 0)"))
     assert (code, checkout.last()[1].outcome.status) == (0, Status.COMPLETED), err
 
 
 @pytest.mark.parametrize("dtype", ["float64", "uint8"])
-def test_an_input_type_that_no_layer_takes_ends_before_the_first_step(
+def test_an_unsupported_input_type_ends_the_run_before_the_first_step(
     checkout: Checkout, tmp_path: Path, dtype: str
 ) -> None:
-    """With the line to add, after which it trains."""
     spots(checkout, tmp_path, dtype=dtype)
     code, err = rejected(checkout, *experiment(checkout))
     assert (code, f"field 'image' is {dtype} [2, 1, 4, 4]" in err, "`x = x.float()`" in err) == (44, True, True), err
     assert checkout.train(*experiment(checkout, images="images.float()"))[0] == 0
 
 
-def test_only_the_first_run_inspects(checkout: Checkout, tmp_path: Path) -> None:
-    """The next takes what the cache keeps; other splits are another inspection."""
+def test_only_the_first_run_inspects_the_dataset(checkout: Checkout, tmp_path: Path) -> None:
     spots(checkout, tmp_path, images={(1, 0, 0, 0): 0.25})
     words = experiment(checkout)
     assert "80 samples inspected" in checkout.train(*words)[2]
@@ -151,8 +146,7 @@ def test_only_the_first_run_inspects(checkout: Checkout, tmp_path: Path) -> None
     assert "79 samples inspected" in checkout.train(*words)[2]
 
 
-def test_every_rank_ends_by_the_inspection_of_the_first(checkout: Checkout, tmp_path: Path) -> None:
-    """None waits for another."""
+def test_a_failed_inspection_on_the_first_rank_ends_every_rank(checkout: Checkout, tmp_path: Path) -> None:
     spots(checkout, tmp_path, labels={70: -1})
     process = checkout.start(*experiment(checkout), "--devices", "2", "--determinism", "off")
     _, err = process.communicate(timeout=400)  # two starts of torch
@@ -161,7 +155,6 @@ def test_every_rank_ends_by_the_inspection_of_the_first(checkout: Checkout, tmp_
 
 
 def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout, tmp_path: Path) -> None:
-    """A label that is no class is found in these."""
     spots(checkout, tmp_path)
     words = experiment(checkout, more=OWN)
     for _ in range(2):
@@ -179,7 +172,7 @@ def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout
         ("[0, 1]", ExperimentError, "Own.labels returns 2 labels for 24 samples"),
     ],
 )
-def test_labels_of_train_that_an_own_reader_tells_are_judged_before_the_first_step(
+def test_training_labels_of_an_own_reader_are_checked_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, fault: type[RepriseError], said: str
 ) -> None:
     labels = f"\n    def labels(self, rows):\n        return {told}\n"
@@ -187,8 +180,7 @@ def test_labels_of_train_that_an_own_reader_tells_are_judged_before_the_first_st
     assert (type(found), said in str(found)) == (fault, True), found
 
 
-def test_a_loss_of_the_validation_that_is_no_number_fails_the_run(checkout: Checkout, tmp_path: Path) -> None:
-    """Its reason says that the data are not to blame; the record keeps what was measured."""
+def test_a_nan_validation_loss_fails_the_run(checkout: Checkout, tmp_path: Path) -> None:
     spots(checkout, tmp_path)
     words = experiment(checkout, images="images) * (1 if self.training or len(images) == 2 else float('nan')")
     code, _, err = checkout.train(*words)

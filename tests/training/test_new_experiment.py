@@ -23,8 +23,7 @@ def meaning(text: str) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_copy_does_what_the_other_does(page: Path) -> None:
-    """Every experiment can be renamed_copy from; a copy of a copy has its comments once."""
+def test_a_copy_trains_like_its_original(page: Path) -> None:
     text = page.read_text()
     copy = renamed_copy(text, name="my_idea", like=page.stem)
     assert meaning(copy) == meaning(text)
@@ -36,8 +35,7 @@ def test_a_copy_does_what_the_other_does(page: Path) -> None:
     assert renamed_copy(copy, name="my_idea", like=page.stem) == copy
 
 
-def test_another_dataset_brings_its_name_and_its_classes() -> None:
-    """Faces has two of them; nothing else changes."""
+def test_another_dataset_sets_its_name_and_classes() -> None:
     text = (ROOT / "trainer/experiments/digits.py").read_text()
     copy = renamed_copy(text, name="mine", like="digits", dataset=load_dataset("faces", root=ROOT))
     assert ('    dataset = "faces"\n' in copy, "    classes = 2\n" in copy, "1,437" in copy) == (True, True, False)
@@ -57,8 +55,7 @@ def test_another_dataset_brings_its_name_and_its_classes() -> None:
         (300 * "x", f"for example {63 * 'x'}"),
     ],
 )
-def test_a_name_that_python_cannot_import_is_refused(name: str, hint: str) -> None:
-    """With one that it can."""
+def test_a_name_that_python_cannot_import_is_rejected(name: str, hint: str) -> None:
     with pytest.raises(ExperimentError) as caught:
         check_name(name)
     assert caught.value.hint == hint
@@ -71,43 +68,41 @@ def test_a_name_is_checked_before_anything_is_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_written_over(tmp_path: Path) -> None:
-    """What is there stays as it is."""
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("hers")
     with pytest.raises(ExperimentError, match=r"mine\.py exists already"):
         new_experiment(tmp_path / "mine.py", like=PAGES[0])
     assert (tmp_path / "mine.py").read_text() == "hers"
 
 
-def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
-    """A folder that is a file stands for a checkout that is mounted read-only."""
+def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
+    """A file in place of the folder simulates a read-only checkout."""
     (tmp_path / "folder").touch()
     with pytest.raises((ExperimentError, NotWritableError)):
         new_experiment(tmp_path / "folder" / "mine.py", like=PAGES[0])
 
 
 @pytest.mark.parametrize(("text", "line"), [("import os\nx = 1\n", "import os"), ("", "")])
-def test_a_page_without_a_first_line_of_its_own_gets_one(text: str, line: str) -> None:
-    """Nothing of the page is replaced by it."""
+def test_an_experiment_without_a_docstring_gets_one(text: str, line: str) -> None:
     copy = renamed_copy(text, name="mine", like="theirs").splitlines()
     assert copy[0].startswith('"""Mine: say in a sentence')
     assert copy[1:2] == [line][: len(text)]
 
 
 @pytest.mark.parametrize("body", [b"x = (\n", "x = 'é'".encode("latin-1"), "x = 1".encode("utf-16")])
-def test_a_file_that_python_cannot_read_is_no_page_to_begin_from(tmp_path: Path, body: bytes) -> None:
+def test_a_file_that_python_cannot_parse_cannot_be_copied(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "theirs.py").write_bytes(body)
     with pytest.raises(ExperimentError, match=r"theirs\.py is not a Python file to begin from"):
         new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
 
 
-def test_a_page_with_a_byte_order_mark_is_begun_from(tmp_path: Path) -> None:
+def test_an_experiment_with_a_byte_order_mark_can_be_copied(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_bytes(codecs.BOM_UTF8 + PAGES[2].read_bytes())
     new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
     assert meaning((tmp_path / "mine.py").read_text()) == meaning(PAGES[2].read_text())
 
 
-def test_a_page_of_another_encoding_is_begun_from_as_utf_8(tmp_path: Path) -> None:
+def test_an_experiment_of_another_encoding_is_copied_as_utf_8(tmp_path: Path) -> None:
     text = "# -*- coding: latin-1 -*-\n" + PAGES[2].read_text() + '\nNAME = "café"\n'
     (tmp_path / "theirs.py").write_bytes(text.encode("latin-1"))
     new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")

@@ -23,7 +23,6 @@ DOCUMENT: Final = Path(__file__).parents[2] / "docs/how-to/datasets.md"
 
 
 def test_the_documents_experiment_trains_and_no_worker_changes_a_bit(checkout: Checkout, tmp_path: Path) -> None:
-    """It is given verified files; its randomness is each sample's own."""
     found = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     (checkout.root / "mine.py").write_text(found[1])

@@ -115,8 +115,8 @@ def golden() -> dict[str, str]:
     return expected
 
 
-def test_the_bits_are_those_that_are_committed(here: Machine, golden: dict[str, str]) -> None:
-    """After a change of torch, of the trace or of the metrics, look at what changed and commit what this prints."""
+def test_the_bits_match_the_committed_file(here: Machine, golden: dict[str, str]) -> None:
+    """After a change of torch, of the trace or of the metrics, inspect the change and commit what this prints."""
     here.run("--exp", "dots.py", *WORDS)
     assert result(newest(here.checkout) / "attempts/1") == golden
 
@@ -124,7 +124,6 @@ def test_the_bits_are_those_that_are_committed(here: Machine, golden: dict[str, 
 @pytest.mark.long
 @pytest.mark.parametrize("cpu", CPUS)
 def test_another_cpu_gives_the_same_bits(cpu: str, emulator: str, checkout: Checkout, golden: dict[str, str]) -> None:
-    """The whole run, emulated."""
     emulated(cpu, emulator, checkout).run("--exp", "dots.py", *WORDS)
     assert result(newest(checkout) / "attempts/1") == golden
 
@@ -134,7 +133,6 @@ def test_another_cpu_gives_the_same_bits(cpu: str, emulator: str, checkout: Chec
 def test_killed_on_one_cpu_and_resumed_on_another_gives_the_same_bits(
     first: str, second: str, emulator: str, checkout: Checkout, golden: dict[str, str]
 ) -> None:
-    """SIGKILL in the second epoch; the empty name is this machine's CPU."""
     here = Machine(python=Path(sys.executable), checkout=checkout)
     one, other = (emulated(cpu, emulator, checkout) if cpu else here for cpu in (first, second))
     run = one.killed()

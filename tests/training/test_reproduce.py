@@ -51,16 +51,14 @@ def said(original: Record, checkout: Checkout) -> subprocess.CompletedProcess[st
     return reproduce(checkout, original.run)
 
 
-def test_a_record_run_again_is_identical(said: subprocess.CompletedProcess[str]) -> None:
-    """From an empty cache, after an edit of the checkout; the exit code is the verdict's."""
+def test_a_reproduced_run_is_identical(said: subprocess.CompletedProcess[str]) -> None:
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("identical:")
 
 
-def test_the_retest_is_a_run_of_the_same_identity_that_says_whose_it_is(
+def test_a_retest_has_the_identity_of_the_original_and_names_it(
     said: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
 ) -> None:
-    """Its settings come from the record."""
     assert said.returncode == 0, said.stderr
     (path,) = (checkout.root / "runs" / original.run / "retests").glob("*-??????.json")
     retest = json.loads(path.read_text())
@@ -72,10 +70,9 @@ def test_the_retest_is_a_run_of_the_same_identity_that_says_whose_it_is(
     assert any(line.startswith("image: the record names no image") for line in retest["not_equal"])
 
 
-def test_it_is_shown_with_the_run_and_kept_in_the_store(
+def test_a_retest_is_shown_with_its_run_and_published(
     said: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
 ) -> None:
-    """Confirmations add up by device."""
     assert said.returncode == 0, said.stderr
     command = [sys.executable, "-m", "trainer", "runs", "show", original.run]
     page = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=True)
@@ -83,14 +80,12 @@ def test_it_is_shown_with_the_run_and_kept_in_the_store(
     assert list((checkout.store / "runs" / original.run / "retests").iterdir())
 
 
-def test_nothing_but_runs_is_left(said: subprocess.CompletedProcess[str], checkout: Checkout) -> None:
-    """What was laid out for the retest is gone, and no run's folder holds a cache or a store."""
+def test_only_runs_remain(said: subprocess.CompletedProcess[str], checkout: Checkout) -> None:
     assert said.returncode == 0, said.stderr
     assert not [path for path in (checkout.root / "runs").iterdir() if path.name.endswith(".retest")]
 
 
-def test_code_from_elsewhere_is_shown_and_not_run_unasked(original: Record, checkout: Checkout, tmp_path: Path) -> None:
-    """On another machine the run comes from the store. In this user's own process it is given everything, which takes a word of its own."""
+def test_untrusted_code_is_shown_and_not_run(original: Record, checkout: Checkout, tmp_path: Path) -> None:
     there = {"REPRISE_RUNS": str(tmp_path / "runs")}
     (checkout.root / "dots.py").write_text((checkout.root / "dots.py").read_text() + "# mine\n")
     refused = reproduce(checkout, original.run, "--trust", **there)
@@ -104,8 +99,7 @@ def test_code_from_elsewhere_is_shown_and_not_run_unasked(original: Record, chec
     assert trusted.returncode == 0, trusted.stderr
 
 
-def test_what_is_not_there_is_named_before_anything_runs(original: Record, checkout: Checkout) -> None:
-    """A source bundle that was altered."""
+def test_an_altered_source_bundle_is_rejected_before_anything_runs(original: Record, checkout: Checkout) -> None:
     archive = checkout.root / "runs" / original.run / "source.tar.gz"
     kept = archive.read_bytes()
     archive.write_bytes(kept[:-20])
@@ -118,8 +112,7 @@ def test_what_is_not_there_is_named_before_anything_runs(original: Record, check
     assert "Traceback" not in said.stderr
 
 
-def test_a_run_of_two_attempts_is_run_again_as_one(checkout: Checkout) -> None:
-    """Stopped in its second epoch and resumed, it came out as a run that was left alone does."""
+def test_a_run_of_two_attempts_is_reproduced_in_one(checkout: Checkout) -> None:
     process = checkout.start("--max-epochs", "6")
     assert process.stderr
     while not process.stderr.readline().startswith("epoch 2/"):

@@ -88,8 +88,7 @@ OFTEN: Final = ("--accumulate", "2", "--checkpoint-every", "3")
 
 
 @pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", " fsync"])
-def test_a_killed_run_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
-    """After a step, in a validation, while a checkpoint is written: three of the places of the campaign."""
+def test_a_killed_run_resumes_to_identical_bits(runs: Runs, place: str) -> None:
     whole, places = runs.whole(*OFTEN)
     number = next(at for at, found in enumerate(places, 1) if found.endswith(place))
     assert runs.attempt(place, *OFTEN, kill=number) == KILLED
@@ -98,8 +97,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["step 0.2", "stepped 0.6", "validation 0.1", "epoch 0", "validation 1.1", "trained"])
-def test_a_run_that_was_told_to_stop_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
-    """SIGTERM in a window of accumulation, at the end of an epoch, in a validation, at the very end: the step is finished and saved."""
+def test_a_terminated_run_resumes_to_identical_bits(runs: Runs, place: str) -> None:
     whole, _ = runs.whole(*OFTEN)
     run = f"stopped {place}"
     assert runs.attempt(run, *OFTEN, "--stop-at", place) == 143
@@ -122,8 +120,7 @@ LONG: Final = pytest.mark.long
 @pytest.mark.parametrize(
     "place", ["validation 1.1", "trained", pytest.param("stepped 0.3", marks=LONG), pytest.param("epoch 1", marks=LONG)]
 )
-def test_averaged_weights_and_an_early_end_come_out_the_same(runs: Runs, place: str) -> None:
-    """Killed, or told to stop, in a step, in a validation of the average, where the end is decided, and behind it."""
+def test_averaged_weights_and_early_stopping_resume_to_identical_bits(runs: Runs, place: str) -> None:
     whole, places = runs.whole(*AVERAGED)
     assert not any(one.startswith("step 2.") for one in places)
     assert runs.attempt(f"averaged {place}", *AVERAGED, kill=places.index(place) + 1) == KILLED
@@ -135,7 +132,6 @@ def test_averaged_weights_and_an_early_end_come_out_the_same(runs: Runs, place: 
 
 
 def test_a_run_that_ends_within_an_epoch_is_validated(runs: Runs) -> None:
-    """Its record has val_ metrics of the weights that are tested, also when it was killed in that validation."""
     words = ("--max-steps", "9", "--monitor", "none")
     whole, places = runs.whole(*words)
     assert "val_loss" in json.loads((whole / "metrics.json").read_text())
@@ -145,8 +141,7 @@ def test_a_run_that_ends_within_an_epoch_is_validated(runs: Runs) -> None:
     assert runs.differing("within", whole) == []
 
 
-def test_a_checkpoint_that_the_disk_lost_is_passed_over(runs: Runs) -> None:
-    """The one before it is gone on from, and what the lost one was the best of is not forgotten."""
+def test_a_lost_checkpoint_is_skipped(runs: Runs) -> None:
     whole, places = runs.whole(*OFTEN)
     assert runs.attempt("lost", *OFTEN, kill=places.index("step 1.6") + 1) == KILLED
     folder = runs.last("lost") / "checkpoints"
@@ -180,10 +175,9 @@ def campaign(runs: Runs, name: str, words: tuple[str, ...]) -> tuple[str, list[s
         ("ending within an epoch", ("--max-steps", "5", "--checkpoint-every", "3", "--monitor", "none")),
     ],
 )
-def test_killed_at_every_place(
+def test_a_run_killed_at_every_point_resumes_to_identical_bits(
     tmp_path: Path, name: str, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each place of a run, none skipped; the run folder in memory, where a rename is not one of /tmp, and on the disk."""
     assert MEMORY.stat().st_dev != tmp_path.stat().st_dev, (
         f"needs a file system at {MEMORY} that is not that of {tmp_path}"
     )
@@ -201,8 +195,7 @@ def test_killed_at_every_place(
 
 
 @pytest.mark.long
-def test_killed_again_and_again(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
-    """A run that is killed at every tenth place of each of its attempts comes to its end, and to the same bits."""
+def test_a_run_killed_repeatedly_resumes_to_identical_bits(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     whole, places = runs.whole(*OFTEN)
     kills = 0
     while (code := runs.attempt("again", *OFTEN, kill=30 + kills)) == KILLED:

@@ -32,7 +32,6 @@ def finished(checkout: Checkout) -> tuple[str, str, Path, Record]:
 
 
 def test_the_first_line_names_environment_image_and_device(finished: tuple[str, str, Path, Record]) -> None:
-    """Before anything else is said."""
     first = finished[1].splitlines()[0]
     if BAKED.exists():  # in the dev container
         assert first.startswith("environment cpu, image ")
@@ -43,7 +42,6 @@ def test_the_first_line_names_environment_image_and_device(finished: tuple[str, 
 def test_the_last_block_names_run_result_record_and_store(
     finished: tuple[str, str, Path, Record], checkout: Checkout
 ) -> None:
-    """Results are on stdout; nothing else is."""
     out, _, folder, record = finished
     lines = dict(line.split(None, 1) for line in out.splitlines() if not line.startswith("test "))
     assert lines["run"] == f"{record.run} (completed)"
@@ -51,8 +49,7 @@ def test_the_last_block_names_run_result_record_and_store(
     assert lines["published"] == str(checkout.store)
 
 
-def test_the_record_says_what_ran(finished: tuple[str, str, Path, Record]) -> None:
-    """Ingredients, origins, readers, results, files."""
+def test_the_record_has_ingredients_results_and_files(finished: tuple[str, str, Path, Record]) -> None:
     record = finished[3]
     assert (record.ingredients.experiment, record.ingredients.datasets["dots"].version) == ("dots.py", 1)
     assert record.ingredients.settings["learning_rate"] == 0.01
@@ -77,7 +74,7 @@ def test_the_record_says_what_ran(finished: tuple[str, str, Path, Record]) -> No
         (("--max-steps", "9"), EvaluatedWeights(epoch=2, step=9)),
     ],
 )
-def test_the_record_says_of_which_epoch_the_tested_weights_are(
+def test_the_record_has_the_epoch_of_the_tested_weights(
     checkout: Checkout, words: tuple[str, ...], evaluated: EvaluatedWeights
 ) -> None:
     code, _, err = checkout.train(*words)
@@ -85,21 +82,18 @@ def test_the_record_says_of_which_epoch_the_tested_weights_are(
     assert checkout.last()[1].outcome.evaluated == evaluated
 
 
-def test_what_ran_is_the_frozen_source(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:
-    """The copy has the experiment; an edit of the checkout afterwards is not in it."""
+def test_the_frozen_source_is_what_runs(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:
     copy = finished[2].parents[1] / "source"
     assert (copy / "dots.py").read_bytes() == (checkout.root / "dots.py").read_bytes()
 
 
-def test_metrics_are_at_full_precision_and_without_times(finished: tuple[str, str, Path, Record]) -> None:
-    """Each line can be read as JSON; the last has the test."""
+def test_metrics_have_full_precision_and_no_times(finished: tuple[str, str, Path, Record]) -> None:
     lines = [json.loads(line) for line in (finished[2] / "metrics.jsonl").read_bytes().splitlines()]
     assert lines[-1]["test_loss"] == finished[3].outcome.metrics["test_loss"]
     assert not any("time" in name for line in lines for name in line)
 
 
 def test_the_same_command_gives_the_same_bits(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:
-    """Weights, optimizer state, every logged metric, and the run's identity; also with workers, and without the store."""
     before, record = finished[2:]
     checkout.store.rename(checkout.store.with_name("away"))
     try:
@@ -117,8 +111,7 @@ def test_the_same_command_gives_the_same_bits(finished: tuple[str, str, Path, Re
     assert remedy.strip() == f"scripts/reprise runs publish {again.run} --store {checkout.store}"
 
 
-def test_a_run_that_is_told_to_stop_finishes_its_step(checkout: Checkout) -> None:
-    """SIGTERM: a checkpoint of the step, status preempted, exit code 143; nothing is left half-written."""
+def test_a_terminated_run_finishes_its_step(checkout: Checkout) -> None:
     process = checkout.start("--max-epochs", "100000", "--no-publish")
     assert process.stderr
     while not process.stderr.readline().startswith("epoch 2/"):
@@ -133,8 +126,7 @@ def test_a_run_that_is_told_to_stop_finishes_its_step(checkout: Checkout) -> Non
     assert pointer["step"] >= 14
 
 
-def test_a_run_that_is_told_to_stop_as_it_opens_closes_its_record(checkout: Checkout) -> None:
-    """Two signals in the moment in which the record appears: it says how it ended, never running for ever."""
+def test_a_run_terminated_as_it_opens_closes_its_record(checkout: Checkout) -> None:
     known = set((checkout.root / "runs").glob("*/attempts/1/record.json"))
     process = checkout.start("--no-publish", host="lab-3")
     while not (found := set((checkout.root / "runs").glob("*/attempts/1/record.json")) - known):
@@ -149,8 +141,7 @@ def test_a_run_that_is_told_to_stop_as_it_opens_closes_its_record(checkout: Chec
 
 
 @pytest.mark.long
-def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None:
-    """Two processes exchange gradients over gloo; twice the same."""
+def test_training_on_two_devices_is_reproducible(checkout: Checkout) -> None:
     found = []
     for _ in range(2):
         code, _, err = checkout.train("--devices", "2", "--threads", "1", "--determinism", "off", "--no-publish")
@@ -160,7 +151,7 @@ def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None
     assert found[0].outcome.weights == found[1].outcome.weights
 
 
-def test_a_net_without_parameters_is_named_and_no_run_is_kept(checkout: Checkout) -> None:
+def test_a_net_without_parameters_is_rejected_and_leaves_no_run(checkout: Checkout) -> None:
     code = (checkout.root / "dots.py").read_text().replace("self.layers(", "(lambda x: x.flatten(1)[:, :2])(")
     code = code.replace("        self.layers = nn", "        print('\\udcff\\uac00')\n        layers = nn")
     (checkout.root / "empty.py").write_text(code)
@@ -197,8 +188,9 @@ def test_an_experiment_that_exits_is_a_failed_run_with_its_line(checkout: Checko
         (["--batch-size", "64", "--devices", "2", "--determinism", "off"], 44, "expected a batch of 64"),
     ],
 )
-def test_bad_input_gets_one_line_and_its_code(checkout: Checkout, argv: list[str], code: int, said: str) -> None:
-    """No traceback; no run where the first step was not reached, else a record that says failed."""
+def test_invalid_input_is_one_line_with_its_exit_code(
+    checkout: Checkout, argv: list[str], code: int, said: str
+) -> None:
     before = set((checkout.root / "runs").iterdir())
     found, _, err = checkout.train(*argv)
     assert (found, "Traceback" in err) == (code, False), err
@@ -209,8 +201,7 @@ def test_bad_input_gets_one_line_and_its_code(checkout: Checkout, argv: list[str
         assert json.loads((run / "attempts/1/record.json").read_bytes())["outcome"]["status"] == "failed"
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(checkout: Checkout) -> None:
-    """The step, the loss, the last finite one, what to try; and a setting lets it go on."""
+def test_a_non_finite_loss_ends_the_run_at_its_step(checkout: Checkout) -> None:
     code, _, err = checkout.train("--optimizer", "sgd", "--learning-rate", "1e30", "--no-publish")
     folder, record = checkout.last()
     assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
@@ -221,8 +212,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(checkout: Checkout) 
     assert re.search(r"published +local only: failed runs are published only by `runs publish`", err)
 
 
-def test_a_training_may_continue_after_a_loss_that_is_not_finite(checkout: Checkout) -> None:
-    """All epochs are trained and the record keeps the result; without a finite test loss the run fails nevertheless."""
+def test_a_training_may_continue_after_a_non_finite_loss(checkout: Checkout) -> None:
     words = ("--optimizer", "sgd", "--learning-rate", "1e30", "--max-epochs", "2", "--no-publish")
     code, _, err = checkout.train(*words, "--no-terminate-on-nan")
     record = checkout.last()[1]
@@ -233,8 +223,7 @@ def test_a_training_may_continue_after_a_loss_that_is_not_finite(checkout: Check
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after", [0.3, 0.6, 0.9, 1.4, 2.0, 3.0])
-def test_a_signal_at_any_moment_leaves_nothing_behind(checkout: Checkout, number: int, after: float) -> None:
-    """No run folder without a record, and no record that says running."""
+def test_a_signal_at_any_moment_leaves_no_incomplete_run(checkout: Checkout, number: int, after: float) -> None:
     before = set((checkout.root / "runs").iterdir())
     process = checkout.start("--max-epochs", "100000", "--no-publish")
     try:

@@ -39,8 +39,7 @@ def children(process: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def test_a_killed_sweep_goes_on_as_it_began(checkout: Checkout) -> None:
-    """What is finished is left alone, what was in the middle is resumed, of the source of the start; then nothing is left to do."""
+def test_a_killed_sweep_continues_from_its_frozen_source(checkout: Checkout) -> None:
     process = subprocess.Popen(
         command(*GRID), cwd=checkout.root, env=checkout.environ, stderr=subprocess.PIPE, text=True
     )
@@ -76,7 +75,6 @@ def test_a_killed_sweep_goes_on_as_it_began(checkout: Checkout) -> None:
 
 @pytest.mark.long
 def test_a_point_that_fails_stops_no_other(checkout: Checkout) -> None:
-    """The exit code tells, and the table has those that are finished."""
     done = typed(
         checkout, "dots.py", "--breaks", "true,false", "--max-steps", "2", "--no-publish", "--json", "--jobs", "2"
     )

@@ -35,7 +35,7 @@ class Net(Classifier):
 """
 
 
-def test_a_net_that_switches_determinism_off_when_it_is_made_is_refused(checkout: Checkout) -> None:
+def test_a_net_that_disables_determinism_in_its_constructor_is_rejected(checkout: Checkout) -> None:
     (checkout.root / "switching.py").write_text(SWITCHING)
     runs = checkout.root / "runs"
     before = list(runs.glob("[!.]*"))  # the register of own runs is no run
@@ -44,7 +44,7 @@ def test_a_net_that_switches_determinism_off_when_it_is_made_is_refused(checkout
     assert "the constructor of the net changes a switch of torch: torch.are_deterministic_algorithms_enabled()" in err
 
 
-def test_a_net_that_does_so_later_is_recorded_as_one_that_promises_nothing(checkout: Checkout) -> None:
+def test_a_net_that_disables_determinism_later_is_recorded_as_not_deterministic(checkout: Checkout) -> None:
     (checkout.root / "switching.py").write_text(SWITCHING)
     code, _, err = checkout.train("--exp", "switching.py")
     record = checkout.last()[1]
@@ -54,14 +54,13 @@ def test_a_net_that_does_so_later_is_recorded_as_one_that_promises_nothing(check
     assert f"determinism is not machine any more: {line}" in err
 
 
-def test_a_plain_net_was_looked_at(checkout: Checkout) -> None:
+def test_a_plain_net_is_recorded_as_watched(checkout: Checkout) -> None:
     code, _, err = checkout.train("--max-steps", "2")
     record = checkout.last()[1]
     assert (code, record.circumstances.determinism_at_end, record.promise) == (0, [], "machine"), err
 
 
-def test_a_record_lists_what_was_imported_of_the_source(checkout: Checkout) -> None:
-    """The experiment and the package; no declaration, no other experiment. A file that nothing imports changes the identity alone."""
+def test_a_record_lists_the_imported_files_of_the_source(checkout: Checkout) -> None:
     records = []
     for text in ("one", "two"):
         (checkout.root / "NOTES.md").write_text(text)

@@ -25,31 +25,27 @@ BENCH = Bench(
 )
 
 
-def test_an_interval_holds_the_median_as_often_as_it_says() -> None:
-    """Of lopsided values, too: 95 of 100 times and more, by ranks alone."""
+def test_an_interval_covers_the_median_at_its_confidence() -> None:
     draw = random.Random(0)  # noqa: S311 - nothing is kept secret by it
     found = [interval([draw.expovariate(1.0) for _ in range(40)]) for _ in range(1000)]
     holding = sum(each.low <= 0.6931 <= each.high for each in found)
     assert 945 <= holding <= 985
 
 
-def test_a_ratio_holds_whatever_both_hold() -> None:
-    """The widest of both intervals; none over what took no time."""
+def test_a_ratio_covers_the_widest_range_of_both_intervals() -> None:
     one, other = Interval(median=2.0, low=1.0, high=3.0), Interval(median=1.0, low=0.5, high=2.0)
     assert one.over(other) == Interval(median=2.0, low=0.5, high=6.0)
     assert one.over(Interval(median=0.0, low=0.0, high=0.0)) is None
 
 
-def test_a_table_tells_every_part_and_its_share() -> None:
-    """And what interval it is."""
+def test_a_table_shows_every_part_and_its_share() -> None:
     text = "\n".join(page(BENCH))
     assert "95 % intervals (order statistics)" in text
     assert all(name in text for name in (*PARTS, "samples/s", "resident"))
     assert "10.0%" in text
 
 
-def test_ratios_name_what_else_is_not_equal() -> None:
-    """Twice the batch is not the same benchmark."""
+def test_ratios_list_other_differences() -> None:
     other = BENCH.model_copy(update={"batch_size": 64, "device": "NVIDIA H100"})
     assert unlike(BENCH, other) == ["device: cpu, against NVIDIA H100", "batch size: 32, against 64"]
     lines = list(compared(ratios(BENCH, other)))

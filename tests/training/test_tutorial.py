@@ -35,8 +35,7 @@ def here(block: str) -> str:
     return plain.replace("python3 -", f"'{sys.executable}' -")
 
 
-def test_the_tutorial_ends_with_a_net_that_knows_the_shapes(checkout: Checkout, tmp_path: Path) -> None:
-    """Every block but the last, which trains again, in a copy of the checkout; nearly all shapes are told apart, and a page shows it."""
+def test_the_tutorial_trains_a_net_that_recognizes_the_shapes(checkout: Checkout, tmp_path: Path) -> None:
     root = tmp_path / "checkout"
     shutil.copytree(
         checkout.root, root, ignore=lambda folder, _: {"runs" if Path(folder) == checkout.root else "dots.py"}

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.torch
 TARGETS = np.linspace(0, 1, 40, dtype=np.float32)
 
 
-def test_verification_of_one_class_has_no_area_and_no_equal_error_rate(
+def test_verification_of_one_class_has_undefined_auc_and_equal_error_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = np.arange(40) % 2
@@ -50,7 +50,7 @@ def test_r2_of_a_constant_target_is_undefined(tmp_path: Path, monkeypatch: pytes
     assert trained.undefined == {"val_r2": "all 8 targets are 3"}
 
 
-def test_monitoring_what_is_certainly_undefined_is_refused_before_training(
+def test_monitoring_an_undefined_metric_is_rejected_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits = {"train": (0, 24), "val": (24, 25), "test": (32, 40)}
@@ -63,7 +63,7 @@ def test_monitoring_what_is_certainly_undefined_is_refused_before_training(
     ]
 
 
-def test_epochs_without_the_monitored_metric_neither_end_a_run_nor_are_the_best(
+def test_epochs_without_the_monitored_metric_neither_stop_a_run_nor_are_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets = TARGETS.copy()
@@ -78,7 +78,7 @@ def test_epochs_without_the_monitored_metric_neither_end_a_run_nor_are_the_best(
     )
 
 
-def test_metrics_of_a_net_that_gives_nan_are_undefined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_a_net_that_returns_nan_are_undefined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = CLASSIFIER.replace("self.layers(x)", "self.layers(x) * (1 if self.training else torch.nan)")
     trained = Small(place=tmp_path, code=code).train(monkeypatch, "--no-terminate-on-nan")
     assert math.isnan(trained.metrics["test_accuracy"])

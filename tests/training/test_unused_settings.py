@@ -37,16 +37,14 @@ def refused(*words: str, before: str = "", after: str = "") -> list[SettingError
     return list(untaken(resolved, text, package=PACKAGE))
 
 
-def test_a_setting_of_its_own_that_nothing_mentions_is_untaken() -> None:
-    """What was not given is nobody's fault."""
+def test_a_given_setting_that_the_experiment_never_mentions_is_rejected() -> None:
     (fault,) = refused("--width", "5")
     assert fault.message == "setting width is given (command line), but nothing in this run uses it"
     assert "no parameter in the experiment is called width" in str(fault.hint)
     assert refused() == []
 
 
-def test_a_setting_of_a_choice_that_is_not_made_is_untaken() -> None:
-    """The hint is the choice, as the ledger would tell it later."""
+def test_a_given_setting_of_an_unselected_choice_is_rejected() -> None:
     (fault,) = refused("--momentum", "0.5")
     assert fault.hint == "it is used with --optimizer sgd; otherwise leave it out"
     assert refused("--momentum", "0.5", "--optimizer", "sgd") == []
@@ -63,8 +61,7 @@ def test_a_setting_of_a_choice_that_is_not_made_is_untaken() -> None:
         ("from . import mine", ""),
     ],
 )
-def test_where_something_might_take_it_the_ledger_is_the_judge(before: str, after: str) -> None:
-    """A parameter, an attribute, a text of that name; code that is not in this file."""
+def test_a_setting_that_may_be_used_is_left_to_the_ledger(before: str, after: str) -> None:
     assert refused("--width", "5", before=before, after=after) == []
 
 
@@ -80,13 +77,11 @@ def test_where_something_might_take_it_the_ledger_is_the_judge(before: str, afte
         ("--no-progress", "--workers", "2", "--threads", "1", "--determinism", "off"),
     ],
 )
-def test_what_a_run_uses_is_never_refused(words: tuple[str, ...]) -> None:
-    """Nor what bears on execution or launch alone, which others take."""
+def test_a_used_setting_is_never_rejected(words: tuple[str, ...]) -> None:
     assert refused(*words) == []
 
 
-def test_a_parameter_that_is_no_setting_is_found_with_the_line_that_declares_it() -> None:
-    """With its type where it has one; a parameter without a default must be a setting already."""
+def test_a_parameter_without_a_setting_is_rejected_with_the_line_to_add() -> None:
     text = "class Net:\n    def __init__(self, a, dropout=0.1, *, width: int = 3): pass"
     assert parameter(text, "dropout") == ("dropout: float = 0.1", 2)
     assert parameter(text, "width") == ("width: int = 3", 2)

@@ -62,8 +62,7 @@ def explained(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
     return found | {"code": done.returncode}
 
 
-def test_of_two_settings_and_the_source_one_is_named(checkout: Checkout) -> None:
-    """The other setting and the edited file change nothing, in either direction."""
+def test_one_of_two_settings_and_the_source_is_identified(checkout: Checkout) -> None:
     a = trained(checkout)
     (checkout.root / "README").write_text("edited")
     b = trained(checkout, "--learning-rate", "0.002", "--idle", "3")
@@ -72,20 +71,17 @@ def test_of_two_settings_and_the_source_one_is_named(checkout: Checkout) -> None
     assert found["matches"]["setting idle"] == found["matches"]["source"] == "matches A"
 
 
-def test_an_edit_of_the_net_is_found_beside_a_setting(checkout: Checkout) -> None:
-    """The source as one."""
+def test_an_edit_of_the_net_is_identified_beside_a_setting(checkout: Checkout) -> None:
     found = explained(checkout, trained(checkout), trained(checkout, "--idle", "1", scale=3))
     assert (found["attributed"], found["first_difference"]["stream"]) == ([["source"]], "forward"), found
 
 
-def test_two_settings_that_work_only_together_are_named_together(checkout: Checkout) -> None:
-    """None of the two alone."""
+def test_two_settings_with_a_joint_effect_are_named_together(checkout: Checkout) -> None:
     found = explained(checkout, trained(checkout), trained(checkout, "--left", "--right", "--idle", "2"))
     assert (found["attributed"], found["confirmed"]) == ([["setting left", "setting right"]], True), found
     assert "none alone" in found["summary"]
 
 
-def test_equal_runs_need_no_cause(checkout: Checkout) -> None:
-    """Nothing is run."""
+def test_for_equal_runs_nothing_is_trained(checkout: Checkout) -> None:
     found = explained(checkout, trained(checkout), trained(checkout))
     assert (found["code"], found["attributed"], found["first_difference"]) == (0, None, None)

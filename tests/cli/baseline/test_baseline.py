@@ -44,8 +44,7 @@ def said(clone: Path) -> list[str]:
 WROTE = "commit X of 2026-11-20 wrote the baseline"
 
 
-def test_commits_after_the_baselines_are_counted(clone: Path) -> None:
-    """Those that changed code; in a fresh clone nothing else did."""
+def test_commits_since_the_baseline_are_counted(clone: Path) -> None:
     for text in ("x = 2\n", "x = 3\n"):
         (clone / "trainer/net.py").write_text(text)
         (clone / "README.md").write_text(text)
@@ -58,11 +57,11 @@ def test_commits_after_the_baselines_are_counted(clone: Path) -> None:
     ]
 
 
-def test_a_baseline_of_other_code_than_its_commits_is_called_so(clone: Path) -> None:
+def test_a_baseline_whose_code_differs_from_its_commit_is_reported(clone: Path) -> None:
     assert said(clone)[0] == f"{WROTE}, with other code than it holds: no commit since has changed the code"
 
 
-def test_the_files_that_a_checkout_changed_are_named(clone: Path) -> None:
+def test_changed_files_of_the_checkout_are_listed(clone: Path) -> None:
     (clone / "trainer/net.py").write_text("x = 2\n")
     for number in range(4):
         (clone / f"trainer/new{number}.py").write_text("")
@@ -73,8 +72,7 @@ def test_the_files_that_a_checkout_changed_are_named(clone: Path) -> None:
     ]
 
 
-def test_what_git_cannot_tell_is_left_out(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Of a shallow clone the commits; of a folder without git everything."""
+def test_facts_that_git_cannot_provide_are_omitted(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     shallow = tmp_path_factory.mktemp("shallow")
     words = ["git", "clone", "--quiet", "--depth", "1", f"file://{clone}", str(shallow)]
     subprocess.run(words, check=True)
@@ -83,13 +81,12 @@ def test_what_git_cannot_tell_is_left_out(clone: Path, tmp_path_factory: pytest.
 
 
 @pytest.mark.parametrize("name", ["nope", "../x", 300 * "x", "-", "README.md", "benchmarks/history.py"])
-def test_a_name_without_an_experiment_is_refused_before_anything_starts(name: str) -> None:
-    """No container, no training."""
+def test_an_unknown_experiment_is_rejected_before_anything_starts(name: str) -> None:
     with pytest.raises(ExperimentError):
         main(["check", name])
 
 
-def test_an_experiment_without_a_baseline_is_refused_before_it_is_trained(
+def test_an_experiment_without_a_baseline_is_rejected_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "trainer/experiments").mkdir(parents=True)

@@ -9,7 +9,7 @@ from trainer.cli.check.bits import require_steps
 from trainer.comparison.observation import Kind, ObservedValue
 
 
-def test_the_steps_that_were_observed_are_counted() -> None:
+def test_observed_steps_are_counted() -> None:
     sights = [
         ObservedValue(0, Kind.START, "w", 1, "0"),
         ObservedValue(1, Kind.BATCH, "", 1, "0"),
@@ -19,6 +19,6 @@ def test_the_steps_that_were_observed_are_counted() -> None:
 
 
 @pytest.mark.parametrize("sights", [[], [ObservedValue(0, Kind.START, "w", 1, "0")]])
-def test_nothing_is_called_clean_without_a_step(sights: list[ObservedValue]) -> None:
+def test_without_a_step_nothing_is_called_clean(sights: list[ObservedValue]) -> None:
     with pytest.raises(RunError, match="no step was made"):
         require_steps(sights)

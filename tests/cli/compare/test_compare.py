@@ -31,8 +31,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def test_the_verdict_comes_first_then_candidates_then_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Candidates are called that, and nothing is called a cause."""
+def test_output_is_verdict_then_candidates_then_numbers(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = made(runs)
     b = made(runs, loss=0.25, weights={"w": floats(1.0, 3.0)}, settings={"seed": 1, "learning_rate": 0.001})
     assert main([a.record.run, b.record.run]) == 20
@@ -51,7 +50,7 @@ def test_the_verdict_comes_first_then_candidates_then_figures(runs: Path, capsys
     assert "because of" not in out
 
 
-def test_a_side_that_left_its_level_of_determinism_is_named_with_the_switch(
+def test_a_run_that_left_its_determinism_level_is_named_with_the_switch(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     left = {"determinism_at_end": ["benchmark is True; determinism machine has False (at step 2)", "more"]}
@@ -66,9 +65,7 @@ def test_a_side_that_left_its_level_of_determinism_is_named_with_the_switch(
     assert "no ingredient differs" not in out
 
 
-def test_a_file_that_neither_run_imported_is_no_candidate_for_a_cause(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_neither_run_imported_is_not_a_candidate(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = {"imported": Imported(digest=digest_of_bytes(b"net.py"), files=["net.py"])}
     a, b = made(runs, around=code), made(runs, code="x = 2\n", loss=0.25, around=code)
     assert main([a.record.run, b.record.run]) == 20
@@ -78,16 +75,14 @@ def test_a_file_that_neither_run_imported_is_no_candidate_for_a_cause(
     assert "these would have to be equal: code" not in out
 
 
-def test_a_run_and_itself(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By `latest`, by a prefix, by its folder."""
+def test_a_run_is_identical_to_itself(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = made(runs).record.run
     assert main(["latest", run[:20]]) == 0
     assert main([str(runs / run), run]) == 0
     assert capsys.readouterr().out.startswith("identical: it is the same run; ")
 
 
-def test_at_least_gives_zero_or_one(runs: Path) -> None:
-    """As the rung is called, with or without a dash; a word that is none is refused."""
+def test_at_least_exits_with_0_or_1(runs: Path) -> None:
     a, b, c = made(runs).record.run, made(runs).record.run, made(runs, loss=1.0).record.run
     assert main([a, b, "--at-least", "identical"]) == 0
     assert main([a, b, "--at-least", "within noise"]) == 0
@@ -98,7 +93,6 @@ def test_at_least_gives_zero_or_one(runs: Path) -> None:
 
 
 def test_json_is_one_document(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the same exit code."""
     assert main([made(runs).record.run, made(runs, loss=1.0).record.run, "--json"]) == 20
     assert json.loads(capsys.readouterr().out)["verdict"] == "different"
 
@@ -106,7 +100,6 @@ def test_json_is_one_document(runs: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_run_in_the_store_is_compared_by_its_record(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And what it must be pulled for is said; without a store it is not found."""
     (tmp_path / "store").mkdir()
     a, b = made(runs), made(runs)
     for each in (a, b):
@@ -119,8 +112,7 @@ def test_a_run_in_the_store_is_compared_by_its_record(
     assert f"`scripts/reprise runs pull {b.record.run}` first" in capsys.readouterr().out
 
 
-def test_control_characters_of_a_stranger_are_written_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In names, values and code."""
+def test_control_characters_of_a_record_are_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b[2J"
     made(runs)
     b = made(runs, code=f"# {evil}\n", loss=0.1, settings={evil: evil, "seed": 0}, weights={evil: floats(1.0)})
@@ -131,8 +123,7 @@ def test_control_characters_of_a_stranger_are_written_out(runs: Path, capsys: py
     assert "u001b[2J" in out
 
 
-def test_long_lists_are_cut_and_said_to_be(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--all` shows the rest."""
+def test_long_lists_are_cut_with_a_count(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = made(runs, settings={f"s{place:02}": 0 for place in range(30)}, code="x\n" * 100).record.run
     b = made(runs, settings={}, code="y\n" * 100).record.run
     main([a, b, "-n", "3"])
@@ -143,8 +134,7 @@ def test_long_lists_are_cut_and_said_to_be(runs: Path, capsys: pytest.CaptureFix
     assert "s29" in capsys.readouterr().out
 
 
-def test_it_needs_neither_torch_nor_an_engine_nor_numpy() -> None:
-    """It answers on any laptop."""
+def test_compare_imports_neither_torch_nor_docker_nor_numpy() -> None:
     code = (
         "import sys, trainer.cli.compare; print(sorted({'torch', 'numpy', 'docker', 'lightning'} & sys.modules.keys()))"
     )

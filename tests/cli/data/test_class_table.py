@@ -8,7 +8,7 @@ from trainer.cli.data.show import class_table
 from trainer.data.check_pictures import ClassCount
 
 
-def test_columns_line_up_beside_wide_letters() -> None:
+def test_columns_align_with_wide_characters() -> None:
     classes = [
         ClassCount(number=at, name=name, samples=3, splits={"train": 3}) for at, name in enumerate(("고양이", "dog"))
     ]

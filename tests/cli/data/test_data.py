@@ -295,7 +295,7 @@ def test_a_path_outside_the_folder_is_an_error_with_the_path_to_use(
 
 
 @pytest.mark.parametrize("option", ["--license", "--source", "--classes", "--split"])
-def test_a_word_that_is_not_utf_8_is_an_error(reprise: Type, tmp_path: Path, option: str) -> None:
+def test_an_argument_that_is_not_utf_8_is_an_error(reprise: Type, tmp_path: Path, option: str) -> None:
     word = b"caf\xe9,a=0:3".decode(errors="surrogateescape")
     code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--images", ".", option, word)
     assert (code, f"{option} 'caf\\xe9,a=0:3' is not UTF-8\n" in err) == (2, True)

@@ -60,7 +60,7 @@ def test_split_folders_share_their_classes(typed: Type) -> None:
     assert json.loads(typed("show", "small", "--json")[1])["classes"][1]["splits"] == {"train": 2, "val": 2, "test": 2}
 
 
-def test_checkpoint_folders_and_litter_are_no_classes(typed: Type) -> None:
+def test_checkpoint_folders_and_system_files_are_not_classes(typed: Type) -> None:
     litter = ["a/._000.png", ".ipynb_checkpoints/a.png", "a/.ipynb_checkpoints/a.png", ".DS_Store", ".keep"]
     code, _, err = publish(typed, [*names("a", "b"), *litter], *PARTS)
     assert (code, declared()["files"], declared()["reader"]["classes"]) == (0, 16, ["a", "b"])
@@ -79,7 +79,7 @@ def test_a_class_whose_files_cannot_be_read_is_an_error(typed: Type) -> None:
     assert "folder 'c' of small has no readable picture: 2 .heic, for example c/1.heic" in err
 
 
-def test_files_that_are_left_unread_are_counted_by_suffix(typed: Type) -> None:
+def test_unread_files_are_counted_by_suffix(typed: Type) -> None:
     code, _, err = publish(typed, [*names("a", "b"), "a/1.psd", "a/2.PSD", "README"], *PARTS)
     assert code == 0
     assert "not read, because not pictures: 2 .psd, 1 without suffix, for example README" in err
@@ -103,7 +103,7 @@ def test_a_new_class_never_renumbers_the_others_silently(typed: Type) -> None:
     assert (code, declared()["reader"]["classes"]) == (0, ["b", "c", "a"])
 
 
-def test_a_class_without_a_name_is_none_that_can_be_kept(typed: Type) -> None:
+def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
     publish(typed, ["1.png", "2.png"], "--split", "train=0%:100%")
     for name in ("1.png", "2.png"):
         Path("d", name).unlink()
@@ -129,7 +129,7 @@ def test_a_class_without_a_name_is_none_that_can_be_kept(typed: Type) -> None:
         (("a", "b"), ("--classes", "a"), "is of class 'b', which is not one of its 1 classes"),
     ],
 )
-def test_class_names_that_are_one_are_an_error(
+def test_class_names_that_normalize_to_one_name_are_an_error(
     typed: Type, folders: tuple[str, ...], words: tuple[str, ...], said: str
 ) -> None:
     files = [f"{folder}/{number}.png" for number, folder in enumerate(folders)]
@@ -138,7 +138,7 @@ def test_class_names_that_are_one_are_an_error(
     assert said in err
 
 
-def test_letters_that_differ_by_case_can_be_declared(typed: Type) -> None:
+def test_class_names_that_differ_by_case_can_be_declared(typed: Type) -> None:
     code, _, _ = publish(typed, names("A", "b"), *PARTS, "--classes", "A, a,b")
     assert (code, declared()["reader"]["classes"]) == (0, ["A", "a", "b"])
 
@@ -162,7 +162,7 @@ def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) ->
         ),
     ],
 )
-def test_classes_that_were_hardly_meant_are_reported(typed: Type, folders: tuple[str, ...], said: str) -> None:
+def test_suspicious_classes_are_reported(typed: Type, folders: tuple[str, ...], said: str) -> None:
     files = [f"{folder}/{number}.png".lstrip("/") for folder in folders for number in range(3)]
     code, _, err = publish(typed, files, "--split", "train=0%:100%")
     assert (code, said in err) == (0, True)
@@ -175,7 +175,7 @@ def test_a_label_table_in_another_encoding_merges_no_classes(typed: Type) -> Non
     assert "l.csv, line 2: expected UTF-8 text, found the byte 0xe9" in err
 
 
-def test_a_line_that_spells_a_picture_otherwise_is_named_before_the_picture_that_it_leaves_out(typed: Type) -> None:
+def test_a_misspelled_picture_in_the_table_is_reported_before_the_unlisted_picture(typed: Type) -> None:
     files = {"a.png": b"1", "b.png": b"2", "l.csv": b"file,class\n./a.png,x\nb.png,y\n"}
     code, _, err = publish(typed, files, "--labels", "l.csv", "--split", "train=0%:100%")
     assert (code, "l.csv, line 2: './a.png' is not in the folder\n  -> write a.png\n" in err) == (44, True)
@@ -185,7 +185,7 @@ def test_a_line_that_spells_a_picture_otherwise_is_named_before_the_picture_that
     assert "needs 'labels.csv', which is not in the folder\n  -> did you mean l.csv?\n" in err
 
 
-def test_a_table_that_is_missing_among_many_files_gives_a_short_hint(typed: Type) -> None:
+def test_a_missing_table_among_many_files_gives_a_short_hint(typed: Type) -> None:
     code, _, err = publish(typed, [f"{number:05}/{'x' * 40}.png" for number in range(3000)], "--labels", "nope.csv")
     assert (code, "needs 'nope.csv', which is not in the folder" in err) == (44, True)
     assert len(err) < 600

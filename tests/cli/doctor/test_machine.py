@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         (False, 0, State.FAULT, MachineError.code, "which cannot write"),
     ],
 )
-def test_runs_that_cannot_be_written_or_have_no_room_are_a_fault(
+def test_a_read_only_or_full_runs_folder_is_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, state: State, code: int, said: str, *, is_there: bool
 ) -> None:
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
@@ -36,10 +36,9 @@ def test_runs_that_cannot_be_written_or_have_no_room_are_a_fault(
 
 
 @pytest.mark.parametrize("named", ["/proc/x", "/etc/hostname"])
-def test_k02_a_folder_of_runs_that_the_environment_names_is_looked_at(
+def test_k02_the_runs_folder_of_the_environment_variable_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
-    """Not the checkout's alone."""
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     (tmp_path / "runs").mkdir(mode=0o777)
     (tmp_path / "runs").chmod(0o777)

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_folder_is_probed_and_the_table_says_what_follows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each question, what Reprise does, and the sum; the folder is empty again."""
+def test_a_folder_is_probed_and_the_table_shows_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "store", str(tmp_path)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("ok    create    6 races of 8: one winner each")
@@ -22,16 +21,14 @@ def test_a_folder_is_probed_and_the_table_says_what_follows(tmp_path: Path, caps
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_script_gets_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With everything the table has."""
+def test_json_output_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "store", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["trusted"], told["left"], len(told["probes"])) == (True, 0, 7)
 
 
 @pytest.mark.host
-def test_a_store_that_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 53, one line, no table."""
+def test_a_missing_store_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "store", str(tmp_path / "nowhere")]) == 53
     captured = capsys.readouterr()
     assert (captured.out, "does not exist" in captured.err) == ("", True)

@@ -38,20 +38,23 @@ def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | Non
     return fault.value.hint
 
 
-def test_a_link_that_the_source_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_error_names_the_link_that_the_source_excludes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left_out = ["theirs.md: no regular file", "theirs: a link out of the checkout, to /elsewhere: copy it here"]
     source = Source(how="mounted", left_out=left_out)
     frozen = FrozenSource(run="r", folder="f", shown="f", digest=digest_of_bytes(b""), source=source)
     assert hint(tmp_path, monkeypatch, frozen) == f"it is not in the source: {left_out[1]}"
 
 
-def test_a_link_in_the_checkout_itself_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `check` meets it, which runs in the checkout."""
+def test_an_import_error_names_a_link_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").symlink_to("/elsewhere/theirs")
     said = hint(tmp_path, monkeypatch, None)
     assert said is not None
     assert said.startswith("it is not in the source: theirs: a link to /elsewhere/theirs: copy")
 
 
-def test_a_package_that_nothing_has_is_one_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_everywhere_gets_the_hint_for_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "docs/how-to/environments.md" in (hint(tmp_path, monkeypatch, None) or "")

@@ -56,10 +56,9 @@ def session(tmp_path: Path) -> Session:
     )
 
 
-def test_what_the_experiment_raised_is_a_line_for_the_reader_and_a_traceback_in_the_log(
+def test_an_exception_of_the_experiment_is_one_line_on_stderr_and_a_traceback_in_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The line names the experiment's file and line, in the record too; the screen says where the traceback is."""
     mine = session(tmp_path)
     file = tmp_path / "idea.py"
     file.write_text("def forward(x):\n    raise ValueError('first\\nsecond')\n")
@@ -79,10 +78,9 @@ def test_what_the_experiment_raised_is_a_line_for_the_reader_and_a_traceback_in_
 
 
 @pytest.mark.parametrize(("stepped", "began_at", "steps"), [(False, 0, 0), (False, 45, 45), (True, 0, None)])
-def test_a_failure_before_the_first_step_says_that_there_was_none(
+def test_a_failure_before_the_first_step_reports_that_no_step_ran(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, stepped: bool, began_at: int, steps: int | None
 ) -> None:
-    """Later, how many were made is not known; an attempt that went on has those before it."""
     mine = session(tmp_path)
     mine.has_stepped, mine.began_at = stepped, began_at
     with pytest.raises(ExperimentFailedError, match="made up"), closing(mine):  # this file lies in the checkout too
@@ -91,14 +89,14 @@ def test_a_failure_before_the_first_step_says_that_there_was_none(
     assert ("steps      none" in capsys.readouterr().err) is (steps == 0)
 
 
-def test_what_a_record_cannot_hold_is_escaped_in_its_reason(tmp_path: Path) -> None:
+def test_characters_that_a_record_cannot_hold_are_escaped_in_its_reason(tmp_path: Path) -> None:
     mine = session(tmp_path)
     with pytest.raises(ExperimentFailedError), closing(mine):
         raise ExperimentFailedError("a name \udcff")
     assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.reason == r"a name \udcff"
 
 
-def test_a_read_only_disk_is_said_with_its_path_and_its_own_advice(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_reported_with_its_path_and_a_hint(tmp_path: Path) -> None:
     mine = session(tmp_path)
     mine.has_stepped = True
     with pytest.raises(NotWritableError) as caught, closing(mine), disk_faults(tmp_path / "x"):

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_stores_server_is_named_as_the_host_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container knows the local one by another name; where nobody says how the host does, the sentence stays as it is."""
+def test_the_stores_server_is_printed_with_the_hosts_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:8333")
     monkeypatch.setenv("REPRISE_STORE_ON_HOST", "http://127.0.0.1:8433")
     said = "store s3://reprise at http://store:8333 does not answer"
@@ -24,7 +23,7 @@ def test_the_stores_server_is_named_as_the_host_reaches_it(monkeypatch: pytest.M
     assert as_on_host(said) == said
 
 
-def test_an_undefined_metric_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:
     mine = session(tmp_path)
     metrics = {"test_auc": float("nan"), "val_auc": float("nan"), "test_loss": 0.5}
     undefined = {"test_auc": "one class", "val_auc": "one class"}
@@ -34,7 +33,7 @@ def test_an_undefined_metric_is_told_with_its_reason(tmp_path: Path) -> None:
     assert lines[1:4] == ["test auc   undefined (one class)", "test loss  0.5000", "undefined  val auc: one class"]
 
 
-def test_values_begin_in_one_column_after_the_longest_name(tmp_path: Path) -> None:
+def test_values_are_aligned_after_the_longest_name(tmp_path: Path) -> None:
     mine = session(tmp_path)
     metrics = {"test_accuracy": 0.85, "test_f1": 1.5e30, "test_정확도": 0.0}
     mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics))
@@ -50,7 +49,6 @@ def test_values_begin_in_one_column_after_the_longest_name(tmp_path: Path) -> No
 def test_the_command_that_publishes_later_names_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, option: str
 ) -> None:
-    """It may have been given for the training alone."""
     monkeypatch.setenv("REPRISE_STORE", address)
     mine = session(tmp_path)
     mine.opened.close(Outcome(status=Status.COMPLETED))

@@ -10,8 +10,7 @@ from trainer.cli.process import require_left_to_do
 from trainer.runs.checkpoint_pointer import Saved
 
 
-def test_a_run_cannot_end_before_the_place_where_it_goes_on() -> None:
-    """Lightning would say that it was misconfigured; as many epochs as were made leave the test to do."""
+def test_a_run_cannot_end_before_the_step_that_it_resumes_from() -> None:
     saved = Saved(path="a.ckpt", sha256=digest_of_bytes(b""), step=810, epoch=18, batch=0)
     require_left_to_do(saved, epochs=18)
     with pytest.raises(SettingError, match="max_epochs is 3, and the run has made 18 epochs"):

@@ -95,8 +95,9 @@ def edited(one: ComparedRun, **changes: Any) -> None:
     path.write_text(json.dumps(document))
 
 
-def test_the_page_lies_among_the_runs_and_its_name_is_printed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One file; as JSON with its size."""
+def test_the_page_is_written_to_the_runs_folder_and_its_path_is_printed(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = made(runs).record.run
     assert main([run, "--no-samples"]) == 0
     assert capsys.readouterr().out.strip().endswith(f"runs/report-{run}.html")
@@ -106,10 +107,9 @@ def test_the_page_lies_among_the_runs_and_its_name_is_printed(runs: Path, capsys
     assert (told["runs"], told["bytes"]) == ([run], (runs / f"report-{run}.html").stat().st_size)
 
 
-def test_one_run_tells_result_curves_figures_and_what_it_was_made_of(
+def test_a_page_of_one_run_shows_result_curves_figures_and_inputs(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Section by section, in the order in which they are asked for."""
     page = written([shown(made(runs)).record.run], capsys)
     titles = re.findall(r"<h2 id=[^>]*>([^<]*)", page)
     said = "Result Curves Figures Settings Code Environment Machine Files"
@@ -126,7 +126,7 @@ def test_one_run_tells_result_curves_figures_and_what_it_was_made_of(
     assert page.count("<svg") == 9
 
 
-def test_an_undefined_metric_is_no_number_on_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_undefined_metric_is_not_shown_as_a_number(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = made(runs)
     edited(one, outcome={"metrics": {"test_auc": "NaN"}, "undefined": {"test_auc": "all pairs are of one <class>"}})
     page = written([one.record.run], capsys)
@@ -135,8 +135,7 @@ def test_an_undefined_metric_is_no_number_on_a_page(runs: Path, capsys: pytest.C
     assert "undefined (all pairs are of one &lt;class&gt;)" in both
 
 
-def test_the_runs_own_picture_of_samples_stands_with_the_data(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Once for all runs, and no container is started for it."""
+def test_the_runs_picture_of_samples_is_shown_with_the_data(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     datasets = {"dots": DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))}
     ids = []
     for seed in range(2):
@@ -152,8 +151,7 @@ def test_the_runs_own_picture_of_samples_stands_with_the_data(runs: Path, capsys
     assert "Figures</h2>" not in page
 
 
-def test_several_runs_stand_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A column each, curves in one plot, what differs marked, the code's difference in full."""
+def test_several_runs_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = shown(made(runs))
     b = shown(made(runs, loss=0.25, code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}))
     page = written([a.record.run, b.record.run], capsys)
@@ -168,10 +166,9 @@ def test_several_runs_stand_side_by_side(runs: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_certificates_and_retests_stand_under_sameness(
+def test_certificates_and_retests_are_shown_under_sameness(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, signed: bool
 ) -> None:
-    """That nobody checked the signature here is said."""
     a, b = certified.traced(runs, 0.5), certified.traced(runs, 0.5)
     assert a.folder
     stated = certified.statement(a, b)
@@ -197,10 +194,9 @@ def test_certificates_and_retests_stand_under_sameness(
     assert f"run again</th><td><span class={chr(34)}badge good{chr(34)}>identical</span>" in page
 
 
-def test_a_resumed_run_tells_what_changed_and_the_time_of_all_attempts(
+def test_a_resumed_run_shows_changes_and_the_time_of_all_attempts(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The settings are those that hold now."""
     first = made(runs)
     assert first.folder
     rate, seconds = first.record.ingredients.settings["learning_rate"], first.record.circumstances.timing.seconds
@@ -214,8 +210,7 @@ def test_a_resumed_run_tells_what_changed_and_the_time_of_all_attempts(
     assert f"took {duration(2 * seconds)} in 2 attempts" in page
 
 
-def test_a_run_that_is_still_going_on_is_shown_as_far_as_it_is(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a result; one whose process is gone is called killed."""
+def test_a_running_run_is_shown_so_far(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = shown(made(runs))
     edited(one, outcome={"status": "running", "metrics": {}, "weights": None})
     page = written([one.record.run], capsys)
@@ -223,8 +218,7 @@ def test_a_run_that_is_still_going_on_is_shown_as_far_as_it_is(runs: Path, capsy
     assert 'class="badge bad">killed' in page
 
 
-def test_a_record_is_a_strangers_text(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever is in names, values, logs, figures and code: no tag, no attribute and no address comes of it."""
+def test_text_of_a_record_is_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = [shown(made(runs, code=f"# {number} {EVIL}\n", experiment=NAME), name=EVIL) for number in range(2)]
     for number, one in enumerate(hostile):
         values = {EVIL: EVIL, "learning_rate": number}
@@ -273,10 +267,9 @@ def check_harmless(page: str) -> None:
     assert "url(" not in page.replace("alert", "")
 
 
-def test_a_run_that_is_only_in_the_store_is_pulled(
+def test_a_run_that_is_only_in_the_store_is_pulled_first(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `reproduce` does; where it is nowhere, that is said."""
     (tmp_path / "store").mkdir()
     one = made(tmp_path / "elsewhere")
     assert one.folder
@@ -288,8 +281,7 @@ def test_a_run_that_is_only_in_the_store_is_pulled(
     assert (runs / one.record.run).is_dir()
 
 
-def test_a_file_that_cannot_be_written_is_said_in_a_line(runs: Path) -> None:
-    """With its name."""
+def test_a_page_that_cannot_be_written_is_an_error(runs: Path) -> None:
     run = made(runs).record.run
     with pytest.raises(MachineError, match="nowhere"):
         main([run, "--no-samples", "--output", str(runs / "nowhere" / "r.html")])
@@ -297,10 +289,9 @@ def test_a_file_that_cannot_be_written_is_said_in_a_line(runs: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(browser.BROWSER is None, reason="needs a browser: apt-get install chromium")
-def test_a_browser_shows_it_in_light_and_dark_wide_and_narrow(
+def test_a_browser_renders_the_page_in_light_dark_wide_and_narrow(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No complaint, no request, nothing wider than a phone, and what is written can be read: its ink is not its paper."""
     a, b = shown(made(runs)), shown(made(runs, loss=0.25, code="x = 2\n"), name=f"loss {EVIL}")
     c = shown(made(runs, settings={"seed": 2, "learning_rate": 0.1, "note": "word" * 200}))
     pages = []

@@ -19,7 +19,7 @@ LINES = {"AWS_ACCESS_KEY_ID": "line", "AWS_SECRET_ACCESS_KEY": "lines"}
         (LINES, {"AWS_ACCESS_KEY_ID": "shell", "AWS_SESSION_TOKEN": "token"}, ["shell", "lines", "token", ""]),
     ],
 )
-def test_the_keys_of_a_granted_store_are_those_that_compose_gives(
+def test_a_granted_store_gets_the_keys_that_compose_passes(
     dotenv: dict[str, str], shell: dict[str, str], given: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in _KEYS:

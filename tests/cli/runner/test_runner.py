@@ -45,14 +45,12 @@ def baked(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_recorded_image_is_known_by_its_layers(record: Record, baked: Path) -> None:
-    """As .env hands them in, and the image's own build id agrees."""
+def test_the_recorded_image_is_identified_by_its_layers(record: Record, baked: Path) -> None:
     assert is_recorded(record, HANDED, baked=baked)
     assert not is_recorded(record, HANDED | {"REPRISE_IMAGE_LAYERS": BUILD}, baked=baked)
 
 
-def test_a_digest_that_was_typed_is_enough_where_the_image_agrees(record: Record, baked: Path) -> None:
-    """The rest of what is handed in is then about the image that .env names."""
+def test_a_typed_digest_is_enough_if_the_image_matches(record: Record, baked: Path) -> None:
     typed = {"REPRISE_IMAGE": REFERENCE, "REPRISE_BUILD_ID": LAYER, "REPRISE_IMAGE_LAYERS": LAYER}
     assert is_recorded(record, typed, baked=baked)
     assert not is_recorded(record, typed | {"REPRISE_IMAGE": f"registry.example/cpu@{LAYER}"}, baked=baked)
@@ -60,15 +58,13 @@ def test_a_digest_that_was_typed_is_enough_where_the_image_agrees(record: Record
     assert not is_recorded(record, typed, baked=baked)
 
 
-def test_another_image_is_refused_with_the_line_to_type(record: Record) -> None:
-    """It names the image by digest."""
+def test_another_image_is_rejected_with_the_command_to_type(record: Record) -> None:
     with pytest.raises(ImageMismatchError) as caught:
         check_image(record)
     assert f"REPRISE_IMAGE={REFERENCE} docker compose run --rm train reproduce {record.run}" in str(caught.value.hint)
 
 
-def test_a_process_that_drifted_is_refused_by_what_was_found() -> None:
-    """The first is named, the others are counted."""
+def test_drift_is_rejected_with_its_differences() -> None:
     check_drift([])
     with pytest.raises(DriftError, match=r"extra 1\.0 \(and 1 more\)"):
         check_drift(["distributions here and not in the image: extra 1.0", "more"])

@@ -46,10 +46,9 @@ def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, An
 
 
 @pytest.mark.usefixtures("store")
-def test_a_run_is_local_then_published_then_remote(
+def test_a_run_is_listed_as_local_then_published_then_remote(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The three states, as one run goes through them; pulling it on another machine makes it published there too."""
     run = finished(runs).record.run
     assert [row["where"] for row in listed(capsys)] == ["local only"]
     assert main(["publish", run]) == 0
@@ -60,10 +59,9 @@ def test_a_run_is_local_then_published_then_remote(
     assert [row["where"] for row in listed(capsys)] == ["published"]
 
 
-def test_the_store_away_lists_what_is_here_and_says_so(
+def test_without_the_store_local_runs_are_listed_with_a_note(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit 0, the table on stdout, a line on stderr; the same with none configured."""
     finished(runs)
     for address in ("", str(tmp_path / "not-mounted")):
         monkeypatch.setenv("REPRISE_STORE", address)
@@ -74,7 +72,6 @@ def test_the_store_away_lists_what_is_here_and_says_so(
 
 
 def test_a_table_in_a_pipe_is_plain_lines(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A header and a line a run, latest first; no colours, no boxes."""
     finished(runs)
     main(["ls"])
     header, line = capsys.readouterr().out.splitlines()
@@ -94,14 +91,12 @@ def test_an_undefined_metric_is_shown_with_its_reason(runs: Path, capsys: pytest
 
 
 def test_show_json_is_the_record(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """At full precision, as it was written."""
     run = finished(runs)
     main(["show", "latest", "--json"])
     assert json.loads(capsys.readouterr().out) == json.loads(run.record.to_json())
 
 
 def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status, result, ingredients, how the image is known, drift, origins."""
     run = finished(runs)
     main(["show", str(run.folder.parents[1])])
     page = capsys.readouterr().out
@@ -120,8 +115,9 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "  known  unknown: no digest is claimed: this process does not run in an image" in page
 
 
-def test_what_a_stranger_wrote_does_not_reach_the_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Escape sequences in a record are written out."""
+def test_control_characters_of_a_record_do_not_reach_the_terminal(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     begun(runs).close(Outcome(status=Status.FAILED, reason="\x1b[2J\x07gone"))
     main(["show", "latest"])
     main(["ls"])
@@ -131,8 +127,7 @@ def test_what_a_stranger_wrote_does_not_reach_the_terminal(runs: Path, capsys: p
 
 
 @pytest.mark.usefixtures("store")
-def test_an_unknown_run_is_answered_with_the_nearest(runs: Path) -> None:
-    """By name, with what it could have been; several are named too."""
+def test_an_unknown_run_suggests_the_nearest_id(runs: Path) -> None:
     first, second = finished(runs).record.run, finished(runs).record.run
     with pytest.raises(RunNotFoundError) as fault:
         main(["show", first[:-1] + "1"])
@@ -142,8 +137,7 @@ def test_an_unknown_run_is_answered_with_the_nearest(runs: Path) -> None:
     assert second in several.value.message
 
 
-def test_nothing_yet_is_said_and_is_no_error(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An empty list for scripts, a line for people; `latest` of nothing is an error."""
+def test_an_empty_list_is_reported_and_is_not_an_error(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not runs.exists()
     assert listed(capsys) == []
     assert main(["ls"]) == 0
@@ -153,7 +147,6 @@ def test_nothing_yet_is_said_and_is_no_error(runs: Path, capsys: pytest.CaptureF
 
 
 def test_one_damaged_record_does_not_hide_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is listed as unreadable, with the reason."""
     good, bad = finished(runs).record.run, finished(runs)
     (bad.folder / "record.json").write_text("{")
     rows = {row["run"]: row for row in listed(capsys)}
@@ -167,7 +160,6 @@ def test_one_damaged_record_does_not_hide_the_others(runs: Path, capsys: pytest.
 def test_a_run_whose_process_was_killed_can_be_closed_and_published(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """While it lives it is refused; when it is gone it is listed as killed, and published as interrupted on request."""
     run = begun(runs)
     monkeypatch.setenv("REPRISE_HOST", run.record.circumstances.host.name)
     with pytest.raises(RunError, match="still running"):
@@ -181,8 +173,7 @@ def test_a_run_whose_process_was_killed_can_be_closed_and_published(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_run_of_another_host_is_not_taken_for_dead(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether its process lives cannot be seen from here; the host is named, and how to say that it is gone."""
+def test_a_run_of_another_host_is_not_treated_as_dead(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun(runs)
     run.release()
     monkeypatch.setenv("REPRISE_HOST", "elsewhere")
@@ -193,8 +184,7 @@ def test_a_run_of_another_host_is_not_taken_for_dead(runs: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("store")
-def test_publish_all_takes_what_is_over_and_only_here(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not what is under way; a second time there is nothing left to do."""
+def test_publish_all_publishes_finished_local_runs_only(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begun(runs)
     done = {finished(runs).record.run for _ in range(2)}
     main(["publish", "--all", "--json"])
@@ -204,10 +194,9 @@ def test_publish_all_takes_what_is_over_and_only_here(runs: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("store")
-def test_one_run_that_cannot_be_published_does_not_keep_the_others_here(
+def test_publish_all_continues_after_a_run_that_cannot_be_published(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is named, the others are published, and the exit says that something is left."""
     good, bad = finished(runs), finished(runs)
     (bad.folder / "metrics.jsonl").unlink()
     with pytest.raises(RunError, match="1 of 2 runs"):
@@ -218,8 +207,7 @@ def test_one_run_that_cannot_be_published_does_not_keep_the_others_here(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_log_that_grew_after_the_end_does_not_keep_a_run_here(runs: Path, tmp_path: Path) -> None:
-    """What was recorded is what is published."""
+def test_a_log_that_grew_after_the_end_does_not_prevent_publishing(runs: Path, tmp_path: Path) -> None:
     run = finished(runs)
     with (run.folder / "metrics.jsonl").open("a") as log:
         log.write("a late line")
@@ -239,16 +227,14 @@ def test_a_log_that_grew_after_the_end_does_not_keep_a_run_here(runs: Path, tmp_
         (["pull", "20260301t120000-aaaaaa"], StoreMissingError),
     ],
 )
-def test_bad_input_has_a_name_and_a_hint(words: list[str], kind: type[RepriseError]) -> None:
-    """Never a traceback."""
+def test_invalid_input_is_an_error_with_a_hint(words: list[str], kind: type[RepriseError]) -> None:
     with pytest.raises(kind) as fault:
         main(words)
     assert fault.value.hint
 
 
 @pytest.mark.usefixtures("store")
-def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is pulled twice; `latest` is the latest that is known, for `pull` as for `show`."""
+def test_pulling_a_local_run_reports_that_it_exists(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finished(runs).record.run
     assert main(["publish", run]) == 0
     assert main(["pull", "latest"]) == 0
@@ -257,10 +243,9 @@ def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.host
 @pytest.mark.usefixtures("store")
-def test_the_latest_to_show_is_here_and_the_latest_to_pull_is_in_the_store(
+def test_latest_is_the_local_run_for_show_and_the_stores_run_for_pull(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was pulled is still not the user's own; with no run here the store's newest is meant, and said."""
     older, newer = sorted(finished(runs).record.run for _ in range(2))
     register_attempt(runs / older / "attempts/1")
     assert main(["publish", newer]) == 0
@@ -290,7 +275,7 @@ def test_push_copies_a_published_run_and_publishes_a_local_one(
 
 
 @pytest.mark.usefixtures("store")
-def test_push_of_a_run_that_is_nowhere_names_the_store(runs: Path, tmp_path: Path) -> None:
+def test_push_of_an_unknown_run_names_the_store(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "bucket").mkdir()
     assert not runs.exists()
     with pytest.raises(RunNotFoundError, match=str(tmp_path / "store")):
@@ -298,10 +283,9 @@ def test_push_of_a_run_that_is_nowhere_names_the_store(runs: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("store")
-def test_publish_all_brings_what_another_store_has_into_this_one(
+def test_publish_all_also_publishes_runs_of_another_store(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run that was published to the first store is not yet in the second."""
     (tmp_path / "bucket").mkdir()
     run = finished(runs).record.run
     assert main(["publish", run]) == 0

@@ -31,37 +31,32 @@ def cells(rows: list[ListedRun], **more: Any) -> list[dict[str, str]]:
 
 
 def test_a_setting_that_differs_has_a_column() -> None:
-    """What is equal has none."""
     first, second = cells([listed(0, width=8, depth=2), listed(1, width=16, depth=2)])
     assert (first["width"], second["width"]) == ("8", "16")
     assert set(first) == {*COLUMNS, "width"}
 
 
-def test_two_experiments_of_their_own_settings_differ_in_none() -> None:
-    """Each has defaults of its own; a setting that one lacks stays empty."""
+def test_settings_of_different_experiments_have_no_column() -> None:
     rows = [listed(0, width=8), listed(1, width=16), listed(2, experiment="faces", lamp="on")]
     assert [line.get("width") for line in cells(rows)] == ["8", "16", ""]
     assert "lamp" not in cells(rows)[0]
 
 
-def test_three_columns_at_most_those_that_were_given_most_often_first() -> None:
-    """A line has room for three."""
+def test_at_most_three_settings_have_columns_the_most_frequent_first() -> None:
     rows = [listed(place, a=place, b=place, c=place, z=place) for place in range(3)]
     assert differing(rows) == ["a", "b", "c"]
     rows[0].records[0].circumstances.origins["a"] = "default"
     assert differing(rows) == ["b", "c", "z"]
 
 
-def test_retests_and_runs_of_a_noise_are_marked() -> None:
-    """Beside the experiment; a run without a record has no mark and spoils no line."""
+def test_retests_and_noise_runs_are_marked() -> None:
     broken = ListedRun(run=RUNS[3], where=RunLocation.LOCAL, attempt=1, record=None, fault="not valid JSON")
     rows = [listed(0), listed(1, retest_of=RUNS[0]), listed(2), broken]
     found = [line["experiment"] for line in cells(rows, measured={RUNS[2]})]
     assert found == ["digits", "digits (retest)", "digits (noise)", ""]
 
 
-def test_what_a_resumed_run_was_allowed_stands_beside_what_it_began_with() -> None:
-    """Its time is that of all attempts, its start the first one's."""
+def test_allowed_changes_of_a_resumed_run_are_shown_with_the_original_values() -> None:
     first, last = listed(0, rate=0.3).record, listed(0, rate=0.3).record
     assert first is not None
     assert last is not None
@@ -78,8 +73,7 @@ def test_what_a_resumed_run_was_allowed_stands_beside_what_it_began_with() -> No
     assert summary(resumed)["settings_now"] == {"seed": 0, "rate": 0.1}
 
 
-def test_a_narrow_terminal_shows_ids_whole_and_says_what_it_has_no_room_for() -> None:
-    """What an id tells too goes first, then where the run is, then settings; what a run came to stays."""
+def test_a_narrow_terminal_shows_whole_ids_and_lists_omitted_columns() -> None:
     rows = table([listed(0, width=8), listed(1, width=16)])
     assert fitted(rows, 200) == (rows, [])
     kept, left = fitted(rows, 60)

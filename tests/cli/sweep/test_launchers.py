@@ -82,8 +82,7 @@ def facts() -> ImageFacts:
     return ImageFacts(id=IMAGE, tags=(), references=(), layers=(), size=1, created="2026")
 
 
-def test_a_container_is_told_what_was_frozen_whatever_the_shell_says_now(tmp_path: Path, told: Path) -> None:
-    """The image, the compose files, the source in place of the checkout; a secret by its name alone."""
+def test_a_container_gets_the_frozen_values_and_not_the_shells(tmp_path: Path, told: Path) -> None:
     sweep, folder = started(tmp_path)
     engine = MemoryEngine(held={IMAGE: facts()})
     place = points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=engine)
@@ -102,15 +101,13 @@ def test_a_container_is_told_what_was_frozen_whatever_the_shell_says_now(tmp_pat
     assert place.settings(run) == f"/project/runs/{run.name}/settings.toml"
 
 
-def test_a_sweep_whose_image_is_gone_says_so(tmp_path: Path) -> None:
-    """Before a point is started in another one."""
+def test_a_sweep_without_its_image_is_an_error(tmp_path: Path) -> None:
     sweep, folder = started(tmp_path)
     with pytest.raises(ImageMissingError, match=f"the image of sweep {sweep.id} is not in the engine"):
         points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
 
 
 def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None:
-    """With the settings of the environment that the sweep was asked for, and secrets; no others."""
     del told
     sweep, folder = started(tmp_path)
     (tmp_path / "project" / "trainer" / "__main__.py").write_text("raise SystemExit(1)\n")
@@ -124,7 +121,6 @@ def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None
 
 
 def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> None:
-    """One of an earlier sweep is left to itself."""
     sweep, folder = started(tmp_path)
     place = points_in_processes(sweep, folder)
     (folder / "source" / "trainer" / "__main__.py").write_text("import time\ntime.sleep(60)\n")
@@ -147,6 +143,5 @@ def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> N
         (["0,1", "2,3"], 3, ["0,1", "2,3", "0,1"]),
     ],
 )
-def test_there_is_a_place_for_each_point_at_once(gpus: list[str], jobs: int | None, slots: list[str | None]) -> None:
-    """One on the CPU, one on each GPU; as many as are asked for."""
+def test_there_is_one_slot_per_parallel_point(gpus: list[str], jobs: int | None, slots: list[str | None]) -> None:
     assert slots_for(gpus, jobs=jobs) == slots

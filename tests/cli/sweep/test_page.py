@@ -46,8 +46,7 @@ def row(numbers: list[int], values: list[float], **settings: str) -> Row:
     return Row(settings=settings, numbers=numbers, values={"val_loss": values}, finished=len(values))
 
 
-def test_the_table_marks_the_best_and_shows_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not finished is said in its row, and where its words are."""
+def test_the_table_marks_the_best_row_and_shows_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown(tmp_path, results([row([0, 1], [1.0, 2.0], lr="1e-3"), row([2, 3], [5.0], lr="1e-4")], ["lr"], seeds=2))
     out = capsys.readouterr().out
     assert f"sweep {RUN} of digits: 1 failed, 3 finished" in out
@@ -57,8 +56,7 @@ def test_the_table_marks_the_best_and_shows_the_spread(tmp_path: Path, capsys: p
     assert f"failed: point 4, seed=3 ({tmp_path / 'logs' / '4.txt'})" in out
 
 
-def test_the_same_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With every value; a metric that nobody measured is said beside it, with the nearest."""
+def test_json_has_the_rows_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown(tmp_path, results([row([0, 1], [1.0, 2.0], lr="1e-3")], ["lr"], seeds=2), as_json=True, by="val_los")
     out, err = capsys.readouterr()
     told = json.loads(out)
@@ -71,8 +69,7 @@ def test_the_same_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "no run has the metric val_los: sorted by val_loss; did you mean val_loss?" in err
 
 
-def test_the_plot_is_along_the_first_axis_of_numbers(tmp_path: Path) -> None:
-    """Over decades by the logarithm; a line for each setting of the other axes; bars where no axis is of numbers."""
+def test_the_plot_uses_the_first_numeric_axis(tmp_path: Path) -> None:
     rows = [row([0], [1.0], lr="1e-4", optimizer="sgd"), row([1], [2.0], lr="1e-2", optimizer="sgd")]
     shown(tmp_path, results(rows, ["lr", "optimizer"]))
     lines = (tmp_path / PLOT).read_text()
@@ -83,8 +80,7 @@ def test_the_plot_is_along_the_first_axis_of_numbers(tmp_path: Path) -> None:
     assert ">adamw<" in bars
 
 
-def test_nothing_finished_has_no_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And no table."""
+def test_without_finished_points_there_is_no_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     none = Results(axes=["lr"], seeds=0, metrics=[], mode="min", rows=[], standings=[Standing.WAITING])
     shown(tmp_path, none)
     assert capsys.readouterr().out == f"sweep {RUN} of digits: 1 waiting\n"

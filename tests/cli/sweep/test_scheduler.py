@@ -81,7 +81,6 @@ def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Schedule
 
 
 def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each ends as it ends; the document says which run and how; a run without a record leaves no folder."""
     busy = work(tmp_path, Pretending({"1": 0, "2": 82, "3": 0}), [None])
     done = busy.run()
     assert load(busy.folder) == done
@@ -97,8 +96,7 @@ def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.Captur
     assert "it left no run (exit code 82)" in said
 
 
-def test_what_is_finished_is_not_started_again(tmp_path: Path) -> None:
-    """What failed is, as a new run."""
+def test_a_finished_point_is_not_started_again(tmp_path: Path) -> None:
     place = Pretending({"1": 0, "2": 82})
     busy = work(tmp_path, place, [None])
     busy.sweep = busy.run()
@@ -110,16 +108,14 @@ def test_what_is_finished_is_not_started_again(tmp_path: Path) -> None:
     assert done.points[1].run != first
 
 
-def test_points_share_out_the_gpus(tmp_path: Path) -> None:
-    """One on each; the next goes where a place gets free."""
+def test_points_share_the_gpus(tmp_path: Path) -> None:
     place = Pretending({"1": 0, "2": 0, "3": 0})
     work(tmp_path, place, ["0", "1"]).run()
     assert [gpus for _, gpus in place.started[:2]] == ["0", "1"]
     assert place.started[2][1] in {"0", "1"}
 
 
-def test_ctrl_c_stops_what_runs_and_starts_nothing_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And says how to go on."""
+def test_ctrl_c_stops_running_points_and_starts_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = Pretending({"1": 0, "2": 0}, waits=True)
     busy = work(tmp_path, place, [None])
     busy.launcher = launcher_of(busy.sweep, _Interrupting(place))

@@ -61,15 +61,13 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--show", "2026"], RunNotFoundError, "no sweep is called '2026'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(runs: Path, words: list[str], kind: type[Exception], said: str) -> None:
-    """In one line, and nothing is written."""
+def test_invalid_options_are_rejected(runs: Path, words: list[str], kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
         main(words)
     assert not (runs / "sweeps").exists()
 
 
-def test_everything_that_is_wrong_with_any_point_is_told_at_once(runs: Path) -> None:
-    """Names with the nearest, values with what was expected; a fault of some points says of which."""
+def test_all_errors_of_all_points_are_reported_at_once(runs: Path) -> None:
     with pytest.raises(SettingError, match="4 settings are wrong") as caught:
         main(["digits", "--weight-decya", "0.1", "--seed", "1,x", "--learning-rate", "-1,1e-3", "--optimizer", "adamv"])
     hint = str(caught.value.hint)
@@ -80,8 +78,7 @@ def test_everything_that_is_wrong_with_any_point_is_told_at_once(runs: Path) -> 
     assert not (runs / "sweeps").exists()
 
 
-def test_a_misspelt_setting_is_no_axis(runs: Path) -> None:
-    """It is told once, with the nearest name; no point is named by it."""
+def test_a_misspelled_setting_is_not_an_axis(runs: Path) -> None:
     with pytest.raises(SettingError, match="2 settings are wrong") as caught:
         main(["digits", "--learning-rat", "1,2", "--batch-size", "8,0"])
     hint = str(caught.value.hint)
@@ -90,8 +87,8 @@ def test_a_misspelt_setting_is_no_axis(runs: Path) -> None:
     assert not (runs / "sweeps").exists()
 
 
-def test_a_setting_that_nothing_reads_at_some_points_is_refused(runs: Path) -> None:
-    """Momentum is sgd's: the points with adamw would all be one."""
+def test_a_setting_that_is_unused_at_some_points_is_rejected(runs: Path) -> None:
+    """Only sgd uses momentum: the points with adamw would all be equal."""
     with pytest.raises(SettingError, match="momentum is given") as caught:
         main(["digits", "--optimizer", "adamw,sgd", "--momentum", "0.5,0.9"])
     assert "[point optimizer=adamw momentum=0.5 and 1 more]" in caught.value.message
@@ -99,7 +96,6 @@ def test_a_setting_that_nothing_reads_at_some_points_is_refused(runs: Path) -> N
 
 
 def test_points_of_a_file_are_crossed_with_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is the same for all stays one option; the environment is frozen, but for what may be a secret."""
     file = tmp_path / "points.toml"
     file.write_text("[[points]]\nlearning_rate = 1e-4\n[[points]]\noptimizer = 'sgd'\nmomentum = 0.5\n")
     monkeypatch.setenv("REPRISE_SETTING_MAX_EPOCHS", "3")
@@ -130,7 +126,7 @@ def test_an_experiment_is_imported_first_if_its_text_makes_a_given_settings_type
     assert parse_request("mine.py", rest, points=None).is_checked is is_checked
 
 
-def test_a_value_that_its_type_would_change_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_its_type_would_change_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN)
     with pytest.raises(SettingError, match=r"expected 1 or 2, found '2\.0' \[point depth=2\.0\]"):
@@ -139,8 +135,7 @@ def test_a_value_that_its_type_would_change_is_no_point(tmp_path: Path, monkeypa
         parse_request("mine.py", ["--day", "2026-01-31,5"], points=None)
 
 
-def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the environment its name alone; a settings file, which is kept, may hold none."""
+def test_a_sweep_saves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = tmp_path / "secretive.py"
     experiment.write_text(
         "from pydantic import SecretStr\n"
@@ -186,7 +181,7 @@ def experiment(folder: Path, *lines: str) -> str:
         (["--seed", "1,1"], "1 is listed twice"),
     ],
 )
-def test_one_value_in_two_ways_is_one_point(runs: Path, words: list[str], said: str) -> None:
+def test_two_spellings_of_one_value_are_one_point(runs: Path, words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parse_request("digits", words, points=None)
     assert not (runs / "sweeps").exists()
@@ -199,13 +194,13 @@ def test_lists_and_tables_are_compared_by_value(tmp_path: Path) -> None:
             parse_request(name, words, points=None)
 
 
-def test_a_point_that_gives_a_default_is_the_point_that_does_not(tmp_path: Path) -> None:
+def test_a_point_with_an_explicit_default_equals_the_point_without_it(tmp_path: Path) -> None:
     (tmp_path / "points.toml").write_text("[[points]]\nseed = 0\n[[points]]\nbatch_size = 32\n")
     with pytest.raises(UsageError, match=r"points 1 and 2 are one: seed 0 and \(not given\), batch_size"):
         parse_request("digits", [], points=str(tmp_path / "points.toml"))
 
 
-def test_a_text_in_a_file_of_points_stays_a_text(tmp_path: Path) -> None:
+def test_a_string_in_a_points_file_stays_a_string(tmp_path: Path) -> None:
     name = experiment(tmp_path, "u: int | str = 1", "name: str = 'a'", "kind: Literal[1, '1'] = 1")
     lines = ["u = 5", "u = '5'", "name = 'none'", "name = '\"q\"'", "kind = '1'", "learning_rate = 1e-4", "u = 'x,y'"]
     (tmp_path / "points.toml").write_text("".join(f"[[points]]\n{line}\n" for line in lines))
@@ -213,7 +208,7 @@ def test_a_text_in_a_file_of_points_stays_a_text(tmp_path: Path) -> None:
     assert [next(iter(point.values())) for point in points] == ["5", '"5"', "none", '"q"', '"1"', "0.0001", "x,y"]
 
 
-def test_a_sweep_keeps_a_settings_file_of_any_encoding(tmp_path: Path) -> None:
+def test_a_sweep_saves_a_settings_file_of_any_encoding(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_bytes("batch-size = 16\r\n".encode("utf-16"))
     found = parse_request("digits", ["--seed", "1,2", "--settings", str(tmp_path / "s.toml")], points=None).asked
     assert found.file == "batch-size = 16\n"

@@ -56,7 +56,7 @@ def test_an_option_that_is_a_setting_too_is_reported(
 
 
 @pytest.mark.parametrize("command", ["check", "noise", "certify", "bench"])
-def test_the_value_of_a_setting_is_no_experiment(command: str) -> None:
+def test_the_value_of_a_setting_is_not_an_experiment(command: str) -> None:
     with pytest.raises(UsageError, match=f"reprise {command} needs an experiment; 1 is the value of --seed") as fault:
         report_shared_options(command, ["--seed", "1"], "1")
     assert fault.value.hint == f"write reprise {command} EXPERIMENT --seed 1"

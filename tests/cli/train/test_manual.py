@@ -38,7 +38,6 @@ class Mine(TrainingSettings):
 
 @pytest.mark.parametrize("name", Mine.model_fields)
 def test_every_setting_is_listed_with_its_meaning(name: str) -> None:
-    """None is left out, and none is without a meaning."""
     text, field = _flat(experiment_help("mine", Mine)), Mine.model_fields[name]
     assert re.search(rf" --{name.replace('_', '-')}(, --no-[a-z-]+)? \(", text)
     assert field.description
@@ -66,27 +65,24 @@ def test_a_setting_is_shown_with_its_type_its_bounds_and_its_default(line: str) 
     assert line in experiment_help("mine", Mine)
 
 
-def test_a_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for text in (experiment_help("mine", Mine), launch_help([f"e{number}" for number in range(40)]), resume_help()):
         assert max(map(len, text.splitlines())) <= 80
 
 
 def test_an_experiments_own_settings_come_first() -> None:
-    """With type and default."""
     text = experiment_help("mine", Mine)
     assert text.index("--width  (") < text.index("--determinism")
 
 
-def test_the_launchers_manual_knows_its_settings_only() -> None:
-    """It is printed without importing an experiment, and names them."""
+def test_the_launchers_help_lists_its_own_settings_only() -> None:
     text = launch_help(["digits"])
     assert all(name in text for name in LaunchSettings.model_fields)
     assert "--learning-rate" not in text
 
 
-def test_the_manual_of_going_on_lists_what_it_takes_and_nothing_else() -> None:
-    """What bears on the execution, and the kinds that can be allowed; the launcher's settings are the run's own."""
+def test_the_help_of_resume_lists_only_the_settings_that_resume_accepts() -> None:
     text = resume_help()
     assert "--workers  (a whole number, 0 or more)\n" in text
     assert all(f" {kind} " in text for kind in KINDS.keys() - {"experiment", "source"})

@@ -24,22 +24,19 @@ from trainer.cli.train.command_line import from_checkout, parse_train_request
 ROOT = Path(__file__).parents[3]
 
 
-def test_an_unknown_experiment_is_told_the_nearest() -> None:
-    """Before anything is imported or written."""
+def test_an_unknown_experiment_suggests_the_nearest_name() -> None:
     with pytest.raises(ExperimentError, match="unknown experiment 'digitz'") as caught:
         find_experiment("digitz", checkout=ROOT, here=ROOT)
     assert caught.value.hint == "did you mean digits?"
 
 
 def test_the_launcher_imports_no_torch() -> None:
-    """An unknown experiment fails in a process that never loaded it."""
     code = "import sys, trainer.cli.train; print(sorted({'torch', 'lightning', 'numpy', 'boto3'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_file_is_an_experiment(tmp_path: Path) -> None:
-    """Inside of the checkout by its path there; from outside it is brought into the source."""
+def test_a_path_of_a_file_is_an_experiment(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.touch()
     place = find_experiment("mine.py", checkout=ROOT, here=tmp_path)
@@ -47,10 +44,9 @@ def test_a_file_is_an_experiment(tmp_path: Path) -> None:
     assert find_experiment("trainer/experiments/digits.py", checkout=ROOT, here=ROOT).name == "digits"
 
 
-def test_words_are_read_from_the_checkouts_root_in_the_container(
+def test_in_the_container_paths_are_relative_to_the_checkouts_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that was typed in another folder is told as it is there; the other words stay as they were, in their order."""
     monkeypatch.chdir(ROOT / "trainer" / "experiments")
     words = ["--seed", "2", "--exp", "digits.py", "--settings=../../pyproject.toml"]
     asked = replace(parse_train_request([*words, "--help"]), argv=words)
@@ -60,14 +56,12 @@ def test_words_are_read_from_the_checkouts_root_in_the_container(
 
 
 @pytest.mark.parametrize("text", ["none.py", "docs/", "README.md/x"])
-def test_what_is_no_file_is_no_experiment(text: str) -> None:
-    """A path that leads nowhere is said to."""
+def test_a_path_without_a_file_is_rejected(text: str) -> None:
     with pytest.raises(ExperimentError, match="is not a file"):
         find_experiment(text, checkout=ROOT, here=ROOT)
 
 
 def test_train_without_an_experiment_lists_them() -> None:
-    """The hint is the list."""
     with pytest.raises(UsageError, match="--exp NAME") as caught:
         main([])
     assert all(name in str(caught.value.hint) for name in experiment_names(ROOT))
@@ -85,10 +79,9 @@ def test_train_without_an_experiment_lists_them() -> None:
         (["--dataset", "diabetes"], SettingError, "the fields of dataset diabetes are features, target"),
     ],
 )
-def test_what_its_text_shows_to_be_wrong_is_refused_at_once(
+def test_an_error_visible_in_the_source_text_is_rejected_at_once(
     argv: list[str], kind: type[RepriseError], said: str
 ) -> None:
-    """Without importing torch or the experiment, and before any folder is made."""
     with pytest.raises(kind, match=said):
         main(["--exp", "digits", *argv])
 
@@ -96,8 +89,7 @@ def test_what_its_text_shows_to_be_wrong_is_refused_at_once(
 @pytest.mark.parametrize(
     ("encoding", "head"), [("utf-8-sig", ""), ("latin-1", "# -*- coding: latin-1 -*-\n"), ("utf-8", "")]
 )
-def test_an_experiment_is_read_as_python_reads_it(tmp_path: Path, encoding: str, head: str) -> None:
-    """By its byte order mark or its coding line: what is wrong is refused at once."""
+def test_an_experiment_is_decoded_as_python_decodes_it(tmp_path: Path, encoding: str, head: str) -> None:
     text = (ROOT / "trainer/experiments/digits.py").read_text().replace("Handwritten", "Ècrits à la main")
     (tmp_path / "idea.py").write_text(head + text, encoding=encoding)
     with pytest.raises(SettingError, match="unknown setting --learning-rat"):
@@ -105,15 +97,14 @@ def test_an_experiment_is_read_as_python_reads_it(tmp_path: Path, encoding: str,
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_an_experiment_that_python_cannot_read_is_refused_at_once(tmp_path: Path, encoding: str) -> None:
+def test_an_experiment_that_python_cannot_parse_is_rejected_at_once(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "idea.py").write_bytes("x = 'é'\n".encode(encoding))
     with pytest.raises(ExperimentError, match=r"idea\.py is not readable as Python text") as fault:
         main(["--exp", str(tmp_path / "idea.py")])
     assert fault.value.hint == "save it as UTF-8"
 
 
-def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Path) -> None:
-    """At once, with file and line."""
+def test_a_setting_without_a_type_is_rejected_with_the_line_to_write(tmp_path: Path) -> None:
     mine = tmp_path / "idea.py"
     mine.write_text(
         "from trainer.training.tasks.classification import ClassificationSettings\n"
@@ -134,15 +125,13 @@ def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Pa
         (["qqq"], "options are written --name value: --qqq"),
     ],
 )
-def test_an_experiment_without_its_option_is_understood(argv: list[str], hint: str) -> None:
-    """The hint is what to type."""
+def test_an_experiment_may_be_given_without_exp(argv: list[str], hint: str) -> None:
     with pytest.raises(UsageError, match="where an option was expected") as caught:
         main(argv)
     assert caught.value.hint == hint
 
 
-def test_an_experiment_in_place_of_a_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
-    """As `docker compose run --rm train digits` types it; a misspelt command is still one."""
+def test_an_experiment_may_be_given_in_place_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert (cli.main(["digits"]), cli.main(["run"]), cli.main(["-e", "A=1"])) == (2, 2, 2)
     said = capsys.readouterr().err
     assert "docker compose run -e NAME=VALUE --rm train" in said
@@ -150,8 +139,7 @@ def test_an_experiment_in_place_of_a_command_is_understood(capsys: pytest.Captur
     assert "did you mean runs" in said
 
 
-def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(tmp_path: Path) -> None:
-    """It is found there by the word that is given, and is from outside there too: the source gets it."""
+def test_a_file_outside_the_checkout_is_copied_into_the_mounted_folder(tmp_path: Path) -> None:
     mine, run = tmp_path / "idea.py", tmp_path / "run"
     mine.write_text("x = 1\n")
     run.mkdir()
@@ -163,8 +151,7 @@ def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(
     assert place.outside.read_text() == "x = 1\n"
 
 
-def test_a_parameter_that_is_no_setting_is_told_how_to_become_one(tmp_path: Path) -> None:
-    """Where it stands, and the line to write."""
+def test_a_constructor_parameter_without_a_setting_gets_a_hint_to_declare_one(tmp_path: Path) -> None:
     mine = tmp_path / "idea.py"
     mine.write_text(
         "from trainer.training.tasks.classification import ClassificationSettings, Classifier\n"

@@ -43,14 +43,14 @@ def collect(published: Published, *declared: Dataset, now: float = LATER, dry_ru
     return collect_cache(published.cache, declared, now=now, dry_run=dry_run)
 
 
-def test_nothing_that_is_declared_goes(published: Published) -> None:
+def test_declared_versions_are_not_removed(published: Published) -> None:
     fetch(published)
     found = collect(published, published.dataset)
     assert (found.versions, found.objects) == ((), 0)
     assert published.cache.find(published.dataset)
 
 
-def test_an_old_version_goes_and_what_it_shares_stays(published: Published) -> None:
+def test_an_old_version_is_removed_without_shared_objects(published: Published) -> None:
     fetch(published)
     newer = second(published)
     fetch(published, newer)
@@ -70,19 +70,19 @@ def test_a_dry_run_counts_and_changes_nothing(published: Published) -> None:
     assert published.cache.find(published.dataset)
 
 
-def test_what_no_process_needs_is_removed(published: Published) -> None:
+def test_unused_leftovers_are_removed(published: Published) -> None:
     fetch(published)
     assert collect(published).objects == 1
     assert objects(published.cache) == []
     assert not list((published.cache.root / "versions").glob("*/*"))
 
 
-def test_what_is_young_stays(published: Published) -> None:
+def test_recent_leftovers_stay(published: Published) -> None:
     fetch(published)
     assert collect(published, now=time()).objects == 0
 
 
-def test_what_a_process_holds_stays_until_it_ends(published: Published) -> None:
+def test_leased_objects_stay_until_the_process_ends(published: Published) -> None:
     held = fetch(published)
     assert (collect(published).versions, collect(published).leases) == ((), 1)
     assert bytes(held.read("a.txt")) == b"first"
@@ -103,7 +103,7 @@ print(bytes(data.read("a.txt")).decode())
 """
 
 
-def test_a_run_with_a_warm_cache_keeps_what_it_reads_until_it_ends(published: Published) -> None:
+def test_a_run_with_a_warm_cache_leases_what_it_reads(published: Published) -> None:
     fetch(published)
     environ = {**os.environ, "REPRISE_CACHE": str(published.cache.root)}
     words = [sys.executable, "-c", READ, published.dataset.model_dump_json()]
@@ -117,7 +117,7 @@ def test_a_run_with_a_warm_cache_keeps_what_it_reads_until_it_ends(published: Pu
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_a_reader_who_cannot_write_a_lease_keeps_what_it_reads(published: Published, *, dry_run: bool) -> None:
+def test_a_reader_that_cannot_write_a_lease_keeps_its_data(published: Published, *, dry_run: bool) -> None:
     fetch(published)
     cache = published.cache
     held = lock_version(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
@@ -129,7 +129,7 @@ def test_a_reader_who_cannot_write_a_lease_keeps_what_it_reads(published: Publis
 
 
 @pytest.mark.parametrize("how", ["found", "reopened by a worker"])
-def test_no_bytes_are_reached_without_a_lease(published: Published, how: str) -> None:
+def test_no_bytes_are_read_without_a_lease(published: Published, how: str) -> None:
     fetch(published)
     assert published.cache.has(published.dataset)
     assert collect(published, published.dataset).leases == 0, "to look is no lease"
@@ -142,7 +142,7 @@ def test_no_bytes_are_reached_without_a_lease(published: Published, how: str) ->
     assert len(collect(published).versions) == 1
 
 
-def test_to_look_for_what_is_absent_makes_no_cache(published: Published) -> None:
+def test_looking_up_an_absent_dataset_creates_no_cache(published: Published) -> None:
     assert published.cache.find(published.dataset) is None
     assert not published.cache.root.exists()
 
@@ -168,7 +168,7 @@ def holder(published: Published) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_killed_process_holds_nothing_any_more(published: Published, holder: subprocess.Popen[str]) -> None:
+def test_a_killed_process_holds_no_lease(published: Published, holder: subprocess.Popen[str]) -> None:
     assert collect(published).versions == ()
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
@@ -176,7 +176,7 @@ def test_a_killed_process_holds_nothing_any_more(published: Published, holder: s
     assert len(collect(published).versions) == 1
 
 
-def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
+def test_with_faulty_locks_a_dead_process_counts_as_alive_for_a_month(
     published: Published, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "_lock", lambda _: True)
@@ -186,7 +186,7 @@ def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
     assert len(collect(published, now=time() + LONGEST_S + 1).versions) == 1
 
 
-def test_another_machines_lease_holds_for_a_month(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_of_another_machine_lasts_a_month(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch(published)
     with monkeypatch.context() as patched:
         patched.setattr(locks, "boot", lambda: "another machine")
@@ -197,13 +197,13 @@ def test_another_machines_lease_holds_for_a_month(published: Published, monkeypa
     assert len(collect(published, now=time() + LONGEST_S + 1).versions) == 1
 
 
-def test_a_lease_that_cannot_be_read_keeps_everything(published: Published) -> None:
+def test_an_unreadable_lease_prevents_any_removal(published: Published) -> None:
     fetch(published)
     (published.cache.root / "leases" / "x.json").write_text("{")
     assert collect(published).versions == ()
 
 
-def test_a_fetch_that_has_not_ended_keeps_what_it_has(published: Published) -> None:
+def test_an_unfinished_fetch_keeps_its_objects(published: Published) -> None:
     fetch(published)
     place = published.cache.place(published.dataset)
     (place / "complete.json").rename(place / "wanted.json")

@@ -25,7 +25,7 @@ def cache_of(root: Path) -> Cache:
     return cache
 
 
-def test_what_is_kept_is_read_again_until_reader_or_splits_change(tmp_path: Path) -> None:
+def test_a_saved_inspection_is_reused_until_reader_or_splits_change(tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     assert cached_inspection(DATASET, cache).read() is None
     assert cached_inspection(DATASET, cache).write(SEEN)
@@ -33,7 +33,7 @@ def test_what_is_kept_is_read_again_until_reader_or_splits_change(tmp_path: Path
     assert cached_inspection(DATASET.model_copy(update={"splits": {"train": (0, 3)}}), cache).read() is None
 
 
-def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_inspection_is_repeated(tmp_path: Path) -> None:
     kept = cached_inspection(DATASET, cache_of(tmp_path))
     kept.path.write_text('{"format": "reprise.inspection/0"}')
     assert kept.read() is None
@@ -41,7 +41,7 @@ def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
     assert kept.read() == SEEN
 
 
-def test_a_cache_that_takes_nothing_keeps_none(tmp_path: Path) -> None:
+def test_a_read_only_cache_saves_no_inspection(tmp_path: Path) -> None:
     cache = Cache(root=tmp_path)
     cache.place(DATASET).parent.mkdir(parents=True)
     cache.place(DATASET).touch()

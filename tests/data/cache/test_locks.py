@@ -27,7 +27,7 @@ def never() -> bool:
     return False
 
 
-def test_the_first_does_not_wait(folder: Root) -> None:
+def test_the_first_process_does_not_wait(folder: Root) -> None:
     waited: list[str] = []
     for _ in range(2):
         with fetch_lock(folder, "lock", is_done=never, waiting=lambda: waited.append("waited")):
@@ -35,7 +35,7 @@ def test_the_first_does_not_wait(folder: Root) -> None:
     assert waited == []
 
 
-def test_the_second_waits_until_the_first_is_done(folder: Root) -> None:
+def test_the_second_process_waits_for_the_first(folder: Root) -> None:
     asked, got = Event(), Event()
 
     def second() -> None:
@@ -59,7 +59,7 @@ def test_a_fetched_dataset_needs_no_wait(folder: Root) -> None:
         pass
 
 
-def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> None:
+def test_a_holder_without_a_heartbeat_is_not_waited_for(folder: Root) -> None:
     with (
         fetch_lock(folder, "lock", is_done=never, waiting=lambda: None),
         fetch_lock(folder, "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
@@ -67,13 +67,13 @@ def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> 
         pass
 
 
-def test_where_no_lock_can_be_made_it_goes_on_without(folder: Root) -> None:
+def test_without_a_lock_the_fetch_continues(folder: Root) -> None:
     folder.path.rmdir()
     with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         pass
 
 
-def test_the_holder_shows_signs_of_life(folder: Root) -> None:
+def test_the_holder_writes_heartbeats(folder: Root) -> None:
     with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         first = _next_beat(folder, b"")
         assert _next_beat(folder, first) != first

@@ -23,7 +23,7 @@ def test_a_folder_in_use_is_not_replaced(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".new-*"))
 
 
-def test_what_one_left_half_made_is_taken_over(tmp_path: Path) -> None:
+def test_a_partial_folder_of_another_process_is_reused(tmp_path: Path) -> None:
     (tmp_path / ".new-objects").mkdir(mode=0o700)
     tmp_path.chmod(0o777)
     make_shared_folder(tmp_path, "objects").close()

@@ -135,7 +135,7 @@ def test_only_a_large_verified_file_is_linked(files: CachedDataset, tmp_path: Pa
     assert not list((tmp_path / "more").iterdir())
 
 
-def test_maps_are_reused_and_the_least_recently_used_is_dropped(
+def test_memory_maps_are_reused_and_the_least_recently_used_is_dropped(
     files: CachedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versions, "MAPS", 2)
@@ -157,7 +157,9 @@ def test_a_missing_object_is_reported_and_verified_at_the_next_start(files: Cach
     assert files._cache.find(files.dataset) is None
 
 
-def test_a_reader_that_cannot_write_names_the_ways_out(files: CachedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_cannot_write_is_an_error_with_hints(
+    files: CachedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Cache, "mark_suspect", lambda *_: False)
     damage(small_object(files))
     with pytest.raises(DigestMismatchError) as caught:

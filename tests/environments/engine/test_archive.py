@@ -38,20 +38,17 @@ def archive(path: Path, *, images: int = 1) -> Path:
     return path
 
 
-def test_an_archive_names_manifest_and_config(tmp_path: Path) -> None:
-    """Both are read, neither is computed from the engine."""
+def test_an_archive_has_the_digests_of_manifest_and_config(tmp_path: Path) -> None:
     found = digests_of_archive(archive(tmp_path / "image.tar"))
     assert (found.manifest, found.config) == (DIGEST, CONFIG)
 
 
-def test_several_images_are_refused(tmp_path: Path) -> None:
-    """One build, one image."""
+def test_several_images_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="holds 2 images"):
         digests_of_archive(archive(tmp_path / "image.tar", images=2))
 
 
-def test_a_config_is_found_as_a_saved_image_passes_by(tmp_path: Path) -> None:
-    """The stream is read once, no further than needed; an absent manifest gives nothing."""
+def test_a_config_is_found_while_streaming_a_saved_image(tmp_path: Path) -> None:
     path = archive(tmp_path / "image.tar")
     assert config_in_stream(io.BytesIO(path.read_bytes()), DIGEST) == CONFIG
     assert config_in_stream(io.BytesIO(path.read_bytes()), f"sha256:{'0' * 64}") is None

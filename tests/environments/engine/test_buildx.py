@@ -20,8 +20,7 @@ REQUEST = BuildRequest(
 )
 
 
-def test_the_build_is_the_reproducible_one() -> None:
-    """Times rewritten, into an archive, without a provenance that would differ each time."""
+def test_the_build_options_are_reproducible() -> None:
     words = command(REQUEST, archive=Path("/image.tar"))
     assert "--provenance=false" in words
     assert "SOURCE_DATE_EPOCH=1767225600" in words
@@ -37,11 +36,9 @@ def test_a_path_with_a_comma_or_a_quote_is_one_field() -> None:
 
 
 def test_secrets_are_named_by_file() -> None:
-    """Their content is on no command line."""
     assert "id=ca,src=/ca.pem" in command(REQUEST, archive=Path("/image.tar"))
 
 
-def test_an_engine_without_manifests_is_built_into_directly() -> None:
-    """It cannot make archives."""
+def test_an_engine_without_manifests_builds_directly() -> None:
     words = command(REQUEST, archive=None)
     assert words[-4:-1] == ["--load", "--tag", "localhost/reprise/cpu:0123"]

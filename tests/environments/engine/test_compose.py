@@ -27,8 +27,7 @@ TEXT = (ROOT / "compose.yaml").read_text()
         "Error starting userland proxy: listen tcp4 127.0.0.1:8333: bind: address already in use",
     ],
 )
-def test_a_taken_port_is_named_with_the_remedy(told: str) -> None:
-    """Both wordings of Docker."""
+def test_a_port_in_use_is_an_error_with_a_hint(told: str) -> None:
     found = compose_error("train", told)
     assert isinstance(found, PortTakenError)
     assert "port 8333" in found.message
@@ -36,7 +35,6 @@ def test_a_taken_port_is_named_with_the_remedy(told: str) -> None:
 
 
 def test_other_failures_keep_their_last_lines() -> None:
-    """Without compose's own progress."""
     found = compose_error(
         "train",
         " Container reprise-store-1  Running\nreprise: unknown experiment 'digitz'\n  -> did you mean digits?\n",
@@ -45,15 +43,14 @@ def test_other_failures_keep_their_last_lines() -> None:
     assert found.message.endswith("failed: reprise: unknown experiment 'digitz' / -> did you mean digits?")
 
 
-def test_everything_published_is_on_loopback() -> None:
-    """The store is for this machine."""
+def test_every_published_port_is_on_loopback() -> None:
     ports = re.findall(r"ports:\n\s+- (\S+)", TEXT)
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_no_container_is_given_the_engine() -> None:
-    """A socket in a container is root on the host."""
+def test_no_container_gets_the_engines_socket() -> None:
+    """A container with the engine's socket is root on the host."""
     assert "docker.sock" not in TEXT
     assert "privileged" not in TEXT
 
@@ -74,8 +71,8 @@ def told(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -
     return found
 
 
-def test_no_place_of_the_machine_is_given_in_the_short_form() -> None:
-    """Which takes a colon in a path for its separator."""
+def test_no_bind_mount_uses_the_short_form() -> None:
+    """The short form treats a colon in a path as a separator."""
     assert re.findall(r"^ +- [\"']?[./~].*$", TEXT, re.MULTILINE) == [
         "    - /tmp:mode=1777,exec",
         "    - /home/reprise:mode=1777",
@@ -103,8 +100,7 @@ def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> N
 
 @pytest.mark.engine
 @pytest.mark.parametrize("service", ["train", "samples", "dev"])
-def test_what_the_shell_says_of_wandb_and_tls_is_handed_in(tmp_path: Path, service: str) -> None:
-    """The file of certificates too, where the variable names it."""
+def test_wandb_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, service: str) -> None:
     shell = {
         "WANDB_API_KEY": "k",
         "WANDB_BASE_URL": "https://w.example",
@@ -117,15 +113,14 @@ def test_what_the_shell_says_of_wandb_and_tls_is_handed_in(tmp_path: Path, servi
 
 
 @pytest.mark.engine
-def test_what_the_shell_does_not_say_is_not_handed_in_empty(tmp_path: Path) -> None:
-    """An empty AWS_CA_BUNDLE would switch the check of certificates off."""
+def test_unset_variables_are_not_passed_as_empty(tmp_path: Path) -> None:
+    """An empty AWS_CA_BUNDLE would disable the verification of certificates."""
     found = told("train", tmp_path)["environment"]
     assert [found.get(name) for name in ("AWS_CA_BUNDLE", "WANDB_API_KEY", "WANDB_BASE_URL")] == [None, None, None]
 
 
 @pytest.mark.engine
-def test_the_local_stores_key_is_env_files_and_another_stores_the_shells(tmp_path: Path) -> None:
-    """A key in the shell, such as one of AWS, is neither given to the local server nor used to ask it."""
+def test_the_local_store_uses_the_key_of_dotenv_and_another_store_the_shells(tmp_path: Path) -> None:
     shell = {"AWS_ACCESS_KEY_ID": "work", "AWS_SECRET_ACCESS_KEY": "w", "AWS_SESSION_TOKEN": "t"}
     local = {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "m", "REPRISE_STORE_TOKEN": ""}
     for service in ("train", "store", "samples"):
@@ -135,13 +130,12 @@ def test_the_local_stores_key_is_env_files_and_another_stores_the_shells(tmp_pat
 
 
 def test_there_is_one_default_base() -> None:
-    """The declaration's; the recipe and compose's own build, which cannot read it, repeat it."""
     base = load_environment("cpu", root=ROOT).base
     assert f"ARG BASE={base}\n" in (ROOT / "docker" / "Dockerfile").read_text()
     assert f"${{REPRISE_BASE:-{base}}}" in (ROOT / "compose.build.yaml").read_text()
 
 
-def test_a_folder_with_a_colon_is_refused_before_compose_misreads_it() -> None:
+def test_a_folder_with_a_colon_is_rejected() -> None:
     assert volume(Path("/a b/runs"), "/runs") == ("--volume", "/a b/runs:/runs")
     with pytest.raises(UsageError, match="/a:b has a colon and cannot be mounted"):
         volume(Path("/a:b"), "/runs")

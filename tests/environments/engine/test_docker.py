@@ -72,8 +72,7 @@ def built(engine: DockerEngine, request: BuildRequest) -> ImageFacts:
 
 
 @pytest.mark.engine
-def test_two_builds_without_a_cache_are_the_same_bit_for_bit(engine: DockerEngine, request_: BuildRequest) -> None:
-    """Manifest and config, although time has passed and the file was written anew."""
+def test_two_builds_without_a_cache_are_bit_identical(engine: DockerEngine, request_: BuildRequest) -> None:
     first = engine.build(request_)
     (request_.root / "file").write_text("content\n")
     assert engine.build(request_) == first
@@ -81,10 +80,9 @@ def test_two_builds_without_a_cache_are_the_same_bit_for_bit(engine: DockerEngin
 
 
 @pytest.mark.engine
-def test_the_engine_names_the_image_as_its_archive_did(
+def test_the_engine_and_the_archive_agree_on_the_digest(
     engine: DockerEngine, request_: BuildRequest, tmp_path: Path
 ) -> None:
-    """Loading keeps the manifest's digest; the config's is found in the saved image by an engine without a memory."""
     digests = engine.build(request_)
     image = engine.image(request_.tag)
     assert image is not None
@@ -96,7 +94,6 @@ def test_the_engine_names_the_image_as_its_archive_did(
 
 @pytest.mark.engine
 def test_images_are_found_by_label(engine: DockerEngine, request_: BuildRequest) -> None:
-    """Those with a name; an unknown label finds none."""
     image = built(engine, request_)
     name = request_.tag.split("/")[-1].split(":")[0]
     assert [found.id for found in engine.images(f"reprise.test={name}")] == [image.id]
@@ -104,8 +101,7 @@ def test_images_are_found_by_label(engine: DockerEngine, request_: BuildRequest)
 
 
 @pytest.mark.engine
-def test_a_pushed_image_is_the_same_when_pulled(engine: DockerEngine, request_: BuildRequest, registry: str) -> None:
-    """Pushed under its own digest, seen there, pulled by it."""
+def test_a_pushed_image_is_pulled_unchanged(engine: DockerEngine, request_: BuildRequest, registry: str) -> None:
     image = built(engine, request_)
     reference = engine.push(image, f"{registry}/team/cpu")
     assert reference == f"{registry}/team/cpu@{image.id}"
@@ -119,10 +115,7 @@ def test_a_pushed_image_is_the_same_when_pulled(engine: DockerEngine, request_: 
 
 
 @pytest.mark.engine
-def test_what_a_registry_has_not_is_told_apart_from_a_registry_that_is_not_there(
-    engine: DockerEngine, registry: str
-) -> None:
-    """A wrong digest is no image; no answer is a failure."""
+def test_a_missing_image_is_distinguished_from_a_missing_registry(engine: DockerEngine, registry: str) -> None:
     wrong = f"{registry}/team/cpu@sha256:{'0' * 64}"
     assert not engine.in_registry(wrong)
     with pytest.raises(ImageMissingError, match="is not in its registry"):
@@ -134,8 +127,7 @@ def test_what_a_registry_has_not_is_told_apart_from_a_registry_that_is_not_there
 
 
 @pytest.mark.engine
-def test_a_push_that_fails_leaves_no_name_behind(engine: DockerEngine, request_: BuildRequest) -> None:
-    """No registry answers there: that is no matter of a login."""
+def test_a_failed_push_leaves_no_tag(engine: DockerEngine, request_: BuildRequest) -> None:
     image = built(engine, request_)
     with pytest.raises(EngineError, match=r"could not be pushed to 127\.0\.0\.1:1/team/cpu") as caught:
         engine.push(image, "127.0.0.1:1/team/cpu")
@@ -146,8 +138,7 @@ def test_a_push_that_fails_leaves_no_name_behind(engine: DockerEngine, request_:
 
 
 @pytest.mark.engine
-def test_a_build_that_fails_says_so_in_one_sentence(engine: DockerEngine, request_: BuildRequest) -> None:
-    """The builder's own lines stand above it."""
+def test_a_failed_build_is_one_sentence(engine: DockerEngine, request_: BuildRequest) -> None:
     broken = BuildRequest(
         recipe="FROM scratch\nCOPY absent /\n",
         root=request_.root,

@@ -12,21 +12,17 @@ def said(*chunks: bytes) -> list[str]:
     return lines
 
 
-def test_lines_come_whole_however_they_arrive() -> None:
-    """A line is handed over when it ends; the last one need not."""
+def test_lines_are_whole_for_any_chunks() -> None:
     assert said(b"on", b"e\ntw", b"o\r\nthree") == ["one", "two", "three"]
 
 
-def test_a_progress_bar_is_lines() -> None:
-    """A carriage return ends a line, too."""
+def test_carriage_returns_end_lines() -> None:
     assert said(b"1%\r2%\r3%\n") == ["1%", "2%", "3%"]
 
 
-def test_a_line_without_end_is_cut() -> None:
-    """What a stranger prints does not fill the memory."""
+def test_an_endless_line_is_cut() -> None:
     assert max(map(len, said(*[b"x" * 5000] * 20))) <= LONGEST + 5000
 
 
-def test_bytes_that_are_no_text_are_shown_as_such() -> None:
-    """And break nothing."""
+def test_invalid_utf_8_is_shown_escaped() -> None:
     assert said(b"\xff\n") == ["\ufffd"]

@@ -39,8 +39,7 @@ FIGURES: list[Drawn] = [
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
-def test_a_figure_is_named_and_described(figure: Drawn) -> None:
-    """For who does not see it; and as a file it brings its own style."""
+def test_a_figure_has_a_title_and_a_description(figure: Drawn) -> None:
     svg = parsed(draw(figure))
     assert (svg.get("role"), svg.get("aria-label")) == ("img", figure.title)
     assert svg.findtext(f"{SVG}desc")
@@ -49,7 +48,6 @@ def test_a_figure_is_named_and_described(figure: Drawn) -> None:
 
 @given(st.lists(st.floats(), max_size=60), st.sampled_from([None, True, False]))
 def test_any_numbers_are_drawn_inside_the_frame(heights: list[float], log: bool | None) -> None:  # noqa: FBT001
-    """Numbers that are not finite are gaps, and are counted."""
     svg = curve(heights, log=log)
     found = [float(number) for path in svg.iter(f"{SVG}path") for number in re.findall(r"-?[\d.]+", path.get("d", ""))]
     assert all(0 <= number <= 440 for number in found)
@@ -57,8 +55,7 @@ def test_any_numbers_are_drawn_inside_the_frame(heights: list[float], log: bool 
     assert ("not finite" in "".join(svg.itertext())) == bool(gaps)
 
 
-def test_a_line_of_many_points_is_thinned_and_its_description_tells_of_all() -> None:
-    """A peak of one point in 50,000 is still drawn."""
+def test_a_line_of_many_points_is_thinned_and_its_description_has_all() -> None:
     svg = curve([0.0] * 30_000 + [9.0] + [0.0] * 20_000)
     (path,) = svg.iter(f"{SVG}path")
     assert path.get("d", "").count("L") < 800
@@ -66,8 +63,7 @@ def test_a_line_of_many_points_is_thinned_and_its_description_tells_of_all() -> 
     assert "50,001 points, 0 at 0 to 0 at 50000, lowest 0, highest 9" in (svg.findtext(f"{SVG}desc") or "")
 
 
-def test_names_are_a_strangers_text() -> None:
-    """No name of a series, label or class becomes a tag."""
+def test_names_are_escaped() -> None:
     bad = "</text><script>alert(1)</script>"
     lines = [Line(name=f"{bad}{number}", x=[0, 1], y=[0, 1]) for number in range(20)]
     tags = {element.tag for element in parsed(plot_lines(lines, title=bad, x_label=bad, y_label=bad)).iter()}
@@ -77,7 +73,6 @@ def test_names_are_a_strangers_text() -> None:
 
 
 def test_a_table_of_a_million_cells_is_not_drawn() -> None:
-    """It is said, and the drawing stays small."""
     names = tuple(map(str, range(1000)))
     counts = tuple((1,) * 1000 for _ in names)
     svg = draw(Matrix(name="c", title="C", row_label="r", column_label="c", rows=names, columns=names, counts=counts))
@@ -106,7 +101,7 @@ def test_every_class_of_a_confusion_matrix_is_named_below_and_beside_it(names: t
     assert lowest < height
 
 
-def test_entries_of_a_legend_do_not_overlap_whatever_script_they_are_in() -> None:
+def test_entries_of_a_legend_do_not_overlap_in_any_script() -> None:
     names = ["고양이와 강아지", "猫头鹰和兔子", "ウサギとネコ", "rabbit"]
     lines = [Line(name=name, x=[0, 1], y=[0, at]) for at, name in enumerate(names)]
     svg = parsed(plot_lines(lines, title="t", x_label="x", y_label="y"))

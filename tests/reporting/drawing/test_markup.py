@@ -31,21 +31,18 @@ class Seen(HTMLParser):
 
 
 @given(st.text(), st.text())
-def test_no_text_breaks_out(text: str, value: str) -> None:
-    """Whatever a name holds, one element comes out, and its attributes are the ones that were asked for."""
+def test_no_text_escapes_its_element(text: str, value: str) -> None:
     seen = Seen(tag("p", text, title=value))
     assert [name for name, _ in seen.tags] == ["p"]
     assert [name for name, _ in seen.tags[0][1]] == ["title"]
     assert [letter for letter in seen.text if not letter.isprintable() and letter != "\n"] == []
 
 
-def test_what_a_tag_made_is_not_escaped_again() -> None:
-    """Elements nest; parts that are None are left out."""
+def test_markup_is_not_escaped_twice() -> None:
     assert tag("ul", joined([tag("li", "<"), None, tag("li", 2)])) == "<ul><li>&lt;</li><li>2</li></ul>"
     assert isinstance(joined(["a", "b"], "<"), Markup)
     assert joined(["a", "b"], "<") == "a&lt;b"
 
 
-def test_elements_without_an_inside_are_not_closed() -> None:
-    """As HTML has it."""
+def test_void_elements_are_not_closed() -> None:
     assert tag("img", alt="", src="data:image/png;base64,AA==") == '<img alt="" src="data:image/png;base64,AA==">'

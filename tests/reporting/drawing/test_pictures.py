@@ -21,8 +21,7 @@ def png(width: int = 1, *extra: bytes, after: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(body) + after
 
 
-def test_a_png_is_shown_by_value() -> None:
-    """With what it shows in words."""
+def test_a_png_is_embedded() -> None:
     assert is_png(png())
     image = embedded(png(), description='"><script>')
     assert image is not None
@@ -45,14 +44,12 @@ def test_a_png_is_shown_by_value() -> None:
         b"\x89PNG\r\n\x1a\n" + chunk(b"IEND"),
     ],
 )
-def test_what_is_none_is_not_shown(data: bytes) -> None:
-    """Cut short, altered, huge by its own word, with text inside or something behind it."""
+def test_an_invalid_png_is_not_shown(data: bytes) -> None:
     assert not is_png(data)
     assert embedded(data, description="x") is None
 
 
-def test_a_large_one_is_not_shown() -> None:
-    """A page is to stay a page."""
+def test_a_large_png_is_not_shown() -> None:
     data = png(1, chunk(b"PLTE", bytes(LARGEST)))
     assert is_png(data)
     assert embedded(data, description="x") is None

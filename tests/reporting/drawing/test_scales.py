@@ -16,7 +16,6 @@ NUMBERS = st.lists(st.floats(), min_size=1, max_size=8)
 @given(NUMBERS, st.sampled_from([None, True, False]), st.booleans())
 @example([5e-324], None, False)
 def test_any_numbers_have_an_axis(values: list[float], log: bool | None, zero: bool) -> None:  # noqa: FBT001
-    """Its marks are few, in order, inside, and each is written once; every finite number is on it."""
     scale = scale_of(values, log=log, zero=zero)
     ticks = scale.ticks()
     places = [value for value, _ in ticks]
@@ -40,13 +39,11 @@ def test_any_numbers_have_an_axis(values: list[float], log: bool | None, zero: b
         ([0.0, 0.0], ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
     ],
 )
-def test_marks_are_round(values: list[float], words: list[str]) -> None:
-    """One, two or five times a power of ten, all to the same place."""
+def test_ticks_are_round(values: list[float], words: list[str]) -> None:
     assert [text for _, text in scale_of(values).ticks(5)] == words
 
 
 def test_losses_over_decades_are_drawn_logarithmically() -> None:
-    """Where all are positive; an accuracy is not, nor what reaches zero."""
     assert scale_of([2.1, 0.001], log=None).log
     assert [text for _, text in scale_of([2.1, 0.001], log=None).ticks()] == ["0.001", "0.01", "0.1", "1"]
     assert not scale_of([0.3, 0.9], log=None).log

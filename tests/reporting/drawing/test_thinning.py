@@ -9,8 +9,7 @@ from trainer.reporting.drawing.plots import thinned
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=400), st.integers(4, 100))
-def test_ends_and_extremes_stay(heights: list[float], most: int) -> None:
-    """Every point left was there, in its order, and there are no more than asked."""
+def test_ends_and_extremes_are_preserved(heights: list[float], most: int) -> None:
     points = [(float(place), height) for place, height in enumerate(heights)]
     kept = thinned(points, most)
     assert len(kept) <= max(most, 4)

@@ -159,8 +159,7 @@ RIGHT: Final[dict[str, Callable[[], nn.Module]]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_look_ahead_is_caught(name: str) -> None:
-    """The first place, the furthest that it sees, and the innermost module that does it."""
+def test_a_net_that_looks_ahead_fails(name: str) -> None:
     layers, place, ahead, module, advice = WRONG[name]
     with pytest.raises(CheckFailed) as caught:
         look(layers())
@@ -170,13 +169,11 @@ def test_a_look_ahead_is_caught(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_net_that_looks_back_alone_passes(name: str) -> None:
-    """Also where passes draw random numbers in training."""
+def test_a_causal_net_passes(name: str) -> None:
     assert look(RIGHT[name]()).startswith(f"{TIME} positions: no output depends")
 
 
-def test_what_looks_ahead_in_training_alone_is_told_and_no_fault() -> None:
-    """A batch norm's own statistics see every place; those that it keeps see none, and it is as it was afterwards."""
+def test_looking_ahead_only_in_training_mode_is_a_note() -> None:
     norm = nn.BatchNorm1d(WIDTH)
     before = {name: value.clone() for name, value in norm.state_dict().items() if "running" in name}
     with pytest.raises(CheckNote, match=r"in training mode the output at position 0 .* layers.inner \(BatchNorm1d\)"):
@@ -185,8 +182,7 @@ def test_what_looks_ahead_in_training_alone_is_told_and_no_fault() -> None:
     assert norm.training
 
 
-def test_a_task_without_places_is_not_asked() -> None:
-    """What a net gives of an image has no order."""
+def test_a_task_without_positions_is_not_checked() -> None:
     trial: Any = SimpleNamespace(net=type("Other", (Classifier,), {})(), given=torch.zeros(4, 1, 8, 8))
     with pytest.raises(NothingToCheck, match="not causal"):
         causality(trial)

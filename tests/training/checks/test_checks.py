@@ -160,8 +160,7 @@ def text(wrong: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     "name", [name if name in EIGHT else pytest.param(name, marks=pytest.mark.long) for name in WRONG]
 )
-def test_a_wrong_net_is_caught_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No check before it fails, and what it says tells more."""
+def test_each_faulty_net_fails_its_check(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     what, check, said = WRONG[name]
     file = tmp_path / "wrong.py"
     file.write_text(text(what))
@@ -172,8 +171,7 @@ def test_a_wrong_net_is_caught_by_name(name: str, tmp_path: Path, monkeypatch: p
     assert findings[check].look
 
 
-def test_a_right_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is frozen on purpose is said in the net, and told; a setting that only its own reader takes is used."""
+def test_a_correct_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = {"declared": "frozen = ('body',)", "made": "self.body.requires_grad_(False)", "own": "gain: float = 1.0"}
     right["more"] = "def samples(self, declared, files): return made(opened, super().samples(declared, files))"
     file = tmp_path / "right.py"
@@ -197,7 +195,7 @@ MANUAL: Final = {
 }
 
 
-def test_a_net_that_optimizes_by_itself_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_net_with_manual_optimization_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL))
     findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
     assert names_of(list(findings.values()), Status.FAILED) == []
@@ -205,7 +203,7 @@ def test_a_net_that_optimizes_by_itself_is_checked(tmp_path: Path, monkeypatch: 
     assert "all 4 parameters get gradients and change" in findings["gradients"].said
 
 
-def test_two_losses_a_step_are_not_taken_for_one_that_must_fall(
+def test_two_losses_per_step_are_not_treated_as_one_decreasing_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twice = MANUAL["more"].replace(
@@ -233,7 +231,7 @@ def test_two_losses_a_step_are_not_taken_for_one_that_must_fall(
         ),
     ],
 )
-def test_one_reason_is_one_failure_without_hints_of_other_things(
+def test_one_cause_is_one_failure_without_unrelated_hints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], check: str, said: str
 ) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | changed))
@@ -246,7 +244,7 @@ def test_one_reason_is_one_failure_without_hints_of_other_things(
 @pytest.mark.parametrize(
     ("ending", "what"), [("softmax(1)", "probabilities"), ("div(50).sigmoid()", "values within 0 and 1")]
 )
-def test_probabilities_given_as_scores_are_noted_and_named_where_one_batch_is_not_learned(
+def test_probabilities_in_place_of_scores_are_noted_if_one_batch_is_not_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, what: str
 ) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | {"ended": f"scores = scores.{ending}"}))

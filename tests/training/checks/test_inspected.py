@@ -57,8 +57,7 @@ def put(place: Any, value: float) -> Callable[[Any], None]:
     return spoil
 
 
-def test_nan_in_a_sample_that_no_batch_holds_fails_data(tmp_path: Path) -> None:
-    """Field, count, split and row; what comes after it is not blamed."""
+def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) -> None:
     data = found(tmp_path, "images.npy", put((-1, 0, 0, 0), np.nan))["data"]
     assert data.status is Status.FAILED
     assert "field 'image' holds NaN: 1 in split test; the first is in row 599" in data.said
@@ -68,13 +67,11 @@ def test_nan_in_a_sample_that_no_batch_holds_fails_data(tmp_path: Path) -> None:
     ("label", "said"),
     [(-1, "1 sample of split test has the label -1 "), (10, "1 sample of split test has the label 10 (row 599)")],
 )
-def test_a_label_that_no_batch_holds_and_is_no_class_fails_targets(tmp_path: Path, label: int, said: str) -> None:
-    """At both ends."""
+def test_an_invalid_label_outside_the_checked_batches_fails_targets(tmp_path: Path, label: int, said: str) -> None:
     targets = found(tmp_path, "labels.npy", put(-1, label))["targets"]
     assert (targets.status, said in targets.said) == (Status.FAILED, True), targets
 
 
-def test_a_class_that_no_sample_of_train_has_is_a_note(tmp_path: Path) -> None:
-    """The check passes."""
+def test_a_class_without_training_samples_is_a_note(tmp_path: Path) -> None:
     targets = found(tmp_path, "labels.npy", lambda labels: labels.__setitem__(labels == 3, 4))["targets"]
     assert (targets.status, "class 3 has no sample in split train" in targets.said) == (Status.NOTED, True), targets

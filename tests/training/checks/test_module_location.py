@@ -38,14 +38,12 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), Root(), nn.Linear(2, 2)), nn.Softmax(dim=0))
 
 
-def test_the_first_that_makes_nan_is_named() -> None:
-    """Not the ones around it, nor those that come after."""
+def test_the_first_module_that_returns_nan_is_named() -> None:
     seen = record_pass(net(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
     assert name(first_odd(seen, lambda value: bool(value.isnan().any()))) == "1.1 (Root)"
 
 
-def test_the_first_that_tells_two_passes_apart_is_named() -> None:
-    """Here by the row of another sample; a shape that changed is another question."""
+def test_the_first_module_that_differs_between_two_passes_is_named() -> None:
     layers = net()
     layers[1] = nn.Tanh()
     given = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -61,8 +59,7 @@ def test_the_first_that_tells_two_passes_apart_is_named() -> None:
     )
 
 
-def test_what_a_module_raises_is_noted_with_its_name() -> None:
-    """And with what it was given; afterwards nothing watches."""
+def test_an_exception_of_a_module_is_noted_with_its_name() -> None:
     layers = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), nn.Linear(3, 2)))
     with pytest.raises(RuntimeError, match="cannot be multiplied") as caught, recording(layers):
         layers(torch.ones(4, 2))
@@ -71,7 +68,6 @@ def test_what_a_module_raises_is_noted_with_its_name() -> None:
 
 
 def test_parameters_are_named_by_their_modules() -> None:
-    """A few of many, and those that the net has itself."""
     layers = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(6)))
     names = [name for name, _ in layers.named_parameters()]
     assert grouped(layers, names, most=2) == "weight of 0 (Linear), weight of 1 (Linear) and 4 more"

@@ -80,34 +80,28 @@ def checked(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0", **wron
 
 
 @pytest.mark.parametrize("name", ["the clock in seconds", *map(_long, list(CONSTRUCTORS)[1:])])
-def test_a_constructor_that_is_not_seeded_by_the_run_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_unseeded_constructor_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     findings = checked(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
     assert "constructor" in names_of(list(findings.values()), Status.FAILED)
     assert findings["constructor"].said == "two nets with one seed have different initial values in head.bias"
 
 
 @pytest.mark.parametrize("noise", ["float(np.random.rand())", *map(_long, list(READERS)[1:])])
-def test_a_reader_that_draws_from_elsewhere_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
-) -> None:
+def test_an_unseeded_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str) -> None:
     findings = checked(tmp_path, monkeypatch, noise=noise, more=READ)
     assert names_of(list(findings.values()), Status.FAILED) == ["reader"], findings
     assert READERS[noise] in findings["reader"].said
     assert "pick" in str(findings["reader"].look)
 
 
-def test_a_pass_that_keeps_something_outside_of_the_net_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_forward_pass_with_state_outside_the_net_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = "hidden = hidden * (1 + 1e-4 * next(CALLS)) if self.training else hidden"
     findings = checked(tmp_path, monkeypatch, passed=passed)
     assert names_of(list(findings.values()), Status.FAILED) == ["training pass"], findings
 
 
 @pytest.mark.parametrize(("level", "failing"), [("machine", ["determinism"]), ("off", [])])
-def test_a_net_that_switches_torch_is_found_unless_nothing_is_promised(
+def test_a_net_that_changes_torchs_switches_fails_unless_determinism_is_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, failing: list[str]
 ) -> None:
     file = tmp_path / "switching.py"
@@ -120,10 +114,10 @@ def test_a_net_that_switches_torch_is_found_unless_nothing_is_promised(
 
 
 @pytest.mark.parametrize("place", ["made", "passed"])
-def test_a_net_that_sets_what_is_torchs_default_is_found(
+def test_a_net_that_restores_a_default_of_torch_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """A run has switched determinism on before the net is made."""
+    """A run enables determinism before the net is constructed."""
     file = tmp_path / "default.py"
     file.write_text(text({place: "torch.use_deterministic_algorithms(False)"}))
     findings = found(file, tmp_path, monkeypatch, without=SLOW, level="machine")
@@ -132,8 +126,7 @@ def test_a_net_that_sets_what_is_torchs_default_is_found(
     assert said in findings["determinism"].said
 
 
-def test_what_is_seeded_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A constructor and a training pass that draw from global generators, a reader that draws from the sample's own."""
+def test_seeded_randomness_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = "float(torch.rand((), generator=pick.generator()))"
     made = "nn.init.constant_(self.head.bias, float(np.random.rand()) + random.random())"
     passed = "hidden = nn.functional.dropout(hidden, 0.1, training=self.training)"

@@ -52,26 +52,22 @@ def checked(*words: str, begins: bool = True, starts: bool = True) -> str:
     return settings_used(trial)
 
 
-def test_what_is_used_at_the_start_passes() -> None:
-    """Whoever uses it; and what bears on no result is not judged: a check publishes nothing."""
+def test_settings_used_at_the_start_pass() -> None:
     assert checked("--width", "4", "--publish", "false")
 
 
-def test_what_is_given_and_used_by_nothing_fails() -> None:
-    """In the words of `train`: a reader of the test alone comes too late, and momentum has a use."""
+def test_an_unused_given_setting_fails() -> None:
     with pytest.raises(CheckFailed) as caught:
         checked("--bins", "3", "--momentum", "0.5")
     assert "setting bins is given (command line), but nothing in this run uses it" in caught.value.said
     assert "setting momentum is given" in caught.value.said
 
 
-def test_ones_own_that_nothing_uses_is_told() -> None:
-    """It may be one of the package's, misspelt."""
+def test_an_unused_own_setting_is_noted() -> None:
     with pytest.raises(CheckNote, match="nothing uses width"):
         checked(starts=False)
 
 
-def test_without_a_first_step_nothing_is_judged() -> None:
-    """What stopped it is another check's finding."""
+def test_without_a_first_step_settings_are_not_checked() -> None:
     with pytest.raises(NothingToCheck):
         checked("--bins", "3", begins=False)

@@ -48,34 +48,29 @@ def judged(samples: Samples, train: Sequence[int], val: Sequence[int], test: Seq
     return splitting(trial)
 
 
-def test_splits_without_a_sample_in_common_pass() -> None:
-    """Whatever repeats within one of them."""
+def test_disjoint_splits_pass() -> None:
     said = judged(Rows([1, 1, 2, 3, 3, 4]), [0, 1], [2], [3, 4, 5])
     assert said == "no sample is in two splits (all 6 samples compared)"
 
 
-def test_equal_samples_are_told_with_examples() -> None:
-    """Labels are not compared at; a few may be meant, as a line that a text has twice."""
+def test_equal_samples_are_reported_with_examples() -> None:
     with pytest.raises(CheckNote) as caught:
         judged(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
     assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples compared)"
     assert caught.value.look == "test 4 and train 0"
 
 
-def test_a_test_that_was_mostly_learned_fails() -> None:
-    """No result on it says anything."""
+def test_a_test_split_that_is_mostly_in_training_fails() -> None:
     with pytest.raises(CheckFailed, match=r"2 of 3 samples of test \(66.7% of its bytes\) are in train"):
         judged(Rows([1, 2, 3, 9, 1, 2, 6]), [0, 1, 2], [3], [4, 5, 6])
 
 
-def test_one_sample_of_two_splits_fails() -> None:
-    """By its number: nothing is read for it."""
+def test_a_sample_in_two_splits_fails() -> None:
     with pytest.raises(CheckFailed, match="1 samples are in train and in test, as sample 2"):
         judged(Rows(range(5)), [0, 1, 2], [3], [2, 4])
 
 
-def test_of_many_samples_some_are_looked_at_and_counted() -> None:
-    """Evenly spaced, of the training split the most: how many would be read of large ones is told."""
+def test_of_many_samples_a_counted_subset_is_compared() -> None:
     rows = {"train": range(4_000), "val": range(4_000, 4_400), "test": range(4_400, 5_000)}
     compared = _spaced_rows(rows, most=_sample_limit(Rows(range(9), size=1 << 20), 0))
     assert {name: len(each) for name, each in compared.items()} == {"val": 200, "test": 200, "train": 500}
@@ -97,24 +92,21 @@ class Filed(Rows):
         return SimpleNamespace(sha256=str(self.values[int(path.removesuffix(".png"))]), size=10)
 
 
-def test_files_are_told_by_their_digests() -> None:
-    """However they are read: nothing is."""
+def test_files_are_compared_by_digest() -> None:
     samples = Filed([1, 2, 3, 9, 1, 5, 6], noise=True)
     with pytest.raises(CheckNote) as caught:
         judged(samples, [0, 1, 2], [3], [4, 5, 6], data=samples)
     assert caught.value.look == "test 4.png and train 0.png"
 
 
-def test_samples_that_differ_from_epoch_to_epoch_cannot_be_told() -> None:
-    """Another crop of one picture has other bytes; and a twin has no samples of its own."""
+def test_samples_that_change_between_epochs_cannot_be_compared() -> None:
     with pytest.raises(NothingToCheck, match="augmentation"):
         judged(Rows([1, 1, 1], noise=True), [0], [1], [2])
     with pytest.raises(NothingToCheck, match="synthetic"):
         judged(Rows([1, 1, 1]), [0], [1], [2], made_up=True)
 
 
-def test_windows_that_overlap_are_counted() -> None:
-    """A few where one split borders on another; most of them where windows are drawn by lot."""
+def test_overlapping_windows_are_counted() -> None:
     reader = Text(kind="text", file="a", window=8, stride=2)
     windows = Windows(SyntheticFiles({"a": bytes(range(200))}), reader)
     dataset = SimpleNamespace(reader=reader)
@@ -136,7 +128,6 @@ def test_windows_that_overlap_are_counted() -> None:
 
 
 def test_windows_of_two_files_share_nothing() -> None:
-    """Neighbours by number may be the end of one and the beginning of another."""
     reader = Text(kind="text", file=("a", "b"), window=8, stride=2)
     windows = Windows(SyntheticFiles({"a": bytes(17), "b": bytes(17)}), reader)
     assert len(windows) == 10

@@ -30,7 +30,6 @@ def strict() -> Iterator[None]:
 
 @pytest.mark.usefixtures("strict")
 def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
-    """With what can be done instead of it."""
     with pytest.raises(RuntimeError) as caught:
         torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
     told = translated(caught.value)
@@ -40,12 +39,11 @@ def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
 
 
 def test_other_failures_are_left_alone() -> None:
-    """A wrong shape is not about determinism."""
     assert translated(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
-def test_h02b_a_text_that_only_holds_a_name_of_cublas_is_another_failure() -> None:
-    """As an exception with all of the environment has it; torch's own words come first."""
+def test_h02b_a_message_that_merely_mentions_cublas_is_another_failure() -> None:
+    """For example an exception that prints the whole environment."""
     assert translated(RuntimeError("environ({'CUBLAS_WORKSPACE_CONFIG': ':4096:8'}) no deterministic kernel")) is None
     said = "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..."
     told = translated(RuntimeError(said))
@@ -53,26 +51,24 @@ def test_h02b_a_text_that_only_holds_a_name_of_cublas_is_another_failure() -> No
     assert told.message.startswith("a matrix product of cuBLAS has no deterministic kernel")
 
 
-def test_a_process_without_the_variables_is_refused() -> None:
-    """Libraries may have read them already: setting them now would be a lie."""
+def test_a_process_without_the_variables_is_rejected() -> None:
+    """Libraries may have read the variables already, so setting them now would have no effect."""
     with pytest.raises(MachineError, match="was not started for determinism machine"):
         apply_level(determinism=Level.MACHINE, threads=97, precision="32-true")
 
 
-def test_the_warm_up_changes_nothing() -> None:
-    """It draws no random number."""
+def test_the_warm_up_draws_no_random_number() -> None:
     before = torch.random.get_rng_state()
     warm_up()
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_a_place_names_its_seed() -> None:
-    """Equal on every machine and for ever: this number is part of the format of a run."""
+def test_a_seed_follows_from_its_position() -> None:
+    """The number is part of the format of a run: it must never change."""
     assert derived(0, "step", 1, 2, 0) == 7611477399854959732
 
 
 def test_all_generators_follow_the_seed() -> None:
-    """torch's, NumPy's and Python's."""
 
     def drawn() -> tuple[float, float, float]:
         seed_all(derived(1, "here"))
@@ -82,7 +78,6 @@ def test_all_generators_follow_the_seed() -> None:
 
 
 def test_a_cpu_without_avx2_is_not_portable() -> None:
-    """Its bits would differ: it is told, not passed over."""
     require_avx2("AVX2")
     with pytest.raises(MachineError, match="expects AVX2"):
         require_avx2("DEFAULT")

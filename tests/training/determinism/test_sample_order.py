@@ -31,8 +31,7 @@ def test_every_sample_is_seen_once_an_epoch(count: int, size: int, epoch: int) -
     assert sorted(seen) == [(epoch, index) for index in range(5, 5 + count)]
 
 
-def test_seed_and_epoch_alone_decide() -> None:
-    """The same twice, another for another seed or epoch."""
+def test_the_order_depends_on_seed_and_epoch_only() -> None:
     assert batches(range(40)) == batches(range(40))
     assert batches(range(40)) != batches(range(40), seed=1)
     indices = [[index for _, index in batches(range(40), epoch=epoch)[0]] for epoch in (0, 1)]
@@ -40,21 +39,18 @@ def test_seed_and_epoch_alone_decide() -> None:
 
 
 def test_the_global_generator_is_not_touched() -> None:
-    """Making and reading the order draws nothing from it."""
     before = torch.random.get_rng_state()
     batches(range(40))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_any_batch_can_be_started_at() -> None:
-    """A resumed epoch goes on with what the uninterrupted one would have seen."""
+def test_iteration_can_start_at_any_batch() -> None:
     sampler = ShuffledBatches(range(40), batch_size=4, seed=0, share=Share())
     sampler.start_at(epoch=3, batch=6)
     assert list(sampler) == list(islice(batches(range(40), epoch=3), 6, None))
 
 
 def test_ranks_share_a_batch() -> None:
-    """Together they see what one would, and each has equally many batches; the incomplete last one is left out."""
     alone = batches(range(42), size=4)
     shares = [batches(range(42), size=4, share=Share(rank=rank, world=2)) for rank in (0, 1)]
     assert len(shares[0]) == len(shares[1]) == 10
@@ -63,8 +59,7 @@ def test_ranks_share_a_batch() -> None:
     ]
 
 
-def test_evaluation_goes_in_order() -> None:
-    """Every sample once, shared among ranks without repeats."""
+def test_evaluation_is_in_order() -> None:
     parts = [list(PlainBatches(range(3, 10), batch_size=2, share=Share(rank=rank, world=2))) for rank in (0, 1)]
     assert parts[0] == [[(0, 3), (0, 5)], [(0, 7), (0, 9)]]
     assert parts[1] == [[(0, 4), (0, 6)], [(0, 8)]]

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.torch
 
 
 def test_each_generator_is_seeded_as_its_own_library_would() -> None:
-    """Torch's, NumPy's and Python's global ones draw what they draw after a call of their own."""
     value = derived(0, "step", 1, 2, 0)
     torch.manual_seed(value)
     np.random.seed(value % 2**32)

@@ -60,7 +60,7 @@ def test_each_switch_that_the_constructor_changes_is_an_error(lines: list[str], 
     switch(True)
 
 
-def test_a_later_change_is_told_once_with_its_place(lines: list[str]) -> None:
+def test_a_later_change_is_reported_once_with_its_location(lines: list[str]) -> None:
     watched = watch(lines)
     torch.use_deterministic_algorithms(mode=False)
     for _ in range(2):
@@ -70,7 +70,7 @@ def test_a_later_change_is_told_once_with_its_place(lines: list[str]) -> None:
     ]
 
 
-def test_a_variable_that_is_changed_is_told(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_environment_variable_is_reported(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watch(lines)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     watched.report("after the test")

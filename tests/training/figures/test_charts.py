@@ -12,37 +12,31 @@ NAN = float("nan")
 
 
 def test_a_confusion_matrix_has_true_classes_in_rows() -> None:
-    """Two of class 0 were taken for class 1."""
     chart = confusion(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 0, 1]), ["cat", "dog"])
     assert (chart.rows, chart.counts) == (("cat", "dog"), ((1, 2), (0, 1)))
 
 
-def test_a_roc_curve_is_its_corners() -> None:
-    """Perfect scores turn once; what is no number is left out."""
+def test_a_roc_curve_has_only_its_corners() -> None:
     chart = roc({"a": (torch.tensor([0.9, 0.8, 0.2, 0.1, NAN]), torch.tensor([1, 1, 0, 0, 0]))}, title="ROC")
     assert chart is not None
     assert [(line.x, line.y) for line in chart.series] == [((0.0, 0.0, 1.0), (0.0, 1.0, 1.0))]
 
 
-def test_without_both_kinds_there_is_no_roc_curve() -> None:
-    """Not a curve of zeros."""
+def test_a_single_class_has_no_roc_curve() -> None:
     assert roc({"a": (torch.rand(4), torch.ones(4))}, title="ROC") is None
 
 
-def test_parity_of_many_is_thinned_and_says_so() -> None:
-    """The same 2,000 of 5,000 each time."""
+def test_a_parity_plot_of_many_samples_is_thinned_with_a_note() -> None:
     chart = parity(torch.arange(5000.0), torch.arange(5000.0))
     assert (len(chart.x), chart.of, chart.x[-1]) == (2000, 5000, 4999)
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0, 1.0, NAN], [2.0, 2.0]])
 def test_a_histogram_counts_every_number(values: list[float]) -> None:
-    """Also where all are one; what is no number is not counted."""
     chart = histogram("away", "Away", "x", {"test": torch.tensor(values)})
     assert chart is not None
     assert sum(chart.series[0].y) == len([value for value in values if value == value])  # noqa: PLR0124 - NaN is not itself
 
 
-def test_of_nothing_there_is_no_histogram() -> None:
-    """All samples may be without a number."""
+def test_no_finite_values_have_no_histogram() -> None:
     assert histogram("away", "Away", "x", {"test": torch.tensor([NAN])}) is None

@@ -114,8 +114,7 @@ def end_test(net: Task, folder: Path, wanted: torch.Tensor) -> list[str]:
     return said
 
 
-def test_a_classification_shows_confusion_curves_and_its_worst(tmp_path: Path) -> None:
-    """And samples of the dataset; every file that is named is there."""
+def test_a_classification_shows_confusion_curves_and_its_worst_samples(tmp_path: Path) -> None:
     assert end_test(Net(), tmp_path, torch.tensor([0, 1, 2, 1])) == []
     figures = read_json(tmp_path / FILE, Figures).figures
     assert [figure.name for figure in figures] == ["confusion", "roc", "most-wrong", "samples"]
@@ -123,13 +122,11 @@ def test_a_classification_shows_confusion_curves_and_its_worst(tmp_path: Path) -
 
 
 def test_a_regression_shows_parity_and_residuals(tmp_path: Path) -> None:
-    """Also where the net gives no number for one sample."""
     assert end_test(Number(), tmp_path, torch.tensor([0.0, 1.0, float("nan")])) == []
     assert [figure.name for figure in read_json(tmp_path / FILE, Figures).figures] == ["parity", "residuals", "samples"]
 
 
 def test_a_verification_shows_its_curve_the_distances_and_its_worst_pairs(tmp_path: Path) -> None:
-    """Two pairs of one class, one of two."""
     assert end_test(Pair(), tmp_path, torch.tensor([1, 1, 0, 2, 3, 3])) == []
     figures = read_json(tmp_path / FILE, Figures).figures
     assert [figure.name for figure in figures] == ["roc", "distances", "most-wrong", "samples"]
@@ -138,8 +135,7 @@ def test_a_verification_shows_its_curve_the_distances_and_its_worst_pairs(tmp_pa
     assert [sum(each.y) for each in distances.series] == [2, 1]
 
 
-def test_a_sequence_model_shows_each_place_and_what_it_writes(tmp_path: Path) -> None:
-    """Eight bits a byte where nothing is known, at the places that occur."""
+def test_a_sequence_model_shows_each_position_and_generated_text(tmp_path: Path) -> None:
     net = Text()
     net.setup("test")
     wanted = torch.tensor([[65, 66, 10], [10, NOT_WANTED, NOT_WANTED]])
@@ -155,8 +151,7 @@ def test_a_sequence_model_shows_each_place_and_what_it_writes(tmp_path: Path) ->
     assert len(text.text) > 100
 
 
-def test_equal_tests_leave_equal_bytes(tmp_path: Path) -> None:
-    """Figures and pictures."""
+def test_equal_tests_write_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         end_test(Net(), tmp_path / name, torch.tensor([0, 1, 2, 1]))
@@ -165,16 +160,14 @@ def test_equal_tests_leave_equal_bytes(tmp_path: Path) -> None:
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
 
 
-def test_figures_that_raise_are_left_out_and_told(tmp_path: Path) -> None:
-    """The run went well: its weights and metrics are not lost for a drawing."""
+def test_figures_that_raise_are_omitted_and_reported(tmp_path: Path) -> None:
     (said,) = end_test(Broken(), tmp_path, torch.tensor([0, 1]))
     assert said.startswith("figures left out: test_gallery.py:")
     assert "raised KeyError: 'no such thing'" in said
     assert [figure.name for figure in read_json(tmp_path / FILE, Figures).figures] == ["samples"]
 
 
-def test_a_net_that_diverged_has_figures_all_the_same(tmp_path: Path) -> None:
-    """What is no number is left out."""
+def test_a_diverged_net_still_has_figures(tmp_path: Path) -> None:
     net = Net()
     net.forward = lambda images: torch.full((len(images), 3), float("nan"))  # type: ignore[method-assign]
     assert end_test(net, tmp_path, torch.tensor([0, 1])) == []

@@ -34,7 +34,6 @@ __all__ = ["folder"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_sample_can_be_drawn(folder: Path, kind: str) -> None:
-    """A row for each split; a PNG, the same one twice."""
     dataset = declared(reader=KINDS[kind], splits={"train": [0, 3], "val": [3, 4]})
     picture = picture_of(dataset, FolderFiles(folder))
     assert picture == picture_of(dataset, FolderFiles(folder))
@@ -44,7 +43,6 @@ def test_every_kind_of_sample_can_be_drawn(folder: Path, kind: str) -> None:
 
 
 def test_every_class_is_shown_and_counted() -> None:
-    """Samples that are sorted by class show all classes all the same, by their names."""
     labels = [0] * 40 + [1] * 20 + [2]
     assert _in_turn(labels) == [0, 40, 60, 1, 41, 2, 42, 3]
     assert _counted(labels, ("cats", "dogs", "")) == "cats (40), dogs (20), 2 (1)"
@@ -64,12 +62,12 @@ def test_a_caption_stays_inside_its_cell(text: str) -> None:
 
 
 @pytest.mark.skipif(not Path(FONT_FILE).exists(), reason="needs a font: apt-get install fonts-wqy-microhei")
-def test_every_letter_of_a_class_name_is_drawn() -> None:
+def test_every_character_of_a_class_name_is_drawn() -> None:
     missing = drawing_of("\U0010fffe")
     assert all(drawing_of(letter) != missing for letter in "고양이猫头鹰貓頭鷹ウサギねこŁéαЖ→…")
 
 
-def test_a_class_with_letters_that_the_font_does_not_have_is_shown_by_its_number() -> None:
+def test_a_class_name_outside_the_font_is_replaced_by_its_number() -> None:
     names = ("cats", "ไทย", "", "cats ไทย", "1")
     assert [class_text(label, names) for label in range(6)] == ["cats", "1", "2", "3", "1", "5"]
     assert numbered_note(names).startswith("Classes 1, 3 are shown by number: the font ")
@@ -91,7 +89,7 @@ def test_a_note_is_drawn_below_the_samples() -> None:
 
 
 @pytest.mark.skipif(not Path(FONT_FILE).exists(), reason="needs a font: apt-get install fonts-wqy-microhei")
-def test_a_name_in_decomposed_letters_is_drawn_composed() -> None:
+def test_a_name_in_decomposed_unicode_is_drawn_composed() -> None:
     assert class_text(0, (unicodedata.normalize("NFD", "고양이"),)) == "고양이"
     assert _wrapped(unicodedata.normalize("NFD", "Ärger 개"), 112, most=1) == ["Ärger 개"]
 
@@ -100,7 +98,7 @@ def drawing_of(letter: str) -> bytes:
     return bytes(_font().getmask(letter))
 
 
-def test_pictures_of_16_bits_and_transparent_ones_are_shown_as_a_person_sees_them(tmp_path: Path) -> None:
+def test_pictures_of_16_bits_and_transparent_pictures_are_rendered_visibly(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 128 * 257, dtype=np.uint16)).save(tmp_path / "1.png")
     Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "2.png")
     for name, mode, shown in (("1", "L", 128), ("2", "RGBA", 0xEE)):

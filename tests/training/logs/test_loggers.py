@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
 def test_a_logger_that_never_wrote_is_not_started(tmp_path: Path) -> None:
-    """A training that failed before its first line leaves no empty file."""
     finish([TensorBoardLogger(tmp_path, name="tensorboard", version="")])
     assert list(tmp_path.iterdir()) == []
 
@@ -66,8 +65,7 @@ def lines(folder: Path, net: Net) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_the_loss_is_told_of_the_optimizers_steps_and_its_mean_at_each_epochs_end(tmp_path: Path) -> None:
-    """Of a step that sums up several batches, the last one's; the second epoch's mean does not know of the first."""
+def test_the_loss_is_logged_per_optimizer_step_and_as_a_mean_per_epoch(tmp_path: Path) -> None:
     assert lines(tmp_path, Net()) == [
         {"epoch": 0, "step": 2, "train_loss": 6.5},
         {"epoch": 0, "step": 3, "train_loss_mean": 4.0},
@@ -77,8 +75,7 @@ def test_the_loss_is_told_of_the_optimizers_steps_and_its_mean_at_each_epochs_en
     ]
 
 
-def test_of_a_step_that_keeps_its_losses_to_itself_nothing_is_told(tmp_path: Path) -> None:
-    """It logs what it wants by Lightning's own `log`."""
+def test_a_step_that_returns_no_loss_is_not_logged(tmp_path: Path) -> None:
     assert lines(tmp_path, Net(silent=True)) == []
 
 
@@ -113,7 +110,7 @@ class TwoOptimizers(Net):
 
 
 @pytest.mark.parametrize(("net", "steps"), [(Net, [2, 4]), (TwoOptimizers, [4, 8])])
-def test_an_own_value_is_logged_at_the_steps_of_the_optimizers(
+def test_a_custom_value_is_logged_at_the_optimizers_steps(
     tmp_path: Path, net: type[Net], steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if net is Net:

@@ -104,15 +104,14 @@ def told(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
     return [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()], telemetry
 
 
-def test_a_line_tells_of_speed_waiting_learning_rate_and_memory(tmp_path: Path) -> None:
-    """At the step at which it was measured."""
+def test_a_line_has_speed_data_wait_learning_rate_and_memory(tmp_path: Path) -> None:
     lines, _ = told(tmp_path)
     assert set(lines[-1]) == {"step", "seconds", "samples_per_second", "data_wait", "learning_rate", "memory_gib"}
     assert (lines[-1]["step"], lines[-1]["learning_rate"], lines[-1]["memory_gib"]) == (10, 0.25, 0.5)
 
 
-def test_waiting_for_data_is_told_from_computing_and_validations_do_not_count(tmp_path: Path) -> None:
-    """Four samples take four seconds to come and two to learn from."""
+def test_data_wait_excludes_computation_and_validations(tmp_path: Path) -> None:
+    """Four samples take four seconds to load and two seconds to train on."""
     _, telemetry = told(tmp_path)
     found = telemetry.summary(started=90.0)
     assert (telemetry.samples, telemetry.batches, telemetry.busy) == (40, 10, 60)
@@ -120,16 +119,14 @@ def test_waiting_for_data_is_told_from_computing_and_validations_do_not_count(tm
     assert found["samples_per_second"] == pytest.approx(40 / 60) == 4 * found["batches_per_second"]
 
 
-def test_it_goes_to_every_logger_but_not_into_metrics(tmp_path: Path) -> None:
-    """Of metrics.jsonl equal runs write equal bytes."""
+def test_telemetry_goes_to_every_logger_except_metrics_jsonl(tmp_path: Path) -> None:
     told(tmp_path)
     assert "telemetry/samples_per_second" in (tmp_path / "csv" / "metrics.csv").read_text()
     names = {name for line in (tmp_path / METRICS).read_text().splitlines() for name in json.loads(line)}
     assert names == {"epoch", "step", "train_loss"}
 
 
-def test_lines_become_rare(tmp_path: Path) -> None:
-    """Two a second at first; after an hour one in eighteen seconds; never more than a minute apart."""
+def test_lines_become_less_frequent(tmp_path: Path) -> None:
     telemetry = Telemetry(tmp_path, waits=Waits(), gauges=lambda _: {})
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     apart = []
@@ -139,7 +136,6 @@ def test_lines_become_rare(tmp_path: Path) -> None:
     assert apart == pytest.approx([0.5, 18.0, 60.0])
 
 
-def test_a_training_that_made_no_step_tells_nothing(tmp_path: Path) -> None:
-    """No file, no numbers."""
+def test_a_training_without_a_step_has_no_telemetry(tmp_path: Path) -> None:
     assert Telemetry(tmp_path, waits=Waits(), gauges=lambda _: {}).summary(started=0.0) == {}
     assert not list(tmp_path.iterdir())

@@ -68,8 +68,7 @@ def written(attempt: Path) -> bytes:
 @pytest.mark.parametrize(
     ("asked", "mode"), [("offline", ""), pytest.param("online", "offline", marks=pytest.mark.long)]
 )
-def test_its_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mode: str) -> None:
-    """With WANDB_MODE=offline `online` needs no server either; the run's own record has no secret in it."""
+def test_offline_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mode: str) -> None:
     done = trained(checkout, "--wandb", asked, WANDB_MODE=mode)
     assert done.returncode == 0, done.stderr
     attempt, record = newest(checkout)
@@ -87,8 +86,7 @@ def test_its_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mo
 
 
 @pytest.mark.trains
-def test_online_without_a_key_is_refused_before_the_first_step(checkout: Checkout) -> None:
-    """In a line that says what to do; no run is kept."""
+def test_online_mode_without_a_key_is_rejected_before_the_first_step(checkout: Checkout) -> None:
     before = set((checkout.root / "runs").iterdir())
     done = trained(checkout, "--wandb", "online", WANDB_API_KEY="", WANDB_MODE="")
     assert done.returncode != 0
@@ -97,8 +95,7 @@ def test_online_without_a_key_is_refused_before_the_first_step(checkout: Checkou
     assert set((checkout.root / "runs").iterdir()) == before
 
 
-def test_a_page_holds_settings_by_name_and_the_rest_by_digest(tmp_path: Path) -> None:
-    """A resumed attempt has a page of its own, in one group with the first."""
+def test_a_page_has_settings_by_name_and_other_inputs_by_digest(tmp_path: Path) -> None:
     first = begun(tmp_path / "runs").record
     again = first.model_copy(update={"attempt": 2})
     told = facts(first)

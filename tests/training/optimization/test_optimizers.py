@@ -44,8 +44,7 @@ def stepped(*words: str) -> tuple[Optimizer, list[float], Ledger]:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_goes_down(name: str) -> None:
-    """With the package's defaults."""
+def test_every_optimizer_lowers_the_loss(name: str) -> None:
     stepped("--optimizer", name, "--learning-rate", "0.01")
 
 
@@ -60,8 +59,7 @@ def test_every_optimizer_goes_down(name: str) -> None:
         ("one_cycle", (), [0.04, 0.52, 1.0, 0.95, 0.811, 0.611, 0.389, 0.188, 0.05, 0.0]),
     ],
 )
-def test_a_schedule_goes_as_its_name_says(schedule: str, words: tuple[str, ...], rates: list[float]) -> None:
-    """The learning rate of each of ten steps, as a part of the full one."""
+def test_a_schedule_has_the_shape_of_its_name(schedule: str, words: tuple[str, ...], rates: list[float]) -> None:
     found = stepped("--optimizer", "sgd", "--learning-rate", "0.01", "--schedule", schedule, *words)[1]
     assert [rate / 0.01 for rate in found] == pytest.approx(rates, abs=1e-3)
 
@@ -80,8 +78,9 @@ def test_a_schedule_goes_as_its_name_says(schedule: str, words: tuple[str, ...],
         (("--schedule", "cosine", "--step-size", "5"), "step_size", "it is used with --schedule step"),
     ],
 )
-def test_a_setting_that_the_chosen_one_does_not_take_is_refused(words: tuple[str, ...], name: str, hint: str) -> None:
-    """By the ledger, which names what would take it."""
+def test_a_setting_that_the_chosen_optimizer_does_not_use_is_rejected(
+    words: tuple[str, ...], name: str, hint: str
+) -> None:
     ledger = stepped("--learning-rate", "0.01", *words)[2]
     assert [one for one in ledger.unbound() if one not in {"dataset", "learning_rate"}] == [name]
     with pytest.raises(SettingError) as caught:
@@ -90,20 +89,17 @@ def test_a_setting_that_the_chosen_one_does_not_take_is_refused(words: tuple[str
 
 
 @pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - set(ANY_CPU)))
-def test_what_differs_between_cpus_is_refused_where_it_must_not(name: str) -> None:
-    """At determinism portable; the message names those that do."""
+def test_portable_determinism_rejects_optimizers_that_differ_between_cpus(name: str) -> None:
     words = ("--optimizer", name, "--learning-rate", "0.01", "--determinism", "portable")
     with pytest.raises(SettingError, match="expected adamw, adam, adagrad, sgd"):
         stepped(*words)
 
 
 def test_nesterov_needs_momentum() -> None:
-    """Told as settings, not as torch's parameters."""
     with pytest.raises(SettingError, match="nesterov is on, and momentum is 0"):
         stepped("--optimizer", "sgd", "--nesterov", "--momentum", "0")
     assert stepped("--optimizer", "sgd", "--nesterov", "--learning-rate", "0.01")[0].param_groups[0]["nesterov"]
 
 
-def test_schedules_are_all_tried() -> None:
-    """None is added without a test of its rates."""
+def test_every_schedule_is_tested() -> None:
     assert set(SCHEDULES) == {"constant", "linear", "cosine", "step", "one_cycle"}

@@ -101,7 +101,7 @@ def test_a_mutated_picture_has_values_in_range_or_an_error_that_names_it(count: 
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("plain")])
-def test_a_half_written_picture_is_never_read_as_another(name: str) -> None:
+def test_a_truncated_picture_is_never_read_as_a_complete_one(name: str) -> None:
     body = FILES[name]
     reader = Images(kind="images", frames="first", alpha="drop", white=1 if name in {"float", "PFM"} else None)
     whole = decode_pixels(body, reader, where="a/1.png")

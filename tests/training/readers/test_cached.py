@@ -38,8 +38,7 @@ def fetched(source: Path, cache: Path, reader: dict[str, Any], store: MemoryStor
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_samples_from_packs_are_those_of_the_folder(folder: Path, tmp_path: Path, kind: str) -> None:
-    """For every kind, all samples."""
+def test_samples_from_packs_equal_those_of_the_folder(folder: Path, tmp_path: Path, kind: str) -> None:
     dataset, cached = fetched(folder, tmp_path, KINDS[kind], MemoryStore())
     packed, plain = open_samples(dataset, cached), open_samples(dataset, FolderFiles(folder))
     picks = [Pick(index=index) for index in range(len(plain))]
@@ -52,13 +51,12 @@ def test_samples_from_packs_are_those_of_the_folder(folder: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("workers", "method"), [(1, "fork"), (2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.trains)]
 )
-def test_workers_read_the_same_from_the_cache(
+def test_workers_read_the_same_samples_from_the_cache(
     folder: Path,
     tmp_path: Path,
     workers: int,
     method: str,
 ) -> None:
-    """Each opens it for itself, or inherits it."""
     dataset, cached = fetched(folder, tmp_path, KINDS["images"], MemoryStore())
 
     def seen(number: int) -> list[Batch]:
@@ -72,12 +70,11 @@ def test_workers_read_the_same_from_the_cache(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_byte_that_changed_in_the_cache_is_met_before_it_is_used(
+def test_a_changed_byte_in_the_cache_is_detected_before_use(
     folder: Path,
     tmp_path: Path,
     workers: int,
 ) -> None:
-    """In one line, by the file's name; the next start fetches it again, and all is well."""
     store = MemoryStore()
     dataset, _ = fetched(folder, tmp_path, KINDS["arrays"], store)
     for path in (path for path in (tmp_path / "objects").rglob("*") if path.is_file()):

@@ -84,7 +84,7 @@ def test_values_become_exactly_these_numbers(column: Any, dtype: str, expected: 
         (None, 1, "int64", "missing; int64 has no missing values", "declare a float dtype: --column x=b:float32"),
     ],
 )
-def test_one_value_that_does_not_fit_is_one_sample_in_its_split(
+def test_one_invalid_value_is_one_sample_of_its_split(
     tmp_path: Path, value: Any, others: Any, dtype: str, why: str, hint: str
 ) -> None:
     column = pa.array([others] * 5 + [value] + [others] * 2)
@@ -93,21 +93,21 @@ def test_one_value_that_does_not_fit_is_one_sample_in_its_split(
     assert ("(split val)" in line, "more" in line, hint in line) == (True, False, True), line
 
 
-def test_every_value_that_does_not_fit_is_counted_once_and_named_in_its_own_split(tmp_path: Path) -> None:
+def test_every_invalid_value_is_counted_once_in_its_own_split(tmp_path: Path) -> None:
     line = said(tmp_path, [1.5, 2, 3, 1.5, 1.5, 6, 7, 1.5], "int64")
     assert re.search(
         r"4 samples of d .*: row 0 .*\(split train\); row 3 .*\(split train\); row 4 .*\(split val\); and 1 more", line
     )
 
 
-def test_a_batch_is_rejected_only_if_it_holds_a_row_that_does_not_fit(tmp_path: Path) -> None:
+def test_a_batch_is_rejected_only_if_it_has_an_invalid_row(tmp_path: Path) -> None:
     reader = read(tmp_path, [1.5, 2], "int64")
     assert int(reader[1]["x"]) == 2
     with pytest.raises(DatasetError, match="row 0 of column 'b'"):
         reader.batch([Pick(index=1), Pick(index=0)])
 
 
-def test_a_row_that_no_split_holds_keeps_no_other_from_being_read(tmp_path: Path) -> None:
+def test_an_invalid_row_outside_all_splits_does_not_prevent_reading(tmp_path: Path) -> None:
     reader = read(tmp_path, [1, 2, 300, 4], "int8")
     seen = inspect_samples(reader, {"train": [0, 1], "val": [3]})
     require_readable(seen, dataset="d")
@@ -132,9 +132,7 @@ def test_a_row_that_no_split_holds_keeps_no_other_from_being_read(tmp_path: Path
         ([b"ab"], "holds bytes of type binary", "leave 'b' out"),
     ],
 )
-def test_a_type_that_holds_no_numbers_is_a_fault_of_the_column(
-    tmp_path: Path, column: Any, why: str, hint: str
-) -> None:
+def test_a_non_numeric_type_is_an_error_of_the_column(tmp_path: Path, column: Any, why: str, hint: str) -> None:
     with pytest.raises(DatasetError, match=f"^column 'b' of t.parquet {why}") as caught:
         inspect_samples(read(tmp_path, column, groups=2), {"train": range(len(column))})
     assert hint in str(caught.value.hint)

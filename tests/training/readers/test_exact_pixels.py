@@ -42,12 +42,12 @@ def test_a_mask_with_a_third_color_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("fourth", [(0, 0), (255, 255)])
-def test_fourth_bytes_that_are_all_equal_say_nothing(fourth: tuple[int, int]) -> None:
+def test_constant_fourth_bytes_are_ignored(fourth: tuple[int, int]) -> None:
     body = bmp(bytes([3, 2, 1, fourth[0], 6, 5, 4, fourth[1]]), (1, 2), bits=32)
     assert decoded(body, mode="RGBA") == [[1, 4], [2, 5], [3, 6], [255, 255]]
 
 
-def test_fourth_bytes_that_differ_are_rejected_unless_they_are_dropped() -> None:
+def test_varying_fourth_bytes_are_rejected_unless_dropped() -> None:
     body = bmp(bytes([3, 2, 1, 255, 6, 5, 4, 0]), (1, 2), bits=32)
     for mode in ("L", "RGB", "RGBA"):
         with pytest.raises(DatasetError, match="is BMP of 32 bits a pixel without a stated alpha"):

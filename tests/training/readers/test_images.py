@@ -62,7 +62,7 @@ def test_gray_of_16_bits_is_read_in_either_byte_order() -> None:
     assert np.array_equal(decoded(saved(big, "PNG")), decoded(saved(GRAY16, "TIFF", compression="tiff_lzw")))
 
 
-def test_a_declared_white_is_read_as_one() -> None:
+def test_a_declared_white_is_scaled_to_one() -> None:
     body = saved(np.array([[0, 819, 4095]], dtype=np.uint16), "PNG")
     assert values(body, white=4095) == [0, np.float32(0.2), 1]
     assert values(body, white=4095, dtype="uint8") == [0, 51, 255]
@@ -86,7 +86,7 @@ def test_a_declared_white_is_read_as_one() -> None:
         (b"P5 1 1 100\n\x65", {}, "has the value 101; expected 0 to 100, its own white"),
     ],
 )
-def test_values_without_a_certain_meaning_are_rejected(body: bytes, said: dict[str, Any], line: str) -> None:
+def test_values_with_an_ambiguous_scale_are_rejected(body: bytes, said: dict[str, Any], line: str) -> None:
     with pytest.raises(DatasetError, match=line):
         decoded(body, **said)
 
@@ -139,7 +139,7 @@ def test_luma_of_colors_of_16_bits_is_not_rounded() -> None:
     assert np.allclose(found[0], RGB16 @ np.array([0.299, 0.587, 0.114]) / 65535, atol=1e-7)
 
 
-def test_tiff_of_12_bits_is_white_at_4095_and_inverted_gray_is_turned_round() -> None:
+def test_tiff_of_12_bits_is_white_at_4095_and_inverted_gray_is_reversed() -> None:
     twelve = bytes([0xFF, 0xF0, 0x00, 0x80, 0x00, 0x00])
     assert values(tiff(twelve, (1, 4), bits=[12], photometric=1)) == [1, 0, np.float32(2048 / 4095), 0]
     inverted = tiff(np.array([0, 13107, 65535], dtype="<u2").tobytes(), (1, 3), bits=[16], photometric=0)
@@ -268,7 +268,7 @@ def test_more_than_one_frame_is_rejected_unless_the_first_is_declared(kind: str)
     assert decoded(saved(second, kind)).min() > 0.98
 
 
-def test_the_first_picture_of_a_phones_mpo_is_read() -> None:
+def test_the_first_image_of_an_mpo_file_is_read() -> None:
     body = saved(Image.new("L", (8, 8), 60), "MPO", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
     assert decoded(body, dtype="uint8")[0].tolist() == [[60] * 8] * 8
 
@@ -286,7 +286,7 @@ def test_the_first_picture_of_a_phones_mpo_is_read() -> None:
         (8, [[3, 6], [2, 5], [1, 4]]),
     ],
 )
-def test_pictures_are_turned_as_their_exif_says(orientation: int, expected: list[list[int]]) -> None:
+def test_pictures_are_rotated_by_exif_orientation(orientation: int, expected: list[list[int]]) -> None:
     pixels = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
     size = (len(expected), len(expected[0]))
     for bits, dtype in ((8, np.uint8), (16, np.uint16)):
@@ -302,7 +302,7 @@ def test_pictures_are_turned_as_their_exif_says(orientation: int, expected: list
             assert decoded(body, dtype="uint8", size=size)[0].tolist() == expected
 
 
-def test_colors_of_16_bits_are_turned_too() -> None:
+def test_colors_of_16_bits_are_rotated_too() -> None:
     pixels = np.arange(18).reshape(2, 3, 3) * 3000
     ways: tuple[dict[str, Any], ...] = ({}, {"pack": zlib.compress, "compression": [8]})
     for options in ways:
@@ -310,7 +310,7 @@ def test_colors_of_16_bits_are_turned_too() -> None:
         assert np.array_equal(found, planes(np.rot90(pixels, -1).astype(np.float32) / np.float32(65535)))
 
 
-def test_a_photo_is_turned_before_its_size_is_compared() -> None:
+def test_a_photo_is_rotated_before_its_size_is_compared() -> None:
     for kind in ("JPEG", "WEBP", "AVIF", "TIFF", "PNG"):
         body = saved(Image.new("RGB", (32, 16)), kind, exif=turned(6))
         assert decoded(body, size=(32, 16)).shape == (1, 32, 16)
@@ -331,7 +331,7 @@ RAMP = np.array([[0, 0, 0, 0, 200, 200, 200, 200]] * 4, dtype=np.uint8)
     ],
 )
 @pytest.mark.parametrize("bits", [8, 16])
-def test_each_way_to_resize_does_what_it_is_called(bits: int, resize: str, expected: list[list[int]]) -> None:
+def test_each_resize_mode_has_its_effect(bits: int, resize: str, expected: list[list[int]]) -> None:
     body = saved(RAMP if bits == 8 else RAMP.astype(np.uint16) * 257, "PNG")
     said = {"size": (4, 4), "resize": resize, **({"fill": 1} if resize == "pad" else {})}
     assert decoded(body, dtype="uint8", **said)[0].tolist() == expected
@@ -384,12 +384,12 @@ def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
         (b"P5 60000 60000 255\n", f"it has more than {MOST_PIXELS:,} pixels"),
     ],
 )
-def test_what_would_be_silently_wrong_is_named(body: bytes, line: str) -> None:
+def test_conversions_that_would_lose_information_are_errors(body: bytes, line: str) -> None:
     with pytest.raises(DatasetError, match=line):
         decoded(body)
 
 
-def test_channels_without_a_meaning_can_be_dropped() -> None:
+def test_unknown_channels_can_be_dropped() -> None:
     for bits, dtype in ((8, "u1"), (16, "<u2")):
         raw = np.array([1, 2, 3, 4], dtype=dtype).tobytes()
         body = tiff(raw, (1, 1), bits=(bits,) * 4, photometric=2, extra=[0])

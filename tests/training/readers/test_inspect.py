@@ -33,8 +33,7 @@ def seen(array: Any, folder: Path, **splits: Any) -> dict[str, FieldValues]:
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int8", "int64", "uint8", "uint64", "bool"])
-def test_lowest_and_highest_are_numpys(tmp_path: Path, kind: str) -> None:
-    """Of every type, with the sample that holds each first."""
+def test_minimum_and_maximum_equal_numpys(tmp_path: Path, kind: str) -> None:
     array = np.random.default_rng(0).integers(0, 100, (50, 3)).astype(kind)
     found = seen(array, tmp_path)[""]
     assert found.low
@@ -44,8 +43,7 @@ def test_lowest_and_highest_are_numpys(tmp_path: Path, kind: str) -> None:
     assert found.high.name == f"row {(array == array.max()).any(axis=1).argmax()}"
 
 
-def test_the_ends_of_whole_numbers_are_exact(tmp_path: Path) -> None:
-    """Nothing wraps around, and nothing passes through a float."""
+def test_the_extremes_of_integers_are_exact(tmp_path: Path) -> None:
     for kind in ("int8", "int64", "uint64"):
         bounds = np.iinfo(kind)
         found = seen(np.array([bounds.max, bounds.min, bounds.max], dtype=kind), tmp_path)[""]
@@ -56,7 +54,6 @@ def test_the_ends_of_whole_numbers_are_exact(tmp_path: Path) -> None:
 
 
 def test_nan_and_infinities_are_counted_by_split_with_their_first_sample(tmp_path: Path) -> None:
-    """Across blocks; bounds are of what is finite."""
     array = np.zeros((5, 1 << 20), dtype=np.float32)  # a block holds two rows
     array[3, 7], array[4, [1, 2]], array[1, 0] = np.nan, np.nan, -np.inf
     found = seen(array, tmp_path, train=range(2), val=[2, 3, 4])
@@ -70,20 +67,17 @@ def test_nan_and_infinities_are_counted_by_split_with_their_first_sample(tmp_pat
 
 
 def test_a_field_without_a_finite_value_has_no_bounds(tmp_path: Path) -> None:
-    """And is no fault of the inspection's."""
     found = seen(np.full((3, 2), np.nan), tmp_path)[""]
     assert (found.low, found.high, found.nan and found.nan.count) == (None, None, 6)
 
 
-def test_labels_are_counted_and_many_are_not(tmp_path: Path) -> None:
-    """Up to a thousand different ones."""
+def test_up_to_1000_distinct_labels_are_counted(tmp_path: Path) -> None:
     assert [each.count for each in seen(np.arange(3000) % 1000, tmp_path)[""].values or ()] == [3] * 1000
     assert seen(np.arange(1001), tmp_path)[""].values is None
     assert seen(np.arange(1001) * 2**40, tmp_path)[""].values is None
 
 
 def test_a_sample_in_two_splits_is_read_once_and_counted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Splits drawn by percent leave gaps, which are passed over."""
     read: list[int] = []
     blocks = ArrayRows.blocks
 
@@ -98,7 +92,6 @@ def test_a_sample_in_two_splits_is_read_once_and_counted_twice(tmp_path: Path, m
 
 
 def test_a_table_is_read_by_row_group_and_named_by_file_and_row(folder: Path) -> None:
-    """One that cannot be decoded is a fault of its rows."""
     reader = samples(folder, KINDS["table"])
     found = inspect_samples(reader, {"train": range(3, 13), "val": [19]})
     y = found.field("y")
@@ -108,8 +101,7 @@ def test_a_table_is_read_by_row_group_and_named_by_file_and_row(folder: Path) ->
     assert found.splits["val"].fields["x"].shapes[0].shape == (2,)
 
 
-def test_a_row_group_that_cannot_be_decoded_is_one_fault_of_all_its_samples(tmp_path: Path) -> None:
-    """Others are read all the same."""
+def test_a_row_group_that_cannot_be_decoded_is_one_error_for_all_its_samples(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1, 2, 3, 4, 5, 6, 7, 8]}), tmp_path / "t.parquet", row_group_size=4)
     group = pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(1).column(0)
     body = bytearray((tmp_path / "t.parquet").read_bytes())
@@ -124,8 +116,7 @@ def test_a_row_group_that_cannot_be_decoded_is_one_fault_of_all_its_samples(tmp_
         require_readable(found, dataset="d")
 
 
-def test_pictures_are_decoded_and_every_shape_is_kept(tmp_path: Path) -> None:
-    """By their files' names; what is no picture is a fault."""
+def test_pictures_are_decoded_and_their_shapes_are_collected(tmp_path: Path) -> None:
     for number in range(70):
         Image.new("L", (4 + (number == 66), 4), color=number).save(tmp_path / f"{number:02}.png")
     (tmp_path / "69.png").write_bytes(b"")
@@ -142,8 +133,7 @@ def test_pictures_are_decoded_and_every_shape_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lines", "text", "files"])
-def test_text_and_whole_files_are_counted_alone(folder: Path, kind: str) -> None:
-    """Their values are bytes, whatever they are."""
+def test_text_and_whole_files_are_only_counted(folder: Path, kind: str) -> None:
     reader = samples(folder, KINDS[kind])
     found = inspect_samples(reader, {"train": range(2)})
     assert (found.splits["train"].samples, found.splits["train"].fields) == (2, {})

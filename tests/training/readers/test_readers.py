@@ -69,8 +69,7 @@ def samples(folder: Path, reader: dict[str, Any]) -> Samples:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_is_its_samples(folder: Path, kind: str) -> None:
-    """In the order asked for, the same one twice, and in another process; beside shorter ones zeros fill up."""
+def test_a_batch_contains_its_samples(folder: Path, kind: str) -> None:
     found = samples(folder, KINDS[kind])
     numbers = [2, 0, len(found) - 1, 2]
     there = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
@@ -85,7 +84,6 @@ def test_a_batch_is_its_samples(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_a_sequence(folder: Path, kind: str) -> None:
-    """As torch's map-style datasets are: `len`, by number, an end."""
     found = samples(folder, KINDS[kind])
     assert len(found) == found.layout.count == len(list(found.layout.names()))
     with pytest.raises(IndexError):
@@ -107,7 +105,6 @@ def test_samples_are_a_sequence(folder: Path, kind: str) -> None:
 def test_a_sample_has_the_types_of_its_docstring(
     folder: Path, kind: str, count: int, fields: dict[str, tuple[torch.dtype, tuple[int, ...]]]
 ) -> None:
-    """And there are as many as the files hold."""
     found = samples(folder, KINDS[kind])
     sample = found[0]
     assert (len(found), {field: (value.dtype, tuple(value.shape)) for field, value in sample.items()}) == (
@@ -116,15 +113,13 @@ def test_a_sample_has_the_types_of_its_docstring(
     )
 
 
-def test_lines_are_the_files_lines(folder: Path) -> None:
-    """Without their ends, of each file to its own."""
+def test_text_samples_are_the_lines_of_the_files(folder: Path) -> None:
     found = samples(folder, KINDS["lines"])
     texts = [bytes(found[number]["text"].numpy().tobytes()).decode() for number in range(len(found))]
     assert texts == ["eins", "zwei", "", "drei", "Größe"]
 
 
-def test_a_windows_next_is_one_further(folder: Path) -> None:
-    """No window reaches into the next file."""
+def test_the_target_of_a_window_is_shifted_by_one(folder: Path) -> None:
     found = samples(folder, KINDS["text"])
     first, last = found[0], found[len(found) - 1]
     assert bytes(first["text"].tolist()) == b"ein"
@@ -132,8 +127,7 @@ def test_a_windows_next_is_one_further(folder: Path) -> None:
     assert bytes(last["text"].tolist()) == "Größe\n".encode()[4:7]
 
 
-def test_rows_of_a_table_are_its_rows(folder: Path) -> None:
-    """Over files and row groups, in any order, as declared types."""
+def test_table_samples_are_the_rows_of_the_files(folder: Path) -> None:
     found = samples(folder, TABLE)
     order = np.random.default_rng(1).permutation(20).tolist()
     batch = found.batch([Pick(index=number) for number in order])
@@ -143,8 +137,7 @@ def test_rows_of_a_table_are_its_rows(folder: Path) -> None:
     assert np.array_equal(batch["x"][:, 0].numpy(), a[order])
 
 
-def test_pixels_are_the_pictures(folder: Path) -> None:
-    """Channels first, scaled to one."""
+def test_image_samples_have_the_pixels_of_the_files(folder: Path) -> None:
     found = samples(folder, KINDS["images"])
     path = found.layout.files[3]
     with Image.open(folder / path) as image:
@@ -190,24 +183,21 @@ ONE = {"kind": "table", "files": ["t.parquet"], "fields": {"y": {"column": "y", 
         (ONE, table_of(z=[1]), r"t\.parquet has no column 'y'"),
     ],
 )
-def test_what_cannot_be_read_is_named(
+def test_unreadable_files_are_named(
     tmp_path: Path, reader: dict[str, Any], spoil: Callable[[Path], None], line: str
 ) -> None:
-    """One line: the file, and what is wrong with it."""
     spoil(tmp_path)
     with pytest.raises(DatasetError, match=line):
         samples(tmp_path, reader)[0]
 
 
-def test_a_picture_is_resized_if_that_is_declared(tmp_path: Path) -> None:
-    """To height and width."""
+def test_a_picture_is_resized_if_declared(tmp_path: Path) -> None:
     big(tmp_path)
     found = samples(tmp_path, {**KINDS["images"], "resize": "crop"})
     assert found[0]["image"].shape == (3, 4, 6)
 
 
-def test_pictures_of_different_sizes_are_told(tmp_path: Path) -> None:
-    """With what to declare."""
+def test_pictures_of_different_sizes_are_reported(tmp_path: Path) -> None:
     for number in (1, 2):
         Image.new("L", (number, 3)).save(tmp_path / f"{number}.png")
     found = samples(tmp_path, {"kind": "images", "mode": "L"})
@@ -234,8 +224,7 @@ class Touched(FolderFiles):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "arrays"])
-def test_nothing_is_used_that_was_not_required(folder: Path, kind: str) -> None:
-    """Each sample's file, or the bytes of it that are used."""
+def test_only_required_bytes_are_read(folder: Path, kind: str) -> None:
     files = Touched(folder)
     found = open_samples(typed({"name": "small", "reader": KINDS[kind]}, Draft, where="test"), files)
     files.required.clear()
@@ -244,8 +233,7 @@ def test_nothing_is_used_that_was_not_required(folder: Path, kind: str) -> None:
     assert {path for path, _, _ in files.required} == {last}
 
 
-def test_an_arrays_rows_are_required_where_they_are_first_touched(tmp_path: Path) -> None:
-    """By stretches, once: a large array is verified as it is used."""
+def test_rows_of_an_array_are_required_on_first_use(tmp_path: Path) -> None:
     array = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.uint8, shape=(20, 1 << 20))
     array[:, 0] = range(20)
     del array

@@ -65,8 +65,7 @@ READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_reader_reads_its_twin(name: str) -> None:
-    """Pictures by folder and by table, rows of tables, text, plain files: with samples in every split."""
+def test_a_reader_reads_its_synthetic_dataset(name: str) -> None:
     twin, files = make_synthetic(READERS[name][0], rows=40)
     samples = open_samples(twin, pickle.loads(pickle.dumps(files)))  # noqa: S301 - our own, as it goes to a worker
     sizes = {split: len(select(split, twin.splits, samples.layout, dataset="made")) for split in ROWS}
@@ -81,8 +80,7 @@ def test_a_reader_reads_its_twin(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", dataset_names(root=ROOT))
-def test_every_committed_dataset_has_a_twin(name: str) -> None:
-    """What it declares is enough; twice the same bytes; values within what is declared."""
+def test_every_committed_dataset_has_a_synthetic_dataset(name: str) -> None:
     declared = load_dataset(name, root=ROOT)
     (twin, files), (_, again) = make_synthetic(declared, rows=64), make_synthetic(declared, rows=64)
     assert [bytes(files.read(path)) for path in files.paths] == [bytes(again.read(path)) for path in again.paths]
@@ -93,15 +91,13 @@ def test_every_committed_dataset_has_a_twin(name: str) -> None:
         assert low <= batch[field].min() < batch[field].max() <= high
 
 
-def test_a_field_of_which_nothing_is_declared_has_no_twin() -> None:
-    """The refusal names the table to write."""
+def test_an_undeclared_field_cannot_be_synthesized() -> None:
     declared = dataset({"kind": "arrays", "fields": {"image": "images.npy"}})
     with pytest.raises(DatasetError, match="does not declare what its field 'image' is") as caught:
         make_synthetic(declared, rows=8)
     assert "[twin.image]" in str(caught.value.hint)
 
 
-def test_a_twin_is_written_out_for_who_wants_paths() -> None:
-    """A library that opens files gets a folder."""
+def test_a_synthetic_dataset_can_be_written_to_a_folder() -> None:
     _, files = make_synthetic(READERS["windows"][0], rows=4)
     assert [path.read_bytes() for path in files.folder().iterdir()] == [bytes(files.read("a.txt"))]

@@ -78,12 +78,12 @@ def exactly(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_value_comes_back_exactly(name: str, tmp_path: Path) -> None:
+def test_a_value_round_trips_exactly(name: str, tmp_path: Path) -> None:
     assert exactly(there_and_back(VALUES[name], tmp_path)) == exactly(VALUES[name])
 
 
 @pytest.mark.parametrize("dtype", [*NATIVE, torch.complex128, torch.float8_e5m2fnuz], ids=str)
-def test_a_tensor_of_every_dtype_comes_back_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_a_tensor_of_every_dtype_round_trips_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
     value = torch.tensor([0, 1, 2, 1]).to(dtype).reshape(2, 2)
     assert exactly(there_and_back(value, tmp_path)) == exactly(value)
 
@@ -95,8 +95,8 @@ def test_tensors_that_share_memory_are_stored_once_and_share_it_again(tmp_path: 
     assert (tmp_path / "a.safetensors").stat().st_size < 1000
 
 
-def test_the_versions_of_modules_come_back_with_their_state(tmp_path: Path) -> None:
-    """Torch keeps them as an attribute of the dict, and loads older states by them."""
+def test_versions_of_modules_round_trip_with_their_state(tmp_path: Path) -> None:
+    """Torch stores versions as an attribute of the state dict, and uses them to load older states."""
     state = torch.nn.BatchNorm1d(2).state_dict()
     assert there_and_back(state, tmp_path)._metadata == state._metadata  # type: ignore[attr-defined]
 
@@ -123,14 +123,14 @@ NESTED.append(NESTED)
         (NESTED, "nested more than 100 levels deep"),
     ],
 )
-def test_what_cannot_be_saved_is_named_with_its_place(value: object, said: str) -> None:
+def test_an_unsupported_value_is_named_with_its_path(value: object, said: str) -> None:
     with pytest.raises(ExperimentFailedError, match="cannot be saved") as caught:
         write_checkpoint(io.BytesIO(), {"value": value})
     assert said in caught.value.message
     assert "on_save_checkpoint may return tensors" in str(caught.value.hint)
 
 
-def test_too_many_numbers_beside_the_tensors_are_refused() -> None:
+def test_too_many_numbers_outside_of_tensors_are_rejected() -> None:
     with pytest.raises(ExperimentFailedError, match="bytes beside its tensors"):
         write_checkpoint(io.BytesIO(), {"value": "x" * (33 << 20)})
 
@@ -177,7 +177,7 @@ def view(**other: object) -> dict[str, object]:
         {"dict": {"x": {"set": [{"dict": {}}]}}},
     ],
 )
-def test_a_damaged_tree_is_refused(tree: object, tmp_path: Path) -> None:
+def test_a_damaged_tree_is_rejected(tree: object, tmp_path: Path) -> None:
     with pytest.raises(DocumentError):
         read_checkpoint(file_of(tree, tmp_path))
 
@@ -191,7 +191,7 @@ def test_a_damaged_tree_is_refused(tree: object, tmp_path: Path) -> None:
         max_leaves=8,
     )
 )
-def test_whatever_a_tree_is_it_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
+def test_any_tree_is_read_or_rejected(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
     folder = tmp_path_factory.getbasetemp()
     try:
         read_checkpoint(file_of({"dict": {"x": tree}}, folder))
@@ -199,7 +199,7 @@ def test_whatever_a_tree_is_it_is_read_or_refused(tmp_path_factory: pytest.TempP
         return
 
 
-def test_another_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
+def test_another_safetensors_file_is_not_a_checkpoint(tmp_path: Path) -> None:
     path = file_of({}, tmp_path)
     path.write_bytes(path.read_bytes().replace(FORMAT.encode(), b"a" * len(FORMAT)))
     with pytest.raises(DocumentError, match="has the format"):

@@ -28,7 +28,6 @@ def fail_halfway(path: Path, number: int) -> None:
 
 
 def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
-    """What was saved is what is loaded, and nothing else is left in the folder."""
     disk = WholeCheckpointIO()
     disk.save_checkpoint({"weights": torch.arange(3)}, tmp_path / "a.ckpt")
     assert torch.equal(disk.load_checkpoint(tmp_path / "a.ckpt")["weights"], torch.arange(3))
@@ -37,7 +36,6 @@ def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, NotWritableError)])
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, number: int, kind: type[Exception]) -> None:
-    """The old bytes stand under the name, no half file beside them, and the failure is told by name."""
     path = tmp_path / "latest.json"
     path.write_bytes(b"old")
     with pytest.raises(kind, match=r"latest\.json"):
@@ -46,8 +44,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, number: int, kind: t
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_best_is_served_where_there_is_one(tmp_path: Path) -> None:
-    """Else the last."""
+def test_the_best_checkpoint_is_preferred_to_the_last(tmp_path: Path) -> None:
     last = Saved(path="last.ckpt", sha256=DIGEST, step=1, epoch=0, batch=1)
     (tmp_path / "latest.json").write_bytes(last.to_json())
     assert served(tmp_path) == last
@@ -56,13 +53,11 @@ def test_the_best_is_served_where_there_is_one(tmp_path: Path) -> None:
 
 
 def test_an_altered_checkpoint_is_not_loaded(tmp_path: Path) -> None:
-    """Its digest is compared before anything in it can run."""
     (tmp_path / "a.ckpt").write_bytes(b"other")
     with pytest.raises(DigestMismatchError, match=r"a\.ckpt"):
         read_saved(tmp_path, Checkpoint(path="a.ckpt", sha256=DIGEST, step=1))
 
 
-def test_a_file_that_is_being_written_is_named_so(tmp_path: Path) -> None:
-    """What a kill leaves is no file of the run."""
+def test_a_partial_file_has_a_temporary_name(tmp_path: Path) -> None:
     with replacing(tmp_path / "a"):
         assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]

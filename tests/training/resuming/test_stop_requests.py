@@ -16,7 +16,7 @@ from trainer.training.resuming.stop_requests import Stop
     [(signal.SIGINT, InterruptedRunError, "Ctrl-C"), (signal.SIGTERM, StoppedError, "SIGTERM")],
 )
 @pytest.mark.parametrize("has_run", [True, False])
-def test_a_run_that_never_began_is_not_called_stopped(
+def test_a_run_that_never_started_is_not_reported_as_stopped(
     number: signal.Signals, kind: type[StoppedError], by: str, *, has_run: bool
 ) -> None:
     stop = Stop()

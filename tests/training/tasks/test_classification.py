@@ -63,9 +63,7 @@ def masks(folder: Path, code: str, patch: pytest.MonkeyPatch) -> Trained:
     return Small(place=folder, code=code, x=x, y=y, record="a record").train(patch, *words)
 
 
-def test_pixels_to_ignore_are_named_and_left_out_as_the_documentation_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ignored_pixels_are_excluded_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match=r"include 255 .*255 commonly means") as caught:
         masks(tmp_path, MASKS, monkeypatch)
     assert "Labels to ignore" in str(caught.value.hint)
@@ -80,7 +78,7 @@ def test_pixels_to_ignore_are_named_and_left_out_as_the_documentation_says(
         (".sigmoid().view(-1, 2).float()", "as sigmoid does"),
     ],
 )
-def test_scores_that_are_probabilities_are_noted_once_before_the_first_step(
+def test_probabilities_in_place_of_scores_are_noted_once_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, said: str
 ) -> None:
     small = Small(place=tmp_path, code=CLASSIFIER.replace("self.layers(x)", f"self.layers(x){ending}"))
@@ -98,13 +96,13 @@ def test_scores_that_are_probabilities_are_noted_once_before_the_first_step(
         (lambda x: torch.stack([x, x, x], 1).sigmoid() * 8, False),
     ],
 )
-def test_values_within_0_and_1_that_may_be_scores_are_not_accused(forward: Any, *, odd: bool) -> None:
+def test_scores_within_0_and_1_are_not_reported_as_probabilities(forward: Any, *, odd: bool) -> None:
     predicted = forward(torch.tensor([0.2, 0.7], requires_grad=True))
     net = net_of(Classifier, nn.Identity())
     assert (net.describe_oddity(predicted, torch.tensor([0, 1])) is not None) is odd
 
 
-def test_a_loss_of_ones_own_may_take_probabilities() -> None:
+def test_a_custom_loss_may_use_probabilities() -> None:
     net = net_of(Classifier, nn.Identity())
     net.loss = nn.BCELoss()
     assert net.describe_oddity(torch.rand(4, 3).softmax(1), torch.zeros(4)) is None

@@ -100,7 +100,6 @@ def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, *
 
 
 def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
-    """And all of the samples."""
     seen = fit(tmp_path).seen
     assert seen[:6] != seen[6:]
     assert sorted(sum(seen[:6], [])) == sorted(sum(seen[6:], [])) == list(range(12))  # noqa: RUF017 - twelve
@@ -112,8 +111,7 @@ def latest(folder: Path) -> dict[str, Any]:
     return told
 
 
-def test_a_stop_names_the_batch_that_was_finished(tmp_path: Path) -> None:
-    """In the pointer and in the checkpoint: going on there repeats no batch."""
+def test_a_stop_saves_the_number_of_the_finished_batch(tmp_path: Path) -> None:
     fit(tmp_path, stop_in=3)
     told = latest(tmp_path)
     assert (told["step"], told["epoch"], told["batch"]) == (3, 0, 3)
@@ -121,23 +119,21 @@ def test_a_stop_names_the_batch_that_was_finished(tmp_path: Path) -> None:
     assert (inside["step"], inside["batch"]) == (3, 3)
 
 
-def test_a_stop_waits_for_the_optimizer(tmp_path: Path) -> None:
-    """A checkpoint within a window of accumulation would lose the gradients summed up so far."""
+def test_a_stop_waits_for_the_optimizer_step(tmp_path: Path) -> None:
+    """A checkpoint in the middle of gradient accumulation would lose the accumulated gradients."""
     fit(tmp_path, stop_in=3, accumulate_grad_batches=2)
     told = latest(tmp_path)
     assert (told["step"], told["batch"]) == (2, 4)
 
 
-def test_the_best_checkpoint_is_not_written_over(tmp_path: Path) -> None:
-    """Its digest stays true in the batches after it, which are of the same step until the optimizer steps again."""
+def test_the_best_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
     fit(tmp_path, every=1, monitor="val_loss", validated=(1.0, 2.0), accumulate_grad_batches=4, stop_in=8)
     best = json.loads((tmp_path / "best.json").read_bytes())
     assert best["step"] == 2
     assert digest_of_file(tmp_path / best["path"]) == best["sha256"]
 
 
-def test_a_checkpoint_has_the_validation_of_its_weights(tmp_path: Path) -> None:
-    """So a record's val_ and test_ metrics are of the same weights, also where the best is not the last."""
+def test_a_checkpoint_has_the_validation_metrics_of_its_weights(tmp_path: Path) -> None:
     fit(tmp_path, monitor="val_loss", validated=(1.0, 2.0))
     best = json.loads((tmp_path / "best.json").read_bytes())
     inside = read_checkpoint(tmp_path / best["path"])["reprise"]

@@ -85,23 +85,21 @@ pytestmark = pytest.mark.torch
         ),
     ],
 )
-def test_a_label_that_is_no_class_is_named(
+def test_a_label_outside_the_classes_is_named(
     labels: dict[str, list[int]], fault: type[RepriseError], said: str, hint: str
 ) -> None:
-    """At both ends, in every split."""
     with pytest.raises(fault, match=said) as caught:
         require_classes(inspected(**labels).field("label"), classes=2)
     assert hint in str(caught.value.hint)
 
 
-def test_labels_from_1_on_that_leave_class_0_empty_are_no_fault() -> None:
-    """Nothing says that they are shifted; the class without samples is a note."""
+def test_labels_that_start_at_1_are_not_an_error() -> None:
+    """Nothing proves that the labels are shifted; the class without samples is a note."""
     labels = inspected(train=[1, 2, 2], val=[0]).field("label")
     require_classes(labels, classes=3)
     assert list(not_trained_on(labels, ["cat", "1", "2"])) == ["class 0 (cat) has no sample in split train"]
 
 
 def test_many_classes_without_samples_are_counted() -> None:
-    """Five are named."""
     (note,) = not_trained_on(inspected(train=[0, 1]).field("label"), [str(at) for at in range(20)])
     assert note == "18 of 20 classes have no sample in split train: 2, 3, 4, 5, 6 and 13 more"

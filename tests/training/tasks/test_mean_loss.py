@@ -12,8 +12,8 @@ from trainer.training.tasks.split_metrics import MeanLoss
 pytestmark = pytest.mark.torch
 
 
-def test_a_small_last_batch_weighs_as_little_as_it_has_samples() -> None:
-    """Three samples of loss 1 and one of loss 5 have a mean of 2."""
+def test_the_mean_loss_weights_a_batch_by_its_samples() -> None:
+    """Three samples of loss 1 and one sample of loss 5 have a mean of 2."""
     losses = MeanLoss()
     losses.update(torch.tensor(1.0), 3)
     losses.update(torch.tensor(5.0), torch.tensor(1))
@@ -22,8 +22,7 @@ def test_a_small_last_batch_weighs_as_little_as_it_has_samples() -> None:
     assert losses.last.item() == 5
 
 
-def test_sums_keep_what_float32_would_lose() -> None:
-    """Many small losses after a large one still count."""
+def test_the_mean_loss_keeps_precision_that_float32_would_lose() -> None:
     losses = MeanLoss()
     losses.update(torch.tensor(2.0**24), 1)
     for _ in range(8):
@@ -31,8 +30,7 @@ def test_sums_keep_what_float32_would_lose() -> None:
     assert losses.compute().item() * 9 == 2**24 + 4
 
 
-def test_a_loss_that_is_no_number_is_not_left_out() -> None:
-    """The mean says so."""
+def test_the_mean_of_a_nan_loss_is_nan() -> None:
     losses = MeanLoss()
     losses.update(torch.tensor(1.0), 1)
     losses.update(torch.tensor(math.nan), 1)

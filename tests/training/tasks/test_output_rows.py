@@ -14,8 +14,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 7))
-def test_the_largest_are_kept_however_rows_come(values: list[int], batch: int) -> None:
-    """The first of equal ones, in the order in which they came."""
+def test_the_largest_rows_are_selected_in_any_order_of_arrival(values: list[int], batch: int) -> None:
     rows = OutputRows("loss", "number", by="loss", most=3)
     for at in range(0, len(values), batch):
         part = torch.tensor(values[at : at + batch])
@@ -24,8 +23,7 @@ def test_the_largest_are_kept_however_rows_come(values: list[int], batch: int) -
     assert rows.columns()["number"].tolist() == best
 
 
-def test_all_are_kept_in_order() -> None:
-    """And begun anew after a reset; of none there are no columns."""
+def test_all_rows_are_collected_in_order() -> None:
     rows = OutputRows("x")
     rows.update(x=torch.tensor([1, 2]))
     rows.update(x=torch.tensor([3]))

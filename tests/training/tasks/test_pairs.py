@@ -54,8 +54,7 @@ def paired(labels: Sequence[int], train: int, *, tells: bool = True) -> Pairs:
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=40), st.data())
-def test_no_pair_crosses_a_split_and_each_is_of_two_samples(labels: list[int], data: st.DataObject) -> None:
-    """Whatever classes a split has; a sample that is alone in its split goes with itself."""
+def test_pairs_stay_in_their_split_and_have_two_samples(labels: list[int], data: st.DataObject) -> None:
     train = data.draw(st.integers(1, len(labels) - 1))
     index = data.draw(st.integers(0, len(labels) - 1))
     pick = Pick(index=index, epoch=data.draw(st.integers(0, 9)), run=data.draw(st.integers(0, 9)))
@@ -66,8 +65,7 @@ def test_no_pair_crosses_a_split_and_each_is_of_two_samples(labels: list[int], d
     assert (second.epoch, second.run) == (pick.epoch, pick.run)
 
 
-def test_half_of_the_pairs_are_the_same_class_and_all_others_come_up() -> None:
-    """Over many epochs, for one sample of a class of four."""
+def test_half_of_the_pairs_share_a_class_and_every_partner_occurs() -> None:
     pairs = paired([0] * 4 + [1] * 8 + [0, 1], 12)
     found = [pairs.second(Pick(index=1, epoch=epoch)).index for epoch in range(2000)]
     assert set(found) == set(range(12)) - {1}
@@ -75,14 +73,12 @@ def test_half_of_the_pairs_are_the_same_class_and_all_others_come_up() -> None:
 
 
 def test_a_split_of_one_class_has_pairs_of_that_class() -> None:
-    """There are no others."""
     pairs = paired([5, 5, 5, 1, 2], 3)
     assert {pairs.second(Pick(index=0, epoch=epoch)).index for epoch in range(50)} == {1, 2}
     assert {pairs.second(Pick(index=4, epoch=epoch)).index for epoch in range(5)} == {3}
 
 
-def test_training_pairs_change_with_epoch_and_seed_and_others_never() -> None:
-    """Every run is measured on the same pairs."""
+def test_only_training_pairs_change_with_epoch_and_seed() -> None:
     pairs = paired([0, 1] * 20, 20)
     train = {pairs.second(Pick(index=3, epoch=epoch, run=run)).index for epoch in range(9) for run in range(2)}
     test = {pairs.second(Pick(index=30, run=run)).index for run in range(9)}
@@ -90,14 +86,12 @@ def test_training_pairs_change_with_epoch_and_seed_and_others_never() -> None:
     assert pairs.second(Pick(index=3, epoch=2)) == paired([0, 1] * 20, 20).second(Pick(index=3, epoch=2))
 
 
-def test_a_batch_has_the_two_of_a_pair_as_neighbours() -> None:
-    """Twice as many samples as pairs."""
+def test_the_two_samples_of_a_pair_are_adjacent_in_a_batch() -> None:
     pairs = paired([0, 1] * 20, 20)
     picks = [Pick(index=3), Pick(index=7)]
     assert pairs.batch(picks)["number"].tolist() == [3, pairs.second(picks[0]).index, 7, pairs.second(picks[1]).index]
 
 
-def test_without_classes_there_are_no_pairs() -> None:
-    """A reader that would have to read every sample is refused by name."""
+def test_a_reader_without_labels_cannot_make_pairs() -> None:
     with pytest.raises(DatasetError, match="the reader of a@1 gives no classes"):
         paired([0, 1], 1, tells=False)

@@ -20,16 +20,14 @@ from trainer.training.tasks.sequences import (
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
 
 
-def test_a_line_is_learned_from_its_beginning_to_its_end() -> None:
-    r"""Given is "\n" and the line, wanted the line and "\n"; nothing is wanted behind it."""
+def test_a_line_is_learned_from_start_to_end() -> None:
     text, lengths = padded([b"ab", b"", b"c"])
     given, wanted = of_lines(text.long(), lengths)
     assert given.tolist() == [[10, 97, 98], [10, 0, 0], [10, 99, 0]]
     assert wanted.tolist() == [[97, 98, 10], [10, NOT_WANTED, NOT_WANTED], [99, 10, NOT_WANTED]]
 
 
-def test_bits_per_byte_count_wanted_bytes_alone_whatever_the_batches() -> None:
-    """Scores that know nothing cost 8 bits; so does a mean over batches of any sizes."""
+def test_bits_per_byte_counts_target_bytes_only_for_any_batch_size() -> None:
     whole, parts = BitsPerByte(), BitsPerByte()
     scores, wanted = torch.randn(9, 256), torch.tensor([1, 2, 3, 4, NOT_WANTED, 5, NOT_WANTED, 6, 7])
     whole.update(scores, wanted)
@@ -52,14 +50,12 @@ class Counting(SequenceModel):
         return torch.nn.functional.one_hot(follows[text], 256) * 1e3
 
 
-def test_what_a_net_writes_is_what_it_learned() -> None:
-    """Byte by byte; the same each time."""
+def test_a_net_generates_what_it_learned() -> None:
     net = Counting()
     assert generate_text(net, 7, context=2) == b"ab\nab\na"
 
 
-def test_a_net_without_a_number_writes_something() -> None:
-    """One that diverged is shown too."""
+def test_a_net_that_returns_nan_generates_text() -> None:
     net = Counting()
     net.forward = lambda text: torch.full((*text.shape, 256), float("nan"))  # type: ignore[method-assign]
     assert len(generate_text(net, 5, context=2)) == 5

@@ -75,17 +75,15 @@ def inspected(**labels: list[int]) -> Inspection:
         (Regressor, lambda x: x, LABELS, DatasetError, r"targets are int64 \[2\]; a regression expects float32"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_outputs_and_labels_that_do_not_match_are_rejected(
     kind: type[Task], forward: Callable[[torch.Tensor], object], wanted: torch.Tensor, fault: type[Exception], said: str
 ) -> None:
-    """Before the first step, and at any later one."""
     net = net_of(kind, forward)
     with pytest.raises(fault, match=said):
         try_out(net, {"image": IMAGES, "label": wanted})
 
 
-def test_a_net_that_is_tried_out_stays_as_it_was() -> None:
-    """Its modes, part by part, and what batch normalisation knows."""
+def test_the_trial_pass_does_not_change_the_net() -> None:
     body = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3))
     net = net_of(Classifier, body)
     net.add_module("body", body)
@@ -96,8 +94,7 @@ def test_a_net_that_is_tried_out_stays_as_it_was() -> None:
     assert (net.training, body.training, body[0].training, body[2].training) == (True, True, False, True)
 
 
-def test_the_net_judges_the_labels_of_every_split() -> None:
-    """A label without a score is found wherever it is; the message names the setting."""
+def test_labels_of_every_split_are_compared_with_the_nets_scores() -> None:
     net = net_of(Classifier, lambda x: x)
     assert net.check_values(inspected(train=[0, 2, 1], test=[1])) == []
     with pytest.raises(
@@ -119,8 +116,9 @@ def test_the_net_judges_the_labels_of_every_split() -> None:
         (LABELS.bool(), r"labels are bool \[2\]; a classification expects int64", "astype('int64')"),
     ],
 )
-def test_labels_of_another_shape_or_type_are_blamed_and_not_the_net(wanted: torch.Tensor, said: str, hint: str) -> None:
-    """With what converts them."""
+def test_labels_of_a_wrong_shape_or_type_are_reported_instead_of_the_net(
+    wanted: torch.Tensor, said: str, hint: str
+) -> None:
     net = net_of(Classifier, lambda x: x.flatten(1)[:, :3])
     with pytest.raises(DatasetError, match=said) as caught:
         try_out(net, {"image": IMAGES, "label": wanted})
@@ -128,8 +126,7 @@ def test_labels_of_another_shape_or_type_are_blamed_and_not_the_net(wanted: torc
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8, torch.int64, torch.bool])
-def test_an_input_type_that_no_layer_takes_is_named_with_the_line_to_add(dtype: torch.dtype) -> None:
-    """In place of torch's words about matrices."""
+def test_an_unsupported_input_type_is_named_with_the_line_to_add(dtype: torch.dtype) -> None:
     layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     net = net_of(Classifier, layers)
     net.add_module("layers", layers)
@@ -141,8 +138,7 @@ def test_an_input_type_that_no_layer_takes_is_named_with_the_line_to_add(dtype: 
     assert "x = x.float()" in str(caught.value.hint)
 
 
-def test_an_index_that_no_embedding_takes_is_named_too() -> None:
-    """Its fix is another."""
+def test_an_unsupported_index_type_of_an_embedding_is_named() -> None:
     layers = nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(8, 3))
     net = net_of(Classifier, layers)
     net.add_module("layers", layers)
@@ -151,14 +147,13 @@ def test_an_index_that_no_embedding_takes_is_named_too() -> None:
     assert "x = x.long()" in str(caught.value.hint)
 
 
-def test_a_net_that_fails_for_another_reason_says_its_own() -> None:
-    """Another type would not help."""
+def test_an_unrelated_failure_of_the_net_keeps_its_message() -> None:
     net = net_of(Classifier, lambda x: x.reshape(7, 7))
     with pytest.raises(RuntimeError, match="invalid for input of size"):
         try_out(net, {"image": IMAGES.double(), "label": LABELS})
 
 
-def test_a_validation_step_of_ones_own_that_measures_nothing_is_named() -> None:
+def test_a_custom_validation_step_without_metrics_is_named() -> None:
     net = net_of(Classifier, lambda images: images.flatten(1)[:, :3])
     with pytest.raises(ExperimentError, match=r"Net\.validation_step gave nothing to measure") as fault:
         net.on_validation_epoch_end()

@@ -43,8 +43,7 @@ def judged(kind: type[Task], **splits: Any) -> list[str]:
     return [*kind.check_values(net, seen), *(f"{name}: {why}" for name, why in undefined.items())]
 
 
-def test_a_regression_notes_targets_that_tell_nothing() -> None:
-    """One value, or one sample: R2 has no meaning there, and training goes on."""
+def test_a_regression_notes_constant_targets() -> None:
     assert judged(Regressor, train=[1.0, 2.0], val=[3.0, 4.0]) == []
     assert judged(Regressor, train=[1.5, 1.5], val=[2.0, 2.0, 2.0], test=[1.0]) == [
         "all targets of split train are 1.5: the net learns that number",
@@ -53,13 +52,12 @@ def test_a_regression_notes_targets_that_tell_nothing() -> None:
     ]
 
 
-def test_the_targets_of_one_sample_that_has_several_have_an_r2() -> None:
+def test_one_sample_with_several_targets_has_an_r2() -> None:
     assert judged(Regressor, train=[[1.0, 2.0]], val=[[3.0, 4.0]]) == []
     assert judged(Regressor, val=[[3.0, np.nan], [3.0, 3.0]]) == []
 
 
-def test_a_verification_notes_splits_whose_pairs_are_of_one_kind() -> None:
-    """All of one class, or each of its own; negative numbers are classes too."""
+def test_a_verification_notes_splits_with_one_kind_of_pairs() -> None:
     assert judged(Verifier, train=[-1, -1, 2, 2], val=[0, 0, 1]) == []
     assert judged(Verifier, val=[3])[0] == "val_auc: there is one sample, and so one pair"
     why = "each of the 3 samples has a class of its own, so no pair is the same"
@@ -71,8 +69,7 @@ def test_a_verification_notes_splits_whose_pairs_are_of_one_kind() -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 256])
-def test_a_sequence_of_what_is_no_byte_is_rejected(value: int) -> None:
-    """In every split, with its first sample."""
+def test_a_sequence_with_values_that_are_not_bytes_is_rejected(value: int) -> None:
     assert judged(SequenceModel, train=[[0, 255]]) == []
     with pytest.raises(
         DatasetError, match=rf"texts of split val hold {value} \(the first is in row 1\); expected bytes"
@@ -87,7 +84,7 @@ def test_a_sequence_of_what_is_no_byte_is_rejected(value: int) -> None:
         (-1e12, r"for that sample `forward` gives values up to \d\.\d{3}e\+11"),
     ],
 )
-def test_a_number_that_makes_the_output_enormous_is_noted_with_its_sample(
+def test_a_number_that_causes_an_enormous_output_is_noted_with_its_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, what: str
 ) -> None:
     x = np.random.default_rng(0).random((40, 4), dtype=np.float32)
@@ -98,7 +95,7 @@ def test_a_number_that_makes_the_output_enormous_is_noted_with_its_sample(
     assert re.fullmatch(f"{said}{what}: scale the field before publishing, or in `forward`", small.said[1])
 
 
-def test_targets_that_make_the_loss_enormous_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_that_cause_an_enormous_loss_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.linspace(0, 1, 40, dtype=np.float32)
     targets[7] = 1e6
     small = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record")
@@ -106,7 +103,7 @@ def test_targets_that_make_the_loss_enormous_are_noted(tmp_path: Path, monkeypat
     assert small.said[1].startswith("dots@1: field 'y' holds 1e+06 (row 7); the loss of that sample is 5.000e+11")
 
 
-def test_large_numbers_that_a_net_scales_are_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_numbers_that_the_net_scales_are_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.full((40, 4), 1e15, dtype=np.float32)
     small = Small(place=tmp_path, code=CLASSIFIER.replace("(x)", "(x / 1e15)"), x=x, record="a record")
     small.train(monkeypatch)

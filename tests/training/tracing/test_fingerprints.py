@@ -34,10 +34,9 @@ def flipped(tensor: Tensor, place: int) -> Tensor:
 
 @pytest.mark.parametrize("prints", ALGORITHMS)
 @given(st.integers(0, 2999), st.sampled_from(KINDS))
-def test_one_bit_of_one_element_is_seen(
+def test_one_flipped_bit_changes_the_fingerprint(
     prints: Callable[[list[Tensor]], list[int]], place: int, kind: torch.dtype
 ) -> None:
-    """Wherever it is, in numbers of any width; the other tensor's fingerprint stays."""
     tensor, other = (torch.arange(3000) % 2).to(kind), torch.arange(7.0)
     before, after = prints([tensor, other]), prints([flipped(tensor, place), other])
     assert before[0] != after[0]
@@ -45,8 +44,7 @@ def test_one_bit_of_one_element_is_seen(
 
 
 @pytest.mark.parametrize("prints", ALGORITHMS)
-def test_the_same_bits_have_the_same_fingerprint(prints: Callable[[list[Tensor]], list[int]]) -> None:
-    """Whatever else is in the list, and however the memory is laid out; NaN too; two tensors swapped are not the same."""
+def test_equal_bits_have_equal_fingerprints(prints: Callable[[list[Tensor]], list[int]]) -> None:
     tensor = torch.tensor([[1.0, float("nan")], [-0.0, 3.0]])
     assert prints([torch.ones(5), tensor]) == [*prints([torch.ones(5)]), *prints([tensor.t().contiguous().t()])]
     assert prints([tensor]) != prints([tensor.t()])
@@ -54,8 +52,7 @@ def test_the_same_bits_have_the_same_fingerprint(prints: Callable[[list[Tensor]]
 
 
 @pytest.mark.parametrize("prints", ALGORITHMS)
-def test_elements_that_change_places_are_seen(prints: Callable[[list[Tensor]], list[int]]) -> None:
-    """A plain sum would miss it."""
+def test_swapped_elements_change_the_fingerprint(prints: Callable[[list[Tensor]], list[int]]) -> None:
     tensor = torch.arange(5000.0)
     swapped = tensor.clone()
     swapped[[1, 4000]] = tensor[[4000, 1]]
@@ -64,18 +61,15 @@ def test_elements_that_change_places_are_seen(prints: Callable[[list[Tensor]], l
 
 @pytest.mark.parametrize("prints", ALGORITHMS)
 def test_tensors_of_several_widths_keep_their_order(prints: Callable[[list[Tensor]], list[int]]) -> None:
-    """Each has the fingerprint that it has alone; empty ones and single numbers too."""
     several = [torch.ones(3), torch.ones(2, dtype=torch.int64), torch.zeros(0), torch.tensor(1.0), torch.ones(1500)]
     assert prints(several) == [prints([tensor])[0] for tensor in several]
 
 
-def test_on_a_cpu_it_is_xxh3_of_the_bytes() -> None:
-    """So that anybody can compute it."""
+def test_on_a_cpu_the_fingerprint_is_xxh3_of_the_bytes() -> None:
     assert HostIntegers().prints([torch.tensor([1, 2], dtype=torch.int16)]) == [xxh3_64_intdigest(b"\1\0\2\0")]
 
 
-def test_a_kept_view_follows_its_tensor() -> None:
-    """Changed in place, or put somewhere else."""
+def test_a_cached_view_follows_its_tensor() -> None:
     weight, views = torch.nn.Parameter(torch.zeros(8)), HostIntegers()
     first = views.weights([weight])
     with torch.no_grad():
@@ -86,7 +80,6 @@ def test_a_kept_view_follows_its_tensor() -> None:
     assert views.weights([weight]) == HostIntegers().prints([torch.full((8,), 2.0)])
 
 
-def test_a_batch_gives_its_tensors_in_order() -> None:
-    """However it is nested; what is no tensor is passed over."""
+def test_a_batch_yields_its_tensors_in_order() -> None:
     a, b, c = torch.zeros(1), torch.zeros(2), torch.zeros(3)
     assert [len(found) for found in tensors_in({"x": [a, (b, "name")], "y": c, "z": 7})] == [1, 2, 3]

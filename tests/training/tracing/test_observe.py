@@ -78,7 +78,6 @@ def checked(checkout: Checkout, kind: str, *words: str) -> tuple[int, dict[str, 
 
 @pytest.mark.long
 def test_a_deterministic_net_is_clean(checkout: Checkout) -> None:
-    """Dropout and all: equal seeds give equal bits, in one process and in two; nothing is recorded."""
     before = set((checkout.root / "runs").iterdir())
     code, found = checked(checkout, "no")
     assert (code, found["equal"], found["steps"]) == (0, True, 3)
@@ -104,7 +103,6 @@ def test_a_deterministic_net_is_clean(checkout: Checkout) -> None:
 def test_the_module_and_the_operation_are_named(
     checkout: Checkout, kind: str, module: str | None, operation: str
 ) -> None:
-    """The first in the order of the step; exit code 20."""
     code, found = checked(checkout, kind, "--steps", "2")
     assert (code, found["equal"], found["step"], found["module"]) == (20, False, 1, module), found
     assert operation in found["operation"]

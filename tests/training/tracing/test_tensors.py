@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torch
 
 
-def test_a_tensor_is_named_by_its_bytes() -> None:
-    """Row-major, little-endian: any program can compute it."""
+def test_a_tensors_digest_depends_on_its_bytes() -> None:
     expected = hashlib.sha256(struct.pack("<4f", 1, 2, 3, 4)).hexdigest()
     found = described(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     assert found == {"dtype": "float32", "shape": [2, 2], "sha256": f"sha256:{expected}"}
@@ -29,8 +28,7 @@ def test_a_tensor_is_named_by_its_bytes() -> None:
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64, torch.int64, torch.bool])
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
-def test_every_kind_and_shape_has_a_digest(kind: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Scalars and empty tensors too; a view has the digest of its copy."""
+def test_every_dtype_and_shape_has_a_digest(kind: torch.dtype, shape: tuple[int, ...]) -> None:
     tensor = torch.ones(shape, dtype=kind)
     assert described(tensor.T if tensor.ndim == 2 else tensor) == described(
         tensor.T.contiguous() if tensor.ndim == 2 else tensor.clone()
@@ -38,12 +36,10 @@ def test_every_kind_and_shape_has_a_digest(kind: torch.dtype, shape: tuple[int, 
 
 
 def test_one_changed_bit_changes_the_digest() -> None:
-    """Not only a changed value: the two zeros differ."""
     assert described(torch.tensor(0.0)) != described(torch.tensor(-0.0))
 
 
-def test_both_files_tell_of_the_checkpoint(tmp_path: Path) -> None:
-    """The weights can be loaded anywhere; the table names weights and optimizer state."""
+def test_weights_and_tensor_table_match_the_checkpoint(tmp_path: Path) -> None:
     net = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     net(torch.ones(1, 2)).sum().backward()

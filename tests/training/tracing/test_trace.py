@@ -67,8 +67,7 @@ def traced(folder: Path, meddle: Callable[[Net, int], None] = lambda *_: None, *
 
 
 @pytest.mark.parametrize("integers", [None, DeviceIntegers()])
-def test_each_step_has_a_line_and_the_validation_one(tmp_path: Path, integers: HostIntegers | None) -> None:
-    """In the order in which they happened; the numbers are the ones that the optimizer was told."""
+def test_each_step_and_each_validation_has_a_line(tmp_path: Path, integers: HostIntegers | None) -> None:
     trace, net = traced(tmp_path, integers=integers)
     *steps, last = trace.entries()
     assert [entry.step for entry in steps] == [1, 2, 3, 4, 5, 6]
@@ -80,8 +79,7 @@ def test_each_step_has_a_line_and_the_validation_one(tmp_path: Path, integers: H
     assert len({step.data for step in told}) == len({step.weights for step in told}) == 6
 
 
-def test_a_step_of_several_batches_has_all_their_losses(tmp_path: Path) -> None:
-    """And is one line, which says how many batches of the epoch were seen; an incomplete last one too."""
+def test_an_accumulated_step_has_the_losses_of_all_its_batches(tmp_path: Path) -> None:
     trace, _ = traced(tmp_path, accumulate_grad_batches=4)
     first, second, *_ = [entry for entry in trace.entries() if isinstance(entry, Step)]
     assert (first.batch, len(numbers_of(first.loss))) == (4, 4)
@@ -89,8 +87,7 @@ def test_a_step_of_several_batches_has_all_their_losses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("integers", [None, DeviceIntegers()])
-def test_equal_trainings_have_equal_bytes(tmp_path: Path, integers: HostIntegers | None) -> None:
-    """And tracing changes nothing."""
+def test_equal_trainings_write_equal_traces(tmp_path: Path, integers: HostIntegers | None) -> None:
     _, net = traced(tmp_path / "a", integers=integers)
     _, same = traced(tmp_path / "b", integers=integers)
     assert (tmp_path / "a" / FILE).read_bytes() == (tmp_path / "b" / FILE).read_bytes()
@@ -126,10 +123,9 @@ def drawing(net: Net, index: int) -> None:
         (one_ulp, {Stream.FORWARD, Stream.BACKWARD, Stream.WEIGHTS}),
     ],
 )
-def test_what_was_meddled_with_is_named(
+def test_a_disturbance_is_found_at_its_step_and_stream(
     tmp_path: Path, meddle: Callable[[Net, int], None], streams: set[Stream], integers: HostIntegers | None
 ) -> None:
-    """At its step, in its stream; one last place of one weight at the first stream that it reaches."""
     found = first_difference(
         traced(tmp_path / "a", integers=integers)[0], traced(tmp_path / "b", meddle, integers=integers)[0]
     )
@@ -139,7 +135,6 @@ def test_what_was_meddled_with_is_named(
 
 
 def test_a_full_trace_names_the_first_gradient_that_differs(tmp_path: Path) -> None:
-    """One that a norm would hide."""
 
     def turned(net: Net, index: int) -> None:
         if index == 3:
@@ -150,8 +145,7 @@ def test_a_full_trace_names_the_first_gradient_that_differs(tmp_path: Path) -> N
     assert (found.step, found.stream, found.tensor) == (4, Stream.BACKWARD, "head.bias")
 
 
-def test_the_norm_is_torchs_own() -> None:
-    """Bit for bit, of large and of empty lists."""
+def test_the_gradient_norm_equals_torchs() -> None:
     given = [torch.randn(3), torch.randn(1000, 320), torch.randn(7, 7)]
     assert torch.equal(norm_of(given), torch.nn.utils.get_total_norm(given))
     assert norm_of([]) == 0.0
@@ -173,7 +167,6 @@ class Sparse(Net):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_sparse_gradients_are_traced(tmp_path: Path, full: bool) -> None:  # noqa: FBT001 - a case
-    """Their norm is that of what they hold."""
     net = Sparse()
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     loader: DataLoader[Any] = DataLoader(torch.randn(12, 3), batch_size=2)  # type: ignore[arg-type]
