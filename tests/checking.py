@@ -52,8 +52,8 @@ def found(
     for name, value in variables(Level.OFF, threads=THREADS).items():
         patch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
-    told = Origins(options=parse_options(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
-    resolved = resolve(experiment.settings, told)
+    origins = Origins(options=parse_options(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
+    resolved = resolve(experiment.settings, origins)
     dataset, data = make_synthetic(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
     subject = Subject(
         experiment=experiment,

@@ -38,11 +38,11 @@ collect_ignore_glob: Final = [] if HAS_TORCH else ["training/*", "experiments/*"
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Keep compiled and rewritten tests, as Python itself does, even where it is told not to: 6 s of 13."""
-    told, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    result, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     try:
         return (yield)
     finally:
-        sys.dont_write_bytecode = told
+        sys.dont_write_bytecode = result
 
 
 @functools.cache

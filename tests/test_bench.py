@@ -52,15 +52,15 @@ def test_a_fresh_clone_is_prepared_before_the_timing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "said"),
+    ("benchmark", "message"),
     [
         ({"prepare": "false"}, "bench: t: `false` failed"),
         ({"program": "benchmarks/absent.py"}, "bench: benchmarks/absent.py ended with exit code 2"),
         ({"cases": (bench.Case(name="a", command="true", before="false"),)}, "bench: a: `false` failed"),
     ],
 )
-def test_a_failure_is_a_line_and_no_traceback(benchmark: dict[str, Any], said: str) -> None:
-    with pytest.raises(SystemExit, match=re.escape(said)):
+def test_a_failure_is_a_line_and_no_traceback(benchmark: dict[str, Any], message: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(message)):
         bench.table(bench.Benchmark(**{"title": "t", "aim": "a", "rounds": 1, "cases": (), **benchmark}))
 
 

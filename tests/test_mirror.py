@@ -78,12 +78,12 @@ def mirror(wheelhouse: Path, tmp_path: Path) -> Iterator[str]:
 def install(requirements: str, home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Installs by hash into a new environment, with nothing cached and pip's settings as given."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-    wanted = home / "requirements.txt"
-    wanted.write_text(requirements, encoding="utf-8")
+    expected = home / "requirements.txt"
+    expected.write_text(requirements, encoding="utf-8")
     environment = {**bare, "PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(home / "cache"), **settings}
     run = functools.partial(subprocess.run, env=environment, capture_output=True, text=True, check=False)
     run([ROOT / "scripts" / "machine" / "uv", "venv", "--python", sys.executable, home / "venv"])
-    sync = ["pip", "sync", *BY_HASH, "--python", home / "venv" / "bin" / "python", wanted]
+    sync = ["pip", "sync", *BY_HASH, "--python", home / "venv" / "bin" / "python", expected]
     return run([ROOT / "scripts" / "machine" / "uv", *sync])
 
 
@@ -124,7 +124,7 @@ def test_plain_uv_sync_does_not_change_the_lock_without_an_index(tmp_path: Path)
     before = (tmp_path / "uv.lock").read_bytes()
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
     lonely = {"UV_CACHE_DIR": str(tmp_path / "cache"), "ALL_PROXY": NOWHERE, "UV_HTTP_RETRIES": "0"}
-    said = {
+    expected = {
         option: subprocess.run(
             [
                 ROOT / "scripts" / "machine" / "uv",
@@ -142,8 +142,8 @@ def test_plain_uv_sync_does_not_change_the_lock_without_an_index(tmp_path: Path)
         ).stderr
         for option in ("", "--frozen")
     }
-    assert "Failed to fetch: https://" in said[""]
-    assert "https://files.invalid/" in said["--frozen"]
+    assert "Failed to fetch: https://" in expected[""]
+    assert "https://files.invalid/" in expected["--frozen"]
     assert (tmp_path / "uv.lock").read_bytes() == before
 
 

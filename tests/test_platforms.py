@@ -21,11 +21,11 @@ SYSTEMS: Final = (
 
 def would_install(part: tuple[str, ...], system: str, python: str, home: Path) -> str:
     """What uv would install of this part of the lock on a system and Python that need not be this machine's."""
-    uv, wanted = str(ROOT / "scripts" / "machine" / "uv"), str(home / "requirements.txt")
+    uv, expected = str(ROOT / "scripts" / "machine" / "uv"), str(home / "requirements.txt")
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *part]
-    subprocess.run([uv, *export, "--output-file", wanted], cwd=ROOT, check=True)
+    subprocess.run([uv, *export, "--output-file", expected], cwd=ROOT, check=True)
     there = ["--python-platform", system, "--python-version", python, "--target", str(home / "there")]
-    sync = ["pip", "sync", "--dry-run", "--no-config", "--no-build", "--require-hashes", *there, wanted]
+    sync = ["pip", "sync", "--dry-run", "--no-config", "--no-build", "--require-hashes", *there, expected]
     done = subprocess.run([uv, *sync], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -34,17 +34,17 @@ def would_install(part: tuple[str, ...], system: str, python: str, home: Path) -
 @pytest.mark.index
 @pytest.mark.parametrize(("system", "python"), list(zip(SYSTEMS, ("3.12", "3.11", "3.13", "3.11"), strict=True)))
 def test_the_host_packages_have_wheels_for(system: str, python: str, tmp_path: Path) -> None:
-    said = would_install(HOST, system, python, tmp_path)
-    assert "+ boto3==" in said
-    assert "torch" not in said
+    result = would_install(HOST, system, python, tmp_path)
+    assert "+ boto3==" in result
+    assert "torch" not in result
 
 
 @pytest.mark.index
 @pytest.mark.parametrize("system", SYSTEMS[1:])
 def test_the_developer_tools_have_wheels_for(system: str, tmp_path: Path) -> None:
-    said = would_install(EVERYTHING, system, "3.13", tmp_path)
-    assert "+ ruff==" in said
-    assert "torch" not in said
+    result = would_install(EVERYTHING, system, "3.13", tmp_path)
+    assert "+ ruff==" in result
+    assert "torch" not in result
 
 
 @pytest.mark.parametrize(("extra", "torch"), [("cpu", "torch==2.13.0+cpu"), ("cuda", "torch==2.13.0")])

@@ -71,25 +71,25 @@ def test_help_is_printed_and_nothing_is_started(tmp_path: Path, path: Path, word
     "words", [("engine",), ("engine", "reset"), ("engine", "stop", "--yes"), ("debian",), ("debian", "install")]
 )
 def test_an_unknown_argument_prints_the_usage(words: tuple[str, ...]) -> None:
-    said = call(f"machine/{words[0]}", *words[1:])
-    assert said.returncode == 2
-    assert f"scripts/machine/{words[0]}" in said.stderr
-    assert said.stdout == ""
+    result = call(f"machine/{words[0]}", *words[1:])
+    assert result.returncode == 2
+    assert f"scripts/machine/{words[0]}" in result.stderr
+    assert result.stdout == ""
 
 
 def test_nothing_is_installed_without_consent() -> None:
-    said = call("machine/debian", "install", "no-such-package")
-    assert said.returncode in {2, 70}
-    assert "no-such-package" in said.stderr
-    assert len(said.stderr.splitlines()) == 1
+    result = call("machine/debian", "install", "no-such-package")
+    assert result.returncode in {2, 70}
+    assert "no-such-package" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("verb", ["start", "status"])
 def test_an_unreachable_remote_engine_is_named(verb: str) -> None:
-    said = call("machine/engine", verb, DOCKER_HOST="unix:///nowhere.sock")
-    assert said.returncode == 61
-    assert "unix:///nowhere.sock" in said.stderr
-    assert len(said.stderr.splitlines()) == 1
+    result = call("machine/engine", verb, DOCKER_HOST="unix:///nowhere.sock")
+    assert result.returncode == 61
+    assert "unix:///nowhere.sock" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_ctrl_c_during_docker_is_not_reported_as_a_missing_plugin(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_ctrl_c_during_docker_is_not_reported_as_a_missing_plugin(tmp_path: Path
     docker.chmod(0o755)
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = [str(SCRIPTS / "machine" / "engine"), "ensure"]
-    said = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, start_new_session=True)
-    assert (said.returncode, said.stderr) == (130, "")
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, start_new_session=True)
+    assert (result.returncode, result.stderr) == (130, "")
 
 
 @pytest.mark.parametrize("script", ["train", "reprise", "setup", "machine/venv"])
@@ -108,9 +108,9 @@ def test_a_checkout_path_with_a_colon_is_rejected_before_anything_is_created(tmp
     checkout = tmp_path / "a:b"
     shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     command = [str(checkout / "scripts" / script), "host"]
-    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert said.returncode == 2
-    assert said.stderr.startswith("venv: the path of this checkout has a colon, which separates paths")
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("venv: the path of this checkout has a colon, which separates paths")
     assert sorted(path.name for path in checkout.iterdir()) == ["scripts"]
 
 
@@ -120,16 +120,16 @@ def test_scripts_that_need_uv_reject_a_checkout_path_with_a_colon_too(tmp_path: 
     shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SCRIPTS.parent / "uv.lock", checkout)
     command = [str(checkout / "scripts" / script), str(tmp_path / "folder")]
-    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert said.returncode
-    assert f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {checkout}" in said.stderr
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert result.returncode
+    assert f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {checkout}" in result.stderr
 
 
 def test_stop_does_not_stop_an_engine_that_it_did_not_start(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
-    said = call("machine/engine", "stop", REPRISE_ENGINE_STATE=str(tmp_path))
-    assert said.returncode == 0
-    assert "nothing to stop" in said.stderr
+    result = call("machine/engine", "stop", REPRISE_ENGINE_STATE=str(tmp_path))
+    assert result.returncode == 0
+    assert "nothing to stop" in result.stderr
 
 
 def test_a_custom_base_is_used_unchanged() -> None:
@@ -138,10 +138,10 @@ def test_a_custom_base_is_used_unchanged() -> None:
 
 
 def test_a_base_without_a_digest_is_rejected() -> None:
-    said = call("machine/base", REPRISE_BASE="debian:bookworm-slim")
-    assert said.returncode == 2
-    assert "debian:bookworm-slim" in said.stderr
-    assert "sha256" in said.stderr
+    result = call("machine/base", REPRISE_BASE="debian:bookworm-slim")
+    assert result.returncode == 2
+    assert "debian:bookworm-slim" in result.stderr
+    assert "sha256" in result.stderr
 
 
 FAKES: Final = {  # a machine whose dockerd meets ${END} the first ${TIMES} times that it is started, and then answers
@@ -167,23 +167,23 @@ def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def test_a_dockerd_killed_during_its_start_is_started_again(fake_engine: dict[str, str]) -> None:
     """The cause of the signal is unknown, so the second start may succeed; the signal is named."""
-    said = call("machine/engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
-    assert said.returncode == 0, said.stderr
-    assert "dockerd was killed by signal 9 while it started; retrying in 2 s" in said.stderr
+    result = call("machine/engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
+    assert result.returncode == 0, result.stderr
+    assert "dockerd was killed by signal 9 while it started; retrying in 2 s" in result.stderr
 
 
 def test_a_dockerd_that_exits_is_not_retried(fake_engine: dict[str, str]) -> None:
-    said = call("machine/engine", "start", TIMES="9", END="exit 3", **fake_engine)
-    assert said.returncode == 61
-    assert "a last word" in said.stderr
-    assert "dockerd ended with exit code 3" in said.stderr
+    result = call("machine/engine", "start", TIMES="9", END="exit 3", **fake_engine)
+    assert result.returncode == 61
+    assert "a last word" in result.stderr
+    assert "dockerd ended with exit code 3" in result.stderr
     assert Path(fake_engine["REPRISE_ENGINE_STATE"], "dockerd.starts").read_text() == "started\n"
 
 
 @pytest.mark.engine
 def test_ensure_changes_nothing_if_an_engine_answers() -> None:
-    said = call("machine/engine", "ensure")
-    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    result = call("machine/engine", "ensure")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.engine
@@ -194,9 +194,9 @@ def test_status_shows_the_versions_of_engine_and_client() -> None:
         .stdout.strip()
         .split(", ")
     )
-    said = call("machine/engine", "status")
-    assert said.stdout.startswith(f"engine {server}, ")
-    assert f"; client {client}; " in said.stdout
+    result = call("machine/engine", "status")
+    assert result.stdout.startswith(f"engine {server}, ")
+    assert f"; client {client}; " in result.stdout
 
 
 @pytest.mark.engine

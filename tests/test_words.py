@@ -133,7 +133,7 @@ def test_a_hint_never_lists_a_whole_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('nam = "x"\nname = "y"', "unknown key 'nam'"),
         ("count = 1", "key 'name' is missing"),
@@ -141,10 +141,10 @@ def test_a_hint_never_lists_a_whole_folder() -> None:
         ("name =", "not valid TOML"),
     ],
 )
-def test_an_error_in_a_file_is_one_sentence_that_names_it(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_in_a_file_is_one_sentence_that_names_it(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "x.toml"
     file.write_text(text)
-    with pytest.raises(DocumentError, match=said) as caught:
+    with pytest.raises(DocumentError, match=message) as caught:
         read_toml(file, Small)
     assert str(file) in caught.value.message
     assert caught.value.hint

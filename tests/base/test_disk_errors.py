@@ -13,7 +13,7 @@ from trainer.cli.messages import report
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "said", "hint"),
+    ("number", "kind", "message", "hint"),
     [
         (errno.ENOSPC, DiskFullError, "no space left to write /data/x", "free space there"),
         (errno.EDQUOT, DiskFullError, "the disk quota of this user is used up", "remove files of yours"),
@@ -23,23 +23,23 @@ from trainer.cli.messages import report
         (errno.EIO, MachineError, "Input/output error", "check that folder and its file system"),
     ],
 )
-def test_each_reason_has_its_own_hint(number: int, kind: type, said: str, hint: str) -> None:
-    fault = disk_fault(OSError(number, os.strerror(number)), "/data/x")
-    assert type(fault) is kind
-    assert said in fault.message
-    assert hint in str(fault.hint)
-    assert number == errno.EACCES or "owner" not in str(fault.hint)
+def test_each_reason_has_its_own_hint(number: int, kind: type, message: str, hint: str) -> None:
+    error = disk_fault(OSError(number, os.strerror(number)), "/data/x")
+    assert type(error) is kind
+    assert message in error.message
+    assert hint in str(error.hint)
+    assert number == errno.EACCES or "owner" not in str(error.hint)
 
 
 def test_a_name_that_is_too_long_is_not_reported_as_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OSError, match="too long") as caught:
         os.stat("x" * 5000)  # noqa: PTH116 - as any library does
     code = report(caught.value, as_json=False, debug=False)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert code == UsageError.code
-    assert "too long" in said
-    assert "bug in Reprise" not in said
-    assert len(said) < 400
+    assert "too long" in stderr
+    assert "bug in Reprise" not in stderr
+    assert len(stderr) < 400
 
 
 def test_an_exception_that_cannot_be_shown_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:

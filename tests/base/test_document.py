@@ -20,7 +20,7 @@ class Point(Document):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b'{"a": NaN}', "NaN is not a number of JSON"),
         (b"[1, 1e999]", "1 holds a number beyond 1.8e308"),
@@ -37,11 +37,11 @@ class Point(Document):
     ],
     ids=lambda each: str(each)[:30],
 )
-def test_json_beyond_the_limits_is_rejected_with_its_key(text: bytes, said: str) -> None:
-    with pytest.raises(DocumentError) as fault:
+def test_json_beyond_the_limits_is_rejected_with_its_key(text: bytes, message: str) -> None:
+    with pytest.raises(DocumentError) as error:
         json_value(text, where="a.json")
-    assert said in fault.value.message
-    assert "a.json" in fault.value.message
+    assert message in error.value.message
+    assert "a.json" in error.value.message
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_document_with_thousands_of_invalid_values_has_a_short_error() -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a = 1\n" + "a." * 64 + "b = 1", "line 2: a key has more than 64 parts"),
         ("[" + '"a b" . ' * 64 + "b]", "line 1: a key has more than 64 parts"),
@@ -91,10 +91,10 @@ def test_a_document_with_thousands_of_invalid_values_has_a_short_error() -> None
     ],
     ids=lambda each: str(each)[:30],
 )
-def test_slow_or_deeply_nested_toml_is_rejected(text: str, said: str) -> None:
-    with pytest.raises(DocumentError) as fault:
+def test_slow_or_deeply_nested_toml_is_rejected(text: str, message: str) -> None:
+    with pytest.raises(DocumentError) as error:
         parse_toml(text, where="a.toml")
-    assert said in fault.value.message
+    assert message in error.value.message
 
 
 def test_toml_at_the_limits_is_read() -> None:

@@ -52,9 +52,9 @@ def test_conflicting_paths_are_named() -> None:
     assert collision(["a/b/c", "a/b"]) == "a/b"
 
 
-@pytest.mark.parametrize(("path", "said"), [("/etc", "an absolute path"), ("/", "an absolute path"), ("", "empty")])
-def test_the_error_names_the_problem_of_a_path(path: str, said: str) -> None:
-    assert path_fault(path) == said
+@pytest.mark.parametrize(("path", "message"), [("/etc", "an absolute path"), ("/", "an absolute path"), ("", "empty")])
+def test_the_error_names_the_problem_of_a_path(path: str, message: str) -> None:
+    assert path_fault(path) == message
 
 
 def test_a_source_that_is_a_bare_repository_is_recognized() -> None:

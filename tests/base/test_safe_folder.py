@@ -104,9 +104,11 @@ def test_a_file_that_is_a_link_is_not_followed(root: Root, verb: Callable[[Root,
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
-@pytest.mark.parametrize(("kind", "said"), [("fifo", "a named pipe"), ("socket", "a socket"), ("device", "a device")])
+@pytest.mark.parametrize(
+    ("kind", "message"), [("fifo", "a named pipe"), ("socket", "a socket"), ("device", "a device")]
+)
 def test_a_special_file_is_named_and_does_not_block(
-    root: Root, verb: Callable[[Root, str], object], kind: str, said: str
+    root: Root, verb: Callable[[Root, str], object], kind: str, message: str
 ) -> None:
     path = root.path / "thing"
     with socket.socket(socket.AF_UNIX) as bound:
@@ -118,7 +120,7 @@ def test_a_special_file_is_named_and_does_not_block(
             os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
         else:
             pytest.skip("only root makes a device")
-        with pytest.raises(UnsafePathError, match=f"thing is {said}, of uid"):
+        with pytest.raises(UnsafePathError, match=f"thing is {message}, of uid"):
             verb(root, "thing")
 
 
@@ -215,8 +217,8 @@ def test_an_existing_folder_is_accepted(root: Root) -> None:
 
 
 def test_a_file_that_vanishes_while_opened_is_reported(root: Root) -> None:
-    fault = no_follow._unsafe(root.fileno(), "gone", root.path / "gone", expected="a file")
-    assert fault.message.endswith("/gone was changed while it was opened")
+    error = no_follow._unsafe(root.fileno(), "gone", root.path / "gone", expected="a file")
+    assert error.message.endswith("/gone was changed while it was opened")
 
 
 def test_a_tree_of_any_depth_is_removed_or_reported(root: Root) -> None:

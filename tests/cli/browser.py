@@ -92,8 +92,10 @@ class Page:
     def complaints(self) -> list[str]:
         """What stands in the console."""
         logged = [event["params"]["entry"]["text"] for event in self.events if _is(event, "Log.entryAdded")]
-        said = [str(event["params"]) for event in self.events if _is(event, "Runtime.consoleAPICalled")]
-        return logged + said + [str(event["params"]) for event in self.events if _is(event, "Runtime.exceptionThrown")]
+        messages = [str(event["params"]) for event in self.events if _is(event, "Runtime.consoleAPICalled")]
+        return (
+            logged + messages + [str(event["params"]) for event in self.events if _is(event, "Runtime.exceptionThrown")]
+        )
 
 
 @contextmanager

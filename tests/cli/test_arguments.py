@@ -21,7 +21,7 @@ def parser() -> Arguments:
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "hint"),
+    ("words", "message", "hint"),
     [
         (
             ["-x"],
@@ -38,11 +38,11 @@ def parser() -> Arguments:
         (["--at=1", "a", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
     ],
 )
-def test_an_error_names_the_invalid_argument(words: list[str], said: str, hint: str) -> None:
-    with pytest.raises(UsageError) as fault:
+def test_an_error_names_the_invalid_argument(words: list[str], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as error:
         parser().parse_args(words)
-    assert said in fault.value.message
-    assert hint in (fault.value.hint or "")
+    assert message in error.value.message
+    assert hint in (error.value.hint or "")
 
 
 def test_a_dot_is_not_an_empty_argument() -> None:
@@ -59,6 +59,6 @@ def test_the_same_value_twice_is_one_value() -> None:
 def test_an_unknown_option_suggests_the_nearest_option_of_the_command() -> None:
     made = Arguments("reprise x", "x")
     made.commands().add_parser("build", help="").add_argument("--no-cache", action="store_true")
-    with pytest.raises(UsageError, match="unrecognized arguments: --no-cahce") as fault:
+    with pytest.raises(UsageError, match="unrecognized arguments: --no-cahce") as error:
         made.parse_args(["build", "--no-cahce"])
-    assert fault.value.hint == "did you mean --no-cache?"
+    assert error.value.hint == "did you mean --no-cache?"

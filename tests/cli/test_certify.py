@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ["resume", "digits", "--steps", "12", "--kill-after", "12"],
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         (["rerun", "digits", "--trace", "off"], "--trace is off, and a certificate rests on the trace"),
     ],
 )
-def test_nothing_is_trained_if_nothing_can_be_observed(words: list[str], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_nothing_is_trained_if_nothing_can_be_observed(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         main(words)
 
 
@@ -40,9 +40,9 @@ def test_settings_of_the_environment_are_included(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_error_names_the_last_possible_kill() -> None:
-    with pytest.raises(UsageError) as fault:
+    with pytest.raises(UsageError) as error:
         kill_point(12, steps=12)
-    assert fault.value.hint == "--kill-after 1 to 11; or train for more steps"
+    assert error.value.hint == "--kill-after 1 to 11; or train for more steps"
 
 
 @pytest.mark.parametrize(

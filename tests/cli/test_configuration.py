@@ -114,10 +114,10 @@ def test_the_port_comes_from_the_environment_then_the_users_line_then_the_block(
     ],
 )
 def test_an_unmounted_folder_is_an_error_with_the_command_that_mounts_it(typed: list[str], command: str) -> None:
-    with pytest.raises(StoreMissingError, match="store folder /nowhere/here is not mounted") as fault:
+    with pytest.raises(StoreMissingError, match="store folder /nowhere/here is not mounted") as error:
         require_mounted("/nowhere/here", typed=typed)
-    assert fault.value.hint is not None
-    assert f"type on the host: REPRISE_STORE=/nowhere/here {command}; or" in fault.value.hint
+    assert error.value.hint is not None
+    assert f"type on the host: REPRISE_STORE=/nowhere/here {command}; or" in error.value.hint
 
 
 def test_a_folder_in_the_environment_is_mounted_and_no_local_store_is_started(

@@ -61,9 +61,9 @@ def test_a_broken_link_is_reported_with_its_target(
     checkout: Path, path: str, target: str, word: str, shown: str
 ) -> None:
     link(checkout / path, target)
-    with pytest.raises(ExperimentError, match=f"experiment {word} is a link to {shown}, which does not exist") as fault:
+    with pytest.raises(ExperimentError, match=f"experiment {word} is a link to {shown}, which does not exist") as error:
         find_experiment(word, checkout=checkout, here=checkout)
-    assert fault.value.hint == f"correct the link: ln -sfn FILE {path}; or remove it"
+    assert error.value.hint == f"correct the link: ln -sfn FILE {path}; or remove it"
 
 
 def test_a_container_reports_that_it_cannot_see_the_target_of_a_link_out_of_the_checkout(
@@ -72,14 +72,14 @@ def test_a_container_reports_that_it_cannot_see_the_target_of_a_link_out_of_the_
     monkeypatch.setattr(experiments, "BAKED", tmp_path)
     link(checkout / "out.py", "../elsewhere/theirs.py")
     link(checkout / "in.py", "gone.py")
-    with pytest.raises(ExperimentError, match="which is not in this container: only the checkout is mounted") as fault:
+    with pytest.raises(ExperimentError, match="which is not in this container: only the checkout is mounted") as error:
         find_experiment("out.py", checkout=checkout, here=checkout)
-    assert fault.value.hint == "scripts/train --exp out.py copies the file; or copy it yourself"
+    assert error.value.hint == "scripts/train --exp out.py copies the file; or copy it yourself"
     with pytest.raises(ExperimentError, match=r"in\.py is a link to gone\.py, which does not exist"):
         find_experiment("in.py", checkout=checkout, here=checkout)
 
 
 def test_a_missing_file_is_an_error_that_lists_the_experiments(checkout: Path) -> None:
-    with pytest.raises(ExperimentError, match=r"experiment gone\.py is not a file") as fault:
+    with pytest.raises(ExperimentError, match=r"experiment gone\.py is not a file") as error:
         find_experiment("gone.py", checkout=checkout, here=checkout)
-    assert "digits" in str(fault.value.hint)
+    assert "digits" in str(error.value.hint)

@@ -11,7 +11,7 @@ from trainer.cli.messages import report
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "said"),
+    ("error", "code", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), DiskFullError.code, "no space left to write a file"),
         (OSError(errno.EROFS, "Read-only file system"), NotWritableError.code, "its file system is read-only"),
@@ -20,8 +20,8 @@ from trainer.cli.messages import report
     ],
 )
 def test_a_full_disk_is_reported_whichever_call_fails(
-    capsys: pytest.CaptureFixture[str], fault: OSError, code: int, said: str
+    capsys: pytest.CaptureFixture[str], error: OSError, code: int, message: str
 ) -> None:
     """`close` writes too, and its OSError has no file name."""
-    assert report(fault, as_json=False, debug=False) == code
-    assert said in capsys.readouterr().err
+    assert report(error, as_json=False, debug=False) == code
+    assert message in capsys.readouterr().err

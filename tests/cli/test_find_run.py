@@ -62,9 +62,9 @@ def test_a_run_that_failed_before_its_first_step_is_skipped_and_named(
     assert capsys.readouterr().err == "", "nothing to say of a run that is the newest and completed"
     idle = failed(runs, steps=0)
     assert find_run_id("latest", local_ids(runs)) == good
-    said = capsys.readouterr().err
-    assert good in said
-    assert f"skipped: {idle} (failed before its first step)" in said
+    stderr = capsys.readouterr().err
+    assert good in stderr
+    assert f"skipped: {idle} (failed before its first step)" in stderr
     later = failed(runs, steps=None)
     assert find_run_id("latest", local_ids(runs)) == later
     assert "(failed)" in capsys.readouterr().err
@@ -89,7 +89,7 @@ def forget(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("around", "said"),
+    ("around", "message"),
     [
         ({"retest_of": "20260301t120000-aaaaaa"}, "retest of 20260301t120000-aaaaaa"),
         ({"purpose": "certify"}, "made by certify"),
@@ -97,12 +97,12 @@ def forget(runs: Path) -> None:
     ],
 )
 def test_latest_is_the_users_own_run_and_not_a_run_made_by_a_command(
-    runs: Path, capsys: pytest.CaptureFixture[str], around: dict[str, str], said: str
+    runs: Path, capsys: pytest.CaptureFixture[str], around: dict[str, str], message: str
 ) -> None:
     mine = own(runs)
     helper = newest(runs, **around)
     assert find_run_id("latest", local_ids(runs)) == mine
-    assert capsys.readouterr().err == f"latest is run {mine} (completed); skipped: {helper} ({said})\n"
+    assert capsys.readouterr().err == f"latest is run {mine} (completed); skipped: {helper} ({message})\n"
 
 
 def test_an_unregistered_run_does_not_belong_to_the_user(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

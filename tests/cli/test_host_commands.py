@@ -37,9 +37,9 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
     [("image", "ls"), ("image", "build", "cpu"), ("image", "show", "cpu"), ("image", "smoke", "cpu"), ("setup",)],
 )
 def test_without_an_engine_the_error_has_a_hint(words: tuple[str, ...]) -> None:
-    said = process(*words)
-    assert said.returncode == 61
-    assert said.stderr.splitlines()[-2:] == [
+    result = process(*words)
+    assert result.returncode == 61
+    assert result.stderr.splitlines()[-2:] == [
         "reprise: no Docker engine answers",
         "  -> scripts/machine/engine start, or scripts/machine/engine ensure if none is installed",
     ]
@@ -65,9 +65,9 @@ def test_an_unknown_stage_is_an_error_that_lists_the_stages(capsys: pytest.Captu
 @pytest.mark.index
 @pytest.mark.usefixtures("socket")
 def test_doctor_continues_without_an_engine() -> None:
-    said = process("doctor", "--json")
-    assert said.returncode == 61
-    findings = {finding["about"]: finding for finding in json.loads(said.stdout)["findings"]}
+    document = process("doctor", "--json")
+    assert document.returncode == 61
+    findings = {finding["about"]: finding for finding in json.loads(document.stdout)["findings"]}
     assert findings["engine"]["state"] == "fault"
     assert "scripts/machine/engine" in findings["engine"]["remedy"]
     assert "network" in findings

@@ -81,11 +81,11 @@ def test_the_device_follows_from_the_hardware(asked: str, gpus: list[str], torch
 
 
 @pytest.mark.parametrize(
-    ("asked", "gpus", "said"),
+    ("asked", "gpus", "message"),
     [("auto", ["nvidia0"], "built for CPUs"), ("gpu", ["nvidia0"], "built for CPUs"), ("gpu", [], "no GPU")],
 )
-def test_an_unused_gpu_is_always_reported(asked: str, gpus: list[str], said: str) -> None:
-    with pytest.raises(DeviceError, match=said) as caught:
+def test_an_unused_gpu_is_always_reported(asked: str, gpus: list[str], message: str) -> None:
+    with pytest.raises(DeviceError, match=message) as caught:
         device_for(asked, gpus=gpus, torch="2.13.0+cpu")
     assert "--accelerator cpu" in str(caught.value.hint)
 

@@ -19,14 +19,14 @@ def test_new_prints_the_next_command_and_the_lines_to_edit(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["new", "mine", "--like", "faces", "--into", "ideas", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["train"] == f"scripts/reprise train --exp {tmp_path / 'ideas/mine.py'}"
-    assert told["change"][0].endswith(": the input and output sizes of the net")
+    document = json.loads(capsys.readouterr().out)
+    assert document["train"] == f"scripts/reprise train --exp {tmp_path / 'ideas/mine.py'}"
+    assert document["change"][0].endswith(": the input and output sizes of the net")
     assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: say in a sentence')
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["digits"], 42, "exists already"),
         (["mine", "--like", "digit"], 42, "did you mean digits?"),
@@ -35,11 +35,11 @@ def test_new_prints_the_next_command_and_the_lines_to_edit(
     ],
 )
 def test_invalid_names_are_rejected_in_one_line(
-    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted((ROOT / "trainer/experiments").iterdir())
     assert main(["new", *words]) == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert sorted((ROOT / "trainer/experiments").iterdir()) == before
 
 

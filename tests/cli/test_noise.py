@@ -59,7 +59,7 @@ def test_the_number_of_seeds_for_a_gain_is_printed(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("words", "kind", "said"),
+    ("words", "kind", "message"),
     [
         (["digits", "--seeds", "2"], UsageError, "needs 3 or more"),
         (["digits", "--gain", "0"], UsageError, "above 0"),
@@ -69,6 +69,8 @@ def test_the_number_of_seeds_for_a_gain_is_printed(capsys: pytest.CaptureFixture
         (["digits", "--seeds", "x"], UsageError, "invalid int"),
     ],
 )
-def test_an_unmeasurable_request_is_rejected_before_any_run(words: list[str], kind: type[Exception], said: str) -> None:
-    with pytest.raises(kind, match=said):
+def test_an_unmeasurable_request_is_rejected_before_any_run(
+    words: list[str], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
         main(words)

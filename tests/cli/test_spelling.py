@@ -69,9 +69,9 @@ def test_a_command_is_spelled_for_the_host_or_the_container(text: str, host: str
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_failure_spells_its_commands(*, as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     report(UsageError("`reprise image` is on the host", hint="reprise runs ls"), as_json=as_json, debug=False)
-    said = capsys.readouterr().err
-    assert NAMED.search(said) is None
-    assert not as_json or json.loads(said)["hint"] == "scripts/reprise runs ls"
+    stderr = capsys.readouterr().err
+    assert NAMED.search(stderr) is None
+    assert not as_json or json.loads(stderr)["hint"] == "scripts/reprise runs ls"
 
 
 def naming(path: Path) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:

@@ -139,8 +139,8 @@ def test_the_question_names_the_owner_of_the_code() -> None:
         "every file is the one of this checkout",
     ]
     nameless = around.model_copy(update={"image": named.model_copy(update={"reference": None})})
-    told = list(page(record.model_copy(update={"circumstances": nameless}), source, here={}))
-    assert told[:4] == [*head[:2], "not as in this checkout: 1 file", "  one.py  1,250,000 bytes"]
+    lines = list(page(record.model_copy(update={"circumstances": nameless}), source, here={}))
+    assert lines[:4] == [*head[:2], "not as in this checkout: 1 file", "  one.py  1,250,000 bytes"]
 
 
 def test_files_that_cannot_be_compared_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +172,8 @@ def test_the_question_lists_what_the_code_can_reach() -> None:
 def test_options_answer_the_question_in_advance(typed: list[str], *, trusted: bool) -> None:
     parser = ArgumentParser()
     trust_options(parser)
-    told = parser.parse_args([*typed, "--grant", "store"])
-    assert (told.trust, told.grant) == (trusted, "store")
+    result = parser.parse_args([*typed, "--grant", "store"])
+    assert (result.trust, result.grant) == (trusted, "store")
 
 
 def test_registered_attempts_are_listed(run: OpenRun) -> None:

@@ -84,8 +84,8 @@ def test_without_its_runs_only_the_signature_is_checked(
     path = shutil.copy(signed[0], tmp_path)
     shutil.rmtree(runs)
     assert main([str(path), "--key", str(signed[1]), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [line for line in told["checks"] if "not on this machine" in line] == told["checks"][1:]
+    document = json.loads(capsys.readouterr().out)
+    assert [line for line in document["checks"] if "not on this machine" in line] == document["checks"][1:]
 
 
 def test_a_certificate_of_a_failure_exits_with_its_verdict(runs: Path) -> None:

@@ -28,9 +28,9 @@ def world(make: Callable[[Swaps], Match]) -> tuple[Attribution, int]:
     return attribute([X, Y, Z], go), len(tried)
 
 
-def needs(*wanted: Swap) -> Callable[[Swaps], Match]:
+def needs(*expected: Swap) -> Callable[[Swaps], Match]:
     """B's way exactly with all of these."""
-    return lambda swapped: Match.B if {*wanted} <= swapped else Match.A
+    return lambda swapped: Match.B if {*expected} <= swapped else Match.A
 
 
 def test_a_single_cause_is_named() -> None:

@@ -35,7 +35,7 @@ ENTRY: Final = BaselineEntry(
 
 
 @pytest.mark.parametrize(
-    ("value", "key", "code", "holds", "said"),
+    ("value", "key", "code", "holds", "message"),
     [
         (1.0, KEY, ONE, True, "as it was, bit for bit; the baseline was written with this code, in this environment"),
         (
@@ -76,10 +76,10 @@ ENTRY: Final = BaselineEntry(
     ],
 )
 def test_environment_changes_are_distinguished_from_code_changes(
-    value: float, key: EnvironmentKey, code: str, said: str, *, holds: bool
+    value: float, key: EnvironmentKey, code: str, message: str, *, holds: bool
 ) -> None:
     verdict = compare_with_entry(ENTRY, key=key, code=code, metrics={"test_loss": value})
-    assert (verdict.holds, verdict.summary) == (holds, said)
+    assert (verdict.holds, verdict.summary) == (holds, message)
     assert bool(verdict.changes) == (value != 1.0)
 
 
@@ -106,7 +106,7 @@ def test_a_baseline_without_metrics_never_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "accuracy", "holds", "said"),
+    ("loss", "accuracy", "holds", "message"),
     [
         (1.0005, 0.5, True, "within what rounding explains"),
         (1.0005, 0.55, True, "within what seeds explain"),
@@ -120,7 +120,7 @@ def test_a_baseline_without_metrics_never_holds() -> None:
         (1.0, 0.9, False, "beyond what seeds explain"),
     ],
 )
-def test_equal_seeds_may_differ_by_rounding_only(loss: float, accuracy: float, said: str, *, holds: bool) -> None:
+def test_equal_seeds_may_differ_by_rounding_only(loss: float, accuracy: float, message: str, *, holds: bool) -> None:
     metrics = {
         "loss": MetricLevel(value=1.0, tolerance=0.3, rounding=0.001),
         "accuracy": MetricLevel(value=0.5, tolerance=0.1),
@@ -129,7 +129,7 @@ def test_equal_seeds_may_differ_by_rounding_only(loss: float, accuracy: float, s
     verdict = compare_with_entry(entry, key=OTHER, code=ONE, metrics={"loss": loss, "accuracy": accuracy})
     assert (verdict.holds, verdict.summary) == (
         holds,
-        f"{said}; the baseline was written with this code, in another environment (lock)",
+        f"{message}; the baseline was written with this code, in another environment (lock)",
     )
 
 

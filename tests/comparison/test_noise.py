@@ -42,7 +42,7 @@ def test_the_noise_with_the_most_seeds_is_selected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"seeds": [0, 1], "metrics": {}}, "at least 3 items"),
         ({"seeds": [0, 1, 1]}, "a seed is listed twice"),
@@ -53,8 +53,8 @@ def test_the_noise_with_the_most_seeds_is_selected(tmp_path: Path) -> None:
         ({"code": "x"}, "unknown key 'code'"),
     ],
 )
-def test_a_meaningless_spread_is_rejected(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(DocumentError, match=said):
+def test_a_meaningless_spread_is_rejected(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DocumentError, match=message):
         typed(MEASURED.model_dump() | change, Noise, where="there")
 
 

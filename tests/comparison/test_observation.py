@@ -41,7 +41,7 @@ def test_an_extra_call_of_a_module_is_a_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "said"),
+    ("one", "other", "message"),
     [
         (
             Operation("mul", "a", "b", "[]"),
@@ -61,8 +61,8 @@ def test_an_extra_call_of_a_module_is_a_difference() -> None:
         (Operation("add", "a", "b", "[]"), Operation("mul", "a", "c", "[]"), "the code took a different path"),
     ],
 )
-def test_the_operation_is_named_with_what_differs(one: Operation, other: Operation, said: str) -> None:
-    assert said in (describe_different_operation([one], [other]) or "")
+def test_the_operation_is_named_with_what_differs(one: Operation, other: Operation, message: str) -> None:
+    assert message in (describe_different_operation([one], [other]) or "")
 
 
 def test_equal_operations_have_no_difference() -> None:

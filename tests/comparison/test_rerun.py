@@ -48,8 +48,8 @@ def test_given_settings_are_repeated_and_defaults_come_from_the_source() -> None
     again = rerun_arguments(
         a_record(settings=values, origins={"learning_rate": "command line", "name": "file", "seed": "default"})
     )
-    said = tomllib.loads(again.file().decode())
-    assert said == {"learning_rate": 0.1 + 0.2, "name": "a'b\n\"$(c)", "accelerator": "cpu", "publish": False}
+    document = tomllib.loads(again.file().decode())
+    assert document == {"learning_rate": 0.1 + 0.2, "name": "a'b\n\"$(c)", "accelerator": "cpu", "publish": False}
     assert again.words("/s.toml") == ["train", "--exp=digits", "--settings=/s.toml"]
 
 

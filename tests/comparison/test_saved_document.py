@@ -38,7 +38,7 @@ def test_files_that_cannot_be_read_are_reported_or_raised(tmp_path: Path) -> Non
     assert save_files(tmp_path, "counts", files) == tmp_path / "counts" / "note.txt"
     faults: list[str] = []
     documents = read_files(
-        tmp_path, "counts", Count.read, most=100, on_fault=lambda name, fault: faults.append(f"{name}: {fault.message}")
+        tmp_path, "counts", Count.read, most=100, on_fault=lambda name, error: faults.append(f"{name}: {error.message}")
     )
     assert documents == [Count(count=2)]
     assert faults[0].startswith(f"a.json: {tmp_path / 'counts' / 'a.json'} is not valid JSON")

@@ -77,12 +77,12 @@ def test_only_unencrypted_ed25519_keys_are_accepted(tmp_path: Path) -> None:
     locked.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
     other = generate_private_key(SECP256R1())
     curve.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
-    for path, said in {
+    for path, message in {
         tmp_path / "none": "does not exist",
         public: "expected PEM",
         locked: "encrypted",
         curve: "encrypted",
     }.items():
-        with pytest.raises(CertificateError, match=said) as fault:
+        with pytest.raises(CertificateError, match=message) as error:
             signing_key(path)
-        assert "openssl genpkey" in (fault.value.hint or "")
+        assert "openssl genpkey" in (error.value.hint or "")

@@ -39,7 +39,7 @@ def test_a_header_locates_each_tensor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "data", "said"),
+    ("header", "data", "message"),
     [
         ({"x": entry(0, 8)}, 7, "ends at byte"),
         ({"x": entry(0, 8)}, 9, "1 bytes after its last tensor"),
@@ -59,10 +59,10 @@ def test_a_header_locates_each_tensor(tmp_path: Path) -> None:
         (b"", 0, "not valid JSON"),
     ],
 )
-def test_a_false_header_is_rejected(tmp_path: Path, header: Any, data: int, said: str) -> None:
+def test_a_false_header_is_rejected(tmp_path: Path, header: Any, data: int, message: str) -> None:
     with pytest.raises(DocumentError) as caught:
         read_header(written(tmp_path / "w", header, bytes(data)))
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "\n" not in caught.value.message
 
 
@@ -88,12 +88,12 @@ def test_a_false_header_is_rejected(tmp_path: Path, header: Any, data: int, said
 def test_any_file_is_read_or_rejected(header: Any, data: bytes, length: int | None) -> None:
     with TemporaryDirectory() as place:
         path = written(Path(place) / "w", header, data, length=length)
-        found, said = {}, ""
+        found, message = {}, ""
         try:
             found = read_header(path)
         except DocumentError as fault:
-            said = fault.message
-        assert "\n" not in said
+            message = fault.message
+        assert "\n" not in message
         assert sum(tensor.stop - tensor.start for tensor in found.values()) <= len(data)
         assert all(0 < tensor.start <= tensor.stop <= path.stat().st_size for tensor in found.values())
 

@@ -51,11 +51,11 @@ class Steps:
     def below_handle(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """The same system call; counted if it is told a folder's handle."""
 
-        def counted(name: Any, *more: Any, **told: Any) -> Any:
-            folder = told.get("dir_fd", told.get("src_dir_fd"))
+        def counted(name: Any, *more: Any, **result: Any) -> Any:
+            folder = result.get("dir_fd", result.get("src_dir_fd"))
             if folder is not None and not (call is _OPEN and not more[0] & os.O_CREAT):
                 self.take(f"{where(folder)}/{name}")
-            return call(name, *more, **told)
+            return call(name, *more, **result)
 
         return counted
 
@@ -114,13 +114,13 @@ def run(work: Callable[[], object], *, below: Path, last: int) -> int | None:
         _die(work, Steps(below, last), writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
+        output = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return None
-    assert os.WEXITSTATUS(status) == 0, said.decode()
-    return int(said)
+    assert os.WEXITSTATUS(status) == 0, output.decode()
+    return int(output)
 
 
 def _die(work: Callable[[], object], steps: Steps, pipe: int) -> NoReturn:

@@ -46,15 +46,15 @@ ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy", "label": "y.npy"}}
 SAID = {"license": "CC0-1.0", "source": "made here"}
 
 
-def check(folder: Path, **said: Any) -> CheckResult:
+def check(folder: Path, **options: Any) -> CheckResult:
     """Check the folder of this file's files."""
-    draft = typed({"name": "small", **SAID, **said}, Draft, where="test")
+    draft = typed({"name": "small", **SAID, **options}, Draft, where="test")
     source = SourceFolder(root=fill(folder, FILES))
     return check_dataset(draft, source, source.paths())
 
 
 @pytest.mark.parametrize(
-    ("said", "samples"),
+    ("options", "samples"),
     [
         ({"reader": ARRAYS}, 10),
         ({"reader": ARRAYS, "sample": {"image": {"dtype": "float32", "shape": [1, 4, "any"]}}}, 10),
@@ -69,12 +69,12 @@ def check(folder: Path, **said: Any) -> CheckResult:
         ({}, 10),
     ],
 )
-def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], samples: int) -> None:
-    assert check(tmp_path, **said).samples == samples
+def test_the_readers_samples_are_counted(tmp_path: Path, options: dict[str, Any], samples: int) -> None:
+    assert check(tmp_path, **options).samples == samples
 
 
 @pytest.mark.parametrize(
-    ("said", "line"),
+    ("options", "line"),
     [
         ({"reader": ARRAYS, "splits": {"train": [0, 11]}}, "ends at row 11; its reader finds 10 samples"),
         (
@@ -112,10 +112,10 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
     ],
 )
 def test_a_declaration_that_does_not_match_the_files_is_rejected(
-    tmp_path: Path, said: dict[str, Any], line: str
+    tmp_path: Path, options: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(DatasetError, match=line):
-        check(tmp_path, **said)
+        check(tmp_path, **options)
 
 
 def test_a_table_is_checked_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_splits_that_share_samples_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("splits", "said"),
+    ("splits", "message"),
     [
         ({"train": [0, 4], "val": [3, 5], "test": [8, 9]}, ["small: 4 samples of 10 are in no split"]),
         ({"train": [0, 4], "val": [1, 3], "test": [4, 9]}, ["small: 1 sample of 10 is in no split"]),
@@ -173,12 +173,12 @@ def test_splits_that_share_samples_are_reported(tmp_path: Path) -> None:
         ({}, []),
     ],
 )
-def test_samples_in_no_split_are_counted(tmp_path: Path, splits: dict[str, Any], said: list[str]) -> None:
-    assert [note for note in check(tmp_path, splits=splits).notes if "in no split" in note] == said
+def test_samples_in_no_split_are_counted(tmp_path: Path, splits: dict[str, Any], message: list[str]) -> None:
+    assert [note for note in check(tmp_path, splits=splits).notes if "in no split" in note] == message
 
 
 @pytest.mark.parametrize(
-    ("splits", "said"),
+    ("splits", "message"),
     [
         ({"training": [0, 8], "valid": [8, 10]}, "did you mean train for training and val for valid?"),
         ({"train": [0, 8], "dev": [8, 10]}, "missing: val, test; it has dev; did you mean val for dev?"),
@@ -191,6 +191,6 @@ def test_samples_in_no_split_are_counted(tmp_path: Path, splits: dict[str, Any],
         ({"train": [0, 8], "val": [8, 9], "test": [9, 10], "extra": [0, 1]}, ""),
     ],
 )
-def test_missing_splits_for_training_are_reported(tmp_path: Path, splits: dict[str, Any], said: str) -> None:
+def test_missing_splits_for_training_are_reported(tmp_path: Path, splits: dict[str, Any], message: str) -> None:
     notes = [note for note in check(tmp_path, splits=splits).notes if "training needs" in note]
-    assert notes[0].endswith(said) if said else not notes
+    assert notes[0].endswith(message) if message else not notes

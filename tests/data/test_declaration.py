@@ -126,7 +126,7 @@ def test_an_invalid_declaration_is_named(tmp_path: Path, old: str, new: str, why
     ],
 )
 def test_an_invalid_dataset_name_is_rejected_with_a_valid_one(name: str, near: str) -> None:
-    with pytest.raises(DatasetError, match="cannot be a dataset's name: expected 1 to 63 of a-z") as fault:
+    with pytest.raises(DatasetError, match="cannot be a dataset's name: expected 1 to 63 of a-z") as error:
         require_name(name)
-    assert (fault.value.hint, len(fault.value.message) < 160) == (f"for example {near}", True)
+    assert (error.value.hint, len(error.value.message) < 160) == (f"for example {near}", True)
     require_name(near)

@@ -73,16 +73,16 @@ def test_without_a_cache_the_store_is_read_once(published: Published) -> None:
 ONCE = [fakes.flipped, fakes.cut, fakes.silently_cut, fakes.reset]
 
 
-@pytest.mark.parametrize("fault", ONCE)
-def test_a_transient_fault_is_retried(published: Published, fault: Any) -> None:
-    store = fakes.FaultyStore(published.store, fault, times=1)
+@pytest.mark.parametrize("error", ONCE)
+def test_a_transient_fault_is_retried(published: Published, error: Any) -> None:
+    store = fakes.FaultyStore(published.store, error, times=1)
     assert read(fetch(published, store)) == FILES
     assert len(store.reads) == 3
 
 
-@pytest.mark.parametrize("fault", ONCE)
-def test_a_persistent_fault_is_named_and_the_same_command_continues_later(published: Published, fault: Any) -> None:
-    store = fakes.FaultyStore(published.store, fault, times=99)
+@pytest.mark.parametrize("error", ONCE)
+def test_a_persistent_fault_is_named_and_the_same_command_continues_later(published: Published, error: Any) -> None:
+    store = fakes.FaultyStore(published.store, error, times=99)
     with pytest.raises((DigestMismatchError, StoreUnreachableError)):
         fetch(published, store)
     assert published.cache.find(published.dataset) is None

@@ -48,10 +48,10 @@ def large(kept: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 class WithoutThirdPart(fakes.FaultyStore):
     """A store whose third part always has a fault, as that its connection breaks, and comes once the others are there."""
 
-    def __init__(self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]] = fakes.reset) -> None:
+    def __init__(self, inner: Store, error: Callable[[Iterator[bytes]], Iterator[bytes]] = fakes.reset) -> None:
         """Count the other parts."""
         super().__init__(inner, iter, times=0)
-        self._third = fault
+        self._third = error
         self._others = Semaphore(0)
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:

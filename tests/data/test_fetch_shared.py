@@ -83,10 +83,10 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
         os.setgid(uid)
         os.setuid(uid)
         try:
-            said = work()
+            document = work()
         except RepriseError as fault:
-            said = {"error": fault.message, "hint": fault.hint}
-        writing.send(json.dumps(said))
+            document = {"error": fault.message, "hint": fault.hint}
+        writing.send(json.dumps(document))
 
     codecs.lookup(
         "ascii"
@@ -96,9 +96,9 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
     writing.close()
 
     def wait() -> Any:
-        said = json.loads(reading.recv())
+        document = json.loads(reading.recv())
         process.join()
-        return said
+        return document
 
     return wait
 
@@ -122,10 +122,10 @@ def test_sixteen_concurrent_fetches_of_two_users_succeed_with_a_faulty_lock(shar
         for _ in range(EACH)
         for uid in (HONEST, LYING)
     ]
-    said = [(uid, wait()) for uid, wait in jobs]
-    assert all(each.get("right") for _, each in said), said
+    results = [(uid, wait()) for uid, wait in jobs]
+    assert all(each.get("right") for _, each in results), results
     whole = sum(path.stat().st_size for path in (shared / "store/objects").rglob("*") if path.is_file())
-    honest, lying = (sum(each["bytes"] for uid, each in said if uid == who) for who in (HONEST, LYING))
+    honest, lying = (sum(each["bytes"] for uid, each in results if uid == who) for who in (HONEST, LYING))
     sys.stdout.write(f"\none download {whole:,} bytes: {EACH} with locks moved {honest:,}, {EACH} without {lying:,}\n")
     assert honest <= 1.5 * whole
     assert not [path for path in (shared / "cache").rglob(".*") if path.is_file()]
@@ -137,9 +137,9 @@ def test_an_object_damaged_by_another_user_is_stored_beside_it(shared: Path, dat
     cache = Cache(root=shared / "cache")
     theirs = max(objects(cache), key=lambda path: path.stat().st_size)
     damage(theirs)
-    said = as_user(HONEST, lambda: fetched(shared, dataset))()
-    assert said["error"].startswith("small@1 is damaged in the cache: ")
-    assert said["hint"] == "run the same command again: it verifies the dataset and fetches damaged files again"
+    output = as_user(HONEST, lambda: fetched(shared, dataset))()
+    assert output["error"].startswith("small@1 is damaged in the cache: ")
+    assert output["hint"] == "run the same command again: it verifies the dataset and fetches damaged files again"
     again = as_user(HONEST, lambda: fetched(shared, dataset))()
     assert again["right"]
     assert again["bytes"] < dataset.bytes
@@ -152,8 +152,8 @@ def test_a_damaged_read_only_cache_is_an_error_with_hints(shared: Path, dataset:
     for folder in [shared / "cache", *(path for path in (shared / "cache").rglob("*") if path.is_dir())]:
         folder.chmod(0o755)
     damage(max(objects(Cache(root=shared / "cache")), key=lambda path: path.stat().st_size))
-    said = as_user(HONEST, lambda: fetched(shared, dataset))()
-    assert said["hint"].startswith(f"this user cannot write to {shared}/cache: set REPRISE_CACHE to another folder")
+    output = as_user(HONEST, lambda: fetched(shared, dataset))()
+    assert output["hint"].startswith(f"this user cannot write to {shared}/cache: set REPRISE_CACHE to another folder")
 
 
 def test_a_files_folder_is_readable_by_every_user(shared: Path, dataset: Dataset) -> None:

@@ -77,7 +77,7 @@ def test_a_pipe_that_replaces_a_file_does_not_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "message"),
     [
         ("nowhere", "it is a link to nowhere, which does not exist"),
         ("link", "Too many levels of symbolic links"),
@@ -85,9 +85,9 @@ def test_a_pipe_that_replaces_a_file_does_not_block(tmp_path: Path) -> None:
         ("..", "is a link to a folder"),
     ],
 )
-def test_a_broken_link_is_an_error(tmp_path: Path, target: str, said: str) -> None:
+def test_a_broken_link_is_an_error(tmp_path: Path, target: str, message: str) -> None:
     (fill(tmp_path, {"a": b"a"}) / "link").symlink_to(target)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         SourceFolder(root=tmp_path).paths()
 
 

@@ -78,8 +78,8 @@ def test_unreadable_samples_are_named_and_counted() -> None:
 
 
 def test_a_sample_in_two_splits_counts_once() -> None:
-    fault = Fault(name="0.png", said="0.png is damaged")
-    both = dict.fromkeys(("train", "val"), SplitValues(samples=9, unread=1, faults=(fault,)))
+    error = Fault(name="0.png", said="0.png is damaged")
+    both = dict.fromkeys(("train", "val"), SplitValues(samples=9, unread=1, faults=(error,)))
     with pytest.raises(
         DatasetError, match=r"^1 sample of d cannot be read: 0.png is damaged \(splits train and val\)$"
     ):

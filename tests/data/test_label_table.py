@@ -41,7 +41,7 @@ def test_names_with_commas_quotes_and_line_separators_are_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "said", "hint"),
+    ("raw", "message", "hint"),
     [
         (
             table("1.png,caf\xe9").decode().encode("latin-1"),
@@ -70,16 +70,16 @@ def test_names_with_commas_quotes_and_line_separators_are_read_whole() -> None:
         (table("1.png,a\0"), "line 2: expected text, found a NUL", "remove it"),
     ],
 )
-def test_an_invalid_line_is_an_error_with_its_number(raw: bytes, said: str, hint: str) -> None:
+def test_an_invalid_line_is_an_error_with_its_number(raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(RepriseError) as caught:
         parse_labels(raw, where="l.csv")
     assert caught.value.message.startswith("l.csv, line")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert hint in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
-    ("line", "said", "hint"),
+    ("line", "message", "hint"),
     [
         ("a/2.png,x", "line 2: 'a/2.png' is not in the folder", "did you mean a/1.png?"),
         ("a\\1.png,x", "line 2: 'a\\\\1.png' is not in the folder", "write a/1.png"),
@@ -96,9 +96,9 @@ def test_an_invalid_line_is_an_error_with_its_number(raw: bytes, said: str, hint
         ("a/1.heic,x", "line 2: 'a/1.heic' is not read as a picture", "convert"),
     ],
 )
-def test_a_line_without_a_picture_is_an_error(line: str, said: str, hint: str) -> None:
+def test_a_line_without_a_picture_is_an_error(line: str, message: str, hint: str) -> None:
     labels = parse_labels(table(line), where="l.csv")
     with pytest.raises(RepriseError) as caught:
         check_listed(labels, ["a/1.heic", "a/1.png", "b/caf\u00e9.png"], where="l.csv")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert hint in str(caught.value.hint)

@@ -25,10 +25,10 @@ def found(
     *,
     paths: Sequence[str] = PATHS,
     splits: dict[str, Any] | None = None,
-    **said: object,
+    **options: object,
 ) -> tuple[list[str], list[int], list[str]]:
     """Files, numbers of classes, names of classes."""
-    reader = Images.model_validate({"kind": "images", **said})
+    reader = Images.model_validate({"kind": "images", **options})
     declared = typed({"name": "small", "splits": splits or {}}, Draft, where="test")
     pictures = find_pictures(reader, paths, table, declared=declared)
     return list(pictures.files), list(pictures.labels), list(pictures.classes)
@@ -102,7 +102,7 @@ def test_a_picture_beside_the_class_folders_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paths", "said", "line", "hint"),
+    ("paths", "options", "line", "hint"),
     [
         (
             ["1.png", "2.png"],
@@ -138,9 +138,9 @@ def test_a_picture_beside_the_class_folders_is_an_error() -> None:
         ),
     ],
 )
-def test_missing_files_are_named(paths: list[str], said: dict[str, Any], line: str, hint: str) -> None:
+def test_missing_files_are_named(paths: list[str], options: dict[str, Any], line: str, hint: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        found(paths=paths, **said)
+        found(paths=paths, **options)
     assert line in caught.value.message
     assert hint in str(caught.value.hint)
 

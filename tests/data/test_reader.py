@@ -52,11 +52,11 @@ SPLITS: dict[str, Any] = {
 }
 
 
-def dataset(**said: Any) -> Dataset:
+def dataset(**options: Any) -> Dataset:
     """A declaration."""
     digest = digest_of_bytes(b"")
     usual = {"name": "small", "version": 1, "manifest": digest, "content": digest, "files": 1, "bytes": 1}
-    return typed(usual | said, Dataset, where="small.toml")
+    return typed(usual | options, Dataset, where="small.toml")
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -68,7 +68,7 @@ def test_every_declaration_round_trips(tmp_path: Path, reader: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("said", "line"),
+    ("options", "line"),
     [
         ({"reader": {"kind": "images", "resize": "crop"}}, "resize needs size"),
         ({"reader": {"kind": "images", "size": [8, 8], "resize": "squeeze"}}, "'stretch', 'crop', 'pad' or 'fit'"),
@@ -85,9 +85,9 @@ def test_every_declaration_round_trips(tmp_path: Path, reader: dict[str, Any]) -
         ({"sample": {"x": {"dtype": "float31"}}}, "float31"),
     ],
 )
-def test_an_invalid_value_is_rejected_by_its_key(said: dict[str, Any], line: str) -> None:
+def test_an_invalid_value_is_rejected_by_its_key(options: dict[str, Any], line: str) -> None:
     with pytest.raises(DocumentError, match=line) as caught:
-        dataset(**said)
+        dataset(**options)
     assert "\n" not in caught.value.message
 
 
@@ -98,15 +98,17 @@ def test_as_many_windows_as_fit_are_counted(size: int, window: int, stride: int)
 
 
 def test_a_sample_is_compared_with_its_declaration() -> None:
-    said = {"x": Typed(dtype="float32", shape=(3, "any"))}
-    check_sample(said, {"x": ("float32", (3, 7)), "more": ("int64", ())}, dataset="small")
+    expected = {"x": Typed(dtype="float32", shape=(3, "any"))}
+    check_sample(expected, {"x": ("float32", (3, 7)), "more": ("int64", ())}, dataset="small")
     for found in (("float64", (3, 7)), ("float32", (4, 7)), ("float32", (3,))):
         with pytest.raises(DatasetError, match=r"declared is float32\[3,any\]"):
-            check_sample(said, {"x": found}, dataset="small")
+            check_sample(expected, {"x": found}, dataset="small")
 
 
 def test_earlier_forms_of_resize_are_read() -> None:
-    readers = [Images.model_validate({"kind": "images", "size": [8, 8], "resize": said}) for said in (True, False)]
+    readers = [
+        Images.model_validate({"kind": "images", "size": [8, 8], "resize": message}) for message in (True, False)
+    ]
     assert [reader.resize for reader in readers] == ["stretch", None]
 
 

@@ -38,7 +38,7 @@ def test_lines_are_counted_in_blocks_of_any_size(raw: bytes, count: int, size: i
 
 @pytest.mark.parametrize("size", [4, 5, 100])
 @pytest.mark.parametrize(
-    ("raw", "said", "hint"),
+    ("raw", "message", "hint"),
     [
         (b"\xef\xbb\xbfone\ntwo\n", "t.txt begins with a byte order mark", "sed -i"),
         ("one\ntwo\n".encode("utf-16"), "t.txt is not UTF-8 text: it is UTF-16", "iconv -f UTF-16 "),
@@ -60,11 +60,11 @@ def test_lines_are_counted_in_blocks_of_any_size(raw: bytes, count: int, size: i
     ],
 )
 def test_text_in_another_encoding_is_an_error_with_the_command_that_converts_it(
-    raw: bytes, said: str, hint: str, size: int
+    raw: bytes, message: str, hint: str, size: int
 ) -> None:
     with pytest.raises(DatasetError) as caught:
         count_lines(blocks(raw, size), where="t.txt")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert hint in str(caught.value.hint)
 
 

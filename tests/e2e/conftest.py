@@ -90,9 +90,9 @@ class House:
 
     def record(self, run: str) -> dict[str, Any]:
         """A run's record, as the command shows it."""
-        said = self.type("scripts/reprise", "runs", "show", run, "--json")
-        assert said.code == 0, said.text
-        document: dict[str, Any] = json.loads(said.out)
+        result = self.type("scripts/reprise", "runs", "show", run, "--json")
+        assert result.code == 0, result.text
+        document: dict[str, Any] = json.loads(result.out)
         return document
 
 
@@ -138,8 +138,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root = tmp_path_factory.mktemp("reprise-e2e-")
     clone(root)
     with house_at(root, os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"}) as mine:
-        said = mine.type("scripts/train", "--yes", "--exp", "digits", seconds=1500)
-        (root / "runs" / ".first.json").write_text(json.dumps({"code": said.code, "text": said.text}))
+        result = mine.type("scripts/train", "--yes", "--exp", "digits", seconds=1500)
+        (root / "runs" / ".first.json").write_text(json.dumps({"code": result.code, "text": result.text}))
         yield mine
 
 

@@ -23,10 +23,10 @@ def bare(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_first_two_commands_of_the_readme_work_on_a_bare_machine() -> None:
-    said = bare(seconds=3000)
-    assert said.returncode == 0, said.stdout
-    first, everyday = said.stdout.split("+ docker compose run")
-    assert len(set(RUN.findall(said.stdout))) == 2
+    output = bare(seconds=3000)
+    assert output.returncode == 0, output.stdout
+    first, everyday = output.stdout.split("+ docker compose run")
+    assert len(set(RUN.findall(output.stdout))) == 2
     assert float(re.findall(r"test accuracy +([0-9.]+)", first)[-1]) >= 0.95
     assert re.search(r"^record +runs/", first, re.MULTILINE)
     assert "published" in everyday
@@ -48,11 +48,11 @@ def test_an_engine_is_installed_started_and_stopped_without_changes_to_apt() -> 
         "! dpkg-query --show libc6 | grep deb13",
         "echo all well",
     )
-    said = bare(
+    output = bare(
         "bash",
         "-c",
         "\n".join(f"{step} || {{ echo 'not so: {step.replace(chr(39), '')}'; exit 1; }}" for step in steps),
         seconds=900,
     )
-    assert said.returncode == 0, said.stdout
-    assert "all well" in said.stdout
+    assert output.returncode == 0, output.stdout
+    assert "all well" in output.stdout

@@ -64,10 +64,10 @@ def test_the_first_command_trains_in_a_checkout_of_any_kind(
     (root / ".hypothesis" / "ignored.txt").write_text("x")
     commit = second.type("git", "rev-parse", "HEAD").out.strip()
     with house_at(root, dict(house.env)) as mine:
-        said = mine.type(*TRAIN)
-        assert said.code == 0, said.text
+        result = mine.type(*TRAIN)
+        assert result.code == 0, result.text
         usual, _ = source(house, first.run)
-        assert source(mine, said.run) == (usual, "unknown" if made is archive else commit)
+        assert source(mine, result.run) == (usual, "unknown" if made is archive else commit)
 
 
 def test_submodules_are_captured_and_links_out_of_the_checkout_are_not(
@@ -84,9 +84,9 @@ def test_submodules_are_captured_and_links_out_of_the_checkout_are_not(
         ("lost.py", "nowhere.py"),
     ):
         (second.root / name).symlink_to(target)
-    said = second.type(*TRAIN)
-    assert said.code == 0, said.text
-    record, here = second.record(said.run), capture(second.root, runs=second.root / "runs")
+    result = second.type(*TRAIN)
+    assert result.code == 0, result.text
+    record, here = second.record(result.run), capture(second.root, runs=second.root / "runs")
     assert record["ingredients"]["source"] == here.digest
     assert record["circumstances"]["source"]["submodules"] == here.source.submodules
     assert list(here.source.submodules) == ["vendor/nets"]
@@ -102,8 +102,10 @@ def test_a_path_with_a_colon_is_rejected_before_anything_is_created(
     shallow(second.root, root)
     with house_at(root, dict(second.env)) as mine:
         for words in (TRAIN, ("scripts/setup",), ("scripts/reprise", "runs", "ls")):
-            said = mine.type(*words)
-            assert (said.code, "-> move the checkout to a path without a colon" in said.err) == (2, True), said.text
+            result = mine.type(*words)
+            assert (result.code, "-> move the checkout to a path without a colon" in result.err) == (2, True), (
+                result.text
+            )
         assert mine.type("git", "status", "--porcelain", "--ignored").out == ""
 
 
@@ -111,8 +113,8 @@ def test_a_checkout_with_crlf_is_repaired_as_documented(second: House) -> None:
     for name in ("scripts/machine/engine", "scripts/train"):
         path = second.root / name
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    said = second.type("sh", "-c", "scripts/machine/engine status")
-    assert said.code == 127, said.text
+    result = second.type("sh", "-c", "scripts/machine/engine status")
+    assert result.code == 127, result.text
     assert "git rm -rq --cached . && git reset -q --hard" in (second.root / "docs/how-to/machines.md").read_text()
     assert second.type("sh", "-c", "git rm -rq --cached . && git reset -q --hard").code == 0
     assert second.type("sh", "-c", "scripts/machine/engine status").code == 0

@@ -85,9 +85,9 @@ def reproduced(house: House, run: str) -> None:
 def test_a_run_is_shared_through_a_teams_folder(
     house: House, first: Said, second: House, folder: Path, how: str
 ) -> None:
-    said = house.type("scripts/reprise", "runs", "push", first.run, "--store", str(folder))
-    assert said.code == 0, said.text
-    assert f"data push digits@1 --store '{folder}'" in said.err
+    result = house.type("scripts/reprise", "runs", "push", first.run, "--store", str(folder))
+    assert result.code == 0, result.text
+    assert f"data push digits@1 --store '{folder}'" in result.err
     pushed = house.type("scripts/reprise", "data", "push", "digits@1", "--store", str(folder))
     assert pushed.code == 0, pushed.text
     assert f"in {folder}" in pushed.out
@@ -125,8 +125,8 @@ def test_a_run_is_shared_through_a_bucket_on_another_server(
     refused = house.type("scripts/reprise", "runs", "push", first.run, "--store", target)
     assert (refused.code, f"s3://{BUCKET} at {bucket}" in refused.err) == (52, True), refused.text
     for again in ("sent; in", "is in"):
-        said = with_key.type("scripts/reprise", "runs", "push", first.run, "--with-data", "--store", target)
-        assert (said.code, f"{again} s3://{BUCKET} at {bucket}" in said.out) == (0, True), said.text
+        result = with_key.type("scripts/reprise", "runs", "push", first.run, "--with-data", "--store", target)
+        assert (result.code, f"{again} s3://{BUCKET} at {bucket}" in result.out) == (0, True), result.text
     (second.root / ".env").write_text("".join(f'{name}="{value}" # of the bucket\n' for name, value in KEYS.items()))
     setup = second.type("scripts/setup", "--store", f"s3://{BUCKET}", "--endpoint", bucket)
     assert (setup.code, f"s3://{BUCKET} at {bucket}" in setup.out) == (0, True), setup.text

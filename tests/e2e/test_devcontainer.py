@@ -36,8 +36,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     path = f"{tools / 'node_modules' / '.bin'}:{os.environ['PATH']}"
     house = House(root=root, env=os.environ | {"PATH": path, "REPRISE_STORE_PORT": str(free_port())})
     try:
-        said = house.type("devcontainer", "up", "--workspace-folder", ".", seconds=1500)
-        assert json.loads(said.out.splitlines()[-1])["outcome"] == "success", said.text
+        result = house.type("devcontainer", "up", "--workspace-folder", ".", seconds=1500)
+        assert json.loads(result.out.splitlines()[-1])["outcome"] == "success", result.text
         yield house
     finally:
         house.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans")
@@ -45,9 +45,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def inside(house: House, *words: str) -> str:
     """What a command in the dev container prints; it must end well."""
-    said = house.type("devcontainer", "exec", "--workspace-folder", ".", *words, seconds=900)
-    assert said.code == 0, said.text
-    return said.out
+    result = house.type("devcontainer", "exec", "--workspace-folder", ".", *words, seconds=900)
+    assert result.code == 0, result.text
+    return result.out
 
 
 def test_the_devcontainers_user_is_not_root(opened: House) -> None:

@@ -30,14 +30,14 @@ def test_the_first_command_produces_a_run_a_result_and_a_record(house: House, fi
 
 
 def test_a_second_command_builds_and_downloads_nothing(house: House, first: Said) -> None:
-    said = house.train("--exp", "digits", "--learning-rate", "3e-4", "--max-epochs", "2")
-    assert said.code == 0, said.text
-    assert said.run != first.run
-    again, before = (house.record(run)["circumstances"]["image"]["manifest"] for run in (said.run, first.run))
+    result = house.train("--exp", "digits", "--learning-rate", "3e-4", "--max-epochs", "2")
+    assert result.code == 0, result.text
+    assert result.run != first.run
+    again, before = (house.record(run)["circumstances"]["image"]["manifest"] for run in (result.run, first.run))
     assert again == before
-    assert "Building" not in said.text
-    assert house.record(said.run)["ingredients"]["settings"]["learning_rate"] == 3e-4
-    assert "MB/s" not in said.text
+    assert "Building" not in result.text
+    assert house.record(result.run)["ingredients"]["settings"]["learning_rate"] == 3e-4
+    assert "MB/s" not in result.text
 
 
 @pytest.mark.long  # test_reproduce says so of a run every day
@@ -52,20 +52,20 @@ def test_the_same_settings_give_the_same_bits(house: House) -> None:
 def test_the_record_has_the_engines_digest_of_the_image(house: House, first: Said) -> None:
     record = house.record(first.run)
     image = record["circumstances"]["image"]
-    told = json.loads(docker("image", "inspect", image["reference"]))[0]
-    assert image["manifest"] in told["RepoDigests"][0]
-    assert record["ingredients"]["layers"] == told["RootFS"]["Layers"]
+    document = json.loads(docker("image", "inspect", image["reference"]))[0]
+    assert image["manifest"] in document["RepoDigests"][0]
+    assert record["ingredients"]["layers"] == document["RootFS"]["Layers"]
     assert record["circumstances"]["origins"]["seed"] == "default"
     assert record["ingredients"]["datasets"]["digits"]["content"].startswith("sha256:")
     assert any(entry["bound"] for entry in record["outcome"]["ledger"].values())
 
 
 def test_an_image_is_verified_if_a_launcher_on_the_host_observed_it(house: House, first: Said) -> None:
-    said = house.train("--exp", "digits", *QUICK)
-    assert said.code == 0, said.text
-    told, seen = (house.record(run)["circumstances"]["image"] for run in (said.run, first.run))
-    assert (seen["known"], told["known"]) == ("verified", "asserted")
-    assert (seen["manifest"], seen["config"]) == (told["manifest"], told["config"])
+    result = house.train("--exp", "digits", *QUICK)
+    assert result.code == 0, result.text
+    output, seen = (house.record(run)["circumstances"]["image"] for run in (result.run, first.run))
+    assert (seen["known"], output["known"]) == ("verified", "asserted")
+    assert (seen["manifest"], seen["config"]) == (output["manifest"], output["config"])
 
 
 def test_an_edit_needs_no_build(house: House) -> None:
@@ -73,11 +73,11 @@ def test_an_edit_needs_no_build(house: House) -> None:
     before = page.read_text()
     page.write_text(before + "\n# an idea\n")
     try:
-        said = house.train("--exp", "digits", *QUICK)
+        result = house.train("--exp", "digits", *QUICK)
     finally:
         page.write_text(before)
-    assert said.code == 0, said.text
-    with tarfile.open(house.root / "runs" / said.run / "source.tar.gz") as bundle:
+    assert result.code == 0, result.text
+    with tarfile.open(house.root / "runs" / result.run / "source.tar.gz") as bundle:
         kept = bundle.extractfile("trainer/experiments/digits.py")
         assert kept is not None
         assert kept.read().decode().endswith("# an idea\n")
@@ -103,7 +103,7 @@ def test_an_edit_during_a_run_does_not_affect_it(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("--exp", "digitz"), 42, "digits"),
         (("--exp", "digits", "--learning-rat", "1"), 41, "learning-rate"),
@@ -112,34 +112,36 @@ def test_an_edit_during_a_run_does_not_affect_it(house: House) -> None:
         (("--exp", "digits", "--dataset", "digitz"), 44, "digits"),
     ],
 )
-def test_invalid_arguments_are_one_line_with_a_hint(house: House, words: tuple[str, ...], code: int, said: str) -> None:
+def test_invalid_arguments_are_one_line_with_a_hint(
+    house: House, words: tuple[str, ...], code: int, message: str
+) -> None:
     before = sorted((house.root / "runs").iterdir())
     answer = house.train(*words)
     assert answer.code == code, answer.text
-    assert said in answer.text.replace("_", "-")
+    assert message in answer.text.replace("_", "-")
     assert "Traceback" not in answer.text
     assert sorted((house.root / "runs").iterdir()) == before
 
 
 def test_help_lists_every_setting_with_type_default_and_meaning(house: House) -> None:
-    said = house.train("--exp", "digits", "--help")
-    assert said.code == 0, said.text
+    result = house.train("--exp", "digits", "--help")
+    assert result.code == 0, result.text
     for word in ("--learning-rate", "--seed", "--max-epochs", "--batch-size", "(a number, more than 0; default 0.003)"):
-        assert word in said.text
+        assert word in result.text
 
 
 def test_without_the_store_a_run_stays_local_and_is_published_later(house: House) -> None:
     house.type("docker", "compose", "stop", "store")
     try:
-        said = house.type("docker", "compose", "run", "--rm", "--no-deps", "train", "--exp", "digits", *QUICK)
-        assert said.code == 0, said.text
-        assert "local only" in said.text
+        result = house.type("docker", "compose", "run", "--rm", "--no-deps", "train", "--exp", "digits", *QUICK)
+        assert result.code == 0, result.text
+        assert "local only" in result.text
     finally:
         house.type("docker", "compose", "--profile", "*", "up", "--detach", "--wait", "store")
-    published = house.type("scripts/reprise", "runs", "publish", said.run)
+    published = house.type("scripts/reprise", "runs", "publish", result.run)
     assert published.code == 0, published.text
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
-    assert [run["where"] for run in listed if run["run"] == said.run] == ["published"]
+    assert [run["where"] for run in listed if run["run"] == result.run] == ["published"]
 
 
 def test_docker_stop_leaves_a_checkpoint_and_a_record(house: House) -> None:

@@ -35,11 +35,11 @@ def cpu() -> dict[str, Any]:
 
 
 def test_an_image_contains_no_build_tools(cpu: dict[str, Any]) -> None:
-    said = inside(
+    output = inside(
         cpu["reference"],
         "id -u; command -v uv pip pip3; env | grep -E '^(UV|PIP|SSL)_'; ls -A /project /run/secrets 2>/dev/null; true",
     )
-    assert said.split() == ["1000", "/project:"] or said.split() == ["1000"]
+    assert output.split() == ["1000", "/project:"] or output.split() == ["1000"]
 
 
 def test_an_image_describes_its_inputs(cpu: dict[str, Any]) -> None:

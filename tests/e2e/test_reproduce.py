@@ -60,9 +60,9 @@ def reproduce(house: House, *words: str) -> Said:
 
 def train(house: House) -> str:
     """Make a short run."""
-    said = house.train("--exp", "digits", "--max-epochs", "1", "--learning-rate", "2e-3", "--clip-norm", "1.0")
-    assert said.code == 0, said.text
-    return said.run
+    result = house.train("--exp", "digits", "--max-epochs", "1", "--learning-rate", "2e-3", "--clip-norm", "1.0")
+    assert result.code == 0, result.text
+    return result.run
 
 
 @pytest.fixture
@@ -110,19 +110,19 @@ def test_a_run_is_reproduced_identically_from_an_empty_cache_after_an_edit(house
     before = page.read_text()
     page.write_text("raise SystemExit('the edited file was run')\n")
     try:
-        said = reproduce(house, own, "--deep", "--json")
+        document = reproduce(house, own, "--deep", "--json")
     finally:
         page.write_text(before)
-    assert said.code == 0, said.text
-    told = json.loads(said.out)
-    assert told["retest"]["verdict"] == "identical"
-    assert (told["retest"]["how"], told["retest"]["image"], told["retest"]["not_equal"]) == (
+    assert document.code == 0, document.text
+    result = json.loads(document.out)
+    assert result["retest"]["verdict"] == "identical"
+    assert (result["retest"]["how"], result["retest"]["image"], result["retest"]["not_equal"]) == (
         "container",
         "verified",
         [],
     )
-    assert told["retest"]["hashed"] > 10_000
-    again = house.record(told["retest"]["retest"]["run"])
+    assert result["retest"]["hashed"] > 10_000
+    again = house.record(result["retest"]["retest"]["run"])
     assert again["identity"] == house.record(own)["identity"]
     assert again["circumstances"]["retest_of"] == own
     assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
@@ -166,10 +166,10 @@ def test_another_ingredient_is_refuted(house: House, edited: Callable[[Callable[
     def other(record: dict[str, Any]) -> None:
         record["ingredients"]["settings"]["learning_rate"] = 2.1e-3
 
-    said = reproduce(house, edited(other))
-    assert said.code == 20, said.text
-    assert said.out.startswith("different:")
-    assert "first difference" in said.out
+    result = reproduce(house, edited(other))
+    assert result.code == 20, result.text
+    assert result.out.startswith("different:")
+    assert "first difference" in result.out
 
 
 def image(record: dict[str, Any]) -> None:
@@ -202,33 +202,33 @@ def test_a_hostile_record_is_rejected(
 ) -> None:
     run = edited(change)
     before = sorted(path.name for path in (house.root / "runs").iterdir())
-    said = reproduce(house, run)
-    assert said.code == 84, said.text
-    assert "Traceback" not in said.text
+    result = reproduce(house, run)
+    assert result.code == 84, result.text
+    assert "Traceback" not in result.text
     assert sorted(path.name for path in (house.root / "runs").iterdir()) == before
 
 
 def test_an_edited_record_is_detected(house: House, run: str) -> None:
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
     path.write_text(path.read_text().replace('"learning_rate":0.002', '"learning_rate":0.003'))
-    said = reproduce(house, run)
-    assert said.code == 55
-    assert "was changed after the run was published" in said.text
+    result = reproduce(house, run)
+    assert result.code == 55
+    assert "was changed after the run was published" in result.text
 
 
 def test_doctor_names_each_missing_input_with_a_hint(house: House, run: str) -> None:
     assert house.type("scripts/reprise", "doctor", run).code == 0
     (house.root / "runs" / run / "source.tar.gz").unlink()
-    said = house.type("scripts/reprise", "doctor", run)
-    assert said.code == 84
-    assert "pull the run again" in said.out
+    result = house.type("scripts/reprise", "doctor", run)
+    assert result.code == 84
+    assert "pull the run again" in result.out
 
 
 def test_compose_alone_reproduces_in_the_recorded_image_or_prints_the_command(house: House, run: str) -> None:
     shutil.rmtree(house.root / "runs" / run / "retests", ignore_errors=True)
-    said = house.train("reproduce", run)
-    assert said.code == 0, said.text
-    assert said.out.startswith("identical:")
+    result = house.train("reproduce", run)
+    assert result.code == 0, result.text
+    assert result.out.startswith("identical:")
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
     other = "sha256:" + "1" * 64
     record = json.loads(path.read_text())

@@ -16,9 +16,9 @@ WORDS = ("--exp", "digits", "--max-epochs", "14", "--seed", "11")
 
 def stopped(house: House) -> str:
     """Train until an epoch is over, `docker stop` the container, and give the run's id."""
-    said = house.train_and_stop(*WORDS)
-    assert f"train --resume {said.run}" in said.err
-    return said.run
+    result = house.train_and_stop(*WORDS)
+    assert f"train --resume {result.run}" in result.err
+    return result.run
 
 
 def test_a_run_stopped_by_docker_and_resumed_is_bit_identical_to_an_uninterrupted_run(house: House) -> None:
@@ -27,8 +27,8 @@ def test_a_run_stopped_by_docker_and_resumed_is_bit_identical_to_an_uninterrupte
     resumed, twin = house.train("--resume", run), house.train(*WORDS)
     assert resumed.code == 0, resumed.text
     assert house.record(run)["attempt"] == 2
-    for said in (house.type("scripts/reprise", "compare", run, twin.run), house.train("compare", run, twin.run)):
-        assert said.code == 0, said.text
-        assert said.out.startswith("identical:")
+    for message in (house.type("scripts/reprise", "compare", run, twin.run), house.train("compare", run, twin.run)):
+        assert message.code == 0, message.text
+        assert message.out.startswith("identical:")
     again = house.train("--resume", run)
     assert (again.code, "is completed" in again.text) == (88, True)

@@ -20,10 +20,10 @@ WORDS = ("--exp", "digits", "--max-epochs", "1")
 
 def test_a_later_call_prepares_nothing_in_any_folder(house: House, first: Said) -> None:
     assert first.code == 0, first.text
-    said = house.type("sh", "-c", "cd trainer/experiments && ../../scripts/train --exp digits.py --max-epochs 1")
-    assert said.code == 0, said.text
-    assert not [line for line in said.err.splitlines() if line.startswith(("train:", "engine:", "base:", "debian:"))]
-    assert "reprise: docker compose run --rm train --exp digits --max-epochs 1" in said.err
+    result = house.type("sh", "-c", "cd trainer/experiments && ../../scripts/train --exp digits.py --max-epochs 1")
+    assert result.code == 0, result.text
+    assert not [line for line in result.err.splitlines() if line.startswith(("train:", "engine:", "base:", "debian:"))]
+    assert "reprise: docker compose run --rm train --exp digits --max-epochs 1" in result.err
 
 
 @pytest.mark.parametrize(("number", "code", "status"), [(SIGINT, 130, "interrupted"), (SIGTERM, 143, "preempted")])
@@ -52,9 +52,9 @@ def test_the_script_has_the_exit_code_of_the_compose_command(house: House, first
     prepared = house.root / ".reprise" / "prepared"
     kept = prepared.read_text()
     prepared.write_text("otherwise\n")
-    said = house.type("scripts/train", "--exp", "digitz")
+    result = house.type("scripts/train", "--exp", "digitz")
     prepared.write_text(kept)
-    assert (said.code, "preparing" in said.err) == (42, False), said.text
+    assert (result.code, "preparing" in result.err) == (42, False), result.text
 
 
 def test_a_file_from_outside_the_checkout_is_copied(
@@ -63,9 +63,9 @@ def test_a_file_from_outside_the_checkout_is_copied(
     assert first.code == 0, first.text
     mine = tmp_path_factory.mktemp("elsewhere") / "idea.py"
     mine.write_bytes((house.root / "trainer/experiments/digits.py").read_bytes())
-    said = house.type("scripts/train", "--exp", str(mine), "--max-epochs", "1")
-    assert said.code == 0, said.text
-    assert (house.root / "runs" / said.run / "source/experiment/idea.py").read_bytes() == mine.read_bytes()
+    result = house.type("scripts/train", "--exp", str(mine), "--max-epochs", "1")
+    assert result.code == 0, result.text
+    assert (house.root / "runs" / result.run / "source/experiment/idea.py").read_bytes() == mine.read_bytes()
     alone = house.train("--exp", str(mine))
     assert (alone.code, f"scripts/train --exp {mine} copies it into the container" in alone.err) == (42, True), (
         alone.text
@@ -84,6 +84,6 @@ def test_ctrl_c_in_a_stage_leaves_no_partial_result(house: House, first: Said, f
     running.communicate(timeout=120)
     assert running.returncode in {130, -SIGINT}
     assert not (house.root / ".reprise" / forgotten).exists()
-    said = house.type("scripts/train", *WORDS)
-    assert said.code == 0, said.text
-    assert stage in said.err
+    result = house.type("scripts/train", *WORDS)
+    assert result.code == 0, result.text
+    assert stage in result.err

@@ -18,13 +18,13 @@ pytestmark = [pytest.mark.engine, pytest.mark.long]
 @pytest.mark.parametrize("section", ["Pictures", "A table"])
 def test_every_block_of_the_tutorial_succeeds(house: House, first: Said, section: str) -> None:
     assert first.code == 0, first.text
-    said = ""
+    message = ""
     try:
         for block in blocks(section):
             done = house.type("bash", "-euc", block)
             assert done.code == 0, f"{block}\n{done.text}"
-            said += done.text
+            message += done.text
     finally:
         for name in ("shapes", "houses"):
             shutil.rmtree(house.root.parent / name, ignore_errors=True)
-    assert "test accuracy" in said if section == "Pictures" else "test r2" in said
+    assert "test accuracy" in message if section == "Pictures" else "test r2" in message

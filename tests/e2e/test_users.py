@@ -46,9 +46,9 @@ def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said
     house = House(root=root, env=environ)
     become = ("setpriv", f"--reuid={uid}", f"--regid={uid}", f"--groups={socket_group()}", "--")
     try:
-        said = house.type(*become, "scripts/train", "--exp", "digits", "--max-epochs", "1")
-        assert said.code == 0, said.text
-        record = root / "runs" / said.run / "attempts" / "1" / "record.json"
+        result = house.type(*become, "scripts/train", "--exp", "digits", "--max-epochs", "1")
+        assert result.code == 0, result.text
+        record = root / "runs" / result.run / "attempts" / "1" / "record.json"
         assert (record.stat().st_uid, record.stat().st_gid) == (uid, uid)
         assert (root / ".env").stat().st_uid == uid
     finally:

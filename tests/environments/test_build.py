@@ -100,20 +100,20 @@ def test_the_code_image_contains_no_ignored_or_secret_file(tmp_path: Path) -> No
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x = 1\n")
     (root / "trainer/key.py").write_text("API_" + "KEY = 'q7Jw0fM1zXk29TbLr8sVnE4cYh'\n")
-    wanted = plan("cpu", stage="code", base=BASE, root=root)
-    build(wanted, engine=engine, machine=MACHINE, root=root)
-    assert wanted == before
+    expected = plan("cpu", stage="code", base=BASE, root=root)
+    build(expected, engine=engine, machine=MACHINE, root=root)
+    assert expected == before
     assert engine.seen >= {"trainer/new.py", "uv.lock", "docker/describe", "environments/cpu.toml"}
     assert not engine.seen & {"trainer/mine.py", "trainer/build/a.py", "trainer/key.py", "trainer/.env", "notes.txt"}
 
 
 def test_the_image_contains_its_build_id_and_lock_digest(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
-    wanted = plan("cpu", stage="environment", base=BASE, root=root)
-    build(wanted, engine=engine, machine=MACHINE, root=root)
+    expected = plan("cpu", stage="environment", base=BASE, root=root)
+    build(expected, engine=engine, machine=MACHINE, root=root)
     baked = json.loads(engine.built[0].arguments["IMAGE_JSON"])
-    assert baked["build_id"] == wanted.build_id
-    assert baked["lock"] == wanted.inputs.lock
+    assert baked["build_id"] == expected.build_id
+    assert baked["lock"] == expected.inputs.lock
     assert baked["environment"] == "cpu"
 
 
@@ -156,9 +156,9 @@ def test_a_package_for_another_torch_is_rejected_before_the_build(tmp_path: Path
         "index.in", "other.in"
     )
     (root / "uv.lock").write_text(LOCK.replace("cpu = [", 'cpu = [{ name = "torchvision" }, ') + vision)
-    wanted = plan("cpu", stage="environment", base=BASE, root=root)
+    expected = plan("cpu", stage="environment", base=BASE, root=root)
     with pytest.raises(ImageBuildError, match=r"uv\.lock has torchvision 1 for another build of torch"):
-        build(wanted, engine=engine, machine=MACHINE, root=root)
+        build(expected, engine=engine, machine=MACHINE, root=root)
     assert engine.built == []
     (root / "pyproject.toml").write_text('[tool.reprise]\nany-torch-build = ["torchvision"]\n')
-    build(wanted, engine=engine, machine=MACHINE, root=root)
+    build(expected, engine=engine, machine=MACHINE, root=root)

@@ -41,7 +41,7 @@ def test_an_unknown_environment_suggests_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('like = "cpu"\nextra = ["cpu"]\nextras = ["cpu"]', "unknown key 'extra'"),
         ('extras = ["cpu"]', "'base' is missing"),
@@ -53,12 +53,12 @@ def test_an_unknown_environment_suggests_the_nearest() -> None:
         ("extras = [", "is not valid TOML"),
     ],
 )
-def test_an_invalid_declaration_is_rejected_by_name(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_declaration_is_rejected_by_name(tmp_path: Path, text: str, message: str) -> None:
     root = checkout(tmp_path)
     (root / "environments" / "mine.toml").write_text(text)
     with pytest.raises(DocumentError) as caught:
         load_environment("mine", root=root)
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "mine.toml" in caught.value.message
 
 

@@ -36,7 +36,7 @@ def test_a_missing_plugin_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "driver", "facts", "state", "said"),
+    ("devices", "driver", "facts", "state", "message"),
     [
         (0, None, FACTS, State.WELL, "no NVIDIA device"),
         (2, "580.65.06", FACTS, State.FAULT, "no runtime that passes them"),
@@ -46,11 +46,11 @@ def test_a_missing_plugin_is_named() -> None:
     ],
 )
 def test_gpus_are_checked_with_their_driver(
-    devices: int, driver: str | None, facts: EngineFacts, state: State, said: str
+    devices: int, driver: str | None, facts: EngineFacts, state: State, message: str
 ) -> None:
     found = doctor.gpus(devices, driver=driver, cuda="13.0", facts=facts)
     assert found.state is state
-    assert said in found.found
+    assert message in found.found
 
 
 def test_low_disk_space_fails_with_its_own_code() -> None:

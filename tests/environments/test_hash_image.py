@@ -46,10 +46,12 @@ def test_the_script_runs_isolated_and_its_last_line_is_the_result() -> None:
     assert not container.mounts[0].writable
 
 
-@pytest.mark.parametrize("said", ["", "ok", '{"right": 7}', '{"format":"reprise.hashed/1","right":"x","altered":[]}'])
-def test_an_invalid_result_is_rejected(said: str) -> None:
+@pytest.mark.parametrize(
+    "message", ["", "ok", '{"right": 7}', '{"format":"reprise.hashed/1","right":"x","altered":[]}']
+)
+def test_an_invalid_result_is_rejected(message: str) -> None:
     with pytest.raises(DocumentError):
-        hash_image_files(IMAGE, user="1:1", engine=Speaking(lines=[said]))
+        hash_image_files(IMAGE, user="1:1", engine=Speaking(lines=[message]))
 
 
 def test_an_image_that_cannot_run_the_script_is_an_error() -> None:

@@ -34,10 +34,12 @@ def exported(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
         check=True,
     )
     lines = re.sub(r"\\\n\s*", " ", done.stdout).splitlines()
-    wanted = [(Requirement(re.sub(r"--hash=\S+", "", line)), set(re.findall(r"--hash=(\S+)", line))) for line in lines]
+    expected = [
+        (Requirement(re.sub(r"--hash=\S+", "", line)), set(re.findall(r"--hash=(\S+)", line))) for line in lines
+    ]
     return {
         each.name: (str(each.specifier).removeprefix("=="), hashes)
-        for each, hashes in wanted
+        for each, hashes in expected
         if each.marker is None or each.marker.evaluate(IMAGE)
     }
 
@@ -45,11 +47,11 @@ def exported(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
 @pytest.mark.parametrize("extras", [("cpu",), ("cuda",), ("store", "samples"), ("cpu", "store", "samples")])
 def test_the_packages_match_uv_export(extras: tuple[str, ...]) -> None:
     found = packages((ROOT / "uv.lock").read_text(encoding="utf-8"), extras)
-    wanted = exported(extras)
+    expected = exported(extras)
     assert {name: one.version for name, one in found.items()} == {
-        name: version for name, (version, _) in wanted.items()
+        name: version for name, (version, _) in expected.items()
     }
-    assert all({digest for _, digest in one.wheels} <= wanted[name][1] for name, one in found.items())
+    assert all({digest for _, digest in one.wheels} <= expected[name][1] for name, one in found.items())
     assert all(one.wheels for one in found.values())
 
 

@@ -78,7 +78,7 @@ def test_relative_and_home_paths_become_absolute(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("address", "endpoint", "said"),
+    ("address", "endpoint", "message"),
     [
         ("ftp://host/x", None, "unknown kind 'ftp'"),
         ("file://host/x", None, "names the host"),
@@ -88,8 +88,8 @@ def test_relative_and_home_paths_become_absolute(tmp_path: Path, monkeypatch: py
         ("s3://team?profile=lab", None, "expected s3://BUCKET"),
     ],
 )
-def test_a_store_that_containers_cannot_reach_is_rejected(address: str, endpoint: str | None, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_store_that_containers_cannot_reach_is_rejected(address: str, endpoint: str | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         setup.store_values(setup.Choice(store=address, endpoint=endpoint), {}, port=8333)
 
 
@@ -138,7 +138,7 @@ def test_a_read_only_or_full_disk_is_not_reported_as_an_ownership_problem(
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "said"),
+    ("name", "error", "message"),
     [
         ("absent", StoreMissingError, "does not exist"),
         ("file", StoreMissingError, "is not a folder"),
@@ -149,10 +149,10 @@ def test_a_read_only_or_full_disk_is_not_reported_as_an_ownership_problem(
     ],
 )
 def test_a_folder_that_cannot_be_a_store_is_named(
-    tmp_path: Path, name: str, error: type[RepriseError], said: str
+    tmp_path: Path, name: str, error: type[RepriseError], message: str
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         setup.require_folder(tmp_path / name, who=ME, root=tmp_path / "checkout")
 
 
@@ -274,8 +274,8 @@ def test_images_that_are_not_built_are_not_written_to_dotenv(tmp_path: Path) -> 
 
 def test_the_devcontainer_gets_its_own_image(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
-    wanted = plan("cpu", stage="development", base=BASE, root=root)
-    built = build(wanted, engine=engine, machine=MACHINE, root=root)
+    expected = plan("cpu", stage="development", base=BASE, root=root)
+    built = build(expected, engine=engine, machine=MACHINE, root=root)
     assert setup.image_values("cpu", engine=engine, root=root) == {
         "REPRISE_DEV_IMAGE": built.reference,
         "REPRISE_DEV_IMAGE_CONFIG": built.config,
@@ -295,8 +295,8 @@ def test_an_earlier_store_image_is_used_until_this_locks_is_built(tmp_path: Path
 
 def test_an_environment_for_one_run_uses_its_pinned_image(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
-    wanted = plan("cpu", stage="environment", base=BASE, root=root)
-    built = build(wanted, engine=engine, machine=MACHINE, root=root)
+    expected = plan("cpu", stage="environment", base=BASE, root=root)
+    built = build(expected, engine=engine, machine=MACHINE, root=root)
     assert setup.single_run_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == built.reference
     made = pin(built, "127.0.0.1:5000/team/cpu", engine=engine, root=root, push=True)
     assert setup.single_run_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
@@ -333,7 +333,7 @@ def test_a_missing_image_is_an_error_with_the_command_that_restores_it(tmp_path:
     setup.require_images(gone | {"REPRISE_PULL": "missing"}, engine=engine)
     local = {**here, "COMPOSE_PROFILES": "store", "COMPOSE_PROJECT_NAME": "mine"}
     setup.require_images(local, engine=replace(engine, running={"store"}))
-    for values, said in ((gone, "is not in the engine"), ({}, "is not built yet"), (local, "REPRISE_STORE_IMAGE")):
-        with pytest.raises(ImageMissingError, match=said) as caught:
+    for values, message in ((gone, "is not in the engine"), ({}, "is not built yet"), (local, "REPRISE_STORE_IMAGE")):
+        with pytest.raises(ImageMissingError, match=message) as caught:
             setup.require_images(values, engine=engine)
         assert str(caught.value.hint).startswith("scripts/setup --build")

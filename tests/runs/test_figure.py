@@ -64,7 +64,7 @@ def test_numbers_keep_every_bit(points: list[tuple[float, float]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "changed", "said"),
+    ("kind", "changed", "message"),
     [
         (ROC, {"series": [{"name": "a", "x": [1], "y": []}]}, "one length"),
         (ROC, {"series": [{"name": "a", "x": ["NaN"], "y": [1]}]}, "finite"),
@@ -76,9 +76,9 @@ def test_numbers_keep_every_bit(points: list[tuple[float, float]]) -> None:
         (ROC, {"kind": "pie"}, "pie"),
     ],
 )
-def test_an_invalid_figure_is_rejected(kind: Any, changed: dict[str, Any], said: str) -> None:
+def test_an_invalid_figure_is_rejected(kind: Any, changed: dict[str, Any], message: str) -> None:
     text = json.dumps({"figures": [{**kind.model_dump(mode="json"), **changed}]})
-    with pytest.raises(DocumentError, match=said):
+    with pytest.raises(DocumentError, match=message):
         parse_json(text, Figures, where="figures.json")
 
 

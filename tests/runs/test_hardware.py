@@ -139,5 +139,5 @@ def test_a_gpu_reports_each_available_gauge() -> None:
         nvmlDeviceGetTemperature=lambda _, __: 51,
         nvmlDeviceGetPowerUsage=power,
     )
-    told = {"gpu_utilisation": 0.75, "gpu_memory_gib": 3.0, "gpu_temperature_celsius": 51.0}
-    assert dict(_gpu_gauges(nvml, object())) == told
+    expected = {"gpu_utilisation": 0.75, "gpu_memory_gib": 3.0, "gpu_temperature_celsius": 51.0}
+    assert dict(_gpu_gauges(nvml, object())) == expected

@@ -51,7 +51,7 @@ def test_a_matching_observation_from_the_host_is_verified(baked: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"REPRISE_BUILD_ID": OTHER}, f"is {OTHER} in .env; this image has {BUILD}: `scripts/setup`"),
         ({"REPRISE_BUILD_ID": "sha256:12"}, f"is no digest but 'sha256:12' in .env; this image has {BUILD}"),
@@ -61,10 +61,10 @@ def test_a_matching_observation_from_the_host_is_verified(baked: Path, tmp_path:
         ({"REPRISE_IMAGE": "reprise/cpu:local", "REPRISE_IMAGE_CONFIG": ""}, "a tag can move"),
     ],
 )
-def test_an_incomplete_claim_is_unknown_with_its_reason(baked: Path, change: dict[str, str], said: str) -> None:
+def test_an_incomplete_claim_is_unknown_with_its_reason(baked: Path, change: dict[str, str], message: str) -> None:
     image = claim_image(HANDED | change, baked=baked).image
     assert (image.known, image.manifest, image.config) == (Knowledge.UNKNOWN, None, None)
-    assert said in str(image.reason)
+    assert message in str(image.reason)
     assert image.build_id == BUILD
 
 

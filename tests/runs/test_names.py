@@ -27,15 +27,15 @@ def test_an_ambiguous_prefix_lists_the_runs() -> None:
     ("word", "hint"), [("20260302t080001-cccccc", KNOWN[2]), ("zzz", "newest is"), ("", "newest is")]
 )
 def test_an_unknown_run_suggests_the_nearest_id(word: str, hint: str) -> None:
-    with pytest.raises(RunNotFoundError) as fault:
+    with pytest.raises(RunNotFoundError) as error:
         resolve_run(word, KNOWN)
-    assert hint in str(fault.value.hint)
+    assert hint in str(error.value.hint)
 
 
 def test_without_runs_the_hint_is_to_train() -> None:
-    with pytest.raises(RunNotFoundError) as fault:
+    with pytest.raises(RunNotFoundError) as error:
         resolve_run("latest", [])
-    assert "train" in str(fault.value.hint)
+    assert "train" in str(error.value.hint)
 
 
 def test_only_a_complete_id_may_refer_to_another_machine() -> None:

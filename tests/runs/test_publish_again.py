@@ -40,11 +40,11 @@ def home(run: OpenRun) -> Path:
 
 
 def test_publishing_reports_its_total_size(run: OpenRun) -> None:
-    told, source = Telling(), source_of(home(run))
-    publish_run(home(run), MemoryStore(), progress=told)
+    result, source = Telling(), source_of(home(run))
+    publish_run(home(run), MemoryStore(), progress=result)
     assert source is not None
     size = sum(file.size for file in run.record.outcome.files) + source.size
-    assert (told.total, told.seen, told.ended, told.lines) == (size, size, 1, [])
+    assert (result.total, result.seen, result.ended, result.lines) == (size, size, 1, [])
 
 
 @pytest.mark.parametrize("has_claim", [True, False])
@@ -99,10 +99,10 @@ def test_a_large_file_that_grew_is_damaged(
 
 
 def test_an_unwritable_note_is_reported(run: OpenRun) -> None:
-    told = Telling()
+    progress = Telling()
     (run.folder / "published.json").mkdir()
-    publish_run(home(run), MemoryStore(), progress=told)
-    (line,) = told.lines
+    publish_run(home(run), MemoryStore(), progress=progress)
+    (line,) = progress.lines
     assert line.startswith("published to memory:; the note of it could not be written into the run's folder: ")
 
 

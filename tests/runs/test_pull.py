@@ -148,9 +148,9 @@ HARM: dict[str, Callable[[dict[str, Any]], None]] = {
 @pytest.mark.parametrize("harm", HARM)
 def test_a_malicious_seal_writes_nothing(run: OpenRun, tmp_path: Path, harm: str) -> None:
     store = altered(run, HARM[harm])
-    with pytest.raises(RepriseError) as fault:
+    with pytest.raises(RepriseError) as error:
         pull_run(run.record.run, store, runs=tmp_path / "there")
-    assert fault.value.code != 1
+    assert error.value.code != 1
     assert not contents(tmp_path / "there") if (tmp_path / "there").exists() else True
     assert not (tmp_path / "evil").exists()
 
@@ -169,16 +169,16 @@ def test_a_negative_size_does_not_offset_an_enormous_one(run: OpenRun, tmp_path:
 
 def test_a_later_format_is_rejected_with_a_hint(run: OpenRun, tmp_path: Path) -> None:
     store = altered(run, HARM["another format"])
-    with pytest.raises(DocumentError, match=r"reads 'reprise\.run/1'") as fault:
+    with pytest.raises(DocumentError, match=r"reads 'reprise\.run/1'") as error:
         pull_run(run.record.run, store, runs=tmp_path / "there")
-    assert "newer" in str(fault.value.hint)
+    assert "newer" in str(error.value.hint)
 
 
 def test_an_endless_seal_is_rejected_early(run: OpenRun, tmp_path: Path) -> None:
-    for text, said in [(b" " * (33 << 20), "larger than"), (b"[" * 1_000_000, "too many nested brackets")]:
+    for text, message in [(b" " * (33 << 20), "larger than"), (b"[" * 1_000_000, "too many nested brackets")]:
         store = MemoryStore()
         store.create(sealed_key(run.record.run, 1), text)
-        with pytest.raises((DigestMismatchError, DocumentError), match=said):
+        with pytest.raises((DigestMismatchError, DocumentError), match=message):
             pull_run(run.record.run, store, runs=tmp_path / "there")
 
 
@@ -245,6 +245,6 @@ def test_an_altered_object_in_the_store_is_detected(run: OpenRun, tmp_path: Path
 def test_more_than_the_maximum_is_not_pulled(run: OpenRun, tmp_path: Path) -> None:
     store = MemoryStore()
     publish_run(run.folder.parents[1], store)
-    with pytest.raises(DigestMismatchError, match="at most") as fault:
+    with pytest.raises(DigestMismatchError, match="at most") as error:
         pull_run(run.record.run, store, runs=tmp_path / "there", largest=100)
-    assert "--max-bytes" in str(fault.value.hint)
+    assert "--max-bytes" in str(error.value.hint)

@@ -127,12 +127,12 @@ def test_a_pull_of_exactly_the_maximum_is_allowed(run: OpenRun, tmp_path: Path) 
 def test_damaged_and_missing_files_are_restored_and_reported(run: OpenRun) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
-    before, told = contents(home), Telling()
+    before, result = contents(home), Telling()
     shutil.rmtree(run.folder / "checkpoints")
     (run.folder / "metrics.jsonl").write_text("other")
-    pull_run(run.record.run, store, runs=home.parent, progress=told)
+    pull_run(run.record.run, store, runs=home.parent, progress=result)
     assert contents(home) == before
-    assert [line.rpartition("/")[2] for line in told.lines] == ["last.ckpt", "metrics.jsonl"]
+    assert [line.rpartition("/")[2] for line in result.lines] == ["last.ckpt", "metrics.jsonl"]
     assert [path.name for path in home.parent.iterdir()] == [home.name]
 
 
@@ -149,11 +149,11 @@ def test_another_attempt_with_the_number_of_a_local_one_does_not_change_it(run: 
 
 
 def test_a_pull_reports_its_total_size(run: OpenRun, tmp_path: Path) -> None:
-    store, told = MemoryStore(), Telling()
+    store, result = MemoryStore(), Telling()
     publish_run(run.folder.parents[1], store)
-    pull_run(run.record.run, store, runs=tmp_path / "there", progress=told)
+    pull_run(run.record.run, store, runs=tmp_path / "there", progress=result)
     size = sum(file.size for file in run.record.outcome.files)
-    assert (told.total, told.seen, told.ended) == (size, size, 1)
+    assert (result.total, result.seen, result.ended) == (size, size, 1)
 
 
 def test_an_attempt_with_other_ingredients_is_not_added_to_a_local_run(run: OpenRun) -> None:
@@ -168,13 +168,13 @@ def test_an_attempt_with_other_ingredients_is_not_added_to_a_local_run(run: Open
 
 
 def test_a_restored_record_is_reported(run: OpenRun) -> None:
-    store, told, path = MemoryStore(), Telling(), run.folder / "record.json"
+    store, result, path = MemoryStore(), Telling(), run.folder / "record.json"
     publish_run(run.folder.parents[1], store)
-    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=told)
-    assert (told.lines, (run.folder / EDITED).exists()) == ([], False)
+    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=result)
+    assert (result.lines, (run.folder / EDITED).exists()) == ([], False)
     path.write_bytes(path.read_bytes().replace(b'"steps":10', b'"steps":11'))
-    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=told)
-    assert told.lines == [f"restored: {path}; the edited record is kept as {EDITED}"]
+    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=result)
+    assert result.lines == [f"restored: {path}; the edited record is kept as {EDITED}"]
 
 
 class Overtaken(MemoryStore):

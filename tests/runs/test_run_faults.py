@@ -43,12 +43,12 @@ def injected(folder: Path, *, call: str, fault: str, place: int) -> subprocess.C
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename,renameat", "fchmod", "mkdir,mkdirat"])
-@pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO", "signal=SIGKILL"])
-def test_the_record_stays_valid_wherever_a_write_fails(tmp_path: Path, call: str, fault: str) -> None:
+@pytest.mark.parametrize("error", ["error=ENOSPC", "error=EIO", "signal=SIGKILL"])
+def test_the_record_stays_valid_wherever_a_write_fails(tmp_path: Path, call: str, error: str) -> None:
     for place in itertools.count(1):
         folder = tmp_path / str(place) / "runs"
         (folder.parent / "checkout").mkdir(parents=True)
-        done = injected(folder, call=call, fault=fault, place=place)
+        done = injected(folder, call=call, fault=error, place=place)
         assert "Traceback" not in done.stderr, done.stderr
         assert "bug in Reprise" not in done.stderr, done.stderr
         for run in folder.glob("*-*") if folder.exists() else []:

@@ -29,9 +29,9 @@ def test_a_damaged_file_is_named_and_pulled_again(tmp_path: Path) -> None:
     good = weights.read_bytes()
     for harm in (b"W" + good[1:], None):
         weights.unlink() if harm is None else weights.write_bytes(harm)
-        with pytest.raises(DigestMismatchError, match=r"last\.ckpt is") as fault:
+        with pytest.raises(DigestMismatchError, match=r"last\.ckpt is") as error:
             require_whole(run.folder, run.record)
-        assert f"memory: has an intact copy: `reprise runs pull {run.record.run}`" in str(fault.value.hint)
+        assert f"memory: has an intact copy: `reprise runs pull {run.record.run}`" in str(error.value.hint)
         pull_run(run.record.run, store, runs=tmp_path / "runs")
         assert weights.read_bytes() == good
 
@@ -39,9 +39,9 @@ def test_a_damaged_file_is_named_and_pulled_again(tmp_path: Path) -> None:
 def test_a_run_in_no_store_is_reported(tmp_path: Path) -> None:
     run = finished(tmp_path / "runs")
     (run.folder / "metrics.jsonl").write_text("")
-    with pytest.raises(DigestMismatchError) as fault:
+    with pytest.raises(DigestMismatchError) as error:
         require_whole(run.folder, run.record)
-    assert "in no store" in str(fault.value.hint)
+    assert "in no store" in str(error.value.hint)
 
 
 def test_a_record_edited_after_publishing_is_named(tmp_path: Path) -> None:

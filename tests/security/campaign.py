@@ -54,10 +54,10 @@ def main() -> int:
             (folder / "store").mkdir()
             kind = KINDS[name](folder)
             _bound_memory()
-            told = campaign(name, kind, words)
-        out.write(json.dumps(told) + "\n")
+            result = campaign(name, kind, words)
+        out.write(json.dumps(result) + "\n")
         out.flush()
-        bad += len(told["faults"])
+        bad += len(result["faults"])
     return 1 if bad else 0
 
 
@@ -71,14 +71,14 @@ def campaign(name: str, kind: Kind, words: argparse.Namespace) -> dict[str, Any]
             words.keep.mkdir(parents=True, exist_ok=True)
             (words.keep / f"{name}-last").write_bytes(body)
         started = process_time()
-        fault = _read(kind, body)
+        error = _read(kind, body)
         took = process_time() - started
         slowest = max(slowest, took)
         done += 1
-        if fault is None and took > SLOW:
-            fault = f"{took:.1f} s"
-        if fault is not None and (place := fault.rpartition(" at ")[2]) not in faults:
-            faults[place] = {"fault": fault, "number": done, "bytes": len(body)}
+        if error is None and took > SLOW:
+            error = f"{took:.1f} s"
+        if error is not None and (place := error.rpartition(" at ")[2]) not in faults:
+            faults[place] = {"fault": error, "number": done, "bytes": len(body)}
             if words.keep:
                 (words.keep / f"{name}-{words.seed}-{done}").write_bytes(body)
     return {"kind": name, "executions": done, "slowest": round(slowest, 2), "faults": [*faults.values()]}

@@ -59,8 +59,8 @@ class Search:
 
     def __init__(self, secrets: list[str]) -> None:
         """Look for these."""
-        wanted = {form for secret in secrets for form in forms(secret)}
-        self._of = re.compile(b"|".join(map(re.escape, sorted(wanted))))
+        patterns = {form for secret in secrets for form in forms(secret)}
+        self._of = re.compile(b"|".join(map(re.escape, sorted(patterns))))
 
     def in_bytes(self, data: bytes) -> set[str]:
         """What is found."""
@@ -134,8 +134,8 @@ def planted(house: House, first: Said, tmp_path_factory: pytest.TempPathFactory)
     (root / "leak.py").write_text(code)
     shell = {name: canary(name) for name in IN_THE_SHELL} | {"HOME": str(home)}
     with house_at(root, house.env | shell) as mine:
-        said = mine.type("scripts/setup")
-        assert said.code == 0, said.text
+        result = mine.type("scripts/setup")
+        assert result.code == 0, result.text
         yield mine
 
 
@@ -149,12 +149,12 @@ def plant(path: Path) -> None:
 def test_a_run_that_prints_every_secret_leaks_none(planted: House, tmp_path: Path, leak: str) -> None:
     name, environ = f"{planted.root.name}-{leak}", [f"--env={each}" for each in FOR_CONTAINERS]
     words = ["docker", "compose", "run", "--name", name, *environ, f"--env=LEAK={leak}", "train", "--exp", "leak.py"]
-    said = House(root=planted.root, env=planted.env | tokens(planted)).type(
+    output = House(root=planted.root, env=planted.env | tokens(planted)).type(
         *words, "--max-epochs", "1", "--wandb", "offline"
     )
     try:
-        assert (said.code == 0) is (leak == "print"), said.text
-        assert "[redacted: " in said.text
+        assert (output.code == 0) is (leak == "print"), output.text
+        assert "[redacted: " in output.text
         about: dict[str, Any] = json.loads(docker("inspect", name))[0]
         logs = subprocess.run(["docker", "logs", name], capture_output=True, check=True)
     finally:
@@ -166,18 +166,18 @@ def test_a_run_that_prints_every_secret_leaks_none(planted: House, tmp_path: Pat
     (tmp_path / "report").mkdir()
     page = tmp_path / "report/page.html"
     for command in (
-        ("runs", "publish", said.run),
-        ("runs", "push", said.run, "--store", str(tmp_path / "store")),
-        ("report", said.run, "-o", str(page)),
+        ("runs", "publish", output.run),
+        ("runs", "push", output.run, "--store", str(tmp_path / "store")),
+        ("report", output.run, "-o", str(page)),
     ):
         done = planted.type("scripts/reprise", *command)
         assert done.code == 0, done.text
         assert not MARKED.in_bytes(done.text.encode())
     own = values(planted)
     search = Search([MARK, own["REPRISE_STORE_SECRET"]])
-    for text in (said.text.encode(), logs.stdout, logs.stderr, json.dumps(about).encode()):
+    for text in (output.text.encode(), logs.stdout, logs.stderr, json.dumps(about).encode()):
         assert not search.in_bytes(text)
-    run = planted.root / "runs" / said.run
+    run = planted.root / "runs" / output.run
     kept = {path.name for path in run.rglob("*")}
     assert {"record.json", "log.txt", "source.tar.gz", "wandb", "tensorboard"} <= kept, kept
     assert not search.in_files(run)

@@ -49,16 +49,16 @@ def whole(checkout: Checkout) -> Path:
 def changed(run: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the checkpoint that a pointer names, and the digest in the pointer with it."""
     pointer = run / "attempts/1/checkpoints" / name
-    told = json.loads(pointer.read_bytes())
-    path = pointer.with_name(told["path"])
+    document = json.loads(pointer.read_bytes())
+    path = pointer.with_name(document["path"])
     checkpoint = read_checkpoint(path)
     change(checkpoint)
     with path.open("wb") as file:
         write_checkpoint(file, checkpoint)
-    told["sha256"] = digest_of_file(path)
-    if told.get("best") and told["best"]["path"] == told["path"]:
-        told["best"]["sha256"] = told["sha256"]
-    pointer.write_text(json.dumps(told))
+    document["sha256"] = digest_of_file(path)
+    if document.get("best") and document["best"]["path"] == document["path"]:
+        document["best"]["sha256"] = document["sha256"]
+    pointer.write_text(json.dumps(document))
 
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -91,12 +91,12 @@ QUICK = {"a missing key", "another shape", "another run's"}
 def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
     checkout: Checkout, run: Path, whole: Path, name: str
 ) -> None:
-    change, said = WRONG[name]
+    change, message = WRONG[name]
     changed(run, "latest.json", change)
     done = typed(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint " in done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("resuming from step") == 2
     for file in RESULTS:
         assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
@@ -115,12 +115,12 @@ def test_e05_a_run_without_a_usable_checkpoint_is_reported(checkout: Checkout, r
 
 def test_e05_an_unusable_best_checkpoint_is_detected_before_training(checkout: Checkout, run: Path) -> None:
     latest = run / "attempts/1/checkpoints/latest.json"
-    told = json.loads(latest.read_bytes())
+    document = json.loads(latest.read_bytes())
     best = latest.with_name("step-000000001.safetensors")
     with best.open("wb") as file:
         write_checkpoint(file, {"state_dict": {}})
-    told["best"] = {"path": best.name, "sha256": digest_of_file(best), "step": 1}
-    latest.write_text(json.dumps(told))
+    document["best"] = {"path": best.name, "sha256": digest_of_file(best), "step": 1}
+    latest.write_text(json.dumps(document))
     done = typed(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint" in done.stderr

@@ -78,25 +78,25 @@ def ran(*words: str, patience: float) -> Sequence[dict[str, Any]]:
     """What a campaign in a process of its own says, kind by kind."""
     command = [sys.executable, "-m", "tests.security.campaign", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert not [fault for each in told for fault in each["faults"]], told
+    document = [json.loads(line) for line in done.stdout.splitlines()]
+    assert not [error for each in document for error in each["faults"]], document
     assert done.returncode == 0, done.stderr[-2000:]
-    return told
+    return document
 
 
 @pytest.mark.host
 @pytest.mark.torch
 def test_documents_of_every_kind_are_read_or_rejected() -> None:
-    told = ran("--count", "12", "--seconds", "60", "--seed", "7", patience=600)
-    assert min(each["executions"] for each in told) == 12
+    result = ran("--count", "12", "--seconds", "60", "--seed", "7", patience=600)
+    assert min(each["executions"] for each in result) == 12
 
 
 @pytest.mark.torch
 @pytest.mark.long
 @pytest.mark.parametrize("seed", ["11", "12"])
 def test_a_long_campaign_finds_no_unhandled_error(seed: str, tmp_path: Path) -> None:
-    told = ran("--seconds", "30", "--seed", seed, "--keep", str(tmp_path), patience=3000)
-    assert sum(each["executions"] for each in told) > 10_000
+    result = ran("--seconds", "30", "--seed", seed, "--keep", str(tmp_path), patience=3000)
+    assert sum(each["executions"] for each in result) > 10_000
 
 
 def test_an_unhandled_exception_exits_with_1() -> None:

@@ -66,9 +66,9 @@ def test_runs_ls_names_a_bad_local_run_and_lists_the_others(
     bad = bad_run(runs, change)
     deepened(runs / bad / "attempts" / "1" / "record.json")
     assert main(["runs", "ls", "--json"]) == 0
-    said = capsys.readouterr()
-    assert {row["run"]: row["status"] for row in json.loads(said.out)} == {good: "completed", bad: "unreadable"}
-    (line,) = [line for line in said.err.splitlines() if bad in line]
+    captured = capsys.readouterr()
+    assert {row["run"]: row["status"] for row in json.loads(captured.out)} == {good: "completed", bad: "unreadable"}
+    (line,) = [line for line in captured.err.splitlines() if bad in line]
     assert key in line
     assert main(["runs", "ls"]) == 0
     assert main(["runs", "show", bad]) == 80
@@ -83,9 +83,9 @@ def test_runs_ls_names_a_bad_run_of_the_store_and_lists_the_others(
     deepened(store / "runs" / bad / "attempts" / "1" / "sealed.json")
     good = finished(runs).record.run
     assert main(["runs", "ls", "--json"]) == 0
-    said = capsys.readouterr()
-    assert {row["run"]: row["status"] for row in json.loads(said.out)} == {good: "completed", bad: "unreadable"}
-    assert any(bad in line and key in line for line in said.err.splitlines())
+    captured = capsys.readouterr()
+    assert {row["run"]: row["status"] for row in json.loads(captured.out)} == {good: "completed", bad: "unreadable"}
+    assert any(bad in line and key in line for line in captured.err.splitlines())
     assert main(["runs", "show", bad]) == 80
     assert main(["runs", "pull", bad]) == 40
 
@@ -113,10 +113,10 @@ def test_latest_skips_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixtur
 def test_a_report_of_several_runs_names_the_bad_one(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = finished(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
     assert main(["report", good, bad, "--no-samples", "--json", "-o", str(runs / "page.html")]) == 0
-    said = capsys.readouterr()
-    told = json.loads(said.out)
-    assert (told["runs"], list(told["unreadable"])) == ([good], [bad])
-    assert f"run {bad} cannot be read" in said.err
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert (document["runs"], list(document["unreadable"])) == ([good], [bad])
+    assert f"run {bad} cannot be read" in captured.err
     assert main(["report", bad]) == 40
 
 
@@ -163,6 +163,6 @@ def test_a_sweep_shows_its_points_beside_an_unreadable_run(runs: Path, capsys: p
     (runs / "sweeps" / good).mkdir(parents=True)
     save(sweep, runs / "sweeps" / good)
     assert main(["sweep", "--show", good, "--json"]) == 0
-    said = capsys.readouterr()
-    assert ["unreadable" in point for point in json.loads(said.out)["points"]] == [False, True]
-    assert f"run {bad} of point 2 cannot be read" in said.err
+    captured = capsys.readouterr()
+    assert ["unreadable" in point for point in json.loads(captured.out)["points"]] == [False, True]
+    assert f"run {bad} of point 2 cannot be read" in captured.err

@@ -40,16 +40,16 @@ def point(run: Path, **otherwise: object) -> None:
 
 def go_on(run: Path) -> tuple[Saved | None, list[str]]:
     """Resume, and keep what is said."""
-    said: list[str] = []
-    return restore_checkpoint(run / "attempts/2", say=said.append), said
+    lines: list[str] = []
+    return restore_checkpoint(run / "attempts/2", say=lines.append), lines
 
 
 def test_a_valid_pointer_is_resumed_from(run: Path) -> None:
     best = b"best"
     (run / "attempts/1/checkpoints/b.ckpt").write_bytes(best)
     point(run, best=Checkpoint(path="b.ckpt", sha256=digest_of_bytes(best), step=2).model_dump())
-    saved, said = go_on(run)
-    assert (saved and saved.step, said) == (3, [])
+    saved, message = go_on(run)
+    assert (saved and saved.step, message) == (3, [])
     second = run / "attempts/2"
     assert (second / "metrics.jsonl").read_bytes() == b"one\ntwo\n"
     assert (second / "checkpoints/a.ckpt").read_bytes() == BODY
@@ -77,9 +77,9 @@ def test_a_log_path_of_another_file_raises(run: Path, log: str) -> None:
 
 def test_a_pointer_with_a_negative_log_size_is_skipped(run: Path) -> None:
     point(run, logs={"metrics.jsonl": -1})
-    saved, said = go_on(run)
+    saved, message = go_on(run)
     assert saved is None
-    assert "logs.metrics.jsonl" in said[0]
+    assert "logs.metrics.jsonl" in message[0]
 
 
 @pytest.mark.parametrize("path", ["../../../../home/thesis.txt", "/etc/passwd", "checkpoints/a.ckpt"])

@@ -120,9 +120,9 @@ def test_a_row_group_that_expands_when_decoded_is_rejected(monkeypatch: pytest.M
     (block,) = opened(body, "x").blocks(np.arange(1_000_000))
     assert len(body) < 20_000
     assert block.fault is not None
-    fault = block.fault if not callable(block.fault) else block.fault(0)
-    assert "row group 1 of t.parquet has 1,000,000 rows, which take 8,000,000 bytes" in fault.said
-    assert "row_group_size=" in str(fault.hint)
+    error = block.fault if not callable(block.fault) else block.fault(0)
+    assert "row group 1 of t.parquet has 1,000,000 rows, which take 8,000,000 bytes" in error.said
+    assert "row_group_size=" in str(error.hint)
 
 
 def test_a_column_of_one_repeated_long_text_is_rejected_in_bounded_memory() -> None:

@@ -35,12 +35,12 @@ FILES = {
 
 @pytest.mark.parametrize("case", FILES)
 def test_an_invalid_settings_file_is_rejected_with_its_error(tmp_path: Path, case: str) -> None:
-    body, said = FILES[case]
+    body, message = FILES[case]
     (tmp_path / "s.toml").write_bytes(body)
-    with pytest.raises(RepriseError) as fault:
+    with pytest.raises(RepriseError) as error:
         read(tmp_path / "s.toml")
-    assert fault.value.code in {40, 41}
-    assert said in f"{fault.value.message} {fault.value.hint}"
+    assert error.value.code in {40, 41}
+    assert message in f"{error.value.message} {error.value.hint}"
 
 
 def test_a_settings_path_that_is_not_a_file_is_rejected_at_once(tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ def theirs(house: House) -> str:
     """A run that a stranger stopped and published; nothing of it is in the victim's checkout, and no register has it."""
     idea = house.root / "idea.py"
     idea.write_text((house.root / "trainer/experiments/digits.py").read_text() + HARM)
-    said = house.train_and_stop("--exp", "idea.py", "--max-epochs", "9")
-    assert {f"{REACHED} the network", f"{REACHED} AWS_SECRET_ACCESS_KEY"} <= set(said.text.splitlines()), (
+    result = house.train_and_stop("--exp", "idea.py", "--max-epochs", "9")
+    assert {f"{REACHED} the network", f"{REACHED} AWS_SECRET_ACCESS_KEY"} <= set(result.text.splitlines()), (
         "the probes work"
     )
     idea.unlink()
     for register in (house.root / "runs").glob(".own-*"):
         shutil.rmtree(register)
-    return said.run
+    return result.run
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def test_evil_3b_compose_rejects_an_untrusted_run_and_names_the_hosts_command(
 ) -> None:
     if pulled:
         assert house.type("scripts/reprise", "runs", "pull", run).code == 0
-    said = house.train("--resume", run, *trust)
-    assert said.code == 85, said.text
-    assert f"scripts/reprise train --resume {run} --trust" in said.text
-    assert not ran(house, said)
+    result = house.train("--resume", run, *trust)
+    assert result.code == 85, result.text
+    assert f"scripts/reprise train --resume {run} --trust" in result.text
+    assert not ran(house, result)
 
 
 @pytest.mark.parametrize("pulled", [False, True])
@@ -88,23 +88,23 @@ def test_t1_the_host_finds_an_untrusted_run_in_the_store_and_does_not_run_it(
 ) -> None:
     if pulled:
         assert house.type("scripts/reprise", "runs", "pull", run).code == 0
-    said = house.type("scripts/reprise", "train", "--resume", run)
-    assert (said.code, "is not trusted" in said.text) == (85, True), said.text
-    assert f'+print("{RAN}"' in said.err
-    assert not ran(house, said)
+    result = house.type("scripts/reprise", "train", "--resume", run)
+    assert (result.code, "is not trusted" in result.text) == (85, True), result.text
+    assert f'+print("{RAN}"' in result.err
+    assert not ran(house, result)
 
 
 @pytest.mark.parametrize("answer", ["n", ""])
 def test_r1_the_user_is_asked_before_anything_runs(house: House, run: str, answer: str) -> None:
-    said = answered(house, answer, "scripts/reprise", "train", "--resume", run)
-    assert (said.code, f"Run it ({ISOLATION})? [y/N]" in said.err) == (85, True), said.text
-    assert not ran(house, said)
+    result = answered(house, answer, "scripts/reprise", "train", "--resume", run)
+    assert (result.code, f"Run it ({ISOLATION})? [y/N]" in result.err) == (85, True), result.text
+    assert not ran(house, result)
 
 
 def test_r1_a_trusted_run_is_resumed_in_isolation(house: House, run: str) -> None:
-    said = house.type("scripts/reprise", "train", "--resume", run, "--trust")
-    assert said.code == 0, said.text
-    assert (f"\n{RAN}" in said.text, reached(house, said)) == (True, set())
+    result = house.type("scripts/reprise", "train", "--resume", run, "--trust")
+    assert result.code == 0, result.text
+    assert (f"\n{RAN}" in result.text, reached(house, result)) == (True, set())
     record = house.record(run)
     assert (record["attempt"], record["outcome"]["status"]) == (2, "completed")
     assert record["circumstances"]["image"]["known"] == "verified"
@@ -114,22 +114,22 @@ def test_r1_a_trusted_run_is_resumed_in_isolation(house: House, run: str) -> Non
 
 
 def test_r1_a_run_with_store_access_has_keys_and_network_and_publishes(house: House, run: str) -> None:
-    said = house.type("scripts/reprise", "train", "--resume", run, "--trust", "--grant", "network,store")
-    assert said.code == 0, said.text
+    result = house.type("scripts/reprise", "train", "--resume", run, "--trust", "--grant", "network,store")
+    assert result.code == 0, result.text
     keys = {"the network", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-    assert keys <= reached(house, said) <= keys | {"AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"}
-    assert re.search(r"^published +s3://reprise", said.text, re.MULTILINE), said.text
+    assert keys <= reached(house, result) <= keys | {"AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"}
+    assert re.search(r"^published +s3://reprise", result.text, re.MULTILINE), result.text
 
 
-def ran(house: House, said: Said) -> bool:
+def ran(house: House, message: Said) -> bool:
     """Whether a line of the stranger's code ran."""
-    return f"\n{RAN}" in said.text or (house.root / "runs/STOLEN.txt").exists()
+    return f"\n{RAN}" in message.text or (house.root / "runs/STOLEN.txt").exists()
 
 
-def reached(house: House, said: Said) -> set[str]:
+def reached(house: House, message: Said) -> set[str]:
     """What the stranger's code reached."""
     assert not (house.root / "runs/STOLEN.txt").exists()
-    return set(re.findall(rf"^{REACHED} (.*?)\r?$", said.text, re.MULTILINE))
+    return set(re.findall(rf"^{REACHED} (.*?)\r?$", message.text, re.MULTILINE))
 
 
 def answered(house: House, answer: str, *words: str) -> Said:
@@ -141,9 +141,9 @@ def answered(house: House, answer: str, *words: str) -> Said:
     )
     os.close(theirs)
     out, _ = process.communicate(timeout=120)
-    said = b""
+    output = b""
     with contextlib.suppress(OSError):  # a terminal's end
         while part := os.read(ours, 65536):
-            said += part
+            output += part
     os.close(ours)
-    return Said(code=process.returncode, out=out.decode(), err=said.decode())
+    return Said(code=process.returncode, out=out.decode(), err=output.decode())

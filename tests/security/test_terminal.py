@@ -29,11 +29,11 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """What a command prints on both streams, of which a terminal obeys nothing."""
     capsys.readouterr()
     main([*words])
-    said = capsys.readouterr()
-    assert not OBEYED.search(said.out + said.err)
-    if "--json" in words and said.out:
-        json.loads(said.out)
-    return said.out + said.err
+    captured = capsys.readouterr()
+    assert not OBEYED.search(captured.out + captured.err)
+    if "--json" in words and captured.out:
+        json.loads(captured.out)
+    return captured.out + captured.err
 
 
 def spoil(content: dict[str, Any]) -> None:
@@ -68,8 +68,8 @@ def test_control_characters_of_a_record_are_escaped(
 ) -> None:
     good, bad = finished(runs).record.run, bad_run(runs, change)
     verbs = (["runs", "show", bad], ["runs", "ls"], ["compare", good, bad])
-    told = "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
-    assert "]0;PWNED" in told
+    document = "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
+    assert "]0;PWNED" in document
     printed(capsys, "report", bad, good, "--no-samples", "-o", "-")
 
 

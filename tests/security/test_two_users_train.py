@@ -64,9 +64,9 @@ class Team:
 
     def train(self, uid: int) -> Path:
         """Train; the run's folder."""
-        said = self.type(uid, "train", "--exp", "dots.py", "--json")
-        assert said.returncode == 0, said.stderr
-        return self.place / f"runs-{uid}" / str(json.loads(said.stdout)["run"])
+        document = self.type(uid, "train", "--exp", "dots.py", "--json")
+        assert document.returncode == 0, document.stderr
+        return self.place / f"runs-{uid}" / str(json.loads(document.stdout)["run"])
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +124,9 @@ def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained: dict[
     assert len(weights) == 1
     for uid, run in trained.items():
         assert {path.lstat().st_uid for path in run.rglob("*")} == {uid}
-        said = team.type(uid, "runs", "ls", "--json")
-        assert said.returncode == 0, said.stderr
-        listed = {row["run"]: row["where"] for row in json.loads(said.stdout)}
+        document = team.type(uid, "runs", "ls", "--json")
+        assert document.returncode == 0, document.stderr
+        listed = {row["run"]: row["where"] for row in json.loads(document.stdout)}
         assert listed.keys() == {path.name for path in trained.values()}
         assert [name for name, where in listed.items() if where != "remote only"] == [run.name]
 
@@ -149,11 +149,11 @@ def test_a_planted_link_is_named_or_skipped(team: Team, trained: dict[int, Path]
         as_attacker("ln", "-s", str(home / ".ssh" / ("authorized_keys" if planted == "fetch.lock" else "")), str(path))
         for uid in (VICTIM, ROOT):
             for words in (("data", "fetch", "dots"), ("data", "verify", "dots")):
-                said = team.type(uid, *words)
-                assert said.returncode in ({0} if planted == "files" else {0, 44, 76}), said.stderr
+                result = team.type(uid, *words)
+                assert result.returncode in ({0} if planted == "files" else {0, 44, 76}), result.stderr
                 if words[1] == "fetch" and planted != "files":
-                    assert (said.returncode, f"{path.name} is a symbolic link" in said.stderr) == (76, True), (
-                        said.stderr
+                    assert (result.returncode, f"{path.name} is a symbolic link" in result.stderr) == (76, True), (
+                        result.stderr
                     )
             assert path.is_symlink()
     finally:
@@ -168,9 +168,9 @@ def test_root_writes_nothing_through_a_link_in_a_run_of_the_containers_user(
     link = trained[ROOT] / "retests"
     link.symlink_to(home)
     os.chown(link, ATTACKER, ATTACKER, follow_symlinks=False)
-    said = team.type(ROOT, "reproduce", trained[ROOT].name, "--no-container")
+    result = team.type(ROOT, "reproduce", trained[ROOT].name, "--no-container")
     link.unlink()
-    assert "retests is a symbolic link" in said.stderr, said.stderr
+    assert "retests is a symbolic link" in result.stderr, result.stderr
 
 
 def test_a_replaced_object_is_detected_and_the_result_is_unchanged(team: Team, trained: dict[int, Path]) -> None:

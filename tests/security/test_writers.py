@@ -65,10 +65,10 @@ def changing(node: ast.AST) -> str | None:
     """What a call is named if it changes something by its path."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return None
-    words, told = len(node.args), {keyword.arg for keyword in node.keywords}
+    words, result = len(node.args), {keyword.arg for keyword in node.keywords}
     called = node.func
     if isinstance(called.value, ast.Name) and called.attr in FUNCTIONS.get(called.value.id, ()):
-        return None if told & {"dir_fd", "src_dir_fd"} else f"{called.value.id}.{called.attr}"
+        return None if result & {"dir_fd", "src_dir_fd"} else f"{called.value.id}.{called.attr}"
     if METHODS.get(called.attr) == words:
         return called.attr
     writes = [word for word in node.args if isinstance(word, ast.Constant) and str(word.value)[:1] in "wax"]

@@ -111,12 +111,14 @@ CHANGED: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "text", "said"), CHANGED)
-def test_a_value_that_its_type_would_change_is_rejected(tmp_path: Path, annotation: Any, text: str, said: str) -> None:
+@pytest.mark.parametrize(("annotation", "text", "message"), CHANGED)
+def test_a_value_that_its_type_would_change_is_rejected(
+    tmp_path: Path, annotation: Any, text: str, message: str
+) -> None:
     for way in ways(annotation, text, tmp_path):
         with pytest.raises(SettingError) as caught:
             way()
-        assert said.partition(", found")[0] in caught.value.message
+        assert message.partition(", found")[0] in caught.value.message
 
 
 KEPT: list[tuple[Any, str, Any]] = [

@@ -35,7 +35,7 @@ def declared(folder: Path, lines: str, *, below: str = "") -> Any:
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ("    x: int = Field(3, alias='xx')", "mine.py:8: setting x has an alias"),
         ("    x: int = Field(3, validation_alias='xx')", "mine.py:8: setting x has an alias"),
@@ -52,8 +52,8 @@ def declared(folder: Path, lines: str, *, below: str = "") -> Any:
         ("    x: list[Missing] = []", r"mine.py:8: setting x has the type list\[Missing\], which is not defined"),
     ],
 )
-def test_a_declaration_without_a_setting_is_rejected_with_its_line(tmp_path: Path, lines: str, said: str) -> None:
-    with pytest.raises(ExperimentError, match=said) as caught:
+def test_a_declaration_without_a_setting_is_rejected_with_its_line(tmp_path: Path, lines: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message) as caught:
         declared(tmp_path, lines)
     assert caught.value.hint
 

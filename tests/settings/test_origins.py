@@ -81,7 +81,7 @@ def test_every_spelling_of_an_option_is_parsed(argv: list[str], name: str, value
 
 
 @pytest.mark.parametrize(
-    ("argv", "kind", "said", "hint"),
+    ("argv", "kind", "message", "hint"),
     [
         (
             ["--learning-rat", "1"],
@@ -110,11 +110,11 @@ def test_every_spelling_of_an_option_is_parsed(argv: list[str], name: str, value
     ],
 )
 def test_an_error_has_setting_origin_found_and_expected_value(
-    argv: list[str], kind: type[RepriseError], said: str, hint: str
+    argv: list[str], kind: type[RepriseError], message: str, hint: str
 ) -> None:
     with pytest.raises(kind) as caught:
         made(*argv)
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert hint in str(caught.value.hint)
     assert "\n" not in caught.value.message
 
@@ -137,13 +137,13 @@ def test_a_secret_is_rejected_on_the_command_line(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("limt = 3", "unknown setting limt, given in"), ("limit = ", "not valid TOML"), ("[limit]", "limit, given in")],
 )
-def test_an_error_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_in_a_file_names_the_file(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "a.toml"
     file.write_text(text)
-    with pytest.raises((SettingError, DocumentError), match=said) as caught:
+    with pytest.raises((SettingError, DocumentError), match=message) as caught:
         resolve(Settings, Origins(options=parse_options([]), environ={}, file=file))
     assert "a.toml" in caught.value.message
 
@@ -162,7 +162,7 @@ def test_a_number_round_trips_through_the_command_line(number: float) -> None:
 def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(SettingError, match=r"^3 settings are wrong$") as caught:
         made("--learning-rat", "1", "--limit", "x", threads="0")
-    told = str(caught.value.hint).splitlines()
-    assert "--learning-rat, given on the command line (did you mean --learning-rate?)" in told[0]
-    assert "threads, given by the environment variable REPRISE_SETTING_THREADS" in "".join(told)
-    assert "limit, given on the command line: expected a whole number or none, found 'x'" in "".join(told)
+    message = str(caught.value.hint).splitlines()
+    assert "--learning-rat, given on the command line (did you mean --learning-rate?)" in message[0]
+    assert "threads, given by the environment variable REPRISE_SETTING_THREADS" in "".join(message)
+    assert "limit, given on the command line: expected a whole number or none, found 'x'" in "".join(message)

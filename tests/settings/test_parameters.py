@@ -57,10 +57,10 @@ def test_compatible_types_are_accepted() -> None:
 def test_a_parameter_with_another_type_than_the_setting_is_rejected() -> None:
     with pytest.raises(ExperimentError) as caught:
         require_agreement(Settings, takers_of(odd, called="odd"), root=ROOT)
-    said = caught.value.message
-    assert said.startswith("setting width is declared int (tests/settings/test_ledger.py:")
-    assert "and odd (tests/settings/test_parameters.py:" in said
-    assert said.endswith("takes it as str")
+    message = caught.value.message
+    assert message.startswith("setting width is declared int (tests/settings/test_ledger.py:")
+    assert "and odd (tests/settings/test_parameters.py:" in message
+    assert message.endswith("takes it as str")
 
 
 def test_two_parameters_of_one_name_with_different_types_are_rejected() -> None:

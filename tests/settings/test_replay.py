@@ -52,7 +52,7 @@ def made(annotation: Any, default: Any) -> object:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "default", "said"),
+    ("annotation", "default", "message"),
     [
         (Kernel | str, Kernel.SMALL, r"would read 'small' \(str\) from the record, not <Kernel.SMALL"),
         (date | str, date(2026, 1, 31), r"would read '2026-01-31' \(str\)"),
@@ -66,9 +66,9 @@ def made(annotation: Any, default: Any) -> object:
     ],
 )
 def test_a_value_that_does_not_round_trip_through_its_record_is_rejected(
-    annotation: Any, default: Any, said: str
+    annotation: Any, default: Any, message: str
 ) -> None:
-    with pytest.raises(SettingError, match=f"setting x: .*{said}") as caught:
+    with pytest.raises(SettingError, match=f"setting x: .*{message}") as caught:
         made(annotation, default)
     assert str(caught.value.hint).startswith("declare x with a type and validators that make the same value")
 

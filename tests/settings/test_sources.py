@@ -50,9 +50,9 @@ def test_a_misspelled_name_in_a_variable_is_reported_with_the_variable() -> None
     environ = {"REPRISE_SETTING_LERNING_RATE": "1", "REPRISE_SETTING_SIZES": "8,16"}
     with pytest.raises(SettingError) as caught:
         resolve(Settings, Origins(options=parse_options([]), environ=environ))
-    said = str(caught.value.hint)
-    assert "given by the environment variable REPRISE_SETTING_LERNING_RATE (did you mean learning_rate?)" in said
-    assert "given by the environment variable REPRISE_SETTING_SIZES: expected a list of whole numbers" in said
+    message = str(caught.value.hint)
+    assert "given by the environment variable REPRISE_SETTING_LERNING_RATE (did you mean learning_rate?)" in message
+    assert "given by the environment variable REPRISE_SETTING_SIZES: expected a list of whole numbers" in message
 
 
 @pytest.mark.parametrize(

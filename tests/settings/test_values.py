@@ -255,12 +255,12 @@ VALIDATOR = (
 )
 
 
-@pytest.mark.parametrize(("name", "text", "said"), WRONG)
-def test_an_invalid_value_is_one_sentence_in_plain_words(name: str, text: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "text", "message"), WRONG)
+def test_an_invalid_value_is_one_sentence_in_plain_words(name: str, text: str, message: str) -> None:
     with pytest.raises(SettingError) as caught:
         made(f"--{name}={text}")
     assert f"setting {name}, given on the command line: " in caught.value.message
-    assert said in caught.value.message
+    assert message in caught.value.message
     whole = f"{caught.value.message} {caught.value.hint}"
     assert not [word for word in VALIDATOR if word in whole.lower()]
     assert len(whole) < 400
@@ -294,7 +294,7 @@ def test_every_type_has_its_own_message_for_invalid_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("count = true", "expected a whole number, found true"),
         ("rate = true", "expected a number, found true"),
@@ -313,12 +313,12 @@ def test_every_type_has_its_own_message_for_invalid_text() -> None:
         ("pair = { a = 1 }", "expected a list of 2 numbers"),
     ],
 )
-def test_a_files_value_has_the_settings_type(tmp_path: Path, line: str, said: str) -> None:
+def test_a_files_value_has_the_settings_type(tmp_path: Path, line: str, message: str) -> None:
     file = tmp_path / "s.toml"
     file.write_text(line + "\n")
     with pytest.raises(SettingError) as caught:
         made(file=file)
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "s.toml" in caught.value.message
 
 
@@ -388,8 +388,8 @@ class Held(LaunchSettings):
 def test_a_value_that_json_cannot_represent_is_named(name: str) -> None:
     with pytest.raises(SettingError) as caught:
         resolve(Held, Origins(options=parse_options([]), environ={}))
-    said = f"setting {name}, as the experiment has it: found a value of type"
-    assert said in f"{caught.value.message} {caught.value.hint}"
+    message = f"setting {name}, as the experiment has it: found a value of type"
+    assert message in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_sets_and_tables_have_one_order_in_memory() -> None:
@@ -441,7 +441,7 @@ def test_quoted_numbers_and_texts_round_trip_through_the_command_line(found: int
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         (b"count = 5 =\n", r"s\.toml is not valid TOML: .*line 1"),
         (b"count = \xff\n", r"s\.toml, line 1: expected UTF-8 text"),
@@ -452,10 +452,10 @@ def test_quoted_numbers_and_texts_round_trip_through_the_command_line(found: int
         (b"max-x = 1\nmax_x = 1\n", "max_x is given twice"),
     ],
 )
-def test_an_invalid_settings_file_is_named_with_its_line(tmp_path: Path, raw: bytes, said: str) -> None:
+def test_an_invalid_settings_file_is_named_with_its_line(tmp_path: Path, raw: bytes, message: str) -> None:
     file = tmp_path / "s.toml"
     file.write_bytes(raw)
-    with pytest.raises((DocumentError, SettingError), match=said):
+    with pytest.raises((DocumentError, SettingError), match=message):
         made(file=file)
 
 

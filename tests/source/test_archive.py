@@ -75,8 +75,8 @@ def test_an_archive_holds_no_time_no_owner_and_two_modes() -> None:
     text = archive(bundle(x=b"1", a__b=b"2"))
     assert text[4:8] == bytes(4)
     with tarfile.open(fileobj=io.BytesIO(text)) as tar:
-        told = [(each.name, each.mode, each.mtime, each.uid, each.gid, each.uname, each.gname) for each in tar]
-    assert told == [("x", 0o755, 0, 0, 0, "", ""), ("a/b", 0o644, 0, 0, 0, "", "")]
+        members = [(each.name, each.mode, each.mtime, each.uid, each.gid, each.uname, each.gname) for each in tar]
+    assert members == [("x", 0o755, 0, 0, 0, "", ""), ("a/b", 0o644, 0, 0, 0, "", "")]
 
 
 def test_a_bundle_is_unpacked_into_an_empty_folder_only(tmp_path: Path) -> None:

@@ -180,9 +180,9 @@ def test_too_much_source_is_rejected_with_the_largest_files(checkout: Path) -> N
     (checkout / "data.bin").write_bytes(bytes(3 << 20))
     with pytest.raises(
         SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; largest files: data\.bin"
-    ) as fault:
+    ) as error:
         capture(checkout, largest=2 << 20)
-    assert "gitignore" in str(fault.value.hint)
+    assert "gitignore" in str(error.value.hint)
 
 
 def test_deleted_files_are_not_captured(checkout: Path) -> None:

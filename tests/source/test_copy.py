@@ -92,8 +92,10 @@ def test_git_lists_the_files_of_an_extracted_bundle_with_their_modes(
     lay_out(frozen[1], tmp_path / "again")
     assert not (tmp_path / "other").exists()
     monkeypatch.delenv("GIT_INDEX_FILE")
-    told = subprocess.run(["git", "ls-files", "-s"], cwd=tmp_path / "again", capture_output=True, text=True, check=True)
-    modes = {line.partition("\t")[2]: line[:6] for line in told.stdout.splitlines()}
+    result = subprocess.run(
+        ["git", "ls-files", "-s"], cwd=tmp_path / "again", capture_output=True, text=True, check=True
+    )
+    modes = {line.partition("\t")[2]: line[:6] for line in result.stdout.splitlines()}
     assert (modes["scripts/machine/venv"], modes["runs.py"], len(modes)) == ("100755", "100644", len(ODD))
 
 
@@ -107,14 +109,14 @@ def test_an_extracted_bundle_is_readable_by_every_user(frozen: tuple[Path, Sourc
     assert (modes["again"], modes["scripts"], modes["runs.py"], modes["venv"]) == (0o755, 0o755, 0o644, 0o744)
 
 
-@pytest.mark.parametrize(("code", "said"), [(None, "git is not installed"), (3, "git cannot list .*: no way")])
+@pytest.mark.parametrize(("code", "message"), [(None, "git is not installed"), (3, "git cannot list .*: no way")])
 def test_without_a_working_git_an_error_is_reported(
-    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, said: str
+    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, message: str
 ) -> None:
     (tmp_path / "bin").mkdir()
     if code:
         (tmp_path / "bin/git").write_text(f"#!/bin/sh\necho no way >&2\nexit {code}\n")
         (tmp_path / "bin/git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         lay_out(frozen[1], tmp_path / "again")

@@ -19,12 +19,12 @@ class FaultyStore:
     """Passes everything on; the first `times` bodies read below objects/ go through `fault`."""
 
     def __init__(
-        self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]], *, times: int, after: int = 1
+        self, inner: Store, error: Callable[[Iterator[bytes]], Iterator[bytes]], *, times: int, after: int = 1
     ) -> None:
         """Spoil `times` bodies, beginning after `after` good ones: the first is a manifest."""
         self.address, self.label = inner.address, inner.label
         self.reads: list[tuple[str, int, int | None]] = []
-        self._inner, self._fault, self._left, self._good = inner, fault, times, after
+        self._inner, self._fault, self._left, self._good = inner, error, times, after
         self._lock = Lock()
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:

@@ -91,18 +91,18 @@ TOO_MUCH = [
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["whole pack", "ranges"])
-@pytest.mark.parametrize(("fault", "times"), SURVIVED, ids=[each[0].__name__ for each in SURVIVED])
+@pytest.mark.parametrize(("error", "times"), SURVIVED, ids=[each[0].__name__ for each in SURVIVED])
 def test_a_transient_fault_is_retried(
     versions: tuple[Dataset, Dataset],
     s3_address: str,
     s3_environment: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    fault: Fault,
+    error: Fault,
     times: int,
     number: int,
 ) -> None:
-    plan = Plan(fault=fault, keys=keys(versions[0], s3_address), times=times)
+    plan = Plan(fault=error, keys=keys(versions[0], s3_address), times=times)
     with spoiling(s3_environment, plan) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         found = fetch(versions[number], s3_address, tmp_path / "cache")
@@ -136,7 +136,7 @@ def test_a_persistent_fault_is_one_line_and_the_same_command_continues(
 
 
 @pytest.mark.parametrize(
-    "fault", [proxy.cut_short, proxy.flipped, proxy.endless, proxy.busy], ids=lambda each: each.__name__
+    "error", [proxy.cut_short, proxy.flipped, proxy.endless, proxy.busy], ids=lambda each: each.__name__
 )
 def test_a_damaged_manifest_is_never_accepted(
     versions: tuple[Dataset, Dataset],
@@ -144,9 +144,9 @@ def test_a_damaged_manifest_is_never_accepted(
     s3_environment: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    fault: Fault,
+    error: Fault,
 ) -> None:
-    plan = Plan(fault=fault, keys=(object_key(versions[0].manifest),), times=ALWAYS)
+    plan = Plan(fault=error, keys=(object_key(versions[0].manifest),), times=ALWAYS)
     with spoiling(s3_environment, plan) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         with pytest.raises(RepriseError):

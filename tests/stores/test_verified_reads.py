@@ -54,10 +54,10 @@ def test_an_altered_object_is_not_copied() -> None:
     assert list(target.keys("")) == []
 
 
-@pytest.mark.parametrize(("said", "size"), [(b"12x45", 5), (BODY + b"6", 6), (b"1234", 4)])
-def test_a_file_that_differs_from_its_entry_raises(tmp_path: Path, said: bytes, size: int) -> None:
+@pytest.mark.parametrize(("message", "size"), [(b"12x45", 5), (BODY + b"6", 6), (b"1234", 4)])
+def test_a_file_that_differs_from_its_entry_raises(tmp_path: Path, message: bytes, size: int) -> None:
     store = MemoryStore()
-    store.create(object_key(DIGEST), said)
+    store.create(object_key(DIGEST), message)
     with Root.at(tmp_path) as into, pytest.raises(DigestMismatchError, match=f"{size} bytes of {size}"):
         read_file(store, File(path="in/file", size=size, sha256=DIGEST), into=into)
 

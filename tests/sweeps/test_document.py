@@ -39,7 +39,7 @@ def test_values_are_split_at_commas_and_ranges_are_expanded(text: str, found: li
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("1,,2", "a value is empty"),
         ("1,2,", "a value is empty"),
@@ -50,10 +50,10 @@ def test_values_are_split_at_commas_and_ranges_are_expanded(text: str, found: li
         ("1..999999999", f"at most {MOST}"),
     ],
 )
-def test_an_invalid_list_is_rejected(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
+def test_an_invalid_list_is_rejected(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         values("learning_rate", text)
-    assert said.startswith("at most") or f"--learning-rate {text[:4]}" in caught.value.message
+    assert message.startswith("at most") or f"--learning-rate {text[:4]}" in caught.value.message
 
 
 def test_a_grid_is_every_combination_and_the_last_axis_changes_fastest() -> None:

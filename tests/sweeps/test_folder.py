@@ -158,6 +158,6 @@ def test_an_equal_run_has_the_same_settings_image_and_device(
     run = open_run(new_run(runs)[1], ingredients=made, circumstances=circumstances())
     run.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))
     record = record_of(run.folder.parents[1])
-    wanted = RequestedRun(experiment="digits", source=made.source, settings=settings)
-    found = equal_run(wanted, [record], layers=layers, accelerator=accelerator)
+    expected = RequestedRun(experiment="digits", source=made.source, settings=settings)
+    found = equal_run(expected, [record], layers=layers, accelerator=accelerator)
     assert (found == record.run) is met

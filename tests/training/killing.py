@@ -37,8 +37,8 @@ class Skip:
     @classmethod
     def until(cls, last: int, places: list[str]) -> Skip:
         """Skip to the last told place before place `last` of a run whose places are known."""
-        told = [number for number, name in enumerate(places[: last - 1], start=1) if ".py:" not in name]
-        return cls(told=len(told), number=told[-1] if told else 0)
+        numbers = [number for number, name in enumerate(places[: last - 1], start=1) if ".py:" not in name]
+        return cls(told=len(numbers), number=numbers[-1] if numbers else 0)
 
 
 class Places:

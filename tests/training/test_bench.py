@@ -29,22 +29,22 @@ def test_a_step_is_reported_in_parts_ratios_and_most_expensive_operations(checko
     (checkout.root / "before.json").write_text(Told(bench=BENCH).model_dump_json())
     done = typed(checkout, *FEW, "--json", "--profile", "--against", "before.json")
     assert done.returncode == 0, done.stderr
-    told = Told.model_validate_json(done.stdout)
-    assert (told.bench.steps, told.bench.batch_size, told.bench.data) == (24, 8, "dots@1")
-    assert tuple(told.bench.parts) == PARTS
-    assert sum(part.median for part in told.bench.parts.values()) > 0
-    assert told.ratios
-    assert told.ratios["samples/s"]
-    assert "batch size: 8, against 32" in told.unlike
-    assert len(told.dearest) == 10
-    assert told.profile
-    trace = checkout.root / told.profile
+    document = Told.model_validate_json(done.stdout)
+    assert (document.bench.steps, document.bench.batch_size, document.bench.data) == (24, 8, "dots@1")
+    assert tuple(document.bench.parts) == PARTS
+    assert sum(part.median for part in document.bench.parts.values()) > 0
+    assert document.ratios
+    assert document.ratios["samples/s"]
+    assert "batch size: 8, against 32" in document.unlike
+    assert len(document.dearest) == 10
+    assert document.profile
+    trace = checkout.root / document.profile
     assert json.loads(trace.read_text())["traceEvents"]
     trace.unlink()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("--steps", "3"), 2, "found --steps 3"),
         (("--against", "nothing.json"), 40, "nothing.json does not exist"),
@@ -52,9 +52,9 @@ def test_a_step_is_reported_in_parts_ratios_and_most_expensive_operations(checko
     ],
 )
 def test_invalid_options_are_rejected_before_torch_is_imported(
-    checkout: Checkout, words: tuple[str, ...], code: int, said: str
+    checkout: Checkout, words: tuple[str, ...], code: int, message: str
 ) -> None:
     done = typed(checkout, *words)
     assert done.returncode == code
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

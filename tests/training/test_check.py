@@ -26,10 +26,10 @@ def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
 def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> None:
     before = set((checkout.root / "runs").iterdir())
     done = typed(checkout, "dots.py", "--breaks", "--json")
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["passed"], told["failed"]) == (CheckFailedError.code, False, ["forward"])
-    assert told["data"] == "dots@1, cpu"
-    assert "dots.py" in next(each["look"] for each in told["findings"] if each["check"] == "forward")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["passed"], document["failed"]) == (CheckFailedError.code, False, ["forward"])
+    assert document["data"] == "dots@1, cpu"
+    assert "dots.py" in next(each["look"] for each in document["findings"] if each["check"] == "forward")
     assert set((checkout.root / "runs").iterdir()) == before
 
 
@@ -77,5 +77,5 @@ def test_with_json_stdout_is_one_line_whatever_the_experiment_prints(
     done = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
     assert len(done.stdout.splitlines()) == 1, done.stdout + done.stderr
     assert isinstance(json.loads(done.stdout), dict)
-    for said in ("imported", "made", "to the descriptor", "from a child", "from C"):
-        assert said in done.stderr
+    for message in ("imported", "made", "to the descriptor", "from a child", "from C"):
+        assert message in done.stderr

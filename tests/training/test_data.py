@@ -113,9 +113,9 @@ def test_a_sample_that_differs_from_its_declaration_is_rejected_at_load(tmp_path
 class Broken(Noisy):
     """The seventh sample cannot be read, in one way or another."""
 
-    def __init__(self, fault: Exception) -> None:
+    def __init__(self, error: Exception) -> None:
         """Raise this."""
-        self.fault = fault
+        self.fault = error
 
     def sample(self, pick: Pick) -> Sample:
         """Fail, for one of them."""

@@ -158,7 +158,7 @@ def trained(name: str, words: list[str], into: Path) -> Seen:
     experiment, dataset, data = prepared(name)
     into.mkdir()
     ledger = Ledger(resolve(experiment.settings, Origins(options=parse_options(words), environ={})))
-    said: list[str] = []
+    messages: list[str] = []
     job = Job(
         run="every",
         experiment=experiment,
@@ -167,7 +167,7 @@ def trained(name: str, words: list[str], into: Path) -> Seen:
         data=data,
         into=into,
         stop=Stop(),
-        say=said.append,
+        say=messages.append,
         on_first_step=lambda: None,
         on_terminal=False,
         device="cpu",
@@ -182,7 +182,7 @@ def trained(name: str, words: list[str], into: Path) -> Seen:
         weights=found.weights,
         steps=found.steps,
         metrics=found.metrics,
-        lines=tuple(said),
+        lines=tuple(messages),
         files={path.name: path.stat().st_size for path in into.iterdir()},
         used={setting: [*entry.bound, *entry.read] for setting, entry in entries.items()},
     )
@@ -257,7 +257,7 @@ def test_another_dataset_is_used_in_every_spelling(checkout: Checkout, by: str, 
 @pytest.mark.trains
 @pytest.mark.usefixtures("spots")
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("check", "dots.py", "--dataset", "spots", "--steps", "30"), "dots.py on spots@1"),
         (("check", "dots.py", "--settings", "s.toml", "--bits"), "spots@1"),
@@ -265,12 +265,12 @@ def test_another_dataset_is_used_in_every_spelling(checkout: Checkout, by: str, 
         (("sweep", "dots.py", "--dataset", "dots,spots", "--max-epochs", "1", "--no-publish"), "2 finished"),
     ],
 )
-def test_another_dataset_is_used_by_every_command(checkout: Checkout, words: tuple[str, ...], said: str) -> None:
+def test_another_dataset_is_used_by_every_command(checkout: Checkout, words: tuple[str, ...], message: str) -> None:
     (checkout.root / "s.toml").write_text('dataset = "spots"\n')
     command = [sys.executable, "-m", "trainer", *words, "--threads", "1", "--determinism", "off"]
     done = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
     assert "nothing in this run uses it" not in done.stdout + done.stderr
-    assert said in done.stdout + done.stderr, (done.returncode, done.stdout, done.stderr)
+    assert message in done.stdout + done.stderr, (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.trains

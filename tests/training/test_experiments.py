@@ -45,7 +45,7 @@ def test_every_experiment_fits_on_a_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "said"),
+    ("text", "kind", "message"),
     [
         ("def f(:", ExperimentFailedError, r"mine\.py:1: invalid syntax"),
         ("import nope", ExperimentFailedError, "ModuleNotFoundError: No module named 'nope'"),
@@ -69,24 +69,24 @@ def test_every_experiment_fits_on_a_page() -> None:
     ],
 )
 def test_an_incomplete_experiment_is_an_error_in_one_sentence(
-    tmp_path: Path, text: str, kind: type[Exception], said: str
+    tmp_path: Path, text: str, kind: type[Exception], message: str
 ) -> None:
     file = tmp_path / "mine.py"
     file.write_text(text)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         load_experiment("mine", file, root=ROOT)
 
 
 @pytest.mark.parametrize(
-    ("beside", "said"), [(True, "as `from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
+    ("beside", "message"), [(True, "as `from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
 )
-def test_an_import_error_has_a_hint_with_the_import_root(tmp_path: Path, said: str, *, beside: bool) -> None:
+def test_an_import_error_has_a_hint_with_the_import_root(tmp_path: Path, message: str, *, beside: bool) -> None:
     (tmp_path / "mine.py").write_text("import nope")
     if beside:
         (tmp_path / "nope.py").touch()
     with pytest.raises(ExperimentFailedError) as caught:
         load_experiment("mine", tmp_path / "mine.py", root=ROOT)
-    assert said in str(caught.value.hint)
+    assert message in str(caught.value.hint)
 
 
 def test_a_label_beyond_the_classes_names_the_setting() -> None:
@@ -102,25 +102,25 @@ def test_a_failure_of_the_experiment_shows_only_its_lines(tmp_path: Path) -> Non
     exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - her code
     with pytest.raises(AttributeError) as caught:
         space["forward"](1)  # type: ignore[operator]
-    told = own_failure(caught.value, file=file)
-    assert told is not None
-    assert told.message.startswith("mine.py:2: the experiment raised AttributeError: ")
-    assert "mine.py:2, in forward" in str(told.hint)
+    result = own_failure(caught.value, file=file)
+    assert result is not None
+    assert result.message.startswith("mine.py:2: the experiment raised AttributeError: ")
+    assert "mine.py:2, in forward" in str(result.hint)
     assert own_failure(ValueError("ours"), file=file) is None
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("self.counted = 3", "self.counted, which is a name of its task"),
         ("self.loss = nn.MSELoss()", "override make_loss"),
         ("self.samples = nn.Linear(1, 1)", "self.samples"),
     ],
 )
-def test_a_net_that_overrides_an_attribute_of_its_task_is_rejected(tmp_path: Path, line: str, said: str) -> None:
+def test_a_net_that_overrides_an_attribute_of_its_task_is_rejected(tmp_path: Path, line: str, message: str) -> None:
     file = tmp_path / "mine.py"
     text = f"class Net(Classifier):\n    def __init__(self):\n        super().__init__()\n        {line}\n"
     file.write_text(f"{HEAD}class Settings(ClassificationSettings):\n    classes = 2\n    dataset = 'd'\n{text}")
-    with pytest.raises(ExperimentError) as told:
+    with pytest.raises(ExperimentError) as result:
         load_experiment("mine", file, root=tmp_path).make_net()
-    assert said in f"{told.value.message} {told.value.hint}"
+    assert message in f"{result.value.message} {result.value.hint}"

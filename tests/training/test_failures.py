@@ -134,12 +134,12 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_error_in_the_net_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after, kind, said = CASES[name]
-    fault = Small(place=tmp_path, code=CLASSIFIER.replace(before, after)).failed(monkeypatch)
-    assert type(fault) is kind, repr(fault)
-    assert isinstance(fault, RepriseError)
-    assert said in fault.message
-    assert "bug in Reprise" not in f"{fault.message} {fault.hint}"
+    before, after, kind, message = CASES[name]
+    error = Small(place=tmp_path, code=CLASSIFIER.replace(before, after)).failed(monkeypatch)
+    assert type(error) is kind, repr(error)
+    assert isinstance(error, RepriseError)
+    assert message in error.message
+    assert "bug in Reprise" not in f"{error.message} {error.hint}"
 
 
 METRICS = {
@@ -157,13 +157,13 @@ METRICS = {
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_that_is_not_a_number_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute, update, kind, said = METRICS[name]
+    compute, update, kind, message = METRICS[name]
     first, one, second, two = metric(compute, update)  # type: ignore[misc]
     code = CLASSIFIER.replace(second, two).replace(first, one, 1)
     small = Small(place=tmp_path, code=code)
-    fault = small.failed(monkeypatch)
-    assert type(fault) is kind, repr(fault)
-    assert said in str(fault)
+    error = small.failed(monkeypatch)
+    assert type(error) is kind, repr(error)
+    assert message in str(error)
     assert kind is not ExperimentError or not small.said, "it was found before the first step"
 
 
@@ -177,25 +177,25 @@ def test_a_torchmetrics_error_names_the_values_that_were_passed(
             "        return MetricCollection({'mine': BinaryAccuracy()})"
         )
     )
-    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
-    assert type(fault) is ExperimentFailedError, repr(fault)
-    assert "torchmetrics raised" in fault.message
-    assert "the metrics of val, given float32 [2, 2] and int64 [2]" in fault.message
+    error = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert type(error) is ExperimentFailedError, repr(error)
+    assert "torchmetrics raised" in error.message
+    assert "the metrics of val, given float32 [2, 2] and int64 [2]" in error.message
 
 
 def test_labels_of_shape_n_by_1_are_reported_instead_of_the_net(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fault = Small(place=tmp_path, y=(np.arange(40) % 2)[:, None]).failed(monkeypatch)
-    assert isinstance(fault, DatasetError)
-    assert fault.message == "labels are int64 [2, 1]; expected int64 [batch], a class for each sample"
-    assert "labels.reshape(-1)" in str(fault.hint)
+    error = Small(place=tmp_path, y=(np.arange(40) % 2)[:, None]).failed(monkeypatch)
+    assert isinstance(error, DatasetError)
+    assert error.message == "labels are int64 [2, 1]; expected int64 [batch], a class for each sample"
+    assert "labels.reshape(-1)" in str(error.hint)
 
 
 def test_targets_of_shape_n_by_1_are_reported_with_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = Small(place=tmp_path, code=REGRESSOR, y=np.ones((40, 1), dtype=np.float32)).failed(monkeypatch)
-    assert isinstance(fault, ExperimentError)
-    assert fault.message.startswith("Net.forward returns float32 [2]; the targets are float32 [2, 1]")
+    error = Small(place=tmp_path, code=REGRESSOR, y=np.ones((40, 1), dtype=np.float32)).failed(monkeypatch)
+    assert isinstance(error, ExperimentError)
+    assert error.message.startswith("Net.forward returns float32 [2]; the targets are float32 [2, 1]")
 
 
 def test_an_exception_of_the_package_is_not_attributed_to_the_experiment(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def test_an_exception_in_another_file_of_the_experiment_is_attributed_to_it(
     (tmp_path / "helping_here.py").write_text("def broken(x):\n    return x[3, 3, 3]\n")
     code = CLASSIFIER.replace(MADE, f"{MADE}\n        from helping_here import broken\n        self.hook = broken")
     code = code.replace(FORWARD, "return self.hook(x)")
-    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
-    assert "helping_here.py:2: the experiment raised IndexError" in str(fault)
+    error = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert "helping_here.py:2: the experiment raised IndexError" in str(error)
 
 
 NORMED = CLASSIFIER.replace(MADE, "self.layers = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))")
@@ -221,12 +221,12 @@ def test_a_last_batch_of_one_sample_with_batch_norm_is_rejected_before_the_first
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Small(place=tmp_path, code=NORMED, splits={"train": (0, 25), "val": (25, 34), "test": (34, 40)})
-    fault = small.failed(monkeypatch)
-    assert isinstance(fault, ExperimentError)
-    assert fault.message == (
+    error = small.failed(monkeypatch)
+    assert isinstance(error, ExperimentError)
+    assert error.message == (
         "the last batch of train has 1 sample (25 samples, batch size 8); layers.1 (BatchNorm1d) needs more than 1"
     )
-    assert fault.hint == "--batch-size 7"
+    assert error.hint == "--batch-size 7"
     small.train(monkeypatch, "--batch-size", "7")
 
 
@@ -265,42 +265,42 @@ def test_an_exception_in_the_experiments_reader_is_attributed_in_a_worker_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
 ) -> None:
     code = reading("if picks[0].epoch == 0 and len(picks) == 8: raise LookupError('mine')")
-    fault = Small(place=tmp_path, code=code).failed(monkeypatch, "--workers", workers)
-    assert isinstance(fault, ExperimentFailedError)
-    assert fault.message.endswith("the experiment raised LookupError: mine")
+    error = Small(place=tmp_path, code=code).failed(monkeypatch, "--workers", workers)
+    assert isinstance(error, ExperimentFailedError)
+    assert error.message.endswith("the experiment raised LookupError: mine")
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [("return None", "returns a batch as NoneType"), ("return {'x': [1]}", "returns the field 'x' of a batch as list")],
 )
 def test_a_reader_that_returns_no_batch_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
 ) -> None:
-    fault = Small(place=tmp_path, code=reading(body)).failed(monkeypatch)
-    assert isinstance(fault, ExperimentError)
-    assert fault.message == f"Mine.batch {said}; expected a dict of tensors by field"
+    error = Small(place=tmp_path, code=reading(body)).failed(monkeypatch)
+    assert isinstance(error, ExperimentError)
+    assert error.message == f"Mine.batch {message}; expected a dict of tensors by field"
 
 
 def test_a_missing_compiler_is_one_sentence_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raised = "from torch._inductor.exc import InvalidCxxCompiler\n        raise InvalidCxxCompiler"
-    fault = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, raised)).failed(monkeypatch)
-    assert isinstance(fault, ExperimentFailedError)
-    assert fault.message.startswith("torch.compile needs a C++ compiler, and this environment has none: small.py:")
-    assert 'backend="aot_eager"' in str(fault.hint)
+    error = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, raised)).failed(monkeypatch)
+    assert isinstance(error, ExperimentFailedError)
+    assert error.message.startswith("torch.compile needs a C++ compiler, and this environment has none: small.py:")
+    assert 'backend="aot_eager"' in str(error.hint)
 
 
 def test_a_nan_loss_from_nan_in_the_batch_names_the_field_and_not_the_learning_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = reading("found = self.of.batch(picks); found['x'][0, 1] = torch.nan; return found")
-    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
-    assert isinstance(fault, NotFiniteError)
-    assert fault.message == (
+    error = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert isinstance(error, NotFiniteError)
+    assert error.message == (
         "the training loss of step 1 is nan; none was before, "
         "and 'x' has NaN or infinity in 1 of 8 samples of this batch"
     )
-    assert "learning" not in str(fault.hint)
+    assert "learning" not in str(error.hint)
 
 
 @pytest.mark.parametrize(
@@ -315,35 +315,35 @@ def test_nan_statistics_of_a_last_batch_of_one_name_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward: str, kind: type[RepriseError]
 ) -> None:
     splits = {"train": (0, 25), "val": (25, 33), "test": (33, 40)}
-    fault = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, forward), splits=splits).failed(monkeypatch)
-    assert isinstance(fault, kind)
-    assert "has 1 sample" in fault.message
-    assert "batch-size" in f"{fault.message} {fault.hint}"
-    assert "learning" not in str(fault.hint)
+    error = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, forward), splits=splits).failed(monkeypatch)
+    assert isinstance(error, kind)
+    assert "has 1 sample" in error.message
+    assert "batch-size" in f"{error.message} {error.hint}"
+    assert "learning" not in str(error.hint)
 
 
 def test_a_nan_target_gets_no_hint_to_replace_it_in_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.full(40, np.nan, dtype=np.float32)
-    fault = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
-    assert isinstance(fault, DatasetError)
-    assert "`make_loss`" in str(fault.hint)
+    error = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
+    assert isinstance(error, DatasetError)
+    assert "`make_loss`" in str(error.hint)
 
 
 def test_an_infinite_loss_from_a_large_number_names_its_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.full(40, 1e30, dtype=np.float32)
-    fault = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
-    assert isinstance(fault, NotFiniteError)
-    assert "field 'y' of the dataset holds 1e+30, whose square float32 cannot hold" in str(fault.hint)
+    error = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
+    assert isinstance(error, NotFiniteError)
+    assert "field 'y' of the dataset holds 1e+30, whose square float32 cannot hold" in str(error.hint)
 
 
 def test_a_net_that_returns_nan_from_the_start_gets_a_hint_to_check_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = CLASSIFIER.replace(FORWARD, "return self.layers(x) * torch.nan")
-    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
-    assert isinstance(fault, NotFiniteError)
-    assert "reprise check" in str(fault.hint)
-    assert "learning" not in str(fault.hint)
+    error = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert isinstance(error, NotFiniteError)
+    assert "reprise check" in str(error.hint)
+    assert "learning" not in str(error.hint)
 
 
 @pytest.mark.parametrize("raised", ["SystemExit(3)", "type('Odd', (BaseException,), {})()"])
@@ -363,11 +363,13 @@ def test_a_pyarrow_error_in_a_reader_names_the_file(tmp_path: Path) -> None:
         TableRows(reader, FolderFiles(tmp_path)).batch([Pick(index=0, epoch=0, run=0)])
 
 
-@pytest.mark.parametrize(("said", "shown"), [("No working C++ compiler found", 0), ("something else", 1)])
-def test_torch_logs_nothing_about_a_missing_compiler(caplog: pytest.LogCaptureFixture, said: str, shown: int) -> None:
+@pytest.mark.parametrize(("message", "shown"), [("No working C++ compiler found", 0), ("something else", 1)])
+def test_torch_logs_nothing_about_a_missing_compiler(
+    caplog: pytest.LogCaptureFixture, message: str, shown: int
+) -> None:
     hide_missing_compiler()
     logger = logging.getLogger("torch._functorch._aot_autograd.graph_compile")
-    logger.warning("failed early", exc_info=RuntimeError(said))
+    logger.warning("failed early", exc_info=RuntimeError(message))
     assert len(caplog.records) == shown
 
 

@@ -29,7 +29,7 @@ STEP = """
 
 
 @pytest.mark.parametrize(
-    ("backward", "said"),
+    ("backward", "message"),
     [
         ("self.manual_backward(broken)", "the training loss of step 2 is nan; the last finite one was 0.7"),
         (
@@ -40,12 +40,12 @@ STEP = """
     ],
 )
 def test_nan_with_manual_optimization_ends_the_run_at_its_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backward: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backward: str, message: str
 ) -> None:
-    fault = Small(place=tmp_path, code=CLASSIFIER + STEP % backward).failed(monkeypatch)
-    assert isinstance(fault, NotFiniteError), fault
-    assert fault.message.startswith(said)
-    assert "--no-terminate-on-nan" in str(fault.hint)
+    error = Small(place=tmp_path, code=CLASSIFIER + STEP % backward).failed(monkeypatch)
+    assert isinstance(error, NotFiniteError), error
+    assert error.message.startswith(message)
+    assert "--no-terminate-on-nan" in str(error.hint)
 
 
 def test_manual_optimization_may_continue_after_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,16 +137,16 @@ def test_t1_a_run_only_in_the_store_of_dotenv_is_pulled_and_resumed(checkout: Ch
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("--resume",), 2, "--resume needs a run"),
         (("--resume", "20200101t000000-aaaaaa"), 45, "20200101t000000-aaaaaa"),
         (("--resume", "latest", "--exp", "dots.py"), 2, "found --exp with --resume"),
     ],
 )
-def test_invalid_requests_are_one_line(checkout: Checkout, words: tuple[str, ...], code: int, said: str) -> None:
+def test_invalid_requests_are_one_line(checkout: Checkout, words: tuple[str, ...], code: int, message: str) -> None:
     done = typed(checkout, *words)
-    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
 
 
 def test_one_of_two_concurrent_resumes_is_rejected(checkout: Checkout) -> None:
@@ -157,8 +157,8 @@ def test_one_of_two_concurrent_resumes_is_rejected(checkout: Checkout) -> None:
         subprocess.Popen(command, cwd=checkout.root, env=checkout.environ, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = {process.communicate()[1]: process.returncode for process in both}
-    assert sorted(said.values()) == [0, 88]
-    (refusal,) = (text for text, code in said.items() if code)
+    results = {process.communicate()[1]: process.returncode for process in both}
+    assert sorted(results.values()) == [0, 88]
+    (refusal,) = (text for text, code in results.items() if code)
     assert "attempt 2 of run" in refusal or f"run {run.name} is completed" in refusal, refusal
     assert not (run / "attempts/3").exists()

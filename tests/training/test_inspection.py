@@ -93,7 +93,7 @@ def rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("labels", "code", "said"),
+    ("labels", "code", "message"),
     [
         ({70: -1, 71: -1}, DatasetError.code, "2 samples of split test have the label -1 (the first is in row 70); a class is 0 or more"),
         ({5: -100}, DatasetError.code, "1 sample of split train has the label -100 (row 5)"),
@@ -101,18 +101,18 @@ def rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
     ],
 )  # fmt: skip
 def test_an_invalid_label_ends_the_run_before_the_first_step(
-    checkout: Checkout, tmp_path: Path, labels: dict[int, int], code: int, said: str
+    checkout: Checkout, tmp_path: Path, labels: dict[int, int], code: int, message: str
 ) -> None:
     spots(checkout, tmp_path, labels=labels)
     found, err = rejected(checkout, *experiment(checkout))
-    assert (found, said in err) == (code, True), err
+    assert (found, message in err) == (code, True), err
 
 
 def test_a_non_finite_value_ends_the_run_before_the_first_step(checkout: Checkout, tmp_path: Path) -> None:
     spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (76, 0, 0, 0): np.nan})
     code, err = rejected(checkout, *experiment(checkout))
-    said = "spots@1: field 'image' holds NaN: 2 in split test; the first is in row 75"
-    assert (code, said.partition(": ")[2] in err, "nan_to_num" in err, "learning-rate" in err) == (
+    message = "spots@1: field 'image' holds NaN: 2 in split test; the first is in row 75"
+    assert (code, message.partition(": ")[2] in err, "nan_to_num" in err, "learning-rate" in err) == (
         44,
         True,
         True,
@@ -150,8 +150,8 @@ def test_a_failed_inspection_on_the_first_rank_ends_every_rank(checkout: Checkou
     spots(checkout, tmp_path, labels={70: -1})
     process = checkout.start(*experiment(checkout), "--devices", "2", "--determinism", "off")
     _, err = process.communicate(timeout=400)  # two starts of torch
-    said = "1 sample of split test has the label -1 (row 70)"
-    assert (process.returncode, err.count("80 samples inspected"), said in err) == (44, 1, True), err
+    message = "1 sample of split test has the label -1 (row 70)"
+    assert (process.returncode, err.count("80 samples inspected"), message in err) == (44, 1, True), err
 
 
 def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout, tmp_path: Path) -> None:
@@ -166,18 +166,18 @@ def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout
 
 
 @pytest.mark.parametrize(
-    ("told", "fault", "said"),
+    ("result", "error", "message"),
     [
         ("[2 if row == 3 else 0 for row in rows]", SettingError, "1 sample of split train has the label 2 (row 3)"),
         ("[0, 1]", ExperimentError, "Own.labels returns 2 labels for 24 samples"),
     ],
 )
 def test_training_labels_of_an_own_reader_are_checked_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, fault: type[RepriseError], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str, error: type[RepriseError], message: str
 ) -> None:
-    labels = f"\n    def labels(self, rows):\n        return {told}\n"
+    labels = f"\n    def labels(self, rows):\n        return {result}\n"
     found = Small(place=tmp_path, code=CLASSIFIER + OWN + labels, record="a record").failed(monkeypatch)
-    assert (type(found), said in str(found)) == (fault, True), found
+    assert (type(found), message in str(found)) == (error, True), found
 
 
 def test_a_nan_validation_loss_fails_the_run(checkout: Checkout, tmp_path: Path) -> None:

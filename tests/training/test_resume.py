@@ -184,9 +184,9 @@ def test_a_run_killed_at_every_point_resumes_to_identical_bits(
     folder = tmp_path if name == "two workers" else MEMORY / f"reprise-{os.getpid()}"
     runs = Runs(folder)
     try:
-        said, wrong = campaign(runs, name, words)
+        message, wrong = campaign(runs, name, words)
         with capfd.disabled():
-            sys.stdout.write(f"\n{said}\n")
+            sys.stdout.write(f"\n{message}\n")
         assert wrong == []
     finally:
         runs.process.communicate()

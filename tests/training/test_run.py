@@ -178,7 +178,7 @@ def test_an_experiment_that_exits_is_a_failed_run_with_its_line(checkout: Checko
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("argv", "code", "said"),
+    ("argv", "code", "message"),
     [
         (["--breaks"], 82, "the experiment raised"),
         (["--momentum", "0.5"], 41, "momentum is given (command line), but nothing in this run uses it"),
@@ -189,12 +189,12 @@ def test_an_experiment_that_exits_is_a_failed_run_with_its_line(checkout: Checko
     ],
 )
 def test_invalid_input_is_one_line_with_its_exit_code(
-    checkout: Checkout, argv: list[str], code: int, said: str
+    checkout: Checkout, argv: list[str], code: int, message: str
 ) -> None:
     before = set((checkout.root / "runs").iterdir())
     found, _, err = checkout.train(*argv)
     assert (found, "Traceback" in err) == (code, False), err
-    assert said in err
+    assert message in err
     left = set((checkout.root / "runs").iterdir()) - before
     assert len(left) == (code == ExperimentFailedError.code)
     for run in left:

@@ -60,14 +60,14 @@ def test_a_killed_sweep_continues_from_its_frozen_source(checkout: Checkout) -> 
         experiment.write_text(text)
     assert done.returncode == 0, done.stderr
     assert "1 of 2 points to train" in done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    first, second = (checkout.root / "runs" / point["run"] for point in told["points"])
+    document: dict[str, Any] = json.loads(done.stdout)
+    first, second = (checkout.root / "runs" / point["run"] for point in document["points"])
     assert (attempts(first), attempts(second)) == ([1], [1, 2])
     assert [record_of(run).outcome.status for run in (first, second)] == [Status.COMPLETED] * 2
-    assert record_of(first).ingredients.source == record_of(second).ingredients.source == told["source"]
-    assert Path(told["plot"]).read_text().startswith("<?xml")
+    assert record_of(first).ingredients.source == record_of(second).ingredients.source == document["source"]
+    assert Path(document["plot"]).read_text().startswith("<?xml")
     again = typed(checkout, *GRID, "--json")
-    assert (again.returncode, json.loads(again.stdout)["points"]) == (0, told["points"])
+    assert (again.returncode, json.loads(again.stdout)["points"]) == (0, document["points"])
     other = typed(checkout, *GRID[:2], "0.02,0.01", *GRID[3:], "--json")
     assert other.stderr.count("exists already") == 2
     assert [point["run"] for point in json.loads(other.stdout)["points"]] == [second.name, first.name]

@@ -38,15 +38,15 @@ def refused(*words: str, before: str = "", after: str = "") -> list[SettingError
 
 
 def test_a_given_setting_that_the_experiment_never_mentions_is_rejected() -> None:
-    (fault,) = refused("--width", "5")
-    assert fault.message == "setting width is given (command line), but nothing in this run uses it"
-    assert "no parameter in the experiment is called width" in str(fault.hint)
+    (error,) = refused("--width", "5")
+    assert error.message == "setting width is given (command line), but nothing in this run uses it"
+    assert "no parameter in the experiment is called width" in str(error.hint)
     assert refused() == []
 
 
 def test_a_given_setting_of_an_unselected_choice_is_rejected() -> None:
-    (fault,) = refused("--momentum", "0.5")
-    assert fault.hint == "it is used with --optimizer sgd; otherwise leave it out"
+    (error,) = refused("--momentum", "0.5")
+    assert error.hint == "it is used with --optimizer sgd; otherwise leave it out"
     assert refused("--momentum", "0.5", "--optimizer", "sgd") == []
 
 

@@ -92,6 +92,6 @@ def test_an_experiment_without_a_baseline_is_rejected_before_training(
     (tmp_path / "trainer/experiments").mkdir(parents=True)
     (tmp_path / "trainer/experiments/idea.py").touch()
     monkeypatch.setattr(baseline, "CHECKOUT", tmp_path)
-    with pytest.raises(DocumentError, match="idea has no baseline") as fault:
+    with pytest.raises(DocumentError, match="idea has no baseline") as error:
         main(["check", "idea"])
-    assert fault.value.hint == "reprise baseline refresh idea --why 'it is new'"
+    assert error.value.hint == "reprise baseline refresh idea --why 'it is new'"

@@ -83,6 +83,6 @@ def test_a_dataset_in_no_cache_is_an_error_with_the_command_that_fetches_it(
     if not is_set_up:
         (checkout / ".env").unlink()
     context = DataContext(root=checkout, store=store, cache=Cache(root=checkout / "cache"))
-    with pytest.raises(DatasetError, match="small@1 is not in the cache") as fault:
+    with pytest.raises(DatasetError, match="small@1 is not in the cache") as error:
         verify_cached(Namespace(name="small", cache=None, json=False), context)
-    assert (fault.value.hint or "").startswith(hint)
+    assert (error.value.hint or "").startswith(hint)

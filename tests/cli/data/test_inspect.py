@@ -58,8 +58,8 @@ def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(pu
     arrays(tmp_path / "source", x={(7, 1): np.nan, (7, 2): np.nan, (9, 0): np.inf})
     code, _, err = publish(*ARRAYS)
     assert code == DatasetError.code
-    said = "field 'x' holds NaN and infinities: 2 NaN in split val, 1 infinite in split test; the first is in row 7"
-    assert said in err
+    message = "field 'x' holds NaN and infinities: 2 NaN in split val, 1 infinite in split test; the first is in row 7"
+    assert message in err
     assert "--allow-nan x" in err
     assert not list((tmp_path / "store").rglob("*.json"))
 
@@ -129,8 +129,8 @@ def test_many_faults_are_counted_and_three_are_named(publish: Type, tmp_path: Pa
 def test_pictures_of_several_sizes_are_rejected_unless_they_may_differ(publish: Type, tmp_path: Path) -> None:
     pictures(tmp_path / "source", size=(5, 4))
     code, _, err = publish(*IMAGES)
-    said = "'image' is [3, 4, 4] in 7 and [3, 4, 5] in 1 (test/b/3.png of split test)"
-    assert (code, said in err, "--size 4x4 --resize crop" in err) == (44, True, True), err
+    message = "'image' is [3, 4, 4] in 7 and [3, 4, 5] in 1 (test/b/3.png of split test)"
+    assert (code, message in err, "--size 4x4 --resize crop" in err) == (44, True, True), err
     assert publish(*IMAGES, "--sample", "image=float32[3,any,any]")[0] == 0
 
 
@@ -147,7 +147,7 @@ def table(source: Path, **columns: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "kind", "said", "hint"),
+    ("values", "kind", "message", "hint"),
     [
         ([1.0, None, 3.0, 4.0, None, 6.0], "", "column 'a' (field 'x') holds NaN: 2 in split train; the first", "--allow-nan x"),
         ([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "", "holds NaN: 1 in split train; the first is in row 1 of t.parquet", "--allow-nan"),
@@ -165,12 +165,12 @@ def table(source: Path, **columns: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_column_that_does_not_fit_its_type_is_rejected_by_row_with_the_fix_that_fits(
-    publish: Type, tmp_path: Path, values: list[Any], kind: str, said: str, hint: str
+    publish: Type, tmp_path: Path, values: list[Any], kind: str, message: str, hint: str
 ) -> None:
     table(tmp_path / "source", a=values)
     column = f"x=a:{kind}" if kind else "x=a"
     code, _, err = publish("--column", column, "--split", "train=0:6")
-    assert (code, said in err, hint in err) == (44, True, True), err
+    assert (code, message in err, hint in err) == (44, True, True), err
 
 
 def test_a_column_that_exists_twice_is_rejected_by_name(publish: Type, tmp_path: Path) -> None:

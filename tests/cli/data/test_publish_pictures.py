@@ -112,7 +112,7 @@ def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folders", "words", "said"),
+    ("folders", "words", "message"),
     [
         (("Cat", "cat"), (), "classes 'Cat' and 'cat' of small differ by upper and lower case alone"),
         (
@@ -130,12 +130,12 @@ def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
     ],
 )
 def test_class_names_that_normalize_to_one_name_are_an_error(
-    typed: Type, folders: tuple[str, ...], words: tuple[str, ...], said: str
+    typed: Type, folders: tuple[str, ...], words: tuple[str, ...], message: str
 ) -> None:
     files = [f"{folder}/{number}.png" for number, folder in enumerate(folders)]
     code, out, err = publish(typed, files, "--split", "train=0%:100%", *words)
     assert (code in {2, 44}, out) == (True, "")
-    assert said in err
+    assert message in err
 
 
 def test_class_names_that_differ_by_case_can_be_declared(typed: Type) -> None:
@@ -152,7 +152,7 @@ def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) ->
 
 
 @pytest.mark.parametrize(
-    ("folders", "said"),
+    ("folders", "message"),
     [
         (("a",), "small: its pictures are of one class, a\n"),
         (("",), "small: its pictures are of one class without a name; folders or --labels FILE.csv name classes\n"),
@@ -162,10 +162,10 @@ def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) ->
         ),
     ],
 )
-def test_suspicious_classes_are_reported(typed: Type, folders: tuple[str, ...], said: str) -> None:
+def test_suspicious_classes_are_reported(typed: Type, folders: tuple[str, ...], message: str) -> None:
     files = [f"{folder}/{number}.png".lstrip("/") for folder in folders for number in range(3)]
     code, _, err = publish(typed, files, "--split", "train=0%:100%")
-    assert (code, said in err) == (0, True)
+    assert (code, message in err) == (0, True)
 
 
 def test_a_label_table_in_another_encoding_merges_no_classes(typed: Type) -> None:
@@ -209,7 +209,7 @@ def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("image=float32[3,1,1]", ""),
         ("image=float32[3,any,any]", ""),
@@ -219,6 +219,6 @@ def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
         ("imag=float32[3,1,1]", "a sample of small has no field 'imag'"),
     ],
 )
-def test_a_declared_sample_is_compared_with_the_pictures(typed: Type, word: str, said: str) -> None:
+def test_a_declared_sample_is_compared_with_the_pictures(typed: Type, word: str, message: str) -> None:
     code, _, err = publish(typed, names("a", "b"), *PARTS, "--sample", word)
-    assert (code, said in err) == (44 if said else 0, True)
+    assert (code, message in err) == (44 if message else 0, True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("is_there", "room", "state", "code", "said"),
+    ("is_there", "room", "state", "code", "message"),
     [
         (True, 0, State.WELL, 0, "is writable for containers"),
         (True, 1 << 62, State.FAULT, DiskFullError.code, "MB free at"),
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_a_read_only_or_full_runs_folder_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, state: State, code: int, said: str, *, is_there: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, state: State, code: int, message: str, *, is_there: bool
 ) -> None:
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     monkeypatch.setattr(doctor, "_ROOM", room)
@@ -32,7 +32,7 @@ def test_a_read_only_or_full_runs_folder_is_a_fault(
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs").chmod(0o777)
     found = check_runs()
-    assert (found.state, found.code, said in found.found) == (state, code, True)
+    assert (found.state, found.code, message in found.found) == (state, code, True)
 
 
 @pytest.mark.parametrize("named", ["/proc/x", "/etc/hostname"])

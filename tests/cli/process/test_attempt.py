@@ -33,9 +33,9 @@ def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | Non
         monotonic=0.0,
         frozen=frozen,
     )
-    with pytest.raises(ExperimentFailedError, match="No module named 'theirs'") as fault:
+    with pytest.raises(ExperimentFailedError, match="No module named 'theirs'") as error:
         import_experiment(launch)
-    return fault.value.hint
+    return error.value.hint
 
 
 def test_an_import_error_names_the_link_that_the_source_excludes(
@@ -49,9 +49,9 @@ def test_an_import_error_names_the_link_that_the_source_excludes(
 
 def test_an_import_error_names_a_link_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").symlink_to("/elsewhere/theirs")
-    said = hint(tmp_path, monkeypatch, None)
-    assert said is not None
-    assert said.startswith("it is not in the source: theirs: a link to /elsewhere/theirs: copy")
+    message = hint(tmp_path, monkeypatch, None)
+    assert message is not None
+    assert message.startswith("it is not in the source: theirs: a link to /elsewhere/theirs: copy")
 
 
 def test_a_package_that_is_missing_everywhere_gets_the_hint_for_the_environment(

@@ -72,9 +72,9 @@ def test_an_exception_of_the_experiment_is_one_line_on_stderr_and_a_traceback_in
     log = (folder / "attempts" / "1" / LOG).read_text()
     assert "Traceback (most recent call last)" in log
     assert "ValueError: first\nsecond" in log
-    said = capsys.readouterr().err
-    assert f"traceback  {mine.shown_path('log.txt')}" in said
-    assert "second" not in said
+    stderr = capsys.readouterr().err
+    assert f"traceback  {mine.shown_path('log.txt')}" in stderr
+    assert "second" not in stderr
 
 
 @pytest.mark.parametrize(("stepped", "began_at", "steps"), [(False, 0, 0), (False, 45, 45), (True, 0, None)])

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def test_the_stores_server_is_printed_with_the_hosts_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:8333")
     monkeypatch.setenv("REPRISE_STORE_ON_HOST", "http://127.0.0.1:8433")
-    said = "store s3://reprise at http://store:8333 does not answer"
-    assert as_on_host(said) == "store s3://reprise at http://127.0.0.1:8433 does not answer"
+    message = "store s3://reprise at http://store:8333 does not answer"
+    assert as_on_host(message) == "store s3://reprise at http://127.0.0.1:8433 does not answer"
     monkeypatch.delenv("REPRISE_STORE_ON_HOST")
-    assert as_on_host(said) == said
+    assert as_on_host(message) == message
 
 
 def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def test_the_page_is_written_to_the_runs_folder_and_its_path_is_printed(
     assert capsys.readouterr().out.strip().endswith(f"runs/report-{run}.html")
     assert (runs / f"report-{run}.html").read_text().startswith("<!doctype html>\n<html")
     assert main(["latest", "--no-samples", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["runs"], told["bytes"]) == ([run], (runs / f"report-{run}.html").stat().st_size)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["runs"], document["bytes"]) == ([run], (runs / f"report-{run}.html").stat().st_size)
 
 
 def test_a_page_of_one_run_shows_result_curves_figures_and_inputs(
@@ -112,8 +112,8 @@ def test_a_page_of_one_run_shows_result_curves_figures_and_inputs(
 ) -> None:
     page = written([shown(made(runs)).record.run], capsys)
     titles = re.findall(r"<h2 id=[^>]*>([^<]*)", page)
-    said = "Result Curves Figures Settings Code Environment Machine Files"
-    assert [title.split()[0] for title in titles] == said.split()
+    message = "Result Curves Figures Settings Code Environment Machine Files"
+    assert [title.split()[0] for title in titles] == message.split()
     for text in (
         "0.5000",
         "gradient norm",

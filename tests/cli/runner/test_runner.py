@@ -40,8 +40,8 @@ def record() -> Record:
 def baked(tmp_path: Path) -> Path:
     """What the image says of itself."""
     path = tmp_path / "image.json"
-    said = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": digest_of_bytes(b"lock")}
-    path.write_text(json.dumps(said))
+    expected = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": digest_of_bytes(b"lock")}
+    path.write_text(json.dumps(expected))
     return path
 
 

@@ -66,9 +66,9 @@ def test_without_the_store_local_runs_are_listed_with_a_note(
     for address in ("", str(tmp_path / "not-mounted")):
         monkeypatch.setenv("REPRISE_STORE", address)
         assert main(["ls"]) == 0
-        said = capsys.readouterr()
-        assert "local only" in said.out
-        assert "only local runs are listed" in said.err
+        captured = capsys.readouterr()
+        assert "local only" in captured.out
+        assert "only local runs are listed" in captured.err
 
 
 def test_a_table_in_a_pipe_is_plain_lines(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,9 +129,9 @@ def test_control_characters_of_a_record_do_not_reach_the_terminal(
 @pytest.mark.usefixtures("store")
 def test_an_unknown_run_suggests_the_nearest_id(runs: Path) -> None:
     first, second = finished(runs).record.run, finished(runs).record.run
-    with pytest.raises(RunNotFoundError) as fault:
+    with pytest.raises(RunNotFoundError) as error:
         main(["show", first[:-1] + "1"])
-    assert first in str(fault.value.hint)
+    assert first in str(error.value.hint)
     with pytest.raises(UsageError, match="matches 2 runs") as several:
         main(["show", first[:8]])
     assert second in several.value.message
@@ -177,9 +177,9 @@ def test_a_run_of_another_host_is_not_treated_as_dead(runs: Path, monkeypatch: p
     run = begun(runs)
     run.release()
     monkeypatch.setenv("REPRISE_HOST", "elsewhere")
-    with pytest.raises(RunError, match="was started on host h; this is host elsewhere") as fault:
+    with pytest.raises(RunError, match="was started on host h; this is host elsewhere") as error:
         main(["publish", run.record.run, "--abandoned"])
-    assert "REPRISE_HOST=h" in str(fault.value.hint)
+    assert "REPRISE_HOST=h" in str(error.value.hint)
     assert run.record == record_of(runs / run.record.run)
 
 
@@ -201,9 +201,9 @@ def test_publish_all_continues_after_a_run_that_cannot_be_published(
     (bad.folder / "metrics.jsonl").unlink()
     with pytest.raises(RunError, match="1 of 2 runs"):
         main(["publish", "--all"])
-    said = capsys.readouterr()
-    assert good.record.run in said.out
-    assert "metrics.jsonl is missing" in said.err
+    captured = capsys.readouterr()
+    assert good.record.run in captured.out
+    assert "metrics.jsonl is missing" in captured.err
 
 
 @pytest.mark.usefixtures("store")
@@ -228,9 +228,9 @@ def test_a_log_that_grew_after_the_end_does_not_prevent_publishing(runs: Path, t
     ],
 )
 def test_invalid_input_is_an_error_with_a_hint(words: list[str], kind: type[RepriseError]) -> None:
-    with pytest.raises(kind) as fault:
+    with pytest.raises(kind) as error:
         main(words)
-    assert fault.value.hint
+    assert error.value.hint
 
 
 @pytest.mark.usefixtures("store")

@@ -111,13 +111,13 @@ def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None
     del told
     sweep, folder = started(tmp_path)
     (tmp_path / "project" / "trainer" / "__main__.py").write_text("raise SystemExit(1)\n")
-    said = begun(points_in_processes(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
-    assert '["train", "--exp=digits"]' in said
-    assert f'"PYTHONPATH": "{folder / "source"}"' in said
-    assert '"CUDA_VISIBLE_DEVICES": "0,1"' in said
-    assert '"REPRISE_SETTING_WORKERS": "2"' in said
-    assert '"REPRISE_SETTING_TOKEN": "hush"' in said
-    assert "REPRISE_SETTING_SEED" not in said
+    output = begun(points_in_processes(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
+    assert '["train", "--exp=digits"]' in output
+    assert f'"PYTHONPATH": "{folder / "source"}"' in output
+    assert '"CUDA_VISIBLE_DEVICES": "0,1"' in output
+    assert '"REPRISE_SETTING_WORKERS": "2"' in output
+    assert '"REPRISE_SETTING_TOKEN": "hush"' in output
+    assert "REPRISE_SETTING_SEED" not in output
 
 
 def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> None:

@@ -59,13 +59,13 @@ def test_the_table_marks_the_best_row_and_shows_the_spread(tmp_path: Path, capsy
 def test_json_has_the_rows_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown(tmp_path, results([row([0, 1], [1.0, 2.0], lr="1e-3")], ["lr"], seeds=2), as_json=True, by="val_los")
     out, err = capsys.readouterr()
-    told = json.loads(out)
-    assert told["rows"][0]["metrics"]["val_loss"] == {
+    document = json.loads(out)
+    assert document["rows"][0]["metrics"]["val_loss"] == {
         "mean": 1.5,
         "deviation": 0.7071067811865476,
         "values": [1.0, 2.0],
     }
-    assert [point["status"] for point in told["points"]] == ["finished", "failed"]
+    assert [point["status"] for point in document["points"]] == ["finished", "failed"]
     assert "no run has the metric val_los: sorted by val_loss; did you mean val_loss?" in err
 
 

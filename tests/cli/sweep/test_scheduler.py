@@ -91,9 +91,9 @@ def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.Captur
     ]
     assert [point.code for point in done.points] == [0, 82, 0]
     assert not (busy.runs / str(done.points[1].run)).exists()
-    said = capsys.readouterr().err
-    assert "[2/3] seed=2: failed after" in said
-    assert "it left no run (exit code 82)" in said
+    stderr = capsys.readouterr().err
+    assert "[2/3] seed=2: failed after" in stderr
+    assert "it left no run (exit code 82)" in stderr
 
 
 def test_a_finished_point_is_not_started_again(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "kind", "said"),
+    ("words", "kind", "message"),
     [
         (["digits"], UsageError, "settings that differ"),
         (["digits", "--seed", "3"], UsageError, "settings that differ"),
@@ -61,8 +61,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--show", "2026"], RunNotFoundError, "no sweep is called '2026'"),
     ],
 )
-def test_invalid_options_are_rejected(runs: Path, words: list[str], kind: type[Exception], said: str) -> None:
-    with pytest.raises(kind, match=said):
+def test_invalid_options_are_rejected(runs: Path, words: list[str], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
         main(words)
     assert not (runs / "sweeps").exists()
 
@@ -169,7 +169,7 @@ def experiment(folder: Path, *lines: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ["--learning-rate", "1e-4,0.0001"],
@@ -181,8 +181,8 @@ def experiment(folder: Path, *lines: str) -> str:
         (["--seed", "1,1"], "1 is listed twice"),
     ],
 )
-def test_two_spellings_of_one_value_are_one_point(runs: Path, words: list[str], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_two_spellings_of_one_value_are_one_point(runs: Path, words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         parse_request("digits", words, points=None)
     assert not (runs / "sweeps").exists()
 

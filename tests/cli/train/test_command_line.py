@@ -26,7 +26,7 @@ class Net(Classifier):
 
 
 @pytest.mark.parametrize(
-    ("command", "argv", "said"),
+    ("command", "argv", "message"),
     [
         (
             "check",
@@ -45,21 +45,21 @@ def test_an_option_that_is_a_setting_too_is_reported(
     capsys: pytest.CaptureFixture[str],
     command: str,
     argv: list[str],
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(EXPERIMENT)
     report_shared_options(command, argv, argv[0])
     err = capsys.readouterr().err
-    assert said in err
-    assert bool(err) == bool(said)
+    assert message in err
+    assert bool(err) == bool(message)
 
 
 @pytest.mark.parametrize("command", ["check", "noise", "certify", "bench"])
 def test_the_value_of_a_setting_is_not_an_experiment(command: str) -> None:
-    with pytest.raises(UsageError, match=f"reprise {command} needs an experiment; 1 is the value of --seed") as fault:
+    with pytest.raises(UsageError, match=f"reprise {command} needs an experiment; 1 is the value of --seed") as error:
         report_shared_options(command, ["--seed", "1"], "1")
-    assert fault.value.hint == f"write reprise {command} EXPERIMENT --seed 1"
+    assert error.value.hint == f"write reprise {command} EXPERIMENT --seed 1"
 
 
 def test_an_experiment_may_follow_a_flag() -> None:

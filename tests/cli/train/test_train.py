@@ -68,7 +68,7 @@ def test_train_without_an_experiment_lists_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "kind", "said"),
+    ("argv", "kind", "message"),
     [
         (["--learning-rat", "1"], SettingError, "unknown setting --learning-rat"),
         (["--lr", "1"], SettingError, "unknown setting --lr"),
@@ -80,9 +80,9 @@ def test_train_without_an_experiment_lists_them() -> None:
     ],
 )
 def test_an_error_visible_in_the_source_text_is_rejected_at_once(
-    argv: list[str], kind: type[RepriseError], said: str
+    argv: list[str], kind: type[RepriseError], message: str
 ) -> None:
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         main(["--exp", "digits", *argv])
 
 
@@ -99,9 +99,9 @@ def test_an_experiment_is_decoded_as_python_decodes_it(tmp_path: Path, encoding:
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_an_experiment_that_python_cannot_parse_is_rejected_at_once(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "idea.py").write_bytes("x = 'é'\n".encode(encoding))
-    with pytest.raises(ExperimentError, match=r"idea\.py is not readable as Python text") as fault:
+    with pytest.raises(ExperimentError, match=r"idea\.py is not readable as Python text") as error:
         main(["--exp", str(tmp_path / "idea.py")])
-    assert fault.value.hint == "save it as UTF-8"
+    assert error.value.hint == "save it as UTF-8"
 
 
 def test_a_setting_without_a_type_is_rejected_with_the_line_to_write(tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_an_experiment_may_be_given_without_exp(argv: list[str], hint: str) -> N
 
 def test_an_experiment_may_be_given_in_place_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert (cli.main(["digits"]), cli.main(["run"]), cli.main(["-e", "A=1"])) == (2, 2, 2)
-    said = capsys.readouterr().err
-    assert "docker compose run -e NAME=VALUE --rm train" in said
-    assert "train --exp digits\n" in said
-    assert "did you mean runs" in said
+    stderr = capsys.readouterr().err
+    assert "docker compose run -e NAME=VALUE --rm train" in stderr
+    assert "train --exp digits\n" in stderr
+    assert "did you mean runs" in stderr
 
 
 def test_a_file_outside_the_checkout_is_copied_into_the_mounted_folder(tmp_path: Path) -> None:

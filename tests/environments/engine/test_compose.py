@@ -60,14 +60,14 @@ def told(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -
     command = ["docker", "compose", "--project-name", "p", "--project-directory", str(checkout)]
     command += ["--env-file", str(folder / "env"), "--file"]
     (folder / "env").touch()
-    said = subprocess.run(
+    document = subprocess.run(
         [*command, str(checkout / "compose.yaml"), "--profile", "*", "config", "--format", "json"],
         env={"PATH": os.environ["PATH"], "REPRISE_UID": "1000", "REPRISE_GID": "1000", **environ},
         cwd=folder,
         capture_output=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(said.stdout)["services"][service]
+    found: dict[str, Any] = json.loads(document.stdout)["services"][service]
     return found
 
 

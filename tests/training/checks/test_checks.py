@@ -161,13 +161,13 @@ def text(wrong: dict[str, str]) -> str:
     "name", [name if name in EIGHT else pytest.param(name, marks=pytest.mark.long) for name in WRONG]
 )
 def test_each_faulty_net_fails_its_check(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    what, check, said = WRONG[name]
+    what, check, message = WRONG[name]
     file = tmp_path / "wrong.py"
     file.write_text(text(what))
     findings = found(file, tmp_path, monkeypatch, without=SLOW - {check}, to_first=True)
     names = names_of(list(findings.values()), Status.FAILED)
     assert names == [check], findings
-    assert said in findings[check].said
+    assert message in findings[check].said
     assert findings[check].look
 
 
@@ -215,7 +215,7 @@ def test_two_losses_per_step_are_not_treated_as_one_decreasing_loss(
 
 
 @pytest.mark.parametrize(
-    ("changed", "check", "said"),
+    ("changed", "check", "message"),
     [
         ({"made": "del self.body, self.head"}, "settings", "has no parameters"),
         (
@@ -232,12 +232,12 @@ def test_two_losses_per_step_are_not_treated_as_one_decreasing_loss(
     ],
 )
 def test_one_cause_is_one_failure_without_unrelated_hints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], check: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], check: str, message: str
 ) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | changed))
     findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared"})
     assert names_of(list(findings.values()), Status.FAILED) == [check]
-    assert said in findings[check].said
+    assert message in findings[check].said
     assert "learning rate" not in str(findings[check].look)
 
 

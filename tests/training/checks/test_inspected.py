@@ -64,12 +64,12 @@ def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "message"),
     [(-1, "1 sample of split test has the label -1 "), (10, "1 sample of split test has the label 10 (row 599)")],
 )
-def test_an_invalid_label_outside_the_checked_batches_fails_targets(tmp_path: Path, label: int, said: str) -> None:
+def test_an_invalid_label_outside_the_checked_batches_fails_targets(tmp_path: Path, label: int, message: str) -> None:
     targets = found(tmp_path, "labels.npy", put(-1, label))["targets"]
-    assert (targets.status, said in targets.said) == (Status.FAILED, True), targets
+    assert (targets.status, message in targets.said) == (Status.FAILED, True), targets
 
 
 def test_a_class_without_training_samples_is_a_note(tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def test_a_net_that_restores_a_default_of_torch_fails(
     file.write_text(text({place: "torch.use_deterministic_algorithms(False)"}))
     findings = found(file, tmp_path, monkeypatch, without=SLOW, level="machine")
     assert names_of(list(findings.values()), Status.FAILED) == ["determinism"], findings
-    said = "torch.are_deterministic_algorithms_enabled() is False and was True"
-    assert said in findings["determinism"].said
+    message = "torch.are_deterministic_algorithms_enabled() is False and was True"
+    assert message in findings["determinism"].said
 
 
 def test_seeded_randomness_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,8 @@ def judged(samples: Samples, train: Sequence[int], val: Sequence[int], test: Seq
 
 
 def test_disjoint_splits_pass() -> None:
-    said = judged(Rows([1, 1, 2, 3, 3, 4]), [0, 1], [2], [3, 4, 5])
-    assert said == "no sample is in two splits (all 6 samples compared)"
+    output = judged(Rows([1, 1, 2, 3, 3, 4]), [0, 1], [2], [3, 4, 5])
+    assert output == "no sample is in two splits (all 6 samples compared)"
 
 
 def test_equal_samples_are_reported_with_examples() -> None:
@@ -117,14 +117,14 @@ def test_overlapping_windows_are_counted() -> None:
     with pytest.raises(CheckFailed, match="share bytes"):
         judged(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), dataset=dataset)
     apart = Text(kind="text", file="a", window=8)
-    said = judged(
+    output = judged(
         Windows(SyntheticFiles({"a": bytes(range(200))}), apart),
         range(10),
         range(10, 14),
         range(14, 20),
         dataset=SimpleNamespace(reader=apart),
     )
-    assert said == "no sample is in two splits (all windows compared)"
+    assert output == "no sample is in two splits (all windows compared)"
 
 
 def test_windows_of_two_files_share_nothing() -> None:

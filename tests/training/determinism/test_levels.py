@@ -32,10 +32,10 @@ def strict() -> Iterator[None]:
 def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
-    told = translated(caught.value)
-    assert told is not None
-    assert told.message == "put_ has no deterministic kernel, and determinism is on"
-    assert "--determinism off" in str(told.hint)
+    result = translated(caught.value)
+    assert result is not None
+    assert result.message == "put_ has no deterministic kernel, and determinism is on"
+    assert "--determinism off" in str(result.hint)
 
 
 def test_other_failures_are_left_alone() -> None:
@@ -45,10 +45,10 @@ def test_other_failures_are_left_alone() -> None:
 def test_h02b_a_message_that_merely_mentions_cublas_is_another_failure() -> None:
     """For example an exception that prints the whole environment."""
     assert translated(RuntimeError("environ({'CUBLAS_WORKSPACE_CONFIG': ':4096:8'}) no deterministic kernel")) is None
-    said = "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..."
-    told = translated(RuntimeError(said))
-    assert told is not None
-    assert told.message.startswith("a matrix product of cuBLAS has no deterministic kernel")
+    message = "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..."
+    result = translated(RuntimeError(message))
+    assert result is not None
+    assert result.message.startswith("a matrix product of cuBLAS has no deterministic kernel")
 
 
 def test_a_process_without_the_variables_is_rejected() -> None:

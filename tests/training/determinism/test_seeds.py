@@ -19,6 +19,6 @@ def test_each_generator_is_seeded_as_its_own_library_would() -> None:
     torch.manual_seed(value)
     np.random.seed(value % 2**32)
     random.seed(value)
-    wanted = (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random())  # noqa: S311
+    expected = (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random())  # noqa: S311
     seed_all(value)
-    assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == wanted  # noqa: S311
+    assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == expected  # noqa: S311

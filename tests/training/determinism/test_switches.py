@@ -54,9 +54,9 @@ def test_each_switch_that_the_constructor_changes_is_an_error(lines: list[str], 
     watched = watch(lines)
     watched.require_unchanged("the constructor of the net")
     switch(False)
-    with pytest.raises(ExperimentError, match="the constructor of the net changes a switch of torch: torch") as fault:
+    with pytest.raises(ExperimentError, match="the constructor of the net changes a switch of torch: torch") as error:
         watched.require_unchanged("the constructor of the net")
-    assert "--determinism off" in str(fault.value.hint)
+    assert "--determinism off" in str(error.value.hint)
     switch(True)
 
 

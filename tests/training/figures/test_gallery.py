@@ -102,16 +102,16 @@ def _settings() -> Iterator[None]:
         yield
 
 
-def end_test(net: Task, folder: Path, wanted: torch.Tensor) -> list[str]:
+def end_test(net: Task, folder: Path, expected: torch.Tensor) -> list[str]:
     """Note a batch and end the test; give what was said."""
-    said: list[str] = []
+    lines: list[str] = []
     net.setup("test")
-    given = torch.linspace(0, 1, len(wanted) * 16).reshape(-1, 1, 4, 4)
-    net.record_outputs(given, net(given), wanted)
-    gallery = Gallery(folder, said.append, dataset=DATASET, samples=Dots())
+    given = torch.linspace(0, 1, len(expected) * 16).reshape(-1, 1, 4, 4)
+    net.record_outputs(given, net(given), expected)
+    gallery = Gallery(folder, lines.append, dataset=DATASET, samples=Dots())
     machine: Any = SimpleNamespace(is_global_zero=True)
     gallery.on_test_end(machine, net)
-    return said
+    return lines
 
 
 def test_a_classification_shows_confusion_curves_and_its_worst_samples(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_a_verification_shows_its_curve_the_distances_and_its_worst_pairs(tmp_pa
 def test_a_sequence_model_shows_each_position_and_generated_text(tmp_path: Path) -> None:
     net = Text()
     net.setup("test")
-    wanted = torch.tensor([[65, 66, 10], [10, NOT_WANTED, NOT_WANTED]])
-    net.record_outputs(wanted, net(wanted), wanted)
+    expected = torch.tensor([[65, 66, 10], [10, NOT_WANTED, NOT_WANTED]])
+    net.record_outputs(expected, net(expected), expected)
     gallery = Gallery(tmp_path, print, dataset=DATASET, samples=Dots())
     machine: Any = SimpleNamespace(is_global_zero=True)
     gallery.on_test_end(machine, net)
@@ -161,9 +161,9 @@ def test_equal_tests_write_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_figures_that_raise_are_omitted_and_reported(tmp_path: Path) -> None:
-    (said,) = end_test(Broken(), tmp_path, torch.tensor([0, 1]))
-    assert said.startswith("figures left out: test_gallery.py:")
-    assert "raised KeyError: 'no such thing'" in said
+    (message,) = end_test(Broken(), tmp_path, torch.tensor([0, 1]))
+    assert message.startswith("figures left out: test_gallery.py:")
+    assert "raised KeyError: 'no such thing'" in message
     assert [figure.name for figure in read_json(tmp_path / FILE, Figures).figures] == ["samples"]
 
 

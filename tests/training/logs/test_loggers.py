@@ -80,13 +80,13 @@ def test_a_step_that_returns_no_loss_is_not_logged(tmp_path: Path) -> None:
 
 
 def test_large_and_small_numbers_are_short_in_lines_and_on_the_bar() -> None:
-    said: list[str] = []
+    messages: list[str] = []
     net = Net()
     metrics = {"val_loss": torch.tensor(1e30), "val_r2": torch.tensor(3e-7)}
     place = {"current_epoch": 0, "max_epochs": 1, "global_step": 3, "is_global_zero": True}
     trainer: Any = SimpleNamespace(callback_metrics=metrics, progress_bar_metrics={}, loggers=[], **place)
-    EpochLines(said.append).on_train_epoch_end(trainer, net)
-    assert "val_loss 1.000e+30  val_r2 3.000e-07" in said[0]
+    EpochLines(messages.append).on_train_epoch_end(trainer, net)
+    assert "val_loss 1.000e+30  val_r2 3.000e-07" in messages[0]
     net.learned.update(torch.tensor(1e30), 1)
     assert Bar().get_metrics(trainer, net) == {"train_loss": "1.000e+30"}
 

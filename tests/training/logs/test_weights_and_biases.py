@@ -98,10 +98,10 @@ def test_online_mode_without_a_key_is_rejected_before_the_first_step(checkout: C
 def test_a_page_has_settings_by_name_and_other_inputs_by_digest(tmp_path: Path) -> None:
     first = begun(tmp_path / "runs").record
     again = first.model_copy(update={"attempt": 2})
-    told = facts(first)
-    assert told["learning_rate"] == 0.001
-    assert told["reprise"]["identity"] == first.identity
-    assert told["reprise"]["ingredients"]["source"] == first.ingredients.source
-    assert "command" not in str(told)
+    result = facts(first)
+    assert result["learning_rate"] == 0.001
+    assert result["reprise"]["identity"] == first.identity
+    assert result["reprise"]["ingredients"]["source"] == first.ingredients.source
+    assert "command" not in str(result)
     assert [_named(each)["id"] for each in (first, again)] == [first.run, f"{first.run}-2"]
     assert _named(first)["group"] == _named(again)["group"] == first.run

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.torch
 BLACK_AND_WHITE = bytes([0, 0, 0, 0, 255, 255, 255, 0])
 
 
-def decoded(body: bytes, **said: Any) -> list[Any]:
+def decoded(body: bytes, **options: Any) -> list[Any]:
     """Pixels of a row, as bytes."""
-    reader = Images.model_validate({"kind": "images", "mode": "L", "dtype": "uint8", **said})
+    reader = Images.model_validate({"kind": "images", "mode": "L", "dtype": "uint8", **options})
     return list(decode_pixels(body, reader, where="a.bmp").squeeze().tolist())
 
 

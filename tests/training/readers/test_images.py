@@ -25,14 +25,14 @@ RGBA8 = np.array([[[10, 20, 30, 255], [200, 100, 0, 51]]], dtype=np.uint8)
 FLOATS = np.array([[0.0, 0.25, 1.0]], dtype=np.float32)
 
 
-def decoded(body: bytes, **said: Any) -> np.ndarray[Any, Any]:
+def decoded(body: bytes, **options: Any) -> np.ndarray[Any, Any]:
     """A file's values, `[channels, height, width]`."""
-    return decode_pixels(body, Images.model_validate({"kind": "images", "mode": "L", **said}), where="a/1.png")
+    return decode_pixels(body, Images.model_validate({"kind": "images", "mode": "L", **options}), where="a/1.png")
 
 
-def values(body: bytes, **said: Any) -> list[Any]:
+def values(body: bytes, **options: Any) -> list[Any]:
     """The same, without an axis of length 1."""
-    return list(decoded(body, **said).squeeze().tolist())
+    return list(decoded(body, **options).squeeze().tolist())
 
 
 def turned(orientation: int) -> Image.Exif:
@@ -69,7 +69,7 @@ def test_a_declared_white_is_scaled_to_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said", "line"),
+    ("body", "options", "line"),
     [
         (
             saved(GRAY16, "PNG"),
@@ -86,9 +86,9 @@ def test_a_declared_white_is_scaled_to_one() -> None:
         (b"P5 1 1 100\n\x65", {}, "has the value 101; expected 0 to 100, its own white"),
     ],
 )
-def test_values_with_an_ambiguous_scale_are_rejected(body: bytes, said: dict[str, Any], line: str) -> None:
+def test_values_with_an_ambiguous_scale_are_rejected(body: bytes, options: dict[str, Any], line: str) -> None:
     with pytest.raises(DatasetError, match=line):
-        decoded(body, **said)
+        decoded(body, **options)
 
 
 def test_unsigned_integers_of_32_bits_keep_their_highest_bit() -> None:
@@ -333,8 +333,8 @@ RAMP = np.array([[0, 0, 0, 0, 200, 200, 200, 200]] * 4, dtype=np.uint8)
 @pytest.mark.parametrize("bits", [8, 16])
 def test_each_resize_mode_has_its_effect(bits: int, resize: str, expected: list[list[int]]) -> None:
     body = saved(RAMP if bits == 8 else RAMP.astype(np.uint16) * 257, "PNG")
-    said = {"size": (4, 4), "resize": resize, **({"fill": 1} if resize == "pad" else {})}
-    assert decoded(body, dtype="uint8", **said)[0].tolist() == expected
+    options = {"size": (4, 4), "resize": resize, **({"fill": 1} if resize == "pad" else {})}
+    assert decoded(body, dtype="uint8", **options)[0].tolist() == expected
 
 
 def test_16_bits_are_resized_without_rounding() -> None:

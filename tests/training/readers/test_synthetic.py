@@ -22,10 +22,12 @@ ROWS = {"train": [0, 900], "val": [900, 950], "test": [950, 1000]}
 BELOW = {name: {"prefix": f"{name}/"} for name in ROWS}
 
 
-def dataset(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **said: Any) -> Dataset:
+def dataset(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **options: Any) -> Dataset:
     """A dataset of which nothing but the declaration is there."""
     content = {"version": 1, "manifest": NOTHING, "content": NOTHING, "files": 1, "bytes": 1}
-    return typed({"name": "made", "reader": reader, "splits": splits or ROWS, **content, **said}, Dataset, where="test")
+    return typed(
+        {"name": "made", "reader": reader, "splits": splits or ROWS, **content, **options}, Dataset, where="test"
+    )
 
 
 READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
@@ -72,11 +74,11 @@ def test_a_reader_reads_its_synthetic_dataset(name: str) -> None:
     assert sum(sizes.values()) <= 60
     assert min(sizes.values()) >= 5
     found = samples.batch([Pick(index=0), Pick(index=1)])
-    told = {
+    expected = {
         field: f"{str(each.dtype).removeprefix('torch.')}[{','.join(map(str, each.shape[1:]))}]"
         for field, each in found.items()
     }
-    assert told == READERS[name][1]
+    assert expected == READERS[name][1]
 
 
 @pytest.mark.parametrize("name", dataset_names(root=ROOT))
@@ -85,9 +87,9 @@ def test_every_committed_dataset_has_a_synthetic_dataset(name: str) -> None:
     (twin, files), (_, again) = make_synthetic(declared, rows=64), make_synthetic(declared, rows=64)
     assert [bytes(files.read(path)) for path in files.paths] == [bytes(again.read(path)) for path in again.paths]
     batch = open_samples(twin, files).batch([Pick(index=index) for index in range(32)])
-    for field, said in declared.twin.items():
-        assert said.admits(str(batch[field].dtype).removeprefix("torch."), tuple(batch[field].shape[1:]))
-        low, high = said.range or (0, (said.classes or 1) - 1)
+    for field, message in declared.twin.items():
+        assert message.admits(str(batch[field].dtype).removeprefix("torch."), tuple(batch[field].shape[1:]))
+        low, high = message.range or (0, (message.classes or 1) - 1)
         assert low <= batch[field].min() < batch[field].max() <= high
 
 

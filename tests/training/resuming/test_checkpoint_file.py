@@ -113,7 +113,7 @@ NESTED.append(NESTED)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"lock": [object()]}, "value/lock/0 is a builtins.object"),
         (print, "value is a builtins.builtin_function_or_method"),
@@ -123,10 +123,10 @@ NESTED.append(NESTED)
         (NESTED, "nested more than 100 levels deep"),
     ],
 )
-def test_an_unsupported_value_is_named_with_its_path(value: object, said: str) -> None:
+def test_an_unsupported_value_is_named_with_its_path(value: object, message: str) -> None:
     with pytest.raises(ExperimentFailedError, match="cannot be saved") as caught:
         write_checkpoint(io.BytesIO(), {"value": value})
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "on_save_checkpoint may return tensors" in str(caught.value.hint)
 
 

@@ -71,7 +71,7 @@ def test_ignored_pixels_are_excluded_as_documented(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"),
+    ("ending", "message"),
     [
         (".softmax(1)", "returns probabilities, as softmax does"),
         (".sigmoid()", "returns values within 0 and 1, as sigmoid does"),
@@ -79,12 +79,12 @@ def test_ignored_pixels_are_excluded_as_documented(tmp_path: Path, monkeypatch: 
     ],
 )
 def test_probabilities_in_place_of_scores_are_noted_once_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, message: str
 ) -> None:
     small = Small(place=tmp_path, code=CLASSIFIER.replace("self.layers(x)", f"self.layers(x){ending}"))
     small.train(monkeypatch, "--max-epochs", "2")
-    assert [said in line and ODD in line for line in small.said].count(True) == 1
-    assert said in small.said[0]
+    assert [message in line and ODD in line for line in small.said].count(True) == 1
+    assert message in small.said[0]
 
 
 @pytest.mark.parametrize(

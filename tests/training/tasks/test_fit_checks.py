@@ -107,23 +107,23 @@ def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
 
 def latest(folder: Path) -> dict[str, Any]:
     """Read what `latest.json` names."""
-    told: dict[str, Any] = json.loads((folder / "latest.json").read_bytes())
-    return told
+    document: dict[str, Any] = json.loads((folder / "latest.json").read_bytes())
+    return document
 
 
 def test_a_stop_saves_the_number_of_the_finished_batch(tmp_path: Path) -> None:
     fit(tmp_path, stop_in=3)
-    told = latest(tmp_path)
-    assert (told["step"], told["epoch"], told["batch"]) == (3, 0, 3)
-    inside = read_checkpoint(tmp_path / told["path"])["reprise"]
+    result = latest(tmp_path)
+    assert (result["step"], result["epoch"], result["batch"]) == (3, 0, 3)
+    inside = read_checkpoint(tmp_path / result["path"])["reprise"]
     assert (inside["step"], inside["batch"]) == (3, 3)
 
 
 def test_a_stop_waits_for_the_optimizer_step(tmp_path: Path) -> None:
     """A checkpoint in the middle of gradient accumulation would lose the accumulated gradients."""
     fit(tmp_path, stop_in=3, accumulate_grad_batches=2)
-    told = latest(tmp_path)
-    assert (told["step"], told["batch"]) == (2, 4)
+    result = latest(tmp_path)
+    assert (result["step"], result["batch"]) == (2, 4)
 
 
 def test_the_best_checkpoint_is_not_overwritten(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.torch
 
 
 @pytest.mark.parametrize(
-    ("labels", "fault", "said", "hint"),
+    ("labels", "error", "message", "hint"),
     [
         (
             {"train": [0, 1], "test": [1, -1, -1]},
@@ -86,9 +86,9 @@ pytestmark = pytest.mark.torch
     ],
 )
 def test_a_label_outside_the_classes_is_named(
-    labels: dict[str, list[int]], fault: type[RepriseError], said: str, hint: str
+    labels: dict[str, list[int]], error: type[RepriseError], message: str, hint: str
 ) -> None:
-    with pytest.raises(fault, match=said) as caught:
+    with pytest.raises(error, match=message) as caught:
         require_classes(inspected(**labels).field("label"), classes=2)
     assert hint in str(caught.value.hint)
 

@@ -22,21 +22,21 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning
 
 def test_a_line_is_learned_from_start_to_end() -> None:
     text, lengths = padded([b"ab", b"", b"c"])
-    given, wanted = of_lines(text.long(), lengths)
+    given, expected = of_lines(text.long(), lengths)
     assert given.tolist() == [[10, 97, 98], [10, 0, 0], [10, 99, 0]]
-    assert wanted.tolist() == [[97, 98, 10], [10, NOT_WANTED, NOT_WANTED], [99, 10, NOT_WANTED]]
+    assert expected.tolist() == [[97, 98, 10], [10, NOT_WANTED, NOT_WANTED], [99, 10, NOT_WANTED]]
 
 
 def test_bits_per_byte_counts_target_bytes_only_for_any_batch_size() -> None:
     whole, parts = BitsPerByte(), BitsPerByte()
-    scores, wanted = torch.randn(9, 256), torch.tensor([1, 2, 3, 4, NOT_WANTED, 5, NOT_WANTED, 6, 7])
-    whole.update(scores, wanted)
+    scores, expected = torch.randn(9, 256), torch.tensor([1, 2, 3, 4, NOT_WANTED, 5, NOT_WANTED, 6, 7])
+    whole.update(scores, expected)
     for at in (slice(0, 1), slice(1, 7), slice(7, 9)):
-        parts.update(scores[at], wanted[at])
+        parts.update(scores[at], expected[at])
     assert parts.compute().item() == pytest.approx(whole.compute().item(), rel=1e-12)
-    assert whole.compute().item() == pytest.approx(next_byte_loss(scores[None], wanted[None]).item() / math.log(2))
+    assert whole.compute().item() == pytest.approx(next_byte_loss(scores[None], expected[None]).item() / math.log(2))
     whole.reset()
-    whole.update(torch.zeros(9, 256), wanted)
+    whole.update(torch.zeros(9, 256), expected)
     assert whole.compute().item() == pytest.approx(8.0)
 
 

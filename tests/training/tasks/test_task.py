@@ -53,7 +53,7 @@ def inspected(**labels: list[int]) -> Inspection:
 
 
 @pytest.mark.parametrize(
-    ("kind", "forward", "wanted", "fault", "said"),
+    ("kind", "forward", "expected", "error", "message"),
     [
         (
             Classifier,
@@ -76,11 +76,15 @@ def inspected(**labels: list[int]) -> Inspection:
     ],
 )
 def test_outputs_and_labels_that_do_not_match_are_rejected(
-    kind: type[Task], forward: Callable[[torch.Tensor], object], wanted: torch.Tensor, fault: type[Exception], said: str
+    kind: type[Task],
+    forward: Callable[[torch.Tensor], object],
+    expected: torch.Tensor,
+    error: type[Exception],
+    message: str,
 ) -> None:
     net = net_of(kind, forward)
-    with pytest.raises(fault, match=said):
-        try_out(net, {"image": IMAGES, "label": wanted})
+    with pytest.raises(error, match=message):
+        try_out(net, {"image": IMAGES, "label": expected})
 
 
 def test_the_trial_pass_does_not_change_the_net() -> None:
@@ -105,7 +109,7 @@ def test_labels_of_every_split_are_compared_with_the_nets_scores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said", "hint"),
+    ("expected", "message", "hint"),
     [
         (LABELS[:, None], r"labels are int64 \[2, 1\]; expected int64 \[batch\]", "labels.reshape(-1)"),
         (torch.eye(2, 3).long(), r"labels are int64 \[2, 3\]; expected int64 \[batch\]", "argmax(axis=1)"),
@@ -117,11 +121,11 @@ def test_labels_of_every_split_are_compared_with_the_nets_scores() -> None:
     ],
 )
 def test_labels_of_a_wrong_shape_or_type_are_reported_instead_of_the_net(
-    wanted: torch.Tensor, said: str, hint: str
+    expected: torch.Tensor, message: str, hint: str
 ) -> None:
     net = net_of(Classifier, lambda x: x.flatten(1)[:, :3])
-    with pytest.raises(DatasetError, match=said) as caught:
-        try_out(net, {"image": IMAGES, "label": wanted})
+    with pytest.raises(DatasetError, match=message) as caught:
+        try_out(net, {"image": IMAGES, "label": expected})
     assert hint in str(caught.value.hint)
 
 
@@ -155,6 +159,6 @@ def test_an_unrelated_failure_of_the_net_keeps_its_message() -> None:
 
 def test_a_custom_validation_step_without_metrics_is_named() -> None:
     net = net_of(Classifier, lambda images: images.flatten(1)[:, :3])
-    with pytest.raises(ExperimentError, match=r"Net\.validation_step gave nothing to measure") as fault:
+    with pytest.raises(ExperimentError, match=r"Net\.validation_step gave nothing to measure") as error:
         net.on_validation_epoch_end()
-    assert fault.value.hint == "call super().validation_step(batch, index) in it, or leave it out"
+    assert error.value.hint == "call super().validation_step(batch, index) in it, or leave it out"

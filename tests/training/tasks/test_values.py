@@ -91,8 +91,8 @@ def test_a_number_that_causes_an_enormous_output_is_noted_with_its_sample(
     x[35, 2] = value
     small = Small(place=tmp_path, code=CLASSIFIER, x=x, record="a record")
     small.train(monkeypatch)
-    said = re.escape(f"dots@1: field 'x' holds {value:.4g} (row 35); ")
-    assert re.fullmatch(f"{said}{what}: scale the field before publishing, or in `forward`", small.said[1])
+    message = re.escape(f"dots@1: field 'x' holds {value:.4g} (row 35); ")
+    assert re.fullmatch(f"{message}{what}: scale the field before publishing, or in `forward`", small.said[1])
 
 
 def test_targets_that_cause_an_enormous_loss_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,11 +72,11 @@ def test_each_step_and_each_validation_has_a_line(tmp_path: Path, integers: Host
     *steps, last = trace.entries()
     assert [entry.step for entry in steps] == [1, 2, 3, 4, 5, 6]
     assert last == Evaluation(evaluation="val", step=6, values={"val_loss": 0.25})
-    told = [entry for entry in steps if isinstance(entry, Step)]
-    assert dict(zip(trace.header.schedule, told[0].schedule, strict=True))["0.lr"] == 0.1
+    entries = [entry for entry in steps if isinstance(entry, Step)]
+    assert dict(zip(trace.header.schedule, entries[0].schedule, strict=True))["0.lr"] == 0.1
     assert trace.header.tensors == list(net.state_dict())
-    assert all(len(numbers_of(step.loss)) == len(numbers_of(step.gradient)) == 1 for step in told)
-    assert len({step.data for step in told}) == len({step.weights for step in told}) == 6
+    assert all(len(numbers_of(step.loss)) == len(numbers_of(step.gradient)) == 1 for step in entries)
+    assert len({step.data for step in entries}) == len({step.weights for step in entries}) == 6
 
 
 def test_an_accumulated_step_has_the_losses_of_all_its_batches(tmp_path: Path) -> None:
