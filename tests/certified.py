@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.comparison.compared import made, save_trace
+from tests.comparison.compared import make_run, save_trace
 from trainer.comparison.certify import LOG, Kill, certify
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainer.comparison.compare import ComparedRun
 
 
-def keys(folder: Path, name: str = "key") -> tuple[Path, Path]:
+def make_keys(folder: Path, name: str = "key") -> tuple[Path, Path]:
     """A new key pair: the private file and the public one."""
     folder.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()
@@ -30,7 +30,7 @@ def keys(folder: Path, name: str = "key") -> tuple[Path, Path]:
     return paths
 
 
-def traced(
+def make_traced_run(
     runs: Path,
     *losses: float,
     rate: float = 0.1,
@@ -39,14 +39,14 @@ def traced(
     weights: Values | None = None,
 ) -> ComparedRun:
     """A run with a trace of these losses, and a log."""
-    found = made(runs, steps=len(losses) if steps is None else steps, weights=weights)
+    found = make_run(runs, steps=len(losses) if steps is None else steps, weights=weights)
     assert found.attempt
     save_trace(found.attempt, *losses, rate=rate, slow_from=slow_from)
     (found.attempt / LOG).write_text('{"step":0,"train_loss":0.5}\n')
     return found
 
 
-def again(found: ComparedRun) -> ComparedRun:
+def resume_copy(found: ComparedRun) -> ComparedRun:
     """The run, as if it had been killed and resumed: what it gave is of a second attempt."""
     assert found.folder
     one, two = (found.folder / "attempts" / number for number in "12")
@@ -55,7 +55,7 @@ def again(found: ComparedRun) -> ComparedRun:
     return load_compared_run(found.folder)
 
 
-def statement(a: ComparedRun, b: ComparedRun, *, kill: Kill | None = None) -> Statement:
+def make_statement(a: ComparedRun, b: ComparedRun, *, kill: Kill | None = None) -> Statement:
     """What comparing them states."""
     assert a.folder
     runs = a.folder.parent

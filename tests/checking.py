@@ -29,7 +29,7 @@ STEPS: Final = 30
 
 
 @contextmanager
-def launched() -> Iterator[None]:
+def restored_threads() -> Iterator[None]:
     """Be a process as the launcher starts one at determinism `off`; afterwards as many threads as before."""
     before = torch.get_num_threads()
     try:
@@ -38,7 +38,7 @@ def launched() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def found(
+def run_checks_on(
     file: Path,
     folder: Path,
     patch: pytest.MonkeyPatch,
@@ -67,7 +67,7 @@ def found(
     )
     checks = {name: check for name, check in CHECKS.items() if name not in without}
     findings: dict[str, Finding] = {}
-    with launched():
+    with restored_threads():
         for finding in run_checks(subject, checks):
             findings[finding.check] = finding
             if to_first and finding.status is Status.FAILED:

@@ -19,7 +19,7 @@ HASH: Final = f"sha256:{'0' * 64}"
 INDEX: Final = 'source = { registry = "https://index.invalid/simple" }'
 
 
-def locked(name: str, *, version: str = "1", needs: tuple[str, ...] = (), tag: str = "py3-none-any") -> str:
+def locked_package(name: str, *, version: str = "1", needs: tuple[str, ...] = (), tag: str = "py3-none-any") -> str:
     """A package of a lock, with one wheel."""
     entries = ", ".join(f'{{ name = "{each}" }}' for each in needs)
     wheel = f'{{ url = "https://files.invalid/{name}-{version}-{tag}.whl", hash = "{HASH}" }}'
@@ -45,11 +45,11 @@ uv = [{ name = "uv" }]
 """
 LOCK: Final = PROJECT + "".join(
     [
-        locked("shared"),
-        locked("server"),
-        locked("uv"),
-        locked("torch", version="2.13.0", tag="cp311-cp311-manylinux_2_28_x86_64"),
-        locked("torch", version="2.13.0+cpu", tag="cp311-cp311-manylinux_2_28_x86_64").replace(
+        locked_package("shared"),
+        locked_package("server"),
+        locked_package("uv"),
+        locked_package("torch", version="2.13.0", tag="cp311-cp311-manylinux_2_28_x86_64"),
+        locked_package("torch", version="2.13.0+cpu", tag="cp311-cp311-manylinux_2_28_x86_64").replace(
             "2.13.0+cpu-", "2.13.0%2Bcpu-"
         ),
     ]
@@ -57,7 +57,7 @@ LOCK: Final = PROJECT + "".join(
 """A lock of a few packages: each environment has one that the others have not, and all share one."""
 
 
-def checkout(folder: Path) -> Path:
+def write_checkout(folder: Path) -> Path:
     """A checkout in `folder` with everything that a build is a function of."""
     for name in (*RECIPES, *BAKED_SCRIPTS, *(f"environments/{name}.toml" for name in ("cpu", "cuda", "store"))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def flushes(monkeypatch: pytest.MonkeyPatch, below: Path) -> list[tuple[str, int]]:
+def record_flushes(monkeypatch: pytest.MonkeyPatch, below: Path) -> list[tuple[str, int]]:
     """Note from now on what is flushed below a folder: `folder` or `file`, and the bytes that a file has then."""
     found: list[tuple[str, int]] = []
     flush = os.fsync

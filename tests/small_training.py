@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tests.checking import launched
+from tests.checking import restored_threads
 from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays
@@ -128,7 +128,7 @@ class Small:
             on_first_step=lambda: None,
             record=self.record,
         )
-        with launched():
+        with restored_threads():
             return train(job)
 
     def failed(self, patch: pytest.MonkeyPatch, *words: str) -> RepriseError | BaseException:

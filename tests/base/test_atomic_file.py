@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flushed import flushes
+from tests.flushed import record_flushes
 from trainer.base.atomic_file import disk_faults, sync_folder, write_whole
 from trainer.base.errors import MachineError
 
@@ -35,6 +35,6 @@ def test_os_errors_become_sentences(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_flushed_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, before = flushes(monkeypatch, tmp_path), files_open()
+    found, before = record_flushes(monkeypatch, tmp_path), files_open()
     sync_folder(tmp_path)
     assert (found, files_open()) == ([("folder", 0)], before)

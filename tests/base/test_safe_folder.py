@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.flushed import flushes
+from tests.flushed import record_flushes
 from trainer.base import no_follow
 from trainer.base.errors import DiskFullError, DocumentError, NotWritableError, RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root, run_root
@@ -177,7 +177,7 @@ def test_a_tree_with_several_folders_in_each_is_removed_and_no_file_stays_open(r
 
 
 def test_a_file_is_flushed_before_it_is_renamed(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = flushes(monkeypatch, root.path)
+    found = record_flushes(monkeypatch, root.path)
     root.write_whole("in/file", b"12345")
     root.flush()
     assert found == [("file", 5), ("folder", 0), ("folder", 0)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, MACHINE, checkout
+from tests.checkouts import BASE, MACHINE, write_checkout
 from tests.environments.engine.memory import MemoryEngine
 from trainer.base.errors import ImageMissingError, PortTakenError
 from trainer.cli import checkout as edge
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pin, MemoryEngine]:
     """The pin of a fresh clone, and an engine without its image whose registry has it."""
-    root, other = checkout(tmp_path), MemoryEngine()
+    root, other = write_checkout(tmp_path), MemoryEngine()
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=other, machine=MACHINE, root=root)
     made = pin(built, "127.0.0.1:5000/team/cpu", engine=other, root=root, push=True)
     monkeypatch.setattr(edge, "ROOT", root)

@@ -21,7 +21,7 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def link(path: Path, target: Path | str) -> None:
+def create_link(path: Path, target: Path | str) -> None:
     path.symlink_to(target)
 
 
@@ -29,20 +29,20 @@ def link(path: Path, target: Path | str) -> None:
 def test_the_target_of_a_link_out_of_the_checkout_is_copied(
     checkout: Path, tmp_path: Path, path: str, word: str
 ) -> None:
-    link(checkout / path, tmp_path / "outside.py")
+    create_link(checkout / path, tmp_path / "outside.py")
     place = find_experiment(word, checkout=checkout, here=checkout)
     assert (place.name, place.outside) == ("experiment/outside.py", tmp_path / "outside.py")
 
 
 def test_a_file_in_a_linked_folder_is_copied(checkout: Path, tmp_path: Path) -> None:
-    link(checkout / "linked", tmp_path / "folder")
+    create_link(checkout / "linked", tmp_path / "folder")
     place = find_experiment("linked/theirs.py", checkout=checkout, here=checkout)
     assert place.outside == tmp_path / "folder/theirs.py"
 
 
 @pytest.mark.parametrize("absolute", [True, False])
 def test_a_link_inside_the_checkout_resolves_to_its_target(checkout: Path, *, absolute: bool) -> None:
-    link(checkout / FOLDER / "linked.py", checkout / "mine.py" if absolute else "../../mine.py")
+    create_link(checkout / FOLDER / "linked.py", checkout / "mine.py" if absolute else "../../mine.py")
     place = find_experiment("linked", checkout=checkout, here=checkout)
     assert (place.name, place.file, place.outside) == ("mine.py", Path("mine.py"), None)
 
@@ -60,7 +60,7 @@ def test_a_link_inside_the_checkout_resolves_to_its_target(checkout: Path, *, ab
 def test_a_broken_link_is_reported_with_its_target(
     checkout: Path, path: str, target: str, word: str, shown: str
 ) -> None:
-    link(checkout / path, target)
+    create_link(checkout / path, target)
     with pytest.raises(ExperimentError, match=f"experiment {word} is a link to {shown}, which does not exist") as error:
         find_experiment(word, checkout=checkout, here=checkout)
     assert error.value.hint == f"correct the link: ln -sfn FILE {path}; or remove it"
@@ -70,8 +70,8 @@ def test_a_container_reports_that_it_cannot_see_the_target_of_a_link_out_of_the_
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiments, "BAKED", tmp_path)
-    link(checkout / "out.py", "../elsewhere/theirs.py")
-    link(checkout / "in.py", "gone.py")
+    create_link(checkout / "out.py", "../elsewhere/theirs.py")
+    create_link(checkout / "in.py", "gone.py")
     with pytest.raises(ExperimentError, match="which is not in this container: only the checkout is mounted") as error:
         find_experiment("out.py", checkout=checkout, here=checkout)
     assert error.value.hint == "scripts/train --exp out.py copies the file; or copy it yourself"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.comparison.compared import made
-from tests.runs.runs import begun, finished
+from tests.comparison.compared import make_run
+from tests.runs.runs import finish_run, start_run
 from trainer.cli.find_run import find_run_id
 from trainer.runs.list import local_ids
 from trainer.runs.record import Outcome, Status
@@ -33,13 +33,13 @@ def newest_id(runs: Path, *, ahead: timedelta = timedelta()) -> str:
 
 
 def test_a_run_dated_in_the_future_is_skipped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, future = own(runs), finished(runs).record.run
-    renamed(runs / future, name := newest_id(runs, ahead=timedelta(days=3653)))
+    good, future = make_own_run(runs), finish_run(runs).record.run
+    rename_run(runs / future, name := newest_id(runs, ahead=timedelta(days=3653)))
     assert find_run_id("latest", local_ids(runs)) == good
     assert f"{name} (date in the future: a clock was wrong)" in capsys.readouterr().err
 
 
-def renamed(run: Path, name: str) -> str:
+def rename_run(run: Path, name: str) -> str:
     """Give a run of the user's own another id; return it."""
     for path in (run / "attempts/1/record.json", run / "attempts/1/claim.json"):
         path.write_text(path.read_text().replace(run.name, name))
@@ -47,43 +47,43 @@ def renamed(run: Path, name: str) -> str:
     return name
 
 
-def failed(runs: Path, *, steps: int | None) -> str:
+def make_failed_run(runs: Path, *, steps: int | None) -> str:
     """A run that failed after so many steps, and is the newest of all."""
-    run = begun(runs)
+    run = start_run(runs)
     run.close(Outcome(status=Status.FAILED, reason="NameError", steps=steps))
-    return renamed(runs / run.record.run, newest_id(runs))
+    return rename_run(runs / run.record.run, newest_id(runs))
 
 
 def test_a_run_that_failed_before_its_first_step_is_skipped_and_named(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = own(runs)
+    good = make_own_run(runs)
     assert find_run_id("latest", local_ids(runs)) == good
     assert capsys.readouterr().err == "", "nothing to say of a run that is the newest and completed"
-    idle = failed(runs, steps=0)
+    idle = make_failed_run(runs, steps=0)
     assert find_run_id("latest", local_ids(runs)) == good
     stderr = capsys.readouterr().err
     assert good in stderr
     assert f"skipped: {idle} (failed before its first step)" in stderr
-    later = failed(runs, steps=None)
+    later = make_failed_run(runs, steps=None)
     assert find_run_id("latest", local_ids(runs)) == later
     assert "(failed)" in capsys.readouterr().err
 
 
-def newest(runs: Path, **around: object) -> str:
+def make_newest_run(runs: Path, **around: object) -> str:
     """A completed run with these circumstances, the newest of all."""
-    run = made(runs, around=around).record.run
-    return renamed(runs / run, newest_id(runs))
+    run = make_run(runs, around=around).record.run
+    return rename_run(runs / run, newest_id(runs))
 
 
-def own(runs: Path) -> str:
+def make_own_run(runs: Path) -> str:
     """A completed run that the user trained here."""
-    run = finished(runs)
+    run = finish_run(runs)
     register_attempt(run.folder)
     return run.record.run
 
 
-def forget(runs: Path) -> None:
+def clear_register(runs: Path) -> None:
     """Have no run registered."""
     shutil.rmtree(next(runs.glob(".own-*")))
 
@@ -99,16 +99,16 @@ def forget(runs: Path) -> None:
 def test_latest_is_the_users_own_run_and_not_a_run_made_by_a_command(
     runs: Path, capsys: pytest.CaptureFixture[str], around: dict[str, str], message: str
 ) -> None:
-    mine = own(runs)
-    helper = newest(runs, **around)
+    mine = make_own_run(runs)
+    helper = make_newest_run(runs, **around)
     assert find_run_id("latest", local_ids(runs)) == mine
     assert capsys.readouterr().err == f"latest is run {mine} (completed); skipped: {helper} ({message})\n"
 
 
 def test_an_unregistered_run_does_not_belong_to_the_user(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    theirs = newest(runs)
-    forget(runs)
-    mine = own(runs)
+    theirs = make_newest_run(runs)
+    clear_register(runs)
+    mine = make_own_run(runs)
     assert find_run_id("latest", local_ids(runs)) == mine
     assert f"{theirs} (made elsewhere)" in capsys.readouterr().err
 
@@ -116,23 +116,23 @@ def test_an_unregistered_run_does_not_belong_to_the_user(runs: Path, capsys: pyt
 def test_without_an_own_run_latest_is_the_newest_run_with_a_note(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    theirs = newest(runs)
-    forget(runs)
+    theirs = make_newest_run(runs)
+    clear_register(runs)
     assert find_run_id("latest", local_ids(runs)) == theirs
     assert capsys.readouterr().err == f"latest is run {theirs} (made elsewhere)\n"
 
 
 def test_many_skipped_runs_are_counted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own(runs)
+    make_own_run(runs)
     for _ in range(5):
-        newest(runs, purpose="noise")
+        make_newest_run(runs, purpose="noise")
     find_run_id("latest", local_ids(runs))
     assert capsys.readouterr().err.endswith(" and 2 older ones\n")
 
 
 def test_if_all_runs_failed_latest_is_the_newest(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    failed(runs, steps=0)
-    newest = failed(runs, steps=0)
+    make_failed_run(runs, steps=0)
+    newest = make_failed_run(runs, steps=0)
     assert find_run_id("latest", local_ids(runs)) == newest
     assert "(failed before its first step)" in capsys.readouterr().err
     assert find_run_id(newest, local_ids(runs)) == newest

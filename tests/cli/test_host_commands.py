@@ -23,7 +23,7 @@ def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nothing.sock'}")
 
 
-def process(*words: str) -> subprocess.CompletedProcess[str]:
+def run_reprise(*words: str) -> subprocess.CompletedProcess[str]:
     """The command, as a process of its own."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
@@ -37,7 +37,7 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
     [("image", "ls"), ("image", "build", "cpu"), ("image", "show", "cpu"), ("image", "smoke", "cpu"), ("setup",)],
 )
 def test_without_an_engine_the_error_has_a_hint(words: tuple[str, ...]) -> None:
-    result = process(*words)
+    result = run_reprise(*words)
     assert result.returncode == 61
     assert result.stderr.splitlines()[-2:] == [
         "reprise: no Docker engine answers",
@@ -65,7 +65,7 @@ def test_an_unknown_stage_is_an_error_that_lists_the_stages(capsys: pytest.Captu
 @pytest.mark.index
 @pytest.mark.usefixtures("socket")
 def test_doctor_continues_without_an_engine() -> None:
-    document = process("doctor", "--json")
+    document = run_reprise("doctor", "--json")
     assert document.returncode == 61
     findings = {finding["about"]: finding for finding in json.loads(document.stdout)["findings"]}
     assert findings["engine"]["state"] == "fault"

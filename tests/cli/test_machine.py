@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import LOCK, checkout
+from tests.checkouts import LOCK, write_checkout
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, SettingError
 from trainer.cli.machine import check_environment, check_lock, device_for
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def claimed(lock: bytes) -> ImageClaim:
+def write_lock_claim(lock: bytes) -> ImageClaim:
     """Be in an image that was built from `lock`."""
     return with_packages(digest_of_bytes(lock))
 
@@ -32,15 +32,15 @@ def with_packages(digest: str) -> ImageClaim:
 
 
 def test_another_lock_is_rejected_with_a_hint(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
-    check_lock(claimed((root / "uv.lock").read_bytes()), root)
+    root = write_checkout(tmp_path)
+    check_lock(write_lock_claim((root / "uv.lock").read_bytes()), root)
     with pytest.raises(LockError, match=r"uv\.lock has packages sha256:\w+ for environment cpu") as caught:
-        check_lock(claimed(b"theirs"), root)
+        check_lock(write_lock_claim(b"theirs"), root)
     assert caught.value.hint == "build the image: scripts/reprise image build cpu"
 
 
 def test_a_lock_that_changed_for_another_environment_still_matches_the_image(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     known = with_packages(requirements_of(load_environment("cpu", root=root), root=root))
     (root / "uv.lock").write_text(LOCK.replace('name = "server"\nversion = "1"', 'name = "server"\nversion = "2"'))
     check_lock(known, root)
@@ -50,22 +50,22 @@ def test_a_lock_that_changed_for_another_environment_still_matches_the_image(tmp
 
 
 def test_an_image_of_an_environment_that_the_checkout_lacks_is_rejected_with_a_hint(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     (root / "environments" / "cpu.toml").unlink()
     with pytest.raises(EnvironmentNameError, match=r"\.env has environment 'cpu'") as caught:
-        check_lock(claimed(b"theirs"), root)
+        check_lock(write_lock_claim(b"theirs"), root)
     assert str(caught.value.hint).startswith("scripts/setup --environment ")
 
 
 def test_a_missing_lock_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LockError, match=r"uv.lock does not exist"):
-        check_lock(claimed(b"mine"), tmp_path)
+        check_lock(write_lock_claim(b"mine"), tmp_path)
 
 
 def test_another_environment_is_rejected() -> None:
-    check_environment(claimed(b""), LaunchSettings(environment="cpu"))
+    check_environment(write_lock_claim(b""), LaunchSettings(environment="cpu"))
     with pytest.raises(EnvironmentNameError, match="'cuda'; this process runs in cpu"):
-        check_environment(claimed(b""), LaunchSettings(environment="cuda"))
+        check_environment(write_lock_claim(b""), LaunchSettings(environment="cuda"))
 
 
 @pytest.mark.parametrize(

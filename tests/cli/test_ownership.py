@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away: run as root")
 
 
-def folder(place: Path) -> Path:
+def make_run_folder(place: Path) -> Path:
     """A run that was pulled: a file in a folder, and a link to what is none of its files."""
     (place / "run" / "attempts").mkdir(parents=True)
     (place / "run" / "attempts" / "record.json").touch()
@@ -26,7 +26,7 @@ def folder(place: Path) -> Path:
     return place / "run"
 
 
-def uids(place: Path) -> set[int]:
+def owners(place: Path) -> set[int]:
     """Whose a folder is, and all files and folders in it."""
     return {path.lstat().st_uid for path in (place, *place.rglob("*")) if not path.is_symlink()}
 
@@ -34,8 +34,8 @@ def uids(place: Path) -> set[int]:
 @needs_root
 def test_root_gives_its_files_to_the_containers_user(tmp_path: Path) -> None:
     write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
-    hand_over(run := folder(tmp_path), checkout=tmp_path)
-    assert uids(run) == {4711}
+    hand_over(run := make_run_folder(tmp_path), checkout=tmp_path)
+    assert owners(run) == {4711}
     assert (tmp_path / "else").stat().st_uid == 0
 
 
@@ -43,10 +43,10 @@ def test_root_gives_its_files_to_the_containers_user(tmp_path: Path) -> None:
 def test_a_checkpoint_hard_linked_in_two_attempts_is_chowned_and_a_file_linked_elsewhere_is_not(tmp_path: Path) -> None:
     """A resumed attempt hard-links the checkpoint of the earlier attempt."""
     write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
-    run = folder(tmp_path)
+    run = make_run_folder(tmp_path)
     (run / "attempts" / "shared").hardlink_to(run / "attempts" / "record.json")
     hand_over(run, checkout=tmp_path)
-    assert uids(run) == {4711}
+    assert owners(run) == {4711}
     (run / "planted").hardlink_to(tmp_path / "else")
     with pytest.raises(UnsafePathError, match="planted has 2 names"):
         hand_over(run, checkout=tmp_path)
@@ -54,12 +54,12 @@ def test_a_checkpoint_hard_linked_in_two_attempts_is_chowned_and_a_file_linked_e
 
 
 def test_without_a_target_user_ownership_stays(tmp_path: Path) -> None:
-    hand_over(run := folder(tmp_path), checkout=tmp_path)
-    assert uids(run) == {os.getuid()}
+    hand_over(run := make_run_folder(tmp_path), checkout=tmp_path)
+    assert owners(run) == {os.getuid()}
 
 
 def test_a_process_that_cannot_chown_does_not_look_up_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the dev container, `.env` may belong to the host's root and be unreadable for this user."""
     (tmp_path / ".env").mkdir()  # nobody reads that, root neither
     monkeypatch.setattr(os, "getuid", lambda: 1000)
-    hand_over(folder(tmp_path), checkout=tmp_path)
+    hand_over(make_run_folder(tmp_path), checkout=tmp_path)

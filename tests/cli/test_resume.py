@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.records import circumstances
-from tests.runs.runs import begun, finished
+from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import ResumeError
 from trainer.cli.resume import Admission, notes, prepare, set_aside_environment
 from trainer.cli.trust import Word
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def test_a_run_whose_source_predates_resume_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's own source would be executed, and that source cannot resume."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    run = finished(tmp_path / "runs", status=Status.PREEMPTED).record.run
+    run = finish_run(tmp_path / "runs", status=Status.PREEMPTED).record.run
     admission = Admission(folder=tmp_path / "runs" / run, word=Word(command=""))
     with pytest.raises(ResumeError, match="older than --resume"):
         prepare(parse_options(["--resume", run]), admission)
 
 
 def test_the_environment_does_not_change_a_resumed_run(tmp_path: Path) -> None:
-    record = finished(tmp_path / "runs", status=Status.PREEMPTED).record
+    record = finish_run(tmp_path / "runs", status=Status.PREEMPTED).record
     environ = {
         "PATH": "/bin",
         "REPRISE_SETTING_SEED": "0",
@@ -44,7 +44,7 @@ def test_the_environment_does_not_change_a_resumed_run(tmp_path: Path) -> None:
 
 
 def test_a_failed_last_attempt_is_reported_with_its_reason_and_a_hint(tmp_path: Path) -> None:
-    run = begun(tmp_path / "runs")
+    run = start_run(tmp_path / "runs")
     assert list(notes(run.record, run.record, given=())) == []
     record = run.close(Outcome(status=Status.FAILED, reason="idea.py:2: the experiment raised NameError"))
     first, second = notes(record, record, given=())
@@ -53,9 +53,9 @@ def test_a_failed_last_attempt_is_reported_with_its_reason_and_a_hint(tmp_path: 
     assert "train --exp digits" in second
 
 
-def changed(tmp_path: Path) -> tuple[Path, Record, Record]:
+def run_with_allowed_change(tmp_path: Path) -> tuple[Path, Record, Record]:
     """A run whose second attempt was allowed another learning rate: its folder, its record as it is, and with what holds."""
-    first = begun(tmp_path / "runs")
+    first = start_run(tmp_path / "runs")
     first.close(Outcome(status=Status.PREEMPTED))
     around = circumstances().model_copy(update={"changed": ["setting learning_rate: 0.001 -> 0.5"]})
     folder = first.folder.parents[1]
@@ -64,7 +64,7 @@ def changed(tmp_path: Path) -> tuple[Path, Record, Record]:
 
 
 def test_an_allowed_change_lasts_until_it_is_reverted(tmp_path: Path) -> None:
-    _, record, was = changed(tmp_path)
+    _, record, was = run_with_allowed_change(tmp_path)
     assert (record.ingredients.settings["learning_rate"], was.ingredients.settings["learning_rate"]) == (0.001, 0.5)
     (line,) = notes(record, was, given=())
     assert line == "setting learning_rate is 0.5, as in attempt 2; the run began with 0.001"
@@ -72,7 +72,7 @@ def test_an_allowed_change_lasts_until_it_is_reverted(tmp_path: Path) -> None:
 
 
 def test_a_repeated_change_needs_no_new_permission_and_another_change_does(tmp_path: Path) -> None:
-    _, record, was = changed(tmp_path)
+    _, record, was = run_with_allowed_change(tmp_path)
     same = check_ingredients(record, was.ingredients, record.circumstances, allowed=())
     assert same == ["setting learning_rate: 0.001 -> 0.5"]
     other = was.ingredients.model_copy(update={"settings": {"seed": 0, "learning_rate": 0.7}})

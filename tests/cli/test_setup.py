@@ -25,7 +25,7 @@ VALUES = {
 BUILD = "scripts/setup --build"
 
 
-def without(*names: str) -> dict[str, str]:
+def values_without(*names: str) -> dict[str, str]:
     """The values, some of them not known."""
     return {name: value for name, value in VALUES.items() if name not in names}
 
@@ -39,27 +39,27 @@ def test_setup_prints_three_lines_when_nothing_is_missing() -> None:
 
 
 def test_a_missing_image_is_reported_with_the_command_that_builds_it() -> None:
-    assert page(without("REPRISE_IMAGE"), built=True)[1].endswith(f"not built yet: {BUILD}")
-    assert page(without("REPRISE_STORE_IMAGE"), built=False)[2].endswith(f"its image is not built yet: {BUILD}")
+    assert page(values_without("REPRISE_IMAGE"), built=True)[1].endswith(f"not built yet: {BUILD}")
+    assert page(values_without("REPRISE_STORE_IMAGE"), built=False)[2].endswith(f"its image is not built yet: {BUILD}")
     assert page(VALUES, built=False)[2].endswith(f"its image was built from an earlier lock: {BUILD}")
-    elsewhere = {**without("REPRISE_STORE_IMAGE"), "COMPOSE_PROFILES": ""}
+    elsewhere = {**values_without("REPRISE_STORE_IMAGE"), "COMPOSE_PROFILES": ""}
     assert page(elsewhere, built=False)[2] == "store        s3://reprise at http://127.0.0.1:8333"
 
 
-def choice(store: str | None, environ: dict[str, str], own: str | None) -> str | None:
+def chosen_store(store: str | None, environ: dict[str, str], own: str | None) -> str | None:
     """The store that setup takes."""
     args = Namespace(store=store, endpoint=None, environment=None)
     return chosen(args, environ, own=own).store
 
 
 def test_a_store_that_contradicts_dotenv_is_rejected() -> None:
-    assert choice(None, {}, "/mnt/a") == "/mnt/a"
-    assert choice("file:///mnt/a/", {}, "/mnt/a") == "file:///mnt/a/"
+    assert chosen_store(None, {}, "/mnt/a") == "/mnt/a"
+    assert chosen_store("file:///mnt/a/", {}, "/mnt/a") == "file:///mnt/a/"
     for typed, environ in (("/mnt/b", {}), (None, {"REPRISE_STORE": "/mnt/b"})):
         with pytest.raises(
             UsageError, match=r"is /mnt/b, but a line of \.env outside of the managed block is .*=/mnt/a"
         ):
-            choice(typed, environ, "/mnt/a")
+            chosen_store(typed, environ, "/mnt/a")
 
 
 def test_a_relative_folder_in_dotenv_is_rejected_with_its_absolute_path(tmp_path: Path) -> None:

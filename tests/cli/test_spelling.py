@@ -74,7 +74,7 @@ def test_a_failure_spells_its_commands(*, as_json: bool, capsys: pytest.CaptureF
     assert not as_json or json.loads(stderr)["hint"] == "scripts/reprise runs ls"
 
 
-def naming(path: Path) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
+def command_texts(path: Path) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
     """Each text of a module that names a command, but docstrings, with what stands around it."""
 
     def walk(node: ast.AST, around: list[ast.AST]) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
@@ -110,7 +110,7 @@ def test_every_text_that_names_a_command_passes_through_the_speller() -> None:
     """The exceptions are listed here with their reasons."""
     subjects = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"cli", "training"}]
     paths = sorted([*PACKAGE.glob("cli/*.py"), *subjects])
-    found = {path: list(naming(path)) for path in paths}
+    found = {path: list(command_texts(path)) for path in paths}
     assert sum(map(len, found.values())) > 30, "nothing was collected"
     raw = [
         f"{path.relative_to(PACKAGE.parent)}:{text.lineno}"

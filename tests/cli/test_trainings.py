@@ -23,7 +23,7 @@ IDEA = "from trainer.training.tasks.classification import ClassificationSettings
 
 
 @pytest.fixture
-def idea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def experiment_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An experiment from outside of the checkout, with a settings file beside it."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     (tmp_path / "idea.py").write_text(IDEA)
@@ -31,16 +31,16 @@ def idea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "idea.py"
 
 
-def frozen(idea: Path) -> Recipe:
+def freeze_experiment(idea: Path) -> Recipe:
     """As a command freezes it."""
     words = ["--exp", str(idea), f"--settings={idea.with_suffix('.toml')}"]
     return freeze(parse_train_request(words))
 
 
-def test_edits_after_the_start_are_in_no_training(idea: Path, tmp_path: Path) -> None:
-    recipe = frozen(idea)
-    idea.write_text("syntax error\n")
-    idea.with_suffix(".toml").write_text("seed = 2\n")
+def test_edits_after_the_start_are_in_no_training(experiment_file: Path, tmp_path: Path) -> None:
+    recipe = freeze_experiment(experiment_file)
+    experiment_file.write_text("syntax error\n")
+    experiment_file.with_suffix(".toml").write_text("seed = 2\n")
     for _ in range(2):
         run, folder = new_run(tmp_path / "runs")
         words = recipe.place_source(folder)
@@ -54,14 +54,14 @@ def test_edits_after_the_start_are_in_no_training(idea: Path, tmp_path: Path) ->
         assert (folder / COPY / place.file).read_text() == IDEA
 
 
-def test_an_experiment_outside_the_source_is_rejected_before_anything_starts(idea: Path) -> None:
-    idea.write_text(IDEA + f'key = "hf_{34 * "x"}"\n')
+def test_an_experiment_outside_the_source_is_rejected_before_anything_starts(experiment_file: Path) -> None:
+    experiment_file.write_text(IDEA + f'key = "hf_{34 * "x"}"\n')
     with pytest.raises(SourceError, match="cannot be captured"):
-        frozen(idea)
+        freeze_experiment(experiment_file)
 
 
-def test_a_run_that_fails_to_start_leaves_no_folder(idea: Path, tmp_path: Path) -> None:
-    recipe = frozen(idea)
+def test_a_run_that_fails_to_start_leaves_no_folder(experiment_file: Path, tmp_path: Path) -> None:
+    recipe = freeze_experiment(experiment_file)
     first, second = recipe.source.files[:2]
     files = (replace(first, path="a"), replace(second, path="a/b"))
     broken = replace(recipe, source=replace(recipe.source, files=files))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.records import record as a_record
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import UntrustedCodeError, UsageError
 from trainer.cli import trust
@@ -30,7 +30,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def bundle(**files: bytes) -> SourceBundle:
+def make_bundle(**files: bytes) -> SourceBundle:
     """A source of Python files."""
     made = tuple(
         SourceFile(path=f"{name}.py", executable=False, sha256=digest_of_bytes(body), data=body)
@@ -40,7 +40,7 @@ def bundle(**files: bytes) -> SourceBundle:
 
 
 def test_a_registered_attempt_belongs_to_the_user(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     register_attempt(run.folder)
     assert require_trust(run.record, run.folder.parents[1], WORD, is_isolated=False)
     assert capsys.readouterr().err == ""
@@ -49,7 +49,7 @@ def test_a_registered_attempt_belongs_to_the_user(runs: Path, capsys: pytest.Cap
 def test_an_unregistered_attempt_is_shown_and_not_run_without_terminal_or_trust(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     with pytest.raises(UntrustedCodeError, match="made elsewhere, and it is not trusted") as caught:
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
     assert str(caught.value.hint).endswith("then: reprise reproduce RUN --trust")
@@ -59,7 +59,7 @@ def test_an_unregistered_attempt_is_shown_and_not_run_without_terminal_or_trust(
 
 
 def test_outside_a_container_trust_is_not_enough(runs: Path) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     folder = run.folder.parents[1]
     with pytest.raises(UntrustedCodeError, match="would reach this machine's network, credentials and files") as caught:
         require_trust(run.record, folder, Word(trusted=True, command="reprise reproduce RUN"), is_isolated=False)
@@ -69,7 +69,7 @@ def test_outside_a_container_trust_is_not_enough(runs: Path) -> None:
 
 
 def test_code_equal_to_the_checkout_belongs_to_the_user(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     folder = run.folder.parents[1]
     monkeypatch.setattr(trust, "CHECKOUT", runs.parent / "checkout")
     assert require_trust(run.record, folder, WORD, is_isolated=False)
@@ -82,7 +82,7 @@ def test_a_file_excluded_from_the_checkouts_source_does_not_belong_to_the_user(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trust, "CHECKOUT", runs.parent / "checkout")
-    finished(runs)
+    finish_run(runs)
     (runs.parent / "checkout/runs").mkdir()
     (runs.parent / "checkout/runs/evil.py").write_bytes(b"evil")
     assert list(trust.checkout_files()) == ["code.py"]
@@ -92,14 +92,14 @@ def test_files_that_the_checkout_lacks_are_shown_in_the_diff(tmp_path: Path, mon
     (tmp_path / "same.py").write_bytes(b"x = 1\n")
     (tmp_path / "mine.py").write_bytes(b"x = 1\n")
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
-    shown = list(page(a_record(), bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), here=trust.checkout_files()))
+    shown = list(page(a_record(), make_bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), here=trust.checkout_files()))
     assert "not as in this checkout: 1 file" in shown
     assert "-x = 1" in shown
     assert r"+x = 2\u001b[2J" in shown
 
 
 def test_a_long_diff_is_cut() -> None:
-    shown = list(page(a_record(), bundle(long=b"x\n" * 5000), here={}))
+    shown = list(page(a_record(), make_bundle(long=b"x\n" * 5000), here={}))
     assert shown[-1].endswith("more lines")
     assert len(shown) < 500
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_trust import bundle
+from tests.cli.test_trust import make_bundle
 from tests.records import record as a_record
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, SourceError, UntrustedCodeError
 from trainer.cli import trust
@@ -57,10 +57,10 @@ class Terminal(io.StringIO):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenRun:
     """A run on this machine that nobody entered in the register."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    return finished(tmp_path / "runs")
+    return finish_run(tmp_path / "runs")
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
+def answer_question(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
     """Sit at a terminal and type this; what is shown there."""
     shown = Terminal()
     monkeypatch.setattr(sys, "stdin", Terminal(text))
@@ -70,14 +70,14 @@ def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
 
 @pytest.mark.parametrize("text", ["y\n", "yes\n", " Y \n", "YES\n"])
 def test_yes_at_a_terminal_runs_the_code(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    shown = answered(monkeypatch, text)
+    shown = answer_question(monkeypatch, text)
     assert require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True) is False
     assert shown.getvalue().endswith(f"Run it ({ISOLATION})? [y/N] ")
 
 
 @pytest.mark.parametrize("text", ["", "\n", "n\n", "no\n", "yep\n", "ye\n"])
 def test_any_other_answer_does_not_run_the_code(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    answered(monkeypatch, text)
+    answer_question(monkeypatch, text)
     with pytest.raises(UntrustedCodeError, match="made elsewhere; it was not run") as caught:
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
     archive = run.folder.parents[1] / ARCHIVE
@@ -88,7 +88,7 @@ def test_any_other_answer_does_not_run_the_code(run: OpenRun, monkeypatch: pytes
 def test_a_terminal_on_one_stream_only_is_not_a_terminal(
     run: OpenRun, monkeypatch: pytest.MonkeyPatch, stream: str
 ) -> None:
-    answered(monkeypatch, "y\n")
+    answer_question(monkeypatch, "y\n")
     monkeypatch.setattr(sys, stream, io.StringIO("y\n"))
     with pytest.raises(UntrustedCodeError, match="it is not trusted"):
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
@@ -97,7 +97,7 @@ def test_a_terminal_on_one_stream_only_is_not_a_terminal(
 def test_trust_option_skips_the_question_and_grant_option_alone_does_not(
     run: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown, folder = answered(monkeypatch, ""), run.folder.parents[1]
+    shown, folder = answer_question(monkeypatch, ""), run.folder.parents[1]
     assert not require_trust(run.record, folder, TRUSTED, is_isolated=True)
     assert "[y/N]" not in shown.getvalue()
     with pytest.raises(UntrustedCodeError, match="it was not run"):
@@ -119,13 +119,13 @@ def test_a_source_that_does_not_match_the_record_is_never_run(run: OpenRun) -> N
     ("lines", "more"), [(397, None), (398, "... and 1 more line"), (500, "... and 103 more lines")]
 )
 def test_a_diff_is_cut_at_400_lines(lines: int, more: str | None) -> None:
-    shown = list(page(a_record(), bundle(new=b"x\n" * lines), here={}))
+    shown = list(page(a_record(), make_bundle(new=b"x\n" * lines), here={}))
     assert sum(line == "+x" for line in shown) == min(lines, 397)
     assert (shown[-1] if "more line" in shown[-1] else None) == more
 
 
 def test_the_question_names_the_owner_of_the_code() -> None:
-    record, source = a_record(), bundle(one=b"x" * 1_250_000)
+    record, source = a_record(), make_bundle(one=b"x" * 1_250_000)
     around = record.circumstances
     named = around.image.model_copy(update={"reference": "registry.example/cpu\x1b[2J"})
     record = record.model_copy(update={"circumstances": around.model_copy(update={"image": named})})
@@ -146,7 +146,9 @@ def test_the_question_names_the_owner_of_the_code() -> None:
 def test_files_that_cannot_be_compared_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
     (tmp_path / "there.py").mkdir()
-    shown = list(page(a_record(), bundle(bits=b"\xff\x00", there=b"x = 1\n"), here={"there.py": digest_of_bytes(b"")}))
+    shown = list(
+        page(a_record(), make_bundle(bits=b"\xff\x00", there=b"x = 1\n"), here={"there.py": digest_of_bytes(b"")})
+    )
     assert shown[-2:] == ["  bits.py  2 bytes", "  there.py  6 bytes"]
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path / "gone")
     assert trust.checkout_files() == {}

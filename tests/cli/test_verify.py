@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.certified import again, keys, statement, traced
+from tests.certified import make_keys, make_statement, make_traced_run, resume_copy
 from trainer.base.errors import CertificateError
 from trainer.cli.verify import main
 from trainer.comparison.certificate import sign
@@ -26,17 +26,17 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def signed(runs: Path, tmp_path: Path) -> tuple[Path, Path]:
+def signed_certificate(runs: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A signed certificate beside its run, and the public key."""
-    private, public = keys(tmp_path / "keys")
-    stated = statement(traced(runs, 0.5), traced(runs, 0.5))
+    private, public = make_keys(tmp_path / "keys")
+    stated = make_statement(make_traced_run(runs, 0.5), make_traced_run(runs, 0.5))
     return save_certificate(stated, sign(stated.to_json(), key=private), runs=runs)[0], public
 
 
 def test_a_valid_certificate_is_reported_as_valid(
-    signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    signed_certificate: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, public = signed
+    path, public = signed_certificate
     assert main([str(path), "--key", str(public)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("rerun holds: trained twice from the start")
@@ -46,56 +46,64 @@ def test_a_valid_certificate_is_reported_as_valid(
 
 
 def test_an_unsigned_certificate_is_reported_as_unsigned(
-    runs: Path, signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    runs: Path, signed_certificate: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = save_certificate(statement(traced(runs, 0.5), traced(runs, 0.5)), None, runs=runs)[0]
+    path = save_certificate(make_statement(make_traced_run(runs, 0.5), make_traced_run(runs, 0.5)), None, runs=runs)[0]
     assert main([str(path)]) == 0
     assert "the author is not verified" in capsys.readouterr().out
     with pytest.raises(CertificateError, match="is unsigned"):
-        main([str(path), "--key", str(signed[1])])
+        main([str(path), "--key", str(signed_certificate[1])])
 
 
 def test_a_signature_is_not_called_valid_without_a_key(
-    signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    signed_certificate: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(signed[0])])
+    main([str(signed_certificate[0])])
     assert "not checked" in capsys.readouterr().out
 
 
-def test_a_certificate_of_another_run_is_rejected(runs: Path, signed: tuple[Path, Path]) -> None:
-    elsewhere = traced(runs, 0.5)
+def test_a_certificate_of_another_run_is_rejected(runs: Path, signed_certificate: tuple[Path, Path]) -> None:
+    elsewhere = make_traced_run(runs, 0.5)
     assert elsewhere.folder
     (elsewhere.folder / "certificates").mkdir()
-    copied = shutil.copy(signed[0], elsewhere.folder / "certificates")
+    copied = shutil.copy(signed_certificate[0], elsewhere.folder / "certificates")
     with pytest.raises(CertificateError, match="is in the folder of run"):
-        main([str(copied), "--key", str(signed[1])])
+        main([str(copied), "--key", str(signed_certificate[1])])
 
 
-def test_a_changed_record_is_detected(runs: Path, signed: tuple[Path, Path]) -> None:
+def test_a_changed_record_is_detected(runs: Path, signed_certificate: tuple[Path, Path]) -> None:
     record = next(runs.glob("*/attempts/1/record.json"))
     record.write_bytes(record.read_bytes().replace(b'"test_loss":0.5', b'"test_loss":0.1'))
     with pytest.raises(CertificateError, match="was given for"):
-        main([str(signed[0]), "--key", str(signed[1])])
+        main([str(signed_certificate[0]), "--key", str(signed_certificate[1])])
 
 
 def test_without_its_runs_only_the_signature_is_checked(
-    tmp_path: Path, runs: Path, signed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, runs: Path, signed_certificate: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = shutil.copy(signed[0], tmp_path)
+    path = shutil.copy(signed_certificate[0], tmp_path)
     shutil.rmtree(runs)
-    assert main([str(path), "--key", str(signed[1]), "--json"]) == 0
+    assert main([str(path), "--key", str(signed_certificate[1]), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [line for line in document["checks"] if "not on this machine" in line] == document["checks"][1:]
 
 
 def test_a_certificate_of_a_failure_exits_with_its_verdict(runs: Path) -> None:
-    stated = statement(traced(runs, 0.5, 0.3), again(traced(runs, 0.4, 0.3)), kill=Kill(after=1, resumed_from=1))
+    stated = make_statement(
+        make_traced_run(runs, 0.5, 0.3),
+        resume_copy(make_traced_run(runs, 0.4, 0.3)),
+        kill=Kill(after=1, resumed_from=1),
+    )
     assert not stated.predicate.holds
     assert main([str(save_certificate(stated, None, runs=runs)[0])]) == 20
 
 
 def test_an_old_certificate_without_a_step_after_the_resume_is_no_evidence(runs: Path, tmp_path: Path) -> None:
-    stated = statement(traced(runs, 0.5, 0.4), again(traced(runs, 0.5, 0.4)), kill=Kill(after=1, resumed_from=1))
+    stated = make_statement(
+        make_traced_run(runs, 0.5, 0.4),
+        resume_copy(make_traced_run(runs, 0.5, 0.4)),
+        kill=Kill(after=1, resumed_from=1),
+    )
     document = json.loads(stated.to_json())
     document["predicate"] |= {"killed_after": 2, "resumed_from": 2}
     (tmp_path / "old.json").write_text(json.dumps(document))
@@ -104,7 +112,7 @@ def test_an_old_certificate_without_a_step_after_the_resume_is_no_evidence(runs:
 
 
 def test_the_steps_of_a_certificate_must_match_the_records(runs: Path, tmp_path: Path) -> None:
-    stated = statement(traced(runs, 0.5, 0.4), traced(runs, 0.5, 0.4))
+    stated = make_statement(make_traced_run(runs, 0.5, 0.4), make_traced_run(runs, 0.5, 0.4))
     document = json.loads(stated.to_json())
     document["predicate"]["steps"] = 200
     (tmp_path / "more.json").write_text(json.dumps(document))

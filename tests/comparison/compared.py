@@ -24,7 +24,7 @@ Values = dict[str, tuple[str, bytes]]
 """Tensors of one dimension: dtype as safetensors names it, and bytes."""
 
 
-def floats(*values: float) -> tuple[str, bytes]:
+def float_tensor(*values: float) -> tuple[str, bytes]:
     """A tensor of float32."""
     return "F32", struct.pack(f"<{len(values)}f", *values)
 
@@ -55,7 +55,7 @@ def save_trace(folder: Path, *losses: float, rate: float = 0.1, slow_from: int =
     (folder / FILE).write_bytes(b"".join(lines))
 
 
-def made(
+def make_run(
     runs: Path,
     *,
     code: str = "x = 1\n",
@@ -74,6 +74,6 @@ def made(
     run = open_run(
         folder, ingredients=ingredients(source=bundle.digest, **other), circumstances=circumstances(**around or {})
     )
-    digest = save_weights(run.folder, {"w": floats(1.0, 2.0)} if weights is None else weights)
+    digest = save_weights(run.folder, {"w": float_tensor(1.0, 2.0)} if weights is None else weights)
     run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, weights=digest, steps=steps))
     return load_compared_run(folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.certified import statement, traced
+from tests.certified import make_statement, make_traced_run
 from trainer.base.errors import CertificateError, DocumentError, RepriseError
 from trainer.comparison.certificate import PREDICATE, STATEMENT, Statement
 from trainer.runs.record import Outcome, Status
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def stated(tmp_path: Path) -> Statement:
     """A rerun that held."""
-    return statement(traced(tmp_path / "runs", 0.5, 0.4), traced(tmp_path / "runs", 0.5, 0.4))
+    return make_statement(make_traced_run(tmp_path / "runs", 0.5, 0.4), make_traced_run(tmp_path / "runs", 0.5, 0.4))
 
 
 def test_a_certificate_is_an_in_toto_statement_and_round_trips(stated: Statement) -> None:
@@ -69,8 +69,8 @@ def test_another_type_of_statement_is_rejected(stated: Statement, change: dict[s
 
 
 def test_a_record_is_compared_with_the_certificate(stated: Statement, tmp_path: Path) -> None:
-    mine = traced(tmp_path / "runs", 0.5, 0.4)
-    theirs = statement(mine, traced(tmp_path / "runs", 0.5, 0.4))
+    mine = make_traced_run(tmp_path / "runs", 0.5, 0.4)
+    theirs = make_statement(mine, make_traced_run(tmp_path / "runs", 0.5, 0.4))
     theirs.check_record(mine.record, mine.record.to_json())
     with pytest.raises(CertificateError, match="was given for"):
         theirs.check_record(mine.record, mine.record.to_json() + b" ")
@@ -79,7 +79,7 @@ def test_a_record_is_compared_with_the_certificate(stated: Statement, tmp_path: 
 
 
 def test_the_verdict_must_follow_from_the_records(stated: Statement, tmp_path: Path) -> None:
-    one = traced(tmp_path / "runs", 0.5, 0.4).record
+    one = make_traced_run(tmp_path / "runs", 0.5, 0.4).record
     stated.check_verdict([one, one])
     other = one.model_copy(
         update={

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.comparison.compared import floats, made, save_trace, save_weights
+from tests.comparison.compared import float_tensor, make_run, save_trace, save_weights
 from trainer.base.digest import canonical
 from trainer.base.errors import DigestMismatchError, DocumentError, RunError, RunNotFoundError
 from trainer.comparison.compare import (
@@ -41,7 +41,7 @@ def compared(a: ComparedRun, b: ComparedRun, runs: Path) -> Comparison:
 
 
 def test_comparing_a_run_with_itself_is_noted(runs: Path) -> None:
-    a = made(runs)
+    a = make_run(runs)
     assert a.folder is not None
     assert a.attempt is not None
     (runs.parent / "link").symlink_to(runs)
@@ -51,7 +51,7 @@ def test_comparing_a_run_with_itself_is_noted(runs: Path) -> None:
 
 
 def test_runs_with_equal_results_are_identical_despite_other_inputs(runs: Path) -> None:
-    found = compared(made(runs), made(runs, code="x = 2\n", settings={"seed": 1}), runs)
+    found = compared(make_run(runs), make_run(runs, code="x = 2\n", settings={"seed": 1}), runs)
     assert (found.verdict.rung, found.same_run, stronger_verdicts(found)) == (Rung.IDENTICAL, False, {})
     assert [each.kind for each in found.candidates] == [
         DifferenceKind.SETTING,
@@ -63,9 +63,9 @@ def test_runs_with_equal_results_are_identical_despite_other_inputs(runs: Path) 
 
 
 def test_a_difference_of_one_ulp_in_one_weight_is_found(runs: Path) -> None:
-    weights = {"same": floats(3.0), "w": floats(1.0, 2.0000002384185791)}
-    a = made(runs, weights={"same": floats(3.0), "w": floats(1.0, 2.0)})
-    found = compared(a, made(runs, weights=weights, settings={"seed": 1, "learning_rate": 0.001}), runs)
+    weights = {"same": float_tensor(3.0), "w": float_tensor(1.0, 2.0000002384185791)}
+    a = make_run(runs, weights={"same": float_tensor(3.0), "w": float_tensor(1.0, 2.0)})
+    found = compared(a, make_run(runs, weights=weights, settings={"seed": 1, "learning_rate": 0.001}), runs)
     assert found.verdict.rung is Rung.DIFFERENT
     assert found.weights is not None
     (tensor,) = found.weights.differing
@@ -75,12 +75,12 @@ def test_a_difference_of_one_ulp_in_one_weight_is_found(runs: Path) -> None:
 
 
 def test_equal_ingredients_are_noted_as_no_explanation(runs: Path) -> None:
-    found = compared(made(runs), made(runs, loss=0.25), runs)
+    found = compared(make_run(runs), make_run(runs, loss=0.25), runs)
     assert "no ingredient differs" in stronger_verdicts(found)[Rung.IDENTICAL]
 
 
 def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
-    a, b = made(runs), made(runs, loss=0.25)
+    a, b = make_run(runs), make_run(runs, loss=0.25)
     assert a.attempt is not None
     assert b.attempt is not None
     save_trace(a.attempt, 0.5, 0.4, 0.3)
@@ -91,7 +91,7 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
 
 
 def test_a_missing_file_is_a_note(runs: Path) -> None:
-    a, b = made(runs), made(runs, code="y\n", loss=0.25)
+    a, b = make_run(runs), make_run(runs, code="y\n", loss=0.25)
     remote = compared(a, ComparedRun(record=b.record), runs)
     assert remote.verdict.rung is Rung.DIFFERENT
     assert f"`reprise runs pull {b.record.run}` first" in remote.notes[-1]
@@ -104,7 +104,7 @@ def test_a_missing_file_is_a_note(runs: Path) -> None:
 
 
 def test_missing_weights_are_compared_by_digest(runs: Path) -> None:
-    a, b = made(runs), made(runs, weights={"w": floats(1.0)})
+    a, b = make_run(runs), make_run(runs, weights={"w": float_tensor(1.0)})
     assert b.attempt is not None
     (b.attempt / WEIGHTS).unlink()
     found = compared(a, b, runs)
@@ -114,7 +114,7 @@ def test_missing_weights_are_compared_by_digest(runs: Path) -> None:
 
 
 def test_the_json_document_is_deterministic(runs: Path) -> None:
-    a, b = made(runs), made(runs, weights={"w": floats(float("nan"), 2.0)})
+    a, b = make_run(runs), make_run(runs, weights={"w": float_tensor(float("nan"), 2.0)})
     document = compared(a, b, runs).document()
     again = json.loads(canonical(document))
     assert (again["format"], again["verdict"], again["exit"]) == ("reprise.same/1", "different", 20)
@@ -123,10 +123,10 @@ def test_the_json_document_is_deterministic(runs: Path) -> None:
 
 
 def test_weights_that_differ_from_the_record_are_rejected(runs: Path) -> None:
-    a, b, c = made(runs), made(runs), made(runs)
+    a, b, c = make_run(runs), make_run(runs), make_run(runs)
     assert b.attempt is not None
     assert c.attempt is not None
-    save_weights(b.attempt, {"w": floats(1.0, 3.0)})
+    save_weights(b.attempt, {"w": float_tensor(1.0, 3.0)})
     with pytest.raises(DigestMismatchError, match=r"tensors\.json is of the weights"):
         compared(a, b, runs)
     body = bytearray((c.attempt / WEIGHTS).read_bytes())
@@ -139,7 +139,7 @@ def test_weights_that_differ_from_the_record_are_rejected(runs: Path) -> None:
 @pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
 @pytest.mark.parametrize("kept", [0, 1, 9, -1])
 def test_a_truncated_file_is_rejected_in_one_line(runs: Path, name: str, kept: int) -> None:
-    a, b = made(runs), made(runs)
+    a, b = make_run(runs), make_run(runs)
     assert b.attempt is not None
     (b.attempt / name).write_bytes((b.attempt / name).read_bytes().rstrip(b"\n")[:kept])
     with pytest.raises(DocumentError) as caught:
@@ -149,7 +149,7 @@ def test_a_truncated_file_is_rejected_in_one_line(runs: Path, name: str, kept: i
 
 
 def test_a_source_that_differs_from_the_record_is_rejected(runs: Path) -> None:
-    a, b = made(runs), made(runs, code="y = 1\n")
+    a, b = make_run(runs), make_run(runs, code="y = 1\n")
     assert a.folder is not None
     assert b.folder is not None
     shutil.copy(a.folder / ARCHIVE, b.folder / ARCHIVE)
@@ -160,7 +160,7 @@ def test_a_source_that_differs_from_the_record_is_rejected(runs: Path) -> None:
 def test_a_folder_that_is_not_a_run_is_rejected(runs: Path) -> None:
     with pytest.raises(RunNotFoundError, match="is not a run's folder"):
         load_compared_run(runs.parent)
-    a = made(runs)
+    a = make_run(runs)
     assert a.attempt is not None
     document = json.loads((a.attempt / RECORD).read_text())
     (a.attempt / RECORD).write_text(json.dumps(document | {"verdict": "identical"}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.comparison.compared import Values, floats, save_weights
+from tests.comparison.compared import Values, float_tensor, save_weights
 from trainer.base.errors import DigestMismatchError
 from trainer.comparison.ulp import FORMATS, ArrayDistance
 from trainer.comparison.weights import WEIGHTS, WeightsComparison, compare_weights
@@ -27,7 +27,11 @@ def compared(place: Path, a: Values, b: Values) -> WeightsComparison:
 def test_a_difference_in_the_last_block_has_its_position(tmp_path: Path) -> None:
     values = [float(place) for place in range(70_001)]
     last = [*values[:-1], values[-1] + 0.0078125]
-    found = compared(tmp_path, {"w": floats(*values), "x": floats(1.0)}, {"w": floats(*last), "x": floats(2.0)})
+    found = compared(
+        tmp_path,
+        {"w": float_tensor(*values), "x": float_tensor(1.0)},
+        {"w": float_tensor(*last), "x": float_tensor(2.0)},
+    )
     assert [tensor.apart and (tensor.apart.first, tensor.apart.ulp) for tensor in found.differing] == [
         (70_000, 1),
         (0, 1 << 23),
@@ -45,8 +49,8 @@ def test_every_format_is_compared(tmp_path: Path, dtype: str) -> None:
 
 
 def test_missing_and_incompatible_tensors_have_no_distance(tmp_path: Path) -> None:
-    a = {"gone": floats(1.0), "half": floats(1.0), "longer": floats(1.0)}
-    b = {"new": floats(1.0), "half": ("F16", struct.pack("<e", 1.0)), "longer": floats(1.0, 2.0)}
+    a = {"gone": float_tensor(1.0), "half": float_tensor(1.0), "longer": float_tensor(1.0)}
+    b = {"new": float_tensor(1.0), "half": ("F16", struct.pack("<e", 1.0)), "longer": float_tensor(1.0, 2.0)}
     found = compared(tmp_path, a, b)
     assert {tensor.name: (tensor.dtypes, tensor.shapes) for tensor in found.differing} == {
         "gone": (("float32", None), ((1,), None)),
@@ -58,20 +62,22 @@ def test_missing_and_incompatible_tensors_have_no_distance(tmp_path: Path) -> No
 
 
 def test_equal_weights_have_no_differences(tmp_path: Path) -> None:
-    found = compared(tmp_path, {"a": floats(1.0), "e": floats()}, {"e": floats(), "a": floats(1.0)})
+    found = compared(
+        tmp_path, {"a": float_tensor(1.0), "e": float_tensor()}, {"e": float_tensor(), "a": float_tensor(1.0)}
+    )
     assert (found.differing, found.tensors) == ((), 2)
 
 
 def test_signs_of_zeros_and_nans_are_counted(tmp_path: Path) -> None:
-    found = compared(tmp_path, {"w": floats(0.0, float("nan"), 1.0)}, {"w": floats(-0.0, 1.0, 1.0)})
+    found = compared(tmp_path, {"w": float_tensor(0.0, float("nan"), 1.0)}, {"w": float_tensor(-0.0, 1.0, 1.0)})
     expected = ArrayDistance(differing=2, first=0, ulp=1, zero_signs=1, nan_against_number=1)
     assert [tensor.apart for tensor in found.differing] == [expected]
 
 
 def test_a_tensor_missing_in_the_table_is_rejected(tmp_path: Path) -> None:
-    compared(tmp_path, {"w": floats(1.0)}, {"w": floats(1.0)})
+    compared(tmp_path, {"w": float_tensor(1.0)}, {"w": float_tensor(1.0)})
     (tmp_path / "c").mkdir()
-    digest = save_weights(tmp_path / "c", {"w": floats(1.0)})
+    digest = save_weights(tmp_path / "c", {"w": float_tensor(1.0)})
     path = tmp_path / "c" / WEIGHTS
     path.write_bytes(path.read_bytes().replace(b'"w"', b'"v"'))
     with pytest.raises(DigestMismatchError, match="tensor 'v' is there"):

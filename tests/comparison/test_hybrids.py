@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.comparison.compared import made
+from tests.comparison.compared import make_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunError
 from trainer.comparison.attribution import NONE, RunInputs, Swap, hybrid, possible_swaps, unswappable
@@ -24,7 +24,7 @@ DOTS = DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))
 def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> RunInputs:
     """A run of these settings, with its verified source."""
     chosen = SETTINGS | (settings or {})
-    found = made(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
+    found = make_run(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
     assert found.folder
     return RunInputs(
         record=found.record, bundle=load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)

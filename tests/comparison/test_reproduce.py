@@ -11,7 +11,7 @@ import pytest
 
 from tests.environments.engine.memory import MemoryEngine
 from tests.records import circumstances, ingredients
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunError
 from trainer.comparison.reproduce import (
@@ -78,7 +78,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """A machine with one run."""
-    record = finished(tmp_path / "runs").record
+    record = finish_run(tmp_path / "runs").record
     return Bench(runs=tmp_path / "runs", original=record, engine=MemoryEngine(held={IMAGE.id: IMAGE}))
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.certified import keys
+from tests.certified import make_keys
 from trainer.base.errors import CertificateError, DocumentError
 from trainer.comparison.certificate import is_envelope, read_envelope, sign, signing_key, verify_envelope
 
@@ -26,7 +26,7 @@ KIND = "application/json"
 
 
 def test_verification_returns_the_signed_payload(tmp_path: Path) -> None:
-    private, public = keys(tmp_path)
+    private, public = make_keys(tmp_path)
     text = sign(b'{"a":1}', kind=KIND, key=private)
     payload, signer = verify_envelope(text, kind=KIND, key=public, where="there")
     assert payload == b'{"a":1}'
@@ -36,7 +36,7 @@ def test_verification_returns_the_signed_payload(tmp_path: Path) -> None:
 
 
 def test_a_tampered_payload_is_rejected(tmp_path: Path) -> None:
-    private, public = keys(tmp_path)
+    private, public = make_keys(tmp_path)
     document = json.loads(sign(b'{"a":1}', kind=KIND, key=private))
     document["payload"] = base64.b64encode(b'{"a":2}').decode()
     with pytest.raises(CertificateError, match="was altered"):
@@ -44,14 +44,14 @@ def test_a_tampered_payload_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_signature_by_another_key_is_rejected_with_both_ids(tmp_path: Path) -> None:
-    private, _ = keys(tmp_path)
-    _, stranger = keys(tmp_path, "stranger")
+    private, _ = make_keys(tmp_path)
+    _, stranger = make_keys(tmp_path, "stranger")
     with pytest.raises(CertificateError, match=r"is signed by .*, not by the key in .*stranger"):
         verify_envelope(sign(b"x", kind=KIND, key=private), kind=KIND, key=stranger, where="there")
 
 
 def test_the_payload_type_is_signed(tmp_path: Path) -> None:
-    private, public = keys(tmp_path)
+    private, public = make_keys(tmp_path)
     text = sign(b"x", kind="text/plain", key=private)
     with pytest.raises(CertificateError, match="holds 'text/plain'"):
         verify_envelope(text, kind=KIND, key=public, where="there")
@@ -65,13 +65,13 @@ def test_the_payload_type_is_signed(tmp_path: Path) -> None:
     [b"", b"[]", b"{}", b'{"payload": "x"}', b'{"payloadType": 1, "payload": "?", "signatures": 3}', b"[" * 100000],
 )
 def test_an_invalid_envelope_is_rejected(tmp_path: Path, text: bytes) -> None:
-    _, public = keys(tmp_path)
+    _, public = make_keys(tmp_path)
     with pytest.raises((DocumentError, CertificateError)):
         verify_envelope(text, kind=KIND, key=public, where="there")
 
 
 def test_only_unencrypted_ed25519_keys_are_accepted(tmp_path: Path) -> None:
-    private, public = keys(tmp_path)
+    private, public = make_keys(tmp_path)
     loaded = load_pem_private_key(private.read_bytes(), password=None)
     locked, curve = tmp_path / "locked.pem", tmp_path / "curve.pem"
     locked.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))

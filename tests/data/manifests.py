@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.data.manifest_lines import Entry
 
 
-def hashed(path: str, body: bytes = b"x", *, size: int | None = None) -> HashedFile:
+def hashed_file(path: str, body: bytes = b"x", *, size: int | None = None) -> HashedFile:
     """A file that is not laid yet; larger than a pack, its parts are all alike but the last."""
     size = len(body) if size is None else size
     ends = [*range(PACK_BYTES, size, PACK_BYTES), size]
@@ -24,7 +24,7 @@ def hashed(path: str, body: bytes = b"x", *, size: int | None = None) -> HashedF
     return HashedFile(path=path, size=size, sha256=digest_of_bytes(body), parts=parts if len(parts) > 1 else ())
 
 
-def laid(*files: HashedFile, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
+def pack_files(*files: HashedFile, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
     """What each new pack is made of, and the manifest, the packs' digests made up of their slices'."""
     written = io.BytesIO()
     laying = PackPlan(written, known=None if known is None else Listing(known))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.manifests import hashed, laid, manifest_of
+from tests.data.manifests import hashed_file, manifest_of, pack_files
 from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.errors import ManifestError
 from trainer.base.paths import path_fault
@@ -27,7 +27,7 @@ def rewritten(manifest: bytes, line: int, **change: Any) -> bytes:
     return b"".join(canonical(value) + b"\n" for value in lines)
 
 
-TWO = laid(hashed("a", b"one"), hashed("b/c", b"three"))[1]
+TWO = pack_files(hashed_file("a", b"one"), hashed_file("b/c", b"three"))[1]
 PACK = Listing(TWO).packs[0]
 
 
@@ -53,7 +53,7 @@ PATHS = st.lists(
 @given(paths=PATHS)
 def test_a_manifest_round_trips(paths: list[str]) -> None:
     try:
-        _, data = laid(*(hashed(path, path.encode()) for path in sorted(paths, key=str.encode)))
+        _, data = pack_files(*(hashed_file(path, path.encode()) for path in sorted(paths, key=str.encode)))
     except ManifestError:
         return
     assert manifest_of(parse_manifest(data)) == data
@@ -106,11 +106,11 @@ def test_an_escaping_or_impossible_path_is_rejected(path: str) -> None:
     ],
 )
 def test_conflicting_paths_are_rejected(one: str, other: str, why: str) -> None:
-    files = [hashed(one, b"1"), hashed(other, b"1")]
+    files = [hashed_file(one, b"1"), hashed_file(other, b"1")]
     if why.startswith("one file"):
         files.sort(key=lambda each: each.path.encode())
     with pytest.raises(ManifestError, match=why):
-        laid(*files)
+        pack_files(*files)
 
 
 @pytest.mark.parametrize(

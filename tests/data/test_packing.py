@@ -6,12 +6,12 @@ import os
 import tracemalloc
 from pathlib import Path
 
-from tests.data.manifests import hashed, laid
+from tests.data.manifests import hashed_file, pack_files
 from trainer.base.digest import digest_of_bytes
 from trainer.data.manifest_lines import Listing
 from trainer.data.packing import PACK_BYTES, DigestIndex, PackPlan, Slice
 
-ONE, OTHER = hashed("a", b"one"), hashed("b/c", b"three")
+ONE, OTHER = hashed_file("a", b"one"), hashed_file("b/c", b"three")
 
 
 def spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
@@ -21,24 +21,24 @@ def spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
 
 def test_small_files_share_packs_in_path_order() -> None:
     third = PACK_BYTES // 3
-    plan, _ = laid(*(hashed(name, name.encode(), size=third) for name in "abcd"))
+    plan, _ = pack_files(*(hashed_file(name, name.encode(), size=third) for name in "abcd"))
     assert [[each.path for each in slices] for slices in plan] == [["a", "b", "c"], ["d"]]
 
 
 def test_a_large_file_is_split_into_parts() -> None:
-    plan, raw = laid(hashed("a", b"1"), hashed("big", size=PACK_BYTES + 5), hashed("c", b"2"))
+    plan, raw = pack_files(hashed_file("a", b"1"), hashed_file("big", size=PACK_BYTES + 5), hashed_file("c", b"2"))
     assert spans(plan) == [[("a", 0, 1), ("c", 0, 1)], [("big", 0, PACK_BYTES)], [("big", PACK_BYTES, 5)]]
     assert [pack.size for pack in Listing(raw).packs] == [2, PACK_BYTES, 5]
 
 
 def test_a_file_of_exactly_one_pack_is_not_split() -> None:
-    assert spans(laid(hashed("a", size=PACK_BYTES))[0]) == [[("a", 0, PACK_BYTES)]]
+    assert spans(pack_files(hashed_file("a", size=PACK_BYTES))[0]) == [[("a", 0, PACK_BYTES)]]
 
 
 def test_known_repeated_and_empty_files_need_no_pack() -> None:
-    _, before = laid(ONE, OTHER)
-    files = (ONE, hashed("b", b"new"), hashed("c", b"new"), hashed("d", b""), hashed("e", b"three"))
-    plan, raw = laid(*files, known=before)
+    _, before = pack_files(ONE, OTHER)
+    files = (ONE, hashed_file("b", b"new"), hashed_file("c", b"new"), hashed_file("d", b""), hashed_file("e", b"three"))
+    plan, raw = pack_files(*files, known=before)
     assert spans(plan) == [[("b", 0, 3)]]
     listing, old = Listing(raw), Listing(before).packs[0]
     assert [(each.pack == old, each.offset) for file in listing for each in file.segments] == [
@@ -51,7 +51,7 @@ def test_known_repeated_and_empty_files_need_no_pack() -> None:
 
 
 def test_equal_parts_are_one_pack() -> None:
-    _, raw = laid(hashed("big", size=3 * PACK_BYTES + 5), hashed("c", b"1"))
+    _, raw = pack_files(hashed_file("big", size=3 * PACK_BYTES + 5), hashed_file("c", b"1"))
     listing = Listing(raw)
     assert [pack.size for pack in listing.packs] == [PACK_BYTES, 5, 1]
     assert [listing.packs.index(each.pack) for each in listing[0].segments] == [0, 0, 0, 1]
@@ -60,14 +60,16 @@ def test_equal_parts_are_one_pack() -> None:
 
 def test_the_manifest_of_given_files_never_changes() -> None:
     files = [
-        hashed("a", b"1"),
-        hashed('b "q"', size=2 * PACK_BYTES + 7),
-        hashed("c/d", b"2"),
-        hashed("c/e", b""),
-        hashed("c/f", b"1"),
-        hashed("ü", b"3", size=PACK_BYTES - 1),
+        hashed_file("a", b"1"),
+        hashed_file('b "q"', size=2 * PACK_BYTES + 7),
+        hashed_file("c/d", b"2"),
+        hashed_file("c/e", b""),
+        hashed_file("c/f", b"1"),
+        hashed_file("ü", b"3", size=PACK_BYTES - 1),
     ]
-    _, raw = laid(*files, known=laid(ONE, hashed("z", b"2"), hashed("zz", size=2 * PACK_BYTES + 7))[1])
+    _, raw = pack_files(
+        *files, known=pack_files(ONE, hashed_file("z", b"2"), hashed_file("zz", size=2 * PACK_BYTES + 7))[1]
+    )
     assert digest_of_bytes(raw) == "sha256:ebc42a027b5a4a41c8b8afc9b2572359a14beaa57d22dd84c9f0a5ba90dc1fc4"
 
 
@@ -77,7 +79,7 @@ def test_a_packed_file_needs_at_most_100_bytes_of_memory() -> None:
         packs = PackPlan(nowhere)
         tracemalloc.start()
         for number in range(count):
-            packs.add(hashed(f"{number:08d}", b"%d" % number))
+            packs.add(hashed_file(f"{number:08d}", b"%d" % number))
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert kept < 100 * count

@@ -25,7 +25,7 @@ RUN_ID = re.compile(r"\b[0-9]{8}t[0-9]{6}-[a-z2-7]{6}\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class CommandResult:
     """What a command answered."""
 
     code: int
@@ -59,7 +59,7 @@ class House:
             words, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, **more
         )
 
-    def type(self, *words: str, seconds: float = 600) -> Said:
+    def type(self, *words: str, seconds: float = 600) -> CommandResult:
         """Type a command in the clone and wait for its answer."""
         process = self.start(*words)
         try:
@@ -67,13 +67,13 @@ class House:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        return Said(code=process.returncode, out=out, err=err)
+        return CommandResult(code=process.returncode, out=out, err=err)
 
-    def train(self, *words: str) -> Said:
+    def train(self, *words: str) -> CommandResult:
         """The everyday command."""
         return self.type("docker", "compose", "run", "--rm", "train", *words)
 
-    def train_and_stop(self, *words: str) -> Said:
+    def train_and_stop(self, *words: str) -> CommandResult:
         """Train in a container until an epoch is over, and `docker stop` it."""
         name = f"{self.root.name}-stopped"
         running = self.start("docker", "compose", "run", "--rm", "--name", name, "train", *words)
@@ -86,7 +86,7 @@ class House:
         subprocess.run(["docker", "stop", name], capture_output=True, check=True)
         out, rest = running.communicate(timeout=60)
         assert running.returncode == 143, seen + rest
-        return Said(code=143, out=out, err=seen + rest)
+        return CommandResult(code=143, out=out, err=seen + rest)
 
     def record(self, run: str) -> dict[str, Any]:
         """A run's record, as the command shows it."""
@@ -144,23 +144,25 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="session")
-def first(house: House) -> Said:
+def first_result(house: House) -> CommandResult:
     """What the first command answered."""
     kept = json.loads((house.root / "runs" / ".first.json").read_text())
-    return Said(code=kept["code"], out=kept["text"], err="")
+    return CommandResult(code=kept["code"], out=kept["text"], err="")
 
 
 @pytest.fixture
-def second(house: House, first: Said, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def second_house(
+    house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
     """Another clone on the machine of the first one, with nothing in it but what git has."""
-    assert first.code == 0, first.text
+    assert first_result.code == 0, first_result.text
     root = tmp_path_factory.mktemp("reprise-second-")
     clone(root)
     with house_at(root, dict(house.env)) as mine:
         yield mine
 
 
-def values(house: House) -> dict[str, str]:
+def dotenv_values(house: House) -> dict[str, str]:
     """What `.env` says."""
     return all_values(house.root / ".env")
 

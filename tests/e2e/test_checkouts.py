@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.e2e.conftest import House, Said
+    from tests.e2e.conftest import CommandResult, House
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 TRAIN = ("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
@@ -52,41 +52,41 @@ def source(house: House, run: str) -> tuple[str, str]:
 @pytest.mark.parametrize("made", [worktree, archive, shallow])
 def test_the_first_command_trains_in_a_checkout_of_any_kind(
     house: House,
-    first: Said,
-    second: House,
+    first_result: CommandResult,
+    second_house: House,
     tmp_path_factory: pytest.TempPathFactory,
     made: Callable[[Path, Path], None],
 ) -> None:
     root = tmp_path_factory.mktemp("reprise-kind-") / "Prüf stand's"
     root.parent.chmod(0o755)
-    made(second.root, root)
+    made(second_house.root, root)
     (root / ".hypothesis").mkdir()
     (root / ".hypothesis" / "ignored.txt").write_text("x")
-    commit = second.type("git", "rev-parse", "HEAD").out.strip()
+    commit = second_house.type("git", "rev-parse", "HEAD").out.strip()
     with house_at(root, dict(house.env)) as mine:
         result = mine.type(*TRAIN)
         assert result.code == 0, result.text
-        usual, _ = source(house, first.run)
+        usual, _ = source(house, first_result.run)
         assert source(mine, result.run) == (usual, "unknown" if made is archive else commit)
 
 
 def test_submodules_are_captured_and_links_out_of_the_checkout_are_not(
-    second: House, tmp_path_factory: pytest.TempPathFactory
+    second_house: House, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     origin = tmp_path_factory.mktemp("reprise-nets-")
     (origin / "nets.py").write_text("WIDTH = 64\n")
     for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "Nets")):
         git(origin, *words)
-    git(second.root, "submodule", "add", "-q", str(origin), "vendor/nets")
+    git(second_house.root, "submodule", "add", "-q", str(origin), "vendor/nets")
     for name, target in (
         ("width.py", "vendor/nets/nets.py"),
         ("out.py", origin / "nets.py"),
         ("lost.py", "nowhere.py"),
     ):
-        (second.root / name).symlink_to(target)
-    result = second.type(*TRAIN)
+        (second_house.root / name).symlink_to(target)
+    result = second_house.type(*TRAIN)
     assert result.code == 0, result.text
-    record, here = second.record(result.run), capture(second.root, runs=second.root / "runs")
+    record, here = second_house.record(result.run), capture(second_house.root, runs=second_house.root / "runs")
     assert record["ingredients"]["source"] == here.digest
     assert record["circumstances"]["source"]["submodules"] == here.source.submodules
     assert list(here.source.submodules) == ["vendor/nets"]
@@ -96,11 +96,11 @@ def test_submodules_are_captured_and_links_out_of_the_checkout_are_not(
 
 
 def test_a_path_with_a_colon_is_rejected_before_anything_is_created(
-    second: House, tmp_path_factory: pytest.TempPathFactory
+    second_house: House, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.mktemp("reprise-colon-") / "co:lon"
-    shallow(second.root, root)
-    with house_at(root, dict(second.env)) as mine:
+    shallow(second_house.root, root)
+    with house_at(root, dict(second_house.env)) as mine:
         for words in (TRAIN, ("scripts/setup",), ("scripts/reprise", "runs", "ls")):
             result = mine.type(*words)
             assert (result.code, "-> move the checkout to a path without a colon" in result.err) == (2, True), (
@@ -109,12 +109,12 @@ def test_a_path_with_a_colon_is_rejected_before_anything_is_created(
         assert mine.type("git", "status", "--porcelain", "--ignored").out == ""
 
 
-def test_a_checkout_with_crlf_is_repaired_as_documented(second: House) -> None:
+def test_a_checkout_with_crlf_is_repaired_as_documented(second_house: House) -> None:
     for name in ("scripts/machine/engine", "scripts/train"):
-        path = second.root / name
+        path = second_house.root / name
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    result = second.type("sh", "-c", "scripts/machine/engine status")
+    result = second_house.type("sh", "-c", "scripts/machine/engine status")
     assert result.code == 127, result.text
-    assert "git rm -rq --cached . && git reset -q --hard" in (second.root / "docs/how-to/machines.md").read_text()
-    assert second.type("sh", "-c", "git rm -rq --cached . && git reset -q --hard").code == 0
-    assert second.type("sh", "-c", "scripts/machine/engine status").code == 0
+    assert "git rm -rq --cached . && git reset -q --hard" in (second_house.root / "docs/how-to/machines.md").read_text()
+    assert second_house.type("sh", "-c", "git rm -rq --cached . && git reset -q --hard").code == 0
+    assert second_house.type("sh", "-c", "scripts/machine/engine status").code == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import House, docker, values
+from tests.e2e.conftest import House, docker, dotenv_values
 from tests.stores.server import BUCKET, PASSWORD, USER, wait_for
 from trainer.environments.setup import project_name
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.e2e.conftest import Said
+    from tests.e2e.conftest import CommandResult
 
 pytestmark = pytest.mark.engine
 
@@ -36,9 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bucket(house: House, second: House) -> Iterator[str]:
+def bucket(house: House, second_house: House) -> Iterator[str]:
     """A second S3 server, in the network of the second clone's containers: its endpoint, the same for them and for the host."""
-    project = project_name(second.root)
+    project = project_name(second_house.root)
     labels = (f"--label=com.docker.compose.project={project}", "--label=com.docker.compose.network=default")
     docker("network", "create", *labels, f"{project}_default")
     name, keys = f"{project}-bucket", [f"--env={name}={value}" for name, value in KEYS.items()]
@@ -51,7 +51,7 @@ def bucket(house: House, second: House) -> Iterator[str]:
         "-s3.autoCreateBucket=false",
     ]
     options = ["--user=1000:1000", "--tmpfs=/data:mode=1777", f"--network={project}_default", "--entrypoint=weed"]
-    docker("run", "--detach", "--name", name, *options, *keys, values(house)["REPRISE_STORE_IMAGE"], *words)
+    docker("run", "--detach", "--name", name, *options, *keys, dotenv_values(house)["REPRISE_STORE_IMAGE"], *words)
     try:
         where = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name)
         assert wait_for(f"http://{where}:8333")
@@ -83,28 +83,32 @@ def reproduced(house: House, run: str) -> None:
     ],
 )
 def test_a_run_is_shared_through_a_teams_folder(
-    house: House, first: Said, second: House, folder: Path, how: str
+    house: House, first_result: CommandResult, second_house: House, folder: Path, how: str
 ) -> None:
-    result = house.type("scripts/reprise", "runs", "push", first.run, "--store", str(folder))
+    result = house.type("scripts/reprise", "runs", "push", first_result.run, "--store", str(folder))
     assert result.code == 0, result.text
     assert f"data push digits@1 --store '{folder}'" in result.err
     pushed = house.type("scripts/reprise", "data", "push", "digits@1", "--store", str(folder))
     assert pushed.code == 0, pushed.text
     assert f"in {folder}" in pushed.out
     if how == "a line of .env":
-        (second.root / ".env").write_text(f'REPRISE_STORE="{folder}"  # the share\n')
+        (second_house.root / ".env").write_text(f'REPRISE_STORE="{folder}"  # the share\n')
     words = ["--store", str(folder)] if how == "an option" else []
     setup = House(
-        root=second.root, env=second.env | ({"REPRISE_STORE": str(folder)} if how == "the environment" else {})
+        root=second_house.root,
+        env=second_house.env | ({"REPRISE_STORE": str(folder)} if how == "the environment" else {}),
     )
     chosen = setup.type("scripts/setup", *words)
     assert chosen.code == 0, chosen.text
-    assert (values(second)["COMPOSE_PROFILES"], values(second)["REPRISE_STORE"]) == ("", str(folder))
+    assert (dotenv_values(second_house)["COMPOSE_PROFILES"], dotenv_values(second_house)["REPRISE_STORE"]) == (
+        "",
+        str(folder),
+    )
     if how == "a line of .env":
-        other = second.type("scripts/setup", "--store", str(folder.parent))
+        other = second_house.type("scripts/setup", "--store", str(folder.parent))
         assert (other.code, "a line of .env" in other.err) == (2, True), other.text
-    reproduced(second, first.run)
-    trained = second.train("--exp", "digits", "--max-epochs", "1")
+    reproduced(second_house, first_result.run)
+    trained = second_house.train("--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
     assert re.search(rf"^published +{re.escape(str(folder))}$", trained.out, re.MULTILINE)
     assert (folder / "runs" / trained.run / "attempts/1/sealed.json").is_file()
@@ -115,23 +119,25 @@ def test_a_run_is_shared_through_a_teams_folder(
 
 @pytest.mark.long
 def test_a_run_is_shared_through_a_bucket_on_another_server(
-    house: House, first: Said, second: House, bucket: str
+    house: House, first_result: CommandResult, second_house: House, bucket: str
 ) -> None:
     with_key = House(root=house.root, env=house.env | KEYS)
     target, local = (
         f"s3://{BUCKET}?endpoint={bucket}",
         f"s3://reprise at http://127.0.0.1:{house.env['REPRISE_STORE_PORT']}",
     )
-    refused = house.type("scripts/reprise", "runs", "push", first.run, "--store", target)
+    refused = house.type("scripts/reprise", "runs", "push", first_result.run, "--store", target)
     assert (refused.code, f"s3://{BUCKET} at {bucket}" in refused.err) == (52, True), refused.text
     for again in ("sent; in", "is in"):
-        result = with_key.type("scripts/reprise", "runs", "push", first.run, "--with-data", "--store", target)
+        result = with_key.type("scripts/reprise", "runs", "push", first_result.run, "--with-data", "--store", target)
         assert (result.code, f"{again} s3://{BUCKET} at {bucket}" in result.out) == (0, True), result.text
-    (second.root / ".env").write_text("".join(f'{name}="{value}" # of the bucket\n' for name, value in KEYS.items()))
-    setup = second.type("scripts/setup", "--store", f"s3://{BUCKET}", "--endpoint", bucket)
+    (second_house.root / ".env").write_text(
+        "".join(f'{name}="{value}" # of the bucket\n' for name, value in KEYS.items())
+    )
+    setup = second_house.type("scripts/setup", "--store", f"s3://{BUCKET}", "--endpoint", bucket)
     assert (setup.code, f"s3://{BUCKET} at {bucket}" in setup.out) == (0, True), setup.text
-    reproduced(second, first.run)
-    trained = second.train("--exp", "digits", "--max-epochs", "1")
+    reproduced(second_house, first_result.run)
+    trained = second_house.train("--exp", "digits", "--max-epochs", "1")
     assert (trained.code, f"s3://{BUCKET} at {bucket}" in trained.out) == (0, True), trained.text
     back = with_key.type("scripts/reprise", "runs", "push", trained.run, "--from", target, "--store", "s3://reprise")
     assert (back.code, f"sent; in {local}" in back.out) == (0, True), back.text
@@ -139,25 +145,31 @@ def test_a_run_is_shared_through_a_bucket_on_another_server(
 
 
 @pytest.mark.long
-def test_two_clones_on_one_machine_share_the_local_store(house: House, first: Said, second: House) -> None:
-    setup = second.type("scripts/setup")
+def test_two_clones_on_one_machine_share_the_local_store(
+    house: House, first_result: CommandResult, second_house: House
+) -> None:
+    setup = second_house.type("scripts/setup")
     assert setup.code == 0, setup.text
-    assert values(second)["REPRISE_STORE_VOLUME"] == f"{values(house)['COMPOSE_PROJECT_NAME']}_store"
-    reproduced(second, first.run)
-    trained = second.type("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
+    assert (
+        dotenv_values(second_house)["REPRISE_STORE_VOLUME"] == f"{dotenv_values(house)['COMPOSE_PROJECT_NAME']}_store"
+    )
+    reproduced(second_house, first_result.run)
+    trained = second_house.type("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
     assert [row["where"] for row in listed if row["run"] == trained.run] == ["remote only"]
 
 
-def test_a_folder_of_the_environment_is_mounted_for_that_command(house: House, first: Said, folder: Path) -> None:
-    assert first.code == 0, first.text
-    before = values(house)
+def test_a_folder_of_the_environment_is_mounted_for_that_command(
+    house: House, first_result: CommandResult, folder: Path
+) -> None:
+    assert first_result.code == 0, first_result.text
+    before = dotenv_values(house)
     other = House(root=house.root, env=house.env | {"REPRISE_STORE": str(folder)})
     trained = other.type("scripts/train", "--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
     assert (folder / "runs" / trained.run / "attempts/1/sealed.json").is_file()
-    assert values(house) == before
+    assert dotenv_values(house) == before
     alone = other.train("runs", "ls")
     assert f"scripts/setup --store '{folder}'" in alone.err
     if os.getuid() == 0:

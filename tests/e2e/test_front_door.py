@@ -12,28 +12,28 @@ import pytest
 from tests.e2e.conftest import docker
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import House, Said
+    from tests.e2e.conftest import CommandResult, House
 
 pytestmark = pytest.mark.engine
 
 QUICK = ("--max-epochs", "1")
 
 
-def test_the_first_command_produces_a_run_a_result_and_a_record(house: House, first: Said) -> None:
-    assert first.code == 0, first.text
-    record = house.record(first.run)
+def test_the_first_command_produces_a_run_a_result_and_a_record(house: House, first_result: CommandResult) -> None:
+    assert first_result.code == 0, first_result.text
+    record = house.record(first_result.run)
     assert record["outcome"]["status"] == "completed"
     assert record["outcome"]["metrics"]["test_accuracy"] >= 0.95
-    path = house.root / "runs" / first.run / "attempts" / "1" / "record.json"
+    path = house.root / "runs" / first_result.run / "attempts" / "1" / "record.json"
     assert path.exists()
-    assert str(path.relative_to(house.root)) in first.text
+    assert str(path.relative_to(house.root)) in first_result.text
 
 
-def test_a_second_command_builds_and_downloads_nothing(house: House, first: Said) -> None:
+def test_a_second_command_builds_and_downloads_nothing(house: House, first_result: CommandResult) -> None:
     result = house.train("--exp", "digits", "--learning-rate", "3e-4", "--max-epochs", "2")
     assert result.code == 0, result.text
-    assert result.run != first.run
-    again, before = (house.record(run)["circumstances"]["image"]["manifest"] for run in (result.run, first.run))
+    assert result.run != first_result.run
+    again, before = (house.record(run)["circumstances"]["image"]["manifest"] for run in (result.run, first_result.run))
     assert again == before
     assert "Building" not in result.text
     assert house.record(result.run)["ingredients"]["settings"]["learning_rate"] == 3e-4
@@ -49,8 +49,8 @@ def test_the_same_settings_give_the_same_bits(house: House) -> None:
     assert first["outcome"]["metrics"] == second["outcome"]["metrics"]
 
 
-def test_the_record_has_the_engines_digest_of_the_image(house: House, first: Said) -> None:
-    record = house.record(first.run)
+def test_the_record_has_the_engines_digest_of_the_image(house: House, first_result: CommandResult) -> None:
+    record = house.record(first_result.run)
     image = record["circumstances"]["image"]
     document = json.loads(docker("image", "inspect", image["reference"]))[0]
     assert image["manifest"] in document["RepoDigests"][0]
@@ -60,10 +60,10 @@ def test_the_record_has_the_engines_digest_of_the_image(house: House, first: Sai
     assert any(entry["bound"] for entry in record["outcome"]["ledger"].values())
 
 
-def test_an_image_is_verified_if_a_launcher_on_the_host_observed_it(house: House, first: Said) -> None:
+def test_an_image_is_verified_if_a_launcher_on_the_host_observed_it(house: House, first_result: CommandResult) -> None:
     result = house.train("--exp", "digits", *QUICK)
     assert result.code == 0, result.text
-    output, seen = (house.record(run)["circumstances"]["image"] for run in (result.run, first.run))
+    output, seen = (house.record(run)["circumstances"]["image"] for run in (result.run, first_result.run))
     assert (seen["known"], output["known"]) == ("verified", "asserted")
     assert (seen["manifest"], seen["config"]) == (output["manifest"], output["config"])
 

@@ -42,18 +42,20 @@ def forget(address: str) -> None:
 
 
 @pytest.fixture
-def fresh(second: House, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def fresh(
+    second_house: House, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
     """A clone by git of a repository in which the pin of `cpu` is committed, on a machine that lacks the pinned image."""
     with serving(tmp_path, address):
-        pinned = second.type("scripts/reprise", "image", "pin", "cpu", f"{address}/team/cpu", "--push")
+        pinned = second_house.type("scripts/reprise", "image", "pin", "cpu", f"{address}/team/cpu", "--push")
         assert pinned.code == 0, pinned.text
     identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
     for words in (("add", "environments"), (*identity, "commit", "-qm", "Pin the image of cpu")):
-        assert second.type("git", *words).code == 0
+        assert second_house.type("git", *words).code == 0
     root = tmp_path_factory.mktemp("reprise-fresh-")
-    assert second.type("git", "clone", "-q", str(second.root), str(root)).code == 0
+    assert second_house.type("git", "clone", "-q", str(second_house.root), str(root)).code == 0
     forget(address)
-    with house_at(root, dict(second.env)) as mine:
+    with house_at(root, dict(second_house.env)) as mine:
         yield mine
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.e2e.conftest import House, Said
+    from tests.e2e.conftest import CommandResult, House
 
 pytestmark = pytest.mark.engine
 
@@ -53,7 +53,7 @@ def forget(house: House) -> None:
     assert house.type("docker", "volume", "rm", f"{project.partition('=')[2]}_cache").code == 0
 
 
-def reproduce(house: House, *words: str) -> Said:
+def reproduce(house: House, *words: str) -> CommandResult:
     """Type the command."""
     return house.type("scripts/reprise", "reproduce", *words)
 
@@ -254,7 +254,7 @@ exit $code
 """
 
 
-def drifted(house: House, words: str) -> Said:
+def drifted(house: House, words: str) -> CommandResult:
     """Install a package in a container that can be written, as pip does, and type a command in it."""
     values = dict(line.split("=", 1) for line in (house.root / ".env").read_text().splitlines() if "=" in line)
     script = DRIFTED.format(words=words, owner=f"{values['REPRISE_UID']}:{values['REPRISE_GID']}")

@@ -11,15 +11,15 @@ import pytest
 from tests.e2e.conftest import RUN_ID
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import House, Said
+    from tests.e2e.conftest import CommandResult, House
 
 pytestmark = pytest.mark.engine
 
 WORDS = ("--exp", "digits", "--max-epochs", "1")
 
 
-def test_a_later_call_prepares_nothing_in_any_folder(house: House, first: Said) -> None:
-    assert first.code == 0, first.text
+def test_a_later_call_prepares_nothing_in_any_folder(house: House, first_result: CommandResult) -> None:
+    assert first_result.code == 0, first_result.text
     result = house.type("sh", "-c", "cd trainer/experiments && ../../scripts/train --exp digits.py --max-epochs 1")
     assert result.code == 0, result.text
     assert not [line for line in result.err.splitlines() if line.startswith(("train:", "engine:", "base:", "debian:"))]
@@ -28,9 +28,9 @@ def test_a_later_call_prepares_nothing_in_any_folder(house: House, first: Said) 
 
 @pytest.mark.parametrize(("number", "code", "status"), [(SIGINT, 130, "interrupted"), (SIGTERM, 143, "preempted")])
 def test_a_signal_to_the_script_reaches_the_container(
-    house: House, first: Said, number: Signals, code: int, status: str
+    house: House, first_result: CommandResult, number: Signals, code: int, status: str
 ) -> None:
-    assert first.code == 0, first.text
+    assert first_result.code == 0, first_result.text
     running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000")
     assert running.stderr is not None
     seen = line = ""
@@ -46,8 +46,8 @@ def test_a_signal_to_the_script_reaches_the_container(
     assert not house.type("docker", "ps", "--all", "--quiet", "--filter", f"name=reprise-{run}").out
 
 
-def test_the_script_has_the_exit_code_of_the_compose_command(house: House, first: Said) -> None:
-    assert first.code == 0, first.text
+def test_the_script_has_the_exit_code_of_the_compose_command(house: House, first_result: CommandResult) -> None:
+    assert first_result.code == 0, first_result.text
     assert house.type("scripts/train", "--exp", "digitz").code == 42
     prepared = house.root / ".reprise" / "prepared"
     kept = prepared.read_text()
@@ -58,9 +58,9 @@ def test_the_script_has_the_exit_code_of_the_compose_command(house: House, first
 
 
 def test_a_file_from_outside_the_checkout_is_copied(
-    house: House, first: Said, tmp_path_factory: pytest.TempPathFactory
+    house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert first.code == 0, first.text
+    assert first_result.code == 0, first_result.text
     mine = tmp_path_factory.mktemp("elsewhere") / "idea.py"
     mine.write_bytes((house.root / "trainer/experiments/digits.py").read_bytes())
     result = house.type("scripts/train", "--exp", str(mine), "--max-epochs", "1")
@@ -73,8 +73,10 @@ def test_a_file_from_outside_the_checkout_is_copied(
 
 
 @pytest.mark.parametrize(("forgotten", "stage"), [("prepared", "preparing"), ("published", "publishing")])
-def test_ctrl_c_in_a_stage_leaves_no_partial_result(house: House, first: Said, forgotten: str, stage: str) -> None:
-    assert first.code == 0, first.text
+def test_ctrl_c_in_a_stage_leaves_no_partial_result(
+    house: House, first_result: CommandResult, forgotten: str, stage: str
+) -> None:
+    assert first_result.code == 0, first_result.text
     (house.root / ".reprise" / forgotten).unlink()
     running = house.start("scripts/train", *WORDS, start_new_session=True)
     assert running.stderr is not None

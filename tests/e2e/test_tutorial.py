@@ -10,14 +10,14 @@ import pytest
 from tests.training.test_tutorial import blocks
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import House, Said
+    from tests.e2e.conftest import CommandResult, House
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 
 @pytest.mark.parametrize("section", ["Pictures", "A table"])
-def test_every_block_of_the_tutorial_succeeds(house: House, first: Said, section: str) -> None:
-    assert first.code == 0, first.text
+def test_every_block_of_the_tutorial_succeeds(house: House, first_result: CommandResult, section: str) -> None:
+    assert first_result.code == 0, first_result.text
     message = ""
     try:
         for block in blocks(section):

@@ -15,7 +15,7 @@ from tests.e2e.conftest import House, clone, free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.conftest import Said
+    from tests.e2e.conftest import CommandResult
 
 pytestmark = pytest.mark.engine
 
@@ -35,8 +35,8 @@ def public() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes other users: needs root")
 @pytest.mark.parametrize("uid", [pytest.param(1000, marks=pytest.mark.long), 4321])
-def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said, uid: int) -> None:
-    assert first.code == 0, first.text  # the images are built
+def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first_result: CommandResult, uid: int) -> None:
+    assert first_result.code == 0, first_result.text  # the images are built
     root, home = public / "clone", public / "home"
     for folder in (root, home):
         folder.mkdir()
@@ -55,9 +55,9 @@ def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said
         house.type(*become, "docker", "compose", "--profile", "*", "down", "--volumes")
 
 
-def test_under_a_root_host_containers_are_user_1000(house: House, first: Said) -> None:
+def test_under_a_root_host_containers_are_user_1000(house: House, first_result: CommandResult) -> None:
     if os.getuid() != 0:
         pytest.skip("needs root: it is about a host whose user is root")
-    assert first.code == 0, first.text
-    record = house.root / "runs" / first.run / "attempts" / "1" / "record.json"
+    assert first_result.code == 0, first_result.text
+    record = house.root / "runs" / first_result.run / "attempts" / "1" / "record.json"
     assert record.stat().st_uid == 1000

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, LOCK, MACHINE, checkout, locked
+from tests.checkouts import BASE, LOCK, MACHINE, locked_package, write_checkout
 from tests.environments.engine.memory import FACTS, MemoryEngine
 from trainer.base.errors import ImageBuildError
 from trainer.environments.build import build, find_built_image, plan, recipe
@@ -39,7 +39,7 @@ class Watching(MemoryEngine):
 
 
 def test_the_same_inputs_have_the_same_tag(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     tags = [
         plan("cpu", stage=stage, base=BASE, root=root).tag
         for stage in ("environment", "environment", "code", "development")
@@ -49,7 +49,7 @@ def test_the_same_inputs_have_the_same_tag(tmp_path: Path) -> None:
 
 
 def test_an_existing_image_is_not_built_again(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     assert find_built_image("cpu", stage="environment", engine=engine, root=root) is None
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     found = find_built_image("cpu", stage="environment", engine=engine, root=root)
@@ -58,32 +58,32 @@ def test_an_existing_image_is_not_built_again(tmp_path: Path) -> None:
 
 
 def test_an_edit_of_the_lock_changes_the_image(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
     assert find_built_image("cpu", stage="environment", engine=engine, root=root) is None
 
 
 def test_a_change_for_another_environment_needs_no_build(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
-    (root / "uv.lock").write_text(LOCK.replace("store = [", 'store = [{ name = "added" }, ') + locked("added"))
+    (root / "uv.lock").write_text(LOCK.replace("store = [", 'store = [{ name = "added" }, ') + locked_package("added"))
     assert find_built_image("cpu", stage="environment", engine=engine, root=root) is not None
     assert find_built_image("store", stage="environment", engine=engine, root=root) is None
 
 
 @pytest.mark.parametrize("stage", ["code", "development"])
 def test_a_stage_with_the_whole_lock_depends_on_all_of_it(tmp_path: Path, stage: Stage) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     before = plan("cpu", stage=stage, base=BASE, root=root)
-    (root / "uv.lock").write_text(LOCK + locked("other"))
+    (root / "uv.lock").write_text(LOCK + locked_package("other"))
     after = plan("cpu", stage=stage, base=BASE, root=root)
     assert after.build_id == before.build_id
     assert after.tag != before.tag
 
 
 def test_the_code_stage_depends_on_the_code(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     before = plan("cpu", stage="code", base=BASE, root=root)
     (root / "trainer" / "new.py").write_text("x = 1\n")
     after = plan("cpu", stage="code", base=BASE, root=root)
@@ -92,7 +92,7 @@ def test_the_code_stage_depends_on_the_code(tmp_path: Path) -> None:
 
 
 def test_the_code_image_contains_no_ignored_or_secret_file(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), Watching()
+    root, engine = write_checkout(tmp_path), Watching()
     (root / ".gitignore").write_text("build/\nmine.py\n")
     (root / "trainer/new.py").write_text("x = 1\n")
     before = plan("cpu", stage="code", base=BASE, root=root)
@@ -108,7 +108,7 @@ def test_the_code_image_contains_no_ignored_or_secret_file(tmp_path: Path) -> No
 
 
 def test_the_image_contains_its_build_id_and_lock_digest(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     expected = plan("cpu", stage="environment", base=BASE, root=root)
     build(expected, engine=engine, machine=MACHINE, root=root)
     baked = json.loads(engine.built[0].arguments["IMAGE_JSON"])
@@ -118,7 +118,7 @@ def test_the_image_contains_its_build_id_and_lock_digest(tmp_path: Path) -> None
 
 
 def test_declared_variables_are_set_in_the_image(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     assert 'PYTHONHASHSEED="0"' in engine.built[0].recipe
     with pytest.raises(ImageBuildError, match="no line `# variables`"):
@@ -126,7 +126,7 @@ def test_declared_variables_are_set_in_the_image(tmp_path: Path) -> None:
 
 
 def test_indexes_are_passed_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path / "checkout"), Watching()
+    root, engine = write_checkout(tmp_path / "checkout"), Watching()
     for name in ("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "other-1.whl"):
         (tmp_path / name).touch()
     indexes = Indexes(
@@ -144,15 +144,15 @@ def test_indexes_are_passed_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_p
 
 
 def test_without_manifests_an_image_is_referenced_by_its_config(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
+    root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     assert built.manifest is None
     assert built.reference == built.config
 
 
 def test_a_package_for_another_torch_is_rejected_before_the_build(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
-    vision = locked("torchvision", needs=("torch",), tag="cp311-cp311-manylinux_2_28_x86_64").replace(
+    root, engine = write_checkout(tmp_path), MemoryEngine()
+    vision = locked_package("torchvision", needs=("torch",), tag="cp311-cp311-manylinux_2_28_x86_64").replace(
         "index.in", "other.in"
     )
     (root / "uv.lock").write_text(LOCK.replace("cpu = [", 'cpu = [{ name = "torchvision" }, ') + vision)

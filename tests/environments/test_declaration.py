@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, LOCK, ROOT, checkout
+from tests.checkouts import BASE, LOCK, ROOT, write_checkout
 from trainer.base.errors import DocumentError, EnvironmentNameError
 from trainer.environments.declaration import environment_names, inputs_of, load_environment, load_pin
 
@@ -54,7 +54,7 @@ def test_an_unknown_environment_suggests_the_nearest() -> None:
     ],
 )
 def test_an_invalid_declaration_is_rejected_by_name(tmp_path: Path, text: str, message: str) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     (root / "environments" / "mine.toml").write_text(text)
     with pytest.raises(DocumentError) as caught:
         load_environment("mine", root=root)
@@ -63,7 +63,7 @@ def test_an_invalid_declaration_is_rejected_by_name(tmp_path: Path, text: str, m
 
 
 def test_like_inherits_undeclared_values(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     (root / "environments" / "mine.toml").write_text('like = "cpu"\nextras = ["cpu"]\n[variables]\nTZ = "CET"\n')
     mine, cpu = load_environment("mine", root=root), load_environment("cpu", root=root)
     assert mine.variables == cpu.variables | {"TZ": "CET"}
@@ -80,7 +80,7 @@ def test_like_inherits_undeclared_values(tmp_path: Path) -> None:
     ],
 )
 def test_every_input_changes_the_build_id(tmp_path: Path, file: str) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
     with (root / file).open("a") as out:
         out.write("#\n")
@@ -100,7 +100,7 @@ def test_every_input_changes_the_build_id(tmp_path: Path, file: str) -> None:
 def test_a_change_of_the_lock_changes_the_environments_that_install_it(
     tmp_path: Path, old: str, new: str, moved: list[str]
 ) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     (root / "uv.lock").write_text(f"{LOCK}# the end\n")
     before = {name: build_id(name, root) for name in ("cpu", "cuda", "store")}
     spoil(root / "uv.lock", old, new)
@@ -108,7 +108,7 @@ def test_a_change_of_the_lock_changes_the_environments_that_install_it(
 
 
 def test_an_extra_that_the_lock_does_not_have_is_an_error_before_the_build(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     (root / "environments" / "vision.toml").write_text('like = "cpu"\nextras = ["cpu", "vision"]\n')
     with pytest.raises(DocumentError, match=r"environment vision: uv\.lock has no extra 'vision'") as caught:
         build_id("vision", root)
@@ -117,7 +117,7 @@ def test_an_extra_that_the_lock_does_not_have_is_an_error_before_the_build(tmp_p
 
 @pytest.mark.parametrize("text", ["<<<<<<< ours\n", "[[package]]\nversion = '1'\n"])
 def test_a_lock_with_conflict_markers_is_an_error_with_a_hint(tmp_path: Path, text: str) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     (root / "uv.lock").write_text(text)
     with pytest.raises(DocumentError, match="is not a lock of uv") as caught:
         build_id("cpu", root)
@@ -125,7 +125,7 @@ def test_a_lock_with_conflict_markers_is_an_error_with_a_hint(tmp_path: Path, te
 
 
 def test_the_code_does_not_change_the_build_id(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
     (root / "trainer" / "new.py").write_text("x = 1\n")
     assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id == before
@@ -133,14 +133,14 @@ def test_the_code_does_not_change_the_build_id(tmp_path: Path) -> None:
 
 def test_the_pin_does_not_change_the_build_id(tmp_path: Path) -> None:
     """Otherwise an image could never match its own pin."""
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
     (root / "environments" / "cpu.pin.toml").write_text("anything")
     assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id == before
 
 
 def test_a_pin_of_another_environment_is_rejected(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     digest = f"sha256:{'a' * 64}"
     lines = [
         f'environment = "cuda"\nreference = "r.example/cuda@{digest}"',

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from packaging.requirements import Requirement
 
-from tests.checkouts import LOCK, locked
+from tests.checkouts import LOCK, locked_package
 from trainer.environments.lock_file import misplaced, packages, requirements_digest, undefined_extras
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def test_an_extra_of_a_dependency_includes_its_packages() -> None:
     text = text.replace(
         'name = "server"\nversion', 'name = "server"\noptional-dependencies = { fast = [{ name = "added" }] }\nversion'
     )
-    assert set(packages(text + locked("added"), ["store"])) == {"shared", "server", "added"}
+    assert set(packages(text + locked_package("added"), ["store"])) == {"shared", "server", "added"}
 
 
 def test_without_torch_nothing_is_misplaced() -> None:

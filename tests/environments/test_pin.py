@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, LOCK, MACHINE, checkout
+from tests.checkouts import BASE, LOCK, MACHINE, write_checkout
 from tests.environments.engine.memory import FACTS, MemoryEngine
 from trainer.base.errors import ImageMissingError, PinError, UsageError
 from trainer.environments.build import BuiltImage, build, plan
@@ -27,7 +27,7 @@ def built(root: Path, engine: MemoryEngine) -> BuiltImage:
 
 
 def test_a_pin_has_the_pushed_digest(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     image = built(root, engine)
     made = pin(image, REPOSITORY, engine=engine, root=root, push=True)
     assert load_pin("cpu", root=root) == made
@@ -36,7 +36,7 @@ def test_a_pin_has_the_pushed_digest(tmp_path: Path) -> None:
 
 
 def test_an_image_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     with pytest.raises(PinError, match="is not in its registry") as caught:
         pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=False)
     assert caught.value.hint == f"reprise image pin cpu {REPOSITORY} --push"
@@ -44,19 +44,19 @@ def test_an_image_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
 
 
 def test_an_engine_without_manifests_cannot_pin(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
+    root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
     with pytest.raises(PinError, match="keeps no manifests"):
         pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
 
 
 def test_setup_uses_the_pin(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     assert image_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
 
 
 def test_a_missing_pinned_image_is_not_replaced_by_another(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     other = MemoryEngine(registries=engine.registries)
     with pytest.raises(ImageMissingError) as caught:
@@ -68,7 +68,7 @@ def test_a_missing_pinned_image_is_not_replaced_by_another(tmp_path: Path) -> No
 
 
 def test_a_pin_of_other_inputs_is_rejected(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
     with pytest.raises(PinError, match="this checkout is build"):
@@ -76,7 +76,7 @@ def test_a_pin_of_other_inputs_is_rejected(tmp_path: Path) -> None:
 
 
 def test_an_image_that_differs_from_its_pin_is_rejected(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     engine.held[made.manifest] = replace(engine.held[made.manifest], layers=())
     with pytest.raises(PinError, match="the pin has"):
@@ -84,7 +84,7 @@ def test_an_image_that_differs_from_its_pin_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     with pytest.raises(ImageMissingError, match="which its registry does not have") as caught:
         restore("cpu", engine=MemoryEngine(), root=root)
@@ -98,7 +98,7 @@ def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None
     [f"{REPOSITORY}:latest", f"https://{REPOSITORY}", f"{REPOSITORY}@sha256:{'1' * 64}", "127.0.0.1:5000/Team/cpu"],
 )
 def test_a_repository_with_a_tag_is_rejected_with_the_plain_name(tmp_path: Path, repository: str) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     with pytest.raises(UsageError) as caught:
         pin(built(root, engine), repository, engine=engine, root=root, push=True)
     assert caught.value.hint == f"reprise image pin cpu {REPOSITORY}"
@@ -106,7 +106,7 @@ def test_a_repository_with_a_tag_is_rejected_with_the_plain_name(tmp_path: Path,
 
 
 def test_unpinning_twice_is_not_an_error(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     assert unpin("cpu", root=root)
     assert not unpin("cpu", root=root)
@@ -114,4 +114,4 @@ def test_unpinning_twice_is_not_an_error(tmp_path: Path) -> None:
 
 def test_without_a_pin_there_is_nothing_to_restore(tmp_path: Path) -> None:
     with pytest.raises(PinError, match="has no pin"):
-        restore("cpu", engine=MemoryEngine(), root=checkout(tmp_path))
+        restore("cpu", engine=MemoryEngine(), root=write_checkout(tmp_path))

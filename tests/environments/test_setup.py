@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, LOCK, MACHINE, checkout
+from tests.checkouts import BASE, LOCK, MACHINE, write_checkout
 from tests.environments.engine.memory import FACTS, MemoryEngine
 from trainer.base.errors import (
     DiskFullError,
@@ -224,7 +224,7 @@ def test_the_environment_follows_option_then_dotenv_then_hardware() -> None:
 
 
 def test_an_environment_of_dotenv_that_the_checkout_lacks_is_an_error(tmp_path: Path) -> None:
-    root = checkout(tmp_path)
+    root = write_checkout(tmp_path)
     setup.require_environment({"REPRISE_ENVIRONMENT": "cpu"}, root=root)
     setup.require_environment({}, root=root)
     with pytest.raises(EnvironmentNameError, match=r"\.env has environment 'vision'") as caught:
@@ -263,7 +263,7 @@ def test_the_repository_of_a_worktree_is_mounted_if_possible(tmp_path: Path) -> 
 
 
 def test_images_that_are_not_built_are_not_written_to_dotenv(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     assert setup.image_values("cpu", engine=engine, root=root) == {}
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     values = setup.image_values("cpu", engine=engine, root=root)
@@ -273,7 +273,7 @@ def test_images_that_are_not_built_are_not_written_to_dotenv(tmp_path: Path) -> 
 
 
 def test_the_devcontainer_gets_its_own_image(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     expected = plan("cpu", stage="development", base=BASE, root=root)
     built = build(expected, engine=engine, machine=MACHINE, root=root)
     assert setup.image_values("cpu", engine=engine, root=root) == {
@@ -284,7 +284,7 @@ def test_the_devcontainer_gets_its_own_image(tmp_path: Path) -> None:
 
 
 def test_an_earlier_store_image_is_used_until_this_locks_is_built(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     earlier = build(plan("store", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     (root / "uv.lock").write_text(LOCK.replace('name = "server"\nversion = "1"', 'name = "server"\nversion = "2"'))
     assert setup.image_values("cpu", engine=engine, root=root) == {"REPRISE_STORE_IMAGE": earlier.reference}
@@ -294,7 +294,7 @@ def test_an_earlier_store_image_is_used_until_this_locks_is_built(tmp_path: Path
 
 
 def test_an_environment_for_one_run_uses_its_pinned_image(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     expected = plan("cpu", stage="environment", base=BASE, root=root)
     built = build(expected, engine=engine, machine=MACHINE, root=root)
     assert setup.single_run_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == built.reference
@@ -306,7 +306,7 @@ def test_an_environment_for_one_run_uses_its_pinned_image(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("name", "gpu"), [("cpu", False), ("cuda", True)])
 def test_an_environment_for_one_run_uses_its_own_compose_files(tmp_path: Path, name: str, *, gpu: bool) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, runtimes=("nvidia",)))
+    root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, runtimes=("nvidia",)))
     build(plan(name, stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     values = setup.single_run_values(name, engine=engine, root=root)
     assert (values["REPRISE_ENVIRONMENT"], values["COMPOSE_FILE"]) == (name, setup.compose_files(gpu=gpu))
@@ -325,7 +325,7 @@ def test_a_port_in_use_is_an_error_with_a_hint() -> None:
 
 
 def test_a_missing_image_is_an_error_with_the_command_that_restores_it(tmp_path: Path) -> None:
-    root, engine = checkout(tmp_path), MemoryEngine()
+    root, engine = write_checkout(tmp_path), MemoryEngine()
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     here = {"REPRISE_IMAGE": built.reference, "COMPOSE_PROFILES": ""}
     gone = here | {"REPRISE_IMAGE": built.reference[:-4] + "0000"}

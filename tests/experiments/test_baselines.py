@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checking import ROOT, THREADS, WORDS, launched
+from tests.checking import ROOT, THREADS, WORDS, restored_threads
 from trainer.base.document import read_json
 from trainer.cli.baseline.measure import environment_key
 from trainer.comparison.baseline import FOLDER, Baseline, code_of, compare_with_entry
@@ -41,7 +41,7 @@ def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: py
     key, code = environment_key(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
     entry = read_json(path, Baseline).nearest(key)
     assert entry
-    with launched():
+    with restored_threads():
         found = next(seed_results(small_subject(experiment, resolved, declared, root=ROOT, folder=tmp_path), seeds=1))
     verdict = compare_with_entry(entry, key=key, code=code, metrics=found)
     lines = "\n".join([f"{file.stem}: {verdict.summary}", *verdict.changes])

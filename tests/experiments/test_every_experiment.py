@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checking import ROOT, found
+from tests.checking import ROOT, run_checks_on
 from trainer.training.check_result import Status
 
 if TYPE_CHECKING:
@@ -18,6 +18,6 @@ FILES = sorted((ROOT / "trainer/experiments").glob("[!_]*.py"))
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_it_is_checked(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    findings = found(file, tmp_path, monkeypatch, words=["--batch-size=16"])
+    findings = run_checks_on(file, tmp_path, monkeypatch, words=["--batch-size=16"])
     wrong = [finding for finding in findings.values() if finding.status is Status.FAILED]
     assert not wrong, "\n".join(f"{each.check}: {each.said} (look at: {each.look})" for each in wrong)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runs.runs import begun
+from tests.runs.runs import start_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DeviceError, NotDeterministicError
 from trainer.launch.smoke_test import SELF_TEST, STEPS, WORDS, smoke_test
@@ -30,7 +30,7 @@ class Image:
             return '{"accepted": 3, "rejected": 4}'
         name = self.weights.pop(0)
         weights = None if name is None else digest_of_bytes(name.encode())
-        run = begun(self.runs)
+        run = start_run(self.runs)
         around = run.record.circumstances
         torch = {"torch": Distribution(version="2.13.0+cpu", record=None)}
         around = around.model_copy(update={"inventory": around.inventory.model_copy(update={"distributions": torch})})

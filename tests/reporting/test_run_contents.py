@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.comparison.compared import made, save_trace
-from tests.runs.runs import begun
+from tests.comparison.compared import make_run, save_trace
+from tests.runs.runs import start_run
 from trainer.reporting.run_contents import load_run_contents
 from trainer.runs.figure import FILE, Figures, Lines, Pictures, Series
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_curves_figures_and_pictures_are_collected(tmp_path: Path) -> None:
-    one = made(tmp_path / "runs")
+    one = make_run(tmp_path / "runs")
     assert one.folder and one.attempt  # noqa: PT018 - for the types
     (one.attempt / "metrics.jsonl").write_text('{"step":1,"train_loss":0.5}\n')
     save_trace(one.attempt, 0.5)
@@ -31,7 +31,7 @@ def test_curves_figures_and_pictures_are_collected(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_are_notes(tmp_path: Path) -> None:
-    one = made(tmp_path / "runs")
+    one = make_run(tmp_path / "runs")
     assert one.folder and one.attempt  # noqa: PT018 - for the types
     (one.attempt / FILE).write_text("{")
     (one.folder / "certificates").mkdir()
@@ -42,7 +42,7 @@ def test_unreadable_files_are_notes(tmp_path: Path) -> None:
 
 
 def test_files_that_are_too_large_are_notes(tmp_path: Path) -> None:
-    one = made(tmp_path / "runs")
+    one = make_run(tmp_path / "runs")
     assert one.folder and one.attempt  # noqa: PT018 - for the types
     for name, size in ((FILE, 1 << 25), ("metrics.jsonl", (1 << 28) + 1)):
         with (one.attempt / name).open("wb") as file:
@@ -57,13 +57,13 @@ def test_the_shown_code_is_the_experiments_module(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout" / "trainer" / "experiments"
     checkout.mkdir(parents=True)
     (checkout / "digits.py").write_text("# mine\n")
-    assert load_run_contents(begun(tmp_path / "runs").folder.parents[1]).code == (
+    assert load_run_contents(start_run(tmp_path / "runs").folder.parents[1]).code == (
         "trainer/experiments/digits.py",
         "# mine\n",
     )
-    assert load_run_contents(made(tmp_path / "more" / "runs").folder or tmp_path).code is None
+    assert load_run_contents(make_run(tmp_path / "more" / "runs").folder or tmp_path).code is None
 
 
 def test_a_killed_run_is_distinguished_from_a_running_run(tmp_path: Path) -> None:
-    run = begun(tmp_path / "runs")
+    run = start_run(tmp_path / "runs")
     assert not load_run_contents(run.folder.parents[1]).died

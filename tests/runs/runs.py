@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def begun(runs: Path) -> OpenRun:
+def start_run(runs: Path) -> OpenRun:
     """A run that is under way, its source frozen."""
     checkout = runs.parent / "checkout"
     if not checkout.is_dir():
@@ -24,9 +24,9 @@ def begun(runs: Path) -> OpenRun:
     return open_run(folder, ingredients=ingredients(source=bundle.digest), circumstances=circumstances())
 
 
-def finished(runs: Path, *, status: Status = Status.COMPLETED, accuracy: float = 0.1 + 0.2) -> OpenRun:
+def finish_run(runs: Path, *, status: Status = Status.COMPLETED, accuracy: float = 0.1 + 0.2) -> OpenRun:
     """A run that is over, with a few files."""
-    run = begun(runs)
+    run = start_run(runs)
     (run.folder / "checkpoints").mkdir()
     (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"weights" * 100)
     (run.folder / "metrics.jsonl").write_text('{"step":1}\n')

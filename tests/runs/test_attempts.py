@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 RATE = "setting learning_rate: 0.001 -> 0.5"
 
 
-def attempt(
+def attempt_record(
     number: int,
     *,
     changed: Sequence[str] = (),
@@ -30,10 +30,10 @@ def attempt(
 
 def test_the_changes_of_the_last_attempt_apply() -> None:
     records = [
-        attempt(1),
-        attempt(2, changed=[RATE]),
-        attempt(3, changed=[RATE, RATE]),
-        attempt(4, changed=[RATE, RATE]),
+        attempt_record(1),
+        attempt_record(2, changed=[RATE]),
+        attempt_record(3, changed=[RATE, RATE]),
+        attempt_record(4, changed=[RATE, RATE]),
     ]
     assert changes(records) == [(2, [RATE]), (3, [RATE])]
     assert [settings_now(records[:count])["learning_rate"] for count in (1, 2, 3, 4)] == [0.001, 0.5, 0.5, 0.001]
@@ -41,20 +41,20 @@ def test_the_changes_of_the_last_attempt_apply() -> None:
 
 def test_other_changes_do_not_change_settings() -> None:
     lines = ["setting learning_rate: 0.001 -> {", "setting absent: 1 -> 2", "device accelerator: cpu -> cuda"]
-    assert settings_now([attempt(1), attempt(2, changed=lines)]) == {"seed": 0, "learning_rate": 0.001}
+    assert settings_now([attempt_record(1), attempt_record(2, changed=lines)]) == {"seed": 0, "learning_rate": 0.001}
 
 
 def test_the_total_time_states_whether_it_is_complete() -> None:
-    both = total_duration([attempt(1), attempt(2)])
+    both = total_duration([attempt_record(1), attempt_record(2)])
     assert (both.seconds, both.known, both.attempts) == (4.0, True, 2)
-    killed = total_duration([attempt(1, seconds=None), attempt(2)])
+    killed = total_duration([attempt_record(1, seconds=None), attempt_record(2)])
     assert (killed.seconds, killed.known) == (2.0, False)
-    running = total_duration([attempt(1), attempt(2, seconds=9.0, status=Status.RUNNING)])
+    running = total_duration([attempt_record(1), attempt_record(2, seconds=9.0, status=Status.RUNNING)])
     assert (running.seconds, running.known) == (2.0, False)
-    assert not total_duration([attempt(2)]).known, "the first attempt's record is not here"
+    assert not total_duration([attempt_record(2)]).known, "the first attempt's record is not here"
 
 
 def test_only_a_failure_without_steps_counts_as_idle() -> None:
-    assert failed_before_first_step(attempt(1, status=Status.FAILED, steps=0))
-    assert not failed_before_first_step(attempt(1, status=Status.FAILED))
-    assert not failed_before_first_step(attempt(1, status=Status.PREEMPTED, steps=0))
+    assert failed_before_first_step(attempt_record(1, status=Status.FAILED, steps=0))
+    assert not failed_before_first_step(attempt_record(1, status=Status.FAILED))
+    assert not failed_before_first_step(attempt_record(1, status=Status.PREEMPTED, steps=0))

@@ -15,21 +15,21 @@ from trainer.runs.record import DatasetIngredient, Determinism, Device, Distribu
 ONE, TWO = digest_of_bytes(b"1"), digest_of_bytes(b"2")
 
 
-def altered(*, around: dict[str, Any] | None = None, **made: Any) -> Record:
+def altered_record(*, around: dict[str, Any] | None = None, **made: Any) -> Record:
     """The usual run, with some ingredients and circumstances other than usual."""
     usual = record({})
     happened = circumstances().model_copy(update=around or {})
     return usual.model_copy(update={"ingredients": ingredients(**made), "circumstances": happened})
 
 
-def found(b: Record, a: Record | None = None) -> list[tuple[DifferenceKind, str, str, str]]:
+def find_differences(b: Record, a: Record | None = None) -> list[tuple[DifferenceKind, str, str, str]]:
     """What differs from the usual run."""
     return [(each.kind, each.name, each.a, each.b) for each in candidates(a or record({}), b)]
 
 
 def test_equal_records_have_no_differences() -> None:
     around = {"command": ["x"], "host": circumstances().host.model_copy(update={"name": "another"})}
-    assert found(altered(around=around)) == []
+    assert find_differences(altered_record(around=around)) == []
 
 
 @pytest.mark.parametrize(
@@ -54,23 +54,27 @@ def test_equal_records_have_no_differences() -> None:
 def test_each_ingredient_is_listed_by_name_with_both_values(
     made: dict[str, Any], expected: tuple[DifferenceKind, str, str, str]
 ) -> None:
-    assert found(altered(**made)) == [expected]
-    assert all(each.ingredient for each in candidates(record({}), altered(**made)))
+    assert find_differences(altered_record(**made)) == [expected]
+    assert all(each.ingredient for each in candidates(record({}), altered_record(**made)))
 
 
 def test_the_locks_packages_of_other_environments_are_ignored() -> None:
-    a = altered(lock=ONE, requirements=ONE)
-    assert found(altered(lock=TWO, requirements=ONE), a) == []
-    assert found(altered(lock=TWO, requirements=TWO), a) == [(DifferenceKind.LOCK, "uv.lock", ONE, TWO)]
+    a = altered_record(lock=ONE, requirements=ONE)
+    assert find_differences(altered_record(lock=TWO, requirements=ONE), a) == []
+    assert find_differences(altered_record(lock=TWO, requirements=TWO), a) == [
+        (DifferenceKind.LOCK, "uv.lock", ONE, TWO)
+    ]
 
 
 def test_a_record_without_requirements_is_compared_by_the_whole_lock() -> None:
-    assert found(altered(lock=TWO), altered(lock=ONE, requirements=ONE)) == [(DifferenceKind.LOCK, "uv.lock", ONE, TWO)]
-    assert found(altered(lock=ONE), altered(lock=ONE, requirements=ONE)) == []
+    assert find_differences(altered_record(lock=TWO), altered_record(lock=ONE, requirements=ONE)) == [
+        (DifferenceKind.LOCK, "uv.lock", ONE, TWO)
+    ]
+    assert find_differences(altered_record(lock=ONE), altered_record(lock=ONE, requirements=ONE)) == []
 
 
 def test_a_setting_is_listed_with_its_origins() -> None:
-    b = altered(
+    b = altered_record(
         settings={"seed": 0, "learning_rate": 0.0010000000000000002}, around={"origins": {"learning_rate": "file"}}
     )
     assert candidates(record({}), b) == [
@@ -97,46 +101,50 @@ def test_packages_are_listed_as_added_removed_changed_and_altered() -> None:
         "up": Distribution(version="2"),
         "same": Distribution(version="1", record=TWO),
     }
-    a, b = (altered(around={"inventory": Inventory(python="3.11.2", distributions=side)}) for side in (before, after))
-    assert found(b, a) == [
+    a, b = (
+        altered_record(around={"inventory": Inventory(python="3.11.2", distributions=side)}) for side in (before, after)
+    )
+    assert find_differences(b, a) == [
         (DifferenceKind.PACKAGE, "gone", "1", "absent"),
         (DifferenceKind.PACKAGE, "new", "absent", "1"),
         (DifferenceKind.PACKAGE, "same", f"1, files {ONE[:19]}", f"1, files {TWO[:19]}"),
         (DifferenceKind.PACKAGE, "up", "1", "2"),
     ]
-    assert found(b) == []
+    assert find_differences(b) == []
     assert not any(each.ingredient for each in candidates(a, b))
 
 
 def test_libraries_are_compared_by_name_in_any_folder() -> None:
     sides = ({"/opt/a/libx.so": 1, "/opt/a/liby.so": 1}, {"/usr/libx.so": 1, "/usr/liby.so": 2})
-    a, b = (altered(around={"inventory": Inventory(python="3.11.2", libraries=side)}) for side in sides)
-    assert found(b, a) == [(DifferenceKind.LIBRARY, "liby.so", "1 bytes", "2 bytes")]
+    a, b = (altered_record(around={"inventory": Inventory(python="3.11.2", libraries=side)}) for side in sides)
+    assert find_differences(b, a) == [(DifferenceKind.LIBRARY, "liby.so", "1 bytes", "2 bytes")]
 
 
 def test_a_run_that_left_its_determinism_level_differs_from_one_that_did_not() -> None:
-    left = altered(around={"determinism_at_end": ["benchmark is True"]})
-    assert found(left) == [(DifferenceKind.DETERMINISM, "benchmark is True", "absent", "switched by the net")]
+    left = altered_record(around={"determinism_at_end": ["benchmark is True"]})
+    assert find_differences(left) == [
+        (DifferenceKind.DETERMINISM, "benchmark is True", "absent", "switched by the net")
+    ]
     assert not any(each.ingredient for each in candidates(record({}), left))
-    assert found(left, altered(around={"determinism_at_end": ["benchmark is True"]})) == []
+    assert find_differences(left, altered_record(around={"determinism_at_end": ["benchmark is True"]})) == []
 
 
 def test_a_source_with_equal_imported_files_is_a_circumstance() -> None:
     code = {"imported": Imported(digest=ONE, files=["net.py"])}
-    a, b = altered(around=code), altered(around=code, source=TWO)
+    a, b = altered_record(around=code), altered_record(around=code, source=TWO)
     assert [(each.title, each.ingredient) for each in candidates(a, b)] == [
         ("code source, in files that neither run imported", False)
     ]
-    c = altered(around={"imported": Imported(digest=TWO, files=["net.py"])}, source=TWO)
-    for other in (c, altered(source=TWO)):
+    c = altered_record(around={"imported": Imported(digest=TWO, files=["net.py"])}, source=TWO)
+    for other in (c, altered_record(source=TWO)):
         assert [(each.title, each.ingredient) for each in candidates(a, other)] == [("code source", True)]
 
 
 def test_hardware_drift_and_variables_are_listed() -> None:
     gpu = Gpu(name="NVIDIA H100", uuid="x", memory=1)
     host = circumstances().host.model_copy(update={"cpu": "other", "gpus": [gpu]})
-    b = altered(around={"host": host, "variables": {"OMP_NUM_THREADS": "4"}, "drift": []})
-    assert [(kind, name) for kind, name, *_ in found(b)] == [
+    b = altered_record(around={"host": host, "variables": {"OMP_NUM_THREADS": "4"}, "drift": []})
+    assert [(kind, name) for kind, name, *_ in find_differences(b)] == [
         (DifferenceKind.VARIABLE, "OMP_NUM_THREADS"),
         (DifferenceKind.DRIFT, circumstances().drift[0]),
         (DifferenceKind.HARDWARE, "CPU"),

@@ -26,7 +26,7 @@ HANDED = {
 
 
 @pytest.fixture
-def baked(tmp_path: Path) -> Path:
+def write_image_statement(tmp_path: Path) -> Path:
     """What an image says of itself."""
     path = tmp_path / "image.json"
     document = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": BUILD, "variables": {}}
@@ -34,19 +34,19 @@ def baked(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_matching_claim_is_asserted(baked: Path) -> None:
-    found = claim_image(HANDED, baked=baked)
+def test_a_matching_claim_is_asserted(write_image_statement: Path) -> None:
+    found = claim_image(HANDED, baked=write_image_statement)
     assert found.image.known is Knowledge.ASSERTED
     assert (found.image.manifest, found.image.config, found.layers) == (MANIFEST, CONFIG, [LAYER])
     assert found.image.reason is None
 
 
-def test_a_matching_observation_from_the_host_is_verified(baked: Path, tmp_path: Path) -> None:
+def test_a_matching_observation_from_the_host_is_verified(write_image_statement: Path, tmp_path: Path) -> None:
     write_seen(
         tmp_path,
         SeenImage(container="c", reference=HANDED["REPRISE_IMAGE"], manifest=MANIFEST, build_id=BUILD, layers=[LAYER]),
     )
-    found = claim_image({}, run=tmp_path, baked=baked)
+    found = claim_image({}, run=tmp_path, baked=write_image_statement)
     assert (found.image.known, found.image.manifest, found.layers) == (Knowledge.VERIFIED, MANIFEST, [LAYER])
 
 
@@ -61,21 +61,23 @@ def test_a_matching_observation_from_the_host_is_verified(baked: Path, tmp_path:
         ({"REPRISE_IMAGE": "reprise/cpu:local", "REPRISE_IMAGE_CONFIG": ""}, "a tag can move"),
     ],
 )
-def test_an_incomplete_claim_is_unknown_with_its_reason(baked: Path, change: dict[str, str], message: str) -> None:
-    image = claim_image(HANDED | change, baked=baked).image
+def test_an_incomplete_claim_is_unknown_with_its_reason(
+    write_image_statement: Path, change: dict[str, str], message: str
+) -> None:
+    image = claim_image(HANDED | change, baked=write_image_statement).image
     assert (image.known, image.manifest, image.config) == (Knowledge.UNKNOWN, None, None)
     assert message in str(image.reason)
     assert image.build_id == BUILD
 
 
-def test_two_build_ids_that_differ_are_both_shown(baked: Path) -> None:
-    image = claim_image(HANDED | {"REPRISE_BUILD_ID": OTHER}, baked=baked).image
+def test_two_build_ids_that_differ_are_both_shown(write_image_statement: Path) -> None:
+    image = claim_image(HANDED | {"REPRISE_BUILD_ID": OTHER}, baked=write_image_statement).image
     assert (image.build_id, image.handed_build_id) == (BUILD, OTHER)
 
 
-def test_an_observation_of_another_build_is_unknown(baked: Path, tmp_path: Path) -> None:
+def test_an_observation_of_another_build_is_unknown(write_image_statement: Path, tmp_path: Path) -> None:
     write_seen(tmp_path, SeenImage(container="c", reference="x", build_id=OTHER))
-    assert claim_image(HANDED, run=tmp_path, baked=baked).image.known is Knowledge.UNKNOWN
+    assert claim_image(HANDED, run=tmp_path, baked=write_image_statement).image.known is Knowledge.UNKNOWN
 
 
 def test_outside_of_an_image_the_image_is_unknown(tmp_path: Path) -> None:
@@ -92,25 +94,25 @@ def test_a_damaged_claim_is_unknown_and_not_an_error(tmp_path: Path, text: str) 
     assert "image.json" in str(image.reason)
 
 
-def test_an_empty_observation_leaves_the_claim_asserted(baked: Path, tmp_path: Path) -> None:
+def test_an_empty_observation_leaves_the_claim_asserted(write_image_statement: Path, tmp_path: Path) -> None:
     write_seen(tmp_path, SeenImage(container="c", reference=None, fault="no engine"))
-    assert claim_image(HANDED, run=tmp_path, baked=baked).image.known is Knowledge.ASSERTED
+    assert claim_image(HANDED, run=tmp_path, baked=write_image_statement).image.known is Knowledge.ASSERTED
 
 
-def test_an_observation_without_a_build_id_is_unknown(baked: Path, tmp_path: Path) -> None:
+def test_an_observation_without_a_build_id_is_unknown(write_image_statement: Path, tmp_path: Path) -> None:
     write_seen(tmp_path, SeenImage(container="c", reference="debian"))
-    found = claim_image(HANDED, run=tmp_path, baked=baked).image
+    found = claim_image(HANDED, run=tmp_path, baked=write_image_statement).image
     assert (found.known, "without a build id" in str(found.reason)) == (Knowledge.UNKNOWN, True)
 
 
 @pytest.mark.parametrize("watched", [False, True])
 def test_an_image_built_by_compose_is_unknown_but_its_lock_is_compared(
-    baked: Path, tmp_path: Path, *, watched: bool
+    write_image_statement: Path, tmp_path: Path, *, watched: bool
 ) -> None:
-    baked.write_text(json.dumps(json.loads(baked.read_text()) | {"build_id": None}))
+    write_image_statement.write_text(json.dumps(json.loads(write_image_statement.read_text()) | {"build_id": None}))
     if watched:
         write_seen(tmp_path, SeenImage(container="c", reference="x", build_id=BUILD))
-    found = claim_image(HANDED, run=tmp_path, baked=baked)
+    found = claim_image(HANDED, run=tmp_path, baked=write_image_statement)
     assert (found.image.known, found.image.build_id) == (Knowledge.UNKNOWN, None)
     assert "has no build id" in str(found.image.reason)
     assert found.baked is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.records import ingredients
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, RunNotFoundError, SourceError
 from trainer.runs.publish import publish_run
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def run(tmp_path: Path) -> OpenRun:
     """A finished run on one machine."""
-    return finished(tmp_path / "here" / "runs")
+    return finish_run(tmp_path / "here" / "runs")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def packed(folder: Path) -> dict[str, bytes]:
+def packed_files(folder: Path) -> dict[str, bytes]:
     """Every file of a run but the copy of its source that ran: what a pull brings."""
     return {path: data for path, data in contents(folder).items() if not path.startswith(f"{COPY}/")}
 
@@ -50,7 +50,7 @@ def test_a_published_run_is_pulled_byte_for_byte(run: OpenRun, tmp_path: Path) -
     publish_run(home, store)
     (record,) = pull_run(run.record.run, store, runs=tmp_path / "there")
     assert record == run.record
-    assert contents(tmp_path / "there" / record.run) == packed(home)
+    assert contents(tmp_path / "there" / record.run) == packed_files(home)
     assert [path.name for path in (tmp_path / "there").iterdir()] == [record.run]
 
 
@@ -102,7 +102,7 @@ def test_a_pull_killed_after_the_source_is_completed(run: OpenRun, tmp_path: Pat
     there.mkdir(parents=True)
     shutil.copy2(home / ARCHIVE, there / ARCHIVE)
     pull_run(run.record.run, store, runs=tmp_path / "there")
-    assert contents(there) == packed(home)
+    assert contents(there) == packed_files(home)
 
 
 def test_a_missing_run_is_not_found(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_missing_run_is_not_found(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def altered(run: OpenRun, change: Callable[[dict[str, Any]], None]) -> MemoryStore:
+def store_with_altered_seal(run: OpenRun, change: Callable[[dict[str, Any]], None]) -> MemoryStore:
     """A store in which somebody else made the seal of this run, changed."""
     honest, store = MemoryStore(), MemoryStore()
     publish_run(run.folder.parents[1], honest)
@@ -147,7 +147,7 @@ HARM: dict[str, Callable[[dict[str, Any]], None]] = {
 
 @pytest.mark.parametrize("harm", HARM)
 def test_a_malicious_seal_writes_nothing(run: OpenRun, tmp_path: Path, harm: str) -> None:
-    store = altered(run, HARM[harm])
+    store = store_with_altered_seal(run, HARM[harm])
     with pytest.raises(RepriseError) as error:
         pull_run(run.record.run, store, runs=tmp_path / "there")
     assert error.value.code != 1
@@ -163,12 +163,12 @@ def test_a_negative_size_does_not_offset_an_enormous_one(run: OpenRun, tmp_path:
         seal["files"][1].update(size=-(1 << 60))
 
     with pytest.raises(DocumentError, match="size"):
-        pull_run(run.record.run, altered(run, cheat), runs=tmp_path / "there")
+        pull_run(run.record.run, store_with_altered_seal(run, cheat), runs=tmp_path / "there")
     assert not (tmp_path / "there").exists()
 
 
 def test_a_later_format_is_rejected_with_a_hint(run: OpenRun, tmp_path: Path) -> None:
-    store = altered(run, HARM["another format"])
+    store = store_with_altered_seal(run, HARM["another format"])
     with pytest.raises(DocumentError, match=r"reads 'reprise\.run/1'") as error:
         pull_run(run.record.run, store, runs=tmp_path / "there")
     assert "newer" in str(error.value.hint)
@@ -182,7 +182,7 @@ def test_an_endless_seal_is_rejected_early(run: OpenRun, tmp_path: Path) -> None
             pull_run(run.record.run, store, runs=tmp_path / "there")
 
 
-def archived(path: Path, *entries: tuple[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:
+def write_archive(path: Path, *entries: tuple[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:
     """An archive somebody else made."""
     with tarfile.open(path, "w:gz") as tar:
         for name, target in entries:
@@ -195,13 +195,13 @@ def archived(path: Path, *entries: tuple[str, bytes], kind: bytes = tarfile.REGT
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
 def test_a_source_bundle_may_contain_only_files(tmp_path: Path, kind: bytes) -> None:
     with pytest.raises(SourceError):
-        read_archive(archived(tmp_path / "x", ("a", b"/etc/passwd"), kind=kind))
+        read_archive(write_archive(tmp_path / "x", ("a", b"/etc/passwd"), kind=kind))
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b"])
 def test_paths_of_a_source_bundle_stay_in_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError):
-        read_archive(archived(tmp_path / "x", (name, b"")))
+        read_archive(write_archive(tmp_path / "x", (name, b"")))
 
 
 @pytest.mark.parametrize("size", [1 << 40, 1 << 20])
@@ -216,13 +216,13 @@ def test_a_source_bundle_may_not_claim_more_bytes_than_it_has(tmp_path: Path, si
 
 
 def test_a_damaged_source_bundle_is_an_error(tmp_path: Path) -> None:
-    whole = archived(tmp_path / "whole", ("a", b"")).read_bytes()
+    whole = write_archive(tmp_path / "whole", ("a", b"")).read_bytes()
     for text in [b"", b"text", whole[: len(whole) // 2]]:
         (tmp_path / "x").write_bytes(text)
         with pytest.raises(SourceError):
             read_archive(tmp_path / "x")
     with pytest.raises(SourceError, match="twice"):
-        read_archive(archived(tmp_path / "x", ("a", b""), ("a", b"")))
+        read_archive(write_archive(tmp_path / "x", ("a", b""), ("a", b"")))
 
 
 def test_a_bundle_read_from_its_archive_has_the_same_digest(run: OpenRun) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.records import ingredients
-from tests.runs.runs import finished
-from tests.runs.test_pull import altered, contents, packed, run
+from tests.runs.runs import finish_run
+from tests.runs.test_pull import contents, packed_files, run, store_with_altered_seal
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, MachineError
 from trainer.base.safe_folder import Root
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-class Telling:
+class ProgressRecorder:
     """Keeps what it is told of."""
 
     def __init__(self) -> None:
@@ -59,14 +59,14 @@ class Telling:
 
 
 def test_k06_a_valid_bundle_of_other_code_is_rejected(run: OpenRun, tmp_path: Path) -> None:
-    other = finished(tmp_path / "other" / "runs").folder.parents[1]
+    other = finish_run(tmp_path / "other" / "runs").folder.parents[1]
     (other / COPY / "code.py").write_text("evil = 1\n")
     text = archive(capture(other / COPY))
 
     def change(seal: dict[str, Any]) -> None:
         seal["source"] = {"path": ARCHIVE, "size": len(text), "sha256": digest_of_bytes(text)}
 
-    store = altered(run, change)
+    store = store_with_altered_seal(run, change)
     store.create(object_key(digest_of_bytes(text)), text)
     with pytest.raises(
         DigestMismatchError, match=r"the source bundle of run .* is sha256:.*; its record names sha256:"
@@ -127,7 +127,7 @@ def test_a_pull_of_exactly_the_maximum_is_allowed(run: OpenRun, tmp_path: Path) 
 def test_damaged_and_missing_files_are_restored_and_reported(run: OpenRun) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
-    before, result = contents(home), Telling()
+    before, result = contents(home), ProgressRecorder()
     shutil.rmtree(run.folder / "checkpoints")
     (run.folder / "metrics.jsonl").write_text("other")
     pull_run(run.record.run, store, runs=home.parent, progress=result)
@@ -149,7 +149,7 @@ def test_another_attempt_with_the_number_of_a_local_one_does_not_change_it(run: 
 
 
 def test_a_pull_reports_its_total_size(run: OpenRun, tmp_path: Path) -> None:
-    store, result = MemoryStore(), Telling()
+    store, result = MemoryStore(), ProgressRecorder()
     publish_run(run.folder.parents[1], store)
     pull_run(run.record.run, store, runs=tmp_path / "there", progress=result)
     size = sum(file.size for file in run.record.outcome.files)
@@ -168,7 +168,7 @@ def test_an_attempt_with_other_ingredients_is_not_added_to_a_local_run(run: Open
 
 
 def test_a_restored_record_is_reported(run: OpenRun) -> None:
-    store, result, path = MemoryStore(), Telling(), run.folder / "record.json"
+    store, result, path = MemoryStore(), ProgressRecorder(), run.folder / "record.json"
     publish_run(run.folder.parents[1], store)
     pull_run(run.record.run, store, runs=run.folder.parents[2], progress=result)
     assert (result.lines, (run.folder / EDITED).exists()) == ([], False)
@@ -177,7 +177,7 @@ def test_a_restored_record_is_reported(run: OpenRun) -> None:
     assert result.lines == [f"restored: {path}; the edited record is kept as {EDITED}"]
 
 
-class Overtaken(MemoryStore):
+class OvertakenStore(MemoryStore):
     """A store from which somebody else pulls the run while this pull is under way."""
 
     def __init__(self, runs: Path) -> None:
@@ -193,11 +193,11 @@ class Overtaken(MemoryStore):
 
 def test_two_concurrent_pulls_both_succeed(run: OpenRun, tmp_path: Path) -> None:
     runs, home = tmp_path / "new" / "runs", run.folder.parents[1]
-    store = Overtaken(runs)
+    store = OvertakenStore(runs)
     for each in (store, store.other):
         publish_run(home, each)
     (run.folder / "published.json").unlink()
     assert [record.attempt for record in pull_run(run.record.run, store, runs=runs)] == [1]
     assert [path.name for path in runs.iterdir()] == [home.name]
-    names = {path for path in packed(home) if path != "attempts/1/published.json"}
+    names = {path for path in packed_files(home) if path != "attempts/1/published.json"}
     assert names <= contents(runs / home.name).keys()

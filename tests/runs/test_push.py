@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.data.test_versions import everything
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from tests.runs.test_publish import FailingStore
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunError, RunNotFoundError, StoreUnreachableError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
     """The record of a run that is over."""
-    return finished(tmp_path / "runs").record
+    return finish_run(tmp_path / "runs").record
 
 
 @pytest.fixture

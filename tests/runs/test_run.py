@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.records import circumstances, ingredients
-from tests.runs.runs import begun, finished
+from tests.runs.runs import finish_run, start_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DiskFullError, NotWritableError, RepriseError, RunError
 from trainer.runs import run as run_module
@@ -32,13 +32,13 @@ def test_a_new_run_has_a_folder_named_by_its_id(tmp_path: Path) -> None:
 
 
 def test_opening_writes_a_record_with_status_running(tmp_path: Path) -> None:
-    run = begun(tmp_path / "runs")
+    run = start_run(tmp_path / "runs")
     record = record_of(run.folder.parents[1])
     assert (record, record.outcome.status, record.attempt) == (run.record, Status.RUNNING, 1)
 
 
 def test_closing_lists_every_file_by_digest(tmp_path: Path) -> None:
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     (weights, metrics) = record_of(run.folder.parents[1]).outcome.files
     assert (weights.path, weights.size, weights.sha256) == (
         "checkpoints/last.ckpt",
@@ -50,13 +50,13 @@ def test_closing_lists_every_file_by_digest(tmp_path: Path) -> None:
 
 
 def test_links_in_a_run_folder_are_not_followed(tmp_path: Path) -> None:
-    run = begun(tmp_path / "runs")
+    run = start_run(tmp_path / "runs")
     (run.folder / "passwords").symlink_to("/etc/passwd")
     assert run.close(Outcome(status=Status.COMPLETED)).outcome.files == []
 
 
 def test_an_attempt_with_other_ingredients_is_rejected(tmp_path: Path) -> None:
-    folder = finished(tmp_path / "runs", status=Status.PREEMPTED).folder.parents[1]
+    folder = finish_run(tmp_path / "runs", status=Status.PREEMPTED).folder.parents[1]
     same = record_of(folder).ingredients
     with pytest.raises(RunError, match="its ingredients have changed"):
         open_run(folder, ingredients=ingredients(experiment="other"), circumstances=circumstances())
@@ -103,14 +103,14 @@ def test_a_run_that_never_opened_leaves_no_folder(tmp_path: Path) -> None:
     (folder / "source").mkdir()
     abandon(folder)
     assert not folder.exists()
-    kept = begun(tmp_path / "runs").folder.parents[1]
+    kept = start_run(tmp_path / "runs").folder.parents[1]
     abandon(kept)
     assert kept.exists()
 
 
 def test_a_run_cannot_be_closed_as_running(tmp_path: Path) -> None:
     with pytest.raises(RunError):
-        begun(tmp_path / "runs").close(Outcome(status=Status.RUNNING))
+        start_run(tmp_path / "runs").close(Outcome(status=Status.RUNNING))
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(small)], check=True)
 
 
-def fill(folder: Path) -> None:
+def fill_disk(folder: Path) -> None:
     """Leave no byte free."""
     with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -136,8 +136,8 @@ def fill(folder: Path) -> None:
 
 def test_the_record_can_be_closed_on_a_full_disk(full_disk: Path) -> None:
     """Opening reserves space for the final record."""
-    run = begun(full_disk / "runs")
-    fill(full_disk)
+    run = start_run(full_disk / "runs")
+    fill_disk(full_disk)
     with pytest.raises(DiskFullError):
         run.update(outcome=Outcome(status=Status.RUNNING, reason="x" * 5000))
     assert record_of(run.folder.parents[1]).outcome.reason is None
@@ -169,7 +169,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 
 def test_too_many_files_are_an_error_and_the_record_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "MOST_FILES", 2)
-    run = begun(tmp_path / "runs")
+    run = start_run(tmp_path / "runs")
     for name in "abc":
         (run.folder / name).write_bytes(b"x")
     with pytest.raises(RunError, match="has 3 files; its record lists the first 2"):

@@ -34,7 +34,7 @@ print("done")
 pytestmark = [pytest.mark.long, pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")]
 
 
-def injected(folder: Path, *, call: str, fault: str, place: int) -> subprocess.CompletedProcess[str]:
+def run_with_fault(folder: Path, *, call: str, fault: str, place: int) -> subprocess.CompletedProcess[str]:
     """Open, change and close a run below `folder`, with a fault at the `place`-th of these calls."""
     inject = f"--inject={call}:{fault}:when={place}"
     words = ["strace", "-f", "-qq", "-o", str(folder.parent / "trace"), f"--trace={call}", inject]
@@ -48,7 +48,7 @@ def test_the_record_stays_valid_wherever_a_write_fails(tmp_path: Path, call: str
     for place in itertools.count(1):
         folder = tmp_path / str(place) / "runs"
         (folder.parent / "checkout").mkdir(parents=True)
-        done = injected(folder, call=call, fault=error, place=place)
+        done = run_with_fault(folder, call=call, fault=error, place=place)
         assert "Traceback" not in done.stderr, done.stderr
         assert "bug in Reprise" not in done.stderr, done.stderr
         for run in folder.glob("*-*") if folder.exists() else []:

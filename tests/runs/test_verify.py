@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.errors import DigestMismatchError
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_a_damaged_file_is_named_and_pulled_again(tmp_path: Path) -> None:
-    run, store = finished(tmp_path / "runs"), MemoryStore()
+    run, store = finish_run(tmp_path / "runs"), MemoryStore()
     publish_run(run.folder.parents[1], store)
     log = run.folder / "metrics.jsonl"
     log.write_text(log.read_text() + "more")
@@ -37,7 +37,7 @@ def test_a_damaged_file_is_named_and_pulled_again(tmp_path: Path) -> None:
 
 
 def test_a_run_in_no_store_is_reported(tmp_path: Path) -> None:
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     (run.folder / "metrics.jsonl").write_text("")
     with pytest.raises(DigestMismatchError) as error:
         require_whole(run.folder, run.record)
@@ -45,7 +45,7 @@ def test_a_run_in_no_store_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_record_edited_after_publishing_is_named(tmp_path: Path) -> None:
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     publish_run(run.folder.parents[1], MemoryStore())
     path = run.folder / "record.json"
     path.write_bytes(path.read_bytes().replace(b"test_accuracy", b"test_accuracies"))
@@ -57,7 +57,7 @@ def test_a_record_edited_after_publishing_is_named(tmp_path: Path) -> None:
 
 
 def test_an_attempt_without_a_record_is_skipped(tmp_path: Path) -> None:
-    run, store = finished(tmp_path / "runs", status=Status.PREEMPTED), MemoryStore()
+    run, store = finish_run(tmp_path / "runs", status=Status.PREEMPTED), MemoryStore()
     home = run.folder.parents[1]
     (home / "attempts/2").mkdir()
     assert record_of(home).attempt == 1

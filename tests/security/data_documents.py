@@ -7,7 +7,7 @@ import json
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from tests.data.manifests import hashed, laid
+from tests.data.manifests import hashed_file, pack_files
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_json
 from trainer.base.digest import digest_of_bytes
@@ -61,7 +61,7 @@ def version(folder: Path) -> Kind:
 
 def manifest(_: Path) -> Kind:
     """A manifest, whose digest a hostile declaration names."""
-    raw = laid(*(hashed(f"a/{number:02}.txt", b"x" * (number + 1)) for number in range(20)))[1]
+    raw = pack_files(*(hashed_file(f"a/{number:02}.txt", b"x" * (number + 1)) for number in range(20)))[1]
 
     def read(body: bytes) -> None:
         listing = parse_manifest(body)

@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.digest import digest_of_document
 from trainer.runs.publish import publish_run
 from trainer.stores import open_store
@@ -35,7 +35,7 @@ def changed(text: bytes, change: Change) -> bytes:
 
 def bad_run(runs: Path, change: Change) -> str:
     """A run on this machine whose record was changed."""
-    run = finished(runs)
+    run = finish_run(runs)
     path = run.folder / "record.json"
     path.write_bytes(changed(path.read_bytes(), change))
     return run.record.run
@@ -43,7 +43,7 @@ def bad_run(runs: Path, change: Change) -> str:
 
 def bad_seal(store: Path, runs: Path, change: Change) -> str:
     """A run that is in the store alone, whose seal was changed."""
-    run = finished(runs)
+    run = finish_run(runs)
     publish_run(runs / run.record.run, open_store(str(store)))
     path = store / "runs" / run.record.run / "attempts" / "1" / "sealed.json"
     content = json.loads(path.read_bytes())

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import certified
-from tests.certified import keys
-from tests.comparison.compared import made, save_trace, save_weights
+from tests.certified import make_keys
+from tests.comparison.compared import make_run, save_trace, save_weights
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_bytes, mutated_json
 from trainer.base.digest import digest_of_bytes
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def new_run_of(folder: Path) -> ComparedRun:
-    found = made(folder / "runs")
+    found = make_run(folder / "runs")
     assert found.attempt
     save_trace(found.attempt, 0.5, 0.4, 0.3)
     (found.attempt / "metrics.jsonl").write_text('{"step":1,"epoch":0,"train_loss":0.5}\n{"step":2,"val_loss":"NaN"}\n')
@@ -191,7 +191,10 @@ def checkpoint(folder: Path) -> Kind:
 
 def weights(folder: Path) -> Kind:
     """Weights and their table, compared with those of another run."""
-    a, b = made(folder / "runs"), made(folder / "runs", weights={"w": ("F32", bytes(8)), "v": ("F64", bytes(16))})
+    a, b = (
+        make_run(folder / "runs"),
+        make_run(folder / "runs", weights={"w": ("F32", bytes(8)), "v": ("F64", bytes(16))}),
+    )
     paths, turn = [attempt_of(b) / name for name in ("weights.safetensors", "tensors.json")], count()
     texts = [path.read_bytes() for path in paths]
 
@@ -289,8 +292,8 @@ def retest(folder: Path) -> Kind:
 
 def certificate(folder: Path) -> Kind:
     """A certificate, signed and not."""
-    a, b = (certified.traced(folder / "runs", 0.5, 0.4) for _ in range(2))
-    stated, (private, public) = certified.statement(a, b).to_json(), keys(folder)
+    a, b = (certified.make_traced_run(folder / "runs", 0.5, 0.4) for _ in range(2))
+    stated, (private, public) = certified.make_statement(a, b).to_json(), make_keys(folder)
     path, turn = folder / "runs" / a.record.run / "certificates" / "c.json", count()
     path.parent.mkdir()
 

@@ -12,15 +12,15 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.e2e.conftest import House, clone, docker, first, house, house_at, values
+from tests.e2e.conftest import House, clone, docker, dotenv_values, first_result, house, house_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.e2e.conftest import Said
+    from tests.e2e.conftest import CommandResult
 
-__all__ = ["first", "house"]
+__all__ = ["first_result", "house"]
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 MARK: Final = "Q7x5" + "kcanaryZr8w"
@@ -106,9 +106,9 @@ def test_the_search_finds_a_secret_in_each_form(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def planted(house: House, first: Said, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def planted(house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A checkout, a home, a shell and a `.env` with a secret in each place."""
-    assert first.code == 0, first.text
+    assert first_result.code == 0, first_result.text
     root, home = tmp_path_factory.mktemp("reprise-canary-"), tmp_path_factory.mktemp("home-")
     clone(root)
     for name in (*FILES, *(f"trainer/{name}" for name in FILES)):
@@ -173,7 +173,7 @@ def test_a_run_that_prints_every_secret_leaks_none(planted: House, tmp_path: Pat
         done = planted.type("scripts/reprise", *command)
         assert done.code == 0, done.text
         assert not MARKED.in_bytes(done.text.encode())
-    own = values(planted)
+    own = dotenv_values(planted)
     search = Search([MARK, own["REPRISE_STORE_SECRET"]])
     for text in (output.text.encode(), logs.stdout, logs.stderr, json.dumps(about).encode()):
         assert not search.in_bytes(text)
@@ -188,4 +188,4 @@ def test_a_run_that_prints_every_secret_leaks_none(planted: House, tmp_path: Pat
 
 def tokens(planted: House) -> dict[str, str]:
     """What `docker compose run --env NAME` hands in from the shell."""
-    return {name: value for name, value in values(planted).items() if name in FOR_CONTAINERS}
+    return {name: value for name, value in dotenv_values(planted).items() if name in FOR_CONTAINERS}

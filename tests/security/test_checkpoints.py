@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.training.test_going_on import RESULTS, WORDS, broken_off, typed
+from tests.training.test_going_on import RESULTS, WORDS, interrupt_training, resume
 from trainer.base.digest import digest_of_file
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 @pytest.fixture(scope="module")
 def stopped(checkout: Checkout) -> tuple[Path, Path]:
     """A run that was stopped in its second epoch, and a copy of its folder."""
-    run = broken_off(checkout, signal.SIGTERM, "--no-publish")
+    run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
     shutil.copytree(run, kept := checkout.root.parent / "kept")
     return run, kept
 
@@ -93,7 +93,7 @@ def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
 ) -> None:
     change, message = WRONG[name]
     changed(run, "latest.json", change)
-    done = typed(checkout, "--resume", run.name)
+    done = resume(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint " in done.stderr
     assert message in done.stderr
@@ -105,7 +105,7 @@ def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
 def test_e05_a_run_without_a_usable_checkpoint_is_reported(checkout: Checkout, run: Path, whole: Path) -> None:
     for name in ("latest.json", "previous.json"):
         changed(run, name, lambda found: found.pop("state_dict"))
-    done = typed(checkout, "--resume", run.name)
+    done = resume(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("skipped: ") == 2
     assert "no checkpoint can be used: the run begins from its start" in done.stderr
@@ -121,7 +121,7 @@ def test_e05_an_unusable_best_checkpoint_is_detected_before_training(checkout: C
         write_checkpoint(file, {"state_dict": {}})
     document["best"] = {"path": best.name, "sha256": digest_of_file(best), "step": 1}
     latest.write_text(json.dumps(document))
-    done = typed(checkout, "--resume", run.name)
+    done = resume(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint" in done.stderr
     assert "key 'epoch' is missing" in done.stderr

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.errors import DigestMismatchError
 from trainer.runs.list import local_run
 from trainer.runs.publish import publish_run
@@ -30,7 +30,7 @@ def store() -> MemoryStore:
 @pytest.fixture
 def run(tmp_path: Path, store: MemoryStore) -> OpenRun:
     """A published run."""
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     publish_run(run.folder.parents[1], store)
     return run
 
@@ -77,7 +77,7 @@ def test_an_edited_seal_is_attributed_to_the_store(run: OpenRun, store: MemorySt
 
 
 def test_a_read_only_run_folder_can_be_published(store: MemoryStore, tmp_path: Path) -> None:
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     note = run.folder / "published.json"
     note.mkdir()  # root writes into read-only folders; a folder in the note's place cannot be written by anyone
     publish_run(run.folder.parents[1], store)

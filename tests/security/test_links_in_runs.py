@@ -11,7 +11,7 @@ import pytest
 
 from tests.comparison.test_retest import a_retest
 from tests.records import circumstances
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from tests.security.outside import state
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.cli.configuration import hand_over
@@ -42,7 +42,7 @@ class Scene:
 
     def __init__(self, runs: Path) -> None:
         """Train and publish."""
-        self.run = finished(runs)
+        self.run = finish_run(runs)
         self.runs, self.folder, self.attempt = runs, self.run.folder.parents[1], self.run.folder
         self.store = MemoryStore()
         publish_run(self.folder, self.store)

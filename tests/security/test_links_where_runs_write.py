@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.comparison.test_retest import a_retest
-from tests.runs.runs import begun, finished
+from tests.runs.runs import finish_run, start_run
 from tests.sweeps.test_folder import started
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.comparison.retest import save_retest
@@ -61,8 +61,8 @@ def plant(path: Path, target: Path | None) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, MemoryStore]:
     """A run that is over, one whose process was killed, and a store that has the first."""
     over, killed, store = (
-        finished(tmp_path_factory.mktemp("over") / "runs"),
-        begun(tmp_path_factory.mktemp("killed") / "runs"),
+        finish_run(tmp_path_factory.mktemp("over") / "runs"),
+        start_run(tmp_path_factory.mktemp("killed") / "runs"),
         MemoryStore(),
     )
     killed.release()
@@ -93,14 +93,14 @@ def test_g02d_no_command_follows_a_planted_link(
 
 @pytest.mark.parametrize("planted", ["attempts", "retests"])
 def test_g02d_a_link_in_place_of_an_output_folder_is_named(tmp_path: Path, home: Path, planted: str) -> None:
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     plant(run.folder.parents[1] / planted, home)
     with pytest.raises(UnsafePathError, match=f"{planted} is a symbolic link to '.*home', of uid"):
         VERBS["open" if planted == "attempts" else "keep a retest"](run, MemoryStore())
 
 
 def test_a_pulled_attempt_does_not_replace_a_link(tmp_path: Path, home: Path) -> None:
-    run, store = finished(tmp_path / "runs"), MemoryStore()
+    run, store = finish_run(tmp_path / "runs"), MemoryStore()
     publish_run(run.folder.parents[1], store)
     plant(run.folder, home)
     with pytest.raises(UnsafePathError, match="1 is a symbolic link"):
@@ -108,7 +108,7 @@ def test_a_pulled_attempt_does_not_replace_a_link(tmp_path: Path, home: Path) ->
 
 
 def test_a_claim_that_is_a_pipe_does_not_block(tmp_path: Path) -> None:
-    run = begun(tmp_path / "runs")
+    run = start_run(tmp_path / "runs")
     plant(run.folder / "claim.json", None)
     assert not is_alive(run.folder)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.data.conftest import typed
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from tests.security.hostile import at, bad_run, bad_seal
 from trainer.base.digest import digest_of_bytes
 from trainer.cli import main
@@ -62,7 +62,7 @@ def deepened(path: Path) -> None:
 def test_runs_ls_names_a_bad_local_run_and_lists_the_others(
     runs: Path, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
-    good, (change, key) = finished(runs).record.run, BAD[case]
+    good, (change, key) = finish_run(runs).record.run, BAD[case]
     bad = bad_run(runs, change)
     deepened(runs / bad / "attempts" / "1" / "record.json")
     assert main(["runs", "ls", "--json"]) == 0
@@ -81,7 +81,7 @@ def test_runs_ls_names_a_bad_run_of_the_store_and_lists_the_others(
     change, key = BAD[case]
     bad = bad_seal(store, runs, change)
     deepened(store / "runs" / bad / "attempts" / "1" / "sealed.json")
-    good = finished(runs).record.run
+    good = finish_run(runs).record.run
     assert main(["runs", "ls", "--json"]) == 0
     captured = capsys.readouterr()
     assert {row["run"]: row["status"] for row in json.loads(captured.out)} == {good: "completed", bad: "unreadable"}
@@ -91,8 +91,8 @@ def test_runs_ls_names_a_bad_run_of_the_store_and_lists_the_others(
 
 
 def test_a_pipe_in_place_of_a_record_does_not_block_a_listing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finished(runs)
-    bad = finished(runs)
+    finish_run(runs)
+    bad = finish_run(runs)
     (bad.folder / "record.json").unlink()
     os.mkfifo(bad.folder / "record.json")
     os.mkfifo(bad.folder / "published.json")
@@ -101,7 +101,7 @@ def test_a_pipe_in_place_of_a_record_does_not_block_a_listing(runs: Path, capsys
 
 
 def test_latest_skips_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     register_attempt(run.folder)
     good, bad = run.record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
     newest = f"29990101t000000-{bad[-6:]}"
@@ -111,7 +111,7 @@ def test_latest_skips_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_report_of_several_runs_names_the_bad_one(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = finished(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
+    good, bad = finish_run(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
     assert main(["report", good, bad, "--no-samples", "--json", "-o", str(runs / "page.html")]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
@@ -121,7 +121,7 @@ def test_a_report_of_several_runs_names_the_bad_one(runs: Path, capsys: pytest.C
 
 
 def test_a_report_shows_runs_that_cannot_be_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    both = [finished(runs) for _ in range(2)]
+    both = [finish_run(runs) for _ in range(2)]
     for run in both:
         (run.folder / "trace.jsonl").write_text('{"format": NaN}\n')
     assert main(["report", *(run.record.run for run in both), "--no-samples", "-o", "-"]) == 0
@@ -150,7 +150,7 @@ def test_data_ls_and_gc_name_a_bad_declaration(
 
 
 def test_a_sweep_shows_its_points_beside_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = finished(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
+    good, bad = finish_run(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
     points = [{"seed": "0"}, {"seed": "1"}]
     sweep = Sweep(
         id=good,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from tests.security import lying_server
 from tests.security.lying_server import lying
 from trainer.base.digest import digest_of_bytes
@@ -35,7 +35,7 @@ def at(address: str, endpoint: str) -> str:
 def test_a_store_that_drops_acknowledged_writes_gets_no_seal(
     s3_address: str, s3_environment: str, tmp_path: Path
 ) -> None:
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     with lying(s3_environment, lying_server.drops_writes) as endpoint:
         store = open_store(at(s3_address, endpoint))
         with pytest.raises(StoreError, match="acknowledged objects/"):
@@ -47,7 +47,7 @@ def test_a_store_that_drops_acknowledged_writes_gets_no_seal(
 def test_a_server_that_ignores_if_none_match_is_rejected_at_the_first_publication(
     s3_address: str, s3_environment: str, tmp_path: Path
 ) -> None:
-    run = finished(tmp_path / "runs")
+    run = finish_run(tmp_path / "runs")
     with (
         lying(s3_environment, lying_server.ignores_if_none_match) as endpoint,
         pytest.raises(StoreError, match="ignores If-None-Match"),
@@ -141,7 +141,7 @@ def test_a15_no_redirect_takes_the_credentials_to_another_server(
 
 
 def test_a_claim_of_another_host_is_not_replaced(s3_address: str, tmp_path: Path) -> None:
-    run, other = finished(tmp_path / "a"), tmp_path / "b"
+    run, other = finish_run(tmp_path / "a"), tmp_path / "b"
     publish_run(run.folder.parents[1], open_store(s3_address))
     (other / run.record.run).parent.mkdir()
     run.folder.parents[1].rename(other / run.record.run)

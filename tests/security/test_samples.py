@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.data.conftest import typed
-from tests.training.readers.picture_files import png, saved
+from tests.training.readers.picture_files import png, save_picture
 from trainer.base.errors import DatasetError
 from trainer.data.file_formats import parse_head
 from trainer.data.reader import MOST_PIXELS, Images, Table
@@ -134,7 +134,7 @@ def test_a_column_of_one_repeated_long_text_is_rejected_in_bounded_memory() -> N
 
 def bomb(**chunks: bytes) -> bytes:
     """A PNG of one pixel with further chunks before its data."""
-    whole = saved(np.zeros((1, 1, 3), dtype=np.uint8), "PNG")
+    whole = save_picture(np.zeros((1, 1, 3), dtype=np.uint8), "PNG")
     parts = [
         struct.pack(">I", len(body)) + kind.encode() + body + struct.pack(">I", zlib.crc32(kind.encode() + body))
         for kind, body in chunks.items()
@@ -174,7 +174,7 @@ def test_a_broken_chunk_in_a_published_picture_names_its_file(
     (tmp_path / "d" / "cat").mkdir(parents=True)
     whole = png(np.random.default_rng(0).integers(0, 65536, (40, 40, 3)), color=2)
     at = whole.index(b"IDAT") + 1000
-    (tmp_path / "d" / "cat" / "good.png").write_bytes(saved(Image.new("RGB", (40, 40)), "PNG"))
+    (tmp_path / "d" / "cat" / "good.png").write_bytes(save_picture(Image.new("RGB", (40, 40)), "PNG"))
     (tmp_path / "d" / "cat" / "bad.png").write_bytes(whole[:at] + b"\0\0\0\4\0\1\2\3abcd" + whole[at:])
     code, _, err = typed("publish", "pics", "d", "--images", ".")
     assert (code, "cat/bad.png" in err) == (44, True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.base.errors import SourceError
 from trainer.base.paths import repository_parts
 from trainer.runs.publish import publish_run
@@ -93,7 +93,7 @@ def test_r4_git_status_in_a_pulled_run_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "store").mkdir()
     store = open_store(str(tmp_path / "store"))
-    run = finished(tmp_path / "there/runs")
+    run = finish_run(tmp_path / "there/runs")
     home = run.folder.parents[1]
     settings = f'[core]\n\trepositoryformatversion = 0\n\tfsmonitor = "touch {tmp_path}/owned; false"\n'.encode()
     evil = {"code.py": b"x = 1\n", ".git/config": settings, ".git/HEAD": b"ref: refs/heads/main\n"}
@@ -101,7 +101,7 @@ def test_r4_git_status_in_a_pulled_run_runs_nothing(tmp_path: Path) -> None:
     publish_run(home, store)
     with pytest.raises(SourceError, match="part of a repository"):
         pull_run(run.record.run, store, runs=tmp_path / "here")
-    good = finished(tmp_path / "there/runs")
+    good = finish_run(tmp_path / "there/runs")
     publish_run(good.folder.parents[1], store)
     pull_run(good.record.run, store, runs=tmp_path / "here")
     pulled = tmp_path / "here" / good.record.run

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.training.test_going_on import RESULTS, WORDS, broken_off, typed
+from tests.training.test_going_on import RESULTS, WORDS, interrupt_training, resume
 from trainer.base.digest import digest_of_file
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, Status
@@ -31,13 +31,13 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 @pytest.fixture(scope="module")
 def theirs(stranger: Checkout) -> str:
     """A run of the stranger's that was stopped, in the store."""
-    return broken_off(stranger, signal.SIGTERM).name
+    return interrupt_training(stranger, signal.SIGTERM).name
 
 
 @pytest.fixture(scope="module")
 def mine(checkout: Checkout) -> tuple[Path, Path]:
     """A run of the victim's that was stopped, in the store, and a copy of its folder."""
-    run = broken_off(checkout, signal.SIGTERM)
+    run = interrupt_training(checkout, signal.SIGTERM)
     shutil.copytree(run, kept := checkout.root.parent / "mine")
     return run, kept
 
@@ -68,7 +68,7 @@ def test_r1_an_untrusted_run_is_not_resumed(checkout: Checkout, theirs: str, sto
     shutil.rmtree(checkout.root / "runs" / theirs, ignore_errors=True)
     if pulled:
         assert say(checkout, "runs", "pull", theirs).returncode == 0
-    done = typed(checkout, "--resume", theirs)
+    done = resume(checkout, "--resume", theirs)
     assert done.returncode == 85, done.stderr
     assert "made elsewhere" in done.stderr
     assert "+        pathlib.Path(_name).write_text" in done.stderr
@@ -78,7 +78,7 @@ def test_r1_an_untrusted_run_is_not_resumed(checkout: Checkout, theirs: str, sto
 
 
 def test_r1_a_trusted_run_still_needs_an_isolated_container(checkout: Checkout, theirs: str, stolen: Path) -> None:
-    done = typed(checkout, "--resume", theirs, "--trust")
+    done = resume(checkout, "--resume", theirs, "--trust")
     assert done.returncode == 75, done.stderr
     assert not stolen.exists()
 
@@ -86,7 +86,7 @@ def test_r1_a_trusted_run_still_needs_an_isolated_container(checkout: Checkout, 
 def test_r1_a_run_with_full_access_needs_its_own_grant_and_stays_untrusted(
     checkout: Checkout, theirs: str, stolen: Path
 ) -> None:
-    done = typed(checkout, "--resume", theirs, "--trust", "--grant", "machine", "--no-publish")
+    done = resume(checkout, "--resume", theirs, "--trust", "--grant", "machine", "--no-publish")
     assert done.returncode == 0, done.stderr
     assert stolen.exists()
     runs = checkout.root / "runs"
@@ -159,7 +159,7 @@ def test_r2_an_attempt_added_by_another_user_is_skipped(
     pulled = say(checkout, "runs", "pull", run.name)
     assert pulled.returncode == 0, pulled.stderr
     assert (run / "attempts/2").is_dir()
-    done = typed(checkout, "--resume", run.name, "--no-publish", *trusted)
+    done = resume(checkout, "--resume", run.name, "--no-publish", *trusted)
     assert done.returncode == 0, done.stderr
     assert "skipped: attempt 2, made elsewhere" in done.stderr
     assert not stolen.exists()
@@ -172,8 +172,8 @@ def test_a_run_of_equal_code_is_resumed_after_trust(checkout: Checkout, run: Pat
     register = next((checkout.root / "runs").glob(".own-*"))
     register.rename(aside := register.with_name(".aside"))
     try:
-        asked = typed(checkout, "--resume", run.name, "--no-publish")
-        trusted = typed(checkout, "--resume", run.name, "--no-publish", "--trust")
+        asked = resume(checkout, "--resume", run.name, "--no-publish")
+        trusted = resume(checkout, "--resume", run.name, "--no-publish", "--trust")
     finally:
         shutil.rmtree(register)
         aside.rename(register)

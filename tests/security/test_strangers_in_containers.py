@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Said, first, house
+from tests.e2e.conftest import CommandResult, first_result, house
 from trainer.cli.trust import ISOLATION
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import House
 
-__all__ = ["first", "house"]
+__all__ = ["first_result", "house"]
 pytestmark = pytest.mark.engine
 
 HARM = '''
@@ -121,18 +121,18 @@ def test_r1_a_run_with_store_access_has_keys_and_network_and_publishes(house: Ho
     assert re.search(r"^published +s3://reprise", result.text, re.MULTILINE), result.text
 
 
-def ran(house: House, message: Said) -> bool:
+def ran(house: House, message: CommandResult) -> bool:
     """Whether a line of the stranger's code ran."""
     return f"\n{RAN}" in message.text or (house.root / "runs/STOLEN.txt").exists()
 
 
-def reached(house: House, message: Said) -> set[str]:
+def reached(house: House, message: CommandResult) -> set[str]:
     """What the stranger's code reached."""
     assert not (house.root / "runs/STOLEN.txt").exists()
     return set(re.findall(rf"^{REACHED} (.*?)\r?$", message.text, re.MULTILINE))
 
 
-def answered(house: House, answer: str, *words: str) -> Said:
+def answered(house: House, answer: str, *words: str) -> CommandResult:
     """Type a command at a terminal, and a line at its question."""
     ours, theirs = os.openpty()
     os.write(ours, f"{answer}\n".encode())
@@ -146,4 +146,4 @@ def answered(house: House, answer: str, *words: str) -> Said:
         while part := os.read(ours, 65536):
             output += part
     os.close(ours)
-    return Said(code=process.returncode, out=out.decode(), err=output.decode())
+    return CommandResult(code=process.returncode, out=out.decode(), err=output.decode())

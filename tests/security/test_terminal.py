@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.data.conftest import typed
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from tests.security.hostile import ESCAPES, bad_run, bad_seal, changed
 from trainer.cli import main
 from trainer.runs.publish import publish_run
@@ -66,7 +66,7 @@ def spoil_name(content: dict[str, Any]) -> None:
 def test_control_characters_of_a_record_are_escaped(
     runs: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None]
 ) -> None:
-    good, bad = finished(runs).record.run, bad_run(runs, change)
+    good, bad = finish_run(runs).record.run, bad_run(runs, change)
     verbs = (["runs", "show", bad], ["runs", "ls"], ["compare", good, bad])
     document = "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
     assert "]0;PWNED" in document
@@ -78,7 +78,7 @@ def test_control_characters_of_a_seal_are_escaped(
     store: Path, runs: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None]
 ) -> None:
     bad = bad_seal(store, runs, change)
-    good = finished(runs).record.run
+    good = finish_run(runs).record.run
     verbs = (["runs", "show", bad], ["runs", "ls"], ["compare", good, bad], ["runs", "pull", bad])
     assert "]0;PWNED" in "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
 
@@ -86,7 +86,7 @@ def test_control_characters_of_a_seal_are_escaped(
 def test_control_characters_in_a_table_header_are_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """L03b: two runs of one experiment differ in a setting whose name contains an escape sequence."""
     for value in (0, 1):
-        run = finished(runs)
+        run = finish_run(runs)
 
         def differ(content: dict[str, Any], value: int = value) -> None:
             content["ingredients"]["settings"][ESCAPES] = value
@@ -101,7 +101,7 @@ def test_control_characters_of_another_hosts_claim_are_escaped(
     store: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """L03c."""
-    run = finished(runs).record.run
+    run = finish_run(runs).record.run
     publish_run(runs / run, open_store(str(store)))
     for host in (ESCAPES, "h\u202e"):
         claim = store / "runs" / run / "attempts" / "1" / "claim.json"

@@ -13,7 +13,7 @@ import pytest
 from tests.comparison.test_retest import a_retest
 from tests.data.conftest import FILES, fill
 from tests.data.test_fetch_shared import as_user
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from tests.security.outside import state, victims_folder
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.cli.configuration import hand_over
@@ -176,7 +176,7 @@ def said(*steps: Callable[[], Any]) -> list[str]:
 
 def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) -> None:
     runs = scene.root / "runs"
-    run = finished(runs).folder.parents[1]
+    run = finish_run(runs).folder.parents[1]
     write_block(scene.root / ".env", {"REPRISE_UID": str(ATTACKER), "REPRISE_GID": str(ATTACKER)})
     hand_over(runs, checkout=scene.root)
     before = state(scene.home)

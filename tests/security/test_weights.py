@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.comparison.compared import made
+from tests.comparison.compared import make_run
 from tests.security.hostile import at, bad_run
 from trainer.base.errors import DocumentError
 from trainer.cli import main
@@ -80,7 +80,7 @@ ODD = {
 def test_an_unusual_record_is_shown_or_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("REPRISE_STORE", raising=False)
-    good, bad = made(tmp_path / "runs").record.run, bad_run(tmp_path / "runs", ODD[case])
+    good, bad = make_run(tmp_path / "runs").record.run, bad_run(tmp_path / "runs", ODD[case])
     assert main(["runs", "ls"]) == 0
     for words in (["runs", "show", bad], ["compare", good, bad], ["report", bad, "--no-samples", "-o", "-"]):
         assert main(words) in {0, 20, 30, 40, 80}

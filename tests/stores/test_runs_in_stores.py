@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.runs.runs import finished
+from tests.runs.runs import finish_run
 from trainer.runs.list import RunLocation, list_runs
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def test_a_run_round_trips_through_the_store(store: Store, tmp_path: Path) -> None:
     here, there = tmp_path / "one" / "runs", tmp_path / "other" / "runs"
-    run = finished(here)
+    run = finish_run(here)
     home = run.folder.parents[1]
     assert publish_run(home, store) == publish_run(home, store)
     assert [listed.where for listed in list_runs(there, store=store)] == [RunLocation.REMOTE]
@@ -32,7 +32,7 @@ def test_a_run_round_trips_through_the_store(store: Store, tmp_path: Path) -> No
 def test_a_run_counts_as_published_only_if_the_given_store_has_it(store: Store, tmp_path: Path) -> None:
     runs, other = tmp_path / "one" / "runs", MemoryStore()
     other.label = "memory: of another team"
-    home = finished(runs).folder.parents[1]
+    home = finish_run(runs).folder.parents[1]
     assert _where(runs, store) == RunLocation.LOCAL
     publish_run(home, other)
     assert (_where(runs, store), _where(runs, other), _where(runs, None)) == (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.records import circumstances, ingredients
-from tests.runs.runs import begun, finished
+from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import RunError
 from trainer.comparison.noise import RequestedRun
 from trainer.runs.record import Outcome, Status, new_run_id
@@ -109,14 +109,14 @@ def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
 )
 def test_the_status_of_a_point_comes_from_its_record(runs: Path, status: Status, stand: Standing) -> None:
     sweep, _ = started(runs)
-    run = finished(runs, status=status).record.run
+    run = finish_run(runs, status=status).record.run
     assert standing(with_run(sweep, run), 0, runs=runs) is stand
     assert standing(sweep, 1, runs=runs) is Standing.WAITING
 
 
 def test_a_run_whose_process_was_killed_can_be_resumed(runs: Path) -> None:
     sweep, _ = started(runs)
-    run: OpenRun = begun(runs)
+    run: OpenRun = start_run(runs)
     mine = with_run(sweep, run.record.run)
     assert standing(mine, 0, runs=runs) is Standing.RUNNING
     run.release()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.training.killing import Skip, begin
+from tests.training.killing import Skip, start_counting
 from trainer.base.errors import StoppedError
 from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
@@ -89,7 +89,7 @@ class Net(Classifier):
 """
 
 
-def prepared(place: Path) -> Dataset:
+def prepare(place: Path) -> Dataset:
     """Write the experiment and 80 images of 4x4 dots."""
     (place / "data").mkdir(exist_ok=True)
     (place / "dots.py").write_text(EXPERIMENT)
@@ -106,10 +106,10 @@ def prepared(place: Path) -> Dataset:
     )
 
 
-def attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
+def run_attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
     """Make the next attempt of a run, from where the last good checkpoint is; tell the places that it went through."""
     run = Path(order["run"])
-    places = begin(order["kill"], Skip(**order["skip"]))
+    places = start_counting(order["kill"], Skip(**order["skip"]))
     into = run / ATTEMPTS / str(len(attempts(run)) + 1)
     into.mkdir(parents=True)
     experiment = load_experiment("dots.py", place / "dots.py", root=place)
@@ -137,10 +137,10 @@ def attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
         (into / "places.json").write_text(json.dumps(places.names))
 
 
-def child(place: Path, dataset: Dataset, order: dict[str, Any]) -> int:
+def run_child(place: Path, dataset: Dataset, order: dict[str, Any]) -> int:
     """Be the child: end with the code of what happened."""
     try:
-        attempt(place, dataset, order)
+        run_attempt(place, dataset, order)
     except StoppedError as fault:
         return fault.code
     except BaseException:  # noqa: BLE001 - a child that went on as its parent would answer twice
@@ -151,12 +151,12 @@ def child(place: Path, dataset: Dataset, order: dict[str, Any]) -> int:
 
 def main(place: Path) -> None:
     """Answer each line."""
-    dataset = prepared(place)
+    dataset = prepare(place)
     for line in sys.stdin:
         order = json.loads(line)
         process = os.fork()
         if process == 0:
-            code = child(place, dataset, order)
+            code = run_child(place, dataset, order)
             sys.stderr.flush()
             os._exit(code)
         _, status = os.waitpid(process, 0)

@@ -41,7 +41,7 @@ class Skip:
         return cls(told=len(numbers), number=numbers[-1] if numbers else 0)
 
 
-class Places:
+class KillPoints:
     """Counts places; is gone at the one whose number it was given."""
 
     def __init__(self, last: int, skip: Skip) -> None:
@@ -89,12 +89,12 @@ def _called_by_watched(frame: FrameType | None) -> bool:
     return False
 
 
-_CURRENT: Final[list[Places]] = []
+_CURRENT: Final[list[KillPoints]] = []
 
 
-def begin(last: int, skip: Skip) -> Places:
+def start_counting(last: int, skip: Skip) -> KillPoints:
     """Count anew in this process."""
-    _CURRENT[:] = [Places(last, skip)]
+    _CURRENT[:] = [KillPoints(last, skip)]
     if skip.told == 0:
         sys.setprofile(_CURRENT[0].watch)
     return _CURRENT[0]

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 FEW = ("--steps", "24")
 
 
-def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+def run_bench(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
     """Type it in the checkout."""
     command = [sys.executable, "-m", "trainer", "bench", "dots.py", "--warmup", "2", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
@@ -27,7 +27,7 @@ def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_step_is_reported_in_parts_ratios_and_most_expensive_operations(checkout: Checkout) -> None:
     (checkout.root / "before.json").write_text(Told(bench=BENCH).model_dump_json())
-    done = typed(checkout, *FEW, "--json", "--profile", "--against", "before.json")
+    done = run_bench(checkout, *FEW, "--json", "--profile", "--against", "before.json")
     assert done.returncode == 0, done.stderr
     document = Told.model_validate_json(done.stdout)
     assert (document.bench.steps, document.bench.batch_size, document.bench.data) == (24, 8, "dots@1")
@@ -54,7 +54,7 @@ def test_a_step_is_reported_in_parts_ratios_and_most_expensive_operations(checko
 def test_invalid_options_are_rejected_before_torch_is_imported(
     checkout: Checkout, words: tuple[str, ...], code: int, message: str
 ) -> None:
-    done = typed(checkout, *words)
+    done = run_bench(checkout, *words)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.certified import keys
+from tests.certified import make_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,22 +65,22 @@ class Net(Classifier):
 """
 
 
-def run(checkout: Checkout, claim: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_certify(checkout: Checkout, claim: str, *words: str) -> subprocess.CompletedProcess[str]:
     """The command as it is typed."""
     (checkout.root / "secretive.py").write_text(SECRETIVE)
     command = [sys.executable, "-m", "trainer", "certify", claim, "secretive.py", "--json", "--no-publish", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
-def certified(checkout: Checkout, claim: str, *words: str) -> tuple[int, dict[str, Any]]:
+def certify(checkout: Checkout, claim: str, *words: str) -> tuple[int, dict[str, Any]]:
     """The exit code and the predicate."""
-    done = run(checkout, claim, *words)
+    done = run_certify(checkout, claim, *words)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)["predicate"]
 
 
 def test_state_outside_the_weights_is_not_restored(checkout: Checkout) -> None:
-    code, tested = certified(checkout, "resume", "--keeps", "--max-epochs", "4", "--kill-after", "10")
+    code, tested = certify(checkout, "resume", "--keeps", "--max-epochs", "4", "--kill-after", "10")
     assert (code, tested["holds"], tested["claim"]) == (20, False, "resume"), tested
     assert tested["killed_after"] >= tested["resumed_from"] >= 3
     assert (tested["lost"]["stream"], tested["lost"]["step"]) == ("forward", tested["resumed_from"] + 1)
@@ -89,8 +89,8 @@ def test_state_outside_the_weights_is_not_restored(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize("claim", ["rerun", "resume"])
 def test_a_plain_net_is_certified_and_signed(checkout: Checkout, tmp_path: Path, claim: str) -> None:
-    private, public = keys(tmp_path)
-    code, tested = certified(checkout, claim, "--max-epochs", "4", "--key", str(private))
+    private, public = make_keys(tmp_path)
+    code, tested = certify(checkout, claim, "--max-epochs", "4", "--key", str(private))
     assert (code, tested["holds"], tested["lost"]) == (0, True, None), tested
     assert checkout.last()[1].circumstances.purpose == "certify"
     path = max(
@@ -104,20 +104,20 @@ def test_a_plain_net_is_certified_and_signed(checkout: Checkout, tmp_path: Path,
 
 
 def test_a_kill_after_the_last_step_is_rejected(checkout: Checkout) -> None:
-    done = run(checkout, "resume", "--max-epochs", "1", "--kill-after", "25")
+    done = run_certify(checkout, "resume", "--max-epochs", "1", "--kill-after", "25")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--kill-after is 25, and the training has 25 steps" in done.stderr
     assert "killed after" not in done.stderr
 
 
 def test_after_the_last_possible_kill_one_step_remains(checkout: Checkout) -> None:
-    code, tested = certified(checkout, "resume", "--max-epochs", "1", "--kill-after", "24")
+    code, tested = certify(checkout, "resume", "--max-epochs", "1", "--kill-after", "24")
     assert (code, tested["holds"], tested["steps"]) == (0, True, 25), tested
     assert tested["resumed_from"] < 25
 
 
 def test_a_reader_that_draws_from_a_global_generator_is_not_certified_to_resume(checkout: Checkout) -> None:
-    code, tested = certified(checkout, "resume", "--max-epochs", "2", "--workers", "2", "--noisy")
+    code, tested = certify(checkout, "resume", "--max-epochs", "2", "--workers", "2", "--noisy")
     assert (code, tested["holds"]) == (20, False), tested
     assert tested["lost"]["stream"] == "data"
 
@@ -128,6 +128,6 @@ def test_edits_during_certification_are_in_no_training(
 ) -> None:
     """Each training overwrites the experiment in the checkout with invalid Python."""
     monkeypatch.setenv("EDITED", str(checkout.root / "secretive.py"))
-    code, tested = certified(checkout, claim, "--max-epochs", "4")
+    code, tested = certify(checkout, claim, "--max-epochs", "4")
     assert (code, tested["holds"]) == (0, True), tested
     assert (checkout.root / "secretive.py").read_text().startswith("{")

@@ -61,7 +61,7 @@ class Net(Classifier):
 
 
 @pytest.fixture(scope="module")
-def mine(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def own_checkout(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout of our own, whose experiment can be nudged."""
     root = tmp_path_factory.mktemp("same") / "checkout"
     shutil.copytree(checkout.root, root, ignore=lambda folder, _: ["runs"] if Path(folder) == checkout.root else [])
@@ -70,7 +70,7 @@ def mine(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checko
     return replace(checkout, root=root)
 
 
-def trained(mine: Checkout, *argv: str) -> Path:
+def train(mine: Checkout, *argv: str) -> Path:
     """Train once more; give the run's folder."""
     known = set((mine.root / "runs").glob("20*"))
     code, _, err = mine.train("--no-tensorboard", "--no-progress", *argv)
@@ -80,12 +80,12 @@ def trained(mine: Checkout, *argv: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(mine: Checkout) -> Path:
+def first_run(own_checkout: Checkout) -> Path:
     """The run that all others are compared with."""
-    return trained(mine)
+    return train(own_checkout)
 
 
-def compared(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], str]:
+def run_compare(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], str]:
     """Give the exit code, the document and the page."""
     command = [sys.executable, "-m", "trainer", "compare", str(a), str(b)]
     page = subprocess.run(command, env=mine.environ, capture_output=True, text=True, check=False)
@@ -94,15 +94,15 @@ def compared(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], str
     return page.returncode, json.loads(document.stdout), page.stdout
 
 
-def test_two_equal_trainings_are_identical(mine: Checkout, first: Path) -> None:
-    code, document, page = compared(mine, first, trained(mine))
+def test_two_equal_trainings_are_identical(own_checkout: Checkout, first_run: Path) -> None:
+    code, document, page = run_compare(own_checkout, first_run, train(own_checkout))
     assert (code, document["verdict"], document["same_run"]) == (0, "identical", False)
     assert (document["candidates"], document["parting"], document["notes"]) == ([], None, [])
     assert page.startswith("identical: final weights and all result metrics (6) are equal bit for bit\n")
 
 
-def test_another_seed_diverges_at_the_first_step(mine: Checkout, first: Path) -> None:
-    code, document, page = compared(mine, first, trained(mine, "--seed", "1"))
+def test_another_seed_diverges_at_the_first_step(own_checkout: Checkout, first_run: Path) -> None:
+    code, document, page = run_compare(own_checkout, first_run, train(own_checkout, "--seed", "1"))
     assert (code, document["verdict"]) == (20, "different")
     assert [(each["kind"], each["name"], each["from_b"]) for each in document["candidates"]] == [
         ("setting", "seed", "command line")
@@ -111,9 +111,9 @@ def test_another_seed_diverges_at_the_first_step(mine: Checkout, first: Path) ->
     assert "  setting  seed  0 (default)  1 (command line)\n" in page
 
 
-def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(mine: Checkout, first: Path) -> None:
+def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(own_checkout: Checkout, first_run: Path) -> None:
     """It is found in the schedule before it changes any weight; the results are within the declared tolerance."""
-    code, document, page = compared(mine, first, trained(mine, "--nudge-at", "7"))
+    code, document, page = run_compare(own_checkout, first_run, train(own_checkout, "--nudge-at", "7"))
     assert (code, document["verdict"]) == (10, "within tolerance")
     parting = document["parting"]
     assert (parting["step"], parting["stream"], parting["quantity"]) == (7, "schedule", "0.lr")
@@ -122,34 +122,36 @@ def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(mine: Check
     assert "  step 7, stream schedule\n" in page
 
 
-def test_a_changed_package_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(first, tmp_path / "copy")
+def test_a_changed_package_is_named(own_checkout: Checkout, first_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(first_run, tmp_path / "copy")
     (copy / "attempts" / "1" / "published.json").unlink()
     path = copy / "attempts" / "1" / "record.json"
     record = json.loads(path.read_text())
     record["circumstances"]["inventory"]["distributions"]["numpy"]["version"] = "1.0"
     path.write_text(json.dumps(record))
-    code, document, page = compared(mine, first, copy)
+    code, document, page = run_compare(own_checkout, first_run, copy)
     assert (code, document["same_run"]) == (0, False)
     (package,) = document["candidates"]
     assert (package["kind"], package["name"], package["b"]) == ("package", "numpy", "1.0")
     assert "differs all the same: circumstances" in page
 
 
-def test_a_changed_file_of_the_dataset_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
-    dataset = load_dataset("dots", root=mine.root)
+def test_a_changed_file_of_the_dataset_is_named(own_checkout: Checkout, first_run: Path, tmp_path: Path) -> None:
+    dataset = load_dataset("dots", root=own_checkout.root)
     folder = tmp_path / "data"
-    shutil.copytree(mine.store.parent / "data", folder)
+    shutil.copytree(own_checkout.store.parent / "data", folder)
     labels = np.load(folder / "labels.npy")
     labels[3] = 1 - labels[3]
     np.save(folder / "labels.npy", labels)
     draft = Draft(name="dots", splits=dataset.splits, reader=dataset.reader)
-    changed = publish_dataset(draft, source=SourceFolder(root=folder), store=open_store(str(mine.store))).dataset
-    declaration = mine.root / "datasets" / "dots.toml"
+    changed = publish_dataset(
+        draft, source=SourceFolder(root=folder), store=open_store(str(own_checkout.store))
+    ).dataset
+    declaration = own_checkout.root / "datasets" / "dots.toml"
     before = declaration.read_text()
     declaration.write_text(declared(changed))
     try:
-        code, document, _ = compared(mine, first, trained(mine))
+        code, document, _ = run_compare(own_checkout, first_run, train(own_checkout))
     finally:
         declaration.write_text(before)
     data = next(each for each in document["candidates"] if each["kind"] == "dataset")

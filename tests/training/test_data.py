@@ -29,7 +29,7 @@ pytestmark = pytest.mark.torch
 ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy"}}
 
 
-def declared(**other: Any) -> Dataset:
+def declare(**other: Any) -> Dataset:
     """A small dataset of one field."""
     digest = digest_of_bytes(b"")
     usual: dict[str, Any] = {
@@ -43,7 +43,7 @@ def declared(**other: Any) -> Dataset:
     return Dataset.model_validate(usual | {"reader": ARRAYS} | other)
 
 
-class Noisy(Samples):
+class NoisySamples(Samples):
     """Ten samples, each with noise of its own that depends on the epoch."""
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ SPLITS = {"train": [0, 8], "val": [8, 10]}
 
 def two_epochs(workers: int, method: str | None = None) -> list[Batch]:
     """What two epochs of training see, and a validation."""
-    data = RunData(declared(splits=SPLITS), Noisy(), batch_size=3, workers=workers, seed=5)
+    data = RunData(declare(splits=SPLITS), NoisySamples(), batch_size=3, workers=workers, seed=5)
     loader = data.train_dataloader()
     if method is not None:
         loader.multiprocessing_context = method
@@ -86,7 +86,7 @@ def test_no_number_of_workers_changes_a_bit(workers: int, method: str | None) ->
 
 
 def test_a_dataset_without_splits_is_an_error_that_names_the_missing_split() -> None:
-    data = RunData(declared(), Noisy(), batch_size=1, workers=0, seed=0)
+    data = RunData(declare(), NoisySamples(), batch_size=1, workers=0, seed=0)
     with pytest.raises(DatasetError, match="has no split 'train'; it has none"):
         data.train_dataloader()
 
@@ -96,7 +96,7 @@ def test_splits_by_file_and_by_part_train_too(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     splits = {"train": {"prefix": "train/"}, "val": {"files": ["val/a"]}, "test": {"percent": [0, 100]}}
-    dataset = declared(reader={"kind": "files"}, splits=splits)
+    dataset = declare(reader={"kind": "files"}, splits=splits)
     data = RunData(dataset, open_samples(dataset, FolderFiles(tmp_path)), batch_size=2, workers=0, seed=0)
     loaders: list[DataLoader[Batch]] = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
     assert [sum(len(batch["bytes"]) for batch in loader) for loader in loaders] == [2, 1, 3]
@@ -104,13 +104,13 @@ def test_splits_by_file_and_by_part_train_too(tmp_path: Path) -> None:
 
 def test_a_sample_that_differs_from_its_declaration_is_rejected_at_load(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((4, 2), dtype=np.float32))
-    dataset = declared(sample={"image": {"dtype": "float32", "shape": [3]}})
+    dataset = declare(sample={"image": {"dtype": "float32", "shape": [3]}})
     start = partial(RunData, dataset, open_samples(dataset, FolderFiles(tmp_path)), batch_size=1, workers=0, seed=0)
     with pytest.raises(DatasetError, match=r"'image' of a sample of small@1 is float32\[2\]; declared is float32\[3\]"):
         start()
 
 
-class Broken(Noisy):
+class BrokenSamples(NoisySamples):
     """The seventh sample cannot be read, in one way or another."""
 
     def __init__(self, error: Exception) -> None:
@@ -124,7 +124,7 @@ class Broken(Noisy):
         return super().sample(pick)
 
 
-def raised(data: RunData) -> RepriseError | None:
+def error_of(data: RunData) -> RepriseError | None:
     """What stops the training's data. Its frames are let go at once: they hold workers, which leave 5 s late when they are collected."""
     try:
         list(data.train_dataloader())
@@ -144,8 +144,8 @@ def raised(data: RunData) -> RepriseError | None:
 def test_an_error_in_a_worker_is_reported_like_one_in_the_main_process(
     workers: int, fault: Exception, kind: type[RepriseError], line: str
 ) -> None:
-    data = RunData(declared(splits=SPLITS), Broken(fault), batch_size=3, workers=workers, seed=5)
-    error = raised(data)
+    data = RunData(declare(splits=SPLITS), BrokenSamples(fault), batch_size=3, workers=workers, seed=5)
+    error = error_of(data)
     assert isinstance(error, kind)
     assert error.message.endswith(line)
     assert "\n" not in error.message
@@ -154,7 +154,7 @@ def test_an_error_in_a_worker_is_reported_like_one_in_the_main_process(
         assert "in sample: raise self.fault" in error.hint
 
 
-class Shifting(RunSettings):
+class ShiftSettings(RunSettings):
     """Settings that only the reader's own function takes."""
 
     seed: int = 0
@@ -169,7 +169,7 @@ def shifted(value: int, *, shift: int) -> int:
     return value + shift
 
 
-class Shifted(Samples):
+class ShiftedSamples(Samples):
     """Ten samples, each shifted by a setting."""
 
     def __len__(self) -> int:
@@ -183,9 +183,9 @@ class Shifted(Samples):
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.trains)])
 def test_a_setting_used_only_by_workers_is_injected_and_recorded_as_used(method: str) -> None:
-    ledger = Ledger(resolve(Shifting, Origins(options=parse_options(["--shift", "100"]), environ={})))
+    ledger = Ledger(resolve(ShiftSettings, Origins(options=parse_options(["--shift", "100"]), environ={})))
     with kept(ledger):
-        data = RunData(declared(splits=SPLITS), Shifted(), batch_size=2, workers=1, seed=5)
+        data = RunData(declare(splits=SPLITS), ShiftedSamples(), batch_size=2, workers=1, seed=5)
         loader = data.val_dataloader()
         loader.multiprocessing_context = method
         batches = iter(loader)

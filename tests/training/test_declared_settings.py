@@ -17,7 +17,7 @@ from trainer.training.tasks.classification import ClassificationSettings as Base
 """
 
 
-def drawn(body: str, *, after: str = "") -> Sketch | None:
+def sketch_of(body: str, *, after: str = "") -> Sketch | None:
     """Sketch an experiment with this class body."""
     return sketched(f"{HEAD}class Settings(Base):\n    {body}\n{after}")
 
@@ -37,7 +37,7 @@ def test_the_sketch_of_each_experiment_is_its_settings(file: Path) -> None:
 
 
 def test_a_default_that_must_be_computed_is_unknown() -> None:
-    sketch = drawn('dataset = "dig" + "its"\n    classes = 10\n    learning_rate = 10 ** -3')
+    sketch = sketch_of('dataset = "dig" + "its"\n    classes = 10\n    learning_rate = 10 ** -3')
     assert sketch is not None
     assert sketch.unknown_defaults == {"dataset", "learning_rate"}
     assert sketch.settings(learning_rate=0.5).value_of("learning_rate") == 0.5
@@ -56,7 +56,7 @@ def test_dates_and_paths_are_recognized_types() -> None:
 
 
 def test_an_unrecognized_type_accepts_any_value() -> None:
-    sketch = drawn(
+    sketch = sketch_of(
         'dataset = "digits"\n    classes = 2\n    kernel: Kernel = "small"\n    width: PositiveInt | None = None'
     )
     assert sketch is not None
@@ -90,7 +90,7 @@ def test_choices_and_bounds_are_read() -> None:
     ],
 )
 def test_unrecognized_forms_have_no_sketch(body: str, after: str) -> None:
-    assert drawn(body, after=after) is None
+    assert sketch_of(body, after=after) is None
 
 
 @pytest.mark.parametrize("text", ["class Settings: pass", "def broken(", "from other import Settings", ""])
@@ -114,8 +114,8 @@ def test_a_setting_without_a_type_is_found_if_certain(body: str, found: str | No
 
 
 def test_custom_steps_may_read_other_fields() -> None:
-    plain = drawn("classes = 2", after="class Net:\n    def forward(self, x): return x")
-    own = drawn("classes = 2", after="class Net:\n    def training_step(self, batch, index): return 0")
+    plain = sketch_of("classes = 2", after="class Net:\n    def forward(self, x): return x")
+    own = sketch_of("classes = 2", after="class Net:\n    def training_step(self, batch, index): return 0")
     assert plain is not None
     assert own is not None
     assert (plain.reads_fields, own.reads_fields) == (True, False)
@@ -144,6 +144,6 @@ def test_element_types_of_lists_and_tables_are_read(kind: str, right: object, wr
 
 
 def test_a_list_of_an_unrecognized_type_accepts_any_value() -> None:
-    sketch = drawn("dataset = 'd'\n    classes = 2\n    x: list[Kernel] = []")
+    sketch = sketch_of("dataset = 'd'\n    classes = 2\n    x: list[Kernel] = []")
     assert sketch is not None
     assert "x" not in sketch.known

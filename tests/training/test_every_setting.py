@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.checking import ROOT, launched
+from tests.checking import ROOT, restored_threads
 from trainer.base.errors import NotFiniteError, RepriseError
 from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
@@ -45,7 +45,7 @@ BASE: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ShortTraining:
     """What a short training left."""
 
     weights: str = ""
@@ -57,38 +57,40 @@ class Seen:
     fault: str = ""
 
 
-def weights(with_it: Seen, without: Seen) -> bool:
+def weights(with_it: ShortTraining, without: ShortTraining) -> bool:
     return with_it.weights != without.weights
 
 
-def steps(with_it: Seen, without: Seen) -> bool:
+def steps(with_it: ShortTraining, without: ShortTraining) -> bool:
     return with_it.steps != without.steps
 
 
-def size_of(file: str) -> Callable[[Seen, Seen], bool]:
+def size_of(file: str) -> Callable[[ShortTraining, ShortTraining], bool]:
     return lambda with_it, without: with_it.files.get(file) != without.files.get(file)
 
 
-def lines(with_it: Seen, without: Seen) -> bool:
+def lines(with_it: ShortTraining, without: ShortTraining) -> bool:
     return len(with_it.lines) != len(without.lines)
 
 
-def fault(text: str) -> Callable[[Seen, Seen], bool]:
+def fault(text: str) -> Callable[[ShortTraining, ShortTraining], bool]:
     return lambda with_it, without: text in with_it.fault and text not in without.fault
 
 
-def bound_to(setting: str, function: str) -> Callable[[Seen, Seen], bool]:
+def bound_to(setting: str, function: str) -> Callable[[ShortTraining, ShortTraining], bool]:
     return lambda with_it, _: any(place.startswith(f"{function} (") for place in with_it.used[setting])
 
 
-def goes_on(with_it: Seen, without: Seen) -> bool:
+def goes_on(with_it: ShortTraining, without: ShortTraining) -> bool:
     return without.fault.startswith(NotFiniteError.__name__) and not with_it.fault.startswith(NotFiniteError.__name__)
 
 
 SGD, STEP, BEST = ("--optimizer", "sgd"), ("--schedule", "step", "--step-size", "2"), ("--monitor", "val_loss")
 LONG = ("--max-epochs", "4", "--learning-rate", "0.05")
 
-IN_A_FIT: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[[Seen, Seen], bool]]]] = {
+IN_A_FIT: Final[
+    dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[[ShortTraining, ShortTraining], bool]]]
+] = {
     # setting: experiment, what it has an effect with, how it is given, what is seen of it
     "seed": ("digits", (), ("--seed", "1"), weights),
     "max_epochs": ("digits", (), ("--max-epochs", "2"), steps),
@@ -154,7 +156,7 @@ def words_of(*groups: tuple[str, ...]) -> list[str]:
     return [f"--{name.replace('_', '-')}" + ("" if text is None else f"={text}") for name, text in options.items()]
 
 
-def trained(name: str, words: list[str], into: Path) -> Seen:
+def trained(name: str, words: list[str], into: Path) -> ShortTraining:
     experiment, dataset, data = prepared(name)
     into.mkdir()
     ledger = Ledger(resolve(experiment.settings, Origins(options=parse_options(words), environ={})))
@@ -176,9 +178,9 @@ def trained(name: str, words: list[str], into: Path) -> Seen:
     try:
         found = train(job)
     except RepriseError as wrong:
-        return Seen(metrics={}, lines=(), files={}, used={}, fault=f"{type(wrong).__name__}: {wrong.message}")
+        return ShortTraining(metrics={}, lines=(), files={}, used={}, fault=f"{type(wrong).__name__}: {wrong.message}")
     entries = ledger.entries()
-    return Seen(
+    return ShortTraining(
         weights=found.weights,
         steps=found.steps,
         metrics=found.metrics,
@@ -192,18 +194,18 @@ def trained(name: str, words: list[str], into: Path) -> Seen:
 def _off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in variables(Level.OFF, threads=1).items():
         monkeypatch.setenv(name, value)
-    with launched():
+    with restored_threads():
         yield
 
 
 @pytest.fixture(scope="module")
-def without() -> dict[tuple[str, tuple[str, ...]], Seen]:
+def without() -> dict[tuple[str, tuple[str, ...]], ShortTraining]:
     return {}
 
 
 @pytest.mark.parametrize("setting", IN_A_FIT)
 def test_each_setting_changes_a_training(
-    setting: str, tmp_path: Path, without: dict[tuple[str, tuple[str, ...]], Seen]
+    setting: str, tmp_path: Path, without: dict[tuple[str, tuple[str, ...]], ShortTraining]
 ) -> None:
     name, needs, given, effect = IN_A_FIT[setting]
     if (name, needs) not in without:
@@ -230,7 +232,7 @@ def test_each_wandb_setting_has_its_effect(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def spots(checkout: Checkout) -> Iterator[None]:
+def second_dataset(checkout: Checkout) -> Iterator[None]:
     """A second declaration of the dataset."""
     file = checkout.root / "datasets/spots.toml"
     file.write_text((checkout.root / "datasets/dots.toml").read_text().replace('name = "dots"', 'name = "spots"'))
@@ -239,7 +241,7 @@ def spots(checkout: Checkout) -> Iterator[None]:
 
 
 @pytest.mark.trains
-@pytest.mark.usefixtures("spots")
+@pytest.mark.usefixtures("second_dataset")
 @pytest.mark.parametrize("by", ["flag", "environment", "file"])
 def test_another_dataset_is_used_in_every_spelling(checkout: Checkout, by: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('dataset = "spots"\n')
@@ -255,7 +257,7 @@ def test_another_dataset_is_used_in_every_spelling(checkout: Checkout, by: str, 
 
 
 @pytest.mark.trains
-@pytest.mark.usefixtures("spots")
+@pytest.mark.usefixtures("second_dataset")
 @pytest.mark.parametrize(
     ("words", "message"),
     [

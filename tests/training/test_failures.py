@@ -27,12 +27,12 @@ FORWARD = "return self.layers(x)"
 MADE = "self.layers = nn.Linear(4, 2)"
 
 
-def method(code: str) -> tuple[str, str]:
+def net_method(code: str) -> tuple[str, str]:
     """Add a method to the net."""
     return "    def forward", f"    {code}\n\n    def forward"
 
 
-def metric(compute: str, update: str = "pass") -> tuple[str, str]:
+def custom_metric(compute: str, update: str = "pass") -> tuple[str, str]:
     """Add a metric of the experiment's own to the net."""
     own = (
         "class Mine(Metric):\n"
@@ -74,22 +74,22 @@ CASES = {
     "None": (FORWARD, "self.layers(x)", ExperimentError, "Net.forward returns a NoneType"),
     # the loss
     "loss of each": (
-        *method("def make_loss(self): return nn.CrossEntropyLoss(reduction='none')"),
+        *net_method("def make_loss(self): return nn.CrossEntropyLoss(reduction='none')"),
         ExperimentError,
         "float32 [8]",
     ),
     "loss None": (
-        *method("def make_loss(self): return lambda *_: None"),
+        *net_method("def make_loss(self): return lambda *_: None"),
         ExperimentError,
         "the loss of Net is a NoneType",
     ),
     "no loss": (
-        *method("def make_loss(self): pass"),
+        *net_method("def make_loss(self): pass"),
         ExperimentError,
         "Net.make_loss returns nothing; expected a function",
     ),
     "metrics of a dict": (
-        *method("def make_metrics(self): return {}"),
+        *net_method("def make_metrics(self): return {}"),
         ExperimentError,
         "Net.make_metrics returns a dict; expected a MetricCollection",
     ),
@@ -108,13 +108,17 @@ CASES = {
     ),
     "half": (MADE, f"{MADE}.half()", DatasetError, "the layers of Net take float16"),
     # hooks and methods
-    "hook": (*method("def on_train_start(self): raise ValueError('mine')"), ExperimentFailedError, "ValueError: mine"),
+    "hook": (
+        *net_method("def on_train_start(self): raise ValueError('mine')"),
+        ExperimentFailedError,
+        "ValueError: mine",
+    ),
     "parted": (
-        *method("def split_batch(self, batch): return batch['x']"),
+        *net_method("def split_batch(self, batch): return batch['x']"),
         ExperimentError,
         "Net.split_batch gives a Tensor; expected two tensors",
     ),
-    "optimizer": (*method("def configure_optimizers(self): return 3"), ExperimentFailedError, "while training Net"),
+    "optimizer": (*net_method("def configure_optimizers(self): return 3"), ExperimentFailedError, "while training Net"),
     # exceptions
     "own": (FORWARD, "raise type('Odd', (BaseException,), {})(3)", ExperimentFailedError, "raised Odd: 3"),
     "unprintable": (
@@ -158,7 +162,7 @@ METRICS = {
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_that_is_not_a_number_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute, update, kind, message = METRICS[name]
-    first, one, second, two = metric(compute, update)  # type: ignore[misc]
+    first, one, second, two = custom_metric(compute, update)  # type: ignore[misc]
     code = CLASSIFIER.replace(second, two).replace(first, one, 1)
     small = Small(place=tmp_path, code=code)
     error = small.failed(monkeypatch)
@@ -171,7 +175,7 @@ def test_a_torchmetrics_error_names_the_values_that_were_passed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = CLASSIFIER.replace(
-        *method(
+        *net_method(
             "def make_metrics(self):\n        from torchmetrics import MetricCollection\n"
             "        from torchmetrics.classification import BinaryAccuracy\n"
             "        return MetricCollection({'mine': BinaryAccuracy()})"
@@ -254,17 +258,19 @@ class Mine(Samples):
 class Net"""
 
 
-def reading(body: str) -> str:
+def with_reader(body: str) -> str:
     """Give an experiment with a reader of its own."""
     code = CLASSIFIER.replace("\nclass Net", READER.replace("BODY", body), 1)
-    return code.replace(*method("def samples(self, declared, files): return Mine(super().samples(declared, files))"))
+    return code.replace(
+        *net_method("def samples(self, declared, files): return Mine(super().samples(declared, files))")
+    )
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_an_exception_in_the_experiments_reader_is_attributed_in_a_worker_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
 ) -> None:
-    code = reading("if picks[0].epoch == 0 and len(picks) == 8: raise LookupError('mine')")
+    code = with_reader("if picks[0].epoch == 0 and len(picks) == 8: raise LookupError('mine')")
     error = Small(place=tmp_path, code=code).failed(monkeypatch, "--workers", workers)
     assert isinstance(error, ExperimentFailedError)
     assert error.message.endswith("the experiment raised LookupError: mine")
@@ -277,7 +283,7 @@ def test_an_exception_in_the_experiments_reader_is_attributed_in_a_worker_too(
 def test_a_reader_that_returns_no_batch_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
 ) -> None:
-    error = Small(place=tmp_path, code=reading(body)).failed(monkeypatch)
+    error = Small(place=tmp_path, code=with_reader(body)).failed(monkeypatch)
     assert isinstance(error, ExperimentError)
     assert error.message == f"Mine.batch {message}; expected a dict of tensors by field"
 
@@ -293,7 +299,7 @@ def test_a_missing_compiler_is_one_sentence_with_a_hint(tmp_path: Path, monkeypa
 def test_a_nan_loss_from_nan_in_the_batch_names_the_field_and_not_the_learning_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = reading("found = self.of.batch(picks); found['x'][0, 1] = torch.nan; return found")
+    code = with_reader("found = self.of.batch(picks); found['x'][0, 1] = torch.nan; return found")
     error = Small(place=tmp_path, code=code).failed(monkeypatch)
     assert isinstance(error, NotFiniteError)
     assert error.message == (

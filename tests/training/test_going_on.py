@@ -24,13 +24,13 @@ WORDS = ("--learning-rate", "0.02", "--max-epochs", "6", "--checkpoint-every", "
 RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl")
 
 
-def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+def resume(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
     """Type `reprise train` with these words and nothing else."""
     command = [sys.executable, "-m", "trainer", "train", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
-def broken_off(checkout: Checkout, number: signal.Signals, *words: str) -> Path:
+def interrupt_training(checkout: Checkout, number: signal.Signals, *words: str) -> Path:
     """Train until the second epoch is told, then send a signal; give the run's folder."""
     known = set((checkout.root / "runs").glob("[0-9]*"))
     process = checkout.start(*WORDS, *words)
@@ -42,13 +42,13 @@ def broken_off(checkout: Checkout, number: signal.Signals, *words: str) -> Path:
     return (set((checkout.root / "runs").glob("[0-9]*")) - known).pop()
 
 
-def attempt(run: Path, number: int) -> Record:
+def attempt_record(run: Path, number: int) -> Record:
     """The record of an attempt."""
     return load_record(run / f"attempts/{number}/record.json")
 
 
 @pytest.fixture(scope="module")
-def whole(checkout: Checkout) -> Path:
+def uninterrupted_attempt(checkout: Checkout) -> Path:
     """The attempt that was left alone."""
     assert checkout.train(*WORDS)[0] == 0
     return checkout.last()[0]
@@ -58,37 +58,37 @@ def whole(checkout: Checkout) -> Path:
     ("number", "status"), [(signal.SIGTERM, Status.PREEMPTED), (signal.SIGKILL, Status.INTERRUPTED)]
 )
 def test_a_stopped_run_resumes_to_identical_bits(
-    checkout: Checkout, whole: Path, number: signal.Signals, status: Status
+    checkout: Checkout, uninterrupted_attempt: Path, number: signal.Signals, status: Status
 ) -> None:
-    run = broken_off(checkout, number, "--no-publish")
+    run = interrupt_training(checkout, number, "--no-publish")
     experiment = checkout.root / "dots.py"
     text = experiment.read_text()
     experiment.write_text("raise SystemExit('the checkout was edited')")
     try:
-        done = typed(checkout, "--resume", run.name)
+        done = resume(checkout, "--resume", run.name)
     finally:
         experiment.write_text(text)
     assert done.returncode == 0, done.stderr
-    assert [attempt(run, 1).outcome.status, attempt(run, 2).outcome.status] == [status, Status.COMPLETED]
-    assert attempt(run, 2).identity == attempt(run, 1).identity
-    first, second = (attempt(run, each).circumstances for each in (1, 2))
+    assert [attempt_record(run, 1).outcome.status, attempt_record(run, 2).outcome.status] == [status, Status.COMPLETED]
+    assert attempt_record(run, 2).identity == attempt_record(run, 1).identity
+    first, second = (attempt_record(run, each).circumstances for each in (1, 2))
     assert (second.origins, second.execution) == (first.origins, first.execution)
     for name in RESULTS:
-        assert (run / "attempts/2" / name).read_bytes() == (whole / name).read_bytes(), name
-    again = typed(checkout, "--resume", run.name)
+        assert (run / "attempts/2" / name).read_bytes() == (uninterrupted_attempt / name).read_bytes(), name
+    again = resume(checkout, "--resume", run.name)
     assert (again.returncode, "is completed" in again.stderr) == (88, True)
 
 
 def test_a_changed_ingredient_is_rejected_unless_allowed(checkout: Checkout) -> None:
-    run = broken_off(checkout, signal.SIGTERM, "--no-publish")
+    run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
     other = ("--resume", run.name, "--weight-decay", "0.5")
-    refused = typed(checkout, *other)
+    refused = resume(checkout, *other)
     assert refused.returncode == 88
     assert "setting weight_decay: 0 -> 0.5" in refused.stderr
     assert "--allow settings" in refused.stderr
     assert not (run / "attempts/2").exists()
-    assert typed(checkout, *other, "--allow", "settings").returncode == 0
-    around = attempt(run, 2).circumstances
+    assert resume(checkout, *other, "--allow", "settings").returncode == 0
+    around = attempt_record(run, 2).circumstances
     assert around.changed == ["setting weight_decay: 0 -> 0.5"]
     assert (around.origins["weight_decay"], around.origins["accelerator"]) == ("command line", "default")
 
@@ -101,7 +101,7 @@ def test_a_running_run_is_not_resumed(checkout: Checkout) -> None:
         assert process.poll() is None
     run = (set((checkout.root / "runs").glob("[0-9]*")) - known).pop()
     try:
-        refused = typed(checkout, "--resume", run.name)
+        refused = resume(checkout, "--resume", run.name)
     finally:
         process.kill()
         process.communicate()
@@ -109,19 +109,19 @@ def test_a_running_run_is_not_resumed(checkout: Checkout) -> None:
     assert "is still running on host lab-3" in refused.stderr
 
 
-def test_a_run_preempted_elsewhere_is_pulled_and_resumed(checkout: Checkout, whole: Path) -> None:
-    run = broken_off(checkout, signal.SIGTERM)
+def test_a_run_preempted_elsewhere_is_pulled_and_resumed(checkout: Checkout, uninterrupted_attempt: Path) -> None:
+    run = interrupt_training(checkout, signal.SIGTERM)
     aside = run.with_name(".gone")
     run.rename(aside)
-    done = typed(checkout, "--resume", run.name, "--json")
+    done = resume(checkout, "--resume", run.name, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == run.name
     for name in RESULTS:
-        assert (run / "attempts/2" / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (run / "attempts/2" / name).read_bytes() == (uninterrupted_attempt / name).read_bytes(), name
 
 
 def test_t1_a_run_only_in_the_store_of_dotenv_is_pulled_and_resumed(checkout: Checkout) -> None:
-    run = broken_off(checkout, signal.SIGTERM)
+    run = interrupt_training(checkout, signal.SIGTERM)
     run.rename(run.with_name(".away"))
     dotenv = checkout.root / ".env"
     dotenv.write_text(f"REPRISE_STORE={checkout.store}\n")
@@ -145,13 +145,13 @@ def test_t1_a_run_only_in_the_store_of_dotenv_is_pulled_and_resumed(checkout: Ch
     ],
 )
 def test_invalid_requests_are_one_line(checkout: Checkout, words: tuple[str, ...], code: int, message: str) -> None:
-    done = typed(checkout, *words)
+    done = resume(checkout, *words)
     assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
 
 
 def test_one_of_two_concurrent_resumes_is_rejected(checkout: Checkout) -> None:
     """The error names the other process or states that the run is complete; there is no third attempt."""
-    run = broken_off(checkout, signal.SIGTERM, "--no-publish")
+    run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
     command = [sys.executable, "-m", "trainer", "train", "--resume", run.name]
     both = [
         subprocess.Popen(command, cwd=checkout.root, env=checkout.environ, stderr=subprocess.PIPE, text=True)

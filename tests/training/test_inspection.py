@@ -60,13 +60,13 @@ class Own(Samples):
 """
 
 
-def experiment(checkout: Checkout, *, images: str = "images", more: str = "") -> tuple[str, ...]:
+def write_experiment(checkout: Checkout, *, images: str = "images", more: str = "") -> tuple[str, ...]:
     """Write the experiment, and give the words that train it."""
     (checkout.root / "spots.py").write_text(NET.replace("IMAGES", images) + more)
     return ("--exp", "spots.py", *QUICK)
 
 
-def spots(checkout: Checkout, folder: Path, *, labels: dict[int, int] | None = None, **changed: Any) -> None:
+def publish_spots(checkout: Checkout, folder: Path, *, labels: dict[int, int] | None = None, **changed: Any) -> None:
     """Publish 80 pictures of 4x4 spots as arrays; some labels and values are others."""
     random = np.random.default_rng(0)
     images = random.random((80, 1, 4, 4)).astype(changed.get("dtype", np.float32))
@@ -83,7 +83,7 @@ def spots(checkout: Checkout, folder: Path, *, labels: dict[int, int] | None = N
     (checkout.root / "datasets/spots.toml").write_text(declared(published.dataset))
 
 
-def rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
+def train_rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
     """Train; give code and lines of a run that was not begun."""
     before = set((checkout.root / "runs").iterdir())
     code, _, err = checkout.train(*words)
@@ -103,14 +103,14 @@ def rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
 def test_an_invalid_label_ends_the_run_before_the_first_step(
     checkout: Checkout, tmp_path: Path, labels: dict[int, int], code: int, message: str
 ) -> None:
-    spots(checkout, tmp_path, labels=labels)
-    found, err = rejected(checkout, *experiment(checkout))
+    publish_spots(checkout, tmp_path, labels=labels)
+    found, err = train_rejected(checkout, *write_experiment(checkout))
     assert (found, message in err) == (code, True), err
 
 
 def test_a_non_finite_value_ends_the_run_before_the_first_step(checkout: Checkout, tmp_path: Path) -> None:
-    spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (76, 0, 0, 0): np.nan})
-    code, err = rejected(checkout, *experiment(checkout))
+    publish_spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (76, 0, 0, 0): np.nan})
+    code, err = train_rejected(checkout, *write_experiment(checkout))
     message = "spots@1: field 'image' holds NaN: 2 in split test; the first is in row 75"
     assert (code, message.partition(": ")[2] in err, "nan_to_num" in err, "learning-rate" in err) == (
         44,
@@ -121,8 +121,8 @@ def test_a_non_finite_value_ends_the_run_before_the_first_step(checkout: Checkou
 
 
 def test_a_net_that_replaces_missing_values_trains(checkout: Checkout, tmp_path: Path) -> None:
-    spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (3, 0, 0, 0): np.inf})
-    code, _, err = checkout.train(*experiment(checkout, images="images.nan_to_num(0, 0, 0)"))
+    publish_spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (3, 0, 0, 0): np.inf})
+    code, _, err = checkout.train(*write_experiment(checkout, images="images.nan_to_num(0, 0, 0)"))
     assert (code, checkout.last()[1].outcome.status) == (0, Status.COMPLETED), err
 
 
@@ -130,15 +130,15 @@ def test_a_net_that_replaces_missing_values_trains(checkout: Checkout, tmp_path:
 def test_an_unsupported_input_type_ends_the_run_before_the_first_step(
     checkout: Checkout, tmp_path: Path, dtype: str
 ) -> None:
-    spots(checkout, tmp_path, dtype=dtype)
-    code, err = rejected(checkout, *experiment(checkout))
+    publish_spots(checkout, tmp_path, dtype=dtype)
+    code, err = train_rejected(checkout, *write_experiment(checkout))
     assert (code, f"field 'image' is {dtype} [2, 1, 4, 4]" in err, "`x = x.float()`" in err) == (44, True, True), err
-    assert checkout.train(*experiment(checkout, images="images.float()"))[0] == 0
+    assert checkout.train(*write_experiment(checkout, images="images.float()"))[0] == 0
 
 
 def test_only_the_first_run_inspects_the_dataset(checkout: Checkout, tmp_path: Path) -> None:
-    spots(checkout, tmp_path, images={(1, 0, 0, 0): 0.25})
-    words = experiment(checkout)
+    publish_spots(checkout, tmp_path, images={(1, 0, 0, 0): 0.25})
+    words = write_experiment(checkout)
     assert "80 samples inspected" in checkout.train(*words)[2]
     assert "inspected" not in checkout.train(*words)[2]
     file = checkout.root / "datasets/spots.toml"
@@ -147,21 +147,21 @@ def test_only_the_first_run_inspects_the_dataset(checkout: Checkout, tmp_path: P
 
 
 def test_a_failed_inspection_on_the_first_rank_ends_every_rank(checkout: Checkout, tmp_path: Path) -> None:
-    spots(checkout, tmp_path, labels={70: -1})
-    process = checkout.start(*experiment(checkout), "--devices", "2", "--determinism", "off")
+    publish_spots(checkout, tmp_path, labels={70: -1})
+    process = checkout.start(*write_experiment(checkout), "--devices", "2", "--determinism", "off")
     _, err = process.communicate(timeout=400)  # two starts of torch
     message = "1 sample of split test has the label -1 (row 70)"
     assert (process.returncode, err.count("80 samples inspected"), message in err) == (44, 1, True), err
 
 
 def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout, tmp_path: Path) -> None:
-    spots(checkout, tmp_path)
-    words = experiment(checkout, more=OWN)
+    publish_spots(checkout, tmp_path)
+    words = write_experiment(checkout, more=OWN)
     for _ in range(2):
         code, _, err = checkout.train(*words)
         assert (code, "30 samples of val and test read by the experiment's own reader" in err) == (0, True), err
-    spots(checkout, tmp_path, labels={70: 2})
-    code, err = rejected(checkout, *words)
+    publish_spots(checkout, tmp_path, labels={70: 2})
+    code, err = train_rejected(checkout, *words)
     assert (code, "1 sample of split test has the label 2 (row 70)" in err) == (SettingError.code, True), err
 
 
@@ -181,8 +181,8 @@ def test_training_labels_of_an_own_reader_are_checked_before_the_first_step(
 
 
 def test_a_nan_validation_loss_fails_the_run(checkout: Checkout, tmp_path: Path) -> None:
-    spots(checkout, tmp_path)
-    words = experiment(checkout, images="images) * (1 if self.training or len(images) == 2 else float('nan')")
+    publish_spots(checkout, tmp_path)
+    words = write_experiment(checkout, images="images) * (1 if self.training or len(images) == 2 else float('nan')")
     code, _, err = checkout.train(*words)
     record = checkout.last()[1]
     assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in ("characters", "diabetes", "digits", "faces", "pairs")]
 
 
-def meaning(text: str) -> str:
+def code_without_comments(text: str) -> str:
     """What a page does: its code without comments and without its first line."""
     page = ast.parse(text)
     return ast.dump(ast.Module(body=page.body[1:], type_ignores=[]))
@@ -26,7 +26,7 @@ def meaning(text: str) -> str:
 def test_a_copy_trains_like_its_original(page: Path) -> None:
     text = page.read_text()
     copy = renamed_copy(text, name="my_idea", like=page.stem)
-    assert meaning(copy) == meaning(text)
+    assert code_without_comments(copy) == code_without_comments(text)
     assert copy.startswith(
         f'"""My idea: say in a sentence what is learned from what. Begun as a copy of {page.stem}."""'
     )
@@ -99,7 +99,7 @@ def test_a_file_that_python_cannot_parse_cannot_be_copied(tmp_path: Path, body: 
 def test_an_experiment_with_a_byte_order_mark_can_be_copied(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_bytes(codecs.BOM_UTF8 + PAGES[2].read_bytes())
     new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
-    assert meaning((tmp_path / "mine.py").read_text()) == meaning(PAGES[2].read_text())
+    assert code_without_comments((tmp_path / "mine.py").read_text()) == code_without_comments(PAGES[2].read_text())
 
 
 def test_an_experiment_of_another_encoding_is_copied_as_utf_8(tmp_path: Path) -> None:

@@ -65,10 +65,10 @@ class Machine:
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=UNTIL_S)
-        return newest(self.checkout)
+        return newest_run(self.checkout)
 
 
-def newest(checkout: Checkout) -> Path:
+def newest_run(checkout: Checkout) -> Path:
     """The latest run's folder."""
     return max(
         (each for each in (checkout.root / "runs").iterdir() if is_run_id(each.name)), key=lambda each: each.name
@@ -95,12 +95,12 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def here(checkout: Checkout) -> Machine:
+def this_machine(checkout: Checkout) -> Machine:
     """This machine's own CPU."""
     return Machine(python=Path(sys.executable), checkout=checkout)
 
 
-def emulated(cpu: str, emulator: str, checkout: Checkout) -> Machine:
+def emulated_machine(cpu: str, emulator: str, checkout: Checkout) -> Machine:
     """A machine with another CPU."""
     python = checkout.root.parent / f"python-{cpu}"
     python.write_text(f'#!/bin/sh\nexec {emulator} -cpu {cpu} {sys.executable} "$@"\n')
@@ -109,32 +109,34 @@ def emulated(cpu: str, emulator: str, checkout: Checkout) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, str]:
+def committed_result() -> dict[str, str]:
     """What came out when the value was committed."""
     expected: dict[str, str] = json.loads(GOLDEN.read_text())
     return expected
 
 
-def test_the_bits_match_the_committed_file(here: Machine, golden: dict[str, str]) -> None:
+def test_the_bits_match_the_committed_file(this_machine: Machine, committed_result: dict[str, str]) -> None:
     """After a change of torch, of the trace or of the metrics, inspect the change and commit what this prints."""
-    here.run("--exp", "dots.py", *WORDS)
-    assert result(newest(here.checkout) / "attempts/1") == golden
+    this_machine.run("--exp", "dots.py", *WORDS)
+    assert result(newest_run(this_machine.checkout) / "attempts/1") == committed_result
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("cpu", CPUS)
-def test_another_cpu_gives_the_same_bits(cpu: str, emulator: str, checkout: Checkout, golden: dict[str, str]) -> None:
-    emulated(cpu, emulator, checkout).run("--exp", "dots.py", *WORDS)
-    assert result(newest(checkout) / "attempts/1") == golden
+def test_another_cpu_gives_the_same_bits(
+    cpu: str, emulator: str, checkout: Checkout, committed_result: dict[str, str]
+) -> None:
+    emulated_machine(cpu, emulator, checkout).run("--exp", "dots.py", *WORDS)
+    assert result(newest_run(checkout) / "attempts/1") == committed_result
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("first", "second"), [("", CPUS[0]), CPUS, (CPUS[1], "")])
 def test_killed_on_one_cpu_and_resumed_on_another_gives_the_same_bits(
-    first: str, second: str, emulator: str, checkout: Checkout, golden: dict[str, str]
+    first: str, second: str, emulator: str, checkout: Checkout, committed_result: dict[str, str]
 ) -> None:
     here = Machine(python=Path(sys.executable), checkout=checkout)
-    one, other = (emulated(cpu, emulator, checkout) if cpu else here for cpu in (first, second))
+    one, other = (emulated_machine(cpu, emulator, checkout) if cpu else here for cpu in (first, second))
     run = one.killed()
     other.run("--resume", run.name)
-    assert result(run / "attempts/2") == golden
+    assert result(run / "attempts/2") == committed_result

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
-def reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run_reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Type the command in the checkout; nobody sits at the terminal."""
     return subprocess.run(
         [sys.executable, "-m", "trainer", "reproduce", *words, "--no-container"],
@@ -44,22 +44,22 @@ def original(checkout: Checkout) -> Record:
 
 
 @pytest.fixture(scope="module")
-def said(original: Record, checkout: Checkout) -> subprocess.CompletedProcess[str]:
+def reproduce_output(original: Record, checkout: Checkout) -> subprocess.CompletedProcess[str]:
     """What running it again said, with an empty cache."""
     shutil.rmtree(checkout.root.parent / "cache")
     (checkout.root / "later.py").write_text("an_edit = 'since then'\n")
-    return reproduce(checkout, original.run)
+    return run_reproduce(checkout, original.run)
 
 
-def test_a_reproduced_run_is_identical(said: subprocess.CompletedProcess[str]) -> None:
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.startswith("identical:")
+def test_a_reproduced_run_is_identical(reproduce_output: subprocess.CompletedProcess[str]) -> None:
+    assert reproduce_output.returncode == 0, reproduce_output.stderr
+    assert reproduce_output.stdout.startswith("identical:")
 
 
 def test_a_retest_has_the_identity_of_the_original_and_names_it(
-    said: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
+    reproduce_output: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
 ) -> None:
-    assert said.returncode == 0, said.stderr
+    assert reproduce_output.returncode == 0, reproduce_output.stderr
     (path,) = (checkout.root / "runs" / original.run / "retests").glob("*-??????.json")
     retest = json.loads(path.read_text())
     again = record_of(checkout.root / "runs" / retest["retest"]["run"])
@@ -71,31 +71,31 @@ def test_a_retest_has_the_identity_of_the_original_and_names_it(
 
 
 def test_a_retest_is_shown_with_its_run_and_published(
-    said: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
+    reproduce_output: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
 ) -> None:
-    assert said.returncode == 0, said.stderr
+    assert reproduce_output.returncode == 0, reproduce_output.stderr
     command = [sys.executable, "-m", "trainer", "runs", "show", original.run]
     page = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=True)
     assert f"identical: 1 on {original.circumstances.host.cpu}" in page.stdout
     assert list((checkout.store / "runs" / original.run / "retests").iterdir())
 
 
-def test_only_runs_remain(said: subprocess.CompletedProcess[str], checkout: Checkout) -> None:
-    assert said.returncode == 0, said.stderr
+def test_only_runs_remain(reproduce_output: subprocess.CompletedProcess[str], checkout: Checkout) -> None:
+    assert reproduce_output.returncode == 0, reproduce_output.stderr
     assert not [path for path in (checkout.root / "runs").iterdir() if path.name.endswith(".retest")]
 
 
 def test_untrusted_code_is_shown_and_not_run(original: Record, checkout: Checkout, tmp_path: Path) -> None:
     there = {"REPRISE_RUNS": str(tmp_path / "runs")}
     (checkout.root / "dots.py").write_text((checkout.root / "dots.py").read_text() + "# mine\n")
-    refused = reproduce(checkout, original.run, "--trust", **there)
+    refused = run_reproduce(checkout, original.run, "--trust", **there)
     assert (refused.returncode, "would reach this machine's network" in refused.stderr) == (85, True), refused.stderr
-    refused = reproduce(checkout, original.run, "--grant", "machine", **there)
+    refused = run_reproduce(checkout, original.run, "--grant", "machine", **there)
     assert refused.returncode == 85, refused.stderr
     assert "was made elsewhere, and it is not trusted" in refused.stderr
     assert "-# mine" in refused.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [original.run]
-    trusted = reproduce(checkout, original.run, "--trust", "--grant", "machine", **there)
+    trusted = run_reproduce(checkout, original.run, "--trust", "--grant", "machine", **there)
     assert trusted.returncode == 0, trusted.stderr
 
 
@@ -104,7 +104,7 @@ def test_an_altered_source_bundle_is_rejected_before_anything_runs(original: Rec
     kept = archive.read_bytes()
     archive.write_bytes(kept[:-20])
     try:
-        said = reproduce(checkout, original.run)
+        said = run_reproduce(checkout, original.run)
     finally:
         archive.write_bytes(kept)
     assert said.returncode == 84
@@ -121,10 +121,10 @@ def test_a_run_of_two_attempts_is_reproduced_in_one(checkout: Checkout) -> None:
     _, err = process.communicate(timeout=60)
     run = checkout.last()[1].run
     assert f"go on      scripts/reprise train --resume {run}" in err
-    early = reproduce(checkout, run)
+    early = run_reproduce(checkout, run)
     assert (early.returncode, f"--resume {run}" in early.stderr) == (30, True), early.stderr
     command = [sys.executable, "-m", "trainer", "train", "--resume", run]
     subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, check=True)
-    said = reproduce(checkout, run)
+    said = run_reproduce(checkout, run)
     assert said.returncode == 0, said.stderr
     assert f"{run}  attempt 2" in said.stdout

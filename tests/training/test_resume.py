@@ -151,7 +151,7 @@ def test_a_lost_checkpoint_is_skipped(runs: Runs) -> None:
     assert runs.differing("lost", whole) == []
 
 
-def campaign(runs: Runs, name: str, words: tuple[str, ...]) -> tuple[str, list[str]]:
+def run_campaign(runs: Runs, name: str, words: tuple[str, ...]) -> tuple[str, list[str]]:
     """Kill a run at each of its places, go on, and hold it against the whole one; give the count, and what was wrong."""
     whole, places = runs.whole(*words)
     wrong = []
@@ -184,7 +184,7 @@ def test_a_run_killed_at_every_point_resumes_to_identical_bits(
     folder = tmp_path if name == "two workers" else MEMORY / f"reprise-{os.getpid()}"
     runs = Runs(folder)
     try:
-        message, wrong = campaign(runs, name, words)
+        message, wrong = run_campaign(runs, name, words)
         with capfd.disabled():
             sys.stdout.write(f"\n{message}\n")
         assert wrong == []

@@ -24,15 +24,15 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 @pytest.fixture(scope="module")
-def finished(checkout: Checkout) -> tuple[str, str, Path, Record]:
+def finished_run(checkout: Checkout) -> tuple[str, str, Path, Record]:
     """Train once with a setting from the command line; give what was printed and what was left."""
     code, out, err = checkout.train("--learning-rate", "0.01")
     assert code == 0, err
     return (out, err, *checkout.last())
 
 
-def test_the_first_line_names_environment_image_and_device(finished: tuple[str, str, Path, Record]) -> None:
-    first = finished[1].splitlines()[0]
+def test_the_first_line_names_environment_image_and_device(finished_run: tuple[str, str, Path, Record]) -> None:
+    first = finished_run[1].splitlines()[0]
     if BAKED.exists():  # in the dev container
         assert first.startswith("environment cpu, image ")
     else:
@@ -40,17 +40,17 @@ def test_the_first_line_names_environment_image_and_device(finished: tuple[str, 
 
 
 def test_the_last_block_names_run_result_record_and_store(
-    finished: tuple[str, str, Path, Record], checkout: Checkout
+    finished_run: tuple[str, str, Path, Record], checkout: Checkout
 ) -> None:
-    out, _, folder, record = finished
+    out, _, folder, record = finished_run
     lines = dict(line.split(None, 1) for line in out.splitlines() if not line.startswith("test "))
     assert lines["run"] == f"{record.run} (completed)"
     assert lines["record"] == str((folder / "record.json").relative_to(checkout.root))
     assert lines["published"] == str(checkout.store)
 
 
-def test_the_record_has_ingredients_results_and_files(finished: tuple[str, str, Path, Record]) -> None:
-    record = finished[3]
+def test_the_record_has_ingredients_results_and_files(finished_run: tuple[str, str, Path, Record]) -> None:
+    record = finished_run[3]
     assert (record.ingredients.experiment, record.ingredients.datasets["dots"].version) == ("dots.py", 1)
     assert record.ingredients.settings["learning_rate"] == 0.01
     assert {"workers", "progress", "threads"}.isdisjoint(record.ingredients.settings)
@@ -82,19 +82,19 @@ def test_the_record_has_the_epoch_of_the_tested_weights(
     assert checkout.last()[1].outcome.evaluated == evaluated
 
 
-def test_the_frozen_source_is_what_runs(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:
-    copy = finished[2].parents[1] / "source"
+def test_the_frozen_source_is_what_runs(finished_run: tuple[str, str, Path, Record], checkout: Checkout) -> None:
+    copy = finished_run[2].parents[1] / "source"
     assert (copy / "dots.py").read_bytes() == (checkout.root / "dots.py").read_bytes()
 
 
-def test_metrics_have_full_precision_and_no_times(finished: tuple[str, str, Path, Record]) -> None:
-    lines = [json.loads(line) for line in (finished[2] / "metrics.jsonl").read_bytes().splitlines()]
-    assert lines[-1]["test_loss"] == finished[3].outcome.metrics["test_loss"]
+def test_metrics_have_full_precision_and_no_times(finished_run: tuple[str, str, Path, Record]) -> None:
+    lines = [json.loads(line) for line in (finished_run[2] / "metrics.jsonl").read_bytes().splitlines()]
+    assert lines[-1]["test_loss"] == finished_run[3].outcome.metrics["test_loss"]
     assert not any("time" in name for line in lines for name in line)
 
 
-def test_the_same_command_gives_the_same_bits(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:
-    before, record = finished[2:]
+def test_the_same_command_gives_the_same_bits(finished_run: tuple[str, str, Path, Record], checkout: Checkout) -> None:
+    before, record = finished_run[2:]
     checkout.store.rename(checkout.store.with_name("away"))
     try:
         code, out, err = checkout.train("--learning-rate", "0.01", "--workers", "1")

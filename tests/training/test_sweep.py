@@ -22,15 +22,15 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 GRID = ("dots.py", "--learning-rate", "0.01,0.02", "--max-epochs", "12", "--checkpoint-every", "5", "--no-publish")
 
 
-def command(*words: str) -> list[str]:
+def sweep_command(*words: str) -> list[str]:
     """How `reprise sweep` is typed."""
     return [sys.executable, "-m", "trainer", "sweep", *words]
 
 
-def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+def run_sweep(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
     """Type it, and wait for its end."""
     return subprocess.run(
-        command(*words), cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False
+        sweep_command(*words), cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False
     )
 
 
@@ -41,7 +41,7 @@ def children(process: int) -> list[int]:
 
 def test_a_killed_sweep_continues_from_its_frozen_source(checkout: Checkout) -> None:
     process = subprocess.Popen(
-        command(*GRID), cwd=checkout.root, env=checkout.environ, stderr=subprocess.PIPE, text=True
+        sweep_command(*GRID), cwd=checkout.root, env=checkout.environ, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr
     for line in process.stderr:
@@ -55,7 +55,7 @@ def test_a_killed_sweep_continues_from_its_frozen_source(checkout: Checkout) -> 
     text = experiment.read_text()
     experiment.write_text("raise SystemExit('the checkout was edited')")
     try:
-        done = typed(checkout, "--continue", "latest", "--json")
+        done = run_sweep(checkout, "--continue", "latest", "--json")
     finally:
         experiment.write_text(text)
     assert done.returncode == 0, done.stderr
@@ -66,16 +66,16 @@ def test_a_killed_sweep_continues_from_its_frozen_source(checkout: Checkout) -> 
     assert [record_of(run).outcome.status for run in (first, second)] == [Status.COMPLETED] * 2
     assert record_of(first).ingredients.source == record_of(second).ingredients.source == document["source"]
     assert Path(document["plot"]).read_text().startswith("<?xml")
-    again = typed(checkout, *GRID, "--json")
+    again = run_sweep(checkout, *GRID, "--json")
     assert (again.returncode, json.loads(again.stdout)["points"]) == (0, document["points"])
-    other = typed(checkout, *GRID[:2], "0.02,0.01", *GRID[3:], "--json")
+    other = run_sweep(checkout, *GRID[:2], "0.02,0.01", *GRID[3:], "--json")
     assert other.stderr.count("exists already") == 2
     assert [point["run"] for point in json.loads(other.stdout)["points"]] == [second.name, first.name]
 
 
 @pytest.mark.long
 def test_a_point_that_fails_stops_no_other(checkout: Checkout) -> None:
-    done = typed(
+    done = run_sweep(
         checkout, "dots.py", "--breaks", "true,false", "--max-steps", "2", "--no-publish", "--json", "--jobs", "2"
     )
     assert done.returncode == 80, done.stderr

@@ -28,7 +28,7 @@ def blocks(section: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def here(block: str) -> str:
+def with_this_python(block: str) -> str:
     """The block with this Python in place of the image's."""
     python = f"'{sys.executable}' -m trainer"
     plain = block.replace("docker compose run --rm train", f"{python} train").replace("scripts/reprise", python)
@@ -45,7 +45,12 @@ def test_the_tutorial_trains_a_net_that_recognizes_the_shapes(checkout: Checkout
     environ = {**checkout.environ, "PYTHONPATH": str(root), "REPRISE_CACHE": str(tmp_path / "cache")}
     for block in blocks("Pictures")[:-1]:
         done = subprocess.run(
-            ["bash", "-euc", here(block)], cwd=root, env=environ, capture_output=True, text=True, check=False
+            ["bash", "-euc", with_this_python(block)],
+            cwd=root,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
     (record,) = [json.loads(path.read_bytes()) for path in (root / "runs").glob("*/attempts/1/record.json")]

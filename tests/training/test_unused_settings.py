@@ -28,7 +28,7 @@ class Settings(ClassificationSettings):
 """
 
 
-def refused(*words: str, before: str = "", after: str = "") -> list[SettingError]:
+def unused_settings(*words: str, before: str = "", after: str = "") -> list[SettingError]:
     """What is certainly untaken of what the words give, in an experiment with these lines before and after its settings."""
     text = f"{HEAD}{before}{SETTINGS}{after}"
     sketch = sketched(text)
@@ -38,16 +38,16 @@ def refused(*words: str, before: str = "", after: str = "") -> list[SettingError
 
 
 def test_a_given_setting_that_the_experiment_never_mentions_is_rejected() -> None:
-    (error,) = refused("--width", "5")
+    (error,) = unused_settings("--width", "5")
     assert error.message == "setting width is given (command line), but nothing in this run uses it"
     assert "no parameter in the experiment is called width" in str(error.hint)
-    assert refused() == []
+    assert unused_settings() == []
 
 
 def test_a_given_setting_of_an_unselected_choice_is_rejected() -> None:
-    (error,) = refused("--momentum", "0.5")
+    (error,) = unused_settings("--momentum", "0.5")
     assert error.hint == "it is used with --optimizer sgd; otherwise leave it out"
-    assert refused("--momentum", "0.5", "--optimizer", "sgd") == []
+    assert unused_settings("--momentum", "0.5", "--optimizer", "sgd") == []
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_given_setting_of_an_unselected_choice_is_rejected() -> None:
     ],
 )
 def test_a_setting_that_may_be_used_is_left_to_the_ledger(before: str, after: str) -> None:
-    assert refused("--width", "5", before=before, after=after) == []
+    assert unused_settings("--width", "5", before=before, after=after) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_setting_that_may_be_used_is_left_to_the_ledger(before: str, after: st
     ],
 )
 def test_a_used_setting_is_never_rejected(words: tuple[str, ...]) -> None:
-    assert refused(*words) == []
+    assert unused_settings(*words) == []
 
 
 def test_a_parameter_without_a_setting_is_rejected_with_the_line_to_add() -> None:

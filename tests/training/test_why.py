@@ -37,25 +37,25 @@ class Net(Classifier):
 """
 
 
-def trained(checkout: Checkout, *words: str, scale: int = 1) -> str:
+def train(checkout: Checkout, *words: str, scale: int = 1) -> str:
     """A run of the net, by its id."""
     (checkout.root / "why.py").write_text(NET.replace("SCALE", str(scale)))
-    done = spoken(checkout, "train", "--exp", "why.py", "--json", "--no-publish", *words)
+    done = run_why(checkout, "train", "--exp", "why.py", "--json", "--no-publish", *words)
     assert done.returncode == 0, done.stderr
     run: str = json.loads(done.stdout)["run"]
     return run
 
 
-def spoken(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+def run_why(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
     """The command in the checkout."""
     command = [sys.executable, "-m", "trainer", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
-def explained(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
+def explain(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
     """What `why` says of two runs; the runs it makes are gone afterwards."""
     before = {path.name for path in (checkout.root / "runs").iterdir()}
-    done = spoken(checkout, "why", a, b, "--no-container", "--json")
+    done = run_why(checkout, "why", a, b, "--no-container", "--json")
     assert {path.name for path in (checkout.root / "runs").iterdir()} == before
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -63,25 +63,25 @@ def explained(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
 
 
 def test_one_of_two_settings_and_the_source_is_identified(checkout: Checkout) -> None:
-    a = trained(checkout)
+    a = train(checkout)
     (checkout.root / "README").write_text("edited")
-    b = trained(checkout, "--learning-rate", "0.002", "--idle", "3")
-    found = explained(checkout, a, b)
+    b = train(checkout, "--learning-rate", "0.002", "--idle", "3")
+    found = explain(checkout, a, b)
     assert (found["code"], found["attributed"], found["confirmed"]) == (0, [["setting learning_rate"]], True), found
     assert found["matches"]["setting idle"] == found["matches"]["source"] == "matches A"
 
 
 def test_an_edit_of_the_net_is_identified_beside_a_setting(checkout: Checkout) -> None:
-    found = explained(checkout, trained(checkout), trained(checkout, "--idle", "1", scale=3))
+    found = explain(checkout, train(checkout), train(checkout, "--idle", "1", scale=3))
     assert (found["attributed"], found["first_difference"]["stream"]) == ([["source"]], "forward"), found
 
 
 def test_two_settings_with_a_joint_effect_are_named_together(checkout: Checkout) -> None:
-    found = explained(checkout, trained(checkout), trained(checkout, "--left", "--right", "--idle", "2"))
+    found = explain(checkout, train(checkout), train(checkout, "--left", "--right", "--idle", "2"))
     assert (found["attributed"], found["confirmed"]) == ([["setting left", "setting right"]], True), found
     assert "none alone" in found["summary"]
 
 
 def test_for_equal_runs_nothing_is_trained(checkout: Checkout) -> None:
-    found = explained(checkout, trained(checkout), trained(checkout))
+    found = explain(checkout, train(checkout), train(checkout))
     assert (found["code"], found["attributed"], found["first_difference"]) == (0, None, None)

@@ -24,11 +24,11 @@ def clone(tmp_path: Path) -> Path:
         (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / path).write_text("x = 1\n")
     subprocess.run(["git", "-C", str(tmp_path), "init", "--quiet"], check=True)
-    commit(tmp_path)
+    commit_all(tmp_path)
     return tmp_path
 
 
-def commit(folder: Path) -> None:
+def commit_all(folder: Path) -> None:
     """Everything in it, on a known day."""
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     when = {**os.environ, "GIT_COMMITTER_DATE": "2026-11-20T12:00:00Z"}
@@ -36,7 +36,7 @@ def commit(folder: Path) -> None:
         subprocess.run(["git", "-C", str(folder), *words], env=when, check=True)
 
 
-def said(clone: Path) -> list[str]:
+def change_lines(clone: Path) -> list[str]:
     """The lines, without the commit."""
     return [re.sub(r"commit [0-9a-f]{7,}", "commit X", line) for line in code_changes(clone, "dots")]
 
@@ -48,17 +48,17 @@ def test_commits_since_the_baseline_are_counted(clone: Path) -> None:
     for text in ("x = 2\n", "x = 3\n"):
         (clone / "trainer/net.py").write_text(text)
         (clone / "README.md").write_text(text)
-        commit(clone)
+        commit_all(clone)
     (clone / "README.md").write_text("no code\n")
-    commit(clone)
-    assert said(clone) == [
+    commit_all(clone)
+    assert change_lines(clone) == [
         f"{WROTE}; 2 commits since then changed trainer or datasets",
         "this checkout has no local changes",
     ]
 
 
 def test_a_baseline_whose_code_differs_from_its_commit_is_reported(clone: Path) -> None:
-    assert said(clone)[0] == f"{WROTE}, with other code than it holds: no commit since has changed the code"
+    assert change_lines(clone)[0] == f"{WROTE}, with other code than it holds: no commit since has changed the code"
 
 
 def test_changed_files_of_the_checkout_are_listed(clone: Path) -> None:
@@ -66,7 +66,7 @@ def test_changed_files_of_the_checkout_are_listed(clone: Path) -> None:
     for number in range(4):
         (clone / f"trainer/new{number}.py").write_text("")
     named = "trainer/net.py, trainer/new0.py, trainer/new1.py, trainer/new2.py"
-    assert said(clone) == [
+    assert change_lines(clone) == [
         f"{WROTE}; 0 commits since then changed trainer or datasets",
         f"local changes: {named} and 1 more",
     ]
@@ -76,8 +76,8 @@ def test_facts_that_git_cannot_provide_are_omitted(clone: Path, tmp_path_factory
     shallow = tmp_path_factory.mktemp("shallow")
     words = ["git", "clone", "--quiet", "--depth", "1", f"file://{clone}", str(shallow)]
     subprocess.run(words, check=True)
-    assert said(shallow) == ["this checkout has no local changes"]
-    assert said(tmp_path_factory.mktemp("none")) == []
+    assert change_lines(shallow) == ["this checkout has no local changes"]
+    assert change_lines(tmp_path_factory.mktemp("none")) == []
 
 
 @pytest.mark.parametrize("name", ["nope", "../x", 300 * "x", "-", "README.md", "benchmarks/history.py"])

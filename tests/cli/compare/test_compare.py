@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.comparison.compared import floats, made
+from tests.comparison.compared import float_tensor, make_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunNotFoundError, UsageError
 from trainer.cli import main as command
@@ -32,8 +32,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_output_is_verdict_then_candidates_then_numbers(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a = made(runs)
-    b = made(runs, loss=0.25, weights={"w": floats(1.0, 3.0)}, settings={"seed": 1, "learning_rate": 0.001})
+    a = make_run(runs)
+    b = make_run(runs, loss=0.25, weights={"w": float_tensor(1.0, 3.0)}, settings={"seed": 1, "learning_rate": 0.001})
     assert main([a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     first, *titles = [line for line in out.splitlines() if line and not line.startswith(("A ", "B ", "  "))]
@@ -54,7 +54,7 @@ def test_a_run_that_left_its_determinism_level_is_named_with_the_switch(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     left = {"determinism_at_end": ["benchmark is True; determinism machine has False (at step 2)", "more"]}
-    a, b = made(runs, around=left), made(runs, loss=0.25, around=left)
+    a, b = make_run(runs, around=left), make_run(runs, loss=0.25, around=left)
     assert main([a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     assert (
@@ -67,7 +67,7 @@ def test_a_run_that_left_its_determinism_level_is_named_with_the_switch(
 
 def test_a_file_that_neither_run_imported_is_not_a_candidate(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = {"imported": Imported(digest=digest_of_bytes(b"net.py"), files=["net.py"])}
-    a, b = made(runs, around=code), made(runs, code="x = 2\n", loss=0.25, around=code)
+    a, b = make_run(runs, around=code), make_run(runs, code="x = 2\n", loss=0.25, around=code)
     assert main([a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     assert "candidates for a cause: ingredients" not in out
@@ -76,14 +76,14 @@ def test_a_file_that_neither_run_imported_is_not_a_candidate(runs: Path, capsys:
 
 
 def test_a_run_is_identical_to_itself(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = made(runs).record.run
+    run = make_run(runs).record.run
     assert main(["latest", run[:20]]) == 0
     assert main([str(runs / run), run]) == 0
     assert capsys.readouterr().out.startswith("identical: it is the same run; ")
 
 
 def test_at_least_exits_with_0_or_1(runs: Path) -> None:
-    a, b, c = made(runs).record.run, made(runs).record.run, made(runs, loss=1.0).record.run
+    a, b, c = make_run(runs).record.run, make_run(runs).record.run, make_run(runs, loss=1.0).record.run
     assert main([a, b, "--at-least", "identical"]) == 0
     assert main([a, b, "--at-least", "within noise"]) == 0
     assert main([a, c, "--at-least", "within-noise"]) == 1
@@ -93,7 +93,7 @@ def test_at_least_exits_with_0_or_1(runs: Path) -> None:
 
 
 def test_json_is_one_document(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([made(runs).record.run, made(runs, loss=1.0).record.run, "--json"]) == 20
+    assert main([make_run(runs).record.run, make_run(runs, loss=1.0).record.run, "--json"]) == 20
     assert json.loads(capsys.readouterr().out)["verdict"] == "different"
 
 
@@ -101,7 +101,7 @@ def test_a_run_in_the_store_is_compared_by_its_record(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "store").mkdir()
-    a, b = made(runs), made(runs)
+    a, b = make_run(runs), make_run(runs)
     for each in (a, b):
         assert each.folder is not None
         publish_run(each.folder, open_store(str(tmp_path / "store")))
@@ -114,9 +114,11 @@ def test_a_run_in_the_store_is_compared_by_its_record(
 
 def test_control_characters_of_a_record_are_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b[2J"
-    made(runs)
-    b = made(runs, code=f"# {evil}\n", loss=0.1, settings={evil: evil, "seed": 0}, weights={evil: floats(1.0)})
-    a = made(runs, settings={"seed": 1})
+    make_run(runs)
+    b = make_run(
+        runs, code=f"# {evil}\n", loss=0.1, settings={evil: evil, "seed": 0}, weights={evil: float_tensor(1.0)}
+    )
+    a = make_run(runs, settings={"seed": 1})
     assert command(["compare", a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -124,8 +126,8 @@ def test_control_characters_of_a_record_are_escaped(runs: Path, capsys: pytest.C
 
 
 def test_long_lists_are_cut_with_a_count(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a = made(runs, settings={f"s{place:02}": 0 for place in range(30)}, code="x\n" * 100).record.run
-    b = made(runs, settings={}, code="y\n" * 100).record.run
+    a = make_run(runs, settings={f"s{place:02}": 0 for place in range(30)}, code="x\n" * 100).record.run
+    b = make_run(runs, settings={}, code="y\n" * 100).record.run
     main([a, b, "-n", "3"])
     cut = capsys.readouterr().out
     assert "... and 27 more of kind setting" in cut

@@ -42,7 +42,7 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return typed
 
 
-def arrays(source: Path, **changed: Any) -> None:
+def write_arrays(source: Path, **changed: Any) -> None:
     """Write ten samples of zeros, with some values replaced."""
     values = np.zeros((10, 3), dtype=np.float32)
     for place, value in changed.get("x", {}).items():
@@ -55,7 +55,7 @@ ARRAYS = ("--array", "x=x.npy", "--array", "y=y.npy", *SPLITS)
 
 
 def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(publish: Type, tmp_path: Path) -> None:
-    arrays(tmp_path / "source", x={(7, 1): np.nan, (7, 2): np.nan, (9, 0): np.inf})
+    write_arrays(tmp_path / "source", x={(7, 1): np.nan, (7, 2): np.nan, (9, 0): np.inf})
     code, _, err = publish(*ARRAYS)
     assert code == DatasetError.code
     message = "field 'x' holds NaN and infinities: 2 NaN in split val, 1 infinite in split test; the first is in row 7"
@@ -67,7 +67,7 @@ def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(pu
 def test_missing_values_are_published_on_purpose_and_the_declaration_says_so(
     publish: Type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays(tmp_path / "source", x={(7, 1): np.nan})
+    write_arrays(tmp_path / "source", x={(7, 1): np.nan})
     assert publish(*ARRAYS, "--allow-nan", "x")[0] == 0
     assert 'allow_nan = [\n    "x",\n]' in (tmp_path / "datasets/d.toml").read_text()
     assert cli.main(["data", "show", "d"]) == 0
@@ -78,19 +78,19 @@ def test_missing_values_are_published_on_purpose_and_the_declaration_says_so(
 
 
 def test_allow_nan_of_an_unknown_field_is_rejected_with_the_nearest_name(publish: Type, tmp_path: Path) -> None:
-    arrays(tmp_path / "source")
+    write_arrays(tmp_path / "source")
     code, _, err = publish(*ARRAYS, "--allow-nan", "xx")
     assert (code, "--allow-nan xx: samples have no such field" in err, "did you mean x?" in err) == (44, True, True)
 
 
 def test_unchanged_samples_are_not_inspected_again(publish: Type, tmp_path: Path) -> None:
-    arrays(tmp_path / "source")
+    write_arrays(tmp_path / "source")
     assert "10 samples inspected" in publish(*ARRAYS)[2]
     assert "inspected" not in publish(*ARRAYS)[2]
     assert "9 samples inspected" in publish(*ARRAYS[:4], "--split", "train=0:9")[2]
 
 
-def pictures(source: Path, *, odd: bytes | None = None, size: tuple[int, int] = (4, 4)) -> None:
+def write_pictures(source: Path, *, odd: bytes | None = None, size: tuple[int, int] = (4, 4)) -> None:
     """Write four pictures of two classes for each split; one in test has other bytes, or another size."""
     from PIL import Image
 
@@ -111,7 +111,7 @@ IMAGES = ("--images", ".", "--split", "train=train/", "--split", "test=test/")
 def test_a_picture_that_cannot_be_decoded_is_rejected_by_name_and_split(
     publish: Type, tmp_path: Path, odd: bytes
 ) -> None:
-    pictures(tmp_path / "source", odd=odd)
+    write_pictures(tmp_path / "source", odd=odd)
     code, _, err = publish(*IMAGES)
     assert code == 44
     assert "1 sample of d cannot be read: test/b/3.png " in err
@@ -119,7 +119,7 @@ def test_a_picture_that_cannot_be_decoded_is_rejected_by_name_and_split(
 
 
 def test_many_faults_are_counted_and_three_are_named(publish: Type, tmp_path: Path) -> None:
-    pictures(tmp_path / "source")
+    write_pictures(tmp_path / "source")
     for path in (tmp_path / "source/train").rglob("*.png"):
         path.write_bytes(b"")
     code, _, err = publish(*IMAGES)
@@ -127,7 +127,7 @@ def test_many_faults_are_counted_and_three_are_named(publish: Type, tmp_path: Pa
 
 
 def test_pictures_of_several_sizes_are_rejected_unless_they_may_differ(publish: Type, tmp_path: Path) -> None:
-    pictures(tmp_path / "source", size=(5, 4))
+    write_pictures(tmp_path / "source", size=(5, 4))
     code, _, err = publish(*IMAGES)
     message = "'image' is [3, 4, 4] in 7 and [3, 4, 5] in 1 (test/b/3.png of split test)"
     assert (code, message in err, "--size 4x4 --resize crop" in err) == (44, True, True), err
@@ -135,12 +135,12 @@ def test_pictures_of_several_sizes_are_rejected_unless_they_may_differ(publish: 
 
 
 def test_a_picture_of_another_size_than_declared_is_rejected(publish: Type, tmp_path: Path) -> None:
-    pictures(tmp_path / "source", size=(5, 4))
+    write_pictures(tmp_path / "source", size=(5, 4))
     code, _, err = publish(*IMAGES, "--size", "4x4")
     assert (code, "test/b/3.png has 4x5 pixels; expected 4x4, the declared size" in err) == (44, True)
 
 
-def table(source: Path, **columns: Any) -> None:
+def write_table(source: Path, **columns: Any) -> None:
     """Write a Parquet file with these columns."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table(columns), source / "t.parquet", row_group_size=4)
@@ -167,7 +167,7 @@ def table(source: Path, **columns: Any) -> None:
 def test_a_column_that_does_not_fit_its_type_is_rejected_by_row_with_the_fix_that_fits(
     publish: Type, tmp_path: Path, values: list[Any], kind: str, message: str, hint: str
 ) -> None:
-    table(tmp_path / "source", a=values)
+    write_table(tmp_path / "source", a=values)
     column = f"x=a:{kind}" if kind else "x=a"
     code, _, err = publish("--column", column, "--split", "train=0:6")
     assert (code, message in err, hint in err) == (44, True, True), err
@@ -187,7 +187,7 @@ def test_an_empty_folder_is_reported_as_empty(publish: Type) -> None:
     assert (code, "source has no files" in err) == (44, True)
 
 
-class Answering(MemoryEngine):
+class PrintingEngine(MemoryEngine):
     """An engine whose containers print one line."""
 
     line: str = ""
@@ -204,7 +204,7 @@ IMAGE = ImageFacts(id="sha256:" + 64 * "0", tags=(), references=(), layers=(), s
 
 
 def test_a_container_reads_the_folder_and_cannot_write_it(tmp_path: Path) -> None:
-    engine = Answering()
+    engine = PrintingEngine()
     engine.line = '{"inspection": ' + Inspection(splits={"train": SplitValues(samples=3)}).model_dump_json() + "}"
     assert (
         run_inspection(engine, IMAGE, folder=tmp_path, request=tmp_path / "request.json").splits["train"].samples == 3
@@ -215,7 +215,7 @@ def test_a_container_reads_the_folder_and_cannot_write_it(tmp_path: Path) -> Non
 
 
 def test_an_error_in_the_container_becomes_the_error_of_the_command(tmp_path: Path) -> None:
-    engine = Answering()
+    engine = PrintingEngine()
     engine.line = '{"error": "x.npy is not a plain array", "hint": "numpy.save"}'
     with pytest.raises(DatasetError, match="is not a plain array"):
         run_inspection(engine, IMAGE, folder=tmp_path, request=tmp_path / "request.json")
@@ -230,7 +230,7 @@ def test_without_torch_and_image_a_note_says_that_samples_were_not_read(
 ) -> None:
     from trainer.cli.data import inspect
 
-    arrays(tmp_path / "source", x={(7, 1): np.nan})
+    write_arrays(tmp_path / "source", x={(7, 1): np.nan})
     monkeypatch.setattr(inspect, "find_spec", lambda _: None)
     monkeypatch.setattr(inspect, "DOTENV", tmp_path / ".env")
     code, _, err = publish(*ARRAYS)

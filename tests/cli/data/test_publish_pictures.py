@@ -24,31 +24,31 @@ PARTS = ("--split", "train=0%:50%", "--split", "val=50%:75%", "--split", "test=7
 def publish(typed: Type, files: dict[str, bytes] | list[str], *words: str) -> tuple[int, str, str]:
     """Publish these files, or pictures of one pixel with these names, as `small`."""
     if isinstance(files, list):
-        files = {name: picture(name) for name in files}
+        files = {name: make_picture(name) for name in files}
     fill(Path("d"), files)
     return typed("publish", "small", "d", *SAID, *words)
 
 
-def picture(comment: str) -> bytes:
+def make_picture(comment: str) -> bytes:
     """A picture of one pixel that no other one equals byte by byte, whatever its suffix says."""
     return f"P5\n# {comment}\n1 1\n255\n".encode() + b"\x80"
 
 
-def declared() -> dict[str, Any]:
+def read_declaration() -> dict[str, Any]:
     """The declaration that was written."""
     return tomllib.loads(Path("datasets/small.toml").read_text())
 
 
-def names(*folders: str, count: int = 8) -> list[str]:
+def picture_names(*folders: str, count: int = 8) -> list[str]:
     """So many pictures in each folder."""
     return [f"{folder}/{number:03}.png" for folder in folders for number in range(count)]
 
 
 def test_split_folders_share_their_classes(typed: Type) -> None:
-    files = names("train/a", "train/b", "val/a", "val/b", "test/a", "test/b", count=2)
+    files = picture_names("train/a", "train/b", "val/a", "val/b", "test/a", "test/b", count=2)
     code, out, _ = publish(typed, files, *FOLDERS)
     assert code == 0
-    assert declared()["reader"]["classes"] == ["a", "b"]
+    assert read_declaration()["reader"]["classes"] == ["a", "b"]
     assert [line.split() for line in out.splitlines()[1:]] == [
         ["class", "name", "train", "val", "test", "all"],
         ["0", "a", "2", "2", "2", "6"],
@@ -62,11 +62,11 @@ def test_split_folders_share_their_classes(typed: Type) -> None:
 
 def test_checkpoint_folders_and_system_files_are_not_classes(typed: Type) -> None:
     litter = ["a/._000.png", ".ipynb_checkpoints/a.png", "a/.ipynb_checkpoints/a.png", ".DS_Store", ".keep"]
-    code, _, err = publish(typed, [*names("a", "b"), *litter], *PARTS)
-    assert (code, declared()["files"], declared()["reader"]["classes"]) == (0, 16, ["a", "b"])
+    code, _, err = publish(typed, [*picture_names("a", "b"), *litter], *PARTS)
+    assert (code, read_declaration()["files"], read_declaration()["reader"]["classes"]) == (0, 16, ["a", "b"])
     assert "small: left out: 1 hidden, for example '.keep'; --include-hidden publishes hidden files\n" in err
     assert "small: left out: 4 of the system, for example '.DS_Store'\n" in err
-    code, out, _ = publish(typed, names("a"), *PARTS, "--include-hidden", "--json")
+    code, out, _ = publish(typed, picture_names("a"), *PARTS, "--include-hidden", "--json")
     found = json.loads(out)
     assert (code, found["files"], [each["name"] for each in found["classes"]]) == (0, 17, ["a", "b"])
     assert found["left_out"] == [{"reason": "of the system", "count": 4, "example": ".DS_Store"}]
@@ -74,40 +74,40 @@ def test_checkpoint_folders_and_system_files_are_not_classes(typed: Type) -> Non
 
 
 def test_a_class_whose_files_cannot_be_read_is_an_error(typed: Type) -> None:
-    code, out, err = publish(typed, [*names("a", "b"), "c/1.heic", "c/2.heic"], *PARTS)
+    code, out, err = publish(typed, [*picture_names("a", "b"), "c/1.heic", "c/2.heic"], *PARTS)
     assert (code, out) == (44, "")
     assert "folder 'c' of small has no readable picture: 2 .heic, for example c/1.heic" in err
 
 
 def test_unread_files_are_counted_by_suffix(typed: Type) -> None:
-    code, _, err = publish(typed, [*names("a", "b"), "a/1.psd", "a/2.PSD", "README"], *PARTS)
+    code, _, err = publish(typed, [*picture_names("a", "b"), "a/1.psd", "a/2.PSD", "README"], *PARTS)
     assert code == 0
     assert "not read, because not pictures: 2 .psd, 1 without suffix, for example README" in err
 
 
 def test_numbered_folders_are_numbered_by_value(typed: Type) -> None:
-    code, out, _ = publish(typed, names(*map(str, range(12)), count=3), "--split", "train=0%:100%")
-    assert (code, declared()["reader"]["classes"]) == (0, [str(number) for number in range(12)])
+    code, out, _ = publish(typed, picture_names(*map(str, range(12)), count=3), "--split", "train=0%:100%")
+    assert (code, read_declaration()["reader"]["classes"]) == (0, [str(number) for number in range(12)])
     assert [line.split()[:2] for line in out.splitlines()[2:]] == [[str(number)] * 2 for number in range(12)]
 
 
 def test_a_new_class_never_renumbers_the_others_silently(typed: Type) -> None:
-    publish(typed, names("b", "c"), *PARTS)
-    fill(Path("d"), {"a/1.png": picture("new")})
+    publish(typed, picture_names("b", "c"), *PARTS)
+    fill(Path("d"), {"a/1.png": make_picture("new")})
     code, _, err = typed("publish", "small", "d")
     assert (code, "a/1.png of dataset small is of class 'a', which is not one of its 2 classes" in err) == (44, True)
     assert "datasets/small.toml" in err
     code, _, err = typed("publish", "small", "d", "--images", ".")
     assert "WARNING: the numbers of classes change: b 0 -> 1, c 1 -> 2; to keep the numbers: --classes b,c,a" in err
     code, _, err = typed("publish", "small", "d", "--images", ".", "--classes", "b,c,a")
-    assert (code, declared()["reader"]["classes"]) == (0, ["b", "c", "a"])
+    assert (code, read_declaration()["reader"]["classes"]) == (0, ["b", "c", "a"])
 
 
 def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
     publish(typed, ["1.png", "2.png"], "--split", "train=0%:100%")
     for name in ("1.png", "2.png"):
         Path("d", name).unlink()
-    _, _, err = publish(typed, names("a", "b"), *PARTS)
+    _, _, err = publish(typed, picture_names("a", "b"), *PARTS)
     assert "WARNING: the numbers of classes change: (no name) 0 -> none\n" in err
 
 
@@ -139,8 +139,8 @@ def test_class_names_that_normalize_to_one_name_are_an_error(
 
 
 def test_class_names_that_differ_by_case_can_be_declared(typed: Type) -> None:
-    code, _, _ = publish(typed, names("A", "b"), *PARTS, "--classes", "A, a,b")
-    assert (code, declared()["reader"]["classes"]) == (0, ["A", "a", "b"])
+    code, _, _ = publish(typed, picture_names("A", "b"), *PARTS, "--classes", "A, a,b")
+    assert (code, read_declaration()["reader"]["classes"]) == (0, ["A", "a", "b"])
 
 
 def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) -> None:
@@ -192,8 +192,13 @@ def test_a_missing_table_among_many_files_gives_a_short_hint(typed: Type) -> Non
 
 
 def test_equal_files_in_two_splits_are_reported(typed: Type) -> None:
-    same = picture("same")
-    files = {"train/a/1.png": same, "train/a/2.png": picture("2"), "val/a/1.png": same, "test/a/1.png": picture("3")}
+    same = make_picture("same")
+    files = {
+        "train/a/1.png": same,
+        "train/a/2.png": make_picture("2"),
+        "val/a/1.png": same,
+        "test/a/1.png": make_picture("3"),
+    }
     code, _, err = publish(typed, files, *FOLDERS)
     assert code == 0
     assert "small: 1 file is in both splits train and val, by content: val/a/1.png and train/a/1.png" in err
@@ -201,7 +206,7 @@ def test_equal_files_in_two_splits_are_reported(typed: Type) -> None:
 
 
 def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
-    code, _, err = publish(typed, [*names("train/a", "train/b", "val/a", "test/a"), "extra/z/1.png"], *FOLDERS)
+    code, _, err = publish(typed, [*picture_names("train/a", "train/b", "val/a", "test/a"), "extra/z/1.png"], *FOLDERS)
     assert code == 0
     assert "small: split val has no sample of class b\n" in err
     assert "not read: 1 picture in no split's folder, for example extra/z/1.png" in err
@@ -220,5 +225,5 @@ def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
     ],
 )
 def test_a_declared_sample_is_compared_with_the_pictures(typed: Type, word: str, message: str) -> None:
-    code, _, err = publish(typed, names("a", "b"), *PARTS, "--sample", word)
+    code, _, err = publish(typed, picture_names("a", "b"), *PARTS, "--sample", word)
     assert (code, message in err) == (44 if message else 0, True)

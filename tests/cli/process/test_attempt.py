@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torch
 
 
-def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | None) -> str | None:
+def import_hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | None) -> str | None:
     """What is said of an experiment that imports `theirs.net`."""
     monkeypatch.setattr(attempt, "SOURCE", root)
     (root / "idea.py").write_text("import theirs.net\n")
@@ -44,12 +44,12 @@ def test_an_import_error_names_the_link_that_the_source_excludes(
     left_out = ["theirs.md: no regular file", "theirs: a link out of the checkout, to /elsewhere: copy it here"]
     source = Source(how="mounted", left_out=left_out)
     frozen = FrozenSource(run="r", folder="f", shown="f", digest=digest_of_bytes(b""), source=source)
-    assert hint(tmp_path, monkeypatch, frozen) == f"it is not in the source: {left_out[1]}"
+    assert import_hint(tmp_path, monkeypatch, frozen) == f"it is not in the source: {left_out[1]}"
 
 
 def test_an_import_error_names_a_link_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").symlink_to("/elsewhere/theirs")
-    message = hint(tmp_path, monkeypatch, None)
+    message = import_hint(tmp_path, monkeypatch, None)
     assert message is not None
     assert message.startswith("it is not in the source: theirs: a link to /elsewhere/theirs: copy")
 
@@ -57,4 +57,4 @@ def test_an_import_error_names_a_link_in_the_checkout(tmp_path: Path, monkeypatc
 def test_a_package_that_is_missing_everywhere_gets_the_hint_for_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "docs/how-to/environments.md" in (hint(tmp_path, monkeypatch, None) or "")
+    assert "docs/how-to/environments.md" in (import_hint(tmp_path, monkeypatch, None) or "")

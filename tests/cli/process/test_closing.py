@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.runs.runs import begun
+from tests.runs.runs import start_run
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentFailedError, NotWritableError
 from trainer.cli.process.attempt import LOG, Session
@@ -33,9 +33,9 @@ class Experiment:
         self.file = file
 
 
-def session(tmp_path: Path) -> Session:
+def make_session(tmp_path: Path) -> Session:
     """An attempt that is under way, of the experiment `idea.py`."""
-    run = begun(tmp_path / "runs")
+    run = start_run(tmp_path / "runs")
     resolved = resolve(LaunchSettings, Origins(options=parse_options([]), environ={}))
     folder = run.folder.parents[1]
     return Session(
@@ -59,7 +59,7 @@ def session(tmp_path: Path) -> Session:
 def test_an_exception_of_the_experiment_is_one_line_on_stderr_and_a_traceback_in_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mine = session(tmp_path)
+    mine = make_session(tmp_path)
     file = tmp_path / "idea.py"
     file.write_text("def forward(x):\n    raise ValueError('first\\nsecond')\n")
     space: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def test_an_exception_of_the_experiment_is_one_line_on_stderr_and_a_traceback_in
 def test_a_failure_before_the_first_step_reports_that_no_step_ran(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, stepped: bool, began_at: int, steps: int | None
 ) -> None:
-    mine = session(tmp_path)
+    mine = make_session(tmp_path)
     mine.has_stepped, mine.began_at = stepped, began_at
     with pytest.raises(ExperimentFailedError, match="made up"), closing(mine):  # this file lies in the checkout too
         raise ValueError("made up")
@@ -90,14 +90,14 @@ def test_a_failure_before_the_first_step_reports_that_no_step_ran(
 
 
 def test_characters_that_a_record_cannot_hold_are_escaped_in_its_reason(tmp_path: Path) -> None:
-    mine = session(tmp_path)
+    mine = make_session(tmp_path)
     with pytest.raises(ExperimentFailedError), closing(mine):
         raise ExperimentFailedError("a name \udcff")
     assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.reason == r"a name \udcff"
 
 
 def test_a_read_only_disk_is_reported_with_its_path_and_a_hint(tmp_path: Path) -> None:
-    mine = session(tmp_path)
+    mine = make_session(tmp_path)
     mine.has_stepped = True
     with pytest.raises(NotWritableError) as caught, closing(mine), disk_faults(tmp_path / "x"):
         raise OSError(errno.EROFS, "Read-only file system")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.process.test_closing import session
+from tests.cli.process.test_closing import make_session
 from trainer.cli.process.closing import PublishOutcome, as_on_host, report_lines
 from trainer.runs.record import Outcome, Status
 
@@ -24,7 +24,7 @@ def test_the_stores_server_is_printed_with_the_hosts_address(monkeypatch: pytest
 
 
 def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:
-    mine = session(tmp_path)
+    mine = make_session(tmp_path)
     metrics = {"test_auc": float("nan"), "val_auc": float("nan"), "test_loss": 0.5}
     undefined = {"test_auc": "one class", "val_auc": "one class"}
     mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics, undefined=undefined))
@@ -34,7 +34,7 @@ def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_values_are_aligned_after_the_longest_name(tmp_path: Path) -> None:
-    mine = session(tmp_path)
+    mine = make_session(tmp_path)
     metrics = {"test_accuracy": 0.85, "test_f1": 1.5e30, "test_정확도": 0.0}
     mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics))
     lines = report_lines(mine, PublishOutcome(label="here"), metrics=dict(metrics), more=[("traceback", "log.txt")])
@@ -50,7 +50,7 @@ def test_the_command_that_publishes_later_names_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, option: str
 ) -> None:
     monkeypatch.setenv("REPRISE_STORE", address)
-    mine = session(tmp_path)
+    mine = make_session(tmp_path)
     mine.opened.close(Outcome(status=Status.COMPLETED))
     lines = report_lines(mine, PublishOutcome(fault="it is away"), metrics={})
     assert lines[-1].endswith(f"runs publish {mine.opened.record.run}{option}")

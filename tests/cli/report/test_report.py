@@ -11,7 +11,7 @@ import pytest
 
 from tests import certified
 from tests.cli import browser
-from tests.comparison.compared import made, save_trace
+from tests.comparison.compared import make_run, save_trace
 from tests.reporting.drawing.test_pictures import png
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, RunNotFoundError
@@ -59,7 +59,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def shown(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
+def run_with_figures(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
     """A run with curves, and a figure of every kind."""
     assert one.attempt
     rows = [{"step": step, name: 1 / step, f"val_{name}": 2 / step} for step in range(1, 60)]
@@ -79,13 +79,13 @@ def shown(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
     return one
 
 
-def written(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def write_report(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What the command writes to stdout."""
     assert main([*argv, "--no-samples", "--output", "-"]) == 0
     return capsys.readouterr().out
 
 
-def edited(one: ComparedRun, **changes: Any) -> None:
+def edit_record(one: ComparedRun, **changes: Any) -> None:
     """Make a record say something else, as a stranger can."""
     assert one.attempt
     path = one.attempt / "record.json"
@@ -98,7 +98,7 @@ def edited(one: ComparedRun, **changes: Any) -> None:
 def test_the_page_is_written_to_the_runs_folder_and_its_path_is_printed(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = made(runs).record.run
+    run = make_run(runs).record.run
     assert main([run, "--no-samples"]) == 0
     assert capsys.readouterr().out.strip().endswith(f"runs/report-{run}.html")
     assert (runs / f"report-{run}.html").read_text().startswith("<!doctype html>\n<html")
@@ -110,7 +110,7 @@ def test_the_page_is_written_to_the_runs_folder_and_its_path_is_printed(
 def test_a_page_of_one_run_shows_result_curves_figures_and_inputs(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = written([shown(made(runs)).record.run], capsys)
+    page = write_report([run_with_figures(make_run(runs)).record.run], capsys)
     titles = re.findall(r"<h2 id=[^>]*>([^<]*)", page)
     message = "Result Curves Figures Settings Code Environment Machine Files"
     assert [title.split()[0] for title in titles] == message.split()
@@ -127,11 +127,13 @@ def test_a_page_of_one_run_shows_result_curves_figures_and_inputs(
 
 
 def test_an_undefined_metric_is_not_shown_as_a_number(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = made(runs)
-    edited(one, outcome={"metrics": {"test_auc": "NaN"}, "undefined": {"test_auc": "all pairs are of one <class>"}})
-    page = written([one.record.run], capsys)
+    one = make_run(runs)
+    edit_record(
+        one, outcome={"metrics": {"test_auc": "NaN"}, "undefined": {"test_auc": "all pairs are of one <class>"}}
+    )
+    page = write_report([one.record.run], capsys)
     assert '<dd title="undefined (all pairs are of one &lt;class&gt;)">undefined</dd>' in page
-    both = written([one.record.run, made(runs).record.run], capsys)
+    both = write_report([one.record.run, make_run(runs).record.run], capsys)
     assert "undefined (all pairs are of one &lt;class&gt;)" in both
 
 
@@ -139,7 +141,7 @@ def test_the_runs_picture_of_samples_is_shown_with_the_data(runs: Path, capsys: 
     datasets = {"dots": DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))}
     ids = []
     for seed in range(2):
-        one = made(runs, datasets=datasets, settings={"seed": seed})
+        one = make_run(runs, datasets=datasets, settings={"seed": seed})
         assert one.attempt
         figure = Pictures(name="samples", title="Samples", file="samples.png", split=None)
         (one.attempt / FILE).write_bytes(Figures(figures=(figure,)).to_json())
@@ -152,9 +154,9 @@ def test_the_runs_picture_of_samples_is_shown_with_the_data(runs: Path, capsys: 
 
 
 def test_several_runs_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a = shown(made(runs))
-    b = shown(made(runs, loss=0.25, code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}))
-    page = written([a.record.run, b.record.run], capsys)
+    a = run_with_figures(make_run(runs))
+    b = run_with_figures(make_run(runs, loss=0.25, code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}))
+    page = write_report([a.record.run, b.record.run], capsys)
     assert "2 runs of digits" in page
     assert page.count("A: seed 0") == page.count("B: seed 1") >= 3
     assert "different</span>" in page
@@ -169,10 +171,10 @@ def test_several_runs_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureF
 def test_certificates_and_retests_are_shown_under_sameness(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, signed: bool
 ) -> None:
-    a, b = certified.traced(runs, 0.5), certified.traced(runs, 0.5)
+    a, b = certified.make_traced_run(runs, 0.5), certified.make_traced_run(runs, 0.5)
     assert a.folder
-    stated = certified.statement(a, b)
-    private = certified.keys(tmp_path)[0]
+    stated = certified.make_statement(a, b)
+    private = certified.make_keys(tmp_path)[0]
     save_certificate(stated, sign(stated.to_json(), key=private) if signed else None, runs=runs)
     retest = Retest(
         original=run_identity(a.record),
@@ -187,7 +189,7 @@ def test_certificates_and_retests_are_shown_under_sameness(
         evidence=digest_of_bytes(b"{}"),
     )
     save_retest(a.folder, retest, evidence=b"{}")
-    page = written([a.record.run], capsys)
+    page = write_report([a.record.run], capsys)
     assert "certificate: rerun " in page
     assert ("the signature was not checked" in page) == signed
     assert ("its author is not verified" in page) != signed
@@ -197,35 +199,37 @@ def test_certificates_and_retests_are_shown_under_sameness(
 def test_a_resumed_run_shows_changes_and_the_time_of_all_attempts(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = made(runs)
+    first = make_run(runs)
     assert first.folder
     rate, seconds = first.record.ingredients.settings["learning_rate"], first.record.circumstances.timing.seconds
     assert seconds
     around = first.record.circumstances.model_copy(update={"changed": [f"setting learning_rate: {rate} -> 0.75"]})
     second = open_run(first.folder, ingredients=first.record.ingredients, circumstances=around)
     second.close(first.record.outcome)
-    page = written([first.record.run], capsys)
+    page = write_report([first.record.run], capsys)
     assert f"attempt 2: setting learning_rate: {rate} -&gt; 0.75" in page
     assert "<code>0.75</code>" in page
     assert f"took {duration(2 * seconds)} in 2 attempts" in page
 
 
 def test_a_running_run_is_shown_so_far(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = shown(made(runs))
-    edited(one, outcome={"status": "running", "metrics": {}, "weights": None})
-    page = written([one.record.run], capsys)
+    one = run_with_figures(make_run(runs))
+    edit_record(one, outcome={"status": "running", "metrics": {}, "weights": None})
+    page = write_report([one.record.run], capsys)
     assert "There is no result." in page
     assert 'class="badge bad">killed' in page
 
 
 def test_text_of_a_record_is_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hostile = [shown(made(runs, code=f"# {number} {EVIL}\n", experiment=NAME), name=EVIL) for number in range(2)]
+    hostile = [
+        run_with_figures(make_run(runs, code=f"# {number} {EVIL}\n", experiment=NAME), name=EVIL) for number in range(2)
+    ]
     for number, one in enumerate(hostile):
         values = {EVIL: EVIL, "learning_rate": number}
         metrics = {f"test_{EVIL}": 0.5 + number, EVIL: EVIL}
         entry = {"value": EVIL, "origin": EVIL, "bound": [EVIL], "read": [EVIL]}
         record = one.record.model_dump(mode="json")
-        edited(
+        edit_record(
             one,
             ingredients={"settings": values},
             outcome={
@@ -247,7 +251,7 @@ def test_text_of_a_record_is_escaped(runs: Path, capsys: pytest.CaptureFixture[s
             },
         )
     for words in ([hostile[0].record.run], [each.record.run for each in hostile]):
-        page = written(words, capsys)
+        page = write_report(words, capsys)
         assert page.count("alert(1)") > 20
         check_harmless(page)
 
@@ -271,18 +275,18 @@ def test_a_run_that_is_only_in_the_store_is_pulled_first(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "store").mkdir()
-    one = made(tmp_path / "elsewhere")
+    one = make_run(tmp_path / "elsewhere")
     assert one.folder
     publish_run(one.folder, open_store(str(tmp_path / "store")))
     with pytest.raises(RunNotFoundError):
         main([one.record.run])
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
-    assert one.record.run in written([one.record.run], capsys)
+    assert one.record.run in write_report([one.record.run], capsys)
     assert (runs / one.record.run).is_dir()
 
 
 def test_a_page_that_cannot_be_written_is_an_error(runs: Path) -> None:
-    run = made(runs).record.run
+    run = make_run(runs).record.run
     with pytest.raises(MachineError, match="nowhere"):
         main([run, "--no-samples", "--output", str(runs / "nowhere" / "r.html")])
 
@@ -292,12 +296,15 @@ def test_a_page_that_cannot_be_written_is_an_error(runs: Path) -> None:
 def test_a_browser_renders_the_page_in_light_dark_wide_and_narrow(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a, b = shown(made(runs)), shown(made(runs, loss=0.25, code="x = 2\n"), name=f"loss {EVIL}")
-    c = shown(made(runs, settings={"seed": 2, "learning_rate": 0.1, "note": "word" * 200}))
+    a, b = (
+        run_with_figures(make_run(runs)),
+        run_with_figures(make_run(runs, loss=0.25, code="x = 2\n"), name=f"loss {EVIL}"),
+    )
+    c = run_with_figures(make_run(runs, settings={"seed": 2, "learning_rate": 0.1, "note": "word" * 200}))
     pages = []
     for number, words in enumerate([[a], [b], [a, b, c]]):
         pages.append(tmp_path / f"{number}.html")
-        pages[-1].write_text(written([each.record.run for each in words], capsys))
+        pages[-1].write_text(write_report([each.record.run for each in words], capsys))
     papers = set()
     with browser.page() as page:
         for file in pages:

@@ -30,14 +30,14 @@ HANDED = {
 
 
 @pytest.fixture
-def record() -> Record:
+def image_record() -> Record:
     """A run in an image that is known."""
     image = Image(known=Knowledge.ASSERTED, reference=REFERENCE, manifest=MANIFEST, config=CONFIG, build_id=BUILD)
     return a_record(image=image)
 
 
 @pytest.fixture
-def baked(tmp_path: Path) -> Path:
+def write_image_statement(tmp_path: Path) -> Path:
     """What the image says of itself."""
     path = tmp_path / "image.json"
     expected = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": digest_of_bytes(b"lock")}
@@ -45,23 +45,27 @@ def baked(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_recorded_image_is_identified_by_its_layers(record: Record, baked: Path) -> None:
-    assert is_recorded(record, HANDED, baked=baked)
-    assert not is_recorded(record, HANDED | {"REPRISE_IMAGE_LAYERS": BUILD}, baked=baked)
+def test_the_recorded_image_is_identified_by_its_layers(image_record: Record, write_image_statement: Path) -> None:
+    assert is_recorded(image_record, HANDED, baked=write_image_statement)
+    assert not is_recorded(image_record, HANDED | {"REPRISE_IMAGE_LAYERS": BUILD}, baked=write_image_statement)
 
 
-def test_a_typed_digest_is_enough_if_the_image_matches(record: Record, baked: Path) -> None:
+def test_a_typed_digest_is_enough_if_the_image_matches(image_record: Record, write_image_statement: Path) -> None:
     typed = {"REPRISE_IMAGE": REFERENCE, "REPRISE_BUILD_ID": LAYER, "REPRISE_IMAGE_LAYERS": LAYER}
-    assert is_recorded(record, typed, baked=baked)
-    assert not is_recorded(record, typed | {"REPRISE_IMAGE": f"registry.example/cpu@{LAYER}"}, baked=baked)
-    baked.write_text(baked.read_text().replace(BUILD, CONFIG))
-    assert not is_recorded(record, typed, baked=baked)
+    assert is_recorded(image_record, typed, baked=write_image_statement)
+    assert not is_recorded(
+        image_record, typed | {"REPRISE_IMAGE": f"registry.example/cpu@{LAYER}"}, baked=write_image_statement
+    )
+    write_image_statement.write_text(write_image_statement.read_text().replace(BUILD, CONFIG))
+    assert not is_recorded(image_record, typed, baked=write_image_statement)
 
 
-def test_another_image_is_rejected_with_the_command_to_type(record: Record) -> None:
+def test_another_image_is_rejected_with_the_command_to_type(image_record: Record) -> None:
     with pytest.raises(ImageMismatchError) as caught:
-        check_image(record)
-    assert f"REPRISE_IMAGE={REFERENCE} docker compose run --rm train reproduce {record.run}" in str(caught.value.hint)
+        check_image(image_record)
+    assert f"REPRISE_IMAGE={REFERENCE} docker compose run --rm train reproduce {image_record.run}" in str(
+        caught.value.hint
+    )
 
 
 def test_drift_is_rejected_with_its_differences() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.runs.runs import begun, finished
+from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
 from trainer.cli.runs import main
 from trainer.cli.runs.table import COLUMNS
@@ -37,7 +37,7 @@ def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store"
 
 
-def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+def list_runs(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
     """What `runs ls --json` says."""
     capsys.readouterr()
     assert main(["ls", "--json", *words]) == 0
@@ -49,20 +49,20 @@ def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, An
 def test_a_run_is_listed_as_local_then_published_then_remote(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = finished(runs).record.run
-    assert [row["where"] for row in listed(capsys)] == ["local only"]
+    run = finish_run(runs).record.run
+    assert [row["where"] for row in list_runs(capsys)] == ["local only"]
     assert main(["publish", run]) == 0
-    assert [row["where"] for row in listed(capsys)] == ["published"]
+    assert [row["where"] for row in list_runs(capsys)] == ["published"]
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
-    assert [(row["run"], row["where"]) for row in listed(capsys)] == [(run, "remote only")]
+    assert [(row["run"], row["where"]) for row in list_runs(capsys)] == [(run, "remote only")]
     assert main(["pull", run[:20]]) == 0
-    assert [row["where"] for row in listed(capsys)] == ["published"]
+    assert [row["where"] for row in list_runs(capsys)] == ["published"]
 
 
 def test_without_the_store_local_runs_are_listed_with_a_note(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finished(runs)
+    finish_run(runs)
     for address in ("", str(tmp_path / "not-mounted")):
         monkeypatch.setenv("REPRISE_STORE", address)
         assert main(["ls"]) == 0
@@ -72,7 +72,7 @@ def test_without_the_store_local_runs_are_listed_with_a_note(
 
 
 def test_a_table_in_a_pipe_is_plain_lines(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finished(runs)
+    finish_run(runs)
     main(["ls"])
     header, line = capsys.readouterr().out.splitlines()
     assert header.startswith(COLUMNS[0])
@@ -82,22 +82,22 @@ def test_a_table_in_a_pipe_is_plain_lines(runs: Path, capsys: pytest.CaptureFixt
 
 def test_an_undefined_metric_is_shown_with_its_reason(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     undefined = {"test_auc": "all 8 pairs are of one class"}
-    begun(runs).close(Outcome(status=Status.COMPLETED, metrics={"test_auc": float("nan")}, undefined=undefined))
+    start_run(runs).close(Outcome(status=Status.COMPLETED, metrics={"test_auc": float("nan")}, undefined=undefined))
     main(["ls"])
     assert "test_auc undefined" in capsys.readouterr().out
     main(["show", "latest"])
     assert "test_auc  undefined (all 8 pairs are of one class)" in capsys.readouterr().out
-    assert listed(capsys)[0]["undefined"] == undefined
+    assert list_runs(capsys)[0]["undefined"] == undefined
 
 
 def test_show_json_is_the_record(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     main(["show", "latest", "--json"])
     assert json.loads(capsys.readouterr().out) == json.loads(run.record.to_json())
 
 
 def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     main(["show", str(run.folder.parents[1])])
     page = capsys.readouterr().out
     for word in (
@@ -118,7 +118,7 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_control_characters_of_a_record_do_not_reach_the_terminal(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun(runs).close(Outcome(status=Status.FAILED, reason="\x1b[2J\x07gone"))
+    start_run(runs).close(Outcome(status=Status.FAILED, reason="\x1b[2J\x07gone"))
     main(["show", "latest"])
     main(["ls"])
     page = capsys.readouterr().out
@@ -128,7 +128,7 @@ def test_control_characters_of_a_record_do_not_reach_the_terminal(
 
 @pytest.mark.usefixtures("store")
 def test_an_unknown_run_suggests_the_nearest_id(runs: Path) -> None:
-    first, second = finished(runs).record.run, finished(runs).record.run
+    first, second = finish_run(runs).record.run, finish_run(runs).record.run
     with pytest.raises(RunNotFoundError) as error:
         main(["show", first[:-1] + "1"])
     assert first in str(error.value.hint)
@@ -139,7 +139,7 @@ def test_an_unknown_run_suggests_the_nearest_id(runs: Path) -> None:
 
 def test_an_empty_list_is_reported_and_is_not_an_error(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not runs.exists()
-    assert listed(capsys) == []
+    assert list_runs(capsys) == []
     assert main(["ls"]) == 0
     assert "no runs yet" in capsys.readouterr().err
     with pytest.raises(RunNotFoundError):
@@ -147,9 +147,9 @@ def test_an_empty_list_is_reported_and_is_not_an_error(runs: Path, capsys: pytes
 
 
 def test_one_damaged_record_does_not_hide_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = finished(runs).record.run, finished(runs)
+    good, bad = finish_run(runs).record.run, finish_run(runs)
     (bad.folder / "record.json").write_text("{")
-    rows = {row["run"]: row for row in listed(capsys)}
+    rows = {row["run"]: row for row in list_runs(capsys)}
     assert rows[good]["status"] == "completed"
     assert "not valid JSON" in rows[bad.record.run]["fault"]
     with pytest.raises(RunError):
@@ -160,21 +160,21 @@ def test_one_damaged_record_does_not_hide_the_others(runs: Path, capsys: pytest.
 def test_a_run_whose_process_was_killed_can_be_closed_and_published(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = begun(runs)
+    run = start_run(runs)
     monkeypatch.setenv("REPRISE_HOST", run.record.circumstances.host.name)
     with pytest.raises(RunError, match="still running"):
         main(["publish", run.record.run, "--abandoned"])
     run.release()
-    assert [(row["status"], row["died"]) for row in listed(capsys)] == [("running", True)]
+    assert [(row["status"], row["died"]) for row in list_runs(capsys)] == [("running", True)]
     with pytest.raises(RunError, match="still running"):
         main(["publish", run.record.run])
     assert main(["publish", run.record.run, "--abandoned"]) == 0
-    assert [row["status"] for row in listed(capsys)] == ["interrupted"]
+    assert [row["status"] for row in list_runs(capsys)] == ["interrupted"]
 
 
 @pytest.mark.usefixtures("store")
 def test_a_run_of_another_host_is_not_treated_as_dead(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = begun(runs)
+    run = start_run(runs)
     run.release()
     monkeypatch.setenv("REPRISE_HOST", "elsewhere")
     with pytest.raises(RunError, match="was started on host h; this is host elsewhere") as error:
@@ -185,8 +185,8 @@ def test_a_run_of_another_host_is_not_treated_as_dead(runs: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("store")
 def test_publish_all_publishes_finished_local_runs_only(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    begun(runs)
-    done = {finished(runs).record.run for _ in range(2)}
+    start_run(runs)
+    done = {finish_run(runs).record.run for _ in range(2)}
     main(["publish", "--all", "--json"])
     assert {item["run"] for item in json.loads(capsys.readouterr().out)} == done
     main(["publish", "--all", "--json"])
@@ -197,7 +197,7 @@ def test_publish_all_publishes_finished_local_runs_only(runs: Path, capsys: pyte
 def test_publish_all_continues_after_a_run_that_cannot_be_published(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good, bad = finished(runs), finished(runs)
+    good, bad = finish_run(runs), finish_run(runs)
     (bad.folder / "metrics.jsonl").unlink()
     with pytest.raises(RunError, match="1 of 2 runs"):
         main(["publish", "--all"])
@@ -208,7 +208,7 @@ def test_publish_all_continues_after_a_run_that_cannot_be_published(
 
 @pytest.mark.usefixtures("store")
 def test_a_log_that_grew_after_the_end_does_not_prevent_publishing(runs: Path, tmp_path: Path) -> None:
-    run = finished(runs)
+    run = finish_run(runs)
     with (run.folder / "metrics.jsonl").open("a") as log:
         log.write("a late line")
     assert main(["publish", "latest"]) == 0
@@ -235,7 +235,7 @@ def test_invalid_input_is_an_error_with_a_hint(words: list[str], kind: type[Repr
 
 @pytest.mark.usefixtures("store")
 def test_pulling_a_local_run_reports_that_it_exists(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = finished(runs).record.run
+    run = finish_run(runs).record.run
     assert main(["publish", run]) == 0
     assert main(["pull", "latest"]) == 0
     assert f"{run} is already in" in capsys.readouterr().out
@@ -246,7 +246,7 @@ def test_pulling_a_local_run_reports_that_it_exists(runs: Path, capsys: pytest.C
 def test_latest_is_the_local_run_for_show_and_the_stores_run_for_pull(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    older, newer = sorted(finished(runs).record.run for _ in range(2))
+    older, newer = sorted(finish_run(runs).record.run for _ in range(2))
     register_attempt(runs / older / "attempts/1")
     assert main(["publish", newer]) == 0
     shutil.rmtree(runs / newer)
@@ -265,12 +265,12 @@ def test_push_copies_a_published_run_and_publishes_a_local_one(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bucket").mkdir()
-    published, alone = finished(runs).record.run, finished(runs).record.run
+    published, alone = finish_run(runs).record.run, finish_run(runs).record.run
     assert main(["publish", published]) == 0
     shutil.rmtree(runs / published)
     assert main(["push", published, alone, "--store", str(tmp_path / "bucket")]) == 0
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
-    rows = listed(capsys, "--store", str(tmp_path / "bucket"))
+    rows = list_runs(capsys, "--store", str(tmp_path / "bucket"))
     assert {(row["run"], row["where"]) for row in rows} == {(published, "remote only"), (alone, "remote only")}
 
 
@@ -287,7 +287,7 @@ def test_publish_all_also_publishes_runs_of_another_store(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bucket").mkdir()
-    run = finished(runs).record.run
+    run = finish_run(runs).record.run
     assert main(["publish", run]) == 0
     assert main(["publish", "--all", "--store", str(tmp_path / "bucket")]) == 0
     assert f"published {run}" in capsys.readouterr().out.splitlines()[-1]

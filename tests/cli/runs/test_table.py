@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 RUNS = [f"20260301t12000{place}-aaaaaa" for place in range(4)]
 
 
-def listed(place: int, *, experiment: str = "digits", retest_of: str | None = None, **settings: Any) -> ListedRun:
+def make_listed_run(
+    place: int, *, experiment: str = "digits", retest_of: str | None = None, **settings: Any
+) -> ListedRun:
     """A run with these settings, each typed on the command line."""
     made = ingredients(experiment=experiment, settings={"seed": 0, **settings})
     origins: Mapping[str, str] = dict.fromkeys(settings, "command line")
@@ -31,19 +33,23 @@ def cells(rows: list[ListedRun], **more: Any) -> list[dict[str, str]]:
 
 
 def test_a_setting_that_differs_has_a_column() -> None:
-    first, second = cells([listed(0, width=8, depth=2), listed(1, width=16, depth=2)])
+    first, second = cells([make_listed_run(0, width=8, depth=2), make_listed_run(1, width=16, depth=2)])
     assert (first["width"], second["width"]) == ("8", "16")
     assert set(first) == {*COLUMNS, "width"}
 
 
 def test_settings_of_different_experiments_have_no_column() -> None:
-    rows = [listed(0, width=8), listed(1, width=16), listed(2, experiment="faces", lamp="on")]
+    rows = [
+        make_listed_run(0, width=8),
+        make_listed_run(1, width=16),
+        make_listed_run(2, experiment="faces", lamp="on"),
+    ]
     assert [line.get("width") for line in cells(rows)] == ["8", "16", ""]
     assert "lamp" not in cells(rows)[0]
 
 
 def test_at_most_three_settings_have_columns_the_most_frequent_first() -> None:
-    rows = [listed(place, a=place, b=place, c=place, z=place) for place in range(3)]
+    rows = [make_listed_run(place, a=place, b=place, c=place, z=place) for place in range(3)]
     assert differing(rows) == ["a", "b", "c"]
     rows[0].records[0].circumstances.origins["a"] = "default"
     assert differing(rows) == ["b", "c", "z"]
@@ -51,13 +57,13 @@ def test_at_most_three_settings_have_columns_the_most_frequent_first() -> None:
 
 def test_retests_and_noise_runs_are_marked() -> None:
     broken = ListedRun(run=RUNS[3], where=RunLocation.LOCAL, attempt=1, record=None, fault="not valid JSON")
-    rows = [listed(0), listed(1, retest_of=RUNS[0]), listed(2), broken]
+    rows = [make_listed_run(0), make_listed_run(1, retest_of=RUNS[0]), make_listed_run(2), broken]
     found = [line["experiment"] for line in cells(rows, measured={RUNS[2]})]
     assert found == ["digits", "digits (retest)", "digits (noise)", ""]
 
 
 def test_allowed_changes_of_a_resumed_run_are_shown_with_the_original_values() -> None:
-    first, last = listed(0, rate=0.3).record, listed(0, rate=0.3).record
+    first, last = make_listed_run(0, rate=0.3).record, make_listed_run(0, rate=0.3).record
     assert first is not None
     assert last is not None
     last.circumstances.changed.append("setting rate: 0.3 -> 0.1")
@@ -74,7 +80,7 @@ def test_allowed_changes_of_a_resumed_run_are_shown_with_the_original_values() -
 
 
 def test_a_narrow_terminal_shows_whole_ids_and_lists_omitted_columns() -> None:
-    rows = table([listed(0, width=8), listed(1, width=16)])
+    rows = table([make_listed_run(0, width=8), make_listed_run(1, width=16)])
     assert fitted(rows, 200) == (rows, [])
     kept, left = fitted(rows, 60)
     assert left == ["started (UTC)", "where", "width"]

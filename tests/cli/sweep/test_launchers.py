@@ -26,7 +26,7 @@ IMAGE = digest_of_bytes(b"an image")
 DOCKER = '#!/bin/sh\nprintf "%s\\n" "$@" > "$TOLD.words"\nenv > "$TOLD.env"\n'
 
 
-def started(tmp_path: Path) -> tuple[Sweep, Path]:
+def make_sweep(tmp_path: Path) -> tuple[Sweep, Path]:
     """A sweep whose image and compose file were frozen."""
     project, runs = tmp_path / "project", tmp_path / "runs"
     (project / "trainer").mkdir(parents=True)
@@ -55,7 +55,7 @@ def started(tmp_path: Path) -> tuple[Sweep, Path]:
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def docker_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where what is started writes; today's shell says other things than the sweep's."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text(DOCKER)
@@ -68,7 +68,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "told"
 
 
-def begun(place: PointLauncher, run: Path, log: Path, *, gpus: str | None = None) -> str:
+def run_point(place: PointLauncher, run: Path, log: Path, *, gpus: str | None = None) -> str:
     """Start a point and wait for its end; give what it wrote into its log."""
     run.mkdir()
     with log.open("wb") as file:
@@ -77,19 +77,19 @@ def begun(place: PointLauncher, run: Path, log: Path, *, gpus: str | None = None
     return log.read_text()
 
 
-def facts() -> ImageFacts:
+def image_facts() -> ImageFacts:
     """The image that the engine has."""
     return ImageFacts(id=IMAGE, tags=(), references=(), layers=(), size=1, created="2026")
 
 
-def test_a_container_gets_the_frozen_values_and_not_the_shells(tmp_path: Path, told: Path) -> None:
-    sweep, folder = started(tmp_path)
-    engine = MemoryEngine(held={IMAGE: facts()})
+def test_a_container_gets_the_frozen_values_and_not_the_shells(tmp_path: Path, docker_log: Path) -> None:
+    sweep, folder = make_sweep(tmp_path)
+    engine = MemoryEngine(held={IMAGE: image_facts()})
     place = points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=engine)
     run = tmp_path / "runs" / new_run_id()
-    begun(place, run, tmp_path / "log", gpus="1")
-    words = told.with_suffix(".words").read_text().splitlines()
-    environ = told.with_suffix(".env").read_text().splitlines()
+    run_point(place, run, tmp_path / "log", gpus="1")
+    words = docker_log.with_suffix(".words").read_text().splitlines()
+    environ = docker_log.with_suffix(".env").read_text().splitlines()
     assert f"REPRISE_IMAGE={IMAGE}" in environ
     source = folder / "source"
     assert f"COMPOSE_FILE={source / 'compose.yaml'}:{source / 'compose.gpu.yaml'}:{folder / 'compose.json'}" in environ
@@ -102,16 +102,18 @@ def test_a_container_gets_the_frozen_values_and_not_the_shells(tmp_path: Path, t
 
 
 def test_a_sweep_without_its_image_is_an_error(tmp_path: Path) -> None:
-    sweep, folder = started(tmp_path)
+    sweep, folder = make_sweep(tmp_path)
     with pytest.raises(ImageMissingError, match=f"the image of sweep {sweep.id} is not in the engine"):
         points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
 
 
-def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None:
-    del told
-    sweep, folder = started(tmp_path)
+def test_a_process_runs_in_the_frozen_source(tmp_path: Path, docker_log: Path) -> None:
+    del docker_log
+    sweep, folder = make_sweep(tmp_path)
     (tmp_path / "project" / "trainer" / "__main__.py").write_text("raise SystemExit(1)\n")
-    output = begun(points_in_processes(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
+    output = run_point(
+        points_in_processes(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1"
+    )
     assert '["train", "--exp=digits"]' in output
     assert f'"PYTHONPATH": "{folder / "source"}"' in output
     assert '"CUDA_VISIBLE_DEVICES": "0,1"' in output
@@ -121,7 +123,7 @@ def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None
 
 
 def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> None:
-    sweep, folder = started(tmp_path)
+    sweep, folder = make_sweep(tmp_path)
     place = points_in_processes(sweep, folder)
     (folder / "source" / "trainer" / "__main__.py").write_text("import time\ntime.sleep(60)\n")
     (tmp_path / "run").mkdir()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RUN = "20260301t120005-abcdef"
 
 
-def shown(folder: Path, results: Results, *, as_json: bool = False, by: str | None = None) -> None:
+def print_results(folder: Path, results: Results, *, as_json: bool = False, by: str | None = None) -> None:
     """Show a sweep of as many points as the results stand for."""
     points = [{"seed": str(number)} for number in range(len(results.standings))]
     sweep = Sweep(
@@ -34,20 +34,23 @@ def shown(folder: Path, results: Results, *, as_json: bool = False, by: str | No
     show(sweep, folder, results, as_json=as_json, by=by)
 
 
-def results(rows: list[Row], axes: list[str], *, seeds: int = 0) -> Results:
+def make_results(rows: list[Row], axes: list[str], *, seeds: int = 0) -> Results:
     """Finished points, all but the last."""
     count = sum(len(row.numbers) for row in rows)
     stands = [Standing.FINISHED] * (count - 1) + [Standing.FAILED]
     return Results(axes=axes, seeds=seeds, metrics=["val_loss"], mode="min", rows=rows, standings=stands)
 
 
-def row(numbers: list[int], values: list[float], **settings: str) -> Row:
+def make_row(numbers: list[int], values: list[float], **settings: str) -> Row:
     """A row of finished runs."""
     return Row(settings=settings, numbers=numbers, values={"val_loss": values}, finished=len(values))
 
 
 def test_the_table_marks_the_best_row_and_shows_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown(tmp_path, results([row([0, 1], [1.0, 2.0], lr="1e-3"), row([2, 3], [5.0], lr="1e-4")], ["lr"], seeds=2))
+    print_results(
+        tmp_path,
+        make_results([make_row([0, 1], [1.0, 2.0], lr="1e-3"), make_row([2, 3], [5.0], lr="1e-4")], ["lr"], seeds=2),
+    )
     out = capsys.readouterr().out
     assert f"sweep {RUN} of digits: 1 failed, 3 finished" in out
     lines = [line.split() for line in out.splitlines()]
@@ -57,7 +60,9 @@ def test_the_table_marks_the_best_row_and_shows_the_spread(tmp_path: Path, capsy
 
 
 def test_json_has_the_rows_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown(tmp_path, results([row([0, 1], [1.0, 2.0], lr="1e-3")], ["lr"], seeds=2), as_json=True, by="val_los")
+    print_results(
+        tmp_path, make_results([make_row([0, 1], [1.0, 2.0], lr="1e-3")], ["lr"], seeds=2), as_json=True, by="val_los"
+    )
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert document["rows"][0]["metrics"]["val_loss"] == {
@@ -70,18 +75,21 @@ def test_json_has_the_rows_of_the_table(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_plot_uses_the_first_numeric_axis(tmp_path: Path) -> None:
-    rows = [row([0], [1.0], lr="1e-4", optimizer="sgd"), row([1], [2.0], lr="1e-2", optimizer="sgd")]
-    shown(tmp_path, results(rows, ["lr", "optimizer"]))
+    rows = [make_row([0], [1.0], lr="1e-4", optimizer="sgd"), make_row([1], [2.0], lr="1e-2", optimizer="sgd")]
+    print_results(tmp_path, make_results(rows, ["lr", "optimizer"]))
     lines = (tmp_path / PLOT).read_text()
     assert "lr, logarithmic" in lines
     assert "optimizer=sgd" in lines
-    shown(tmp_path, results([row([0], [1.0], optimizer="sgd"), row([1], [2.0], optimizer="adamw")], ["optimizer"]))
+    print_results(
+        tmp_path,
+        make_results([make_row([0], [1.0], optimizer="sgd"), make_row([1], [2.0], optimizer="adamw")], ["optimizer"]),
+    )
     bars = (tmp_path / PLOT).read_text()
     assert ">adamw<" in bars
 
 
 def test_without_finished_points_there_is_no_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     none = Results(axes=["lr"], seeds=0, metrics=[], mode="min", rows=[], standings=[Standing.WAITING])
-    shown(tmp_path, none)
+    print_results(tmp_path, none)
     assert capsys.readouterr().out == f"sweep {RUN} of digits: 1 waiting\n"
     assert not (tmp_path / PLOT).exists()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _WAITS = "import sys, time; print('epoch 1/9', file=sys.stderr, flush=True); time.sleep(60)"
 
 
-class Pretending:
+class FakeLauncher:
     """Starts processes that end with a code; a point whose code is 0 leaves a finished run."""
 
     def __init__(self, codes: dict[str, int], *, waits: bool = False) -> None:
@@ -55,11 +55,11 @@ class Pretending:
         return ProcessCommand(None)
 
 
-def launcher_of(sweep: Sweep, pretending: Pretending) -> PointLauncher:
+def launcher_of(sweep: Sweep, pretending: FakeLauncher) -> PointLauncher:
     return PointLauncher(sweep=sweep, launcher=pretending, runs="")
 
 
-def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Scheduler:
+def make_scheduler(tmp_path: Path, place: FakeLauncher, slots: list[str | None]) -> Scheduler:
     """A sweep over those seeds, about to be done."""
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "code.py").write_text("x = 1\n")
@@ -81,7 +81,7 @@ def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Schedule
 
 
 def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    busy = work(tmp_path, Pretending({"1": 0, "2": 82, "3": 0}), [None])
+    busy = make_scheduler(tmp_path, FakeLauncher({"1": 0, "2": 82, "3": 0}), [None])
     done = busy.run()
     assert load(busy.folder) == done
     assert [standing(done, number, runs=busy.runs) for number in range(3)] == [
@@ -97,8 +97,8 @@ def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_finished_point_is_not_started_again(tmp_path: Path) -> None:
-    place = Pretending({"1": 0, "2": 82})
-    busy = work(tmp_path, place, [None])
+    place = FakeLauncher({"1": 0, "2": 82})
+    busy = make_scheduler(tmp_path, place, [None])
     busy.sweep = busy.run()
     first = busy.sweep.points[1].run
     place.codes["2"] = 0
@@ -109,16 +109,16 @@ def test_a_finished_point_is_not_started_again(tmp_path: Path) -> None:
 
 
 def test_points_share_the_gpus(tmp_path: Path) -> None:
-    place = Pretending({"1": 0, "2": 0, "3": 0})
-    work(tmp_path, place, ["0", "1"]).run()
+    place = FakeLauncher({"1": 0, "2": 0, "3": 0})
+    make_scheduler(tmp_path, place, ["0", "1"]).run()
     assert [gpus for _, gpus in place.started[:2]] == ["0", "1"]
     assert place.started[2][1] in {"0", "1"}
 
 
 def test_ctrl_c_stops_running_points_and_starts_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = Pretending({"1": 0, "2": 0}, waits=True)
-    busy = work(tmp_path, place, [None])
-    busy.launcher = launcher_of(busy.sweep, _Interrupting(place))
+    place = FakeLauncher({"1": 0, "2": 0}, waits=True)
+    busy = make_scheduler(tmp_path, place, [None])
+    busy.launcher = launcher_of(busy.sweep, _InterruptingLauncher(place))
     with pytest.raises(InterruptedRunError, match="0 of 2 points finished") as caught:
         busy.run()
     assert f"reprise sweep --continue {busy.sweep.id}" in str(caught.value.hint)
@@ -126,10 +126,10 @@ def test_ctrl_c_stops_running_points_and_starts_no_more(tmp_path: Path, capsys: 
     assert "epoch 1/9" in capsys.readouterr().err
 
 
-class _Interrupting(Pretending):
+class _InterruptingLauncher(FakeLauncher):
     """Presses Ctrl-C once the first point has said something."""
 
-    def __init__(self, place: Pretending) -> None:
+    def __init__(self, place: FakeLauncher) -> None:
         """Start as the other does."""
         super().__init__(place.codes, waits=True)
         self.other = place

@@ -155,7 +155,7 @@ def test_a_sweep_saves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
 
 
-def experiment(folder: Path, *lines: str) -> str:
+def write_experiment(folder: Path, *lines: str) -> str:
     """An experiment with these settings of its own; what makes one of them uncertain is for its import to tell."""
     file = folder / "mine.py"
     body = "".join(f"    {line}\n" for line in lines)
@@ -188,7 +188,7 @@ def test_two_spellings_of_one_value_are_one_point(runs: Path, words: list[str], 
 
 
 def test_lists_and_tables_are_compared_by_value(tmp_path: Path) -> None:
-    name = experiment(tmp_path, "u: list[float] = []", "kind: dict[str, int] = {}")
+    name = write_experiment(tmp_path, "u: list[float] = []", "kind: dict[str, int] = {}")
     for words in (["--u", "[8,16],[8, 16.0]"], ["--kind", '{"a":1,"b":2},{"b": 2, "a": 1}']):
         with pytest.raises(UsageError, match="points 1 and 2 are one"):
             parse_request(name, words, points=None)
@@ -201,7 +201,7 @@ def test_a_point_with_an_explicit_default_equals_the_point_without_it(tmp_path: 
 
 
 def test_a_string_in_a_points_file_stays_a_string(tmp_path: Path) -> None:
-    name = experiment(tmp_path, "u: int | str = 1", "name: str = 'a'", "kind: Literal[1, '1'] = 1")
+    name = write_experiment(tmp_path, "u: int | str = 1", "name: str = 'a'", "kind: Literal[1, '1'] = 1")
     lines = ["u = 5", "u = '5'", "name = 'none'", "name = '\"q\"'", "kind = '1'", "learning_rate = 1e-4", "u = 'x,y'"]
     (tmp_path / "points.toml").write_text("".join(f"[[points]]\n{line}\n" for line in lines))
     points = parse_request(name, [], points=str(tmp_path / "points.toml")).asked.points

@@ -36,7 +36,7 @@ class Net(SequenceModel):
         return scores
 
 
-class Through(nn.Module):
+class OverTime(nn.Module):
     """A layer of a function over time: of `[batch, width, time]`, as a convolution takes it."""
 
     def __init__(self, inner: nn.Module, *, left: int = 0) -> None:
@@ -50,7 +50,7 @@ class Through(nn.Module):
         return turned
 
 
-class Attending(nn.Module):
+class MaskedAttention(nn.Module):
     """Attention, by torch's module, that looks at no place `beyond` its own or more."""
 
     def __init__(self, beyond: int) -> None:
@@ -66,7 +66,7 @@ class Attending(nn.Module):
         return values + found
 
 
-class Own(nn.Module):
+class CustomLayer(nn.Module):
     """A function of one's own, `[batch, time, width]`."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -93,7 +93,7 @@ class Recurrent(nn.Module):
         return found
 
 
-def look(layers: nn.Module) -> str:
+def check_layers(layers: nn.Module) -> str:
     """Check a net of these layers."""
     torch.manual_seed(0)
     for parameter in layers.parameters():
@@ -105,29 +105,29 @@ def look(layers: nn.Module) -> str:
 
 WRONG: Final[dict[str, tuple[Callable[[], nn.Module], int, int, str, str | None]]] = {
     "attention without a mask": (
-        lambda: Attending(TIME),
+        lambda: MaskedAttention(TIME),
         0,
         TIME - 1,
         "layers.heads (MultiheadAttention)",
         "attn_mask",
     ),
-    "a mask one place too wide": (lambda: Attending(2), 0, 1, "layers.heads (MultiheadAttention)", "attn_mask"),
+    "a mask one place too wide": (lambda: MaskedAttention(2), 0, 1, "layers.heads (MultiheadAttention)", "attn_mask"),
     "a centred convolution": (
-        lambda: nn.Sequential(nn.ReLU(), Through(nn.Conv1d(WIDTH, WIDTH, 5, padding=2))),
+        lambda: nn.Sequential(nn.ReLU(), OverTime(nn.Conv1d(WIDTH, WIDTH, 5, padding=2))),
         0,
         2,
         "layers.1.inner (Conv1d)",
         "only on the left",
     ),
     "normalisation over time": (
-        lambda: Through(nn.InstanceNorm1d(WIDTH)),
+        lambda: OverTime(nn.InstanceNorm1d(WIDTH)),
         0,
         TIME - 1,
         "layers.inner (InstanceNorm1d)",
         "each position separately",
     ),
     "a batch norm that keeps no average": (
-        lambda: Through(nn.BatchNorm1d(WIDTH, track_running_stats=False)),
+        lambda: OverTime(nn.BatchNorm1d(WIDTH, track_running_stats=False)),
         0,
         TIME - 1,
         "layers.inner (BatchNorm1d)",
@@ -135,23 +135,23 @@ WRONG: Final[dict[str, tuple[Callable[[], nn.Module], int, int, str, str | None]
     ),
     "both directions": (lambda: Recurrent(both=True), 0, TIME - 1, "layers.inner (GRU)", "bidirectional=False"),
     "a mean of all places": (
-        lambda: Own(lambda values: values - values.mean(dim=1, keepdim=True)),
+        lambda: CustomLayer(lambda values: values - values.mean(dim=1, keepdim=True)),
         0,
         TIME - 1,
-        "layers (Own)",
+        "layers (CustomLayer)",
         None,
     ),
     "the end alone": (
-        lambda: Own(lambda values: torch.cat([values[:, :-2], values[:, -1:], values[:, -1:]], dim=1)),
+        lambda: CustomLayer(lambda values: torch.cat([values[:, :-2], values[:, -1:], values[:, -1:]], dim=1)),
         TIME - 2,
         TIME - 1,
-        "layers (Own)",
+        "layers (CustomLayer)",
         None,
     ),
 }
 RIGHT: Final[dict[str, Callable[[], nn.Module]]] = {
-    "attention with a mask": lambda: Attending(1),
-    "a convolution padded on the left": lambda: Through(nn.Conv1d(WIDTH, WIDTH, 5), left=4),
+    "attention with a mask": lambda: MaskedAttention(1),
+    "a convolution padded on the left": lambda: OverTime(nn.Conv1d(WIDTH, WIDTH, 5), left=4),
     "one direction": lambda: Recurrent(both=False),
     "dropout": lambda: nn.Dropout(0.5),
     "layer norm of each place": lambda: nn.LayerNorm(WIDTH),
@@ -162,7 +162,7 @@ RIGHT: Final[dict[str, Callable[[], nn.Module]]] = {
 def test_a_net_that_looks_ahead_fails(name: str) -> None:
     layers, place, ahead, module, advice = WRONG[name]
     with pytest.raises(CheckFailed) as caught:
-        look(layers())
+        check_layers(layers())
     assert caught.value.said.startswith(f"the output at position {place} depends on the input at position {ahead} (")
     assert caught.value.said.endswith(f", first in {module}")
     assert advice is None or advice in str(caught.value.look)
@@ -170,14 +170,14 @@ def test_a_net_that_looks_ahead_fails(name: str) -> None:
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_causal_net_passes(name: str) -> None:
-    assert look(RIGHT[name]()).startswith(f"{TIME} positions: no output depends")
+    assert check_layers(RIGHT[name]()).startswith(f"{TIME} positions: no output depends")
 
 
 def test_looking_ahead_only_in_training_mode_is_a_note() -> None:
     norm = nn.BatchNorm1d(WIDTH)
     before = {name: value.clone() for name, value in norm.state_dict().items() if "running" in name}
     with pytest.raises(CheckNote, match=r"in training mode the output at position 0 .* layers.inner \(BatchNorm1d\)"):
-        look(Through(norm))
+        check_layers(OverTime(norm))
     assert all(torch.equal(value, norm.state_dict()[name]) for name, value in before.items())
     assert norm.training
 

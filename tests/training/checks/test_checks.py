@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.checking import found
+from tests.checking import run_checks_on
 from trainer.training.check_result import Status, names_of
 from trainer.training.checks import CHECKS
 
@@ -152,7 +152,7 @@ EIGHT: Final = {
 """Those that are looked for in every test; the others are more of the same kinds."""
 
 
-def text(wrong: dict[str, str]) -> str:
+def experiment_text(wrong: dict[str, str]) -> str:
     """An experiment with this wrong in it."""
     return TEMPLATE.format(**(RIGHT | wrong))
 
@@ -163,8 +163,8 @@ def text(wrong: dict[str, str]) -> str:
 def test_each_faulty_net_fails_its_check(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     what, check, message = WRONG[name]
     file = tmp_path / "wrong.py"
-    file.write_text(text(what))
-    findings = found(file, tmp_path, monkeypatch, without=SLOW - {check}, to_first=True)
+    file.write_text(experiment_text(what))
+    findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW - {check}, to_first=True)
     names = names_of(list(findings.values()), Status.FAILED)
     assert names == [check], findings
     assert message in findings[check].said
@@ -175,8 +175,8 @@ def test_a_correct_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.Mo
     right = {"declared": "frozen = ('body',)", "made": "self.body.requires_grad_(False)", "own": "gain: float = 1.0"}
     right["more"] = "def samples(self, declared, files): return made(opened, super().samples(declared, files))"
     file = tmp_path / "right.py"
-    file.write_text(text(right))
-    findings = found(file, tmp_path, monkeypatch)
+    file.write_text(experiment_text(right))
+    findings = run_checks_on(file, tmp_path, monkeypatch)
     other = {finding.check for finding in findings.values() if finding.status is not Status.PASSED}
     assert other == {"causality"}, findings  # a class has no place
     assert list(findings) == list(CHECKS)
@@ -197,7 +197,7 @@ MANUAL: Final = {
 
 def test_a_net_with_manual_optimization_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL))
-    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
+    findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
     assert names_of(list(findings.values()), Status.FAILED) == []
     assert findings["targets"].said.startswith("each metric of val and test")
     assert "all 4 parameters get gradients and change" in findings["gradients"].said
@@ -210,7 +210,7 @@ def test_two_losses_per_step_are_not_treated_as_one_decreasing_loss(
         "        optimizer.step()", "        self.manual_backward(-self.head.bias.sum())\n        optimizer.step()"
     )
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL | {"more": twice}))
-    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "resume"})
+    findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "resume"})
     assert findings["one batch"].status is Status.SKIPPED
 
 
@@ -235,7 +235,7 @@ def test_one_cause_is_one_failure_without_unrelated_hints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], check: str, message: str
 ) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | changed))
-    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared"})
+    findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared"})
     assert names_of(list(findings.values()), Status.FAILED) == [check]
     assert message in findings[check].said
     assert "learning rate" not in str(findings[check].look)
@@ -249,7 +249,7 @@ def test_probabilities_in_place_of_scores_are_noted_if_one_batch_is_not_learned(
 ) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | {"ended": f"scores = scores.{ending}"}))
     needed = {"settings", "data", "forward", "targets", "finite", "finite gradients", "one batch"}
-    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - needed)
+    findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - needed)
     assert findings["targets"].status is Status.NOTED
     assert f"Net.forward returns {what}" in findings["targets"].said
     assert findings["one batch"].status is Status.FAILED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.checking import ROOT, STEPS, WORDS, launched
+from tests.checking import ROOT, STEPS, WORDS, restored_threads
 from trainer.data.declaration import load_dataset
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.check_result import Finding, Status
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.torch
 DIGITS = ROOT / "trainer/experiments/digits.py"
 
 
-def found(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Finding]:
+def check_damaged_digits(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Finding]:
     """Check digits on files like its own, one of which is spoilt: settings, data, forward, targets."""
     experiment = load_experiment("digits", DIGITS, root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options(list(WORDS)), environ={}))
@@ -43,12 +43,12 @@ def found(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Fi
         folder=folder,
         steps=STEPS,
     )
-    with launched():
+    with restored_threads():
         some = {name: CHECKS[name] for name in ("settings", "data", "forward", "targets")}
         return {finding.check: finding for finding in run_checks(subject, {**some, "data": CHECKS["data"]})}
 
 
-def put(place: Any, value: float) -> Callable[[Any], None]:
+def put_value(place: Any, value: float) -> Callable[[Any], None]:
     """Put a value into an array."""
 
     def spoil(array: Any) -> None:
@@ -58,7 +58,7 @@ def put(place: Any, value: float) -> Callable[[Any], None]:
 
 
 def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) -> None:
-    data = found(tmp_path, "images.npy", put((-1, 0, 0, 0), np.nan))["data"]
+    data = check_damaged_digits(tmp_path, "images.npy", put_value((-1, 0, 0, 0), np.nan))["data"]
     assert data.status is Status.FAILED
     assert "field 'image' holds NaN: 1 in split test; the first is in row 599" in data.said
 
@@ -68,10 +68,10 @@ def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) 
     [(-1, "1 sample of split test has the label -1 "), (10, "1 sample of split test has the label 10 (row 599)")],
 )
 def test_an_invalid_label_outside_the_checked_batches_fails_targets(tmp_path: Path, label: int, message: str) -> None:
-    targets = found(tmp_path, "labels.npy", put(-1, label))["targets"]
+    targets = check_damaged_digits(tmp_path, "labels.npy", put_value(-1, label))["targets"]
     assert (targets.status, message in targets.said) == (Status.FAILED, True), targets
 
 
 def test_a_class_without_training_samples_is_a_note(tmp_path: Path) -> None:
-    targets = found(tmp_path, "labels.npy", lambda labels: labels.__setitem__(labels == 3, 4))["targets"]
+    targets = check_damaged_digits(tmp_path, "labels.npy", lambda labels: labels.__setitem__(labels == 3, 4))["targets"]
     assert (targets.status, "class 3 has no sample in split train" in targets.said) == (Status.NOTED, True), targets

@@ -27,24 +27,24 @@ class Root(nn.Module):
         return values.sqrt()
 
 
-def name(call: Call | None) -> str:
+def location_text(call: Call | None) -> str:
     """What a finding says of it."""
     return describe_module(call.name, call.module) if call else "nowhere"
 
 
-def net() -> nn.Sequential:
+def make_layers() -> nn.Sequential:
     """Layers of which one takes a root, two levels down."""
     torch.manual_seed(0)  # with some weights both rows have a root
     return nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), Root(), nn.Linear(2, 2)), nn.Softmax(dim=0))
 
 
 def test_the_first_module_that_returns_nan_is_named() -> None:
-    seen = record_pass(net(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
-    assert name(first_odd(seen, lambda value: bool(value.isnan().any()))) == "1.1 (Root)"
+    seen = record_pass(make_layers(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
+    assert location_text(first_odd(seen, lambda value: bool(value.isnan().any()))) == "1.1 (Root)"
 
 
 def test_the_first_module_that_differs_between_two_passes_is_named() -> None:
-    layers = net()
+    layers = make_layers()
     layers[1] = nn.Tanh()
     given = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     other = torch.tensor([[1.0, 2.0], [9.0, -4.0]])
@@ -52,10 +52,15 @@ def test_the_first_module_that_differs_between_two_passes_is_named() -> None:
     def apart(one: Tensor, two: Tensor) -> bool:
         return not torch.equal(one[:1], two[:1])
 
-    assert name(first_difference(record_pass(layers, given), record_pass(layers, other), apart)) == "2 (Softmax)"
-    assert name(first_difference(record_pass(layers, given), record_pass(layers, given), apart)) == "nowhere"
     assert (
-        name(first_difference(record_pass(layers, given), record_pass(net(), other), lambda _, __: True)) == "nowhere"
+        location_text(first_difference(record_pass(layers, given), record_pass(layers, other), apart)) == "2 (Softmax)"
+    )
+    assert location_text(first_difference(record_pass(layers, given), record_pass(layers, given), apart)) == "nowhere"
+    assert (
+        location_text(
+            first_difference(record_pass(layers, given), record_pass(make_layers(), other), lambda _, __: True)
+        )
+        == "nowhere"
     )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import torch
 
-from tests.checking import found
-from tests.training.checks.test_checks import SLOW, text
+from tests.checking import run_checks_on
+from tests.training.checks.test_checks import SLOW, experiment_text
 from trainer.training.check_result import Status, names_of
 
 if TYPE_CHECKING:
@@ -72,23 +72,23 @@ def _long(name: str) -> ParameterSet:
     return pytest.param(name, marks=pytest.mark.long)
 
 
-def checked(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0", **wrong: str) -> dict[str, Finding]:
+def run_quick_checks(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0", **wrong: str) -> dict[str, Finding]:
     """All quick checks of an experiment with this in it."""
     file = folder / "random_net.py"
-    file.write_text(text(wrong) + AROUND.format(noise=noise))
-    return found(file, folder, patch, without=SLOW)
+    file.write_text(experiment_text(wrong) + AROUND.format(noise=noise))
+    return run_checks_on(file, folder, patch, without=SLOW)
 
 
 @pytest.mark.parametrize("name", ["the clock in seconds", *map(_long, list(CONSTRUCTORS)[1:])])
 def test_an_unseeded_constructor_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    findings = checked(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
+    findings = run_quick_checks(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
     assert "constructor" in names_of(list(findings.values()), Status.FAILED)
     assert findings["constructor"].said == "two nets with one seed have different initial values in head.bias"
 
 
 @pytest.mark.parametrize("noise", ["float(np.random.rand())", *map(_long, list(READERS)[1:])])
 def test_an_unseeded_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str) -> None:
-    findings = checked(tmp_path, monkeypatch, noise=noise, more=READ)
+    findings = run_quick_checks(tmp_path, monkeypatch, noise=noise, more=READ)
     assert names_of(list(findings.values()), Status.FAILED) == ["reader"], findings
     assert READERS[noise] in findings["reader"].said
     assert "pick" in str(findings["reader"].look)
@@ -96,7 +96,7 @@ def test_an_unseeded_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_forward_pass_with_state_outside_the_net_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = "hidden = hidden * (1 + 1e-4 * next(CALLS)) if self.training else hidden"
-    findings = checked(tmp_path, monkeypatch, passed=passed)
+    findings = run_quick_checks(tmp_path, monkeypatch, passed=passed)
     assert names_of(list(findings.values()), Status.FAILED) == ["training pass"], findings
 
 
@@ -105,8 +105,8 @@ def test_a_net_that_changes_torchs_switches_fails_unless_determinism_is_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, failing: list[str]
 ) -> None:
     file = tmp_path / "switching.py"
-    file.write_text(text({"made": "torch.backends.cudnn.benchmark = True"}))
-    findings = found(file, tmp_path, monkeypatch, without=SLOW, level=level)
+    file.write_text(experiment_text({"made": "torch.backends.cudnn.benchmark = True"}))
+    findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW, level=level)
     torch.backends.cudnn.benchmark = False
     assert names_of(list(findings.values()), Status.FAILED) == failing, findings
     if failing:
@@ -119,8 +119,8 @@ def test_a_net_that_restores_a_default_of_torch_fails(
 ) -> None:
     """A run enables determinism before the net is constructed."""
     file = tmp_path / "default.py"
-    file.write_text(text({place: "torch.use_deterministic_algorithms(False)"}))
-    findings = found(file, tmp_path, monkeypatch, without=SLOW, level="machine")
+    file.write_text(experiment_text({place: "torch.use_deterministic_algorithms(False)"}))
+    findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW, level="machine")
     assert names_of(list(findings.values()), Status.FAILED) == ["determinism"], findings
     message = "torch.are_deterministic_algorithms_enabled() is False and was True"
     assert message in findings["determinism"].said
@@ -130,6 +130,6 @@ def test_seeded_randomness_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     noise = "float(torch.rand((), generator=pick.generator()))"
     made = "nn.init.constant_(self.head.bias, float(np.random.rand()) + random.random())"
     passed = "hidden = nn.functional.dropout(hidden, 0.1, training=self.training)"
-    findings = checked(tmp_path, monkeypatch, noise=noise, more=READ, made=made, passed=passed)
+    findings = run_quick_checks(tmp_path, monkeypatch, noise=noise, more=READ, made=made, passed=passed)
     states = {name: findings[name].status for name in ("constructor", "reader", "training pass")}
     assert set(states.values()) == {Status.PASSED}, findings

@@ -38,7 +38,7 @@ def shown(*, bins: int) -> int:
     return bins
 
 
-def checked(*words: str, begins: bool = True, starts: bool = True) -> str:
+def check_used_settings(*words: str, begins: bool = True, starts: bool = True) -> str:
     """Check after a training of these parts."""
     resolved: Any = resolve(Settings, Origins(options=parse_options(words), environ={}))
     ledger = Notebook(resolved)
@@ -53,21 +53,21 @@ def checked(*words: str, begins: bool = True, starts: bool = True) -> str:
 
 
 def test_settings_used_at_the_start_pass() -> None:
-    assert checked("--width", "4", "--publish", "false")
+    assert check_used_settings("--width", "4", "--publish", "false")
 
 
 def test_an_unused_given_setting_fails() -> None:
     with pytest.raises(CheckFailed) as caught:
-        checked("--bins", "3", "--momentum", "0.5")
+        check_used_settings("--bins", "3", "--momentum", "0.5")
     assert "setting bins is given (command line), but nothing in this run uses it" in caught.value.said
     assert "setting momentum is given" in caught.value.said
 
 
 def test_an_unused_own_setting_is_noted() -> None:
     with pytest.raises(CheckNote, match="nothing uses width"):
-        checked(starts=False)
+        check_used_settings(starts=False)
 
 
 def test_without_a_first_step_settings_are_not_checked() -> None:
     with pytest.raises(NothingToCheck):
-        checked("--bins", "3", begins=False)
+        check_used_settings("--bins", "3", begins=False)

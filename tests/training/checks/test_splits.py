@@ -40,7 +40,7 @@ class Rows(Samples):
         return {"image": value + drawn, "label": torch.tensor(pick.index)}
 
 
-def judged(samples: Samples, train: Sequence[int], val: Sequence[int], test: Sequence[int], **more: Any) -> str:
+def check_splits(samples: Samples, train: Sequence[int], val: Sequence[int], test: Sequence[int], **more: Any) -> str:
     """Check these splits."""
     subject = SimpleNamespace(**{"made_up": False, "dataset": SimpleNamespace(reader=None), "data": None} | more)
     rows = {"train": train, "val": val, "test": test}
@@ -49,25 +49,25 @@ def judged(samples: Samples, train: Sequence[int], val: Sequence[int], test: Seq
 
 
 def test_disjoint_splits_pass() -> None:
-    output = judged(Rows([1, 1, 2, 3, 3, 4]), [0, 1], [2], [3, 4, 5])
+    output = check_splits(Rows([1, 1, 2, 3, 3, 4]), [0, 1], [2], [3, 4, 5])
     assert output == "no sample is in two splits (all 6 samples compared)"
 
 
 def test_equal_samples_are_reported_with_examples() -> None:
     with pytest.raises(CheckNote) as caught:
-        judged(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
+        check_splits(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
     assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples compared)"
     assert caught.value.look == "test 4 and train 0"
 
 
 def test_a_test_split_that_is_mostly_in_training_fails() -> None:
     with pytest.raises(CheckFailed, match=r"2 of 3 samples of test \(66.7% of its bytes\) are in train"):
-        judged(Rows([1, 2, 3, 9, 1, 2, 6]), [0, 1, 2], [3], [4, 5, 6])
+        check_splits(Rows([1, 2, 3, 9, 1, 2, 6]), [0, 1, 2], [3], [4, 5, 6])
 
 
 def test_a_sample_in_two_splits_fails() -> None:
     with pytest.raises(CheckFailed, match="1 samples are in train and in test, as sample 2"):
-        judged(Rows(range(5)), [0, 1, 2], [3], [2, 4])
+        check_splits(Rows(range(5)), [0, 1, 2], [3], [2, 4])
 
 
 def test_of_many_samples_a_counted_subset_is_compared() -> None:
@@ -79,7 +79,7 @@ def test_of_many_samples_a_counted_subset_is_compared() -> None:
     )
 
 
-class Filed(Rows):
+class FileRows(Rows):
     """Samples that are files."""
 
     @property
@@ -93,17 +93,17 @@ class Filed(Rows):
 
 
 def test_files_are_compared_by_digest() -> None:
-    samples = Filed([1, 2, 3, 9, 1, 5, 6], noise=True)
+    samples = FileRows([1, 2, 3, 9, 1, 5, 6], noise=True)
     with pytest.raises(CheckNote) as caught:
-        judged(samples, [0, 1, 2], [3], [4, 5, 6], data=samples)
+        check_splits(samples, [0, 1, 2], [3], [4, 5, 6], data=samples)
     assert caught.value.look == "test 4.png and train 0.png"
 
 
 def test_samples_that_change_between_epochs_cannot_be_compared() -> None:
     with pytest.raises(NothingToCheck, match="augmentation"):
-        judged(Rows([1, 1, 1], noise=True), [0], [1], [2])
+        check_splits(Rows([1, 1, 1], noise=True), [0], [1], [2])
     with pytest.raises(NothingToCheck, match="synthetic"):
-        judged(Rows([1, 1, 1]), [0], [1], [2], made_up=True)
+        check_splits(Rows([1, 1, 1]), [0], [1], [2], made_up=True)
 
 
 def test_overlapping_windows_are_counted() -> None:
@@ -111,13 +111,13 @@ def test_overlapping_windows_are_counted() -> None:
     windows = Windows(SyntheticFiles({"a": bytes(range(200))}), reader)
     dataset = SimpleNamespace(reader=reader)
     with pytest.raises(CheckNote) as caught:
-        judged(windows, range(60), range(60, 70), range(70, 90), dataset=dataset)
+        check_splits(windows, range(60), range(60, 70), range(70, 90), dataset=dataset)
     assert caught.value.said.startswith("3 of 10 samples of val (30.0% of its bytes) share bytes with windows of train")
     assert str(caught.value.look).startswith("val 60 and train 57")
     with pytest.raises(CheckFailed, match="share bytes"):
-        judged(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), dataset=dataset)
+        check_splits(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), dataset=dataset)
     apart = Text(kind="text", file="a", window=8)
-    output = judged(
+    output = check_splits(
         Windows(SyntheticFiles({"a": bytes(range(200))}), apart),
         range(10),
         range(10, 14),
@@ -133,8 +133,8 @@ def test_windows_of_two_files_share_nothing() -> None:
     assert len(windows) == 10
     dataset = SimpleNamespace(reader=reader)
     assert (
-        judged(windows, range(5), range(5, 7), range(9, 10), dataset=dataset)
+        check_splits(windows, range(5), range(5, 7), range(9, 10), dataset=dataset)
         == "no sample is in two splits (all windows compared)"
     )
     with pytest.raises(CheckFailed, match="1 of 1 samples of test"):
-        judged(windows, range(5, 9), range(5), range(9, 10), dataset=dataset)
+        check_splits(windows, range(5, 9), range(5), range(9, 10), dataset=dataset)

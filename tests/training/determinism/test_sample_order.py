@@ -14,7 +14,7 @@ from trainer.training.determinism.seeds import Key, PlainBatches, Share, Shuffle
 pytestmark = pytest.mark.torch
 
 
-def batches(
+def epoch_batches(
     rows: range, *, size: int = 4, seed: int = 0, epoch: int = 0, share: Share | None = None
 ) -> list[list[Key]]:
     """Give all batches of an epoch."""
@@ -27,32 +27,32 @@ def batches(
 @given(some.integers(1, 60), some.integers(1, 9), some.integers(0, 9))
 def test_every_sample_is_seen_once_an_epoch(count: int, size: int, epoch: int) -> None:
     """Law: the batches of an epoch are a permutation of the split."""
-    seen = [key for batch in batches(range(5, 5 + count), size=size, epoch=epoch) for key in batch]
+    seen = [key for batch in epoch_batches(range(5, 5 + count), size=size, epoch=epoch) for key in batch]
     assert sorted(seen) == [(epoch, index) for index in range(5, 5 + count)]
 
 
 def test_the_order_depends_on_seed_and_epoch_only() -> None:
-    assert batches(range(40)) == batches(range(40))
-    assert batches(range(40)) != batches(range(40), seed=1)
-    indices = [[index for _, index in batches(range(40), epoch=epoch)[0]] for epoch in (0, 1)]
+    assert epoch_batches(range(40)) == epoch_batches(range(40))
+    assert epoch_batches(range(40)) != epoch_batches(range(40), seed=1)
+    indices = [[index for _, index in epoch_batches(range(40), epoch=epoch)[0]] for epoch in (0, 1)]
     assert indices[0] != indices[1]
 
 
 def test_the_global_generator_is_not_touched() -> None:
     before = torch.random.get_rng_state()
-    batches(range(40))
+    epoch_batches(range(40))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_iteration_can_start_at_any_batch() -> None:
     sampler = ShuffledBatches(range(40), batch_size=4, seed=0, share=Share())
     sampler.start_at(epoch=3, batch=6)
-    assert list(sampler) == list(islice(batches(range(40), epoch=3), 6, None))
+    assert list(sampler) == list(islice(epoch_batches(range(40), epoch=3), 6, None))
 
 
 def test_ranks_share_a_batch() -> None:
-    alone = batches(range(42), size=4)
-    shares = [batches(range(42), size=4, share=Share(rank=rank, world=2)) for rank in (0, 1)]
+    alone = epoch_batches(range(42), size=4)
+    shares = [epoch_batches(range(42), size=4, share=Share(rank=rank, world=2)) for rank in (0, 1)]
     assert len(shares[0]) == len(shares[1]) == 10
     assert [sorted(left + right) for left, right in zip(*shares, strict=True)] == [
         sorted(batch) for batch in alone[:10]

@@ -44,14 +44,14 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     torch.set_num_threads(threads)
 
 
-def watch(lines: list[str], level: Level = Level.MACHINE) -> WatchSwitches:
+def start_watching(lines: list[str], level: Level = Level.MACHINE) -> WatchSwitches:
     """Begin to watch."""
     return WatchSwitches(lines.append, determinism=level, threads=1)
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_each_switch_that_the_constructor_changes_is_an_error(lines: list[str], switch: Callable[[bool], None]) -> None:
-    watched = watch(lines)
+    watched = start_watching(lines)
     watched.require_unchanged("the constructor of the net")
     switch(False)
     with pytest.raises(ExperimentError, match="the constructor of the net changes a switch of torch: torch") as error:
@@ -61,7 +61,7 @@ def test_each_switch_that_the_constructor_changes_is_an_error(lines: list[str], 
 
 
 def test_a_later_change_is_reported_once_with_its_location(lines: list[str]) -> None:
-    watched = watch(lines)
+    watched = start_watching(lines)
     torch.use_deterministic_algorithms(mode=False)
     for _ in range(2):
         watched.report("after step 3")
@@ -71,7 +71,7 @@ def test_a_later_change_is_reported_once_with_its_location(lines: list[str]) -> 
 
 
 def test_a_changed_environment_variable_is_reported(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = watch(lines)
+    watched = start_watching(lines)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     watched.report("after the test")
     assert lines == ["CUBLAS_WORKSPACE_CONFIG: expected ':4096:8', found ':0:0' (after the test)"]
@@ -80,7 +80,7 @@ def test_a_changed_environment_variable_is_reported(lines: list[str], monkeypatc
 def test_at_level_off_only_the_recorded_threads_count(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables(Level.OFF, threads=1).items():
         monkeypatch.setenv(name, value)
-    watched = watch(lines, Level.OFF)
+    watched = start_watching(lines, Level.OFF)
     torch.backends.cudnn.benchmark = True
     watched.require_unchanged("the constructor of the net")
     torch.set_num_threads(3)

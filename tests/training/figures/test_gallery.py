@@ -44,7 +44,7 @@ class Settings(ClassificationSettings):
     context: int = 8
 
 
-class Dots(Samples):
+class DotSamples(Samples):
     """Four pictures."""
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ def end_test(net: Task, folder: Path, expected: torch.Tensor) -> list[str]:
     net.setup("test")
     given = torch.linspace(0, 1, len(expected) * 16).reshape(-1, 1, 4, 4)
     net.record_outputs(given, net(given), expected)
-    gallery = Gallery(folder, lines.append, dataset=DATASET, samples=Dots())
+    gallery = Gallery(folder, lines.append, dataset=DATASET, samples=DotSamples())
     machine: Any = SimpleNamespace(is_global_zero=True)
     gallery.on_test_end(machine, net)
     return lines
@@ -140,7 +140,7 @@ def test_a_sequence_model_shows_each_position_and_generated_text(tmp_path: Path)
     net.setup("test")
     expected = torch.tensor([[65, 66, 10], [10, NOT_WANTED, NOT_WANTED]])
     net.record_outputs(expected, net(expected), expected)
-    gallery = Gallery(tmp_path, print, dataset=DATASET, samples=Dots())
+    gallery = Gallery(tmp_path, print, dataset=DATASET, samples=DotSamples())
     machine: Any = SimpleNamespace(is_global_zero=True)
     gallery.on_test_end(machine, net)
     places, text, _ = read_json(tmp_path / FILE, Figures).figures

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.training.readers.test_readers import KINDS, folder
-from tests.training.test_data import declared
+from tests.training.test_data import declare
 from trainer.data.files import FolderFiles
 from trainer.training.figures.picture import (
     Row,
@@ -34,7 +34,7 @@ __all__ = ["folder"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_sample_can_be_drawn(folder: Path, kind: str) -> None:
-    dataset = declared(reader=KINDS[kind], splits={"train": [0, 3], "val": [3, 4]})
+    dataset = declare(reader=KINDS[kind], splits={"train": [0, 3], "val": [3, 4]})
     picture = picture_of(dataset, FolderFiles(folder))
     assert picture == picture_of(dataset, FolderFiles(folder))
     with Image.open(io.BytesIO(picture)) as image:
@@ -103,6 +103,6 @@ def test_pictures_of_16_bits_and_transparent_pictures_are_rendered_visibly(tmp_p
     Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "2.png")
     for name, mode, shown in (("1", "L", 128), ("2", "RGBA", 0xEE)):
         reader = {"kind": "images", "mode": mode}
-        dataset = declared(reader=reader, splits={"train": {"files": [f"{name}.png"]}})
+        dataset = declare(reader=reader, splits={"train": {"files": [f"{name}.png"]}})
         with Image.open(io.BytesIO(picture_of(dataset, FolderFiles(tmp_path)))) as sheet:
             assert sheet.getpixel((60, 70)) == (shown,) * 3

@@ -47,7 +47,7 @@ class Net(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def lines(folder: Path, net: Net) -> list[dict[str, Any]]:
+def logged_lines(folder: Path, net: Net) -> list[dict[str, Any]]:
     """What is told of two epochs of five batches, two to a step, of the numbers 0 to 8: two, two, two, two and one."""
     trainer = L.Trainer(
         max_epochs=2,
@@ -66,7 +66,7 @@ def lines(folder: Path, net: Net) -> list[dict[str, Any]]:
 
 
 def test_the_loss_is_logged_per_optimizer_step_and_as_a_mean_per_epoch(tmp_path: Path) -> None:
-    assert lines(tmp_path, Net()) == [
+    assert logged_lines(tmp_path, Net()) == [
         {"epoch": 0, "step": 2, "train_loss": 6.5},
         {"epoch": 0, "step": 3, "train_loss_mean": 4.0},
         {"epoch": 1, "step": 4, "train_loss": 2.5},
@@ -76,7 +76,7 @@ def test_the_loss_is_logged_per_optimizer_step_and_as_a_mean_per_epoch(tmp_path:
 
 
 def test_a_step_that_returns_no_loss_is_not_logged(tmp_path: Path) -> None:
-    assert lines(tmp_path, Net(silent=True)) == []
+    assert logged_lines(tmp_path, Net(silent=True)) == []
 
 
 def test_large_and_small_numbers_are_short_in_lines_and_on_the_bar() -> None:

@@ -33,7 +33,7 @@ class Clock:
         return self.now
 
 
-class Slow(Dataset[dict[str, Tensor]]):
+class SlowDataset(Dataset[dict[str, Tensor]]):
     """Twenty samples, each of which takes a second."""
 
     def __init__(self, clock: Clock) -> None:
@@ -76,7 +76,7 @@ class Net(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.25)
 
 
-def told(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
+def train_and_read(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
     """Train two epochs; give the lines and what wrote them."""
     clock = Clock()
     asked: list[str | None] = []
@@ -99,20 +99,20 @@ def told(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(Net(clock), DataLoader(Slow(clock), batch_size=4), DataLoader(Slow(clock), batch_size=20))
+    trainer.fit(Net(clock), DataLoader(SlowDataset(clock), batch_size=4), DataLoader(SlowDataset(clock), batch_size=20))
     assert asked == [None] * len(asked), "a CPU has no UUID"
     return [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()], telemetry
 
 
 def test_a_line_has_speed_data_wait_learning_rate_and_memory(tmp_path: Path) -> None:
-    lines, _ = told(tmp_path)
+    lines, _ = train_and_read(tmp_path)
     assert set(lines[-1]) == {"step", "seconds", "samples_per_second", "data_wait", "learning_rate", "memory_gib"}
     assert (lines[-1]["step"], lines[-1]["learning_rate"], lines[-1]["memory_gib"]) == (10, 0.25, 0.5)
 
 
 def test_data_wait_excludes_computation_and_validations(tmp_path: Path) -> None:
     """Four samples take four seconds to load and two seconds to train on."""
-    _, telemetry = told(tmp_path)
+    _, telemetry = train_and_read(tmp_path)
     found = telemetry.summary(started=90.0)
     assert (telemetry.samples, telemetry.batches, telemetry.busy) == (40, 10, 60)
     assert found["data_wait"] == pytest.approx(2 / 3)
@@ -120,7 +120,7 @@ def test_data_wait_excludes_computation_and_validations(tmp_path: Path) -> None:
 
 
 def test_telemetry_goes_to_every_logger_except_metrics_jsonl(tmp_path: Path) -> None:
-    told(tmp_path)
+    train_and_read(tmp_path)
     assert "telemetry/samples_per_second" in (tmp_path / "csv" / "metrics.csv").read_text()
     names = {name for line in (tmp_path / METRICS).read_text().splitlines() for name in json.loads(line)}
     assert names == {"epoch", "step", "train_loss"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.runs.runs import begun
+from tests.runs.runs import start_run
 from tests.training.conftest import EXPERIMENT, Checkout
 from trainer.runs.run import load_record
 from trainer.training.logs.loggers import _named, facts
@@ -38,7 +38,7 @@ SECRETIVE: Final = (
 )
 
 
-def trained(checkout: Checkout, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def train(checkout: Checkout, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Train with planted secrets, in a process of its own."""
     (checkout.root / "secretive.py").write_text(SECRETIVE)
     planted = checkout.environ | PLANTED | {"HOME": str(checkout.root.parent)} | environ
@@ -53,13 +53,13 @@ def trained(checkout: Checkout, *words: str, **environ: str) -> subprocess.Compl
     )
 
 
-def newest(checkout: Checkout) -> tuple[Path, Record]:
+def newest_attempt(checkout: Checkout) -> tuple[Path, Record]:
     """The attempt that was made last."""
     attempt = max((checkout.root / "runs").glob("*/attempts/1"))
     return attempt, load_record(attempt / "record.json")
 
 
-def written(attempt: Path) -> bytes:
+def wandb_files(attempt: Path) -> bytes:
     """Everything that the library wrote, its own logs too."""
     return b"".join(path.read_bytes() for path in sorted((attempt / "wandb").rglob("*")) if path.is_file())
 
@@ -69,10 +69,10 @@ def written(attempt: Path) -> bytes:
     ("asked", "mode"), [("offline", ""), pytest.param("online", "offline", marks=pytest.mark.long)]
 )
 def test_offline_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mode: str) -> None:
-    done = trained(checkout, "--wandb", asked, WANDB_MODE=mode)
+    done = train(checkout, "--wandb", asked, WANDB_MODE=mode)
     assert done.returncode == 0, done.stderr
-    attempt, record = newest(checkout)
-    found = written(attempt)
+    attempt, record = newest_attempt(checkout)
+    found = wandb_files(attempt)
     made = record.ingredients
     digests = [record.identity, made.source, made.datasets["dots"].content, record.circumstances.manifests["dots"]]
     digests += [digest for digest in (made.lock, record.circumstances.image.config) if digest]
@@ -88,7 +88,7 @@ def test_offline_files_hold_digests_and_no_secret(checkout: Checkout, asked: str
 @pytest.mark.trains
 def test_online_mode_without_a_key_is_rejected_before_the_first_step(checkout: Checkout) -> None:
     before = set((checkout.root / "runs").iterdir())
-    done = trained(checkout, "--wandb", "online", WANDB_API_KEY="", WANDB_MODE="")
+    done = train(checkout, "--wandb", "online", WANDB_API_KEY="", WANDB_MODE="")
     assert done.returncode != 0
     assert "reprise: --wandb online: " in done.stderr
     assert "WANDB_API_KEY" in done.stderr
@@ -96,7 +96,7 @@ def test_online_mode_without_a_key_is_rejected_before_the_first_step(checkout: C
 
 
 def test_a_page_has_settings_by_name_and_other_inputs_by_digest(tmp_path: Path) -> None:
-    first = begun(tmp_path / "runs").record
+    first = start_run(tmp_path / "runs").record
     again = first.model_copy(update={"attempt": 2})
     result = facts(first)
     assert result["learning_rate"] == 0.001

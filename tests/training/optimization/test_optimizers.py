@@ -21,15 +21,15 @@ OPTIMIZERS = get_args(TrainingSettings.__pydantic_fields__["optimizer"].annotati
 SCHEDULES = get_args(TrainingSettings.__pydantic_fields__["schedule"].annotation)
 
 
-def ledger_of(*words: str) -> Ledger:
+def make_ledger(*words: str) -> Ledger:
     """The ledger of a run with these words."""
     return Ledger(resolve(TrainingSettings, Origins(options=parse_options(["--dataset", "d", *words]), environ={})))
 
 
-def stepped(*words: str) -> tuple[Optimizer, list[float], Ledger]:
+def make_steps(*words: str) -> tuple[Optimizer, list[float], Ledger]:
     """Make ten steps down a bowl; give the rates."""
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-    with kept(ledger_of(*words)) as ledger:
+    with kept(make_ledger(*words)) as ledger:
         optimizer = made(make_optimizer, [weight])
         schedule = made(make_schedule, optimizer, steps=10)
     rates = []
@@ -45,7 +45,7 @@ def stepped(*words: str) -> tuple[Optimizer, list[float], Ledger]:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(name: str) -> None:
-    stepped("--optimizer", name, "--learning-rate", "0.01")
+    make_steps("--optimizer", name, "--learning-rate", "0.01")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_every_optimizer_lowers_the_loss(name: str) -> None:
     ],
 )
 def test_a_schedule_has_the_shape_of_its_name(schedule: str, words: tuple[str, ...], rates: list[float]) -> None:
-    found = stepped("--optimizer", "sgd", "--learning-rate", "0.01", "--schedule", schedule, *words)[1]
+    found = make_steps("--optimizer", "sgd", "--learning-rate", "0.01", "--schedule", schedule, *words)[1]
     assert [rate / 0.01 for rate in found] == pytest.approx(rates, abs=1e-3)
 
 
@@ -81,7 +81,7 @@ def test_a_schedule_has_the_shape_of_its_name(schedule: str, words: tuple[str, .
 def test_a_setting_that_the_chosen_optimizer_does_not_use_is_rejected(
     words: tuple[str, ...], name: str, hint: str
 ) -> None:
-    ledger = stepped("--learning-rate", "0.01", *words)[2]
+    ledger = make_steps("--learning-rate", "0.01", *words)[2]
     assert [one for one in ledger.unbound() if one not in {"dataset", "learning_rate"}] == [name]
     with pytest.raises(SettingError) as caught:
         ledger.require_bound()
@@ -92,13 +92,13 @@ def test_a_setting_that_the_chosen_optimizer_does_not_use_is_rejected(
 def test_portable_determinism_rejects_optimizers_that_differ_between_cpus(name: str) -> None:
     words = ("--optimizer", name, "--learning-rate", "0.01", "--determinism", "portable")
     with pytest.raises(SettingError, match="expected adamw, adam, adagrad, sgd"):
-        stepped(*words)
+        make_steps(*words)
 
 
 def test_nesterov_needs_momentum() -> None:
     with pytest.raises(SettingError, match="nesterov is on, and momentum is 0"):
-        stepped("--optimizer", "sgd", "--nesterov", "--momentum", "0")
-    assert stepped("--optimizer", "sgd", "--nesterov", "--learning-rate", "0.01")[0].param_groups[0]["nesterov"]
+        make_steps("--optimizer", "sgd", "--nesterov", "--momentum", "0")
+    assert make_steps("--optimizer", "sgd", "--nesterov", "--learning-rate", "0.01")[0].param_groups[0]["nesterov"]
 
 
 def test_every_schedule_is_tested() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Values = np.ndarray[Any, Any]
 
 
-def saved(image: Image.Image | Values, kind: str, **options: Any) -> bytes:
+def save_picture(image: Image.Image | Values, kind: str, **options: Any) -> bytes:
     """A file that Pillow writes."""
     body = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(body, kind, **options)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.readers.picture_files import png, saved, tiff
+from tests.training.readers.picture_files import png, save_picture, tiff
 from trainer.base.errors import DatasetError
 from trainer.data.pictures import SUFFIXES
 from trainer.data.reader import Images
@@ -40,21 +40,21 @@ def _files() -> dict[str, bytes]:
     gray, wide = values.integers(0, 65536, (24, 20), dtype=np.uint16), values.integers(0, 65536, (9, 8, 4))
     image = Image.fromarray(color)
     return {
-        **{kind: saved(color, kind) for kind in FORMATS},
-        "MPO": saved(image, "MPO", save_all=True, append_images=[image]),
-        "APNG": saved(image, "PNG", save_all=True, append_images=[Image.new("RGB", image.size)]),
-        "palette": saved(image.convert("P"), "PNG", transparency=bytes([255, 0, 3])),
-        "CMYK": saved(image.convert("CMYK"), "JPEG"),
-        "LAB": saved(Image.new("LAB", (9, 9)), "TIFF"),
-        "float": saved(values.random((24, 20), dtype=np.float32), "TIFF"),
-        "PFM": saved(values.random((9, 9), dtype=np.float32), "PPM"),
-        "gray of 16 bits": saved(gray, "PNG"),
-        "JPEG 2000 of 16 bits": saved(gray, "JPEG2000"),
+        **{kind: save_picture(color, kind) for kind in FORMATS},
+        "MPO": save_picture(image, "MPO", save_all=True, append_images=[image]),
+        "APNG": save_picture(image, "PNG", save_all=True, append_images=[Image.new("RGB", image.size)]),
+        "palette": save_picture(image.convert("P"), "PNG", transparency=bytes([255, 0, 3])),
+        "CMYK": save_picture(image.convert("CMYK"), "JPEG"),
+        "LAB": save_picture(Image.new("LAB", (9, 9)), "TIFF"),
+        "float": save_picture(values.random((24, 20), dtype=np.float32), "TIFF"),
+        "PFM": save_picture(values.random((9, 9), dtype=np.float32), "PPM"),
+        "gray of 16 bits": save_picture(gray, "PNG"),
+        "JPEG 2000 of 16 bits": save_picture(gray, "JPEG2000"),
         "RGBA of 16 bits": png(wide, color=6),
         "gray and alpha of 16 bits": png(wide[:, :, :2], color=4),
         "TIFF of 16 bits": tiff(wide.astype("<u2").tobytes(), (9, 8), bits=(16,) * 4, photometric=2, extra=[2]),
-        "LZW": saved(color, "TIFF", compression="tiff_lzw"),
-        "RLE": saved(color, "TGA", compression="tga_rle"),
+        "LZW": save_picture(color, "TIFF", compression="tiff_lzw"),
+        "RLE": save_picture(color, "TGA", compression="tga_rle"),
         "PGM of 12 bits": b"P5 3 1 4095\n\x00\x00\x08\x00\x0f\xff",
         "plain PGM": b"P2 3 1 1000\n0 500 1000\n",
         "plain PPM": b"P3 2 1 255\n0 50 100 3 4 5\n",
@@ -64,7 +64,7 @@ def _files() -> dict[str, bytes]:
 FILES = _files()
 
 
-def mutated(count: int) -> Iterator[bytes]:
+def mutated_files(count: int) -> Iterator[bytes]:
     """Files with bytes and bits changed, removed, copied and inserted; the same ones each time."""
     draw = random.Random(33)  # noqa: S311 - to be the same each time
     for _ in range(count):
@@ -88,7 +88,7 @@ def mutated(count: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("count", [600, pytest.param(40_000, marks=pytest.mark.long)])
 def test_a_mutated_picture_has_values_in_range_or_an_error_that_names_it(count: int) -> None:
     read = 0
-    for number, body in enumerate(mutated(count)):
+    for number, body in enumerate(mutated_files(count)):
         try:
             found = decode_pixels(body, READERS[number % len(READERS)], where="a/1.png")
         except DatasetError as fault:
@@ -118,7 +118,7 @@ def test_a_truncated_picture_is_never_read_as_a_complete_one(name: str) -> None:
 def test_a_file_of_every_suffix_is_read(suffix: str) -> None:
     Image.init()
     kind = Image.registered_extensions()[suffix]
-    body = saved(Image.new("F", (8, 8), 1) if suffix == ".pfm" else Image.new("RGB", (8, 8), "white"), kind)
+    body = save_picture(Image.new("F", (8, 8), 1) if suffix == ".pfm" else Image.new("RGB", (8, 8), "white"), kind)
     reader = Images(kind="images", white=1 if suffix == ".pfm" else None)
     assert decode_pixels(body, reader, where="a/1.png").min() > 0.98
 

@@ -29,7 +29,9 @@ pytestmark = pytest.mark.torch
 __all__ = ["folder"]
 
 
-def fetched(source: Path, cache: Path, reader: dict[str, Any], store: MemoryStore) -> tuple[Dataset, CachedDataset]:
+def publish_and_fetch(
+    source: Path, cache: Path, reader: dict[str, Any], store: MemoryStore
+) -> tuple[Dataset, CachedDataset]:
     """Publish a folder and fetch it."""
     splits = {"train": {"percent": [0, 100]}}
     draft = typed({"name": "small", "reader": reader, "splits": splits}, Draft, where="test")
@@ -39,7 +41,7 @@ def fetched(source: Path, cache: Path, reader: dict[str, Any], store: MemoryStor
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_from_packs_equal_those_of_the_folder(folder: Path, tmp_path: Path, kind: str) -> None:
-    dataset, cached = fetched(folder, tmp_path, KINDS[kind], MemoryStore())
+    dataset, cached = publish_and_fetch(folder, tmp_path, KINDS[kind], MemoryStore())
     packed, plain = open_samples(dataset, cached), open_samples(dataset, FolderFiles(folder))
     picks = [Pick(index=index) for index in range(len(plain))]
     one, other = packed.batch(picks), plain.batch(picks)
@@ -57,7 +59,7 @@ def test_workers_read_the_same_samples_from_the_cache(
     workers: int,
     method: str,
 ) -> None:
-    dataset, cached = fetched(folder, tmp_path, KINDS["images"], MemoryStore())
+    dataset, cached = publish_and_fetch(folder, tmp_path, KINDS["images"], MemoryStore())
 
     def seen(number: int) -> list[Batch]:
         data = RunData(dataset, open_samples(dataset, cached), batch_size=2, seed=1, workers=number)
@@ -76,7 +78,7 @@ def test_a_changed_byte_in_the_cache_is_detected_before_use(
     workers: int,
 ) -> None:
     store = MemoryStore()
-    dataset, _ = fetched(folder, tmp_path, KINDS["arrays"], store)
+    dataset, _ = publish_and_fetch(folder, tmp_path, KINDS["arrays"], store)
     for path in (path for path in (tmp_path / "objects").rglob("*") if path.is_file()):
         path.chmod(0o644)
         body = bytearray(path.read_bytes())

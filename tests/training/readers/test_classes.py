@@ -29,7 +29,7 @@ DRAFT = typed(
 )
 
 
-def pictures(root: Path) -> Path:
+def write_pictures(root: Path) -> Path:
     """Two pictures of each class in each split, and what a notebook and a Mac leave beside them."""
     for place in PLACES:
         (root / place).mkdir(parents=True)
@@ -42,7 +42,7 @@ def pictures(root: Path) -> Path:
 
 
 def test_a_class_has_one_number_in_every_split_published_or_not(tmp_path: Path) -> None:
-    root = pictures(tmp_path)
+    root = write_pictures(tmp_path)
     published = publish_dataset(DRAFT, source=SourceFolder(root=root), store=MemoryStore()).dataset
     for declared in (DRAFT, published):
         samples = open_samples(declared, FolderFiles(root))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.training.readers.test_readers import samples
+from tests.training.readers.test_readers import read_samples
 from trainer.base.errors import DatasetError
 from trainer.data.inspection import require_readable
 from trainer.training.readers import Pick
@@ -30,16 +30,16 @@ MOMENT = dt.datetime(1970, 1, 1, 0, 0, 1)  # noqa: DTZ001 - a column without a t
 EIGHTH = decimal.Decimal("0.125")
 
 
-def read(folder: Path, column: Any, dtype: str = "float32", *, groups: int = 4) -> Samples:
+def read_column(folder: Path, column: Any, dtype: str = "float32", *, groups: int = 4) -> Samples:
     """The samples of a table whose field `x` is the column `b`."""
     pq.write_table(pa.table({"b": column}), folder / "t.parquet", row_group_size=groups)
     fields = {"x": {"column": "b", "dtype": dtype}}
-    return samples(folder, {"kind": "table", "files": ["t.parquet"], "fields": fields})
+    return read_samples(folder, {"kind": "table", "files": ["t.parquet"], "fields": fields})
 
 
-def said(folder: Path, column: Any, dtype: str = "float32") -> str:
+def inspection_errors(folder: Path, column: Any, dtype: str = "float32") -> str:
     """What an inspection of eight rows in three splits says."""
-    reader = read(folder, column, dtype)
+    reader = read_column(folder, column, dtype)
     with pytest.raises(DatasetError) as caught:
         require_readable(inspect_samples(reader, {"train": range(4), "val": [4, 5], "test": [6, 7]}), dataset="d")
     return f"{caught.value.message} -> {caught.value.hint}"
@@ -88,27 +88,27 @@ def test_one_invalid_value_is_one_sample_of_its_split(
     tmp_path: Path, value: Any, others: Any, dtype: str, why: str, hint: str
 ) -> None:
     column = pa.array([others] * 5 + [value] + [others] * 2)
-    line = said(tmp_path, column, dtype)
+    line = inspection_errors(tmp_path, column, dtype)
     assert f"1 sample of d cannot be read: row 5 of column 'b' of t.parquet is {why}" in line
     assert ("(split val)" in line, "more" in line, hint in line) == (True, False, True), line
 
 
 def test_every_invalid_value_is_counted_once_in_its_own_split(tmp_path: Path) -> None:
-    line = said(tmp_path, [1.5, 2, 3, 1.5, 1.5, 6, 7, 1.5], "int64")
+    line = inspection_errors(tmp_path, [1.5, 2, 3, 1.5, 1.5, 6, 7, 1.5], "int64")
     assert re.search(
         r"4 samples of d .*: row 0 .*\(split train\); row 3 .*\(split train\); row 4 .*\(split val\); and 1 more", line
     )
 
 
 def test_a_batch_is_rejected_only_if_it_has_an_invalid_row(tmp_path: Path) -> None:
-    reader = read(tmp_path, [1.5, 2], "int64")
+    reader = read_column(tmp_path, [1.5, 2], "int64")
     assert int(reader[1]["x"]) == 2
     with pytest.raises(DatasetError, match="row 0 of column 'b'"):
         reader.batch([Pick(index=1), Pick(index=0)])
 
 
 def test_an_invalid_row_outside_all_splits_does_not_prevent_reading(tmp_path: Path) -> None:
-    reader = read(tmp_path, [1, 2, 300, 4], "int8")
+    reader = read_column(tmp_path, [1, 2, 300, 4], "int8")
     seen = inspect_samples(reader, {"train": [0, 1], "val": [3]})
     require_readable(seen, dataset="d")
     assert reader.batch([Pick(index=row) for row in (3, 0)])["x"].tolist() == [4, 1]
@@ -134,5 +134,5 @@ def test_an_invalid_row_outside_all_splits_does_not_prevent_reading(tmp_path: Pa
 )
 def test_a_non_numeric_type_is_an_error_of_the_column(tmp_path: Path, column: Any, why: str, hint: str) -> None:
     with pytest.raises(DatasetError, match=f"^column 'b' of t.parquet {why}") as caught:
-        inspect_samples(read(tmp_path, column, groups=2), {"train": range(len(column))})
+        inspect_samples(read_column(tmp_path, column, groups=2), {"train": range(len(column))})
     assert hint in str(caught.value.hint)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.readers.picture_files import bmp, gif, png, saved, tiff
+from tests.training.readers.picture_files import bmp, gif, png, save_picture, tiff
 from trainer.base.errors import DatasetError
 from trainer.data.reader import MOST_PIXELS, Images
 from trainer.training.readers.images import decode_pixels
@@ -25,81 +25,95 @@ RGBA8 = np.array([[[10, 20, 30, 255], [200, 100, 0, 51]]], dtype=np.uint8)
 FLOATS = np.array([[0.0, 0.25, 1.0]], dtype=np.float32)
 
 
-def decoded(body: bytes, **options: Any) -> np.ndarray[Any, Any]:
+def decode(body: bytes, **options: Any) -> np.ndarray[Any, Any]:
     """A file's values, `[channels, height, width]`."""
     return decode_pixels(body, Images.model_validate({"kind": "images", "mode": "L", **options}), where="a/1.png")
 
 
-def values(body: bytes, **options: Any) -> list[Any]:
+def decode_values(body: bytes, **options: Any) -> list[Any]:
     """The same, without an axis of length 1."""
-    return list(decoded(body, **options).squeeze().tolist())
+    return list(decode(body, **options).squeeze().tolist())
 
 
-def turned(orientation: int) -> Image.Exif:
+def exif_orientation(orientation: int) -> Image.Exif:
     """The EXIF data of a camera that was turned."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
 
 
-def planes(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def channels_first(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Channels first."""
     return pixels.transpose(2, 0, 1)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000"])
 def test_gray_of_16_bits_keeps_every_bit(kind: str) -> None:
-    body = saved(GRAY16, kind)
-    assert np.array_equal(decoded(body)[0], GRAY16.astype(np.float32) / np.float32(65535))
-    assert decoded(body, dtype="uint8")[0].tolist() == [[0, 1, 1], [16, 128, 255]]
-    assert np.array_equal(decoded(body, mode="RGB"), np.stack([decoded(body)[0]] * 3))
-    assert values(body, mode="RGBA")[3] == [[1, 1, 1], [1, 1, 1]]
+    body = save_picture(GRAY16, kind)
+    assert np.array_equal(decode(body)[0], GRAY16.astype(np.float32) / np.float32(65535))
+    assert decode(body, dtype="uint8")[0].tolist() == [[0, 1, 1], [16, 128, 255]]
+    assert np.array_equal(decode(body, mode="RGB"), np.stack([decode(body)[0]] * 3))
+    assert decode_values(body, mode="RGBA")[3] == [[1, 1, 1], [1, 1, 1]]
 
 
 def test_gray_of_16_bits_is_read_in_either_byte_order() -> None:
     big = Image.frombytes("I;16B", (3, 2), GRAY16.astype(">u2").tobytes())
-    assert np.array_equal(decoded(saved(big, "TIFF")), decoded(saved(GRAY16, "TIFF")))
-    assert np.array_equal(decoded(saved(big, "PNG")), decoded(saved(GRAY16, "TIFF", compression="tiff_lzw")))
+    assert np.array_equal(decode(save_picture(big, "TIFF")), decode(save_picture(GRAY16, "TIFF")))
+    assert np.array_equal(
+        decode(save_picture(big, "PNG")), decode(save_picture(GRAY16, "TIFF", compression="tiff_lzw"))
+    )
 
 
 def test_a_declared_white_is_scaled_to_one() -> None:
-    body = saved(np.array([[0, 819, 4095]], dtype=np.uint16), "PNG")
-    assert values(body, white=4095) == [0, np.float32(0.2), 1]
-    assert values(body, white=4095, dtype="uint8") == [0, 51, 255]
+    body = save_picture(np.array([[0, 819, 4095]], dtype=np.uint16), "PNG")
+    assert decode_values(body, white=4095) == [0, np.float32(0.2), 1]
+    assert decode_values(body, white=4095, dtype="uint8") == [0, 51, 255]
 
 
 @pytest.mark.parametrize(
     ("body", "options", "line"),
     [
         (
-            saved(GRAY16, "PNG"),
+            save_picture(GRAY16, "PNG"),
             {"white": 4095},
             r"a/1\.png has the value 65535; expected 0 to 4095, the declared white",
         ),
-        (saved(RGB8, "PNG"), {"white": 4095}, r"has 8 bits a channel \(mode RGB\); the declared white, 4095,"),
-        (saved(FLOATS, "TIFF"), {}, r"has floating-point values \(mode F\); expected a declared value that is white"),
-        (saved(FLOATS - 1, "TIFF"), {"white": 1}, "has the value -1; expected 0 to 1, the declared white"),
-        (saved(np.full_like(FLOATS, np.nan), "TIFF"), {"white": 1}, "has pixels that are NaN or infinite"),
-        (saved(np.full_like(FLOATS, np.inf), "TIFF"), {"white": 1}, "has pixels that are NaN or infinite"),
-        (saved(GRAY16.astype(np.int32), "TIFF"), {}, r"has integers of more than 16 bits, or signed ones \(mode I\)"),
-        (saved(GRAY16.astype(np.int32) - 9, "TIFF"), {"white": 1e6}, "has the value -9; expected 0 to 1000000"),
+        (save_picture(RGB8, "PNG"), {"white": 4095}, r"has 8 bits a channel \(mode RGB\); the declared white, 4095,"),
+        (
+            save_picture(FLOATS, "TIFF"),
+            {},
+            r"has floating-point values \(mode F\); expected a declared value that is white",
+        ),
+        (save_picture(FLOATS - 1, "TIFF"), {"white": 1}, "has the value -1; expected 0 to 1, the declared white"),
+        (save_picture(np.full_like(FLOATS, np.nan), "TIFF"), {"white": 1}, "has pixels that are NaN or infinite"),
+        (save_picture(np.full_like(FLOATS, np.inf), "TIFF"), {"white": 1}, "has pixels that are NaN or infinite"),
+        (
+            save_picture(GRAY16.astype(np.int32), "TIFF"),
+            {},
+            r"has integers of more than 16 bits, or signed ones \(mode I\)",
+        ),
+        (save_picture(GRAY16.astype(np.int32) - 9, "TIFF"), {"white": 1e6}, "has the value -9; expected 0 to 1000000"),
         (b"P5 1 1 100\n\x65", {}, "has the value 101; expected 0 to 100, its own white"),
     ],
 )
 def test_values_with_an_ambiguous_scale_are_rejected(body: bytes, options: dict[str, Any], line: str) -> None:
     with pytest.raises(DatasetError, match=line):
-        decoded(body, **options)
+        decode(body, **options)
 
 
 def test_unsigned_integers_of_32_bits_keep_their_highest_bit() -> None:
     body = tiff(np.array([2**30, 2**32 - 1], dtype="<u4").tobytes(), (1, 2), bits=[32], photometric=1)
-    assert values(body, white=2**32) == [0.25, 1]
+    assert decode_values(body, white=2**32) == [0.25, 1]
 
 
 def test_floats_and_32_bit_integers_are_divided_by_the_declared_white() -> None:
-    assert values(saved(FLOATS, "TIFF"), white=1) == [0, 0.25, 1]
-    assert values(saved(FLOATS * 8, "PPM"), white=8) == [0, 0.25, 1]
-    assert values(saved(np.array([[0, 250_000, 1_000_000]], dtype=np.int32), "TIFF"), white=1e6) == [0, 0.25, 1]
+    assert decode_values(save_picture(FLOATS, "TIFF"), white=1) == [0, 0.25, 1]
+    assert decode_values(save_picture(FLOATS * 8, "PPM"), white=8) == [0, 0.25, 1]
+    assert decode_values(save_picture(np.array([[0, 250_000, 1_000_000]], dtype=np.int32), "TIFF"), white=1e6) == [
+        0,
+        0.25,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("alpha", [None, "drop"])
@@ -107,8 +121,10 @@ def test_floats_and_32_bit_integers_are_divided_by_the_declared_white() -> None:
 def test_colors_of_16_bits_keep_every_bit(kind: str, alpha: str | None) -> None:
     packed = _tiff16(RGB16, pack=zlib.compress, compression=[8])
     body = {"PNG": png(RGB16, color=2), "TIFF": _tiff16(RGB16), "compressed TIFF": packed}[kind]
-    assert np.array_equal(decoded(body, mode="RGB", alpha=alpha), planes(RGB16 / np.float32(65535)).astype(np.float32))
-    assert decoded(body, mode="RGB", dtype="uint8").tolist() == [[[0, 1]], [[0, 16]], [[1, 255]]]
+    assert np.array_equal(
+        decode(body, mode="RGB", alpha=alpha), channels_first(RGB16 / np.float32(65535)).astype(np.float32)
+    )
+    assert decode(body, mode="RGB", dtype="uint8").tolist() == [[[0, 1]], [[0, 16]], [[1, 255]]]
 
 
 def _tiff16(pixels: np.ndarray[Any, Any], *, pack: Callable[[bytes], bytes] = bytes, **tags: Any) -> bytes:
@@ -119,31 +135,29 @@ def _tiff16(pixels: np.ndarray[Any, Any], *, pack: Callable[[bytes], bytes] = by
 def test_alpha_of_16_bits_is_kept_composited_or_named() -> None:
     pixels = np.concatenate([RGB16, np.array([[[65535], [13107]]], dtype=np.uint16)], axis=2)
     for body in (png(pixels, color=6), _tiff16(pixels, extra=[2])):
-        assert np.array_equal(decoded(body, mode="RGBA"), planes(pixels.astype(np.float32) / np.float32(65535)))
-        assert np.allclose(
-            decoded(body, mode="RGB", alpha="white")[:, 0, 1], RGB16[0, 1] / 65535 * 0.2 + 0.8, atol=1e-7
-        )
+        assert np.array_equal(decode(body, mode="RGBA"), channels_first(pixels.astype(np.float32) / np.float32(65535)))
+        assert np.allclose(decode(body, mode="RGB", alpha="white")[:, 0, 1], RGB16[0, 1] / 65535 * 0.2 + 0.8, atol=1e-7)
         with pytest.raises(DatasetError, match=r"a/1\.png has transparent pixels \(mode RGBA\)"):
-            decoded(body)
+            decode(body)
 
 
 def test_gray_and_alpha_of_16_bits_keep_every_bit() -> None:
     pixels = np.array([[[4095, 65535], [257, 0]]], dtype=np.uint16)
-    whole = decoded(png(pixels, color=4), mode="RGBA")
-    assert np.array_equal(whole[[0, 3]], planes(pixels.astype(np.float32) / np.float32(65535)))
-    assert values(png(pixels, color=4), alpha="black") == [np.float32(4095 / 65535), 0]
+    whole = decode(png(pixels, color=4), mode="RGBA")
+    assert np.array_equal(whole[[0, 3]], channels_first(pixels.astype(np.float32) / np.float32(65535)))
+    assert decode_values(png(pixels, color=4), alpha="black") == [np.float32(4095 / 65535), 0]
 
 
 def test_luma_of_colors_of_16_bits_is_not_rounded() -> None:
-    found = decoded(png(RGB16, color=2))
+    found = decode(png(RGB16, color=2))
     assert np.allclose(found[0], RGB16 @ np.array([0.299, 0.587, 0.114]) / 65535, atol=1e-7)
 
 
 def test_tiff_of_12_bits_is_white_at_4095_and_inverted_gray_is_reversed() -> None:
     twelve = bytes([0xFF, 0xF0, 0x00, 0x80, 0x00, 0x00])
-    assert values(tiff(twelve, (1, 4), bits=[12], photometric=1)) == [1, 0, np.float32(2048 / 4095), 0]
+    assert decode_values(tiff(twelve, (1, 4), bits=[12], photometric=1)) == [1, 0, np.float32(2048 / 4095), 0]
     inverted = tiff(np.array([0, 13107, 65535], dtype="<u2").tobytes(), (1, 3), bits=[16], photometric=0)
-    assert values(inverted) == [1, np.float32(0.8), 0]
+    assert decode_values(inverted) == [1, np.float32(0.8), 0]
 
 
 @pytest.mark.parametrize(
@@ -163,13 +177,13 @@ def test_tiff_of_12_bits_is_white_at_4095_and_inverted_gray_is_reversed() -> Non
 )
 def test_netpbm_is_divided_by_its_own_maximum(body: bytes, expected: list[float]) -> None:
     mode = "RGB" if body[:2] in {b"P3", b"P6"} else "L"
-    assert values(body, mode=mode) == [np.float32(value) for value in expected]
+    assert decode_values(body, mode=mode) == [np.float32(value) for value in expected]
 
 
 @pytest.mark.parametrize(("bits", "most"), [(1, 1), (2, 3), (4, 15), (8, 255)])
 def test_gray_of_few_bits_is_white_at_its_greatest_value(bits: int, most: int) -> None:
     body = png(np.array([[[0], [most], [1]]]), bits=bits, color=0)
-    assert values(body, dtype="uint8") == [0, 255, 255 // most]
+    assert decode_values(body, dtype="uint8") == [0, 255, 255 // most]
 
 
 @pytest.mark.parametrize(
@@ -195,18 +209,18 @@ def test_each_mode_of_8_bits_becomes_its_colors(image: Image.Image, kind: str, e
     if expected is None:
         image.putpalette([value for index in range(256) for value in (index, 2 * index % 256, 255 - index)])
         expected = [9, 18, 246]
-    body = saved(image, kind)
-    assert decoded(body, mode="RGB", dtype="uint8")[:, 0, 0].tolist() == expected
-    assert values(body, mode="RGBA")[3] == np.ones((image.height, image.width)).squeeze().tolist()
+    body = save_picture(image, kind)
+    assert decode(body, mode="RGB", dtype="uint8")[:, 0, 0].tolist() == expected
+    assert decode_values(body, mode="RGBA")[3] == np.ones((image.height, image.width)).squeeze().tolist()
     luma = (299 * expected[0] + 587 * expected[1] + 114 * expected[2]) / 1000
-    assert abs(float(decoded(body, dtype="uint8")[0, 0, 0]) - luma) <= 0.501
+    assert abs(float(decode(body, dtype="uint8")[0, 0, 0]) - luma) <= 0.501
 
 
 def test_lab_becomes_srgb() -> None:
     for lightness, gray in ((255, 255), (0, 0), (137, 128)):  # 137 of 255 is 53.7 of 100
-        body = saved(Image.new("LAB", (2, 1), (lightness, 128, 128)), "TIFF")
-        assert np.allclose(decoded(body, mode="RGB", dtype="uint8").astype(int), gray, atol=1)
-        assert np.allclose(decoded(body, dtype="uint8").astype(int), gray, atol=1)
+        body = save_picture(Image.new("LAB", (2, 1), (lightness, 128, 128)), "TIFF")
+        assert np.allclose(decode(body, mode="RGB", dtype="uint8").astype(int), gray, atol=1)
+        assert np.allclose(decode(body, dtype="uint8").astype(int), gray, atol=1)
 
 
 @pytest.mark.parametrize(
@@ -214,12 +228,12 @@ def test_lab_becomes_srgb() -> None:
 )
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "TGA", "QOI", "palette"])
 def test_transparency_is_composited_as_declared(kind: str, alpha: str, expected: list[int]) -> None:
-    body = _palette() if kind == "palette" else saved(RGBA8, kind)
-    found = decoded(body, mode="RGB", alpha=alpha, dtype="uint8")
+    body = _palette() if kind == "palette" else save_picture(RGBA8, kind)
+    found = decode(body, mode="RGB", alpha=alpha, dtype="uint8")
     assert found[:, 0, :].T.tolist() == [[10, 20, 30], expected]
-    assert decoded(body, mode="RGBA", dtype="uint8")[:, 0, 1].tolist() == [200, 100, 0, 51]
+    assert decode(body, mode="RGBA", dtype="uint8")[:, 0, 1].tolist() == [200, 100, 0, 51]
     with pytest.raises(DatasetError, match=r"a/1\.png has transparent pixels \(mode (RGBA|P)\); mode RGB has no"):
-        decoded(body, mode="RGB")
+        decode(body, mode="RGB")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
@@ -229,48 +243,48 @@ def test_a_pixel_without_a_color_in_the_palette_is_rejected(kind: str) -> None:
         "GIF": lambda last: gif([0, last], colors=bytes(range(6))),
         "BMP": lambda last: bmp(bytes([0, last, 0, 0]), (1, 2), bits=8, colors=bytes([2, 1, 0, 0, 5, 4, 3, 0])),
     }
-    assert decoded(files[kind](1), mode="RGB", dtype="uint8")[:, 0].T.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert decode(files[kind](1), mode="RGB", dtype="uint8")[:, 0].T.tolist() == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(DatasetError, match=r"a/1\.png has a pixel of color 3 of a palette with 2 colors"):
-        decoded(files[kind](3), mode="RGB")
+        decode(files[kind](3), mode="RGB")
 
 
 def _palette() -> bytes:
     image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), mode=None).convert("P")
     image.putpalette([10, 20, 30, 200, 100, 0])
-    return saved(image, "PNG", transparency=bytes([255, 51]))
+    return save_picture(image, "PNG", transparency=bytes([255, 51]))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_one_gray_value_can_be_transparent(bits: int) -> None:
     most = (1 << bits) - 1
     body = png(np.array([[[0], [most]]]), bits=bits, color=0, key=most.to_bytes(2))
-    assert values(body, mode="RGBA", dtype="uint8")[3] == [255, 0]
-    assert values(body, alpha="black") == [0, 0]
+    assert decode_values(body, mode="RGBA", dtype="uint8")[3] == [255, 0]
+    assert decode_values(body, alpha="black") == [0, 0]
     unused = png(np.array([[[0], [0]]]), bits=bits, color=0, key=most.to_bytes(2))
-    assert values(unused) == [0, 0]
+    assert decode_values(unused) == [0, 0]
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_one_color_can_be_transparent(bits: int) -> None:
     body = png(np.array([[[1, 2, 3], [1, 2, 4]]]), bits=bits, color=2, key=bytes([0, 1, 0, 2, 0, 3]))
-    assert values(body, mode="RGBA", dtype="uint8")[3] == [0, 255]
+    assert decode_values(body, mode="RGBA", dtype="uint8")[3] == [0, 255]
     with pytest.raises(DatasetError, match=r"has transparent pixels \(mode RGB\)"):
-        decoded(body, mode="RGB")
+        decode(body, mode="RGB")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_more_than_one_frame_is_rejected_unless_the_first_is_declared(kind: str) -> None:
     first, second = Image.new("RGB", (8, 8), (0, 0, 0)), Image.new("RGB", (8, 8), (255, 255, 255))
-    body = saved(first, kind, save_all=True, append_images=[second])
+    body = save_picture(first, kind, save_all=True, append_images=[second])
     with pytest.raises(DatasetError, match=r"a/1\.png has 2 frames; expected one"):
-        decoded(body)
-    assert decoded(body, frames="first").max() < 0.02
-    assert decoded(saved(second, kind)).min() > 0.98
+        decode(body)
+    assert decode(body, frames="first").max() < 0.02
+    assert decode(save_picture(second, kind)).min() > 0.98
 
 
 def test_the_first_image_of_an_mpo_file_is_read() -> None:
-    body = saved(Image.new("L", (8, 8), 60), "MPO", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
-    assert decoded(body, dtype="uint8")[0].tolist() == [[60] * 8] * 8
+    body = save_picture(Image.new("L", (8, 8), 60), "MPO", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
+    assert decode(body, dtype="uint8")[0].tolist() == [[60] * 8] * 8
 
 
 @pytest.mark.parametrize(
@@ -298,24 +312,24 @@ def test_pictures_are_rotated_by_exif_orientation(orientation: int, expected: li
             photometric=1,
             orientation=[orientation],
         )
-        for body in (saved(shown, "PNG", exif=turned(orientation)), by_hand):
-            assert decoded(body, dtype="uint8", size=size)[0].tolist() == expected
+        for body in (save_picture(shown, "PNG", exif=exif_orientation(orientation)), by_hand):
+            assert decode(body, dtype="uint8", size=size)[0].tolist() == expected
 
 
 def test_colors_of_16_bits_are_rotated_too() -> None:
     pixels = np.arange(18).reshape(2, 3, 3) * 3000
     ways: tuple[dict[str, Any], ...] = ({}, {"pack": zlib.compress, "compression": [8]})
     for options in ways:
-        found = decoded(_tiff16(pixels, orientation=[6], **options), mode="RGB")
-        assert np.array_equal(found, planes(np.rot90(pixels, -1).astype(np.float32) / np.float32(65535)))
+        found = decode(_tiff16(pixels, orientation=[6], **options), mode="RGB")
+        assert np.array_equal(found, channels_first(np.rot90(pixels, -1).astype(np.float32) / np.float32(65535)))
 
 
 def test_a_photo_is_rotated_before_its_size_is_compared() -> None:
     for kind in ("JPEG", "WEBP", "AVIF", "TIFF", "PNG"):
-        body = saved(Image.new("RGB", (32, 16)), kind, exif=turned(6))
-        assert decoded(body, size=(32, 16)).shape == (1, 32, 16)
+        body = save_picture(Image.new("RGB", (32, 16)), kind, exif=exif_orientation(6))
+        assert decode(body, size=(32, 16)).shape == (1, 32, 16)
         with pytest.raises(DatasetError, match="has 32x16 pixels; expected 16x32, the declared size"):
-            decoded(body, size=(16, 32))
+            decode(body, size=(16, 32))
 
 
 RAMP = np.array([[0, 0, 0, 0, 200, 200, 200, 200]] * 4, dtype=np.uint8)
@@ -332,26 +346,26 @@ RAMP = np.array([[0, 0, 0, 0, 200, 200, 200, 200]] * 4, dtype=np.uint8)
 )
 @pytest.mark.parametrize("bits", [8, 16])
 def test_each_resize_mode_has_its_effect(bits: int, resize: str, expected: list[list[int]]) -> None:
-    body = saved(RAMP if bits == 8 else RAMP.astype(np.uint16) * 257, "PNG")
+    body = save_picture(RAMP if bits == 8 else RAMP.astype(np.uint16) * 257, "PNG")
     options = {"size": (4, 4), "resize": resize, **({"fill": 1} if resize == "pad" else {})}
-    assert decoded(body, dtype="uint8", **options)[0].tolist() == expected
+    assert decode(body, dtype="uint8", **options)[0].tolist() == expected
 
 
 def test_16_bits_are_resized_without_rounding() -> None:
-    body = saved(np.array([[1000, 1001]] * 2, dtype=np.uint16), "PNG")
-    assert np.allclose(decoded(body, size=(1, 1), resize="stretch"), 1000.5 / 65535, rtol=1e-6, atol=0)
+    body = save_picture(np.array([[1000, 1001]] * 2, dtype=np.uint16), "PNG")
+    assert np.allclose(decode(body, size=(1, 1), resize="stretch"), 1000.5 / 65535, rtol=1e-6, atol=0)
 
 
 def test_colors_of_transparent_pixels_do_not_bleed_when_16_bits_are_resized() -> None:
     pixels = np.array([[[65535, 0, 0, 0], [0, 65535, 0, 65535]]] * 2, dtype=np.uint16)
-    found = values(png(pixels, color=6), mode="RGBA", size=(1, 1), resize="stretch")
+    found = decode_values(png(pixels, color=6), mode="RGBA", size=(1, 1), resize="stretch")
     assert np.allclose(found, [0, 1, 0, 0.5], atol=1e-6)
 
 
 def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
-    body = saved(np.zeros((1, 1000), dtype=np.uint8), "PNG")
+    body = save_picture(np.zeros((1, 1000), dtype=np.uint8), "PNG")
     for resize, shape in (("fit", (1, 1, 8)), ("pad", (1, 8, 8)), ("crop", (1, 8, 8)), ("stretch", (1, 8, 8))):
-        assert decoded(body, size=(8, 8), resize=resize).shape == shape
+        assert decode(body, size=(8, 8), resize=resize).shape == shape
 
 
 @pytest.mark.parametrize(
@@ -366,7 +380,12 @@ def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
         (tiff(bytes(6), (1, 1), bits=(16,) * 3, photometric=2, planar=[2]), r"3 channels with 16 bits \(mode RGB\)"),
         (tiff(bytes(8), (1, 1), bits=[64], photometric=1, sample_format=[3]), "no TIFF with such channels, bits or"),
         (tiff(bytes(9), (1, 1), bits=(8,) * 9, photometric=1), "no TIFF with such channels, bits or values"),
-        (saved(np.full((32, 32), 9, dtype=np.uint8), "AVIF").replace(b"av1C\x81\x00\x1c", b"av1C\x81\x00\x5c"), "AVIF"),
+        (
+            save_picture(np.full((32, 32), 9, dtype=np.uint8), "AVIF").replace(
+                b"av1C\x81\x00\x1c", b"av1C\x81\x00\x5c"
+            ),
+            "AVIF",
+        ),
         (b"PyCMYK 1 1 255\n1234", "is a PPM of mode CMYK"),
         (b"P2 2 1 1000\n1\n", "is a text of fewer than 2 numbers"),
         (b"P2 2 1 1000\n1 x\n", "is a text of fewer than 2 numbers"),
@@ -386,11 +405,11 @@ def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
 )
 def test_conversions_that_would_lose_information_are_errors(body: bytes, line: str) -> None:
     with pytest.raises(DatasetError, match=line):
-        decoded(body)
+        decode(body)
 
 
 def test_unknown_channels_can_be_dropped() -> None:
     for bits, dtype in ((8, "u1"), (16, "<u2")):
         raw = np.array([1, 2, 3, 4], dtype=dtype).tobytes()
         body = tiff(raw, (1, 1), bits=(bits,) * 4, photometric=2, extra=[0])
-        assert np.allclose(values(body, mode="RGB", alpha="drop"), np.array([1, 2, 3]) / (2**bits - 1))
+        assert np.allclose(decode_values(body, mode="RGB", alpha="drop"), np.array([1, 2, 3]) / (2**bits - 1))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.training.readers.test_readers import KINDS, folder, samples
+from tests.training.readers.test_readers import KINDS, folder, read_samples
 from trainer.base.errors import DatasetError
 from trainer.data.inspection import require_readable
 from trainer.training.readers.arrays import ArrayRows
@@ -25,17 +25,17 @@ pytestmark = pytest.mark.torch
 __all__ = ["folder"]
 
 
-def seen(array: Any, folder: Path, **splits: Any) -> dict[str, FieldValues]:
+def inspect_array(array: Any, folder: Path, **splits: Any) -> dict[str, FieldValues]:
     """What is seen of an array, split by split."""
     np.save(folder / "x.npy", array)
-    reader = samples(folder, {"kind": "arrays", "fields": {"x": "x.npy"}})
+    reader = read_samples(folder, {"kind": "arrays", "fields": {"x": "x.npy"}})
     return inspect_samples(reader, splits or {"": range(len(reader))}).field("x")
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int8", "int64", "uint8", "uint64", "bool"])
 def test_minimum_and_maximum_equal_numpys(tmp_path: Path, kind: str) -> None:
     array = np.random.default_rng(0).integers(0, 100, (50, 3)).astype(kind)
-    found = seen(array, tmp_path)[""]
+    found = inspect_array(array, tmp_path)[""]
     assert found.low
     assert found.high
     assert (found.dtype, found.low.value, found.high.value) == (kind, array.min(), array.max())
@@ -46,7 +46,7 @@ def test_minimum_and_maximum_equal_numpys(tmp_path: Path, kind: str) -> None:
 def test_the_extremes_of_integers_are_exact(tmp_path: Path) -> None:
     for kind in ("int8", "int64", "uint64"):
         bounds = np.iinfo(kind)
-        found = seen(np.array([bounds.max, bounds.min, bounds.max], dtype=kind), tmp_path)[""]
+        found = inspect_array(np.array([bounds.max, bounds.min, bounds.max], dtype=kind), tmp_path)[""]
         assert [(each.value, each.count, each.row) for each in found.values or ()] == [
             (bounds.min, 1, 1),
             (bounds.max, 2, 0),
@@ -56,7 +56,7 @@ def test_the_extremes_of_integers_are_exact(tmp_path: Path) -> None:
 def test_nan_and_infinities_are_counted_by_split_with_their_first_sample(tmp_path: Path) -> None:
     array = np.zeros((5, 1 << 20), dtype=np.float32)  # a block holds two rows
     array[3, 7], array[4, [1, 2]], array[1, 0] = np.nan, np.nan, -np.inf
-    found = seen(array, tmp_path, train=range(2), val=[2, 3, 4])
+    found = inspect_array(array, tmp_path, train=range(2), val=[2, 3, 4])
     assert found["train"].nan is None
     assert (found["train"].infinite.count, found["train"].infinite.row) == (1, 1)  # type: ignore[union-attr]
     nan = found["val"].nan
@@ -67,14 +67,14 @@ def test_nan_and_infinities_are_counted_by_split_with_their_first_sample(tmp_pat
 
 
 def test_a_field_without_a_finite_value_has_no_bounds(tmp_path: Path) -> None:
-    found = seen(np.full((3, 2), np.nan), tmp_path)[""]
+    found = inspect_array(np.full((3, 2), np.nan), tmp_path)[""]
     assert (found.low, found.high, found.nan and found.nan.count) == (None, None, 6)
 
 
 def test_up_to_1000_distinct_labels_are_counted(tmp_path: Path) -> None:
-    assert [each.count for each in seen(np.arange(3000) % 1000, tmp_path)[""].values or ()] == [3] * 1000
-    assert seen(np.arange(1001), tmp_path)[""].values is None
-    assert seen(np.arange(1001) * 2**40, tmp_path)[""].values is None
+    assert [each.count for each in inspect_array(np.arange(3000) % 1000, tmp_path)[""].values or ()] == [3] * 1000
+    assert inspect_array(np.arange(1001), tmp_path)[""].values is None
+    assert inspect_array(np.arange(1001) * 2**40, tmp_path)[""].values is None
 
 
 def test_a_sample_in_two_splits_is_read_once_and_counted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,13 +86,13 @@ def test_a_sample_in_two_splits_is_read_once_and_counted_twice(tmp_path: Path, m
         return blocks(self, rows)
 
     monkeypatch.setattr(ArrayRows, "blocks", noted)
-    found = seen(np.arange(10), tmp_path, train=[0, 2, 4, 6], val=[9, 4])
+    found = inspect_array(np.arange(10), tmp_path, train=[0, 2, 4, 6], val=[9, 4])
     assert read == [0, 2, 4, 6, 9]
     assert [each.value for each in found["val"].values or ()] == [4, 9]
 
 
 def test_a_table_is_read_by_row_group_and_named_by_file_and_row(folder: Path) -> None:
-    reader = samples(folder, KINDS["table"])
+    reader = read_samples(folder, KINDS["table"])
     found = inspect_samples(reader, {"train": range(3, 13), "val": [19]})
     y = found.field("y")
     assert y["train"].low
@@ -108,7 +108,7 @@ def test_a_row_group_that_cannot_be_decoded_is_one_error_for_all_its_samples(tmp
     body[group.data_page_offset : group.data_page_offset + 8] = b"\xff" * 8
     (tmp_path / "t.parquet").write_bytes(body)
     reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "a"}}}
-    found = inspect_samples(samples(tmp_path, reader), {"train": range(5), "val": range(5, 8)})
+    found = inspect_samples(read_samples(tmp_path, reader), {"train": range(5), "val": range(5, 8)})
     assert [(values.samples, values.unread) for values in found.splits.values()] == [(5, 1), (3, 3)]
     with pytest.raises(
         DatasetError, match=r"^4 samples of d cannot be read: t.parquet cannot be .* \(splits train and val\)$"
@@ -120,7 +120,7 @@ def test_pictures_are_decoded_and_their_shapes_are_collected(tmp_path: Path) -> 
     for number in range(70):
         Image.new("L", (4 + (number == 66), 4), color=number).save(tmp_path / f"{number:02}.png")
     (tmp_path / "69.png").write_bytes(b"")
-    reader = samples(tmp_path, {"kind": "images", "mode": "L", "dtype": "uint8"})
+    reader = read_samples(tmp_path, {"kind": "images", "mode": "L", "dtype": "uint8"})
     found = inspect_samples(reader, {"train": range(60), "test": range(60, 70)})
     image = found.field("image")["test"]
     assert image.high
@@ -134,6 +134,6 @@ def test_pictures_are_decoded_and_their_shapes_are_collected(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["lines", "text", "files"])
 def test_text_and_whole_files_are_only_counted(folder: Path, kind: str) -> None:
-    reader = samples(folder, KINDS[kind])
+    reader = read_samples(folder, KINDS[kind])
     found = inspect_samples(reader, {"train": range(2)})
     assert (found.splits["train"].samples, found.splits["train"].fields) == (2, {})

@@ -63,14 +63,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def samples(folder: Path, reader: dict[str, Any]) -> Samples:
+def read_samples(folder: Path, reader: dict[str, Any]) -> Samples:
     """The samples of a folder."""
     return open_samples(typed({"name": "small", "reader": reader}, Draft, where="test"), FolderFiles(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_contains_its_samples(folder: Path, kind: str) -> None:
-    found = samples(folder, KINDS[kind])
+    found = read_samples(folder, KINDS[kind])
     numbers = [2, 0, len(found) - 1, 2]
     there = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
     batch = there.batch([Pick(index=number) for number in numbers])
@@ -84,7 +84,7 @@ def test_a_batch_contains_its_samples(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_a_sequence(folder: Path, kind: str) -> None:
-    found = samples(folder, KINDS[kind])
+    found = read_samples(folder, KINDS[kind])
     assert len(found) == found.layout.count == len(list(found.layout.names()))
     with pytest.raises(IndexError):
         found[len(found)]
@@ -105,7 +105,7 @@ def test_samples_are_a_sequence(folder: Path, kind: str) -> None:
 def test_a_sample_has_the_types_of_its_docstring(
     folder: Path, kind: str, count: int, fields: dict[str, tuple[torch.dtype, tuple[int, ...]]]
 ) -> None:
-    found = samples(folder, KINDS[kind])
+    found = read_samples(folder, KINDS[kind])
     sample = found[0]
     assert (len(found), {field: (value.dtype, tuple(value.shape)) for field, value in sample.items()}) == (
         count,
@@ -114,13 +114,13 @@ def test_a_sample_has_the_types_of_its_docstring(
 
 
 def test_text_samples_are_the_lines_of_the_files(folder: Path) -> None:
-    found = samples(folder, KINDS["lines"])
+    found = read_samples(folder, KINDS["lines"])
     texts = [bytes(found[number]["text"].numpy().tobytes()).decode() for number in range(len(found))]
     assert texts == ["eins", "zwei", "", "drei", "Größe"]
 
 
 def test_the_target_of_a_window_is_shifted_by_one(folder: Path) -> None:
-    found = samples(folder, KINDS["text"])
+    found = read_samples(folder, KINDS["text"])
     first, last = found[0], found[len(found) - 1]
     assert bytes(first["text"].tolist()) == b"ein"
     assert bytes(first["next"].tolist()) == b"ins"
@@ -128,7 +128,7 @@ def test_the_target_of_a_window_is_shifted_by_one(folder: Path) -> None:
 
 
 def test_table_samples_are_the_rows_of_the_files(folder: Path) -> None:
-    found = samples(folder, TABLE)
+    found = read_samples(folder, TABLE)
     order = np.random.default_rng(1).permutation(20).tolist()
     batch = found.batch([Pick(index=number) for number in order])
     assert batch["y"].tolist() == order
@@ -138,7 +138,7 @@ def test_table_samples_are_the_rows_of_the_files(folder: Path) -> None:
 
 
 def test_image_samples_have_the_pixels_of_the_files(folder: Path) -> None:
-    found = samples(folder, KINDS["images"])
+    found = read_samples(folder, KINDS["images"])
     path = found.layout.files[3]
     with Image.open(folder / path) as image:
         expected = np.asarray(image).transpose(2, 0, 1)
@@ -146,7 +146,7 @@ def test_image_samples_have_the_pixels_of_the_files(folder: Path) -> None:
     assert [int(found[number]["label"]) for number in range(6)] == [0, 0, 0, 1, 1, 1]
 
 
-def spoilt(path: str, body: bytes) -> Callable[[Path], None]:
+def overwrite(path: str, body: bytes) -> Callable[[Path], None]:
     """What writes something else into a file."""
 
     def spoil(root: Path) -> None:
@@ -156,7 +156,7 @@ def spoilt(path: str, body: bytes) -> Callable[[Path], None]:
     return spoil
 
 
-def table_of(**columns: Any) -> Callable[[Path], None]:
+def table_writer(**columns: Any) -> Callable[[Path], None]:
     """What writes a table."""
     return lambda root: pq.write_table(pa.table(columns), root / "t.parquet")
 
@@ -173,14 +173,18 @@ ONE = {"kind": "table", "files": ["t.parquet"], "fields": {"y": {"column": "y", 
 @pytest.mark.parametrize(
     ("reader", "spoil", "line"),
     [
-        ({"kind": "arrays", "fields": {"x": "x.npy"}}, spoilt("x.npy", b"\x93NUMPY"), r"x\.npy is not a plain array"),
-        (KINDS["images"], spoilt("pictures/a/0.png", b"no"), r"pictures/a/0\.png cannot be decoded as a picture"),
-        (KINDS["images"], spoilt("pictures/a/0.png", b"\x89PNG\r\n\x1a\n"), "cannot be decoded as a picture"),
+        (
+            {"kind": "arrays", "fields": {"x": "x.npy"}},
+            overwrite("x.npy", b"\x93NUMPY"),
+            r"x\.npy is not a plain array",
+        ),
+        (KINDS["images"], overwrite("pictures/a/0.png", b"no"), r"pictures/a/0\.png cannot be decoded as a picture"),
+        (KINDS["images"], overwrite("pictures/a/0.png", b"\x89PNG\r\n\x1a\n"), "cannot be decoded as a picture"),
         (KINDS["images"], big, r"pictures/0\.png has 9x9 pixels; expected 4x6, the declared size"),
-        (ONE, spoilt("t.parquet", b"PAR1PAR1"), r"t\.parquet is a damaged Parquet file"),
-        (ONE, table_of(y=[1.5]), r"row 0 of column 'y' of t\.parquet is 1\.5; int64 holds whole numbers"),
-        (ONE, table_of(y=[None, 1]), r"row 0 of column 'y' of t\.parquet is missing; int64 has no missing values"),
-        (ONE, table_of(z=[1]), r"t\.parquet has no column 'y'"),
+        (ONE, overwrite("t.parquet", b"PAR1PAR1"), r"t\.parquet is a damaged Parquet file"),
+        (ONE, table_writer(y=[1.5]), r"row 0 of column 'y' of t\.parquet is 1\.5; int64 holds whole numbers"),
+        (ONE, table_writer(y=[None, 1]), r"row 0 of column 'y' of t\.parquet is missing; int64 has no missing values"),
+        (ONE, table_writer(z=[1]), r"t\.parquet has no column 'y'"),
     ],
 )
 def test_unreadable_files_are_named(
@@ -188,24 +192,24 @@ def test_unreadable_files_are_named(
 ) -> None:
     spoil(tmp_path)
     with pytest.raises(DatasetError, match=line):
-        samples(tmp_path, reader)[0]
+        read_samples(tmp_path, reader)[0]
 
 
 def test_a_picture_is_resized_if_declared(tmp_path: Path) -> None:
     big(tmp_path)
-    found = samples(tmp_path, {**KINDS["images"], "resize": "crop"})
+    found = read_samples(tmp_path, {**KINDS["images"], "resize": "crop"})
     assert found[0]["image"].shape == (3, 4, 6)
 
 
 def test_pictures_of_different_sizes_are_reported(tmp_path: Path) -> None:
     for number in (1, 2):
         Image.new("L", (number, 3)).save(tmp_path / f"{number}.png")
-    found = samples(tmp_path, {"kind": "images", "mode": "L"})
+    found = read_samples(tmp_path, {"kind": "images", "mode": "L"})
     with pytest.raises(DatasetError, match=r"differ in 'image': \[1, 3, 1\] and \[1, 3, 2\]"):
         found.batch([Pick(index=0), Pick(index=1)])
 
 
-class Touched(FolderFiles):
+class RecordingFiles(FolderFiles):
     """A folder that notes what was required before it was read."""
 
     def __init__(self, root: Path) -> None:
@@ -225,7 +229,7 @@ class Touched(FolderFiles):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "arrays"])
 def test_only_required_bytes_are_read(folder: Path, kind: str) -> None:
-    files = Touched(folder)
+    files = RecordingFiles(folder)
     found = open_samples(typed({"name": "small", "reader": KINDS[kind]}, Draft, where="test"), files)
     files.required.clear()
     found[len(found) - 1]
@@ -237,7 +241,7 @@ def test_rows_of_an_array_are_required_on_first_use(tmp_path: Path) -> None:
     array = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.uint8, shape=(20, 1 << 20))
     array[:, 0] = range(20)
     del array
-    files = Touched(tmp_path)
+    files = RecordingFiles(tmp_path)
     reader = {"kind": "arrays", "fields": {"x": "x.npy"}}
     found = open_samples(typed({"name": "small", "reader": reader}, Draft, where="test"), files)
     files.required.clear()

@@ -22,7 +22,7 @@ ROWS = {"train": [0, 900], "val": [900, 950], "test": [950, 1000]}
 BELOW = {name: {"prefix": f"{name}/"} for name in ROWS}
 
 
-def dataset(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **options: Any) -> Dataset:
+def declare(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **options: Any) -> Dataset:
     """A dataset of which nothing but the declaration is there."""
     content = {"version": 1, "manifest": NOTHING, "content": NOTHING, "files": 1, "bytes": 1}
     return typed(
@@ -32,26 +32,26 @@ def dataset(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **o
 
 READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
     "folders": (
-        dataset({"kind": "images", "classes": ["cat", "dog"], "size": [9, 7], "mode": "L"}),
+        declare({"kind": "images", "classes": ["cat", "dog"], "size": [9, 7], "mode": "L"}),
         {"image": "float32[1,9,7]", "label": "int64[]"},
     ),
     "labels": (
-        dataset({"kind": "images", "labels": "all.csv"}, splits=BELOW),
+        declare({"kind": "images", "labels": "all.csv"}, splits=BELOW),
         {"image": "float32[3,32,32]", "label": "int64[]"},
     ),
     "wide gray": (
-        dataset({"kind": "images", "white": 4095, "size": [9, 7], "mode": "L"}, splits=BELOW),
+        declare({"kind": "images", "white": 4095, "size": [9, 7], "mode": "L"}, splits=BELOW),
         {"image": "float32[1,9,7]", "label": "int64[]"},
     ),
     "wide colors, resized": (
-        dataset(
+        declare(
             {"kind": "images", "white": 0.1, "size": [9, 7], "resize": "fit", "mode": "RGBA", "frames": "first"},
             splits=BELOW,
         ),
         {"image": "float32[4,9,7]", "label": "int64[]"},
     ),
     "table": (
-        dataset(
+        declare(
             {
                 "kind": "table",
                 "files": ["a.parquet", "b.parquet"],
@@ -61,8 +61,8 @@ READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
         ),
         {"x": "float32[2]", "y": "int64[]"},
     ),
-    "windows": (dataset({"kind": "text", "file": "a.txt", "window": 16}), {"text": "int64[16]", "next": "int64[16]"}),
-    "files": (dataset({"kind": "files"}), {"bytes": "uint8[64]", "length": "int64[]"}),
+    "windows": (declare({"kind": "text", "file": "a.txt", "window": 16}), {"text": "int64[16]", "next": "int64[16]"}),
+    "files": (declare({"kind": "files"}), {"bytes": "uint8[64]", "length": "int64[]"}),
 }
 
 
@@ -94,7 +94,7 @@ def test_every_committed_dataset_has_a_synthetic_dataset(name: str) -> None:
 
 
 def test_an_undeclared_field_cannot_be_synthesized() -> None:
-    declared = dataset({"kind": "arrays", "fields": {"image": "images.npy"}})
+    declared = declare({"kind": "arrays", "fields": {"image": "images.npy"}})
     with pytest.raises(DatasetError, match="does not declare what its field 'image' is") as caught:
         make_synthetic(declared, rows=8)
     assert "[twin.image]" in str(caught.value.hint)

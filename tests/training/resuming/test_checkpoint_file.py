@@ -54,14 +54,14 @@ VALUES: Final[dict[str, Any]] = {
 }
 
 
-def there_and_back(value: object, folder: Path) -> Any:
+def round_trip(value: object, folder: Path) -> Any:
     """Write a checkpoint that holds a value, and read it."""
     with (folder / "a.safetensors").open("wb") as file:
         write_checkpoint(file, {"value": value})
     return read_checkpoint(folder / "a.safetensors")["value"]
 
 
-def exactly(value: Any) -> Any:
+def exact_form(value: Any) -> Any:
     """A value in a form that is equal for equal bits, types, strides and flags alone."""
     if isinstance(value, torch.Tensor):
         strides = value.stride() if value.numel() else ()
@@ -71,25 +71,25 @@ def exactly(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return (type(value), value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, dict):
-        return (type(value), [(exactly(key), exactly(each)) for key, each in value.items()])
+        return (type(value), [(exact_form(key), exact_form(each)) for key, each in value.items()])
     if isinstance(value, list | tuple):
-        return (type(value), [exactly(each) for each in value])
+        return (type(value), [exact_form(each) for each in value])
     return (type(value), value.hex() if isinstance(value, float) else value)
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_round_trips_exactly(name: str, tmp_path: Path) -> None:
-    assert exactly(there_and_back(VALUES[name], tmp_path)) == exactly(VALUES[name])
+    assert exact_form(round_trip(VALUES[name], tmp_path)) == exact_form(VALUES[name])
 
 
 @pytest.mark.parametrize("dtype", [*NATIVE, torch.complex128, torch.float8_e5m2fnuz], ids=str)
 def test_a_tensor_of_every_dtype_round_trips_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
     value = torch.tensor([0, 1, 2, 1]).to(dtype).reshape(2, 2)
-    assert exactly(there_and_back(value, tmp_path)) == exactly(value)
+    assert exact_form(round_trip(value, tmp_path)) == exact_form(value)
 
 
 def test_tensors_that_share_memory_are_stored_once_and_share_it_again(tmp_path: Path) -> None:
-    one, same, column = there_and_back([BASE, BASE, BASE[:, 1]], tmp_path)
+    one, same, column = round_trip([BASE, BASE, BASE[:, 1]], tmp_path)
     one[0, 1] = 99
     assert (float(same[0, 1]), float(column[0])) == (99, 99)
     assert (tmp_path / "a.safetensors").stat().st_size < 1000
@@ -98,11 +98,11 @@ def test_tensors_that_share_memory_are_stored_once_and_share_it_again(tmp_path: 
 def test_versions_of_modules_round_trip_with_their_state(tmp_path: Path) -> None:
     """Torch stores versions as an attribute of the state dict, and uses them to load older states."""
     state = torch.nn.BatchNorm1d(2).state_dict()
-    assert there_and_back(state, tmp_path)._metadata == state._metadata  # type: ignore[attr-defined]
+    assert round_trip(state, tmp_path)._metadata == state._metadata  # type: ignore[attr-defined]
 
 
 def test_other_tools_can_read_the_tensors(tmp_path: Path) -> None:
-    there_and_back({"weight": BASE}, tmp_path)
+    round_trip({"weight": BASE}, tmp_path)
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         assert torch.equal(file.get_tensor("value/weight"), BASE)
         assert file.metadata()["format"] == FORMAT
@@ -135,7 +135,7 @@ def test_too_many_numbers_outside_of_tensors_are_rejected() -> None:
         write_checkpoint(io.BytesIO(), {"value": "x" * (33 << 20)})
 
 
-def file_of(tree: object, folder: Path) -> Path:
+def write_file(tree: object, folder: Path) -> Path:
     """A file with one tensor of 8 bytes, `t`, and this tree."""
     text = tree if isinstance(tree, str) else json.dumps(tree)
     header = {
@@ -147,7 +147,7 @@ def file_of(tree: object, folder: Path) -> Path:
     return folder / "a"
 
 
-def view(**other: object) -> dict[str, object]:
+def tensor_view(**other: object) -> dict[str, object]:
     """A tensor that views the bytes of `t`."""
     return {
         "dict": {"x": {"tensor": {"of": "t", "dtype": "float32", "shape": [2], "stride": [1], "offset": 0} | other}}
@@ -163,13 +163,13 @@ def view(**other: object) -> dict[str, object]:
         {"object": "os.system"},
         {"dict": {"x": {"int": "7", "float": "nan"}}},
         {"dict": {"x": {"tensor": {"of": "u"}}}},
-        view(shape=[3]),
-        view(offset=1),
-        view(offset=-1),
-        view(stride=[-1]),
-        view(shape=[2**62, 2**62], stride=[1, 1]),
-        view(dtype="load"),
-        view(dtype="nn"),
+        tensor_view(shape=[3]),
+        tensor_view(offset=1),
+        tensor_view(offset=-1),
+        tensor_view(stride=[-1]),
+        tensor_view(shape=[2**62, 2**62], stride=[1, 1]),
+        tensor_view(dtype="load"),
+        tensor_view(dtype="nn"),
         {"dict": {"x": {"ndarray": ["t", "O", [1]]}}},
         {"dict": {"x": {"ndarray": ["t", "9" * 5000, [1]]}}},
         {"dict": {"x": {"ndarray": ["t", "<f8", [-5]]}}},
@@ -179,7 +179,7 @@ def view(**other: object) -> dict[str, object]:
 )
 def test_a_damaged_tree_is_rejected(tree: object, tmp_path: Path) -> None:
     with pytest.raises(DocumentError):
-        read_checkpoint(file_of(tree, tmp_path))
+        read_checkpoint(write_file(tree, tmp_path))
 
 
 @given(
@@ -194,13 +194,13 @@ def test_a_damaged_tree_is_rejected(tree: object, tmp_path: Path) -> None:
 def test_any_tree_is_read_or_rejected(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
     folder = tmp_path_factory.getbasetemp()
     try:
-        read_checkpoint(file_of({"dict": {"x": tree}}, folder))
+        read_checkpoint(write_file({"dict": {"x": tree}}, folder))
     except DocumentError:
         return
 
 
 def test_another_safetensors_file_is_not_a_checkpoint(tmp_path: Path) -> None:
-    path = file_of({}, tmp_path)
+    path = write_file({}, tmp_path)
     path.write_bytes(path.read_bytes().replace(FORMAT.encode(), b"a" * len(FORMAT)))
     with pytest.raises(DocumentError, match="has the format"):
         read_checkpoint(path)

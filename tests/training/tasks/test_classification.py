@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.small_training import CLASSIFIER, Small
-from tests.training.tasks.test_task import net_of
+from tests.training.tasks.test_task import make_net
 from trainer.base.errors import DatasetError
 from trainer.training.tasks.classification import Classifier
 
@@ -54,7 +54,7 @@ LEFT_OUT = """
 """
 
 
-def masks(folder: Path, code: str, patch: pytest.MonkeyPatch) -> Trained:
+def train_on_masks(folder: Path, code: str, patch: pytest.MonkeyPatch) -> Trained:
     """Train on pictures whose pixels are the classes, but for a corner, which is of none."""
     y = np.random.default_rng(0).integers(0, 2, (40, 4, 4))
     x = y[:, None].astype(np.float32)
@@ -65,9 +65,9 @@ def masks(folder: Path, code: str, patch: pytest.MonkeyPatch) -> Trained:
 
 def test_ignored_pixels_are_excluded_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match=r"include 255 .*255 commonly means") as caught:
-        masks(tmp_path, MASKS, monkeypatch)
+        train_on_masks(tmp_path, MASKS, monkeypatch)
     assert "Labels to ignore" in str(caught.value.hint)
-    assert masks(tmp_path, MASKS + LEFT_OUT, monkeypatch).metrics["test_accuracy"] == 1
+    assert train_on_masks(tmp_path, MASKS + LEFT_OUT, monkeypatch).metrics["test_accuracy"] == 1
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_probabilities_in_place_of_scores_are_noted_once_before_the_first_step(
 )
 def test_scores_within_0_and_1_are_not_reported_as_probabilities(forward: Any, *, odd: bool) -> None:
     predicted = forward(torch.tensor([0.2, 0.7], requires_grad=True))
-    net = net_of(Classifier, nn.Identity())
+    net = make_net(Classifier, nn.Identity())
     assert (net.describe_oddity(predicted, torch.tensor([0, 1])) is not None) is odd
 
 
 def test_a_custom_loss_may_use_probabilities() -> None:
-    net = net_of(Classifier, nn.Identity())
+    net = make_net(Classifier, nn.Identity())
     net.loss = nn.BCELoss()
     assert net.describe_oddity(torch.rand(4, 3).softmax(1), torch.zeros(4)) is None

@@ -105,7 +105,7 @@ def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
     assert sorted(sum(seen[:6], [])) == sorted(sum(seen[6:], [])) == list(range(12))  # noqa: RUF017 - twelve
 
 
-def latest(folder: Path) -> dict[str, Any]:
+def latest_checkpoint(folder: Path) -> dict[str, Any]:
     """Read what `latest.json` names."""
     document: dict[str, Any] = json.loads((folder / "latest.json").read_bytes())
     return document
@@ -113,7 +113,7 @@ def latest(folder: Path) -> dict[str, Any]:
 
 def test_a_stop_saves_the_number_of_the_finished_batch(tmp_path: Path) -> None:
     fit(tmp_path, stop_in=3)
-    result = latest(tmp_path)
+    result = latest_checkpoint(tmp_path)
     assert (result["step"], result["epoch"], result["batch"]) == (3, 0, 3)
     inside = read_checkpoint(tmp_path / result["path"])["reprise"]
     assert (inside["step"], inside["batch"]) == (3, 3)
@@ -122,7 +122,7 @@ def test_a_stop_saves_the_number_of_the_finished_batch(tmp_path: Path) -> None:
 def test_a_stop_waits_for_the_optimizer_step(tmp_path: Path) -> None:
     """A checkpoint in the middle of gradient accumulation would lose the accumulated gradients."""
     fit(tmp_path, stop_in=3, accumulate_grad_batches=2)
-    result = latest(tmp_path)
+    result = latest_checkpoint(tmp_path)
     assert (result["step"], result["batch"]) == (2, 4)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.training.tasks.test_task import inspected
+from tests.training.tasks.test_task import make_inspection
 from trainer.base.errors import DatasetError, RepriseError, SettingError
 from trainer.training.tasks.classification import not_trained_on, require_classes
 
@@ -89,17 +89,17 @@ def test_a_label_outside_the_classes_is_named(
     labels: dict[str, list[int]], error: type[RepriseError], message: str, hint: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        require_classes(inspected(**labels).field("label"), classes=2)
+        require_classes(make_inspection(**labels).field("label"), classes=2)
     assert hint in str(caught.value.hint)
 
 
 def test_labels_that_start_at_1_are_not_an_error() -> None:
     """Nothing proves that the labels are shifted; the class without samples is a note."""
-    labels = inspected(train=[1, 2, 2], val=[0]).field("label")
+    labels = make_inspection(train=[1, 2, 2], val=[0]).field("label")
     require_classes(labels, classes=3)
     assert list(not_trained_on(labels, ["cat", "1", "2"])) == ["class 0 (cat) has no sample in split train"]
 
 
 def test_many_classes_without_samples_are_counted() -> None:
-    (note,) = not_trained_on(inspected(train=[0, 1]).field("label"), [str(at) for at in range(20)])
+    (note,) = not_trained_on(make_inspection(train=[0, 1]).field("label"), [str(at) for at in range(20)])
     assert note == "18 of 20 classes have no sample in split train: 2, 3, 4, 5, 6 and 13 more"

@@ -23,7 +23,7 @@ NOTHING = f"sha256:{'0' * 64}"
 READER = Arrays(kind="arrays", fields={"label": "y.npy"})
 
 
-class Labelled(Samples):
+class LabeledSamples(Samples):
     """Samples that are their own number and class."""
 
     def __init__(self, labels: Sequence[int], *, tells: bool = True) -> None:
@@ -43,13 +43,13 @@ class Labelled(Samples):
         return [self.kinds[row] for row in rows] if self.tells else None
 
 
-def paired(labels: Sequence[int], train: int, *, tells: bool = True) -> Pairs:
+def make_pairs(labels: Sequence[int], train: int, *, tells: bool = True) -> Pairs:
     """The first `train` are for training, the others for the test."""
     splits = {"train": (0, train), "test": (train, len(labels))}
     dataset = Dataset(
         name="a", version=1, manifest=NOTHING, content=NOTHING, files=1, bytes=1, splits=splits, reader=READER
     )
-    return Pairs(Labelled(labels, tells=tells), dataset)
+    return Pairs(LabeledSamples(labels, tells=tells), dataset)
 
 
 @settings(max_examples=60)
@@ -58,7 +58,7 @@ def test_pairs_stay_in_their_split_and_have_two_samples(labels: list[int], data:
     train = data.draw(st.integers(1, len(labels) - 1))
     index = data.draw(st.integers(0, len(labels) - 1))
     pick = Pick(index=index, epoch=data.draw(st.integers(0, 9)), run=data.draw(st.integers(0, 9)))
-    second = paired(labels, train).second(pick)
+    second = make_pairs(labels, train).second(pick)
     assert (index < train) == (second.index < train)
     alone = (train if index < train else len(labels) - train) == 1
     assert (second.index == index) == alone
@@ -66,32 +66,32 @@ def test_pairs_stay_in_their_split_and_have_two_samples(labels: list[int], data:
 
 
 def test_half_of_the_pairs_share_a_class_and_every_partner_occurs() -> None:
-    pairs = paired([0] * 4 + [1] * 8 + [0, 1], 12)
+    pairs = make_pairs([0] * 4 + [1] * 8 + [0, 1], 12)
     found = [pairs.second(Pick(index=1, epoch=epoch)).index for epoch in range(2000)]
     assert set(found) == set(range(12)) - {1}
     assert 0.45 < sum(index < 4 for index in found) / len(found) < 0.55
 
 
 def test_a_split_of_one_class_has_pairs_of_that_class() -> None:
-    pairs = paired([5, 5, 5, 1, 2], 3)
+    pairs = make_pairs([5, 5, 5, 1, 2], 3)
     assert {pairs.second(Pick(index=0, epoch=epoch)).index for epoch in range(50)} == {1, 2}
     assert {pairs.second(Pick(index=4, epoch=epoch)).index for epoch in range(5)} == {3}
 
 
 def test_only_training_pairs_change_with_epoch_and_seed() -> None:
-    pairs = paired([0, 1] * 20, 20)
+    pairs = make_pairs([0, 1] * 20, 20)
     train = {pairs.second(Pick(index=3, epoch=epoch, run=run)).index for epoch in range(9) for run in range(2)}
     test = {pairs.second(Pick(index=30, run=run)).index for run in range(9)}
     assert (len(train) > 4, len(test)) == (True, 1)
-    assert pairs.second(Pick(index=3, epoch=2)) == paired([0, 1] * 20, 20).second(Pick(index=3, epoch=2))
+    assert pairs.second(Pick(index=3, epoch=2)) == make_pairs([0, 1] * 20, 20).second(Pick(index=3, epoch=2))
 
 
 def test_the_two_samples_of_a_pair_are_adjacent_in_a_batch() -> None:
-    pairs = paired([0, 1] * 20, 20)
+    pairs = make_pairs([0, 1] * 20, 20)
     picks = [Pick(index=3), Pick(index=7)]
     assert pairs.batch(picks)["number"].tolist() == [3, pairs.second(picks[0]).index, 7, pairs.second(picks[1]).index]
 
 
 def test_a_reader_without_labels_cannot_make_pairs() -> None:
     with pytest.raises(DatasetError, match="the reader of a@1 gives no classes"):
-        paired([0, 1], 1, tells=False)
+        make_pairs([0, 1], 1, tells=False)

@@ -40,7 +40,7 @@ def test_bits_per_byte_counts_target_bytes_only_for_any_batch_size() -> None:
     assert whole.compute().item() == pytest.approx(8.0)
 
 
-class Counting(SequenceModel):
+class AlternatingModel(SequenceModel):
     """Knows that "ab" and a line's end follow each other."""
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
@@ -51,11 +51,11 @@ class Counting(SequenceModel):
 
 
 def test_a_net_generates_what_it_learned() -> None:
-    net = Counting()
+    net = AlternatingModel()
     assert generate_text(net, 7, context=2) == b"ab\nab\na"
 
 
 def test_a_net_that_returns_nan_generates_text() -> None:
-    net = Counting()
+    net = AlternatingModel()
     net.forward = lambda text: torch.full((*text.shape, 256), float("nan"))  # type: ignore[method-assign]
     assert len(generate_text(net, 5, context=2)) == 5

@@ -36,7 +36,7 @@ class Settings(ClassificationSettings):
     classes: int = 3
 
 
-def net_of(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Task:
+def make_net(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Task:
     """A net whose `forward` is a function."""
     net: Task = type("Net", (kind,), {"forward": lambda _, images: forward(images)})()
     with kept(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
@@ -44,7 +44,7 @@ def net_of(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Task:
     return net
 
 
-def inspected(**labels: list[int]) -> Inspection:
+def make_inspection(**labels: list[int]) -> Inspection:
     """The inspection of these labels, split by split."""
     ends = np.cumsum([0, *map(len, labels.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(labels)}
@@ -82,14 +82,14 @@ def test_outputs_and_labels_that_do_not_match_are_rejected(
     error: type[Exception],
     message: str,
 ) -> None:
-    net = net_of(kind, forward)
+    net = make_net(kind, forward)
     with pytest.raises(error, match=message):
         try_out(net, {"image": IMAGES, "label": expected})
 
 
 def test_the_trial_pass_does_not_change_the_net() -> None:
     body = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3))
-    net = net_of(Classifier, body)
+    net = make_net(Classifier, body)
     net.add_module("body", body)
     body[0].eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -99,12 +99,12 @@ def test_the_trial_pass_does_not_change_the_net() -> None:
 
 
 def test_labels_of_every_split_are_compared_with_the_nets_scores() -> None:
-    net = net_of(Classifier, lambda x: x)
-    assert net.check_values(inspected(train=[0, 2, 1], test=[1])) == []
+    net = make_net(Classifier, lambda x: x)
+    assert net.check_values(make_inspection(train=[0, 2, 1], test=[1])) == []
     with pytest.raises(
         SettingError, match=r"1 sample of split test has the label 7 \(row 4\); the net gives scores for 3"
     ) as caught:
-        net.check_values(inspected(train=[0, 2, 1], test=[1, 7]))
+        net.check_values(make_inspection(train=[0, 2, 1], test=[1, 7]))
     assert caught.value.hint == "set classes to 8 or more"
 
 
@@ -123,7 +123,7 @@ def test_labels_of_every_split_are_compared_with_the_nets_scores() -> None:
 def test_labels_of_a_wrong_shape_or_type_are_reported_instead_of_the_net(
     expected: torch.Tensor, message: str, hint: str
 ) -> None:
-    net = net_of(Classifier, lambda x: x.flatten(1)[:, :3])
+    net = make_net(Classifier, lambda x: x.flatten(1)[:, :3])
     with pytest.raises(DatasetError, match=message) as caught:
         try_out(net, {"image": IMAGES, "label": expected})
     assert hint in str(caught.value.hint)
@@ -132,7 +132,7 @@ def test_labels_of_a_wrong_shape_or_type_are_reported_instead_of_the_net(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8, torch.int64, torch.bool])
 def test_an_unsupported_input_type_is_named_with_the_line_to_add(dtype: torch.dtype) -> None:
     layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    net = net_of(Classifier, layers)
+    net = make_net(Classifier, layers)
     net.add_module("layers", layers)
     name = str(dtype).removeprefix("torch.")
     with pytest.raises(
@@ -144,7 +144,7 @@ def test_an_unsupported_input_type_is_named_with_the_line_to_add(dtype: torch.dt
 
 def test_an_unsupported_index_type_of_an_embedding_is_named() -> None:
     layers = nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(8, 3))
-    net = net_of(Classifier, layers)
+    net = make_net(Classifier, layers)
     net.add_module("layers", layers)
     with pytest.raises(DatasetError, match="take int64") as caught:
         try_out(net, {"image": torch.ones(2, 4), "label": LABELS})
@@ -152,13 +152,13 @@ def test_an_unsupported_index_type_of_an_embedding_is_named() -> None:
 
 
 def test_an_unrelated_failure_of_the_net_keeps_its_message() -> None:
-    net = net_of(Classifier, lambda x: x.reshape(7, 7))
+    net = make_net(Classifier, lambda x: x.reshape(7, 7))
     with pytest.raises(RuntimeError, match="invalid for input of size"):
         try_out(net, {"image": IMAGES.double(), "label": LABELS})
 
 
 def test_a_custom_validation_step_without_metrics_is_named() -> None:
-    net = net_of(Classifier, lambda images: images.flatten(1)[:, :3])
+    net = make_net(Classifier, lambda images: images.flatten(1)[:, :3])
     with pytest.raises(ExperimentError, match=r"Net\.validation_step gave nothing to measure") as error:
         net.on_validation_epoch_end()
     assert error.value.hint == "call super().validation_step(batch, index) in it, or leave it out"

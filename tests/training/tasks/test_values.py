@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torch
 
 
-def seen_by(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
+def inspect_values(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
     """A task whose every field is these values, and their inspection."""
     ends = np.cumsum([0, *map(len, splits.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(splits)}
@@ -36,16 +36,16 @@ def seen_by(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
     return net, inspect_blocks(blocks, rows, name=lambda row: f"row {row}")
 
 
-def judged(kind: type[Task], **splits: Any) -> list[str]:
+def value_notes(kind: type[Task], **splits: Any) -> list[str]:
     """The notes of a task on train, and what is undefined on the other splits."""
-    net, seen = seen_by(kind, **splits)
+    net, seen = inspect_values(kind, **splits)
     undefined = undefined_metrics(net, seen)
     return [*kind.check_values(net, seen), *(f"{name}: {why}" for name, why in undefined.items())]
 
 
 def test_a_regression_notes_constant_targets() -> None:
-    assert judged(Regressor, train=[1.0, 2.0], val=[3.0, 4.0]) == []
-    assert judged(Regressor, train=[1.5, 1.5], val=[2.0, 2.0, 2.0], test=[1.0]) == [
+    assert value_notes(Regressor, train=[1.0, 2.0], val=[3.0, 4.0]) == []
+    assert value_notes(Regressor, train=[1.5, 1.5], val=[2.0, 2.0, 2.0], test=[1.0]) == [
         "all targets of split train are 1.5: the net learns that number",
         "val_r2: all 3 targets are 2",
         "test_r2: the split has 1 target; R2 needs 2",
@@ -53,15 +53,15 @@ def test_a_regression_notes_constant_targets() -> None:
 
 
 def test_one_sample_with_several_targets_has_an_r2() -> None:
-    assert judged(Regressor, train=[[1.0, 2.0]], val=[[3.0, 4.0]]) == []
-    assert judged(Regressor, val=[[3.0, np.nan], [3.0, 3.0]]) == []
+    assert value_notes(Regressor, train=[[1.0, 2.0]], val=[[3.0, 4.0]]) == []
+    assert value_notes(Regressor, val=[[3.0, np.nan], [3.0, 3.0]]) == []
 
 
 def test_a_verification_notes_splits_with_one_kind_of_pairs() -> None:
-    assert judged(Verifier, train=[-1, -1, 2, 2], val=[0, 0, 1]) == []
-    assert judged(Verifier, val=[3])[0] == "val_auc: there is one sample, and so one pair"
+    assert value_notes(Verifier, train=[-1, -1, 2, 2], val=[0, 0, 1]) == []
+    assert value_notes(Verifier, val=[3])[0] == "val_auc: there is one sample, and so one pair"
     why = "each of the 3 samples has a class of its own, so no pair is the same"
-    assert judged(Verifier, train=[7, 7], val=[1, 2, 3]) == [
+    assert value_notes(Verifier, train=[7, 7], val=[1, 2, 3]) == [
         "split train: all 2 samples are of class 7, so no pair differs: nothing can be learned from it",
         f"val_auc: {why}",
         f"val_eer: {why}",
@@ -70,11 +70,11 @@ def test_a_verification_notes_splits_with_one_kind_of_pairs() -> None:
 
 @pytest.mark.parametrize("value", [-1, 256])
 def test_a_sequence_with_values_that_are_not_bytes_is_rejected(value: int) -> None:
-    assert judged(SequenceModel, train=[[0, 255]]) == []
+    assert value_notes(SequenceModel, train=[[0, 255]]) == []
     with pytest.raises(
         DatasetError, match=rf"texts of split val hold {value} \(the first is in row 1\); expected bytes"
     ):
-        judged(SequenceModel, train=[[0, 255]], val=[[3, value]])
+        value_notes(SequenceModel, train=[[0, 255]], val=[[3, value]])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ ALGORITHMS: list[Callable[[list[Tensor]], list[int]]] = [
 ]
 
 
-def flipped(tensor: Tensor, place: int) -> Tensor:
+def flip_bit(tensor: Tensor, place: int) -> Tensor:
     """The same tensor with the last bit of one element changed."""
     changed = tensor.clone()
     changed.view(torch.uint8).reshape(-1)[place * tensor.element_size()] ^= 1
@@ -38,7 +38,7 @@ def test_one_flipped_bit_changes_the_fingerprint(
     prints: Callable[[list[Tensor]], list[int]], place: int, kind: torch.dtype
 ) -> None:
     tensor, other = (torch.arange(3000) % 2).to(kind), torch.arange(7.0)
-    before, after = prints([tensor, other]), prints([flipped(tensor, place), other])
+    before, after = prints([tensor, other]), prints([flip_bit(tensor, place), other])
     assert before[0] != after[0]
     assert before[1] == after[1]
 

@@ -67,7 +67,7 @@ class Net(Classifier):
 """
 
 
-def checked(checkout: Checkout, kind: str, *words: str) -> tuple[int, dict[str, Any]]:
+def check_bits(checkout: Checkout, kind: str, *words: str) -> tuple[int, dict[str, Any]]:
     """What the command says of the net with this oddness."""
     (checkout.root / "odd.py").write_text(ODD)
     command = [sys.executable, "-m", "trainer", "check", "--bits", "odd.py", "--odd", kind, "--json", *words]
@@ -79,7 +79,7 @@ def checked(checkout: Checkout, kind: str, *words: str) -> tuple[int, dict[str, 
 @pytest.mark.long
 def test_a_deterministic_net_is_clean(checkout: Checkout) -> None:
     before = set((checkout.root / "runs").iterdir())
-    code, found = checked(checkout, "no")
+    code, found = check_bits(checkout, "no")
     assert (code, found["equal"], found["steps"]) == (0, True, 3)
     assert found["values"] > 50
     assert set((checkout.root / "runs").iterdir()) == before
@@ -103,6 +103,6 @@ def test_a_deterministic_net_is_clean(checkout: Checkout) -> None:
 def test_the_module_and_the_operation_are_named(
     checkout: Checkout, kind: str, module: str | None, operation: str
 ) -> None:
-    code, found = checked(checkout, kind, "--steps", "2")
+    code, found = check_bits(checkout, kind, "--steps", "2")
     assert (code, found["equal"], found["step"], found["module"]) == (20, False, 1, module), found
     assert operation in found["operation"]

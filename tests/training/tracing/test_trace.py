@@ -53,7 +53,9 @@ class Net(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
-def traced(folder: Path, meddle: Callable[[Net, int], None] = lambda *_: None, **how: Any) -> tuple[Trace, Net]:
+def train_and_trace(
+    folder: Path, meddle: Callable[[Net, int], None] = lambda *_: None, **how: Any
+) -> tuple[Trace, Net]:
     """Train six batches of two, and read the trace."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
@@ -68,7 +70,7 @@ def traced(folder: Path, meddle: Callable[[Net, int], None] = lambda *_: None, *
 
 @pytest.mark.parametrize("integers", [None, DeviceIntegers()])
 def test_each_step_and_each_validation_has_a_line(tmp_path: Path, integers: HostIntegers | None) -> None:
-    trace, net = traced(tmp_path, integers=integers)
+    trace, net = train_and_trace(tmp_path, integers=integers)
     *steps, last = trace.entries()
     assert [entry.step for entry in steps] == [1, 2, 3, 4, 5, 6]
     assert last == Evaluation(evaluation="val", step=6, values={"val_loss": 0.25})
@@ -80,7 +82,7 @@ def test_each_step_and_each_validation_has_a_line(tmp_path: Path, integers: Host
 
 
 def test_an_accumulated_step_has_the_losses_of_all_its_batches(tmp_path: Path) -> None:
-    trace, _ = traced(tmp_path, accumulate_grad_batches=4)
+    trace, _ = train_and_trace(tmp_path, accumulate_grad_batches=4)
     first, second, *_ = [entry for entry in trace.entries() if isinstance(entry, Step)]
     assert (first.batch, len(numbers_of(first.loss))) == (4, 4)
     assert (second.batch, len(numbers_of(second.loss))) == (6, 2)
@@ -88,26 +90,26 @@ def test_an_accumulated_step_has_the_losses_of_all_its_batches(tmp_path: Path) -
 
 @pytest.mark.parametrize("integers", [None, DeviceIntegers()])
 def test_equal_trainings_write_equal_traces(tmp_path: Path, integers: HostIntegers | None) -> None:
-    _, net = traced(tmp_path / "a", integers=integers)
-    _, same = traced(tmp_path / "b", integers=integers)
+    _, net = train_and_trace(tmp_path / "a", integers=integers)
+    _, same = train_and_trace(tmp_path / "b", integers=integers)
     assert (tmp_path / "a" / FILE).read_bytes() == (tmp_path / "b" / FILE).read_bytes()
     assert all(map(torch.equal, net.state_dict().values(), same.state_dict().values()))
 
 
-def one_ulp(net: Net, index: int) -> None:
+def change_weight_by_one_ulp(net: Net, index: int) -> None:
     """Change one weight in its last place before the fourth step."""
     if index == 3:
         with torch.no_grad():
             net.head.weight.view(torch.int32)[0, 1] += 1
 
 
-def faster(net: Net, index: int) -> None:
+def change_learning_rate(net: Net, index: int) -> None:
     """Change the learning rate before the fourth step."""
     if index == 3:
         net.trainer.optimizers[0].param_groups[0]["lr"] = 0.2
 
 
-def drawing(net: Net, index: int) -> None:
+def draw_random_number(net: Net, index: int) -> None:
     """Draw one random number more before the fourth step."""
     del net
     if index == 3:
@@ -118,16 +120,17 @@ def drawing(net: Net, index: int) -> None:
 @pytest.mark.parametrize(
     ("meddle", "streams"),
     [
-        (drawing, {Stream.RANDOM}),
-        (faster, {Stream.SCHEDULE}),
-        (one_ulp, {Stream.FORWARD, Stream.BACKWARD, Stream.WEIGHTS}),
+        (draw_random_number, {Stream.RANDOM}),
+        (change_learning_rate, {Stream.SCHEDULE}),
+        (change_weight_by_one_ulp, {Stream.FORWARD, Stream.BACKWARD, Stream.WEIGHTS}),
     ],
 )
 def test_a_disturbance_is_found_at_its_step_and_stream(
     tmp_path: Path, meddle: Callable[[Net, int], None], streams: set[Stream], integers: HostIntegers | None
 ) -> None:
     found = first_difference(
-        traced(tmp_path / "a", integers=integers)[0], traced(tmp_path / "b", meddle, integers=integers)[0]
+        train_and_trace(tmp_path / "a", integers=integers)[0],
+        train_and_trace(tmp_path / "b", meddle, integers=integers)[0],
     )
     assert found is not None
     assert found.step == 4
@@ -140,7 +143,9 @@ def test_a_full_trace_names_the_first_gradient_that_differs(tmp_path: Path) -> N
         if index == 3:
             net.head.bias.register_hook(lambda gradient: -gradient)  # type: ignore[no-untyped-call]
 
-    found = first_difference(traced(tmp_path / "a", full=True)[0], traced(tmp_path / "b", turned, full=True)[0])
+    found = first_difference(
+        train_and_trace(tmp_path / "a", full=True)[0], train_and_trace(tmp_path / "b", turned, full=True)[0]
+    )
     assert found is not None
     assert (found.step, found.stream, found.tensor) == (4, Stream.BACKWARD, "head.bias")
 
@@ -151,7 +156,7 @@ def test_the_gradient_norm_equals_torchs() -> None:
     assert norm_of([]) == 0.0
 
 
-class Sparse(Net):
+class SparseNet(Net):
     """Has an embedding whose gradients are sparse."""
 
     def __init__(self) -> None:
@@ -167,7 +172,7 @@ class Sparse(Net):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_sparse_gradients_are_traced(tmp_path: Path, full: bool) -> None:  # noqa: FBT001 - a case
-    net = Sparse()
+    net = SparseNet()
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     loader: DataLoader[Any] = DataLoader(torch.randn(12, 3), batch_size=2)  # type: ignore[arg-type]
     options: dict[str, Any] = {"max_epochs": 1, "accelerator": "cpu", **quiet}
