@@ -67,7 +67,7 @@ def spoil(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def checked(home: Path) -> subprocess.CompletedProcess[str]:
+def run_check(home: Path) -> subprocess.CompletedProcess[str]:
     """What `scripts/lock --check` does in `home`."""
     return subprocess.run([home / "scripts" / "lock", "--check"], capture_output=True, text=True, check=False)
 
@@ -89,14 +89,14 @@ def test_a_neutral_lock_stays_as_it_is() -> None:
 
 
 def test_the_committed_lock_is_current_neutral_and_complete(copy: Path) -> None:
-    done = checked(copy)
+    done = run_check(copy)
     assert done.stdout.startswith("uv.lock: current, neutral, complete: ")
     assert done.returncode == 0
 
 
 def test_an_address_in_the_lock_is_rejected_with_its_line(copy: Path) -> None:
     spoil(copy / "uv.lock", "https://files.invalid/", "https://mirror.example/a/")
-    done = checked(copy)
+    done = run_check(copy)
     assert done.returncode == 1
     assert "uv.lock:" in done.stderr
     assert "found https://mirror.example/a/" in done.stderr
@@ -105,21 +105,21 @@ def test_an_address_in_the_lock_is_rejected_with_its_line(copy: Path) -> None:
 
 def test_a_file_without_a_hash_is_rejected_by_name(copy: Path) -> None:
     spoil(copy / "uv.lock", 'hash = "sha256:', 'hash = "md5:')
-    done = checked(copy)
+    done = run_check(copy)
     assert done.returncode == 1
     assert "found no sha256 for https://files.invalid/" in done.stderr
 
 
 def test_a_requirement_missing_in_the_lock_is_rejected(copy: Path) -> None:
     spoil(copy / "pyproject.toml", '"rich>=14.2"', '"rich>=14.3"')
-    done = checked(copy)
+    done = run_check(copy)
     assert done.returncode == 1
     assert "uv.lock is not what pyproject.toml asks for" in done.stderr
 
 
 def test_a_lock_that_is_not_toml_is_one_line(copy: Path) -> None:
     spoil(copy / "uv.lock", "version = 1", "<<<<<<< ours")
-    done = checked(copy)
+    done = run_check(copy)
     assert done.returncode == 1
     assert done.stderr.startswith("uv.lock: cannot be read: ")
     assert "Traceback" not in done.stderr

@@ -25,7 +25,7 @@ SHELL: Final = sorted(  # Python keeps a folder there too
 DIGEST: Final = "sha256:" + "0" * 64
 
 
-def call(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_script(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Call a script where nobody sits at a terminal."""
     command = [str(SCRIPTS / name), *words]
     nobody = subprocess.DEVNULL
@@ -71,14 +71,14 @@ def test_help_is_printed_and_nothing_is_started(tmp_path: Path, path: Path, word
     "words", [("engine",), ("engine", "reset"), ("engine", "stop", "--yes"), ("debian",), ("debian", "install")]
 )
 def test_an_unknown_argument_prints_the_usage(words: tuple[str, ...]) -> None:
-    result = call(f"machine/{words[0]}", *words[1:])
+    result = run_script(f"machine/{words[0]}", *words[1:])
     assert result.returncode == 2
     assert f"scripts/machine/{words[0]}" in result.stderr
     assert result.stdout == ""
 
 
 def test_nothing_is_installed_without_consent() -> None:
-    result = call("machine/debian", "install", "no-such-package")
+    result = run_script("machine/debian", "install", "no-such-package")
     assert result.returncode in {2, 70}
     assert "no-such-package" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -86,7 +86,7 @@ def test_nothing_is_installed_without_consent() -> None:
 
 @pytest.mark.parametrize("verb", ["start", "status"])
 def test_an_unreachable_remote_engine_is_named(verb: str) -> None:
-    result = call("machine/engine", verb, DOCKER_HOST="unix:///nowhere.sock")
+    result = run_script("machine/engine", verb, DOCKER_HOST="unix:///nowhere.sock")
     assert result.returncode == 61
     assert "unix:///nowhere.sock" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -127,18 +127,18 @@ def test_scripts_that_need_uv_reject_a_checkout_path_with_a_colon_too(tmp_path: 
 
 def test_stop_does_not_stop_an_engine_that_it_did_not_start(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
-    result = call("machine/engine", "stop", REPRISE_ENGINE_STATE=str(tmp_path))
+    result = run_script("machine/engine", "stop", REPRISE_ENGINE_STATE=str(tmp_path))
     assert result.returncode == 0
     assert "nothing to stop" in result.stderr
 
 
 def test_a_custom_base_is_used_unchanged() -> None:
     mirror = f"registry.example/debian:bookworm-slim@{DIGEST}"
-    assert call("machine/base", REPRISE_BASE=mirror).stdout == f"{mirror}\n"
+    assert run_script("machine/base", REPRISE_BASE=mirror).stdout == f"{mirror}\n"
 
 
 def test_a_base_without_a_digest_is_rejected() -> None:
-    result = call("machine/base", REPRISE_BASE="debian:bookworm-slim")
+    result = run_script("machine/base", REPRISE_BASE="debian:bookworm-slim")
     assert result.returncode == 2
     assert "debian:bookworm-slim" in result.stderr
     assert "sha256" in result.stderr
@@ -167,13 +167,13 @@ def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def test_a_dockerd_killed_during_its_start_is_started_again(fake_engine: dict[str, str]) -> None:
     """The cause of the signal is unknown, so the second start may succeed; the signal is named."""
-    result = call("machine/engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
+    result = run_script("machine/engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
     assert result.returncode == 0, result.stderr
     assert "dockerd was killed by signal 9 while it started; retrying in 2 s" in result.stderr
 
 
 def test_a_dockerd_that_exits_is_not_retried(fake_engine: dict[str, str]) -> None:
-    result = call("machine/engine", "start", TIMES="9", END="exit 3", **fake_engine)
+    result = run_script("machine/engine", "start", TIMES="9", END="exit 3", **fake_engine)
     assert result.returncode == 61
     assert "a last word" in result.stderr
     assert "dockerd ended with exit code 3" in result.stderr
@@ -182,7 +182,7 @@ def test_a_dockerd_that_exits_is_not_retried(fake_engine: dict[str, str]) -> Non
 
 @pytest.mark.engine
 def test_ensure_changes_nothing_if_an_engine_answers() -> None:
-    result = call("machine/engine", "ensure")
+    result = run_script("machine/engine", "ensure")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
@@ -194,16 +194,16 @@ def test_status_shows_the_versions_of_engine_and_client() -> None:
         .stdout.strip()
         .split(", ")
     )
-    result = call("machine/engine", "status")
+    result = run_script("machine/engine", "status")
     assert result.stdout.startswith(f"engine {server}, ")
     assert f"; client {client}; " in result.stdout
 
 
 @pytest.mark.engine
 def test_the_base_can_be_built_on(tmp_path: Path) -> None:
-    reference = call("machine/base").stdout.strip()
+    reference = run_script("machine/base").stdout.strip()
     assert "@sha256:" in reference
-    assert call("machine/base").stdout.strip() == reference
+    assert run_script("machine/base").stdout.strip() == reference
     (tmp_path / "Dockerfile").write_text(f"FROM {reference}\nRUN grep -q bookworm /etc/os-release\n", encoding="utf-8")
     built = ["docker", "buildx", "build", "--no-cache", "--output", "type=cacheonly", str(tmp_path)]
     subprocess.run(built, capture_output=True, check=True)

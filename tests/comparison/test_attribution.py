@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 X, Y, Z = (Swap("setting", name) for name in "xyz")
 
 
-def world(make: Callable[[Swaps], Match]) -> tuple[Attribution, int]:
+def attribute_in(make: Callable[[Swaps], Match]) -> tuple[Attribution, int]:
     """What is attributed where runs go like this, and how many runs it took."""
     tried: list[Swaps] = []
 
@@ -28,19 +28,19 @@ def world(make: Callable[[Swaps], Match]) -> tuple[Attribution, int]:
     return attribute([X, Y, Z], go), len(tried)
 
 
-def needs(*expected: Swap) -> Callable[[Swaps], Match]:
+def b_needs(*expected: Swap) -> Callable[[Swaps], Match]:
     """B's way exactly with all of these."""
     return lambda swapped: Match.B if {*expected} <= swapped else Match.A
 
 
 def test_a_single_cause_is_named() -> None:
-    found, runs = world(needs(Y))
+    found, runs = attribute_in(b_needs(Y))
     assert (found.sets, found.confirmed, found.failed, runs) == ((frozenset({Y}),), True, None, 6)
     assert found.matches == {X: Match.A, Y: Match.B, Z: Match.A}
 
 
 def test_a_joint_cause_is_named_together() -> None:
-    found, _ = world(needs(X, Z))
+    found, _ = attribute_in(b_needs(X, Z))
     assert (found.sets, found.confirmed) == ((frozenset({X, Z}),), True)
     assert set(found.matches.values()) == {Match.A}
 
@@ -50,18 +50,18 @@ def test_causes_with_a_partial_effect_are_tried_first() -> None:
     def make(swapped: Swaps) -> Match:
         return Match.B if {X, Y} <= swapped else Match.OTHER if {X, Y} & swapped else Match.A
 
-    found, runs = world(make)
+    found, runs = attribute_in(make)
     assert (found.sets, found.confirmed, runs) == ((frozenset({X, Y}),), True, 6)
 
 
 def test_two_sufficient_causes_are_both_named() -> None:
-    found, _ = world(lambda swapped: Match.B if {X, Y} & swapped else Match.A)
+    found, _ = attribute_in(lambda swapped: Match.B if {X, Y} & swapped else Match.A)
     assert (found.sets, found.confirmed) == ((frozenset({X}), frozenset({Y})), False)
 
 
 @pytest.mark.parametrize(("broken", "failed"), [(NONE, "A"), (frozenset({X, Y, Z}), "B")])
 def test_a_run_that_does_not_repeat_has_no_attribution(broken: Swaps, failed: str) -> None:
-    found, _ = world(lambda swapped: Match.OTHER if swapped == broken else needs(X)(swapped))
+    found, _ = attribute_in(lambda swapped: Match.OTHER if swapped == broken else b_needs(X)(swapped))
     assert (found.failed, found.sets) == (failed, ())
 
 

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def stated(tmp_path: Path) -> Statement:
+def rerun_statement(tmp_path: Path) -> Statement:
     """A rerun that held."""
     return make_statement(make_traced_run(tmp_path / "runs", 0.5, 0.4), make_traced_run(tmp_path / "runs", 0.5, 0.4))
 
 
-def test_a_certificate_is_an_in_toto_statement_and_round_trips(stated: Statement) -> None:
-    text = stated.to_json()
+def test_a_certificate_is_an_in_toto_statement_and_round_trips(rerun_statement: Statement) -> None:
+    text = rerun_statement.to_json()
     document = json.loads(text)
     assert (document["_type"], document["predicateType"]) == (STATEMENT, PREDICATE)
     assert set(document) == {"_type", "subject", "predicateType", "predicate"}
     assert all(
         set(subject) == {"name", "digest"} and set(subject["digest"]) == {"sha256"} for subject in document["subject"]
     )
-    assert Statement.read(text, "there") == stated
+    assert Statement.read(text, "there") == rerun_statement
 
 
-def edited(stated: Statement, **change: Any) -> bytes:
+def edit_statement(stated: Statement, **change: Any) -> bytes:
     """The statement with parts of its predicate changed by hand."""
     document = json.loads(stated.to_json())
     document["predicate"] |= change
@@ -53,34 +53,34 @@ def edited(stated: Statement, **change: Any) -> bytes:
     ],
 )
 def test_a_contradictory_statement_is_rejected(
-    stated: Statement, change: dict[str, Any], kind: type[RepriseError]
+    rerun_statement: Statement, change: dict[str, Any], kind: type[RepriseError]
 ) -> None:
     with pytest.raises(kind):
-        Statement.read(edited(stated, **change), "there")
+        Statement.read(edit_statement(rerun_statement, **change), "there")
 
 
 @pytest.mark.parametrize(
     "change", [{"_type": "https://in-toto.io/Statement/v0.1"}, {"predicateType": "https://slsa.dev/provenance/v1"}]
 )
-def test_another_type_of_statement_is_rejected(stated: Statement, change: dict[str, str]) -> None:
-    document = json.loads(stated.to_json()) | change
+def test_another_type_of_statement_is_rejected(rerun_statement: Statement, change: dict[str, str]) -> None:
+    document = json.loads(rerun_statement.to_json()) | change
     with pytest.raises(DocumentError):
         Statement.read(json.dumps(document).encode(), "there")
 
 
-def test_a_record_is_compared_with_the_certificate(stated: Statement, tmp_path: Path) -> None:
+def test_a_record_is_compared_with_the_certificate(rerun_statement: Statement, tmp_path: Path) -> None:
     mine = make_traced_run(tmp_path / "runs", 0.5, 0.4)
     theirs = make_statement(mine, make_traced_run(tmp_path / "runs", 0.5, 0.4))
     theirs.check_record(mine.record, mine.record.to_json())
     with pytest.raises(CertificateError, match="was given for"):
         theirs.check_record(mine.record, mine.record.to_json() + b" ")
     with pytest.raises(CertificateError, match="not about"):
-        stated.check_record(mine.record, mine.record.to_json())
+        rerun_statement.check_record(mine.record, mine.record.to_json())
 
 
-def test_the_verdict_must_follow_from_the_records(stated: Statement, tmp_path: Path) -> None:
+def test_the_verdict_must_follow_from_the_records(rerun_statement: Statement, tmp_path: Path) -> None:
     one = make_traced_run(tmp_path / "runs", 0.5, 0.4).record
-    stated.check_verdict([one, one])
+    rerun_statement.check_verdict([one, one])
     other = one.model_copy(
         update={
             "outcome": Outcome(
@@ -89,4 +89,4 @@ def test_the_verdict_must_follow_from_the_records(stated: Statement, tmp_path: P
         }
     )
     with pytest.raises(CertificateError, match="the records say different"):
-        stated.check_verdict([one, other])
+        rerun_statement.check_verdict([one, other])

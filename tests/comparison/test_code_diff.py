@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def frozen(place: Path, files: dict[str, bytes], *, executable: str = "") -> tuple[Path, str]:
+def freeze_files(place: Path, files: dict[str, bytes], *, executable: str = "") -> tuple[Path, str]:
     """A run folder with the source of such a checkout, and the source's digest."""
     checkout, folder = place / "checkout", place / "runs" / "run"
     for name, data in files.items():
@@ -27,16 +27,16 @@ def frozen(place: Path, files: dict[str, bytes], *, executable: str = "") -> tup
     return folder, freeze(checkout, folder).digest
 
 
-def diff(place: Path, before: dict[str, bytes], after: dict[str, bytes], *, executable: str = "") -> list[str]:
+def diff_files(place: Path, before: dict[str, bytes], after: dict[str, bytes], *, executable: str = "") -> list[str]:
     """The lines between two checkouts."""
-    (a, one), (b, other) = frozen(place / "a", before), frozen(place / "b", after, executable=executable)
+    (a, one), (b, other) = freeze_files(place / "a", before), freeze_files(place / "b", after, executable=executable)
     return code_diff(a, b, digests=(one, other))[0]
 
 
 def test_code_is_listed_before_tests_and_documents(tmp_path: Path) -> None:
     before = {"docs/a.md": b"a\n", "gone.py": b"1\n", "net.py": b"x = 1\ny = 2\n"}
     after = {"docs/a.md": b"b\n", "net.py": b"x = 1\ny = 3\n", "tests/t.py": b"2\n"}
-    lines = diff(tmp_path, before, after)
+    lines = diff_files(tmp_path, before, after)
     assert [line for line in lines if line.startswith(("---", "+++"))] == [
         "--- A/gone.py",
         "+++ /dev/null",
@@ -53,25 +53,25 @@ def test_code_is_listed_before_tests_and_documents(tmp_path: Path) -> None:
 
 def test_binary_files_are_reported_as_different(tmp_path: Path) -> None:
     before = {"a.bin": b"\0", "b.txt": b"\xff", "c.txt": b"x" * (LARGEST + 1), "d": b"same"}
-    lines = diff(tmp_path, before, {name: data + b"y" * (name != "d") for name, data in before.items()})
+    lines = diff_files(tmp_path, before, {name: data + b"y" * (name != "d") for name, data in before.items()})
     assert lines[0] == "3 files: a.bin, b.txt, c.txt"
     assert ["not text, or too long" in line for line in lines] == [False, True, True, True]
 
 
 def test_the_lock_is_reported_without_its_lines(tmp_path: Path) -> None:
-    assert diff(tmp_path, {"uv.lock": b"a\n"}, {"uv.lock": b"b\n"}) == [
+    assert diff_files(tmp_path, {"uv.lock": b"a\n"}, {"uv.lock": b"b\n"}) == [
         "uv.lock: other files of packages; those that were installed are compared as packages"
     ]
 
 
 def test_a_file_that_became_executable_is_reported(tmp_path: Path) -> None:
-    lines = diff(tmp_path, {"run.sh": b"x"}, {"run.sh": b"x"}, executable="run.sh")
+    lines = diff_files(tmp_path, {"run.sh": b"x"}, {"run.sh": b"x"}, executable="run.sh")
     assert lines == ["run.sh: not executable in A, executable in B"]
 
 
 def test_an_invalid_archive_is_rejected(tmp_path: Path) -> None:
-    a, digest = frozen(tmp_path / "a", {"x.py": b"1"})
-    b, other = frozen(tmp_path / "b", {"x.py": b"2"})
+    a, digest = freeze_files(tmp_path / "a", {"x.py": b"1"})
+    b, other = freeze_files(tmp_path / "b", {"x.py": b"2"})
     (b / ARCHIVE).write_bytes((b / ARCHIVE).read_bytes()[:50])
     with pytest.raises(SourceError, match="is not a source bundle"):
         code_diff(a, b, digests=(digest, other))
@@ -80,22 +80,23 @@ def test_an_invalid_archive_is_rejected(tmp_path: Path) -> None:
 BEFORE = {"net.py": b"x = 1\n", "README.md": b"a\n", "other.py": b"1\n"}
 
 
-def split(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], bool]:
+def diff_with_imports(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], bool]:
     """The lines between two checkouts in which these files differ, of runs that imported those."""
     (a, one), (b, other) = (
-        frozen(place / name, files) for name, files in (("a", BEFORE), ("b", BEFORE | dict.fromkeys(changed, b"new\n")))
+        freeze_files(place / name, files)
+        for name, files in (("a", BEFORE), ("b", BEFORE | dict.fromkeys(changed, b"new\n")))
     )
     code = Imported(digest=digest_of_bytes(b""), files=imported)
     return code_diff(a, b, digests=(one, other), imported=(code, code))
 
 
 def test_files_that_no_run_imported_are_listed_separately(tmp_path: Path) -> None:
-    lines, ran = split(tmp_path, "README.md", "other.py", imported=["net.py"])
+    lines, ran = diff_with_imports(tmp_path, "README.md", "other.py", imported=["net.py"])
     assert (lines[0], ran) == ("differs only in files that neither run imported: 2 files: other.py, README.md", False)
 
 
 def test_files_that_a_run_imported_come_first(tmp_path: Path) -> None:
-    lines, ran = split(tmp_path, "README.md", "net.py", imported=["net.py"])
+    lines, ran = diff_with_imports(tmp_path, "README.md", "net.py", imported=["net.py"])
     assert (lines[:3], ran) == (
         ["imported: 1 file: net.py", "imported by neither run: 1 file: README.md", "--- A/net.py"],
         True,
@@ -103,7 +104,10 @@ def test_files_that_a_run_imported_come_first(tmp_path: Path) -> None:
 
 
 def test_without_the_imports_of_both_runs_imports_are_not_mentioned(tmp_path: Path) -> None:
-    (a, one), (b, other) = frozen(tmp_path / "a", BEFORE), frozen(tmp_path / "b", BEFORE | {"README.md": b"b\n"})
+    (a, one), (b, other) = (
+        freeze_files(tmp_path / "a", BEFORE),
+        freeze_files(tmp_path / "b", BEFORE | {"README.md": b"b\n"}),
+    )
     known = Imported(digest=digest_of_bytes(b""), files=["net.py"])
     lines, ran = code_diff(a, b, digests=(one, other), imported=(known, None))
     assert (lines[0], ran) == ("--- A/README.md", True)

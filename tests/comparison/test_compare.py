@@ -35,7 +35,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def compared(a: ComparedRun, b: ComparedRun, runs: Path) -> Comparison:
+def run_compare(a: ComparedRun, b: ComparedRun, runs: Path) -> Comparison:
     """Compare with an empty cache and no store."""
     return compare(a, b, sources=EvidenceSources(runs=runs, cache=runs.parent / "cache"))
 
@@ -46,12 +46,12 @@ def test_comparing_a_run_with_itself_is_noted(runs: Path) -> None:
     assert a.attempt is not None
     (runs.parent / "link").symlink_to(runs)
     for again in (a, load_compared_run(runs.parent / "link" / a.folder.name), load_compared_run(a.attempt)):
-        found = compared(a, again, runs)
+        found = run_compare(a, again, runs)
         assert (found.verdict.rung, found.same_run) == (Rung.IDENTICAL, True)
 
 
 def test_runs_with_equal_results_are_identical_despite_other_inputs(runs: Path) -> None:
-    found = compared(make_run(runs), make_run(runs, code="x = 2\n", settings={"seed": 1}), runs)
+    found = run_compare(make_run(runs), make_run(runs, code="x = 2\n", settings={"seed": 1}), runs)
     assert (found.verdict.rung, found.same_run, stronger_verdicts(found)) == (Rung.IDENTICAL, False, {})
     assert [each.kind for each in found.candidates] == [
         DifferenceKind.SETTING,
@@ -65,7 +65,7 @@ def test_runs_with_equal_results_are_identical_despite_other_inputs(runs: Path) 
 def test_a_difference_of_one_ulp_in_one_weight_is_found(runs: Path) -> None:
     weights = {"same": float_tensor(3.0), "w": float_tensor(1.0, 2.0000002384185791)}
     a = make_run(runs, weights={"same": float_tensor(3.0), "w": float_tensor(1.0, 2.0)})
-    found = compared(a, make_run(runs, weights=weights, settings={"seed": 1, "learning_rate": 0.001}), runs)
+    found = run_compare(a, make_run(runs, weights=weights, settings={"seed": 1, "learning_rate": 0.001}), runs)
     assert found.verdict.rung is Rung.DIFFERENT
     assert found.weights is not None
     (tensor,) = found.weights.differing
@@ -75,7 +75,7 @@ def test_a_difference_of_one_ulp_in_one_weight_is_found(runs: Path) -> None:
 
 
 def test_equal_ingredients_are_noted_as_no_explanation(runs: Path) -> None:
-    found = compared(make_run(runs), make_run(runs, loss=0.25), runs)
+    found = run_compare(make_run(runs), make_run(runs, loss=0.25), runs)
     assert "no ingredient differs" in stronger_verdicts(found)[Rung.IDENTICAL]
 
 
@@ -85,21 +85,21 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
     assert b.attempt is not None
     save_trace(a.attempt, 0.5, 0.4, 0.3)
     save_trace(b.attempt, 0.5, 0.4, 0.2, slow_from=2)
-    parting = compared(a, b, runs).divergence
+    parting = run_compare(a, b, runs).divergence
     assert parting is not None
     assert (parting.step, parting.stream, parting.quantity) == (2, "schedule", "0.lr")
 
 
 def test_a_missing_file_is_a_note(runs: Path) -> None:
     a, b = make_run(runs), make_run(runs, code="y\n", loss=0.25)
-    remote = compared(a, ComparedRun(record=b.record), runs)
+    remote = run_compare(a, ComparedRun(record=b.record), runs)
     assert remote.verdict.rung is Rung.DIFFERENT
     assert f"`reprise runs pull {b.record.run}` first" in remote.notes[-1]
     assert b.folder is not None
     assert b.attempt is not None
     for path in (b.folder / ARCHIVE, b.attempt / TENSORS):
         path.unlink()
-    notes = compared(a, b, runs).notes
+    notes = run_compare(a, b, runs).notes
     assert [note.partition(":")[0] for note in notes] == ["steps", "code", "weights"]
 
 
@@ -107,7 +107,7 @@ def test_missing_weights_are_compared_by_digest(runs: Path) -> None:
     a, b = make_run(runs), make_run(runs, weights={"w": float_tensor(1.0)})
     assert b.attempt is not None
     (b.attempt / WEIGHTS).unlink()
-    found = compared(a, b, runs)
+    found = run_compare(a, b, runs)
     assert found.weights is not None
     assert [(tensor.shapes, tensor.apart) for tensor in found.weights.differing] == [(((2,), (1,)), None)]
     assert any("by the digests" in note for note in found.notes)
@@ -115,11 +115,11 @@ def test_missing_weights_are_compared_by_digest(runs: Path) -> None:
 
 def test_the_json_document_is_deterministic(runs: Path) -> None:
     a, b = make_run(runs), make_run(runs, weights={"w": float_tensor(float("nan"), 2.0)})
-    document = compared(a, b, runs).document()
+    document = run_compare(a, b, runs).document()
     again = json.loads(canonical(document))
     assert (again["format"], again["verdict"], again["exit"]) == ("reprise.same/1", "different", 20)
     assert again["weights"]["differing"][0]["apart"]["nan_against_number"] == 1
-    assert canonical(compared(a, b, runs).document()) == canonical(document)
+    assert canonical(run_compare(a, b, runs).document()) == canonical(document)
 
 
 def test_weights_that_differ_from_the_record_are_rejected(runs: Path) -> None:
@@ -128,12 +128,12 @@ def test_weights_that_differ_from_the_record_are_rejected(runs: Path) -> None:
     assert c.attempt is not None
     save_weights(b.attempt, {"w": float_tensor(1.0, 3.0)})
     with pytest.raises(DigestMismatchError, match=r"tensors\.json is of the weights"):
-        compared(a, b, runs)
+        run_compare(a, b, runs)
     body = bytearray((c.attempt / WEIGHTS).read_bytes())
     body[-1] ^= 1
     (c.attempt / WEIGHTS).write_bytes(body)
     with pytest.raises(DigestMismatchError, match="tensor 'w' is sha256"):
-        compared(a, c, runs)
+        run_compare(a, c, runs)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
@@ -143,7 +143,7 @@ def test_a_truncated_file_is_rejected_in_one_line(runs: Path, name: str, kept: i
     assert b.attempt is not None
     (b.attempt / name).write_bytes((b.attempt / name).read_bytes().rstrip(b"\n")[:kept])
     with pytest.raises(DocumentError) as caught:
-        compared(a, b, runs)
+        run_compare(a, b, runs)
     assert str(b.attempt / name) in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -154,7 +154,7 @@ def test_a_source_that_differs_from_the_record_is_rejected(runs: Path) -> None:
     assert b.folder is not None
     shutil.copy(a.folder / ARCHIVE, b.folder / ARCHIVE)
     with pytest.raises(DigestMismatchError, match="its record names"):
-        compared(a, b, runs)
+        run_compare(a, b, runs)
 
 
 def test_a_folder_that_is_not_a_run_is_rejected(runs: Path) -> None:

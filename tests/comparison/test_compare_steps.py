@@ -29,7 +29,7 @@ def sides(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "a", tmp_path / "b"
 
 
-def logged(folder: Path, *lines: str) -> None:
+def write_log(folder: Path, *lines: str) -> None:
     """Write what a run logged."""
     (folder / METRICS).write_text("".join(f"{line}\n" for line in lines))
 
@@ -42,8 +42,8 @@ def test_equal_traces_do_not_diverge(sides: tuple[Path, Path]) -> None:
 
 def test_without_a_trace_the_log_bounds_the_first_difference(sides: tuple[Path, Path]) -> None:
     save_trace(sides[0], 0.5)
-    logged(sides[0], *LINES)
-    logged(sides[1], LINES[0], LINES[1].replace("0.25", "0.2500000000000001"), LINES[2])
+    write_log(sides[0], *LINES)
+    write_log(sides[1], LINES[0], LINES[1].replace("0.25", "0.2500000000000001"), LINES[2])
     divergence, notes = compare_steps(*sides)
     assert divergence is not None
     assert (divergence.after, divergence.step, divergence.stream) == (10, 20, "forward")
@@ -52,8 +52,8 @@ def test_without_a_trace_the_log_bounds_the_first_difference(sides: tuple[Path, 
 
 
 def test_a_differing_evaluation_is_named_as_an_evaluation(sides: tuple[Path, Path]) -> None:
-    logged(sides[0], *LINES)
-    logged(sides[1], *LINES[:2], LINES[2].replace("0.3", '"NaN"'))
+    write_log(sides[0], *LINES)
+    write_log(sides[1], *LINES[:2], LINES[2].replace("0.3", '"NaN"'))
     divergence, _ = compare_steps(*sides)
     assert divergence is not None
     assert (divergence.stream, divergence.quantity, divergence.step, divergence.b) == (
@@ -65,13 +65,13 @@ def test_a_differing_evaluation_is_named_as_an_evaluation(sides: tuple[Path, Pat
 
 
 def test_steps_of_only_one_run_are_not_a_difference(sides: tuple[Path, Path]) -> None:
-    logged(sides[0], *LINES)
+    write_log(sides[0], *LINES)
     (sides[1] / METRICS).write_text(f"{LINES[0]}\n{LINES[1][:20]}")
     assert compare_steps(*sides)[0] is None
 
 
 def test_a_run_without_a_log_is_a_note(sides: tuple[Path, Path]) -> None:
-    logged(sides[0], *LINES)
+    write_log(sides[0], *LINES)
     divergence, notes = compare_steps(*sides)
     assert divergence is None
     assert "B has neither" in notes[0]
@@ -79,7 +79,7 @@ def test_a_run_without_a_log_is_a_note(sides: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("line", ["[]", "{}", '{"step":"x"}', "{", "[" * 100_000, '{"step":null}'])
 def test_an_invalid_log_is_rejected_with_its_line(sides: tuple[Path, Path], line: str) -> None:
-    logged(sides[0], *LINES)
-    logged(sides[1], LINES[0], line)
+    write_log(sides[0], *LINES)
+    write_log(sides[1], LINES[0], line)
     with pytest.raises(DocumentError, match=r"metrics\.jsonl, line 2, is not a line"):
         compare_steps(*sides)

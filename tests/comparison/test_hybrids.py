@@ -21,7 +21,7 @@ SETTINGS = {"seed": 0, "learning_rate": 0.001, "dataset": "dots"}
 DOTS = DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))
 
 
-def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> RunInputs:
+def make_side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> RunInputs:
     """A run of these settings, with its verified source."""
     chosen = SETTINGS | (settings or {})
     found = make_run(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
@@ -32,9 +32,9 @@ def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None =
 
 
 def test_every_swappable_difference_is_listed(tmp_path: Path) -> None:
-    a = side(tmp_path / "runs")
+    a = make_side(tmp_path / "runs")
     layers, held = [digest_of_bytes(b"other")], Determinism(level="machine", threads=1)
-    b = side(
+    b = make_side(
         tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1, "new": 1}, layers=layers, determinism=held
     )
     settings = [Swap("setting", name) for name in ("learning_rate", "new", "threads")]
@@ -45,14 +45,14 @@ def test_every_swappable_difference_is_listed(tmp_path: Path) -> None:
 
 
 def test_unswappable_differences_are_listed(tmp_path: Path) -> None:
-    a = side(tmp_path / "runs")
-    b = side(tmp_path / "runs", device=Device(accelerator="cuda", world_size=2, precision="32-true"))
+    a = make_side(tmp_path / "runs")
+    b = make_side(tmp_path / "runs", device=Device(accelerator="cuda", world_size=2, precision="32-true"))
     assert [*unswappable(a, b, images=True)] == ["device: 1 x cpu, 2 x cuda"]
 
 
 def test_no_swap_gives_a_and_every_swap_gives_b(tmp_path: Path) -> None:
-    a = side(tmp_path / "runs")
-    b = side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
+    a = make_side(tmp_path / "runs")
+    b = make_side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
     assert hybrid(a, b, NONE).record.identity == a.record.identity
     every = hybrid(a, b, frozenset(possible_swaps(a, b, images=True)))
     assert (every.record.identity, every.bundle.digest) == (b.record.identity, b.bundle.digest)
@@ -60,20 +60,23 @@ def test_no_swap_gives_a_and_every_swap_gives_b(tmp_path: Path) -> None:
 
 
 def test_one_swapped_setting_leaves_the_rest_of_a(tmp_path: Path) -> None:
-    a = side(tmp_path / "runs", settings={"only_a": 1})
-    b = side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
+    a = make_side(tmp_path / "runs", settings={"only_a": 1})
+    b = make_side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
     one = hybrid(a, b, frozenset({Swap("setting", "learning_rate"), Swap("setting", "only_a")})).record.ingredients
     assert one.settings == SETTINGS | {"learning_rate": 0.1}
     assert one.source == a.record.ingredients.source
 
 
 def test_a_swapped_image_includes_its_layers(tmp_path: Path) -> None:
-    a, b = side(tmp_path / "runs"), side(tmp_path / "runs", layers=[digest_of_bytes(b"b")], lock=digest_of_bytes(b"c"))
+    a, b = (
+        make_side(tmp_path / "runs"),
+        make_side(tmp_path / "runs", layers=[digest_of_bytes(b"b")], lock=digest_of_bytes(b"c")),
+    )
     one = hybrid(a, b, frozenset({Swap("image")})).record.ingredients
     assert (one.layers, one.lock) == (b.record.ingredients.layers, b.record.ingredients.lock)
 
 
 def test_a_dataset_of_neither_run_is_rejected(tmp_path: Path) -> None:
-    a = side(tmp_path / "runs", settings={"dataset": "stars"})
+    a = make_side(tmp_path / "runs", settings={"dataset": "stars"})
     with pytest.raises(RunError, match="stars"):
         hybrid(a, a, NONE)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 SOURCE = digest_of_bytes(b"source")
 
 
-def trained(runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Status.COMPLETED, **other: Any) -> Record:
+def make_trained_run(
+    runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Status.COMPLETED, **other: Any
+) -> Record:
     """A run of one seed; `other` is of its ingredients."""
     _, folder = new_run(runs)
     made = ingredients(settings={"seed": seed, "learning_rate": 0.001}, **other)
@@ -40,9 +42,9 @@ def trained(runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Stat
 
 def test_completed_runs_are_reused(tmp_path: Path) -> None:
     usual = RequestedRun(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
-    trained(tmp_path, status=Status.FAILED)
+    make_trained_run(tmp_path, status=Status.FAILED)
     assert find_completed_run(usual, tmp_path) is None
-    record = trained(tmp_path)  # its seed is a default
+    record = make_trained_run(tmp_path)  # its seed is a default
     assert find_completed_run(usual, tmp_path) == record
     for other in ({"learning_rate": "1e-3", "seed": 1}, {"learning_rate": "0.1", "seed": 0}, {"seed": 0}):
         assert find_completed_run(replace(usual, settings=other), tmp_path) is None
@@ -50,7 +52,10 @@ def test_completed_runs_are_reused(tmp_path: Path) -> None:
 
 
 def test_runs_with_other_inputs_are_excluded(tmp_path: Path) -> None:
-    records = {0: trained(tmp_path, seed=0, lock=digest_of_bytes(b"another")), 1: trained(tmp_path, seed=1)}
+    records = {
+        0: make_trained_run(tmp_path, seed=0, lock=digest_of_bytes(b"another")),
+        1: make_trained_run(tmp_path, seed=1),
+    }
     later = records[1].circumstances.timing.model_copy(
         update={"started": records[1].circumstances.timing.started.replace(hour=13)}
     )
@@ -60,7 +65,7 @@ def test_runs_with_other_inputs_are_excluded(tmp_path: Path) -> None:
 
 
 def test_measured_noise_is_used_by_the_comparison(tmp_path: Path) -> None:
-    records = {seed: trained(tmp_path, seed=seed, loss=0.5 + seed / 10) for seed in (0, 1, 2)}
+    records = {seed: make_trained_run(tmp_path, seed=seed, loss=0.5 + seed / 10) for seed in (0, 1, 2)}
     for _ in range(2):
         save_noise(noise_of(records), runs=tmp_path)
     assert len(list((tmp_path / FOLDER).iterdir())) == 1
@@ -71,7 +76,7 @@ def test_measured_noise_is_used_by_the_comparison(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_diverged_for_one_seed_is_omitted(tmp_path: Path) -> None:
-    records = {seed: trained(tmp_path, seed=seed, loss="NaN" if seed else 0.5) for seed in (0, 1, 2)}
+    records = {seed: make_trained_run(tmp_path, seed=seed, loss="NaN" if seed else 0.5) for seed in (0, 1, 2)}
     assert list(noise_of(records).metrics) == ["test_f1"]
     with pytest.raises(RunError, match="no finite result metric"):
         noise_of(

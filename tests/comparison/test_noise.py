@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.comparison.test_verdict import MEASURED, record
+from tests.comparison.test_verdict import MEASURED, make_record
 from trainer.base.document import typed
 from trainer.base.errors import DocumentError
 from trainer.comparison.noise import Noise, measured_noise, seeds_needed, spread_of, student
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_noise_applies_only_to_the_configuration_it_was_measured_with() -> None:
-    run = record({})
+    run = make_record({})
     assert MEASURED.holds_for(run)
     others: list[dict[str, Any]] = [
         {"experiment": "faces"},
@@ -32,7 +32,7 @@ def test_noise_applies_only_to_the_configuration_it_was_measured_with() -> None:
 
 
 def test_the_noise_with_the_most_seeds_is_selected(tmp_path: Path) -> None:
-    runs = [record({})]
+    runs = [make_record({})]
     assert measured_noise(tmp_path / "none", runs) is None
     more = MEASURED.model_copy(update={"seeds": [0, 1, 2, 3], "metrics": {"test_loss": [1.0, 2.0, 3.0, 4.0]}})
     other = more.model_copy(update={"experiment": "faces"})

@@ -82,7 +82,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(runs=tmp_path / "runs", original=record, engine=MemoryEngine(held={IMAGE.id: IMAGE}))
 
 
-def honest(ready: PreparedRerun) -> OpenRun:
+def run_honestly(ready: PreparedRerun) -> OpenRun:
     """What recorded code of good will does: it freezes what it was given, trains, and closes."""
     given = ingredients(source=capture(ready.source).digest)
     run = open_run(ready.folder, ingredients=given, circumstances=circumstances())
@@ -93,7 +93,7 @@ def honest(ready: PreparedRerun) -> OpenRun:
 
 def test_a_retest_is_an_ordinary_run_of_the_same_identity(bench: Bench) -> None:
     with bench.ready() as ready:
-        bench.go(ready, honest)
+        bench.go(ready, run_honestly)
         record = load_rerun_record(ready)
     assert record.run != bench.original.run
     assert record.identity == bench.original.identity
@@ -102,7 +102,7 @@ def test_a_retest_is_an_ordinary_run_of_the_same_identity(bench: Bench) -> None:
 
 def test_the_container_gets_only_known_paths_and_digests(bench: Bench) -> None:
     with bench.ready() as ready:
-        given = bench.go(ready, honest)
+        given = bench.go(ready, run_honestly)
         assert {mount.target for mount in given.mounts if mount.writable} == {"/cache", f"/runs/{ready.run}"}
         assert {mount.source for mount in given.mounts} == {
             ready.source,
@@ -119,7 +119,7 @@ def test_the_container_gets_only_known_paths_and_digests(bench: Bench) -> None:
 
 def test_the_image_is_recorded_before_the_container_starts(bench: Bench) -> None:
     with bench.ready() as ready:
-        bench.go(ready, honest)
+        bench.go(ready, run_honestly)
         seen = json.loads((ready.folder / SEEN).read_text())
     assert (seen["manifest"], seen["build_id"], seen["layers"]) == (IMAGE.id, BUILD, list(IMAGE.layers))
 
@@ -132,23 +132,23 @@ def test_a_retest_that_never_opened_leaves_nothing(bench: Bench) -> None:
     assert [path.name for path in bench.runs.iterdir()] == [bench.original.run]
 
 
-def linked(ready: PreparedRerun) -> None:
+def leave_link(ready: PreparedRerun) -> None:
     """A link out of the folder, in place of a result."""
-    (honest(ready).folder / "stolen").symlink_to("/etc/passwd")
+    (run_honestly(ready).folder / "stolen").symlink_to("/etc/passwd")
 
 
-def unlisted(ready: PreparedRerun) -> None:
+def leave_unlisted_file(ready: PreparedRerun) -> None:
     """A file that the record does not list."""
-    (honest(ready).folder / "more").write_bytes(b"x")
+    (run_honestly(ready).folder / "more").write_bytes(b"x")
 
 
-def renamed(ready: PreparedRerun) -> None:
+def rename_record(ready: PreparedRerun) -> None:
     """A record that calls itself another run."""
-    path = honest(ready).folder / "record.json"
+    path = run_honestly(ready).folder / "record.json"
     path.write_text(path.read_text().replace(ready.run, ready.original.run))
 
 
-@pytest.mark.parametrize("inside", [linked, unlisted, renamed])
+@pytest.mark.parametrize("inside", [leave_link, leave_unlisted_file, rename_record])
 def test_results_of_hostile_code_are_rejected(bench: Bench, inside: Callable[[PreparedRerun], None]) -> None:
     with bench.ready() as ready:
         bench.go(ready, inside)

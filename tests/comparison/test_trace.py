@@ -22,7 +22,7 @@ HEADER = Header(algorithm="xxh3-64", layout=LAYOUT, tensors=["net.weight", "net.
 NAN = float("nan")
 
 
-def step(number: int, **changed: object) -> Step:
+def make_step(number: int, **changed: object) -> Step:
     """A step with ordinary values, but for what is changed."""
     values: dict[str, object] = {
         "data": "0" * 16,
@@ -36,25 +36,25 @@ def step(number: int, **changed: object) -> Step:
     return Step.model_validate({"step": number, "epoch": 0, "batch": number, **values, **changed})
 
 
-def trace(*entries: TraceEntry, header: Header = HEADER) -> Trace:
+def make_trace(*entries: TraceEntry, header: Header = HEADER) -> Trace:
     """A trace as it would be read from a file."""
     return trace_of(b"".join(line.to_line() for line in (header, *entries)), where="trace.jsonl")
 
 
 def test_a_trace_round_trips() -> None:
     written: list[TraceEntry] = [
-        step(1, loss=bits_of(NAN, -0.0)),
+        make_step(1, loss=bits_of(NAN, -0.0)),
         Evaluation(evaluation="val", step=1, values={"val_loss": float("inf")}),
     ]
-    again = trace(*written)
+    again = make_trace(*written)
     assert again.header == HEADER
     assert list(again.entries()) == written
     assert again.steps == 1
 
 
 def test_an_incomplete_last_line_is_ignored() -> None:
-    whole = HEADER.to_line() + step(1).to_line()
-    assert trace_of(whole + step(2).to_line()[:-9], where="t").steps == 1
+    whole = HEADER.to_line() + make_step(1).to_line()
+    assert trace_of(whole + make_step(2).to_line()[:-9], where="t").steps == 1
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_another_format_is_rejected() -> None:
 
 
 def test_equal_traces_have_no_difference() -> None:
-    assert first_difference(trace(step(1), step(2)), trace(step(1), step(2))) is None
-    assert first_difference(trace(step(1), step(2)), trace(step(1))) is None
+    assert first_difference(make_trace(make_step(1), make_step(2)), make_trace(make_step(1), make_step(2))) is None
+    assert first_difference(make_trace(make_step(1), make_step(2)), make_trace(make_step(1))) is None
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,21 @@ def test_the_first_stream_in_causal_order_is_named(
     changed: dict[str, object], stream: Stream, named: str | None
 ) -> None:
     found = first_difference(
-        trace(step(1), step(2), step(3)), trace(step(1), step(2, **changed), step(3, data="e" * 16))
+        make_trace(make_step(1), make_step(2), make_step(3)),
+        make_trace(make_step(1), make_step(2, **changed), make_step(3, data="e" * 16)),
     )
     assert found is not None
     assert (found.step, found.stream, found.quantity or found.tensor) == (2, stream, named)
 
 
 def test_a_difference_shows_both_values() -> None:
-    found = first_difference(trace(step(1)), trace(step(1, loss=bits_of(0.75))))
+    found = first_difference(make_trace(make_step(1)), make_trace(make_step(1, loss=bits_of(0.75))))
     assert found == Difference(step=1, stream=Stream.FORWARD, quantity="loss", a="0.5", b="0.75")
 
 
 def test_a_full_trace_names_the_first_gradient() -> None:
     full = HEADER.model_copy(update={"gradients": ["net.weight", "net.bias"]})
-    a, b = (trace(step(1, gradients=prints_of([5, last])), header=full) for last in (6, 7))
+    a, b = (make_trace(make_step(1, gradients=prints_of([5, last])), header=full) for last in (6, 7))
     found = first_difference(a, b)
     assert found is not None
     assert (found.stream, found.tensor) == (Stream.BACKWARD, "net.bias")
@@ -114,7 +115,9 @@ def test_a_full_trace_names_the_first_gradient() -> None:
 def test_a_differing_evaluation_is_found_among_evaluations_of_one_run() -> None:
     early = Evaluation(evaluation="val", step=1, values={"val_loss": 9.0})
     a, b = (Evaluation(evaluation="test", step=2, values={"test_loss": value}) for value in (1.0, 2.0))
-    found = first_difference(trace(step(1), early, step(2), a), trace(step(1), step(2), b))
+    found = first_difference(
+        make_trace(make_step(1), early, make_step(2), a), make_trace(make_step(1), make_step(2), b)
+    )
     assert found is not None
     assert (found.step, found.stream, found.quantity) == (2, Stream.EVALUATION, "test_loss")
 
@@ -122,11 +125,11 @@ def test_a_differing_evaluation_is_found_among_evaluations_of_one_run() -> None:
 def test_fingerprints_of_different_algorithms_are_not_compared() -> None:
     other = HEADER.model_copy(update={"algorithm": "weighted-sum-64"})
     assert set(Stream) - set(comparable_streams(HEADER, other)) == {Stream.DATA, Stream.WEIGHTS}
-    assert first_difference(trace(step(1)), trace(step(1, weights="b" * 16), header=other)) is None
+    assert first_difference(make_trace(make_step(1)), make_trace(make_step(1, weights="b" * 16), header=other)) is None
 
 
 def test_a_trace_can_be_truncated_to_a_step() -> None:
     after = Evaluation(evaluation="val", step=2, values={"val_loss": 1.0})
     before = Evaluation(evaluation="val", step=1, values={"val_loss": 1.0})
-    kept = cut_back(trace(step(1), before, step(2), after, step(3)), 2)
-    assert list(kept.entries()) == [step(1), before, step(2)]
+    kept = cut_back(make_trace(make_step(1), before, make_step(2), after, make_step(3)), 2)
+    assert list(kept.entries()) == [make_step(1), before, make_step(2)]

@@ -15,20 +15,20 @@ from trainer.comparison.ulp import FORMATS, ArrayDistance, NumberFormat, array_d
 FLOATS: Final = {"F64": ("<Q", "<d"), "F32": ("<I", "<f"), "F16": ("<H", "<e")}
 
 
-def place(bits: int, width: int) -> int:
+def ordinal(bits: int, width: int) -> int:
     """The definition: magnitudes count up from 0.0, and down from -0.0, the step below it."""
     sign = 1 << (8 * width - 1)
     return -1 - (bits - sign) if bits & sign else bits
 
 
-def definition(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
+def expected_distance(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
     """What `apart` promises, said as simply as possible."""
     found, width = ArrayDistance(), number.width
     for index in range(len(a) // width):
         one, other = (side[index * width : (index + 1) * width] for side in (a, b))
         if one == other:
             continue
-        p, q = (place(int.from_bytes(side, "little"), width) for side in (one, other))
+        p, q = (ordinal(int.from_bytes(side, "little"), width) for side in (one, other))
         u, v = (float(decode_numbers(side, number)[0]) for side in (one, other))
         nan = [not -(number.largest or 0) - 1 <= side <= (number.largest or 0) for side in (p, q)]
         size = max(abs(u), abs(v))
@@ -52,7 +52,7 @@ def test_float_distance_matches_the_definition(name: str, data: st.DataObject) -
     count = data.draw(st.integers(0, 12))
     stretch = st.binary(min_size=count * number.width, max_size=count * number.width)
     a, b = data.draw(stretch), data.draw(stretch)
-    assert array_distance(a, b, number) == definition(a, b, number)
+    assert array_distance(a, b, number) == expected_distance(a, b, number)
 
 
 @pytest.mark.parametrize(("name", "codes"), FLOATS.items())

@@ -26,30 +26,30 @@ MEASURED = Noise(
 )
 
 
-def record(metrics: dict[str, Any], *, weights: str | None = WEIGHTS, **other: Any) -> Record:
+def make_record(metrics: dict[str, Any], *, weights: str | None = WEIGHTS, **other: Any) -> Record:
     """A completed run with these results; `other` is of its outcome."""
     return records.record(metrics=metrics, weights=weights, **other)
 
 
 def test_equal_bits_are_identical() -> None:
-    verdict = judge(record({"test_loss": 0.1}), record({"test_loss": 0.1}))
+    verdict = judge(make_record({"test_loss": 0.1}), make_record({"test_loss": 0.1}))
     assert (verdict.rung, verdict.rung.code, verdict.lacking) == (Rung.IDENTICAL, 0, {})
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-0", 0.0, 1])
 def test_non_finite_values_equal_themselves(value: Any) -> None:
-    assert judge(record({"test_loss": value}), record({"test_loss": value})).rung is Rung.IDENTICAL
+    assert judge(make_record({"test_loss": value}), make_record({"test_loss": value})).rung is Rung.IDENTICAL
 
 
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        (record({"test_loss": 0.1}), record({"test_loss": 0.1}, weights=OTHER)),
-        (record({"test_loss": 0.1}), record({"test_loss": 0.1}, weights=None)),
-        (record({"test_loss": 0.1}), record({"test_loss": 0.10000000000000002})),
-        (record({"test_loss": 0}), record({"test_loss": "-0"})),
-        (record({"test_loss": 0.1}), record({"test_loss": 0.1, "test_f1": 1})),
-        (record({"test_loss": 0.1}), record({"test_loss": "NaN"})),
+        (make_record({"test_loss": 0.1}), make_record({"test_loss": 0.1}, weights=OTHER)),
+        (make_record({"test_loss": 0.1}), make_record({"test_loss": 0.1}, weights=None)),
+        (make_record({"test_loss": 0.1}), make_record({"test_loss": 0.10000000000000002})),
+        (make_record({"test_loss": 0}), make_record({"test_loss": "-0"})),
+        (make_record({"test_loss": 0.1}), make_record({"test_loss": 0.1, "test_f1": 1})),
+        (make_record({"test_loss": 0.1}), make_record({"test_loss": "NaN"})),
     ],
 )
 def test_one_different_bit_is_different(a: Record, b: Record) -> None:
@@ -60,32 +60,34 @@ def test_one_different_bit_is_different(a: Record, b: Record) -> None:
 
 def test_a_tolerance_applies_if_both_runs_declare_it_for_every_metric() -> None:
     wide, narrow = {"test_loss": 0.5}, {"test_loss": 0.25}
-    a = record({"test_loss": 1.0}, weights=OTHER, tolerances=wide)
-    assert judge(a, record({"test_loss": 1.25}, tolerances=narrow)).rung is Rung.WITHIN_TOLERANCE
-    assert judge(a, record({"test_loss": 1.26}, tolerances=narrow)).rung is Rung.DIFFERENT
-    assert judge(a, record({"test_loss": 1.25})).rung is Rung.DIFFERENT
-    undeclared = record({"test_loss": 1.25, "test_f1": 1}, tolerances=wide)
+    a = make_record({"test_loss": 1.0}, weights=OTHER, tolerances=wide)
+    assert judge(a, make_record({"test_loss": 1.25}, tolerances=narrow)).rung is Rung.WITHIN_TOLERANCE
+    assert judge(a, make_record({"test_loss": 1.26}, tolerances=narrow)).rung is Rung.DIFFERENT
+    assert judge(a, make_record({"test_loss": 1.25})).rung is Rung.DIFFERENT
+    undeclared = make_record({"test_loss": 1.25, "test_f1": 1}, tolerances=wide)
     assert "test_f1" in judge(a, undeclared).lacking[Rung.WITHIN_TOLERANCE]
 
 
 def test_measured_noise_explains_a_difference() -> None:
     """Three seeds with a standard deviation of 0.1 explain 4.303 * 0.1 * sqrt(2) = 0.609."""
-    a = record({"test_loss": 1.0}, weights=OTHER)
-    near, far = record({"test_loss": 1.6}), record({"test_loss": 1.62})
+    a = make_record({"test_loss": 1.0}, weights=OTHER)
+    near, far = make_record({"test_loss": 1.6}), make_record({"test_loss": 1.62})
     assert (judge(a, near, noise=MEASURED).rung, judge(a, near).rung) == (Rung.WITHIN_NOISE, Rung.DIFFERENT)
     assert "0.62 apart, what 3 seeds explain is 0.608" in judge(a, far, noise=MEASURED).lacking[Rung.WITHIN_NOISE]
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.COMPLETED])
 def test_an_unfinished_run_is_not_comparable(status: Status) -> None:
-    verdict = judge(record({"test_loss": 1}), record({"test_loss": 1}, status=status, reason="the disk is full"))
+    verdict = judge(
+        make_record({"test_loss": 1}), make_record({"test_loss": 1}, status=status, reason="the disk is full")
+    )
     assert (verdict.rung, verdict.rung.code) == (Rung.NOT_COMPARABLE, 30)
     assert status.value in verdict.because
     assert "the disk is full" in verdict.because
 
 
 def test_runs_without_a_common_metric_on_one_dataset_are_not_comparable() -> None:
-    a, b = record({"test_loss": 1}), record({"test_accuracy": 1})
+    a, b = make_record({"test_loss": 1}), make_record({"test_accuracy": 1})
     assert judge(a, b).rung is Rung.NOT_COMPARABLE
     data = {"faces": DatasetIngredient(version=1, content=digest_of_bytes(b"faces"))}
     elsewhere = a.model_copy(update={"ingredients": records.ingredients(datasets=data)})
@@ -99,7 +101,7 @@ def test_the_ladder_is_ordered() -> None:
 
 @given(st.floats(), st.floats())
 def test_the_verdict_does_not_depend_on_the_order(a: float, b: float) -> None:
-    one, other = record({"x": str(a)}, tolerances={"x": 1}), record({"x": str(b)}, tolerances={"x": 1})
+    one, other = make_record({"x": str(a)}, tolerances={"x": 1}), make_record({"x": str(b)}, tolerances={"x": 1})
     assert judge(one, other).rung is judge(other, one).rung
 
 
@@ -109,15 +111,15 @@ def test_a_value_that_is_not_a_number_is_not_a_metric(value: Any) -> None:
 
 
 def test_metrics_undefined_for_the_same_reason_are_equal() -> None:
-    one = record({"test_auc": "NaN"}, undefined={"test_auc": "one class"})
-    other = record({"test_auc": "NaN"}, undefined={"test_auc": "the net gave NaN"})
+    one = make_record({"test_auc": "NaN"}, undefined={"test_auc": "one class"})
+    other = make_record({"test_auc": "NaN"}, undefined={"test_auc": "the net gave NaN"})
     assert judge(one, one).rung is Rung.IDENTICAL
     assert judge(one, other).rung is Rung.DIFFERENT
-    assert judge(one, record({"test_auc": "NaN"})).rung is Rung.DIFFERENT
+    assert judge(one, make_record({"test_auc": "NaN"})).rung is Rung.DIFFERENT
 
 
 def test_a_metric_undefined_in_both_needs_no_tolerance() -> None:
     undefined = {"test_auc": "one class"}
-    a = record({"test_auc": "NaN", "test_loss": 1.0}, undefined=undefined, tolerances={"test_loss": 0.1})
-    b = record({"test_auc": "NaN", "test_loss": 1.05}, undefined=undefined, tolerances={"test_loss": 0.1})
+    a = make_record({"test_auc": "NaN", "test_loss": 1.0}, undefined=undefined, tolerances={"test_loss": 0.1})
+    b = make_record({"test_auc": "NaN", "test_loss": 1.05}, undefined=undefined, tolerances={"test_loss": 0.1})
     assert judge(a, b).rung is Rung.WITHIN_TOLERANCE

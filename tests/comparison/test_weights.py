@@ -15,21 +15,26 @@ from trainer.base.errors import DocumentError
 from trainer.comparison.weights import LARGEST_HEADER, read_header, read_tensors
 
 
-def written(path: Path, header: Any, data: bytes, *, length: int | None = None) -> Path:
+def write_safetensors(path: Path, header: Any, data: bytes, *, length: int | None = None) -> Path:
     """A safetensors file; `length` is what it says of its header, where that is a lie."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
     return path
 
 
-def entry(*offsets: int, dtype: str = "F32", shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
+def header_entry(*offsets: int, dtype: str = "F32", shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
     """A tensor in a header."""
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
 def test_a_header_locates_each_tensor(tmp_path: Path) -> None:
-    header = {"__metadata__": {"a": "b"}, "x": entry(0, 8), "e": entry(8, 8, shape=(0, 3)), "s": entry(8, 12, shape=())}
-    found = read_header(written(tmp_path / "w", header, bytes(12)))
+    header = {
+        "__metadata__": {"a": "b"},
+        "x": header_entry(0, 8),
+        "e": header_entry(8, 8, shape=(0, 3)),
+        "s": header_entry(8, 12, shape=()),
+    }
+    found = read_header(write_safetensors(tmp_path / "w", header, bytes(12)))
     start = found["x"].start
     assert {name: (tensor.start - start, tensor.stop - start) for name, tensor in found.items()} == {
         "x": (0, 8),
@@ -41,16 +46,16 @@ def test_a_header_locates_each_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "data", "message"),
     [
-        ({"x": entry(0, 8)}, 7, "ends at byte"),
-        ({"x": entry(0, 8)}, 9, "1 bytes after its last tensor"),
-        ({"x": entry(0, 7)}, 7, "has 7 bytes; F32 of shape [2] takes 8"),
-        ({"x": entry(8, 0)}, 8, "has -8 bytes"),
-        ({"x": entry(0, 8), "y": entry(4, 12)}, 12, "overlaps another"),
-        ({"x": entry(0, 8), "y": entry(12, 20)}, 20, "leaves a gap"),
-        ({"x": entry(-8, 0)}, 8, "data_offsets.0"),
-        ({"x": entry(0, 8, dtype="F33")}, 8, "dtype 'F33'"),
-        ({"x": entry(0, 8, shape=(2**52, 2**52))}, 8, "takes"),
-        ({"x": entry(0, 8) | {"run": "rm"}}, 8, "unknown key 'x.run'"),
+        ({"x": header_entry(0, 8)}, 7, "ends at byte"),
+        ({"x": header_entry(0, 8)}, 9, "1 bytes after its last tensor"),
+        ({"x": header_entry(0, 7)}, 7, "has 7 bytes; F32 of shape [2] takes 8"),
+        ({"x": header_entry(8, 0)}, 8, "has -8 bytes"),
+        ({"x": header_entry(0, 8), "y": header_entry(4, 12)}, 12, "overlaps another"),
+        ({"x": header_entry(0, 8), "y": header_entry(12, 20)}, 20, "leaves a gap"),
+        ({"x": header_entry(-8, 0)}, 8, "data_offsets.0"),
+        ({"x": header_entry(0, 8, dtype="F33")}, 8, "dtype 'F33'"),
+        ({"x": header_entry(0, 8, shape=(2**52, 2**52))}, 8, "takes"),
+        ({"x": header_entry(0, 8) | {"run": "rm"}}, 8, "unknown key 'x.run'"),
         ({"x": 1}, 8, "x: found 1"),
         ([], 0, "is a list"),
         (b'{"x": 1, "x": 2}', 0, "key x is given twice"),
@@ -61,7 +66,7 @@ def test_a_header_locates_each_tensor(tmp_path: Path) -> None:
 )
 def test_a_false_header_is_rejected(tmp_path: Path, header: Any, data: int, message: str) -> None:
     with pytest.raises(DocumentError) as caught:
-        read_header(written(tmp_path / "w", header, bytes(data)))
+        read_header(write_safetensors(tmp_path / "w", header, bytes(data)))
     assert message in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -87,7 +92,7 @@ def test_a_false_header_is_rejected(tmp_path: Path, header: Any, data: int, mess
 )
 def test_any_file_is_read_or_rejected(header: Any, data: bytes, length: int | None) -> None:
     with TemporaryDirectory() as place:
-        path = written(Path(place) / "w", header, data, length=length)
+        path = write_safetensors(Path(place) / "w", header, data, length=length)
         found, message = {}, ""
         try:
             found = read_header(path)
@@ -101,7 +106,7 @@ def test_any_file_is_read_or_rejected(header: Any, data: bytes, length: int | No
 @pytest.mark.parametrize("length", [2**64 - 1, LARGEST_HEADER + 1, 100])
 def test_a_header_longer_than_the_file_is_rejected(tmp_path: Path, length: int) -> None:
     with pytest.raises(DocumentError, match="its header would have"):
-        read_header(written(tmp_path / "w", {}, b"", length=length))
+        read_header(write_safetensors(tmp_path / "w", {}, b"", length=length))
 
 
 @pytest.mark.parametrize("size", range(8))

@@ -54,7 +54,7 @@ class Steps:
         def counted(name: Any, *more: Any, **result: Any) -> Any:
             folder = result.get("dir_fd", result.get("src_dir_fd"))
             if folder is not None and not (call is _OPEN and not more[0] & os.O_CREAT):
-                self.take(f"{where(folder)}/{name}")
+                self.take(f"{path_of(folder)}/{name}")
             return call(name, *more, **result)
 
         return counted
@@ -63,7 +63,7 @@ class Steps:
         """The same system call, counted."""
 
         def counted(handle: int, *more: Any) -> Any:
-            self.take(where(handle))
+            self.take(path_of(handle))
             return call(handle, *more)
 
         return counted
@@ -72,18 +72,18 @@ class Steps:
         """The same, half of whose bytes arrive when it is the last."""
 
         def counted(handle: int, data: Any, *more: Any) -> int:
-            self.take(where(handle), half=lambda: call(handle, memoryview(data)[: len(data) // 2], *more))
+            self.take(path_of(handle), half=lambda: call(handle, memoryview(data)[: len(data) // 2], *more))
             return call(handle, data, *more)
 
         return counted
 
 
-def where(handle: int) -> str:
+def path_of(handle: int) -> str:
     """The path of an open file."""
     return os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as the system says it
 
 
-def armed(steps: Steps) -> None:
+def arm(steps: Steps) -> None:
     """Let this process die at its last step. It is not to be used for anything else afterwards."""
     for name in BELOW_HANDLE:
         setattr(os, name, steps.below_handle(getattr(os, name)))
@@ -126,7 +126,7 @@ def run(work: Callable[[], object], *, below: Path, last: int) -> int | None:
 def _die(work: Callable[[], object], steps: Steps, pipe: int) -> NoReturn:
     tell = os.write
     try:
-        armed(steps)
+        arm(steps)
         work()
         tell(pipe, b"%d" % steps.taken)
         os._exit(0)

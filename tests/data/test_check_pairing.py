@@ -15,7 +15,7 @@ from trainer.training.settings import ClassificationSettings
 ROOT = Path(__file__).parents[2]
 
 
-def paired(dataset: str, *argv: str, skip: tuple[str, ...] = ()) -> None:
+def check_pair(dataset: str, *argv: str, skip: tuple[str, ...] = ()) -> None:
     """Pair a classification with a dataset of this checkout."""
     words = parse_options(["--dataset", dataset, "--classes", "10", *argv])
     resolved = resolve(ClassificationSettings, Origins(options=words, environ={}))
@@ -23,19 +23,19 @@ def paired(dataset: str, *argv: str, skip: tuple[str, ...] = ()) -> None:
 
 
 def test_existing_fields_pass() -> None:
-    paired("digits")
-    paired("diabetes", skip=("input_field", "target_field"))
+    check_pair("digits")
+    check_pair("diabetes", skip=("input_field", "target_field"))
 
 
 def test_a_misspelled_field_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(SettingError, match="setting input_field is 'imag'; the fields of dataset digits are") as caught:
-        paired("digits", "--input-field", "imag")
+        check_pair("digits", "--input-field", "imag")
     assert caught.value.hint == "did you mean --input-field image?"
 
 
 def test_a_dataset_of_another_task_is_an_error_without_a_guess() -> None:
     with pytest.raises(SettingError, match="'image', the default of this experiment") as caught:
-        paired("diabetes")
+        check_pair("diabetes")
     assert caught.value.hint == "give --input-field features or target, or another --dataset"
 
 

@@ -33,14 +33,14 @@ DATASET = Dataset(
 )
 
 
-def write(root: Path, text: str, *, name: str = "digits") -> None:
+def write_declaration(root: Path, text: str, *, name: str = "digits") -> None:
     """Declare a dataset by hand."""
     (root / "datasets").mkdir(exist_ok=True)
     declaration(name, root=root).write_text(text, encoding="utf-8")
 
 
 def test_a_declaration_round_trips(tmp_path: Path) -> None:
-    write(tmp_path, declared(DATASET))
+    write_declaration(tmp_path, declared(DATASET))
     assert load_dataset("digits", root=tmp_path) == DATASET
     assert "train = [0, 8]\n" in declared(DATASET)
 
@@ -59,7 +59,7 @@ def test_the_committed_declarations_match_what_publishing_writes(name: str) -> N
 
 @pytest.mark.parametrize("name", ["digitz", "", "../datasets/digits", "Digits", "a/b"])
 def test_an_unknown_name_suggests_the_nearest(tmp_path: Path, name: str) -> None:
-    write(tmp_path, declared(DATASET))
+    write_declaration(tmp_path, declared(DATASET))
     with pytest.raises(DatasetError) as caught:
         load_dataset(name, root=tmp_path)
     assert "digits" in str(caught.value.hint)
@@ -74,7 +74,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path: Path, name: str) -> None
     ],
 )
 def test_a_name_with_a_version_is_an_error_that_names_the_declaration(tmp_path: Path, name: str, hint: str) -> None:
-    write(tmp_path, declared(DATASET))
+    write_declaration(tmp_path, declared(DATASET))
     with pytest.raises(DatasetError) as caught:
         load_dataset(name, root=tmp_path)
     assert str(caught.value.hint).startswith(hint)
@@ -85,7 +85,7 @@ def test_a_name_with_a_version_is_an_error_that_names_the_declaration(tmp_path: 
 
 
 def test_a_name_that_differs_from_the_file_name_is_rejected(tmp_path: Path) -> None:
-    write(tmp_path, declared(DATASET), name="other")
+    write_declaration(tmp_path, declared(DATASET), name="other")
     with pytest.raises(DatasetError, match="'digits'; expected 'other'"):
         load_dataset("other", root=tmp_path)
 
@@ -105,7 +105,7 @@ def test_a_name_that_differs_from_the_file_name_is_rejected(tmp_path: Path) -> N
     ],
 )
 def test_an_invalid_declaration_is_named(tmp_path: Path, old: str, new: str, why: str) -> None:
-    write(tmp_path, declared(DATASET).replace(old, new))
+    write_declaration(tmp_path, declared(DATASET).replace(old, new))
     with pytest.raises(DocumentError, match=why) as caught:
         load_dataset("digits", root=tmp_path)
     assert "digits.toml" in caught.value.message

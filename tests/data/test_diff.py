@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAMES = some.sampled_from(["a", "a/b", "a b", 'a"', "ä", "b", "b.txt", "b-", "c/d/e"])
 
 
-def named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Dataset:
+def publish_named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Dataset:
     """A version of empty files, each with a digest of its own, whose manifest alone is in the store."""
     entries = [Entry(path=path, size=0, sha256=digest_of_bytes(b"%d" % number)) for path, number in files.items()]
     raw = manifest_of(sorted(entries, key=lambda entry: entry.path.encode()))
@@ -54,7 +54,7 @@ def test_a_diff_lists_the_differences_of_two_folders(before: dict[str, int], aft
     if "a" in before or "a" in after:
         before.pop("a/b", None)
         after.pop("a/b", None)
-    found = list(diff_datasets(named(before, base, store), named(after, base, store), store=store))
+    found = list(diff_datasets(publish_named(before, base, store), publish_named(after, base, store), store=store))
     expected = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert [change.path for change in found] == sorted(expected, key=str.encode)
     kinds = {change.path: change.kind for change in found}

@@ -38,7 +38,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
 
 
-def away() -> Store:
+def unreachable_store() -> Store:
     """A store that must not be needed."""
     raise StoreUnreachableError("the store is away")
 
@@ -61,12 +61,12 @@ def test_a_published_dataset_is_fetched(published: Published) -> None:
 
 def test_a_cached_dataset_needs_no_store(published: Published) -> None:
     fetch(published)
-    assert read(fetch_dataset(published.dataset, cache=published.cache, open_store=away)) == FILES
+    assert read(fetch_dataset(published.dataset, cache=published.cache, open_store=unreachable_store)) == FILES
 
 
 def test_without_a_cache_the_store_is_read_once(published: Published) -> None:
     with pytest.raises(StoreUnreachableError):
-        fetch_dataset(published.dataset, cache=published.cache, open_store=away)
+        fetch_dataset(published.dataset, cache=published.cache, open_store=unreachable_store)
     assert published.cache.find(published.dataset) is None
 
 
@@ -156,11 +156,11 @@ def test_concurrent_fetches_succeed_with_faulty_locks(
     monkeypatch.setattr(locks, "_may_fetch", lambda _: True)
     for number in range(rounds):
         cache = Cache(root=tmp_path / str(number))
-        assert at_once(published, cache, published.store) == [FILES] * 8
+        assert fetch_concurrently(published, cache, published.store) == [FILES] * 8
         assert not leftovers(cache)
 
 
-def at_once(published: Published, cache: Cache, store: Store) -> list[dict[str, bytes]]:
+def fetch_concurrently(published: Published, cache: Cache, store: Store) -> list[dict[str, bytes]]:
     """What eight fetches at once end with."""
     with ThreadPoolExecutor(8) as threads:
         jobs = [
@@ -171,7 +171,7 @@ def at_once(published: Published, cache: Cache, store: Store) -> list[dict[str, 
 
 def test_only_one_of_many_concurrent_fetches_downloads(published: Published) -> None:
     store = fakes.FaultyStore(published.store, iter, times=0)
-    assert at_once(published, published.cache, store) == [FILES] * 8
+    assert fetch_concurrently(published, published.cache, store) == [FILES] * 8
     assert len(store.reads) == 2, "one manifest, one pack"
 
 

@@ -57,7 +57,7 @@ def fetch_folder(store: Path, cache: Path, dataset: Dataset) -> None:
     fetch_dataset(dataset, cache=Cache(root=cache), open_store=lambda: open_store(str(store))).folder()
 
 
-def check(store: Path, root: Path, dataset: Dataset) -> None:
+def check_complete(store: Path, root: Path, dataset: Dataset) -> None:
     """All names are those of right objects; the next fetch is whole and leaves nothing temporary."""
     cache = Cache(root=root)
     for path in objects(cache):
@@ -78,7 +78,7 @@ def test_a_fetch_killed_at_any_step_can_be_completed(tmp_path: Path, dataset: Da
         cache = tmp_path / f"cache-{last}"
         fetch(tmp_path / "store", cache, dataset, last=last)
         fetch(tmp_path / "store", cache, dataset, last=3)
-        check(tmp_path / "store", cache, dataset)
+        check_complete(tmp_path / "store", cache, dataset)
     sys.stdout.write(f"\n{len(points)} of {steps} points of a fetch\n")
 
 
@@ -91,7 +91,7 @@ def test_a_fetch_killed_at_any_two_steps_can_be_completed(tmp_path: Path, datase
         cache = tmp_path / f"cache-{first}-{second}"
         fetch(tmp_path / "store", cache, dataset, last=first)
         fetch(tmp_path / "store", cache, dataset, last=second)
-        check(tmp_path / "store", cache, dataset)
+        check_complete(tmp_path / "store", cache, dataset)
     sys.stdout.write(f"\n{len(pairs)} pairs of {steps} points of a fetch\n")
 
 
@@ -106,9 +106,9 @@ def test_a_publication_killed_at_any_step_can_be_completed(tmp_path: Path, every
         steps = killed.run(lambda place=place: publish(place), below=place / "store", last=last)  # type: ignore[misc]
         named = newest_version(open_store(str(place / "store")), "small")
         if named:
-            check(place / "store", place / "cache", named)
+            check_complete(place / "store", place / "cache", named)
         assert publish(place).title == "small@1"
-        check(place / "store", place / "cache", publish(place))
+        check_complete(place / "store", place / "cache", publish(place))
         if steps is not None:
             break
         killed_at += 1
@@ -124,4 +124,4 @@ def test_concurrent_processes_fetch_the_same_dataset(tmp_path: Path, dataset: Da
     for job in jobs:
         job.join()
     assert [job.exitcode for job in jobs] == [0] * 4
-    check(store, cache, dataset)
+    check_complete(store, cache, dataset)

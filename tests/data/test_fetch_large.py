@@ -30,7 +30,7 @@ BODY = bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Published:
+def published_large(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """A dataset of one file in three parts, and one small file, published once: the tests only read it."""
     folder = tmp_path_factory.mktemp("large")
     store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BODY, "small": b"1"}))
@@ -39,10 +39,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 @pytest.fixture
-def large(kept: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+def large(published_large: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
     """The same, and a cache that is empty yet."""
     monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
-    return replace(kept, cache=Cache(root=tmp_path / "cache"))
+    return replace(published_large, cache=Cache(root=tmp_path / "cache"))
 
 
 class WithoutThirdPart(fakes.FaultyStore):
@@ -69,7 +69,7 @@ class WithoutThirdPart(fakes.FaultyStore):
                 self._others.release()
 
 
-def interrupted(large: Published) -> Path:
+def interrupt_fetch(large: Published) -> Path:
     """Fetch until the third part's connection breaks for good; what is left of the file."""
     with pytest.raises(StoreUnreachableError):
         fetch_dataset(
@@ -92,7 +92,7 @@ def test_a_broken_connection_costs_one_part(large: Published) -> None:
 
 
 def test_an_interrupted_fetch_continues_at_the_next_part(large: Published) -> None:
-    interrupted(large)
+    interrupt_fetch(large)
     store = fakes.FaultyStore(large.store, iter, times=0)
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
     assert contents(folder) == {"big": BODY, "small": b"1"}
@@ -102,7 +102,7 @@ def test_an_interrupted_fetch_continues_at_the_next_part(large: Published) -> No
 
 
 def test_remains_of_an_interrupted_fetch_are_verified(large: Published) -> None:
-    leftover = interrupted(large)
+    leftover = interrupt_fetch(large)
     leftover.chmod(0o644)
     with leftover.open("r+b") as file:
         file.seek(PACK_BYTES + 7)

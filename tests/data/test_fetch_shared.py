@@ -36,7 +36,7 @@ EACH: Final = 8
 FILES: Final = {f"images/{number:03d}.png": os.urandom(4096) for number in range(400)} | {"large": os.urandom(1 << 20)}
 
 
-class Counting:
+class CountingStore:
     """Passes reads on, and counts their bytes."""
 
     def __init__(self, inner: Store) -> None:
@@ -103,11 +103,11 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
     return wait
 
 
-def fetched(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = False) -> dict[str, Any]:
+def fetch_and_verify(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = False) -> dict[str, Any]:
     """Fetch, read every file verified; the bytes that were read from the store, and whether all is right."""
     if lying:
         fcntl.flock = lambda *_: None  # every lock is given, at once: in this process alone
-    store = Counting(open_store(str(shared / "store")))
+    store = CountingStore(open_store(str(shared / "store")))
     if start is not None:
         start.wait(timeout=30)
     cached = fetch_dataset(dataset, cache=Cache(root=shared / "cache"), open_store=lambda: store)
@@ -118,7 +118,7 @@ def fetched(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = 
 def test_sixteen_concurrent_fetches_of_two_users_succeed_with_a_faulty_lock(shared: Path, dataset: Dataset) -> None:
     start = multiprocessing.get_context("fork").Barrier(2 * EACH)
     jobs = [
-        (uid, as_user(uid, lambda uid=uid: fetched(shared, dataset, start=start, lying=uid == LYING)))  # type: ignore[misc]
+        (uid, as_user(uid, lambda uid=uid: fetch_and_verify(shared, dataset, start=start, lying=uid == LYING)))  # type: ignore[misc]
         for _ in range(EACH)
         for uid in (HONEST, LYING)
     ]
@@ -129,30 +129,30 @@ def test_sixteen_concurrent_fetches_of_two_users_succeed_with_a_faulty_lock(shar
     sys.stdout.write(f"\none download {whole:,} bytes: {EACH} with locks moved {honest:,}, {EACH} without {lying:,}\n")
     assert honest <= 1.5 * whole
     assert not [path for path in (shared / "cache").rglob(".*") if path.is_file()]
-    assert as_user(HONEST, lambda: fetched(shared, dataset))() == {"bytes": 0, "right": True}
+    assert as_user(HONEST, lambda: fetch_and_verify(shared, dataset))() == {"bytes": 0, "right": True}
 
 
 def test_an_object_damaged_by_another_user_is_stored_beside_it(shared: Path, dataset: Dataset) -> None:
-    assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
+    assert as_user(LYING, lambda: fetch_and_verify(shared, dataset))()["right"]
     cache = Cache(root=shared / "cache")
     theirs = max(objects(cache), key=lambda path: path.stat().st_size)
     damage(theirs)
-    output = as_user(HONEST, lambda: fetched(shared, dataset))()
+    output = as_user(HONEST, lambda: fetch_and_verify(shared, dataset))()
     assert output["error"].startswith("small@1 is damaged in the cache: ")
     assert output["hint"] == "run the same command again: it verifies the dataset and fetches damaged files again"
-    again = as_user(HONEST, lambda: fetched(shared, dataset))()
+    again = as_user(HONEST, lambda: fetch_and_verify(shared, dataset))()
     assert again["right"]
     assert again["bytes"] < dataset.bytes
     assert theirs.with_name(f"{theirs.name}.u{HONEST}").stat().st_uid == HONEST
-    assert as_user(HONEST, lambda: fetched(shared, dataset))() == {"bytes": 0, "right": True}
+    assert as_user(HONEST, lambda: fetch_and_verify(shared, dataset))() == {"bytes": 0, "right": True}
 
 
 def test_a_damaged_read_only_cache_is_an_error_with_hints(shared: Path, dataset: Dataset) -> None:
-    assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
+    assert as_user(LYING, lambda: fetch_and_verify(shared, dataset))()["right"]
     for folder in [shared / "cache", *(path for path in (shared / "cache").rglob("*") if path.is_dir())]:
         folder.chmod(0o755)
     damage(max(objects(Cache(root=shared / "cache")), key=lambda path: path.stat().st_size))
-    output = as_user(HONEST, lambda: fetched(shared, dataset))()
+    output = as_user(HONEST, lambda: fetch_and_verify(shared, dataset))()
     assert output["hint"].startswith(f"this user cannot write to {shared}/cache: set REPRISE_CACHE to another folder")
 
 

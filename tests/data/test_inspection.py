@@ -29,42 +29,42 @@ TABLE: dict[str, Any] = {
 NAN = Occurrences(count=3, row=7, name="row 7 of t.parquet", places=(0, 2))
 
 
-def of_fields(**fields: FieldValues) -> Inspection:
+def make_inspection(**fields: FieldValues) -> Inspection:
     """An inspection of one split."""
     return Inspection(splits={"val": SplitValues(samples=9, fields=fields)})
 
 
-def values(**said: Any) -> FieldValues:
+def make_values(**said: Any) -> FieldValues:
     """A field of floats."""
     return FieldValues(dtype="float32", shapes=(), **said)
 
 
-def draft(**said: Any) -> Draft:
+def make_draft(**said: Any) -> Draft:
     """A dataset of a table."""
     return Draft.model_validate({"name": "d", "reader": TABLE, **said})
 
 
 def test_columns_with_nan_are_named() -> None:
-    seen = of_fields(x=values(nan=NAN), y=values(infinite=NAN))
-    assert describe_not_finite(seen, "x", draft()) == (
+    seen = make_inspection(x=make_values(nan=NAN), y=make_values(infinite=NAN))
+    assert describe_not_finite(seen, "x", make_draft()) == (
         "columns 'a', 'c' (field 'x') hold NaN: 3 in split val; the first is in row 7 of t.parquet"
     )
-    assert describe_not_finite(seen, "y", draft()).startswith(
+    assert describe_not_finite(seen, "y", make_draft()).startswith(
         "column 'price' (field 'y') holds infinities: 3 in split val;"
     )
-    assert describe_not_finite(of_fields(x=values()), "x", draft()) == ""
+    assert describe_not_finite(make_inspection(x=make_values()), "x", make_draft()) == ""
 
 
 def test_consent_covers_nan_and_infinity_of_a_field() -> None:
-    seen = of_fields(x=values(nan=NAN, infinite=NAN), y=values(nan=NAN))
+    seen = make_inspection(x=make_values(nan=NAN, infinite=NAN), y=make_values(nan=NAN))
     with pytest.raises(DatasetError, match="column 'price'"):
-        require_publishable(seen, draft(allow_nan=["x"]))
-    require_publishable(seen, draft(allow_nan=["x", "y"]))
+        require_publishable(seen, make_draft(allow_nan=["x"]))
+    require_publishable(seen, make_draft(allow_nan=["x", "y"]))
 
 
 def test_an_unchanged_declaration_does_not_mention_consent() -> None:
-    assert "allow_nan" not in draft().model_dump(mode="json")
-    assert draft(allow_nan=["x"]).model_dump(mode="json")["allow_nan"] == ["x"]
+    assert "allow_nan" not in make_draft().model_dump(mode="json")
+    assert make_draft(allow_nan=["x"]).model_dump(mode="json")["allow_nan"] == ["x"]
 
 
 def test_unreadable_samples_are_named_and_counted() -> None:

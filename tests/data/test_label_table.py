@@ -8,12 +8,12 @@ from trainer.base.errors import RepriseError
 from trainer.data.pictures import check_listed, parse_labels
 
 
-def table(*lines: str) -> bytes:
+def make_table(*lines: str) -> bytes:
     """A table's bytes."""
     return "\n".join(["file,class", *lines, ""]).encode()
 
 
-def parsed(raw: bytes) -> dict[str, str]:
+def parse(raw: bytes) -> dict[str, str]:
     """Files and the names of their classes."""
     return {file: label.name for file, label in parse_labels(raw, where="l.csv").items()}
 
@@ -21,44 +21,52 @@ def parsed(raw: bytes) -> dict[str, str]:
 @pytest.mark.parametrize(
     "raw",
     [
-        table("1.png,a", "2.png,b"),
-        b"\xef\xbb\xbf" + table("1.png,a", "2.png,b"),
-        b"\xff\xfe" + table("1.png,a", "2.png,b").decode().encode("utf-16-le"),
-        table("1.png,a", "2.png,b").replace(b"\n", b"\r\n"),
-        table("1.png,a", "2.png,b").replace(b"\n", b"\r"),
-        table("", "1.png,a", "", "2.png,b").rstrip(),
-        table("   ", "1.png,a", "\t", "2.png,b", " "),
+        make_table("1.png,a", "2.png,b"),
+        b"\xef\xbb\xbf" + make_table("1.png,a", "2.png,b"),
+        b"\xff\xfe" + make_table("1.png,a", "2.png,b").decode().encode("utf-16-le"),
+        make_table("1.png,a", "2.png,b").replace(b"\n", b"\r\n"),
+        make_table("1.png,a", "2.png,b").replace(b"\n", b"\r"),
+        make_table("", "1.png,a", "", "2.png,b").rstrip(),
+        make_table("   ", "1.png,a", "\t", "2.png,b", " "),
         b"class,more,file\na,x,1.png\nb,,2.png\n",
-        table('"1.png","a"', "2.png,b"),
+        make_table('"1.png","a"', "2.png,b"),
     ],
 )
 def test_tables_that_editors_and_spreadsheets_write_are_read(raw: bytes) -> None:
-    assert parsed(raw) == {"1.png": "a", "2.png": "b"}
+    assert parse(raw) == {"1.png": "a", "2.png": "b"}
 
 
 def test_names_with_commas_quotes_and_line_separators_are_read_whole() -> None:
-    assert parsed(table('"a,1.png","x ""y"""', "b.png,u\u2028v")) == {"a,1.png": 'x "y"', "b.png": "u\u2028v"}
+    assert parse(make_table('"a,1.png","x ""y"""', "b.png,u\u2028v")) == {"a,1.png": 'x "y"', "b.png": "u\u2028v"}
 
 
 @pytest.mark.parametrize(
     ("raw", "message", "hint"),
     [
         (
-            table("1.png,caf\xe9").decode().encode("latin-1"),
+            make_table("1.png,caf\xe9").decode().encode("latin-1"),
             "line 2: expected UTF-8 text, found the byte 0xe9",
             "UTF-8",
         ),
-        (table("1.png,a", "2.png"), "line 3: expected 2 values, found 1 value", "fill in the line"),
-        (table("1.png,a,b"), "line 2: expected 2 values, found 3 values", "quotation"),
-        (table("1.png,a", "2.png,"), "line 3: the class is empty", "remove"),
-        (table("1.png, "), "line 2: the class is empty", "remove"),
-        (table(",a"), "line 2: the file is empty", "remove"),
-        (table("1.png,a "), "line 2: the class 'a ' begins or ends with a blank", "write a"),
-        (table("1.png,a", "1.png,a"), "line 3: '1.png' is already listed in line 2", "remove"),
-        (table("1.png,a", "", "1.png,b"), "line 4: '1.png' is already listed in line 2, as 'a' and as 'b'", "remove"),
-        (table('1.png,"a'), "line 2: not valid CSV", "close every quotation mark"),
-        (table("1.png,a", '2.png,"b', "3.png,c"), "lines 3 to 4: not valid CSV", "close every quotation mark"),
-        (table("1.png,a", "", '2.png,"b\nc"', "3.png"), "line 6: expected 2 values, found 1 value", "fill in the line"),
+        (make_table("1.png,a", "2.png"), "line 3: expected 2 values, found 1 value", "fill in the line"),
+        (make_table("1.png,a,b"), "line 2: expected 2 values, found 3 values", "quotation"),
+        (make_table("1.png,a", "2.png,"), "line 3: the class is empty", "remove"),
+        (make_table("1.png, "), "line 2: the class is empty", "remove"),
+        (make_table(",a"), "line 2: the file is empty", "remove"),
+        (make_table("1.png,a "), "line 2: the class 'a ' begins or ends with a blank", "write a"),
+        (make_table("1.png,a", "1.png,a"), "line 3: '1.png' is already listed in line 2", "remove"),
+        (
+            make_table("1.png,a", "", "1.png,b"),
+            "line 4: '1.png' is already listed in line 2, as 'a' and as 'b'",
+            "remove",
+        ),
+        (make_table('1.png,"a'), "line 2: not valid CSV", "close every quotation mark"),
+        (make_table("1.png,a", '2.png,"b', "3.png,c"), "lines 3 to 4: not valid CSV", "close every quotation mark"),
+        (
+            make_table("1.png,a", "", '2.png,"b\nc"', "3.png"),
+            "line 6: expected 2 values, found 1 value",
+            "fill in the line",
+        ),
         (b"files,clas\n1.png,a\n", "found 'files', 'clas'", "rename the column 'files' to 'file'"),
         (b"file;class\n1.png;a\n", "line 1: expected the columns file and class", "commas, not by semicolons"),
         (b"file\tclass\n1.png\ta\n", "line 1: expected the columns", "commas, not by tabs"),
@@ -67,7 +75,7 @@ def test_names_with_commas_quotes_and_line_separators_are_read_whole() -> None:
         (b"1.png,a\n2.png,b\n", "found '1.png', 'a'", "make its first line: file,class"),
         (b"file,class,class\n", "the column 'class' is named twice", "rename"),
         (b"", "found nothing", "file,class"),
-        (table("1.png,a\0"), "line 2: expected text, found a NUL", "remove it"),
+        (make_table("1.png,a\0"), "line 2: expected text, found a NUL", "remove it"),
     ],
 )
 def test_an_invalid_line_is_an_error_with_its_number(raw: bytes, message: str, hint: str) -> None:
@@ -97,7 +105,7 @@ def test_an_invalid_line_is_an_error_with_its_number(raw: bytes, message: str, h
     ],
 )
 def test_a_line_without_a_picture_is_an_error(line: str, message: str, hint: str) -> None:
-    labels = parse_labels(table(line), where="l.csv")
+    labels = parse_labels(make_table(line), where="l.csv")
     with pytest.raises(RepriseError) as caught:
         check_listed(labels, ["a/1.heic", "a/1.png", "b/caf\u00e9.png"], where="l.csv")
     assert message in caught.value.message

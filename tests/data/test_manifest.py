@@ -19,7 +19,7 @@ from trainer.data.manifest import parse_manifest
 from trainer.data.manifest_lines import Listing, Pack, Segment
 
 
-def rewritten(manifest: bytes, line: int, **change: Any) -> bytes:
+def rewrite_line(manifest: bytes, line: int, **change: Any) -> bytes:
     """A manifest's bytes with some places of a line replaced."""
     lines = [json.loads(text) for text in manifest.splitlines()]
     for place_, value in change.items():
@@ -90,7 +90,7 @@ HOSTILE = [
 @pytest.mark.parametrize("path", HOSTILE)
 def test_an_escaping_or_impossible_path_is_rejected(path: str) -> None:
     with pytest.raises(ManifestError):
-        parse_manifest(rewritten(TWO, 1, _0=path) if path != "\ud800" else TWO.replace(b'"a"', b'"\\ud800"'))
+        parse_manifest(rewrite_line(TWO, 1, _0=path) if path != "\ud800" else TWO.replace(b'"a"', b'"\\ud800"'))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_conflicting_paths_are_rejected(one: str, other: str, why: str) -> None:
 )
 def test_an_inconsistent_manifest_is_rejected(line: int, change: dict[str, Any]) -> None:
     with pytest.raises(ManifestError):
-        parse_manifest(rewritten(TWO, line, **change))
+        parse_manifest(rewrite_line(TWO, line, **change))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from trainer.data.packing import PACK_BYTES, DigestIndex, PackPlan, Slice
 ONE, OTHER = hashed_file("a", b"one"), hashed_file("b/c", b"three")
 
 
-def spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
+def pack_spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
     """Return path, start and length of each slice of each pack."""
     return [[(each.path, each.start, each.length) for each in slices] for slices in plan]
 
@@ -27,19 +27,19 @@ def test_small_files_share_packs_in_path_order() -> None:
 
 def test_a_large_file_is_split_into_parts() -> None:
     plan, raw = pack_files(hashed_file("a", b"1"), hashed_file("big", size=PACK_BYTES + 5), hashed_file("c", b"2"))
-    assert spans(plan) == [[("a", 0, 1), ("c", 0, 1)], [("big", 0, PACK_BYTES)], [("big", PACK_BYTES, 5)]]
+    assert pack_spans(plan) == [[("a", 0, 1), ("c", 0, 1)], [("big", 0, PACK_BYTES)], [("big", PACK_BYTES, 5)]]
     assert [pack.size for pack in Listing(raw).packs] == [2, PACK_BYTES, 5]
 
 
 def test_a_file_of_exactly_one_pack_is_not_split() -> None:
-    assert spans(pack_files(hashed_file("a", size=PACK_BYTES))[0]) == [[("a", 0, PACK_BYTES)]]
+    assert pack_spans(pack_files(hashed_file("a", size=PACK_BYTES))[0]) == [[("a", 0, PACK_BYTES)]]
 
 
 def test_known_repeated_and_empty_files_need_no_pack() -> None:
     _, before = pack_files(ONE, OTHER)
     files = (ONE, hashed_file("b", b"new"), hashed_file("c", b"new"), hashed_file("d", b""), hashed_file("e", b"three"))
     plan, raw = pack_files(*files, known=before)
-    assert spans(plan) == [[("b", 0, 3)]]
+    assert pack_spans(plan) == [[("b", 0, 3)]]
     listing, old = Listing(raw), Listing(before).packs[0]
     assert [(each.pack == old, each.offset) for file in listing for each in file.segments] == [
         (True, 0),

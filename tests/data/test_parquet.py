@@ -14,14 +14,14 @@ pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
 
 
-def written(columns: dict[str, Any], **how: Any) -> bytes:
+def parquet_file(columns: dict[str, Any], **how: Any) -> bytes:
     """A file as pyarrow writes it."""
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file, **how)
     return file.getvalue()
 
 
-def read(data: bytes) -> Footer:
+def parse_footer(data: bytes) -> Footer:
     """The foot of a file."""
     return read_footer(memoryview(data), where="x.parquet")
 
@@ -30,12 +30,14 @@ def read(data: bytes) -> Footer:
 @pytest.mark.parametrize("columns", [1, 20])
 def test_rows_and_columns_round_trip(rows: int, columns: int) -> None:
     table = {f"c{number}": pa.array(range(rows), type=pa.int32()) for number in range(columns)}
-    assert read(written(table, row_group_size=30)) == Footer(rows=rows, columns=dict.fromkeys(table, "int32"))
+    assert parse_footer(parquet_file(table, row_group_size=30)) == Footer(
+        rows=rows, columns=dict.fromkeys(table, "int32")
+    )
 
 
 def test_nested_columns_are_not_plain_values() -> None:
     columns = {"a": [1.0], "list": [[1, 2]], "struct": [{"x": 1}], "text": ["t"], "b": [True]}
-    assert read(written(columns)).columns == {"a": "double", "text": "byte_array", "b": "boolean"}
+    assert parse_footer(parquet_file(columns)).columns == {"a": "double", "text": "byte_array", "b": "boolean"}
 
 
 @pytest.mark.parametrize(
@@ -46,36 +48,36 @@ def test_a_nested_column_is_rejected_by_its_type(column: Any, kind: str) -> None
     with pytest.raises(
         DatasetError, match=f"column 'b' of x.parquet: expected one number in each row, found values of type {kind}"
     ) as caught:
-        read(written({"a": [1.0, 2.0], "b": column})).require(["a", "b"], where="x.parquet")
+        parse_footer(parquet_file({"a": [1.0, 2.0], "b": column})).require(["a", "b"], where="x.parquet")
     assert "--array" in str(caught.value.hint)
 
 
 def test_a_file_of_another_kind_is_rejected() -> None:
     with pytest.raises(DatasetError, match=r"x\.parquet is not a Parquet file"):
-        read(b"a,b\n1,2\n3,4\n")
+        parse_footer(b"a,b\n1,2\n3,4\n")
     with pytest.raises(DatasetError, match=r"t\.csv is text; expected a Parquet file") as caught:
         footer_start(memoryview(b"a,b\n1,2\n"), where="t.csv")
     assert "to_parquet" in (caught.value.hint or "")
 
 
 def test_a_truncated_file_is_rejected() -> None:
-    data = written({"a": [1, 2, 3]})
+    data = parquet_file({"a": [1, 2, 3]})
     for length in range(len(data)):
         with pytest.raises(DatasetError):
-            read(data[:length])
+            parse_footer(data[:length])
 
 
 def test_a_damaged_footer_is_rejected() -> None:
-    data = written({"a": [1, 2, 3]})
+    data = parquet_file({"a": [1, 2, 3]})
     start = footer_start(memoryview(data), where="x.parquet")
     for spoilt in (b"\xff", b"\x00"):
         with pytest.raises(DatasetError):
-            read(data[:start] + spoilt * (len(data) - start - 8) + data[-8:])
+            parse_footer(data[:start] + spoilt * (len(data) - start - 8) + data[-8:])
 
 
 def test_a_negative_number_of_rows_is_rejected() -> None:
-    good = written({"a": list(range(1000))})
+    good = parquet_file({"a": list(range(1000))})
     bad = good.replace(b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19")  # num_rows of the foot, 1000 and -1000 in Thrift's way
-    assert (read(good).rows, len(bad), bad == good) == (1000, len(good), False)
+    assert (parse_footer(good).rows, len(bad), bad == good) == (1000, len(good), False)
     with pytest.raises(DatasetError, match=r"x\.parquet is damaged: its footer gives -1,000 rows"):
-        read(bad)
+        parse_footer(bad)

@@ -20,7 +20,7 @@ TABLE = b"file,class\na/x/1.png,new\na/x/2.JPG,old\na/y/1.jpeg,new\nb/3.png,old\
 DIVIDED = {"train": {"prefix": "train/"}, "val": {"prefix": "val/"}, "test": {"prefix": "test/"}}
 
 
-def found(
+def classify(
     table: bytes | None = None,
     *,
     paths: Sequence[str] = PATHS,
@@ -35,31 +35,31 @@ def found(
 
 
 def test_the_first_folder_names_the_class() -> None:
-    assert found() == (PATHS[1:], [0, 0, 0, 1], ["a", "b"])
-    assert found(folder="a/") == (PATHS[1:4], [0, 0, 1], ["x", "y"])
+    assert classify() == (PATHS[1:], [0, 0, 0, 1], ["a", "b"])
+    assert classify(folder="a/") == (PATHS[1:4], [0, 0, 1], ["x", "y"])
 
 
 def test_split_folders_share_one_class_list() -> None:
     paths = ["test/b/1.png", "train/a/1.png", "train/b/1.png", "val/a/1.png"]
-    assert found(paths=paths, splits=DIVIDED) == (paths, [1, 0, 1, 0], ["a", "b"])
+    assert classify(paths=paths, splits=DIVIDED) == (paths, [1, 0, 1, 0], ["a", "b"])
     below = [f"data/{path}" for path in paths]
     splits = {name: {"prefix": f"data/{name}/"} for name in DIVIDED}
-    assert found(paths=below, splits=splits, folder="data/")[1:] == ([1, 0, 1, 0], ["a", "b"])
-    assert found(paths=paths, splits=DIVIDED, classes=["b", "a"])[1] == [0, 1, 0, 1]
+    assert classify(paths=below, splits=splits, folder="data/")[1:] == ([1, 0, 1, 0], ["a", "b"])
+    assert classify(paths=paths, splits=DIVIDED, classes=["b", "a"])[1] == [0, 1, 0, 1]
 
 
 def test_pictures_in_subfolders_belong_to_their_class_in_every_split() -> None:
     paths = ["train/a/deep/er/1.png", "val/a/1.png", "val/b/1.png"]
-    assert found(paths=paths, splits=DIVIDED)[1:] == ([0, 0, 1], ["a", "b"])
+    assert classify(paths=paths, splits=DIVIDED)[1:] == ([0, 0, 1], ["a", "b"])
 
 
 def test_pictures_outside_the_split_folders_define_no_class() -> None:
     paths = ["extra/a/1.png", "train/a/1.png", "val/b/1.png"]
-    assert found(paths=paths, splits=DIVIDED) == (paths[1:], [0, 1], ["a", "b"])
+    assert classify(paths=paths, splits=DIVIDED) == (paths[1:], [0, 1], ["a", "b"])
 
 
 def test_split_folders_without_class_folders_have_one_unnamed_class() -> None:
-    assert found(paths=["train/1.png", "val/1.png"], splits=DIVIDED)[1:] == ([0, 0], [""])
+    assert classify(paths=["train/1.png", "val/1.png"], splits=DIVIDED)[1:] == ([0, 0], [""])
 
 
 def test_integer_class_names_are_sorted_by_value() -> None:
@@ -77,28 +77,28 @@ def test_decimal_class_names_are_sorted_by_value() -> None:
 
 
 def test_declared_classes_may_be_nested_folders() -> None:
-    assert found(classes=["a/x", "a/y", "b"])[1] == [0, 0, 1, 2]
-    assert found(folder="a/", classes=["none", "y", "x"])[1] == [2, 2, 1]
+    assert classify(classes=["a/x", "a/y", "b"])[1] == [0, 0, 1, 2]
+    assert classify(folder="a/", classes=["none", "y", "x"])[1] == [2, 2, 1]
 
 
 def test_a_table_assigns_classes() -> None:
-    assert found(TABLE, labels="labels.csv") == (PATHS[1:], [0, 1, 0, 1], ["new", "old"])
-    assert found(b"\xef\xbb\xbf" + TABLE, labels="labels.csv")[1] == [0, 1, 0, 1]
+    assert classify(TABLE, labels="labels.csv") == (PATHS[1:], [0, 1, 0, 1], ["new", "old"])
+    assert classify(b"\xef\xbb\xbf" + TABLE, labels="labels.csv")[1] == [0, 1, 0, 1]
     numbered = b"file,class\n" + b"".join(b"%d.png,%d\n" % (number, number) for number in range(12))
     names = [f"{number}.png" for number in range(12)]
-    assert found(numbered, paths=names, labels="l.csv")[1] == list(range(12))
+    assert classify(numbered, paths=names, labels="l.csv")[1] == list(range(12))
 
 
 def test_pictures_of_one_folder_have_one_unnamed_class() -> None:
-    assert found(paths=["1.png", "2.png"]) == (["1.png", "2.png"], [0, 0], [""])
-    assert found(paths=["1.png"], classes=[""])[2] == [""]
+    assert classify(paths=["1.png", "2.png"]) == (["1.png", "2.png"], [0, 0], [""])
+    assert classify(paths=["1.png"], classes=[""])[2] == [""]
 
 
 def test_a_picture_beside_the_class_folders_is_an_error() -> None:
     with pytest.raises(DatasetError, match=r"top\.png lies in no folder that names its class"):
-        found(paths=["a/1.png", "top.png"])
+        classify(paths=["a/1.png", "top.png"])
     with pytest.raises(DatasetError, match=r"train/top\.png lies in no folder"):
-        found(paths=["train/a/1.png", "train/top.png"], splits=DIVIDED)
+        classify(paths=["train/a/1.png", "train/top.png"], splits=DIVIDED)
 
 
 @pytest.mark.parametrize(
@@ -140,27 +140,27 @@ def test_a_picture_beside_the_class_folders_is_an_error() -> None:
 )
 def test_missing_files_are_named(paths: list[str], options: dict[str, Any], line: str, hint: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        found(paths=paths, **options)
+        classify(paths=paths, **options)
     assert line in caught.value.message
     assert hint in str(caught.value.hint)
 
 
 def test_an_undeclared_class_folder_is_an_error_with_a_hint() -> None:
     with pytest.raises(DatasetError, match=r"c/1\.png of dataset small is of class 'c'") as caught:
-        found(paths=["a/1.png", "c/1.png"], classes=["a"])
+        classify(paths=["a/1.png", "c/1.png"], classes=["a"])
     assert "datasets/small.toml" in str(caught.value.hint)
     with pytest.raises(DatasetError, match="lies in no folder"):
-        found(paths=["1.png", "c/1.png"], classes=[""])
+        classify(paths=["1.png", "c/1.png"], classes=[""])
 
 
 def test_a_picture_without_a_line_is_an_error() -> None:
     with pytest.raises(DatasetError, match=r"l\.csv has no line for b/3\.png"):
-        found(TABLE.replace(b"b/3.png,old\n", b""), labels="l.csv")
+        classify(TABLE.replace(b"b/3.png,old\n", b""), labels="l.csv")
 
 
 def test_a_split_folder_is_never_treated_as_a_recorded_class() -> None:
     with pytest.raises(DatasetError, match="is of class 'a', which is not one of its 2 classes"):
-        found(paths=["train/a/1.png", "val/a/1.png"], splits=DIVIDED, classes=["train", "val"])
+        classify(paths=["train/a/1.png", "val/a/1.png"], splits=DIVIDED, classes=["train", "val"])
 
 
 def test_picture_suffixes_are_case_insensitive() -> None:

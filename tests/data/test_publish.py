@@ -72,7 +72,7 @@ def test_a_colleagues_version_is_not_overwritten(published: Published) -> None:
     assert newest_version(published.store, "small") == mine.dataset
 
 
-class Edited(SourceFolder):
+class EditedFolder(SourceFolder):
     """A folder in which a file changes between hashing and reading."""
 
     def read(self, piece: Slice) -> bytes:
@@ -83,7 +83,7 @@ class Edited(SourceFolder):
 def test_a_file_edited_during_publishing_is_detected(tmp_path: Path) -> None:
     store = MemoryStore()
     with pytest.raises(DatasetError, match="edited during publication"):
-        publish_dataset(DRAFT, source=Edited(root=fill(tmp_path, FILES)), store=store)
+        publish_dataset(DRAFT, source=EditedFolder(root=fill(tmp_path, FILES)), store=store)
     assert not list(store.keys("datasets/"))
 
 

@@ -36,20 +36,20 @@ def test_samples_match_their_declaration(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_the_fields_have_as_many_rows_as_the_splits(name: str) -> None:
-    declared, files = load_dataset(name, root=ROOT), arrays(SAMPLES[name]())
+    declared, files = load_dataset(name, root=ROOT), load_arrays(SAMPLES[name]())
     assert isinstance(declared.reader, Arrays)
     rows = {len(files[file]) for file in declared.reader.fields.values()}
     assert rows == {max(end for _, end in declared.splits.values())}
 
 
 def test_each_split_of_the_digits_has_every_digit() -> None:
-    labels = arrays(SAMPLES["digits"]())["labels.npy"]
+    labels = load_arrays(SAMPLES["digits"]())["labels.npy"]
     for first, end in load_dataset("digits", root=ROOT).splits.values():
         assert set(labels[first:end].tolist()) == set(range(10))
 
 
 def test_each_split_of_the_faces_has_both_classes() -> None:
-    labels = arrays(SAMPLES["faces"]())["labels.npy"]
+    labels = load_arrays(SAMPLES["faces"]())["labels.npy"]
     for first, end in load_dataset("faces", root=ROOT).splits.values():
         assert 0.4 < labels[first:end].mean() < 0.6
 
@@ -80,6 +80,6 @@ def test_an_array_is_read_back_by_numpy(shape: tuple[int, ...]) -> None:
     assert (len(body) - array.nbytes) % 64 == 0
 
 
-def arrays(files: Mapping[str, bytes]) -> dict[str, Any]:
+def load_arrays(files: Mapping[str, bytes]) -> dict[str, Any]:
     """The arrays of a sample's files."""
     return {name: np.load(io.BytesIO(body), allow_pickle=False) for name, body in files.items()}

@@ -11,7 +11,7 @@ FOLDERS = Layout(count=4, files=("test/a", "train/a", "train/b", "val/a"))
 STACKED = Layout(count=7, files=("a", "b"), ends=(3, 7))
 
 
-def chosen(split: Split, layout: Layout) -> list[int]:
+def chosen_samples(split: Split, layout: Layout) -> list[int]:
     """What a split of these samples holds."""
     return list(select("train", {"train": split}, layout, dataset="small"))
 
@@ -27,23 +27,25 @@ def chosen(split: Split, layout: Layout) -> list[int]:
     ],
 )
 def test_a_split_has_its_samples_in_the_datasets_order(split: Split, layout: Layout, expected: list[int]) -> None:
-    assert chosen(split, layout) == expected
+    assert chosen_samples(split, layout) == expected
 
 
 def test_the_division_by_percentages_never_changes() -> None:
     layout = Layout(count=1000)
-    parts = [chosen(Percent(percent=span), layout) for span in ((0, 80), (80, 90), (90, 100))]
+    parts = [chosen_samples(Percent(percent=span), layout) for span in ((0, 80), (80, 90), (90, 100))]
     assert sorted(sum(parts, [])) == list(range(1000))  # noqa: RUF017 - three
     assert [len(part) for part in parts] == [813, 71, 116]
     assert parts[2][:4] == [3, 19, 20, 30]
-    assert chosen(Percent(percent=(0, 80), seed=1), layout) != parts[0]
+    assert chosen_samples(Percent(percent=(0, 80), seed=1), layout) != parts[0]
 
 
 def test_a_sample_stays_in_its_split_when_files_are_added() -> None:
     before = Layout(count=50, files=[f"{number:03}.png" for number in range(0, 100, 2)])
     after = Layout(count=100, files=[f"{number:03}.png" for number in range(100)])
     train = Percent(percent=(0, 60), seed=3)
-    assert {before.files[i] for i in chosen(train, before)} <= {after.files[i] for i in chosen(train, after)}
+    assert {before.files[i] for i in chosen_samples(train, before)} <= {
+        after.files[i] for i in chosen_samples(train, after)
+    }
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_a_sample_stays_in_its_split_when_files_are_added() -> None:
 )
 def test_a_split_that_does_not_fit_is_rejected_with_numbers(split: Split, layout: Layout, line: str) -> None:
     with pytest.raises(DatasetError, match=line):
-        chosen(split, layout)
+        chosen_samples(split, layout)
 
 
 def test_a_missing_split_is_an_error_that_lists_the_splits() -> None:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from tests.data.conftest import Published
 
 
-def everything(store: MemoryStore) -> dict[str, bytes]:
+def all_objects(store: MemoryStore) -> dict[str, bytes]:
     """All objects of a store."""
     return {key: b"".join(store.read(key)) for key in store.keys("")}
 
 
-def again(published: Published) -> Published:
+def publish_second_version(published: Published) -> Published:
     """A second version that shares packs with the first one."""
     fill(published.source.root, {"later.txt": b"later"})
     publish_dataset(Draft(name="small"), source=published.source, store=published.store)
@@ -40,7 +40,7 @@ def again(published: Published) -> Published:
 def test_both_stores_hold_the_same_objects_afterwards(published: Published) -> None:
     target = MemoryStore()
     pushed = push_dataset(published.dataset, source=published.store, target=target)
-    assert everything(target) == everything(published.store)
+    assert all_objects(target) == all_objects(published.store)
     assert (pushed.is_new, pushed.sent > 0) == (True, True)
 
 
@@ -52,7 +52,7 @@ def test_a_second_push_sends_nothing(published: Published) -> None:
 
 
 def test_a_later_version_keeps_its_number_and_files_in_an_empty_store(published: Published, tmp_path: Path) -> None:
-    source, target = again(published).store, MemoryStore()
+    source, target = publish_second_version(published).store, MemoryStore()
     second = read_version(source, "small", 2)
     assert second is not None
     push_dataset(second, source=source, target=target)
@@ -62,7 +62,7 @@ def test_a_later_version_keeps_its_number_and_files_in_an_empty_store(published:
 
 
 def test_the_next_version_follows_a_later_version_that_is_alone_in_its_store(published: Published) -> None:
-    source, target = again(published).store, MemoryStore()
+    source, target = publish_second_version(published).store, MemoryStore()
     second = read_version(source, "small", 2)
     assert second is not None
     push_dataset(second, source=source, target=target)
@@ -76,12 +76,12 @@ def test_other_content_under_the_same_version_is_rejected_with_both_digests(
 ) -> None:
     target, other = MemoryStore(), SourceFolder(root=fill(tmp_path / "other", {"x": b"another"}))
     theirs = publish_dataset(Draft(name="small"), source=other, store=target).dataset
-    before = everything(target)
+    before = all_objects(target)
     with pytest.raises(DatasetError) as caught:
         push_dataset(published.dataset, source=published.store, target=target)
     assert theirs.content in caught.value.message
     assert published.dataset.content in caught.value.message
-    assert everything(target) == before
+    assert all_objects(target) == before
 
 
 @pytest.mark.parametrize("writes", range(3))
@@ -94,17 +94,17 @@ def test_an_interrupted_push_publishes_no_version_and_the_same_call_completes_it
     assert read_version(target, "small", 1) is None
     target.left = 100
     push_dataset(published.dataset, source=published.store, target=target)
-    assert everything(target) == everything(published.store)
+    assert all_objects(target) == all_objects(published.store)
 
 
 def test_a_damaged_object_in_the_source_is_not_copied(published: Published) -> None:
     source, target = MemoryStore(), MemoryStore()
-    for key, body in everything(published.store).items():
+    for key, body in all_objects(published.store).items():
         is_pack = key.startswith("objects/") and key != object_key(published.dataset.manifest)
         source.create(key, bytes(len(body)) if is_pack else body)
     with pytest.raises(DigestMismatchError, match="memory:"):
         push_dataset(published.dataset, source=source, target=target)
-    assert everything(target) == {}
+    assert all_objects(target) == {}
 
 
 @pytest.mark.parametrize("wrong", [lambda body: body[:-1], lambda body: b"?" + body[1:]], ids=["short", "other"])
@@ -113,7 +113,7 @@ def test_a_wrong_object_in_the_target_is_replaced(published: Published, wrong: C
     for key in published.store.keys("objects/"):
         target.create(key, wrong(b"".join(published.store.read(key))))
     push_dataset(published.dataset, source=published.store, target=target)
-    assert everything(target) == everything(published.store)
+    assert all_objects(target) == all_objects(published.store)
 
 
 def test_a_version_missing_in_the_source_is_named_with_the_store(published: Published) -> None:

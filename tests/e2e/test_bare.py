@@ -15,7 +15,7 @@ RUN: Final = re.compile(r"^run +([0-9a-z]+-[a-z2-7]{6}) \(completed\)$", re.MULT
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 
-def bare(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
+def run_on_bare_machine(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
     """Type a command on a bare machine, or the README's first two; stdout and stderr as one text."""
     command = [str(ROOT / "scripts" / "machine" / "bare"), *words]
     both = subprocess.STDOUT
@@ -23,7 +23,7 @@ def bare(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_first_two_commands_of_the_readme_work_on_a_bare_machine() -> None:
-    output = bare(seconds=3000)
+    output = run_on_bare_machine(seconds=3000)
     assert output.returncode == 0, output.stdout
     first, everyday = output.stdout.split("+ docker compose run")
     assert len(set(RUN.findall(output.stdout))) == 2
@@ -48,7 +48,7 @@ def test_an_engine_is_installed_started_and_stopped_without_changes_to_apt() -> 
         "! dpkg-query --show libc6 | grep deb13",
         "echo all well",
     )
-    output = bare(
+    output = run_on_bare_machine(
         "bash",
         "-c",
         "\n".join(f"{step} || {{ echo 'not so: {step.replace(chr(39), '')}'; exit 1; }}" for step in steps),

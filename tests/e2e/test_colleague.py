@@ -60,7 +60,7 @@ def bucket(house: House, second_house: House) -> Iterator[str]:
         docker("rm", "--force", name)
 
 
-def reproduced(house: House, run: str) -> None:
+def reproduce_as_colleague(house: House, run: str) -> None:
     """List, pull, run again and compare, as a colleague does."""
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
     assert [row["where"] for row in listed if row["run"] == run] == ["remote only"]
@@ -107,7 +107,7 @@ def test_a_run_is_shared_through_a_teams_folder(
     if how == "a line of .env":
         other = second_house.type("scripts/setup", "--store", str(folder.parent))
         assert (other.code, "a line of .env" in other.err) == (2, True), other.text
-    reproduced(second_house, first_result.run)
+    reproduce_as_colleague(second_house, first_result.run)
     trained = second_house.train("--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
     assert re.search(rf"^published +{re.escape(str(folder))}$", trained.out, re.MULTILINE)
@@ -136,7 +136,7 @@ def test_a_run_is_shared_through_a_bucket_on_another_server(
     )
     setup = second_house.type("scripts/setup", "--store", f"s3://{BUCKET}", "--endpoint", bucket)
     assert (setup.code, f"s3://{BUCKET} at {bucket}" in setup.out) == (0, True), setup.text
-    reproduced(second_house, first_result.run)
+    reproduce_as_colleague(second_house, first_result.run)
     trained = second_house.train("--exp", "digits", "--max-epochs", "1")
     assert (trained.code, f"s3://{BUCKET} at {bucket}" in trained.out) == (0, True), trained.text
     back = with_key.type("scripts/reprise", "runs", "push", trained.run, "--from", target, "--store", "s3://reprise")
@@ -153,7 +153,7 @@ def test_two_clones_on_one_machine_share_the_local_store(
     assert (
         dotenv_values(second_house)["REPRISE_STORE_VOLUME"] == f"{dotenv_values(house)['COMPOSE_PROJECT_NAME']}_store"
     )
-    reproduced(second_house, first_result.run)
+    reproduce_as_colleague(second_house, first_result.run)
     trained = second_house.type("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)

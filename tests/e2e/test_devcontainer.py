@@ -22,7 +22,7 @@ CLI: Final = "@devcontainers/cli@0.89.0"
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def devcontainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A clone that belongs to an ordinary user, opened; `devcontainer` is on its PATH."""
     if shutil.which("npm") is None:
         pytest.skip("needs npm, for the dev container CLI")
@@ -43,23 +43,23 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         house.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans")
 
 
-def inside(house: House, *words: str) -> str:
+def run_in_devcontainer(house: House, *words: str) -> str:
     """What a command in the dev container prints; it must end well."""
     result = house.type("devcontainer", "exec", "--workspace-folder", ".", *words, seconds=900)
     assert result.code == 0, result.text
     return result.out
 
 
-def test_the_devcontainers_user_is_not_root(opened: House) -> None:
-    assert int(inside(opened, "id", "-u")) == opened.root.stat().st_uid != 0
-    inside(opened, "touch", "written")
-    assert (opened.root / "written").stat().st_uid == opened.root.stat().st_uid
-    (opened.root / "written").unlink()
+def test_the_devcontainers_user_is_not_root(devcontainer: House) -> None:
+    assert int(run_in_devcontainer(devcontainer, "id", "-u")) == devcontainer.root.stat().st_uid != 0
+    run_in_devcontainer(devcontainer, "touch", "written")
+    assert (devcontainer.root / "written").stat().st_uid == devcontainer.root.stat().st_uid
+    (devcontainer.root / "written").unlink()
 
 
-def test_the_devcontainer_has_the_environment_and_developer_tools(opened: House) -> None:
-    versions = inside(
-        opened,
+def test_the_devcontainer_has_the_environment_and_developer_tools(devcontainer: House) -> None:
+    versions = run_in_devcontainer(
+        devcontainer,
         "sh",
         "-c",
         "python -c 'import torch; print(torch.__version__)'; ruff --version; scripts/reprise --version",
@@ -67,25 +67,25 @@ def test_the_devcontainer_has_the_environment_and_developer_tools(opened: House)
     assert [line.split()[0] for line in versions.splitlines()] == ["2.13.0+cpu", "ruff", "reprise"]
 
 
-def test_a_run_in_the_devcontainer_records_its_image(opened: House) -> None:
-    inside(opened, "scripts/reprise", "data", "publish-samples")
-    inside(opened, "scripts/reprise", "train", "--exp", "digits", "--max-epochs", "1")
-    record = opened.record("latest")
-    values = dict(line.split("=", 1) for line in (opened.root / ".env").read_text().splitlines() if "=" in line)
+def test_a_run_in_the_devcontainer_records_its_image(devcontainer: House) -> None:
+    run_in_devcontainer(devcontainer, "scripts/reprise", "data", "publish-samples")
+    run_in_devcontainer(devcontainer, "scripts/reprise", "train", "--exp", "digits", "--max-epochs", "1")
+    record = devcontainer.record("latest")
+    values = dict(line.split("=", 1) for line in (devcontainer.root / ".env").read_text().splitlines() if "=" in line)
     assert record["circumstances"]["image"]["reference"] == values["REPRISE_DEV_IMAGE"]
     assert record["circumstances"]["image"]["known"] == "asserted"
     assert record["circumstances"]["drift"] == []
 
 
 @pytest.mark.long
-def test_the_fast_tests_pass_in_the_devcontainer(opened: House) -> None:
-    assert " passed" in inside(opened, "scripts/test", "--fast")
+def test_the_fast_tests_pass_in_the_devcontainer(devcontainer: House) -> None:
+    assert " passed" in run_in_devcontainer(devcontainer, "scripts/test", "--fast")
 
 
-def test_the_tests_of_files_and_stores_pass_in_the_devcontainer(opened: House) -> None:
+def test_the_tests_of_files_and_stores_pass_in_the_devcontainer(devcontainer: House) -> None:
     """The whole of `scripts/test --fast` takes minutes there, so a long test runs it."""
-    assert " passed" in inside(
-        opened,
+    assert " passed" in run_in_devcontainer(
+        devcontainer,
         "python",
         "-m",
         "pytest",
@@ -98,11 +98,11 @@ def test_the_tests_of_files_and_stores_pass_in_the_devcontainer(opened: House) -
     )
 
 
-def test_the_hosts_environments_are_not_changed(opened: House) -> None:
+def test_the_hosts_environments_are_not_changed(devcontainer: House) -> None:
 
     def names(folder: Path) -> set[str]:
         return {path.name for path in folder.iterdir()}
 
-    assert names(opened.root / ".venv") == set()
-    assert "host" in names(opened.root / ".reprise")
-    assert not (opened.root / ".reprise" / "host").is_symlink()
+    assert names(devcontainer.root / ".venv") == set()
+    assert "host" in names(devcontainer.root / ".reprise")
+    assert not (devcontainer.root / ".reprise" / "host").is_symlink()

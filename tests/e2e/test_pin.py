@@ -27,10 +27,10 @@ def address() -> Iterator[str]:
     """Where the registry is; the engine forgets at the end what it knows under that name."""
     place = f"127.0.0.1:{free_port()}"
     yield place
-    forget(place)
+    forget_images(place)
 
 
-def forget(address: str) -> None:
+def forget_images(address: str) -> None:
     """Have the engine know no image by a name of this registry; images of other names stay."""
     named = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}", "--digests").splitlines()
     for name in [name for name in named if name.startswith(address)]:
@@ -42,7 +42,7 @@ def forget(address: str) -> None:
 
 
 @pytest.fixture
-def fresh(
+def fresh_clone(
     second_house: House, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
     """A clone by git of a repository in which the pin of `cpu` is committed, on a machine that lacks the pinned image."""
@@ -54,31 +54,31 @@ def fresh(
         assert second_house.type("git", *words).code == 0
     root = tmp_path_factory.mktemp("reprise-fresh-")
     assert second_house.type("git", "clone", "-q", str(second_house.root), str(root)).code == 0
-    forget(address)
+    forget_images(address)
     with house_at(root, dict(second_house.env)) as mine:
         yield mine
 
 
-def test_a_committed_pin_is_restored_by_digest_only(fresh: House, address: str, tmp_path: Path) -> None:
-    pin = load_pin("cpu", root=fresh.root)
+def test_a_committed_pin_is_restored_by_digest_only(fresh_clone: House, address: str, tmp_path: Path) -> None:
+    pin = load_pin("cpu", root=fresh_clone.root)
     assert pin is not None
-    asked = fresh.type("scripts/train", *TRAIN)
+    asked = fresh_clone.type("scripts/train", *TRAIN)
     assert (asked.code, pin.reference in asked.err, "scripts/train --yes --exp digits" in asked.err) == (62, True, True)
     with serving(tmp_path / "empty", address):
-        lacking = fresh.type("scripts/train", "--yes", *TRAIN)
+        lacking = fresh_clone.type("scripts/train", "--yes", *TRAIN)
     assert (lacking.code, f"{pin.reference}, which its registry does not have" in lacking.err) == (62, True), (
         lacking.text
     )
-    away = fresh.type("scripts/train", "--yes", *TRAIN)
+    away = fresh_clone.type("scripts/train", "--yes", *TRAIN)
     assert (away.code, f"check that this machine can reach {address}" in away.err) == (60, True), away.text
-    assert not (fresh.root / ".env").exists()
+    assert not (fresh_clone.root / ".env").exists()
     with serving(tmp_path, address):
-        trained = fresh.type("scripts/train", "--yes", *TRAIN)
+        trained = fresh_clone.type("scripts/train", "--yes", *TRAIN)
     assert trained.code == 0, trained.text
-    image = fresh.record(trained.run)["circumstances"]["image"]
+    image = fresh_clone.record(trained.run)["circumstances"]["image"]
     digest = image["reference"].partition("@")[2]  # the engine may know the same image by another registry's name, too
     assert (image["known"], digest, image["config"]) == ("verified", pin.reference.partition("@")[2], pin.config)
-    shown = fresh.type("scripts/reprise", "image", "show", "cpu")
+    shown = fresh_clone.type("scripts/reprise", "image", "show", "cpu")
     assert (shown.code, pin.reference in shown.out) == (0, True), shown.text
-    again = fresh.type("scripts/reprise", "reproduce", trained.run)
+    again = fresh_clone.type("scripts/reprise", "reproduce", trained.run)
     assert (again.code, again.out.startswith("identical")) == (0, True), again.text

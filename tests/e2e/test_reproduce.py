@@ -47,7 +47,7 @@ for reached in probes():
 '''
 
 
-def forget(house: House) -> None:
+def empty_cache(house: House) -> None:
     """Empty the cache."""
     project = next(line for line in (house.root / ".env").read_text().splitlines() if "PROJECT_NAME=" in line)
     assert house.type("docker", "volume", "rm", f"{project.partition('=')[2]}_cache").code == 0
@@ -58,7 +58,7 @@ def reproduce(house: House, *words: str) -> CommandResult:
     return house.type("scripts/reprise", "reproduce", *words)
 
 
-def train(house: House) -> str:
+def train_briefly(house: House) -> str:
     """Make a short run."""
     result = house.train("--exp", "digits", "--max-epochs", "1", "--learning-rate", "2e-3", "--clip-norm", "1.0")
     assert result.code == 0, result.text
@@ -66,30 +66,30 @@ def train(house: House) -> str:
 
 
 @pytest.fixture
-def own(house: House) -> str:
+def own_run(house: House) -> str:
     """A run that only this test runs again."""
-    return train(house)
+    return train_briefly(house)
 
 
 @pytest.fixture(scope="module")
-def trained(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def trained_run(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A run, and a copy of its folder."""
-    run, kept = train(house), tmp_path_factory.mktemp("kept") / "run"
+    run, kept = train_briefly(house), tmp_path_factory.mktemp("kept") / "run"
     subprocess.run(["cp", "-a", house.root / "runs" / run, kept], check=True)
     return run, kept
 
 
 @pytest.fixture
-def run(house: House, trained: tuple[str, Path]) -> str:
+def run(house: House, trained_run: tuple[str, Path]) -> str:
     """The run as it was made, whatever another test did to its folder."""
-    run, kept = trained
+    run, kept = trained_run
     shutil.rmtree(house.root / "runs" / run)
     subprocess.run(["cp", "-a", kept, house.root / "runs" / run], check=True)
     return run
 
 
 @pytest.fixture
-def edited(house: House, run: str) -> Callable[[Callable[[dict[str, Any]], None]], str]:
+def record_editor(house: House, run: str) -> Callable[[Callable[[dict[str, Any]], None]], str]:
     """A way to change what a record says, its identity with it, as if it had never been published."""
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
 
@@ -104,13 +104,13 @@ def edited(house: House, run: str) -> Callable[[Callable[[dict[str, Any]], None]
     return edit
 
 
-def test_a_run_is_reproduced_identically_from_an_empty_cache_after_an_edit(house: House, own: str) -> None:
-    forget(house)
+def test_a_run_is_reproduced_identically_from_an_empty_cache_after_an_edit(house: House, own_run: str) -> None:
+    empty_cache(house)
     page = house.root / "trainer" / "experiments" / "digits.py"
     before = page.read_text()
     page.write_text("raise SystemExit('the edited file was run')\n")
     try:
-        document = reproduce(house, own, "--deep", "--json")
+        document = reproduce(house, own_run, "--deep", "--json")
     finally:
         page.write_text(before)
     assert document.code == 0, document.text
@@ -123,28 +123,28 @@ def test_a_run_is_reproduced_identically_from_an_empty_cache_after_an_edit(house
     )
     assert result["retest"]["hashed"] > 10_000
     again = house.record(result["retest"]["retest"]["run"])
-    assert again["identity"] == house.record(own)["identity"]
-    assert again["circumstances"]["retest_of"] == own
-    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
+    assert again["identity"] == house.record(own_run)["identity"]
+    assert again["circumstances"]["retest_of"] == own_run
+    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own_run).out
 
 
-def test_a_run_that_is_only_in_the_store_is_not_trusted(house: House, own: str) -> None:
-    shutil.rmtree(house.root / "runs" / own)
+def test_a_run_that_is_only_in_the_store_is_not_trusted(house: House, own_run: str) -> None:
+    shutil.rmtree(house.root / "runs" / own_run)
     for register in (house.root / "runs").glob(".own-*"):
         shutil.rmtree(register)  # as on another machine
     readme = house.root / "README.md"
     before = readme.read_bytes()
     readme.write_bytes(before + b"edited\n")
     try:
-        refused = reproduce(house, own)
-        trusted = reproduce(house, own, "--trust")
+        refused = reproduce(house, own_run)
+        trusted = reproduce(house, own_run, "--trust")
     finally:
         readme.write_bytes(before)
     assert refused.code == 85, refused.text
     assert "not as in this checkout: 1 file" in refused.err
     assert trusted.code == 0, trusted.text
-    shutil.rmtree(house.root / "runs" / own / "retests")
-    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
+    shutil.rmtree(house.root / "runs" / own_run / "retests")
+    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own_run).out
 
 
 def test_the_recorded_code_cannot_reach_network_or_keys(house: House) -> None:
@@ -161,12 +161,14 @@ def test_the_recorded_code_cannot_reach_network_or_keys(house: House) -> None:
     assert "REACHED" not in again.text
 
 
-def test_another_ingredient_is_refuted(house: House, edited: Callable[[Callable[[dict[str, Any]], None]], str]) -> None:
+def test_another_ingredient_is_refuted(
+    house: House, record_editor: Callable[[Callable[[dict[str, Any]], None]], str]
+) -> None:
 
     def other(record: dict[str, Any]) -> None:
         record["ingredients"]["settings"]["learning_rate"] = 2.1e-3
 
-    result = reproduce(house, edited(other))
+    result = reproduce(house, record_editor(other))
     assert result.code == 20, result.text
     assert result.out.startswith("different:")
     assert "first difference" in result.out
@@ -197,10 +199,10 @@ def dataset(record: dict[str, Any]) -> None:
 @pytest.mark.parametrize("change", [image, option, experiment, dataset])
 def test_a_hostile_record_is_rejected(
     house: House,
-    edited: Callable[[Callable[[dict[str, Any]], None]], str],
+    record_editor: Callable[[Callable[[dict[str, Any]], None]], str],
     change: Callable[[dict[str, Any]], None],
 ) -> None:
-    run = edited(change)
+    run = record_editor(change)
     before = sorted(path.name for path in (house.root / "runs").iterdir())
     result = reproduce(house, run)
     assert result.code == 84, result.text
@@ -254,7 +256,7 @@ exit $code
 """
 
 
-def drifted(house: House, words: str) -> CommandResult:
+def run_after_install(house: House, words: str) -> CommandResult:
     """Install a package in a container that can be written, as pip does, and type a command in it."""
     values = dict(line.split("=", 1) for line in (house.root / ".env").read_text().splitlines() if "=" in line)
     script = DRIFTED.format(words=words, owner=f"{values['REPRISE_UID']}:{values['REPRISE_GID']}")
@@ -269,14 +271,14 @@ def drifted(house: House, words: str) -> CommandResult:
 
 
 def test_a_package_installed_into_a_container_is_named_and_prevents_reproduction(house: House, run: str) -> None:
-    trained = drifted(house, "train --exp digits --max-epochs 1")
+    trained = run_after_install(house, "train --exp digits --max-epochs 1")
     assert trained.code == 0, trained.text
     assert house.record(trained.run)["circumstances"]["drift"] == ["distributions here and not in the image: extra 1.0"]
     refused = reproduce(house, trained.run)
     assert refused.code == 84
     assert "extra 1.0" in refused.err
     assert reproduce(house, trained.run, "--allow-drift").code == 0
-    inside = drifted(house, f"reproduce {run}")
+    inside = run_after_install(house, f"reproduce {run}")
     assert inside.code == 87, inside.text
     assert "extra 1.0" in inside.text
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.engine
 WORDS = ("--exp", "digits", "--max-epochs", "14", "--seed", "11")
 
 
-def stopped(house: House) -> str:
+def stopped_run(house: House) -> str:
     """Train until an epoch is over, `docker stop` the container, and give the run's id."""
     result = house.train_and_stop(*WORDS)
     assert f"train --resume {result.run}" in result.err
@@ -22,7 +22,7 @@ def stopped(house: House) -> str:
 
 
 def test_a_run_stopped_by_docker_and_resumed_is_bit_identical_to_an_uninterrupted_run(house: House) -> None:
-    run = stopped(house)
+    run = stopped_run(house)
     assert house.record(run)["outcome"]["status"] == "preempted"
     resumed, twin = house.train("--resume", run), house.train(*WORDS)
     assert resumed.code == 0, resumed.text

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainer.environments.engine import BuildRequest, Digests
 
 
-class Watching(MemoryEngine):
+class RecordingEngine(MemoryEngine):
     """Looks at the files of a build while they are there."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ def test_the_code_stage_depends_on_the_code(tmp_path: Path) -> None:
 
 
 def test_the_code_image_contains_no_ignored_or_secret_file(tmp_path: Path) -> None:
-    root, engine = write_checkout(tmp_path), Watching()
+    root, engine = write_checkout(tmp_path), RecordingEngine()
     (root / ".gitignore").write_text("build/\nmine.py\n")
     (root / "trainer/new.py").write_text("x = 1\n")
     before = plan("cpu", stage="code", base=BASE, root=root)
@@ -126,7 +126,7 @@ def test_declared_variables_are_set_in_the_image(tmp_path: Path) -> None:
 
 
 def test_indexes_are_passed_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path: Path) -> None:
-    root, engine = write_checkout(tmp_path / "checkout"), Watching()
+    root, engine = write_checkout(tmp_path / "checkout"), RecordingEngine()
     for name in ("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "other-1.whl"):
         (tmp_path / name).touch()
     indexes = Indexes(

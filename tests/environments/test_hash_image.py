@@ -22,7 +22,7 @@ IMAGE = ImageFacts(id=digest_of_bytes(b"image"), tags=(), references=(), layers=
 
 
 @dataclass(kw_only=True)
-class Speaking(MemoryEngine):
+class PrintingEngine(MemoryEngine):
     """An engine whose containers say something."""
 
     lines: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Speaking(MemoryEngine):
 
 def test_the_script_runs_isolated_and_its_last_line_is_the_result() -> None:
     """The script ignores the environment variables of the image."""
-    engine = Speaking(
+    engine = PrintingEngine(
         lines=["noise", '{"format":"reprise.hashed/1","right":7,"altered":["distribution numpy: altered"]}']
     )
     assert hash_image_files(IMAGE, user="1:1", engine=engine) == (7, ["distribution numpy: altered"])
@@ -51,11 +51,11 @@ def test_the_script_runs_isolated_and_its_last_line_is_the_result() -> None:
 )
 def test_an_invalid_result_is_rejected(message: str) -> None:
     with pytest.raises(DocumentError):
-        hash_image_files(IMAGE, user="1:1", engine=Speaking(lines=[message]))
+        hash_image_files(IMAGE, user="1:1", engine=PrintingEngine(lines=[message]))
 
 
 def test_an_image_that_cannot_run_the_script_is_an_error() -> None:
-    engine = Speaking()
+    engine = PrintingEngine()
     engine.inside = lambda _: 127
     with pytest.raises(EngineError, match="127"):
         hash_image_files(IMAGE, user="1:1", engine=engine)

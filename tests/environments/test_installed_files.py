@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     return place
 
 
-def found(root: Path, *, mounts: str = WRITABLE, more: tuple[str, ...] = ()) -> list[str]:
+def find_changes(root: Path, *, mounts: str = WRITABLE, more: tuple[str, ...] = ()) -> list[str]:
     """What is not as it was installed."""
     (root.parent / "mounts").write_text(mounts)
     roots = [str(root.parent / "source"), *more, str(root)]
@@ -43,41 +43,41 @@ def found(root: Path, *, mounts: str = WRITABLE, more: tuple[str, ...] = ()) -> 
 def test_an_unchanged_installation_has_no_differences(root: Path) -> None:
     (root / "numpy" / "__pycache__").mkdir()
     (root / "numpy" / "__pycache__" / "core.cpython-311.pyc").write_bytes(b"")
-    assert found(root) == []
+    assert find_changes(root) == []
 
 
 def test_a_file_of_another_size_is_named(root: Path) -> None:
     (root / "numpy" / "__init__.py").write_text("x = 2; evil()\n")
-    assert found(root) == ["distribution numpy: of another size: numpy/__init__.py"]
+    assert find_changes(root) == ["distribution numpy: of another size: numpy/__init__.py"]
 
 
 def test_a_missing_and_an_extra_file_are_named(root: Path) -> None:
     (root / "numpy" / "core.so").unlink()
     (root / "evil.pth").touch()
-    missing, extra = found(root)
+    missing, extra = find_changes(root)
     assert missing == "distribution numpy: missing: numpy/core.so"
     assert extra == f"files in {root} that belong to no distribution: evil.pth"
 
 
 def test_an_extra_import_root_is_named(root: Path) -> None:
-    (line,) = found(root, more=("/somewhere/else",))
+    (line,) = find_changes(root, more=("/somewhere/else",))
     assert line == "import root /somewhere/else is neither the run's source nor an installation"
 
 
 def test_a_mount_over_an_installation_is_named(root: Path) -> None:
     mounts = SEALED + f"30 22 0:30 / {root}/numpy rw - ext4 /dev/x rw\n"
-    assert found(root, mounts=mounts)[0] == f"{root}/numpy is mounted over what was installed"
+    assert find_changes(root, mounts=mounts)[0] == f"{root}/numpy is mounted over what was installed"
 
 
 def test_read_only_roots_are_not_read(root: Path) -> None:
     (root / "numpy" / "__init__.py").write_text("x = 2; evil()\n")
-    assert found(root, mounts=SEALED) == []
+    assert find_changes(root, mounts=SEALED) == []
 
 
 def test_digests_find_changes_of_equal_size(root: Path) -> None:
     assert installed_files.altered([str(root)]) == (2, [])
     (root / "numpy" / "__init__.py").write_text("x = 2\n")
-    assert found(root) == []
+    assert find_changes(root) == []
     assert installed_files.altered([str(root)]) == (1, ["distribution numpy: altered, by digest: numpy/__init__.py"])
 
 

@@ -25,7 +25,7 @@ from trainer.environments.inventory import (
 from trainer.runs.record import Inventory
 
 
-def found(**versions: str) -> Found:
+def make_inventory(**versions: str) -> Found:
     """An inventory with these distributions."""
     items = {name: Installed(version=version, record=f"sha256:{0:064}") for name, version in versions.items()}
     return Found(python="3.11.2", distributions=items, system={"libc6": "2.36"}, libraries={}, roots=[])
@@ -75,11 +75,14 @@ def test_libraries_are_read_from_proc_maps(tmp_path: Path) -> None:
 
 
 def test_equal_inventories_do_not_drift() -> None:
-    assert drift(found(numpy="2.3"), found(numpy="2.3")) == []
+    assert drift(make_inventory(numpy="2.3"), make_inventory(numpy="2.3")) == []
 
 
 def test_drift_names_each_kind_of_difference() -> None:
-    baked, here = found(numpy="2.3", torch="2.13", gone="1"), found(numpy="2.0", torch="2.13", new="3")
+    baked, here = (
+        make_inventory(numpy="2.3", torch="2.13", gone="1"),
+        make_inventory(numpy="2.0", torch="2.13", new="3"),
+    )
     here["distributions"]["torch"]["record"] = f"sha256:{1:064}"
     here["python"] = "3.12.1"
     here["system"] = {"libc6": "2.40"}
@@ -96,12 +99,12 @@ def test_drift_names_each_kind_of_difference() -> None:
 def test_without_an_image_packages_are_compared_with_the_lock() -> None:
     lock = '[[package]]\nname = "torch"\nversion = "2.13.0"\n\n[[package]]\nname = "torch"\nversion = "2.13.0+cpu"\n'
     assert locked(lock) == {"torch": {"2.13.0", "2.13.0+cpu"}}
-    assert drift(None, found(torch="2.13.0+cpu"), lock=lock) == []
-    assert drift(None, found(torch="2.11.0", other="1"), lock=lock) == [
+    assert drift(None, make_inventory(torch="2.13.0+cpu"), lock=lock) == []
+    assert drift(None, make_inventory(torch="2.11.0", other="1"), lock=lock) == [
         "distribution torch: 2.11.0 here, 2.13.0 or 2.13.0+cpu in the lock",
         "distributions here and not in the lock: other 1",
     ]
-    assert "nothing to compare with" in drift(None, found())[0]
+    assert "nothing to compare with" in drift(None, make_inventory())[0]
 
 
 @pytest.mark.parametrize(("file", "hidden"), [("json.py", "json"), ("numpy/__init__.py", "numpy"), ("mine.py", "")])

@@ -22,7 +22,7 @@ IMAGE: Final = {
 }
 
 
-def exported(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
+def export_packages(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
     """What uv would install in an image: versions and hashes."""
     words = [word for extra in extras for word in ("--extra", extra)]
     options = ("--quiet", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate")
@@ -47,7 +47,7 @@ def exported(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
 @pytest.mark.parametrize("extras", [("cpu",), ("cuda",), ("store", "samples"), ("cpu", "store", "samples")])
 def test_the_packages_match_uv_export(extras: tuple[str, ...]) -> None:
     found = packages((ROOT / "uv.lock").read_text(encoding="utf-8"), extras)
-    expected = exported(extras)
+    expected = export_packages(extras)
     assert {name: one.version for name, one in found.items()} == {
         name: version for name, (version, _) in expected.items()
     }

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 REPOSITORY = "127.0.0.1:5000/team/cpu"
 
 
-def built(root: Path, engine: MemoryEngine) -> BuiltImage:
+def build_cpu_image(root: Path, engine: MemoryEngine) -> BuiltImage:
     """The image of the environment `cpu`."""
     return build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
 
 
 def test_a_pin_has_the_pushed_digest(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    image = built(root, engine)
+    image = build_cpu_image(root, engine)
     made = pin(image, REPOSITORY, engine=engine, root=root, push=True)
     assert load_pin("cpu", root=root) == made
     assert made.reference == f"{REPOSITORY}@{image.manifest}"
@@ -38,7 +38,7 @@ def test_a_pin_has_the_pushed_digest(tmp_path: Path) -> None:
 def test_an_image_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
     with pytest.raises(PinError, match="is not in its registry") as caught:
-        pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=False)
+        pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=False)
     assert caught.value.hint == f"reprise image pin cpu {REPOSITORY} --push"
     assert load_pin("cpu", root=root) is None
 
@@ -46,18 +46,18 @@ def test_an_image_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
 def test_an_engine_without_manifests_cannot_pin(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
     with pytest.raises(PinError, match="keeps no manifests"):
-        pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+        pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
 
 
 def test_setup_uses_the_pin(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     assert image_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
 
 
 def test_a_missing_pinned_image_is_not_replaced_by_another(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     other = MemoryEngine(registries=engine.registries)
     with pytest.raises(ImageMissingError) as caught:
         image_values("cpu", engine=other, root=root)
@@ -69,7 +69,7 @@ def test_a_missing_pinned_image_is_not_replaced_by_another(tmp_path: Path) -> No
 
 def test_a_pin_of_other_inputs_is_rejected(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
     with pytest.raises(PinError, match="this checkout is build"):
         image_values("cpu", engine=engine, root=root)
@@ -77,7 +77,7 @@ def test_a_pin_of_other_inputs_is_rejected(tmp_path: Path) -> None:
 
 def test_an_image_that_differs_from_its_pin_is_rejected(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     engine.held[made.manifest] = replace(engine.held[made.manifest], layers=())
     with pytest.raises(PinError, match="the pin has"):
         restore("cpu", engine=engine, root=root)
@@ -85,7 +85,7 @@ def test_an_image_that_differs_from_its_pin_is_rejected(tmp_path: Path) -> None:
 
 def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     with pytest.raises(ImageMissingError, match="which its registry does not have") as caught:
         restore("cpu", engine=MemoryEngine(), root=root)
     assert made.reference in caught.value.message
@@ -100,14 +100,14 @@ def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None
 def test_a_repository_with_a_tag_is_rejected_with_the_plain_name(tmp_path: Path, repository: str) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
     with pytest.raises(UsageError) as caught:
-        pin(built(root, engine), repository, engine=engine, root=root, push=True)
+        pin(build_cpu_image(root, engine), repository, engine=engine, root=root, push=True)
     assert caught.value.hint == f"reprise image pin cpu {REPOSITORY}"
     assert (engine.registries, load_pin("cpu", root=root)) == ({}, None)
 
 
 def test_unpinning_twice_is_not_an_error(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     assert unpin("cpu", root=root)
     assert not unpin("cpu", root=root)
 

@@ -97,7 +97,7 @@ ME = setup.Owner(uid=os.getuid() or 1000, gid=os.getgid() or 1000)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def world_writable_folder(tmp_path: Path) -> Path:
     """A folder that everyone may write."""
     path = tmp_path / "with a blank"
     path.mkdir()
@@ -105,20 +105,22 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_that_containers_can_write_is_accepted_and_left_empty(folder: Path, tmp_path: Path) -> None:
-    setup.require_folder(folder, who=ME, root=tmp_path / "checkout")
-    assert list(folder.iterdir()) == []
+def test_a_folder_that_containers_can_write_is_accepted_and_left_empty(
+    world_writable_folder: Path, tmp_path: Path
+) -> None:
+    setup.require_folder(world_writable_folder, who=ME, root=tmp_path / "checkout")
+    assert list(world_writable_folder.iterdir()) == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that its containers' user cannot write")
 @pytest.mark.parametrize("inner", ["", "objects/sha256"])
 def test_a_folder_that_containers_cannot_write_is_named_with_their_user(
-    folder: Path, tmp_path: Path, inner: str
+    world_writable_folder: Path, tmp_path: Path, inner: str
 ) -> None:
-    (folder / inner).mkdir(parents=True, exist_ok=True)
-    (folder / inner).chmod(0o755)
+    (world_writable_folder / inner).mkdir(parents=True, exist_ok=True)
+    (world_writable_folder / inner).chmod(0o755)
     with pytest.raises(NotWritableError, match="uid 1000, gid 1000") as caught:
-        setup.require_folder(folder, who=setup.owner(0, 0), root=tmp_path / "checkout")
+        setup.require_folder(world_writable_folder, who=setup.owner(0, 0), root=tmp_path / "checkout")
     assert str(caught.value.hint).startswith("chown -R 1000:1000")
 
 
@@ -131,9 +133,11 @@ def test_a_folder_that_containers_cannot_write_is_named_with_their_user(
     ],
 )
 def test_a_read_only_or_full_disk_is_not_reported_as_an_ownership_problem(
-    folder: Path, number: int, error: type[RepriseError], hint: str
+    world_writable_folder: Path, number: int, error: type[RepriseError], hint: str
 ) -> None:
-    found = setup.folder_error(folder, who=ME, output=f"mktemp: failed to create file: {os.strerror(number)}\n")
+    found = setup.folder_error(
+        world_writable_folder, who=ME, output=f"mktemp: failed to create file: {os.strerror(number)}\n"
+    )
     assert (type(found), str(found.hint).startswith(hint)) == (error, True)
 
 

@@ -116,7 +116,7 @@ def test_a_signal_reaches_the_container_or_prevents_its_start(
     assert (run.parent / "calls").read_text().splitlines() == ["kill --signal=SIGTERM reprise-run", *removals]
 
 
-def labeled(labels: dict[str, str]) -> MemoryEngine:
+def engine_with_labels(labels: dict[str, str]) -> MemoryEngine:
     """An engine with one container, whose image has `labels`."""
     image = ImageFacts(
         id=ID, tags=(), references=(f"x/cpu@{ID}",), layers=(BUILD,), size=1, created="2026", labels=labels
@@ -125,19 +125,19 @@ def labeled(labels: dict[str, str]) -> MemoryEngine:
 
 
 def test_reference_digests_layers_and_build_id_of_a_containers_image_are_recorded(run: Path) -> None:
-    image = record_image(labeled({_BUILD_ID: BUILD}), "reprise-run", folder=run)
+    image = record_image(engine_with_labels({_BUILD_ID: BUILD}), "reprise-run", folder=run)
     assert image is not None
     assert (image.reference, image.build_id, image.layers) == (f"x/cpu@{ID}", BUILD, [BUILD])
     assert (run / SEEN).exists()
 
 
 def test_nothing_is_recorded_before_the_container_exists(run: Path) -> None:
-    assert record_image(labeled({_BUILD_ID: BUILD}), "reprise-other", folder=run) is None
+    assert record_image(engine_with_labels({_BUILD_ID: BUILD}), "reprise-other", folder=run) is None
     assert not (run / SEEN).exists()
 
 
 def test_an_image_without_a_build_id_is_recorded_without_digests(run: Path) -> None:
-    image = record_image(labeled({}), "reprise-run", folder=run)
+    image = record_image(engine_with_labels({}), "reprise-run", folder=run)
     assert image is not None
     assert (image.build_id, image.config) == (None, None)
     assert (run / SEEN).exists()

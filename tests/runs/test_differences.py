@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.comparison.test_verdict import record
+from tests.comparison.test_verdict import make_record
 from tests.records import circumstances, ingredients
 from trainer.base.digest import digest_of_bytes
 from trainer.runs.differences import Candidate, DifferenceKind, candidates
@@ -17,14 +17,14 @@ ONE, TWO = digest_of_bytes(b"1"), digest_of_bytes(b"2")
 
 def altered_record(*, around: dict[str, Any] | None = None, **made: Any) -> Record:
     """The usual run, with some ingredients and circumstances other than usual."""
-    usual = record({})
+    usual = make_record({})
     happened = circumstances().model_copy(update=around or {})
     return usual.model_copy(update={"ingredients": ingredients(**made), "circumstances": happened})
 
 
 def find_differences(b: Record, a: Record | None = None) -> list[tuple[DifferenceKind, str, str, str]]:
     """What differs from the usual run."""
-    return [(each.kind, each.name, each.a, each.b) for each in candidates(a or record({}), b)]
+    return [(each.kind, each.name, each.a, each.b) for each in candidates(a or make_record({}), b)]
 
 
 def test_equal_records_have_no_differences() -> None:
@@ -55,7 +55,7 @@ def test_each_ingredient_is_listed_by_name_with_both_values(
     made: dict[str, Any], expected: tuple[DifferenceKind, str, str, str]
 ) -> None:
     assert find_differences(altered_record(**made)) == [expected]
-    assert all(each.ingredient for each in candidates(record({}), altered_record(**made)))
+    assert all(each.ingredient for each in candidates(make_record({}), altered_record(**made)))
 
 
 def test_the_locks_packages_of_other_environments_are_ignored() -> None:
@@ -77,7 +77,7 @@ def test_a_setting_is_listed_with_its_origins() -> None:
     b = altered_record(
         settings={"seed": 0, "learning_rate": 0.0010000000000000002}, around={"origins": {"learning_rate": "file"}}
     )
-    assert candidates(record({}), b) == [
+    assert candidates(make_record({}), b) == [
         Candidate(
             kind=DifferenceKind.SETTING,
             name="learning_rate",
@@ -125,7 +125,7 @@ def test_a_run_that_left_its_determinism_level_differs_from_one_that_did_not() -
     assert find_differences(left) == [
         (DifferenceKind.DETERMINISM, "benchmark is True", "absent", "switched by the net")
     ]
-    assert not any(each.ingredient for each in candidates(record({}), left))
+    assert not any(each.ingredient for each in candidates(make_record({}), left))
     assert find_differences(left, altered_record(around={"determinism_at_end": ["benchmark is True"]})) == []
 
 

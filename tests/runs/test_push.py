@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.data.test_versions import everything
+from tests.data.test_versions import all_objects
 from tests.runs.runs import finish_run
 from tests.runs.test_publish import FailingStore
 from trainer.base.digest import digest_of_bytes
@@ -43,7 +43,7 @@ def source(record: Record, tmp_path: Path) -> MemoryStore:
 def test_both_stores_hold_the_same_objects_afterwards(record: Record, source: MemoryStore, tmp_path: Path) -> None:
     target = MemoryStore()
     pushed = push_run(record.run, source=source, target=target)
-    assert everything(target) == everything(source)
+    assert all_objects(target) == all_objects(source)
     assert pushed.records == (record,)
     assert pull_run(record.run, target, runs=tmp_path / "elsewhere") == [record]
 
@@ -65,7 +65,7 @@ def test_an_interrupted_push_has_no_seal_and_the_same_call_completes_it(
     assert target.size(sealed_key(record.run, 1)) is None
     target.left = 100
     push_run(record.run, source=source, target=target)
-    assert everything(target) == everything(source)
+    assert all_objects(target) == all_objects(source)
 
 
 def test_another_attempt_of_the_same_number_is_rejected(record: Record, source: MemoryStore) -> None:

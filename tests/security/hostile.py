@@ -21,7 +21,7 @@ ESCAPES = "\x1b]0;PWNED\x07\x1b[2J"
 """What sets a terminal's title and clears it."""
 
 
-def changed(text: bytes, change: Change) -> bytes:
+def change_record(text: bytes, change: Change) -> bytes:
     """A record's text after a change, its identity that of its ingredients: a stranger computes that as well."""
     content = json.loads(text)
     change(content)
@@ -37,7 +37,7 @@ def bad_run(runs: Path, change: Change) -> str:
     """A run on this machine whose record was changed."""
     run = finish_run(runs)
     path = run.folder / "record.json"
-    path.write_bytes(changed(path.read_bytes(), change))
+    path.write_bytes(change_record(path.read_bytes(), change))
     return run.record.run
 
 
@@ -47,14 +47,14 @@ def bad_seal(store: Path, runs: Path, change: Change) -> str:
     publish_run(runs / run.record.run, open_store(str(store)))
     path = store / "runs" / run.record.run / "attempts" / "1" / "sealed.json"
     content = json.loads(path.read_bytes())
-    content["record"] = json.loads(changed(json.dumps(content["record"]).encode(), change))
+    content["record"] = json.loads(change_record(json.dumps(content["record"]).encode(), change))
     path.chmod(0o644)
     path.write_text(json.dumps(content))
     shutil.rmtree(runs / run.record.run)
     return run.record.run
 
 
-def at(*keys: Any, value: Any) -> Change:
+def set_value(*keys: Any, value: Any) -> Change:
     """The change of one value in a record."""
 
     def change(content: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from tests.stores.proxy import ask
+from tests.stores.proxy import send_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length) if length else None
         if type(self).lie(self, body):
             return
-        answer, data = ask(urlsplit(self.upstream).netloc, self.command, self.path, dict(self.headers), body)
+        answer, data = send_request(urlsplit(self.upstream).netloc, self.command, self.path, dict(self.headers), body)
         kept = {
             name: text for name, text in answer.getheaders() if name.lower() not in {"transfer-encoding", "connection"}
         }
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def lying(upstream: str, lie: Lie) -> Iterator[str]:
+def faulty_server(upstream: str, lie: Lie) -> Iterator[str]:
     """Give the address of a server that lies, before the server at `upstream`."""
     made = type("Lying", (Handler,), {"upstream": upstream, "lie": staticmethod(lie)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), made)
@@ -92,14 +92,14 @@ def loses_the_completion(request: Handler, body: bytes | None) -> bool:
     """Complete an upload in parts, and answer as other servers answer the second try: no such upload."""
     if request.command != "POST" or "uploadId" not in request.path:
         return False
-    ask(urlsplit(request.upstream).netloc, "POST", request.path, dict(request.headers), body)
+    send_request(urlsplit(request.upstream).netloc, "POST", request.path, dict(request.headers), body)
     request.answer(
         404, b"<Error><Code>NoSuchUpload</Code><Message>gone</Message></Error>", {"content-type": "application/xml"}
     )
     return True
 
 
-def page(request: Handler, _: bytes | None, *, status: int = 200) -> bool:
+def web_page(request: Handler, _: bytes | None, *, status: int = 200) -> bool:
     """Answer everything with the page of a captive portal."""
     request.answer(status, PAGE, {"content-type": "text/html; charset=utf-8"})
     return True
@@ -128,7 +128,7 @@ def swallows_the_completion(request: Handler, _: bytes | None) -> bool:
     return True
 
 
-def skewed(request: Handler, _: bytes | None) -> bool:
+def skew_clock(request: Handler, _: bytes | None) -> bool:
     """Refuse the client's clock; the server's own is an hour behind the year 2100."""
     text = b"<Error><Code>RequestTimeTooSkewed</Code><Message>skewed</Message></Error>"
     request.answer(403, text, {"content-type": "application/xml", "date": "Fri, 01 Jan 2100 00:00:00 GMT"})

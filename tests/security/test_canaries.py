@@ -110,7 +110,7 @@ CODE: Final = (
 )
 
 
-def forms(value: str) -> Iterator[bytes]:
+def encodings(value: str) -> Iterator[bytes]:
     """What to look for: the value as text, in UTF-16, in a URL, in JSON, in base64 at any place of a longer body, as hexadecimal digits."""
     data = value.encode()
     yield from (data, value.encode("utf-16-le"), value.encode("utf-16-be"), quote(value, safe="").encode())
@@ -120,7 +120,7 @@ def forms(value: str) -> Iterator[bytes]:
         yield text[4 if before else 0 : len(text) // 4 * 4 - 4]
 
 
-def bodies(places: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
+def file_bodies(places: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
     """Every file below these folders, unpacked where it is packed; and every name of one."""
     for name, folder in places.items():
         for path in sorted(folder.rglob("*")):
@@ -132,9 +132,9 @@ def bodies(places: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
                     yield f"{name}: {path.relative_to(folder)}, unpacked", gzip.decompress(body)
 
 
-def found(values: Mapping[str, str], texts: list[tuple[str, bytes]]) -> list[str]:
+def find_canaries(values: Mapping[str, str], texts: list[tuple[str, bytes]]) -> list[str]:
     """Each value with the place where it is found."""
-    looked = {place: set(forms(value)) for place, value in values.items()}
+    looked = {place: set(encodings(value)) for place, value in values.items()}
     return [
         f"{place} in {where}" for place, each in looked.items() for where, body in texts if any(x in body for x in each)
     ]
@@ -169,7 +169,7 @@ def host(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checko
     return made
 
 
-def typed(host: Checkout, *words: str) -> tuple[int, bytes]:
+def run_reprise(host: Checkout, *words: str) -> tuple[int, bytes]:
     """Type a command with all secrets of the environment; its exit code, and all that it printed."""
     own = {name: canary(name) for name in ENVIRONMENT} | {"HOME": str(host.root.parent / "home")}
     command = [sys.executable, "-m", "trainer", *words]
@@ -183,7 +183,7 @@ def test_no_canary_leaves_its_location(host: Checkout) -> None:
     printed: list[tuple[str, bytes]] = []
 
     def say(expected: int, *words: str) -> None:
-        code, text = typed(host, *words)
+        code, text = run_reprise(host, *words)
         printed.append((f"the terminal: {words[0]}", text))
         assert code == expected, text.decode()
 
@@ -196,8 +196,8 @@ def test_no_canary_leaves_its_location(host: Checkout) -> None:
     say(0, "sweep", "leak.py", "--points", "points.toml", "--max-epochs", "1")
     values = {place: canary(place) for place in (*ENVIRONMENT, FROM_FILE, *SOURCES, *BESIDE.values())}
     assert len(set(values.values())) >= 30
-    texts = [*printed, *bodies({"runs": host.root / "runs", "store": host.store})]
-    assert not found(values, texts)
+    texts = [*printed, *file_bodies({"runs": host.root / "runs", "store": host.store})]
+    assert not find_canaries(values, texts)
     kinds = {Path(name).suffix for name, _ in texts}
     assert {".html", ".wandb", ".gz", ".jsonl", ".toml"} <= kinds
     assert any("tfevents" in name for name, _ in texts)
@@ -214,9 +214,9 @@ def test_a_password_in_the_description_of_a_dataset_is_not_published(
     assert (code, "it contains a password in an address" in err) == (44, True)
     texts = [
         ("the terminal", f"{out}{err}".encode()),
-        *bodies({"all": tmp_path / "store", "declared": tmp_path / "datasets"}),
+        *file_bodies({"all": tmp_path / "store", "declared": tmp_path / "datasets"}),
     ]
-    assert not found({key: value}, texts)
+    assert not find_canaries({key: value}, texts)
 
 
 def test_the_search_finds_a_canary_in_each_form() -> None:
@@ -224,5 +224,5 @@ def test_the_search_finds_a_canary_in_each_form() -> None:
     samples = [value, quote(f"https://u:{value}@h"), json.dumps([value]), value.encode().hex()]
     samples += [base64.b64encode(f"{'a' * before}{value}bc".encode()).decode() for before in range(3)]
     for text in (*map(str.encode, samples), f"a{value}".encode("utf-16"), f"a{value}".encode("utf-16-be")):
-        assert found({"x": value}, [("y", text)]) == ["x in y"], text
-    assert not found({"x": value}, [("y", b"nothing")])
+        assert find_canaries({"x": value}, [("y", text)]) == ["x in y"], text
+    assert not find_canaries({"x": value}, [("y", b"nothing")])

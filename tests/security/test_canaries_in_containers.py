@@ -47,7 +47,7 @@ def canary(place: str) -> str:
     return f"{MARK}-{re.sub('[^a-z]', '-', place.lower())}-0123456789"
 
 
-def forms(secret: str) -> list[bytes]:
+def encodings(secret: str) -> list[bytes]:
     """A secret as it is, in UTF-16, in hexadecimal digits, and in base64, wherever it begins there."""
     plain = secret.encode()
     shifted = [base64.b64encode(b"\0" * shift + plain)[4 if shift else 0 :].rstrip(b"=")[:-1] for shift in range(3)]
@@ -59,7 +59,7 @@ class Search:
 
     def __init__(self, secrets: list[str]) -> None:
         """Look for these."""
-        patterns = {form for secret in secrets for form in forms(secret)}
+        patterns = {form for secret in secrets for form in encodings(secret)}
         self._of = re.compile(b"|".join(map(re.escape, sorted(patterns))))
 
     def in_bytes(self, data: bytes) -> set[str]:

@@ -37,7 +37,7 @@ PACKED: Final = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08\x00": "gzip"}
 LARGE: Final = 1 << 26
 
 
-def in_file(name: str, data: bytes) -> set[str]:
+def find_in_file(name: str, data: bytes) -> set[str]:
     """What is found in a file, which may begin as a packed one and not be one."""
     try:
         found = MARKED.in_bytes(data)
@@ -46,36 +46,36 @@ def in_file(name: str, data: bytes) -> set[str]:
     return {f"{name}: {hit}" for hit in found}
 
 
-def in_layer(layer: Any) -> Iterator[str]:
+def find_in_layer(layer: Any) -> Iterator[str]:
     """What is found in the names, links and contents of a layer's files."""
     with tarfile.open(fileobj=layer, mode="r|") as files:
         for file in files:
-            yield from in_file("a name", f"{file.name} {file.linkname} {file.pax_headers}".encode())
+            yield from find_in_file("a name", f"{file.name} {file.linkname} {file.pax_headers}".encode())
             if file.isreg() and (body := files.extractfile(file)) is not None:
-                yield from MARKED.in_stream(body) if file.size > LARGE else in_file(file.name, body.read())
+                yield from MARKED.in_stream(body) if file.size > LARGE else find_in_file(file.name, body.read())
 
 
-def in_blob(blob: IO[bytes]) -> tuple[set[str], bool]:
+def find_in_blob(blob: IO[bytes]) -> tuple[set[str], bool]:
     """What is found in a part of a saved image, and whether the part is a layer: the others are documents."""
     packing = PACKED.get(blob.read(4))
     blob.seek(257)
     is_layer = packing is not None or blob.read(5) == b"ustar"
     blob.seek(0)
     if not is_layer:
-        return in_file("a document", blob.read()), False
+        return find_in_file("a document", blob.read()), False
     layer = pa.CompressedInputStream(pa.PythonFile(blob, mode="r"), packing) if packing else blob
-    return set(in_layer(layer)), True
+    return set(find_in_layer(layer)), True
 
 
-def in_image(reference: str, folder: Path) -> tuple[set[str], int]:
+def find_in_image(reference: str, folder: Path) -> tuple[set[str], int]:
     """What is found in all that `docker save` writes, in the history and in the configuration; and the number of layers."""
     about = docker("history", "--no-trunc", reference) + docker("inspect", reference)
-    found, layers = in_file("about it", about.encode()), 0
+    found, layers = find_in_file("about it", about.encode()), 0
     docker("save", "--output", str(folder / "saved.tar"), reference)
     with tarfile.open(folder / "saved.tar") as saved:
         for part in saved:
             if (blob := saved.extractfile(part)) is not None:
-                more, is_layer = in_blob(blob)
+                more, is_layer = find_in_blob(blob)
                 found, layers = found | more, layers + is_layer
     (folder / "saved.tar").unlink()
     return found, layers
@@ -125,7 +125,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def built(planted: Path, name: str, stage: str, **more: str) -> str:
+def build_image(planted: Path, name: str, stage: str, **more: str) -> str:
     """Type the command; the image."""
     shell = {each: canary(each) for each in VARIABLES} | {"HOME": str(planted.parent / "home")} | more
     shell |= {each: f"127.0.0.1,{canary(each)}.invalid" for each in ("NO_PROXY", "no_proxy")}
@@ -136,7 +136,7 @@ def built(planted: Path, name: str, stage: str, **more: str) -> str:
     return str(json.loads(done.stdout)["reference"])
 
 
-def removed(reference: str) -> None:
+def remove_image(reference: str) -> None:
     """Remove an image with all its names."""
     names = json.loads(docker("image", "inspect", "--format", "{{json .RepoTags}}", reference))
     docker("image", "rm", "--force", *names)
@@ -145,12 +145,12 @@ def removed(reference: str) -> None:
 @pytest.mark.parametrize("stage", ["code", "development"])
 def test_no_image_contains_a_secret_of_the_build_machine(planted: Path, tmp_path: Path, stage: str) -> None:
     before = set(docker("image", "ls", "--no-trunc", "--quiet").split())
-    reference = built(planted, "cpu", stage)
+    reference = build_image(planted, "cpu", stage)
     try:
-        found, layers = in_image(reference, tmp_path)
+        found, layers = find_in_image(reference, tmp_path)
     finally:
         if docker("image", "inspect", "--format", "{{.Id}}", reference) not in before:
-            removed(reference)
+            remove_image(reference)
     assert (found, layers > 3) == (set(), True)
 
 
@@ -164,11 +164,11 @@ def test_an_index_gets_its_password_and_no_image_contains_it(
     conf.write_text(f"[global]\nextra-index-url = {address if place == 'pip.conf' else ''}\n")
     with (planted / "pyproject.toml").open("a") as file:
         file.write(f"# {index}{place}\n")
-    reference = built(planted, "canary", "code", **({"UV_INDEX": address} if place == "UV_INDEX" else {}))
+    reference = build_image(planted, "canary", "code", **({"UV_INDEX": address} if place == "UV_INDEX" else {}))
     try:
-        found, layers = in_image(reference, tmp_path)
+        found, layers = find_in_image(reference, tmp_path)
     finally:
-        removed(reference)
+        remove_image(reference)
     assert f"team:{canary(place)}" in Index.asked, "the build used it"
     assert (found, layers > 3) == (set(), True)
 
@@ -187,6 +187,6 @@ def test_the_search_finds_a_secret_in_a_saved_image() -> None:
             files.addfile(about, io.BytesIO(data))
     whole = layer.getvalue()
     for body in (whole, gzip.compress(whole), pa.compress(whole, "zstd", asbytes=True)):
-        found, is_layer = in_blob(io.BytesIO(body))
+        found, is_layer = find_in_blob(io.BytesIO(body))
         assert (sorted(hit.partition(":")[0] for hit in found), is_layer) == (["a", "a name", "b"], True)
-    assert in_blob(io.BytesIO(secret.encode())) == (in_file("a document", secret.encode()), False)
+    assert find_in_blob(io.BytesIO(secret.encode())) == (find_in_file("a document", secret.encode()), False)

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 @pytest.fixture(scope="module")
-def stopped(checkout: Checkout) -> tuple[Path, Path]:
+def stopped_run(checkout: Checkout) -> tuple[Path, Path]:
     """A run that was stopped in its second epoch, and a copy of its folder."""
     run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
     shutil.copytree(run, kept := checkout.root.parent / "kept")
@@ -31,22 +31,22 @@ def stopped(checkout: Checkout) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def run(stopped: tuple[Path, Path]) -> Path:
+def run(stopped_run: tuple[Path, Path]) -> Path:
     """The stopped run as it was, whatever another test did to it."""
-    run, kept = stopped
+    run, kept = stopped_run
     shutil.rmtree(run)
     shutil.copytree(kept, run)
     return run
 
 
 @pytest.fixture(scope="module")
-def whole(checkout: Checkout) -> Path:
+def uninterrupted_attempt(checkout: Checkout) -> Path:
     """The attempt that was left alone."""
     assert checkout.train(*WORDS)[0] == 0
     return checkout.last()[0]
 
 
-def changed(run: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+def change_checkpoint(run: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the checkpoint that a pointer names, and the digest in the pointer with it."""
     pointer = run / "attempts/1/checkpoints" / name
     document = json.loads(pointer.read_bytes())
@@ -89,28 +89,30 @@ QUICK = {"a missing key", "another shape", "another run's"}
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in WRONG]
 )
 def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
-    checkout: Checkout, run: Path, whole: Path, name: str
+    checkout: Checkout, run: Path, uninterrupted_attempt: Path, name: str
 ) -> None:
     change, message = WRONG[name]
-    changed(run, "latest.json", change)
+    change_checkpoint(run, "latest.json", change)
     done = resume(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint " in done.stderr
     assert message in done.stderr
     assert done.stderr.count("resuming from step") == 2
     for file in RESULTS:
-        assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
+        assert (run / "attempts/2" / file).read_bytes() == (uninterrupted_attempt / file).read_bytes(), file
 
 
-def test_e05_a_run_without_a_usable_checkpoint_is_reported(checkout: Checkout, run: Path, whole: Path) -> None:
+def test_e05_a_run_without_a_usable_checkpoint_is_reported(
+    checkout: Checkout, run: Path, uninterrupted_attempt: Path
+) -> None:
     for name in ("latest.json", "previous.json"):
-        changed(run, name, lambda found: found.pop("state_dict"))
+        change_checkpoint(run, name, lambda found: found.pop("state_dict"))
     done = resume(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("skipped: ") == 2
     assert "no checkpoint can be used: the run begins from its start" in done.stderr
     for file in RESULTS:
-        assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
+        assert (run / "attempts/2" / file).read_bytes() == (uninterrupted_attempt / file).read_bytes(), file
 
 
 def test_e05_an_unusable_best_checkpoint_is_detected_before_training(checkout: Checkout, run: Path) -> None:

@@ -34,25 +34,25 @@ JSON = st.recursive(
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "record-1.json").read_bytes())
 
 
-def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def value_paths(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The keys that lead to each value of a document."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return [path, *(place for key, value in items for place in places(value, (*path, key)))]
+    return [path, *(place for key, value in items for place in value_paths(value, (*path, key)))]
 
 
-def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+def replace_value(content: Any, path: tuple[Any, ...], value: Any) -> Any:
     """The document with another value at a place."""
     if not path:
         return value
     first, *rest = path
     if isinstance(content, dict):
-        return {**content, first: replaced(content[first], tuple(rest), value)}
-    return [replaced(each, tuple(rest), value) if place == first else each for place, each in enumerate(content)]
+        return {**content, first: replace_value(content[first], tuple(rest), value)}
+    return [replace_value(each, tuple(rest), value) if place == first else each for place, each in enumerate(content)]
 
 
-@given(path=st.sampled_from(places(GOLDEN)), value=JSON)
+@given(path=st.sampled_from(value_paths(GOLDEN)), value=JSON)
 def test_any_value_at_any_path_of_a_record_is_shown_or_rejected(path: tuple[Any, ...], value: Any) -> None:
-    text = json.dumps(replaced(GOLDEN, path, value))
+    text = json.dumps(replace_value(GOLDEN, path, value))
     try:
         found = read_record(text, where="record.json")
     except DocumentError:
@@ -64,17 +64,17 @@ def test_any_value_at_any_path_of_a_record_is_shown_or_rejected(path: tuple[Any,
     assert read_record(found.to_json(), where="again").to_json() == found.to_json()
 
 
-@given(path=st.sampled_from(places({"record": GOLDEN, "files": [], "source": None})), value=JSON)
+@given(path=st.sampled_from(value_paths({"record": GOLDEN, "files": [], "source": None})), value=JSON)
 def test_any_value_at_any_path_of_a_seal_is_read_or_rejected(path: tuple[Any, ...], value: Any) -> None:
     seal = {"format": "reprise.sealed/1", "record": GOLDEN, "files": GOLDEN["outcome"]["files"], "source": None}
-    text = json.dumps(replaced(seal, path, value)).encode()
+    text = json.dumps(replace_value(seal, path, value)).encode()
     try:
         read_sealed(text, run=GOLDEN["run"], attempt=1, where="sealed.json")
     except DocumentError:
         return
 
 
-def ran(*words: str, patience: float) -> Sequence[dict[str, Any]]:
+def run_campaign(*words: str, patience: float) -> Sequence[dict[str, Any]]:
     """What a campaign in a process of its own says, kind by kind."""
     command = [sys.executable, "-m", "tests.security.campaign", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False)
@@ -87,7 +87,7 @@ def ran(*words: str, patience: float) -> Sequence[dict[str, Any]]:
 @pytest.mark.host
 @pytest.mark.torch
 def test_documents_of_every_kind_are_read_or_rejected() -> None:
-    result = ran("--count", "12", "--seconds", "60", "--seed", "7", patience=600)
+    result = run_campaign("--count", "12", "--seconds", "60", "--seed", "7", patience=600)
     assert min(each["executions"] for each in result) == 12
 
 
@@ -95,7 +95,7 @@ def test_documents_of_every_kind_are_read_or_rejected() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("seed", ["11", "12"])
 def test_a_long_campaign_finds_no_unhandled_error(seed: str, tmp_path: Path) -> None:
-    result = ran("--seconds", "30", "--seed", seed, "--keep", str(tmp_path), patience=3000)
+    result = run_campaign("--seconds", "30", "--seed", seed, "--keep", str(tmp_path), patience=3000)
     assert sum(each["executions"] for each in result) > 10_000
 
 

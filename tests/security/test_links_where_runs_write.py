@@ -12,7 +12,7 @@ import pytest
 
 from tests.comparison.test_retest import a_retest
 from tests.runs.runs import finish_run, start_run
-from tests.sweeps.test_folder import started
+from tests.sweeps.test_folder import make_sweep
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.comparison.retest import save_retest
 from trainer.runs.image_claim import SEEN
@@ -58,7 +58,7 @@ def plant(path: Path, target: Path | None) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, MemoryStore]:
+def existing_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, MemoryStore]:
     """A run that is over, one whose process was killed, and a store that has the first."""
     over, killed, store = (
         finish_run(tmp_path_factory.mktemp("over") / "runs"),
@@ -76,17 +76,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, Me
 @pytest.mark.parametrize("planted", [*FOLDERS, *FILES])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_g02d_no_command_follows_a_planted_link(
-    tmp_path: Path, home: Path, made: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
+    tmp_path: Path, home: Path, existing_runs: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
 ) -> None:
     """The fixture `home` compares the victim's files; a command may only raise an error of Reprise."""
-    whole = made[verb == "close"]
+    whole = existing_runs[verb == "close"]
     assert isinstance(whole, OpenRun)
     folder = tmp_path / "runs" / whole.record.run
     shutil.copytree(whole.folder.parents[1], folder)
     (folder / SEEN).write_text("{}")
     target = home if planted in FOLDERS else home / ".ssh/authorized_keys"
     plant(folder / planted, target if kind == "link" else None)
-    store = made[2] if verb == "pull" else MemoryStore()
+    store = existing_runs[2] if verb == "pull" else MemoryStore()
     with suppress(RepriseError):
         VERBS[verb](replace(whole, folder=folder / "attempts/1", lifeline=None), store)
 
@@ -122,9 +122,9 @@ def test_a_sweep_is_not_written_through_a_link(tmp_path: Path, home: Path, plant
     if planted == "sweeps":
         plant(runs / planted, home)
         with pytest.raises(UnsafePathError, match="is a symbolic link"):
-            started(runs)
+            make_sweep(runs)
         return
-    sweep, folder = started(runs)
+    sweep, folder = make_sweep(runs)
     plant(runs / planted.format(id=sweep.id), home)
     with pytest.raises(UnsafePathError, match="is a symbolic link"), lock_sweep(folder), log_of(folder, 0):
         save(sweep, folder)

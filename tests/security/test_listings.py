@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.data.conftest import typed
 from tests.runs.runs import finish_run
-from tests.security.hostile import at, bad_run, bad_seal
+from tests.security.hostile import bad_run, bad_seal, set_value
 from trainer.base.digest import digest_of_bytes
 from trainer.cli import main
 from trainer.cli.find_run import find_run_id
@@ -27,32 +27,35 @@ if TYPE_CHECKING:
 __all__ = ["typed"]
 
 BAD: dict[str, tuple[Any, str]] = {
-    "L01 NaN seconds": (at("circumstances", "timing", "seconds", value="NaN"), "circumstances.timing.seconds"),
-    "L01 NaN literal": (at("circumstances", "timing", "seconds", value=float("nan")), "NaN"),
+    "L01 NaN seconds": (set_value("circumstances", "timing", "seconds", value="NaN"), "circumstances.timing.seconds"),
+    "L01 NaN literal": (set_value("circumstances", "timing", "seconds", value=float("nan")), "NaN"),
     "L01 infinite seconds": (
-        at("circumstances", "timing", "seconds", value="Infinity"),
+        set_value("circumstances", "timing", "seconds", value="Infinity"),
         "circumstances.timing.seconds",
     ),
     "seconds that add up to more than a float": (
-        at("circumstances", "timing", "seconds", value=1e308),
+        set_value("circumstances", "timing", "seconds", value=1e308),
         "circumstances.timing.seconds",
     ),
-    "L02 surrogate in a value": (at("ingredients", "experiment", value="a\ud800"), "ingredients.experiment"),
-    "L02 surrogate in a key": (at("ingredients", "settings", "\ud800", value=1), "ingredients.settings"),
-    "L04 memory of 400 digits": (at("circumstances", "host", "memory", value=10**400), "circumstances.host.memory"),
+    "L02 surrogate in a value": (set_value("ingredients", "experiment", value="a\ud800"), "ingredients.experiment"),
+    "L02 surrogate in a key": (set_value("ingredients", "settings", "\ud800", value=1), "ingredients.settings"),
+    "L04 memory of 400 digits": (
+        set_value("circumstances", "host", "memory", value=10**400),
+        "circumstances.host.memory",
+    ),
     "memory as a text of 400 digits": (
-        at("circumstances", "host", "memory", value="1" * 400),
+        set_value("circumstances", "host", "memory", value="1" * 400),
         "circumstances.host.memory",
     ),
     "a start without a time zone": (
-        at("circumstances", "timing", "started", value="0001-01-01T00:00:00"),
+        set_value("circumstances", "timing", "started", value="0001-01-01T00:00:00"),
         "circumstances.timing.started",
     ),
-    "settings nested 5,000 deep": (at("ingredients", "settings", "a", value="DEEP"), "brackets"),
+    "settings nested 5,000 deep": (set_value("ingredients", "settings", "a", value="DEEP"), "brackets"),
 }
 
 
-def deepened(path: Path) -> None:
+def write_deeply_nested(path: Path) -> None:
     """Write what `json.dumps` cannot: thousands of levels."""
     path.chmod(0o644)
     path.write_text(path.read_text().replace('"DEEP"', "[" * 5000 + "]" * 5000))
@@ -64,7 +67,7 @@ def test_runs_ls_names_a_bad_local_run_and_lists_the_others(
 ) -> None:
     good, (change, key) = finish_run(runs).record.run, BAD[case]
     bad = bad_run(runs, change)
-    deepened(runs / bad / "attempts" / "1" / "record.json")
+    write_deeply_nested(runs / bad / "attempts" / "1" / "record.json")
     assert main(["runs", "ls", "--json"]) == 0
     captured = capsys.readouterr()
     assert {row["run"]: row["status"] for row in json.loads(captured.out)} == {good: "completed", bad: "unreadable"}
@@ -80,7 +83,7 @@ def test_runs_ls_names_a_bad_run_of_the_store_and_lists_the_others(
 ) -> None:
     change, key = BAD[case]
     bad = bad_seal(store, runs, change)
-    deepened(store / "runs" / bad / "attempts" / "1" / "sealed.json")
+    write_deeply_nested(store / "runs" / bad / "attempts" / "1" / "sealed.json")
     good = finish_run(runs).record.run
     assert main(["runs", "ls", "--json"]) == 0
     captured = capsys.readouterr()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.runs.runs import finish_run
 from tests.security import lying_server
-from tests.security.lying_server import lying
+from tests.security.lying_server import faulty_server
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunError, StoreDeniedError, StoreError, StoreUnreachableError
 from trainer.runs.publish import publish_run
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.s3
 BODY = bytes(range(256)) * 40_000
 
 
-def at(address: str, endpoint: str) -> str:
+def address_on(address: str, endpoint: str) -> str:
     """The address of a store on another server."""
     return f"{address}?endpoint={endpoint}"
 
@@ -36,8 +36,8 @@ def test_a_store_that_drops_acknowledged_writes_gets_no_seal(
     s3_address: str, s3_environment: str, tmp_path: Path
 ) -> None:
     run = finish_run(tmp_path / "runs")
-    with lying(s3_environment, lying_server.drops_writes) as endpoint:
-        store = open_store(at(s3_address, endpoint))
+    with faulty_server(s3_environment, lying_server.drops_writes) as endpoint:
+        store = open_store(address_on(s3_address, endpoint))
         with pytest.raises(StoreError, match="acknowledged objects/"):
             publish_run(run.folder.parents[1], store)
     assert read_publication(run.folder) is None
@@ -49,17 +49,17 @@ def test_a_server_that_ignores_if_none_match_is_rejected_at_the_first_publicatio
 ) -> None:
     run = finish_run(tmp_path / "runs")
     with (
-        lying(s3_environment, lying_server.ignores_if_none_match) as endpoint,
+        faulty_server(s3_environment, lying_server.ignores_if_none_match) as endpoint,
         pytest.raises(StoreError, match="ignores If-None-Match"),
     ):
-        publish_run(run.folder.parents[1], open_store(at(s3_address, endpoint)))
+        publish_run(run.folder.parents[1], open_store(address_on(s3_address, endpoint)))
     assert read_publication(run.folder) is None
 
 
 def test_a_second_publisher_cannot_replace_a_claim_on_such_a_server(s3_address: str, s3_environment: str) -> None:
     open_store(s3_address).create("runs/a/claim.json", b"first")
-    with lying(s3_environment, lying_server.ignores_if_none_match) as endpoint:
-        assert not open_store(at(s3_address, endpoint)).create("runs/a/claim.json", b"second")
+    with faulty_server(s3_environment, lying_server.ignores_if_none_match) as endpoint:
+        assert not open_store(address_on(s3_address, endpoint)).create("runs/a/claim.json", b"second")
     assert b"".join(open_store(s3_address).read("runs/a/claim.json")) == b"first"
 
 
@@ -68,8 +68,8 @@ def test_a_completion_with_a_lost_response_is_a_success(
 ) -> None:
     monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)
     monkeypatch.setattr(multipart, "part_bytes", lambda _: 5 << 20)
-    with lying(s3_environment, lying_server.loses_the_completion) as endpoint:
-        open_store(at(s3_address, endpoint)).write("a/large", io.BytesIO(BODY), sha256=digest_of_bytes(BODY))
+    with faulty_server(s3_environment, lying_server.loses_the_completion) as endpoint:
+        open_store(address_on(s3_address, endpoint)).write("a/large", io.BytesIO(BODY), sha256=digest_of_bytes(BODY))
     assert digest_of_bytes(b"".join(open_store(s3_address).read("a/large"))) == digest_of_bytes(BODY)
 
 
@@ -78,8 +78,8 @@ def test_d03c_an_acknowledged_completion_that_was_not_done_is_a_failure(
 ) -> None:
     monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)
     monkeypatch.setattr(multipart, "part_bytes", lambda _: 5 << 20)
-    with lying(s3_environment, lying_server.swallows_the_completion) as endpoint:
-        store = open_store(at(s3_address, endpoint))
+    with faulty_server(s3_environment, lying_server.swallows_the_completion) as endpoint:
+        store = open_store(address_on(s3_address, endpoint))
         with pytest.raises(StoreError, match="acknowledged a/large"):
             store.write("a/large", io.BytesIO(BODY), sha256=digest_of_bytes(BODY))
 
@@ -95,8 +95,8 @@ def test_wrong_bytes_under_a_digest_are_replaced(s3_address: str) -> None:
 @pytest.mark.parametrize("status", [200, 511, 503])
 @pytest.mark.parametrize("method", ["read", "size", "create"])
 def test_a_web_page_is_reported_as_a_web_page(s3_address: str, s3_environment: str, status: int, method: str) -> None:
-    with lying(s3_environment, partial(lying_server.page, status=status)) as endpoint:
-        store = open_store(at(s3_address, endpoint))
+    with faulty_server(s3_environment, partial(lying_server.web_page, status=status)) as endpoint:
+        store = open_store(address_on(s3_address, endpoint))
         with pytest.raises(StoreUnreachableError, match=r"web page|answers 503") as caught:
             list(store.read("a/b")) if method == "read" else store.size("a/b") if method == "size" else store.create(
                 "a/b", b""
@@ -109,14 +109,14 @@ def test_a_web_page_is_reported_as_a_web_page(s3_address: str, s3_environment: s
     ("lie", "error", "words"),
     [
         (lying_server.redirect, StoreUnreachableError, "a redirect to portal.example"),
-        (lying_server.skewed, StoreDeniedError, r"clock: it is \d+ minutes behind the store's"),
+        (lying_server.skew_clock, StoreDeniedError, r"clock: it is \d+ minutes behind the store's"),
     ],
 )
 def test_redirects_and_wrong_clocks_are_reported(
     s3_address: str, s3_environment: str, lie: Lie, error: type[StoreError], words: str
 ) -> None:
-    with lying(s3_environment, lie) as endpoint, pytest.raises(error, match=words) as caught:
-        list(open_store(at(s3_address, endpoint)).read("a/b"))
+    with faulty_server(s3_environment, lie) as endpoint, pytest.raises(error, match=words) as caught:
+        list(open_store(address_on(s3_address, endpoint)).read("a/b"))
     assert "not-to-be-printed" not in caught.value.message
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in caught.value.message
 
@@ -130,12 +130,12 @@ def test_a15_no_redirect_takes_the_credentials_to_another_server(
 
     def notes(request: lying_server.Handler, _: bytes | None) -> bool:
         asked.append(request.path)
-        return lying_server.page(request, None)
+        return lying_server.web_page(request, None)
 
-    with lying(s3_environment, notes) as other:
+    with faulty_server(s3_environment, notes) as other:
         lie = partial(lying_server.redirects_to, endpoint=other, status=status, headers=region)
-        with lying(s3_environment, lie) as endpoint, pytest.raises(StoreError) as caught:
-            list(open_store(at(s3_address, endpoint)).read("a/b"))
+        with faulty_server(s3_environment, lie) as endpoint, pytest.raises(StoreError) as caught:
+            list(open_store(address_on(s3_address, endpoint)).read("a/b"))
     assert asked == []
     assert caught.value.hint
 

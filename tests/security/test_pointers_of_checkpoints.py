@@ -31,14 +31,14 @@ def run(tmp_path: Path) -> Path:
     return first.parents[1]
 
 
-def point(run: Path, **otherwise: object) -> None:
+def write_pointer(run: Path, **otherwise: object) -> None:
     """Write the pointer, good but for what is given."""
     saved = Saved(path="a.ckpt", sha256=digest_of_bytes(BODY), step=3, epoch=1, batch=0, logs={"metrics.jsonl": 8})
     text = json.dumps(json.loads(saved.to_json()) | otherwise)
     (run / "attempts/1/checkpoints/latest.json").write_text(text)
 
 
-def go_on(run: Path) -> tuple[Saved | None, list[str]]:
+def resume(run: Path) -> tuple[Saved | None, list[str]]:
     """Resume, and keep what is said."""
     lines: list[str] = []
     return restore_checkpoint(run / "attempts/2", say=lines.append), lines
@@ -47,8 +47,8 @@ def go_on(run: Path) -> tuple[Saved | None, list[str]]:
 def test_a_valid_pointer_is_resumed_from(run: Path) -> None:
     best = b"best"
     (run / "attempts/1/checkpoints/b.ckpt").write_bytes(best)
-    point(run, best=Checkpoint(path="b.ckpt", sha256=digest_of_bytes(best), step=2).model_dump())
-    saved, message = go_on(run)
+    write_pointer(run, best=Checkpoint(path="b.ckpt", sha256=digest_of_bytes(best), step=2).model_dump())
+    saved, message = resume(run)
     assert (saved and saved.step, message) == (3, [])
     second = run / "attempts/2"
     assert (second / "metrics.jsonl").read_bytes() == b"one\ntwo\n"
@@ -60,33 +60,33 @@ def test_a_valid_pointer_is_resumed_from(run: Path) -> None:
 def test_a_log_path_outside_the_attempt_raises_and_truncates_nothing(run: Path, log: str) -> None:
     precious = run.parents[1] / "precious.txt"
     precious.write_text("years of work")
-    point(run, logs={log.format(absolute=precious): 3})
-    before = everything(run.parents[1])
+    write_pointer(run, logs={log.format(absolute=precious): 3})
+    before = all_bytes(run.parents[1])
     with pytest.raises(DigestMismatchError, match=r"latest\.json is not a pointer written by a training: log "):
-        go_on(run)
-    assert everything(run.parents[1]) == before
+        resume(run)
+    assert all_bytes(run.parents[1]) == before
 
 
 @pytest.mark.parametrize("log", ["record.json", "claim.json", "checkpoints/latest.json", "checkpoints/a.ckpt"])
 def test_a_log_path_of_another_file_raises(run: Path, log: str) -> None:
-    point(run, logs={log: 3})
+    write_pointer(run, logs={log: 3})
     with pytest.raises(DigestMismatchError, match="the name of another file"):
-        go_on(run)
+        resume(run)
     assert (run / "attempts/2/record.json").read_text() == "mine"
 
 
 def test_a_pointer_with_a_negative_log_size_is_skipped(run: Path) -> None:
-    point(run, logs={"metrics.jsonl": -1})
-    saved, message = go_on(run)
+    write_pointer(run, logs={"metrics.jsonl": -1})
+    saved, message = resume(run)
     assert saved is None
     assert "logs.metrics.jsonl" in message[0]
 
 
 @pytest.mark.parametrize("path", ["../../../../home/thesis.txt", "/etc/passwd", "checkpoints/a.ckpt"])
 def test_a_checkpoint_outside_its_folder_raises(run: Path, home: Path, path: str) -> None:
-    point(run, path=path, sha256=digest_of_bytes((home / "thesis.txt").read_bytes()))
+    write_pointer(run, path=path, sha256=digest_of_bytes((home / "thesis.txt").read_bytes()))
     with pytest.raises(DigestMismatchError, match="checkpoint "):
-        go_on(run)
+        resume(run)
     assert not (run / "attempts/2/checkpoints").exists()
 
 
@@ -95,35 +95,35 @@ def test_a_checkpoint_outside_its_folder_raises(run: Path, home: Path, path: str
     ["attempts/1", "attempts/1/checkpoints", "attempts/1/checkpoints/a.ckpt", "attempts/1/metrics.jsonl", "attempts/2"],
 )
 def test_a_link_in_an_attempt_is_not_followed(run: Path, home: Path, planted: str) -> None:
-    point(run)
+    write_pointer(run)
     aside = home.with_name("aside")
     (run / planted).rename(aside)
     (run / planted).symlink_to(aside)
-    before = everything(aside)
+    before = all_bytes(aside)
     with pytest.raises(UnsafePathError, match="is a symbolic link to"):
-        go_on(run)
-    assert everything(aside) == before
+        resume(run)
+    assert all_bytes(aside) == before
 
 
 @pytest.mark.parametrize("name", ["latest.json", "a.ckpt"])
 def test_a_pipe_in_place_of_a_checkpoint_does_not_block(run: Path, name: str) -> None:
-    point(run)
+    write_pointer(run)
     (run / "attempts/1/checkpoints" / name).unlink()
     os.mkfifo(run / "attempts/1/checkpoints" / name)
     with pytest.raises(UnsafePathError, match="is a named pipe"):
-        go_on(run)
+        resume(run)
 
 
 def test_a_link_in_the_new_attempt_is_not_written_through(run: Path, home: Path) -> None:
-    point(run)
+    write_pointer(run)
     link = run / "attempts/2/metrics.jsonl"
     link.symlink_to(home / "thesis.txt")
-    go_on(run)
+    resume(run)
     assert not link.is_symlink()
     assert link.read_bytes() == b"one\ntwo\n"
 
 
-def everything(path: Path) -> dict[str, bytes]:
+def all_bytes(path: Path) -> dict[str, bytes]:
     """The bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     return {str(file): file.read_bytes() for file in files}

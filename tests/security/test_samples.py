@@ -31,7 +31,7 @@ pytestmark = pytest.mark.torch
 PICTURES = Images.model_validate({"kind": "images"})
 
 
-def npy(shape: Any, *, kind: Any = "<f8") -> bytes:
+def npy_header(shape: Any, *, kind: Any = "<f8") -> bytes:
     """The head of an array, with nothing behind it."""
     text = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
     return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text
@@ -56,13 +56,13 @@ SHAPES = [
 def test_an_npy_header_without_a_valid_array_is_rejected(shape: Any) -> None:
     """P01b."""
     with pytest.raises(DatasetError, match=r"a\.npy is not a plain array"):
-        parse_head(npy(shape), size=len(npy(shape)), where="a.npy")
+        parse_head(npy_header(shape), size=len(npy_header(shape)), where="a.npy")
 
 
 @pytest.mark.parametrize("kind", ["|O", [("a", "|O")], "<U9", "<m8", "<M8[s]", "|V8", "=f16", "x" * 10_000, 1, None])
 def test_an_npy_header_of_another_type_is_rejected(kind: Any) -> None:
     with pytest.raises(DatasetError, match=r"a\.npy is not a plain array"):
-        parse_head(npy((1,), kind=kind), size=len(npy((1,), kind=kind)) + 8, where="a.npy")
+        parse_head(npy_header((1,), kind=kind), size=len(npy_header((1,), kind=kind)) + 8, where="a.npy")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_invalid_array_is_not_published(
     typed: Callable[..., tuple[int, str, str]], tmp_path: Path, shape: Any
 ) -> None:
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "x.npy").write_bytes(npy(shape))
+    (tmp_path / "d" / "x.npy").write_bytes(npy_header(shape))
     code, _, err = typed("publish", "bad", "d", "--array", "x=x.npy")
     assert (code, "x.npy is not a plain array" in err) == (44, True)
 
@@ -100,14 +100,14 @@ class OneFile:
         """All of it is right."""
 
 
-def opened(body: bytes, *columns: str) -> TableRows:
+def open_table(body: bytes, *columns: str) -> TableRows:
     fields = {name: {"column": name} for name in columns}
     reader = Table.model_validate({"kind": "table", "files": ["t.parquet"], "fields": fields})
     files: Any = OneFile(body)
     return TableRows(reader, files)
 
 
-def parquet(**columns: Any) -> bytes:
+def parquet_file(**columns: Any) -> bytes:
     target = io.BytesIO()
     pq.write_table(pa.table(columns), target)
     return target.getvalue()
@@ -115,9 +115,9 @@ def parquet(**columns: Any) -> bytes:
 
 def test_a_row_group_that_expands_when_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """P04: a million equal values need a few kilobytes in a file."""
-    body = parquet(x=np.zeros(1_000_000))
+    body = parquet_file(x=np.zeros(1_000_000))
     monkeypatch.setattr(tables, "MOST_DECODED", 1 << 20)
-    (block,) = opened(body, "x").blocks(np.arange(1_000_000))
+    (block,) = open_table(body, "x").blocks(np.arange(1_000_000))
     assert len(body) < 20_000
     assert block.fault is not None
     error = block.fault if not callable(block.fault) else block.fault(0)
@@ -129,10 +129,10 @@ def test_a_column_of_one_repeated_long_text_is_rejected_in_bounded_memory() -> N
     """Decoded row by row, it would need 100 GB."""
     text = pa.DictionaryArray.from_arrays(np.zeros(1_000_000, dtype=np.int32), ["x" * 100_000])
     with pytest.raises(DatasetError, match="holds numbers"):
-        next(opened(parquet(x=text), "x").blocks(np.arange(10)))
+        next(open_table(parquet_file(x=text), "x").blocks(np.arange(10)))
 
 
-def bomb(**chunks: bytes) -> bytes:
+def png_with_chunks(**chunks: bytes) -> bytes:
     """A PNG of one pixel with further chunks before its data."""
     whole = save_picture(np.zeros((1, 1, 3), dtype=np.uint8), "PNG")
     parts = [
@@ -147,10 +147,10 @@ HUGE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60_000, 60
 REJECTED = {
     "EPS under another name": EPS,
     "60,000 x 60,000": HUGE,
-    "text bomb": bomb(zTXt=b"a\0\0" + zlib.compress(bytes(100_000_000))),
-    "international text bomb": bomb(iTXt=b"a\0\1\0\0\0" + zlib.compress(bytes(100_000_000))),
-    "color profile bomb": bomb(iCCP=b"a\0\0" + zlib.compress(bytes(50_000_000))),
-    "chunk that is none": bomb(**{"\x00\x01ab": b"x"}),
+    "text bomb": png_with_chunks(zTXt=b"a\0\0" + zlib.compress(bytes(100_000_000))),
+    "international text bomb": png_with_chunks(iTXt=b"a\0\1\0\0\0" + zlib.compress(bytes(100_000_000))),
+    "color profile bomb": png_with_chunks(iCCP=b"a\0\0" + zlib.compress(bytes(50_000_000))),
+    "chunk that is none": png_with_chunks(**{"\x00\x01ab": b"x"}),
     "empty": b"",
     "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     "PSD": b"8BPS\0\1" + bytes(40),

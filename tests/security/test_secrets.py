@@ -33,7 +33,7 @@ LEAK: Final = """
 
 
 @pytest.fixture
-def leaking(checkout: Checkout) -> Checkout:
+def leaking_checkout(checkout: Checkout) -> Checkout:
     """A checkout whose experiment raises with everything that it can find."""
     code = EXPERIMENT.replace("from torch", "from pydantic import SecretStr\nfrom torch", 1)
     code = code.replace("    breaks: bool = False\n", "    breaks: bool = False\n    token: SecretStr | None = None\n")
@@ -47,20 +47,20 @@ def leaking(checkout: Checkout) -> Checkout:
     return checkout
 
 
-def forms(value: str) -> set[bytes]:
+def encodings(value: str) -> set[bytes]:
     """What to look for."""
     return {value.encode(), json.dumps(value)[1:-1].encode(), base64.b64encode(value.encode()).rstrip(b"=")[:-1]}
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]])
-def test_no_value_of_a_secret_leaves_the_process(leaking: Checkout, option: list[str]) -> None:
-    code, out, err = leaking.train("--exp", "leak.py", *option, **CANARIES)
+def test_no_value_of_a_secret_leaves_the_process(leaking_checkout: Checkout, option: list[str]) -> None:
+    code, out, err = leaking_checkout.train("--exp", "leak.py", *option, **CANARIES)
     assert code != 0
     assert "RuntimeError" in err
-    kept = [path for path in leaking.root.rglob("runs/**/*") if path.is_file() and path.name != "leak.py"]
+    kept = [path for path in leaking_checkout.root.rglob("runs/**/*") if path.is_file() and path.name != "leak.py"]
     assert {"record.json", "log.txt"} <= {path.name for path in kept}
     texts = {"out": out.encode(), "err": err.encode()} | {str(path): path.read_bytes() for path in kept}
     for name, value in CANARIES.items():
-        found = [place for place, text in texts.items() if any(form in text for form in forms(value))]
+        found = [place for place, text in texts.items() if any(form in text for form in encodings(value))]
         assert not found, f"{name} in {found}"
     assert "[redacted: WANDB_API_KEY]" in err

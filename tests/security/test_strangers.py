@@ -29,13 +29,13 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 @pytest.fixture(scope="module")
-def theirs(stranger: Checkout) -> str:
+def stranger_run(stranger: Checkout) -> str:
     """A run of the stranger's that was stopped, in the store."""
     return interrupt_training(stranger, signal.SIGTERM).name
 
 
 @pytest.fixture(scope="module")
-def mine(checkout: Checkout) -> tuple[Path, Path]:
+def own_stopped_run(checkout: Checkout) -> tuple[Path, Path]:
     """A run of the victim's that was stopped, in the store, and a copy of its folder."""
     run = interrupt_training(checkout, signal.SIGTERM)
     shutil.copytree(run, kept := checkout.root.parent / "mine")
@@ -43,15 +43,15 @@ def mine(checkout: Checkout) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def run(mine: tuple[Path, Path]) -> Path:
+def run(own_stopped_run: tuple[Path, Path]) -> Path:
     """The victim's run as it was, whatever another test did to it."""
-    run, kept = mine
+    run, kept = own_stopped_run
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(kept, run)
     return run
 
 
-def say(checkout: Checkout, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run_reprise(checkout: Checkout, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Type a command."""
     return subprocess.run(
         [sys.executable, "-m", "trainer", *words],
@@ -64,50 +64,54 @@ def say(checkout: Checkout, *words: str, cwd: Path | None = None) -> subprocess.
 
 
 @pytest.mark.parametrize("pulled", [True, False])
-def test_r1_an_untrusted_run_is_not_resumed(checkout: Checkout, theirs: str, stolen: Path, *, pulled: bool) -> None:
-    shutil.rmtree(checkout.root / "runs" / theirs, ignore_errors=True)
+def test_r1_an_untrusted_run_is_not_resumed(
+    checkout: Checkout, stranger_run: str, stolen: Path, *, pulled: bool
+) -> None:
+    shutil.rmtree(checkout.root / "runs" / stranger_run, ignore_errors=True)
     if pulled:
-        assert say(checkout, "runs", "pull", theirs).returncode == 0
-    done = resume(checkout, "--resume", theirs)
+        assert run_reprise(checkout, "runs", "pull", stranger_run).returncode == 0
+    done = resume(checkout, "--resume", stranger_run)
     assert done.returncode == 85, done.stderr
     assert "made elsewhere" in done.stderr
     assert "+        pathlib.Path(_name).write_text" in done.stderr
-    assert f"train --resume {theirs} --trust" in done.stderr
+    assert f"train --resume {stranger_run} --trust" in done.stderr
     assert not stolen.exists()
-    assert not (checkout.root / "runs" / theirs / "source").exists()
+    assert not (checkout.root / "runs" / stranger_run / "source").exists()
 
 
-def test_r1_a_trusted_run_still_needs_an_isolated_container(checkout: Checkout, theirs: str, stolen: Path) -> None:
-    done = resume(checkout, "--resume", theirs, "--trust")
+def test_r1_a_trusted_run_still_needs_an_isolated_container(
+    checkout: Checkout, stranger_run: str, stolen: Path
+) -> None:
+    done = resume(checkout, "--resume", stranger_run, "--trust")
     assert done.returncode == 75, done.stderr
     assert not stolen.exists()
 
 
 def test_r1_a_run_with_full_access_needs_its_own_grant_and_stays_untrusted(
-    checkout: Checkout, theirs: str, stolen: Path
+    checkout: Checkout, stranger_run: str, stolen: Path
 ) -> None:
-    done = resume(checkout, "--resume", theirs, "--trust", "--grant", "machine", "--no-publish")
+    done = resume(checkout, "--resume", stranger_run, "--trust", "--grant", "machine", "--no-publish")
     assert done.returncode == 0, done.stderr
     assert stolen.exists()
     runs = checkout.root / "runs"
-    assert not is_own(runs / theirs / "attempts/2", runs=runs, users={os.getuid()})
-    shutil.rmtree(runs / theirs)
+    assert not is_own(runs / stranger_run / "attempts/2", runs=runs, users={os.getuid()})
+    shutil.rmtree(runs / stranger_run)
 
 
 @pytest.mark.parametrize("words", [("reproduce",), ("reproduce", "--trust", "--no-container"), ("why",)])
 def test_reproduce_and_why_need_trust_too(
-    checkout: Checkout, theirs: str, run: Path, stolen: Path, words: tuple[str, ...]
+    checkout: Checkout, stranger_run: str, run: Path, stolen: Path, words: tuple[str, ...]
 ) -> None:
     verb, *rest = words
-    subjects = [theirs, run.name] if verb == "why" else [theirs]
+    subjects = [stranger_run, run.name] if verb == "why" else [stranger_run]
     here = [] if "--no-container" in rest else ["--no-container"]
-    path = checkout.root / "runs" / theirs
+    path = checkout.root / "runs" / stranger_run
     if not path.exists():
-        assert say(checkout, "runs", "pull", theirs).returncode == 0
+        assert run_reprise(checkout, "runs", "pull", stranger_run).returncode == 0
     closed = path / "attempts/1/record.json"
     closed.write_text(closed.read_text().replace('"preempted"', '"completed"'))
     (path / "attempts/1/published.json").unlink()  # or the edit is what stops it
-    done = say(checkout, verb, *subjects, *rest, *here)
+    done = run_reprise(checkout, verb, *subjects, *rest, *here)
     shutil.rmtree(path)
     assert done.returncode == 85, done.stderr
     assert not stolen.exists()
@@ -144,7 +148,7 @@ def sealed_by_a_stranger(checkout: Checkout, run: Path, harm: Path, aside: Path)
 
 
 @pytest.fixture(scope="module")
-def whole(checkout: Checkout) -> Path:
+def uninterrupted_attempt(checkout: Checkout) -> Path:
     """The attempt that was left alone."""
     assert checkout.train(*WORDS)[0] == 0
     return checkout.last()[0]
@@ -152,11 +156,11 @@ def whole(checkout: Checkout) -> Path:
 
 @pytest.mark.parametrize("trusted", [(), ("--trust",)])
 def test_r2_an_attempt_added_by_another_user_is_skipped(
-    checkout: Checkout, run: Path, whole: Path, stolen: Path, tmp_path: Path, trusted: tuple[str, ...]
+    checkout: Checkout, run: Path, uninterrupted_attempt: Path, stolen: Path, tmp_path: Path, trusted: tuple[str, ...]
 ) -> None:
     if not (checkout.store / "runs" / run.name / "attempts/2").exists():
         sealed_by_a_stranger(checkout, run, stolen, tmp_path)
-    pulled = say(checkout, "runs", "pull", run.name)
+    pulled = run_reprise(checkout, "runs", "pull", run.name)
     assert pulled.returncode == 0, pulled.stderr
     assert (run / "attempts/2").is_dir()
     done = resume(checkout, "--resume", run.name, "--no-publish", *trusted)
@@ -165,7 +169,7 @@ def test_r2_an_attempt_added_by_another_user_is_skipped(
     assert not stolen.exists()
     assert record_of(run).circumstances.changed == []
     for name in RESULTS:
-        assert (run / "attempts/3" / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (run / "attempts/3" / name).read_bytes() == (uninterrupted_attempt / name).read_bytes(), name
 
 
 def test_a_run_of_equal_code_is_resumed_after_trust(checkout: Checkout, run: Path) -> None:

@@ -48,7 +48,7 @@ RAN, REACHED = "CODE OF A STRANGER RUNS", "REACHED"
 
 
 @pytest.fixture(scope="module")
-def theirs(house: House) -> str:
+def stranger_run(house: House) -> str:
     """A run that a stranger stopped and published; nothing of it is in the victim's checkout, and no register has it."""
     idea = house.root / "idea.py"
     idea.write_text((house.root / "trainer/experiments/digits.py").read_text() + HARM)
@@ -63,11 +63,11 @@ def theirs(house: House) -> str:
 
 
 @pytest.fixture
-def run(house: House, theirs: str) -> str:
+def run(house: House, stranger_run: str) -> str:
     """It is in the store alone."""
-    shutil.rmtree(house.root / "runs" / theirs, ignore_errors=True)
+    shutil.rmtree(house.root / "runs" / stranger_run, ignore_errors=True)
     (house.root / "runs/STOLEN.txt").unlink(missing_ok=True)
-    return theirs
+    return stranger_run
 
 
 @pytest.mark.parametrize(("pulled", "trust"), [(False, ()), (False, ("--trust",)), (True, ())])
@@ -79,7 +79,7 @@ def test_evil_3b_compose_rejects_an_untrusted_run_and_names_the_hosts_command(
     result = house.train("--resume", run, *trust)
     assert result.code == 85, result.text
     assert f"scripts/reprise train --resume {run} --trust" in result.text
-    assert not ran(house, result)
+    assert not has_run(house, result)
 
 
 @pytest.mark.parametrize("pulled", [False, True])
@@ -91,48 +91,48 @@ def test_t1_the_host_finds_an_untrusted_run_in_the_store_and_does_not_run_it(
     result = house.type("scripts/reprise", "train", "--resume", run)
     assert (result.code, "is not trusted" in result.text) == (85, True), result.text
     assert f'+print("{RAN}"' in result.err
-    assert not ran(house, result)
+    assert not has_run(house, result)
 
 
 @pytest.mark.parametrize("answer", ["n", ""])
 def test_r1_the_user_is_asked_before_anything_runs(house: House, run: str, answer: str) -> None:
-    result = answered(house, answer, "scripts/reprise", "train", "--resume", run)
+    result = answer_at_terminal(house, answer, "scripts/reprise", "train", "--resume", run)
     assert (result.code, f"Run it ({ISOLATION})? [y/N]" in result.err) == (85, True), result.text
-    assert not ran(house, result)
+    assert not has_run(house, result)
 
 
 def test_r1_a_trusted_run_is_resumed_in_isolation(house: House, run: str) -> None:
     result = house.type("scripts/reprise", "train", "--resume", run, "--trust")
     assert result.code == 0, result.text
-    assert (f"\n{RAN}" in result.text, reached(house, result)) == (True, set())
+    assert (f"\n{RAN}" in result.text, reached_resources(house, result)) == (True, set())
     record = house.record(run)
     assert (record["attempt"], record["outcome"]["status"]) == (2, "completed")
     assert record["circumstances"]["image"]["known"] == "verified"
     assert not list((house.root / "runs").glob(f".own-*/{run}-*"))
     again = house.type("scripts/reprise", "reproduce", run, "--trust", "--grant", "network")
-    assert (again.code, reached(house, again)) == (0, {"the network"}), again.text
+    assert (again.code, reached_resources(house, again)) == (0, {"the network"}), again.text
 
 
 def test_r1_a_run_with_store_access_has_keys_and_network_and_publishes(house: House, run: str) -> None:
     result = house.type("scripts/reprise", "train", "--resume", run, "--trust", "--grant", "network,store")
     assert result.code == 0, result.text
     keys = {"the network", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-    assert keys <= reached(house, result) <= keys | {"AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"}
+    assert keys <= reached_resources(house, result) <= keys | {"AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"}
     assert re.search(r"^published +s3://reprise", result.text, re.MULTILINE), result.text
 
 
-def ran(house: House, message: CommandResult) -> bool:
+def has_run(house: House, message: CommandResult) -> bool:
     """Whether a line of the stranger's code ran."""
     return f"\n{RAN}" in message.text or (house.root / "runs/STOLEN.txt").exists()
 
 
-def reached(house: House, message: CommandResult) -> set[str]:
+def reached_resources(house: House, message: CommandResult) -> set[str]:
     """What the stranger's code reached."""
     assert not (house.root / "runs/STOLEN.txt").exists()
     return set(re.findall(rf"^{REACHED} (.*?)\r?$", message.text, re.MULTILINE))
 
 
-def answered(house: House, answer: str, *words: str) -> CommandResult:
+def answer_at_terminal(house: House, answer: str, *words: str) -> CommandResult:
     """Type a command at a terminal, and a line at its question."""
     ours, theirs = os.openpty()
     os.write(ours, f"{answer}\n".encode())

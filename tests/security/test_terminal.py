@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.data.conftest import typed
 from tests.runs.runs import finish_run
-from tests.security.hostile import ESCAPES, bad_run, bad_seal, changed
+from tests.security.hostile import ESCAPES, bad_run, bad_seal, change_record
 from trainer.cli import main
 from trainer.runs.publish import publish_run
 from trainer.stores import open_store
@@ -25,7 +25,7 @@ EVIL = f"{ESCAPES}\u202e\x9b\x7f"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 
 
-def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def print_safely(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """What a command prints on both streams, of which a terminal obeys nothing."""
     capsys.readouterr()
     main([*words])
@@ -68,9 +68,9 @@ def test_control_characters_of_a_record_are_escaped(
 ) -> None:
     good, bad = finish_run(runs).record.run, bad_run(runs, change)
     verbs = (["runs", "show", bad], ["runs", "ls"], ["compare", good, bad])
-    document = "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
+    document = "".join(print_safely(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
     assert "]0;PWNED" in document
-    printed(capsys, "report", bad, good, "--no-samples", "-o", "-")
+    print_safely(capsys, "report", bad, good, "--no-samples", "-o", "-")
 
 
 @pytest.mark.parametrize("change", [spoil, spoil_key, spoil_name])
@@ -80,7 +80,7 @@ def test_control_characters_of_a_seal_are_escaped(
     bad = bad_seal(store, runs, change)
     good = finish_run(runs).record.run
     verbs = (["runs", "show", bad], ["runs", "ls"], ["compare", good, bad], ["runs", "pull", bad])
-    assert "]0;PWNED" in "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
+    assert "]0;PWNED" in "".join(print_safely(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
 
 
 def test_control_characters_in_a_table_header_are_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +93,8 @@ def test_control_characters_in_a_table_header_are_escaped(runs: Path, capsys: py
             content["circumstances"]["origins"][ESCAPES] = "command line"
 
         path = run.folder / "record.json"
-        path.write_bytes(changed(path.read_bytes(), differ))
-    assert "u001b]0;PWNED" in printed(capsys, "runs", "ls").splitlines()[0]
+        path.write_bytes(change_record(path.read_bytes(), differ))
+    assert "u001b]0;PWNED" in print_safely(capsys, "runs", "ls").splitlines()[0]
 
 
 def test_control_characters_of_another_hosts_claim_are_escaped(
@@ -109,7 +109,7 @@ def test_control_characters_of_another_hosts_claim_are_escaped(
         claim.chmod(0o644)
         claim.write_text(json.dumps(content))
         (runs / run / "attempts" / "1" / "published.json").unlink(missing_ok=True)
-        assert "\\u" in printed(capsys, "runs", "publish", run)
+        assert "\\u" in print_safely(capsys, "runs", "publish", run)
 
 
 def test_control_characters_of_a_declaration_are_escaped(
@@ -129,7 +129,7 @@ def test_control_characters_of_a_declaration_are_escaped(
     text = re.sub('(license|source) = "unknown"', lambda found: f"{found[1]} = {escaped}", declared.read_text())
     declared.write_text(text)
     for words in (["show", "pics@1"], ["show", "pics"], ["ls"], ["show", "pics", "--json"], ["ls", "--json"]):
-        assert "\\u001b]0;PWNED" in printed(capsys, "data", *words)
+        assert "\\u001b]0;PWNED" in print_safely(capsys, "data", *words)
 
 
 @pytest.mark.parametrize("text", ['"\\u001b[2J" = 1', 'seed = "\\u001b[2J"'])
@@ -138,4 +138,4 @@ def test_control_characters_of_a_settings_file_are_escaped(
 ) -> None:
     """G08c: in a key and in a value."""
     (tmp_path / "s.toml").write_text(text)
-    assert "1b[2J" in printed(capsys, "train", "--exp", "digits", "--settings", str(tmp_path / "s.toml"))
+    assert "1b[2J" in print_safely(capsys, "train", "--exp", "digits", "--settings", str(tmp_path / "s.toml"))

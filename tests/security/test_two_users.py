@@ -151,10 +151,10 @@ def test_nothing_outside_a_shared_cache_changes(scene: Scene, uid: int) -> None:
         assert isinstance(said, list), said
         if path in FOLDERS:
             assert any("is a symbolic link" in line for line in said), (path, said)
-        empty(scene.cache.root)
+        empty_cache(scene.cache.root)
 
 
-def empty(cache: Path) -> None:
+def empty_cache(cache: Path) -> None:
     """Begin anew, as root and without the package's help."""
     for path in sorted(cache.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -163,11 +163,11 @@ def empty(cache: Path) -> None:
 def test_without_an_attacker_two_users_and_root_share_a_cache(scene: Scene) -> None:
     """The ownership check must not prevent sharing a cache."""
     for uid in (ATTACKER, VICTIM, ROOT):
-        assert as_user(uid, lambda: said(scene.fetch, scene.folder, scene.verify))() == []
+        assert as_user(uid, lambda: run_steps(scene.fetch, scene.folder, scene.verify))() == []
     assert scene.named("objects", 0).stat().st_uid == ATTACKER
 
 
-def said(*steps: Callable[[], Any]) -> list[str]:
+def run_steps(*steps: Callable[[], Any]) -> list[str]:
     """Do the steps."""
     for step in steps:
         step()

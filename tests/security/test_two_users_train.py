@@ -96,7 +96,7 @@ def team(checkout: Checkout) -> Iterator[Team]:
 
 
 @pytest.fixture(scope="module")
-def trained(team: Team) -> dict[int, Path]:
+def trained_runs(team: Team) -> dict[int, Path]:
     """A run of each."""
     return {uid: team.train(uid) for uid in USERS}
 
@@ -113,28 +113,30 @@ def home(team: Team) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def as_attacker(*words: str) -> None:
+def run_as_attacker(*words: str) -> None:
     """Do harm with a program of the system."""
     become = ["setpriv", f"--reuid={ATTACKER}", f"--regid={ATTACKER}", f"--groups={TEAM}", "--"]
     subprocess.run([*become, *words], check=True, umask=0o002)
 
 
-def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained: dict[int, Path]) -> None:
-    weights = {(run / "attempts/1/weights.safetensors").read_bytes() for run in trained.values()}
+def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained_runs: dict[int, Path]) -> None:
+    weights = {(run / "attempts/1/weights.safetensors").read_bytes() for run in trained_runs.values()}
     assert len(weights) == 1
-    for uid, run in trained.items():
+    for uid, run in trained_runs.items():
         assert {path.lstat().st_uid for path in run.rglob("*")} == {uid}
         document = team.type(uid, "runs", "ls", "--json")
         assert document.returncode == 0, document.stderr
         listed = {row["run"]: row["where"] for row in json.loads(document.stdout)}
-        assert listed.keys() == {path.name for path in trained.values()}
+        assert listed.keys() == {path.name for path in trained_runs.values()}
         assert [name for name, where in listed.items() if where != "remote only"] == [run.name]
 
 
 @pytest.mark.parametrize("planted", ["versions/dots", "objects", "fetch.lock", "files"])
-def test_a_planted_link_is_named_or_skipped(team: Team, trained: dict[int, Path], home: Path, planted: str) -> None:
+def test_a_planted_link_is_named_or_skipped(
+    team: Team, trained_runs: dict[int, Path], home: Path, planted: str
+) -> None:
     """G02a, b, c: fetch and verification by the victim and by root succeed beside the link or fail with an error that names it."""
-    assert trained
+    assert trained_runs
     kept = team.cache.with_name("kept")
     team.cache.rename(kept)
     try:
@@ -145,8 +147,10 @@ def test_a_planted_link_is_named_or_skipped(team: Team, trained: dict[int, Path]
         path = team.cache / (
             planted if "/" in planted or planted == "objects" else f"versions/dots/{version}/{planted}"
         )
-        as_attacker("mkdir", "-p", str(path.parent))
-        as_attacker("ln", "-s", str(home / ".ssh" / ("authorized_keys" if planted == "fetch.lock" else "")), str(path))
+        run_as_attacker("mkdir", "-p", str(path.parent))
+        run_as_attacker(
+            "ln", "-s", str(home / ".ssh" / ("authorized_keys" if planted == "fetch.lock" else "")), str(path)
+        )
         for uid in (VICTIM, ROOT):
             for words in (("data", "fetch", "dots"), ("data", "verify", "dots")):
                 result = team.type(uid, *words)
@@ -162,18 +166,18 @@ def test_a_planted_link_is_named_or_skipped(team: Team, trained: dict[int, Path]
 
 
 def test_root_writes_nothing_through_a_link_in_a_run_of_the_containers_user(
-    team: Team, trained: dict[int, Path], home: Path
+    team: Team, trained_runs: dict[int, Path], home: Path
 ) -> None:
     """G02d: root reproduces its own run after another process has replaced `retests` with a link."""
-    link = trained[ROOT] / "retests"
+    link = trained_runs[ROOT] / "retests"
     link.symlink_to(home)
     os.chown(link, ATTACKER, ATTACKER, follow_symlinks=False)
-    result = team.type(ROOT, "reproduce", trained[ROOT].name, "--no-container")
+    result = team.type(ROOT, "reproduce", trained_runs[ROOT].name, "--no-container")
     link.unlink()
     assert "retests is a symbolic link" in result.stderr, result.stderr
 
 
-def test_a_replaced_object_is_detected_and_the_result_is_unchanged(team: Team, trained: dict[int, Path]) -> None:
+def test_a_replaced_object_is_detected_and_the_result_is_unchanged(team: Team, trained_runs: dict[int, Path]) -> None:
     pack = max(
         (path for path in (team.cache / "objects").glob("*/*") if path.is_file()), key=lambda path: path.stat().st_size
     )
@@ -181,8 +185,8 @@ def test_a_replaced_object_is_detected_and_the_result_is_unchanged(team: Team, t
     data[len(data) // 2 : len(data) // 2 + 64] = bytes(byte ^ 1 for byte in data[len(data) // 2 : len(data) // 2 + 64])
     forged = team.place / "home-2000" / "forged"
     forged.write_bytes(data)
-    as_attacker("cp", "--remove-destination", str(forged), str(pack))
-    weights = (trained[ATTACKER] / "attempts/1/weights.safetensors").read_bytes()
+    run_as_attacker("cp", "--remove-destination", str(forged), str(pack))
+    weights = (trained_runs[ATTACKER] / "attempts/1/weights.safetensors").read_bytes()
     for uid in (VICTIM, ROOT):
         first, again = (team.type(uid, "train", "--exp", "dots.py", "--json", "--no-publish") for _ in range(2))
         assert first.returncode == 0 or "dots" in first.stderr, first.stderr
@@ -192,25 +196,27 @@ def test_a_replaced_object_is_detected_and_the_result_is_unchanged(team: Team, t
         shutil.rmtree(run)
 
 
-def test_an_edited_and_a_malformed_record_in_the_store_are_named(team: Team, trained: dict[int, Path]) -> None:
-    seal = team.store / "runs" / trained[VICTIM].name / "attempts/1/sealed.json"
+def test_an_edited_and_a_malformed_record_in_the_store_are_named(team: Team, trained_runs: dict[int, Path]) -> None:
+    seal = team.store / "runs" / trained_runs[VICTIM].name / "attempts/1/sealed.json"
     good = seal.read_bytes()
     bad = team.store / "runs/20260101t000000-aaaaaa/attempts/1"
     forged = team.place / "home-2000" / "sealed.json"
     forged.write_bytes(good.replace(b'"test_accuracy":', b'"test_accuracy":1'))
     assert forged.read_bytes() != good
-    as_attacker("cp", "--remove-destination", str(forged), str(seal))
-    as_attacker("mkdir", "-p", str(bad))
-    as_attacker("sh", "-c", f"printf '{{\"a\":' >'{bad}/sealed.json'")
+    run_as_attacker("cp", "--remove-destination", str(forged), str(seal))
+    run_as_attacker("mkdir", "-p", str(bad))
+    run_as_attacker("sh", "-c", f"printf '{{\"a\":' >'{bad}/sealed.json'")
     try:
         for uid in (VICTIM, ROOT):
             listed = team.type(uid, "runs", "ls")
-            assert {run.name for run in trained.values()} <= set(listed.stdout.split()), listed.stdout + listed.stderr
+            assert {run.name for run in trained_runs.values()} <= set(listed.stdout.split()), (
+                listed.stdout + listed.stderr
+            )
             assert "20260101t000000-aaaaaa" in listed.stdout + listed.stderr
             assert team.type(uid, "runs", "pull", bad.parents[1].name).returncode in {40, 55}
-        pulled = team.type(VICTIM, "runs", "pull", trained[VICTIM].name)
-        assert (pulled.returncode, trained[VICTIM].name in pulled.stderr) == (55, True), pulled.stderr
-        shown = team.type(VICTIM, "runs", "show", trained[VICTIM].name, "--json")
+        pulled = team.type(VICTIM, "runs", "pull", trained_runs[VICTIM].name)
+        assert (pulled.returncode, trained_runs[VICTIM].name in pulled.stderr) == (55, True), pulled.stderr
+        shown = team.type(VICTIM, "runs", "show", trained_runs[VICTIM].name, "--json")
         assert shown.returncode == 0, shown.stderr
         assert json.loads(shown.stdout)["outcome"]["metrics"]["test_accuracy"] <= 1
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.comparison.compared import make_run
-from tests.security.hostile import at, bad_run
+from tests.security.hostile import bad_run, set_value
 from trainer.base.errors import DocumentError
 from trainer.cli import main
 from trainer.comparison.weights import read_header, read_tensors
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def file(path: Path, header: bytes, *, length: int | None = None) -> Path:
+def write_weights(path: Path, header: bytes, *, length: int | None = None) -> Path:
     path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header)
     return path
 
 
-def tensors(**entries: Any) -> bytes:
+def make_header(**entries: Any) -> bytes:
     return json.dumps(entries).encode()
 
 
@@ -31,23 +31,23 @@ EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 HEADERS = {
     "a length of 2**63": (b"{}", 2**63),
     "a header beyond the file": (b"{}", 1000),
-    "300,000 empty tensors": (tensors(**{f"t{number}": EMPTY for number in range(300_000)}), None),
+    "300,000 empty tensors": (make_header(**{f"t{number}": EMPTY for number in range(300_000)}), None),
     "a key twice": (b'{"a": {}, "a": {}}', None),
     "5,000 levels": (b'{"a":' * 5000, None),
-    "a shape of -5": (tensors(a={**EMPTY, "shape": [-5]}), None),
-    "a shape of 10**300": (tensors(a={**EMPTY, "shape": [10**300]}), None),
-    "a shape of 1,000 axes": (tensors(a={**EMPTY, "shape": [1] * 1000}), None),
-    "offsets of 2**63": (tensors(a={**EMPTY, "data_offsets": [2**63, 2**63]}), None),
+    "a shape of -5": (make_header(a={**EMPTY, "shape": [-5]}), None),
+    "a shape of 10**300": (make_header(a={**EMPTY, "shape": [10**300]}), None),
+    "a shape of 1,000 axes": (make_header(a={**EMPTY, "shape": [1] * 1000}), None),
+    "offsets of 2**63": (make_header(a={**EMPTY, "data_offsets": [2**63, 2**63]}), None),
     "offsets of NaN": (b'{"a": {"dtype": "F32", "shape": [0], "data_offsets": [NaN, NaN]}}', None),
     "a lone surrogate": (b'{"\\ud800": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}', None),
-    "metadata of numbers": (tensors(__metadata__=1, a=EMPTY | {"x": 1}), None),
+    "metadata of numbers": (make_header(__metadata__=1, a=EMPTY | {"x": 1}), None),
 }
 
 
 @pytest.mark.parametrize("case", HEADERS)
 def test_an_abusive_header_is_rejected_in_little_memory(tmp_path: Path, case: str) -> None:
     header, length = HEADERS[case]
-    path = file(tmp_path / "w", header, length=length)
+    path = write_weights(tmp_path / "w", header, length=length)
     tracemalloc.start()
     with pytest.raises(DocumentError, match=str(path)):
         read_header(path)
@@ -65,14 +65,14 @@ def test_a_table_with_an_impossible_shape_is_rejected(tmp_path: Path, shape: Any
 
 
 ODD = {
-    "a negative size": at("outcome", "files", value=[{"path": "a", "size": -1, "sha256": "sha256:" + "0" * 64}]),
-    "no format": at("format", value=None),
-    "another format": at("format", value="reprise.run/99"),
-    "a number too large": at("circumstances", "host", "memory", value=10**30),
-    "nested metrics": at("outcome", "metrics", value={"a": {"b": [1, {"c": "d"}]}}),
-    "a text that turns the line": at("circumstances", "command", value=["\u202e"]),
-    "an attempt of 10**15": at("attempt", value=10**15),
-    "a name of several lines": at("circumstances", "host", "name", value="h\nreprise: all is well"),
+    "a negative size": set_value("outcome", "files", value=[{"path": "a", "size": -1, "sha256": "sha256:" + "0" * 64}]),
+    "no format": set_value("format", value=None),
+    "another format": set_value("format", value="reprise.run/99"),
+    "a number too large": set_value("circumstances", "host", "memory", value=10**30),
+    "nested metrics": set_value("outcome", "metrics", value={"a": {"b": [1, {"c": "d"}]}}),
+    "a text that turns the line": set_value("circumstances", "command", value=["\u202e"]),
+    "an attempt of 10**15": set_value("attempt", value=10**15),
+    "a name of several lines": set_value("circumstances", "host", "name", value="h\nreprise: all is well"),
 }
 
 

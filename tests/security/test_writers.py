@@ -58,10 +58,10 @@ FUNCTIONS: Final = {
 def changes(path: Path) -> list[str]:
     """The calls of a file that change something by its path, as `line: name`."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    return [f"{call.lineno}: {name}" for call in calls if (name := changing(call))]
+    return [f"{call.lineno}: {name}" for call in calls if (name := changed_by(call))]
 
 
-def changing(node: ast.AST) -> str | None:
+def changed_by(node: ast.AST) -> str | None:
     """What a call is named if it changes something by its path."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return None
@@ -102,4 +102,4 @@ def test_every_listed_module_changes_files() -> None:
     ],
 )
 def test_file_changing_calls_are_recognized(code: str, name: str | None) -> None:
-    assert changing(ast.parse(code, mode="eval").body) == name
+    assert changed_by(ast.parse(code, mode="eval").body) == name

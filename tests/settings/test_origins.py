@@ -38,7 +38,7 @@ class Settings(Base):
     learning_rate = 3e-4  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
 
 
-def made(*argv: str, **given_by: str) -> Resolved[Settings]:
+def resolve_words(*argv: str, **given_by: str) -> Resolved[Settings]:
     """Resolve a command line, with environment variables for further words."""
     environ = {f"REPRISE_SETTING_{name.upper()}": value for name, value in given_by.items()}
     return resolve(Settings, Origins(options=parse_options(argv), environ=environ))
@@ -61,7 +61,7 @@ def test_a_later_origin_overrides_earlier_ones(tmp_path: Path) -> None:
         Origin.RECORD,
         Origin.COMMAND_LINE,
     ]
-    assert made().origins["learning_rate"] is Origin.EXPERIMENT
+    assert resolve_words().origins["learning_rate"] is Origin.EXPERIMENT
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_later_origin_overrides_earlier_ones(tmp_path: Path) -> None:
     ],
 )
 def test_every_spelling_of_an_option_is_parsed(argv: list[str], name: str, value: object) -> None:
-    assert made(*argv).settings.value_of(name) == value
+    assert resolve_words(*argv).settings.value_of(name) == value
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_an_error_has_setting_origin_found_and_expected_value(
     argv: list[str], kind: type[RepriseError], message: str, hint: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        made(*argv)
+        resolve_words(*argv)
     assert message in caught.value.message
     assert hint in str(caught.value.hint)
     assert "\n" not in caught.value.message
@@ -123,17 +123,17 @@ def test_an_unknown_variable_is_an_error() -> None:
     with pytest.raises(
         SettingError, match="unknown setting limt, given by the environment variable REPRISE_SETTING_LIMT"
     ):
-        made(limt="3")
+        resolve_words(limt="3")
 
 
 @pytest.mark.parametrize("argv", [["--token", "hush"], ["--token=hush"]])
 def test_a_secret_is_rejected_on_the_command_line(argv: list[str]) -> None:
     with pytest.raises(SettingError, match="setting token is a secret") as caught:
-        made(*argv)
+        resolve_words(*argv)
     assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
     assert "hush" not in f"{caught.value.message}{caught.value.hint}"
     given_by = {"token": "hush"}
-    assert made(**given_by).settings.value_of("token").get_secret_value() == "hush"
+    assert resolve_words(**given_by).settings.value_of("token").get_secret_value() == "hush"
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_the_launcher_ignores_unknown_settings() -> None:
 @given(some.floats(min_value=1e-300, max_value=1e300))
 def test_a_number_round_trips_through_the_command_line(number: float) -> None:
     """Law: the float that Python writes is parsed as the same float, bit for bit."""
-    assert made(f"--learning-rate={number!r}").settings.value_of("learning_rate") == number
+    assert resolve_words(f"--learning-rate={number!r}").settings.value_of("learning_rate") == number
 
 
 def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(SettingError, match=r"^3 settings are wrong$") as caught:
-        made("--learning-rat", "1", "--limit", "x", threads="0")
+        resolve_words("--learning-rat", "1", "--limit", "x", threads="0")
     message = str(caught.value.hint).splitlines()
     assert "--learning-rat, given on the command line (did you mean --learning-rate?)" in message[0]
     assert "threads, given by the environment variable REPRISE_SETTING_THREADS" in "".join(message)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-def bundle(**files: bytes) -> SourceBundle:
+def make_bundle(**files: bytes) -> SourceBundle:
     """A source, of which the files that begin with `x` are programs; `__` stands for a slash."""
     made = tuple(
         SourceFile(path=name.replace("__", "/"), executable=name[0] == "x", sha256=digest_of_bytes(data), data=data)
@@ -32,7 +32,7 @@ def bundle(**files: bytes) -> SourceBundle:
     return SourceBundle(digest=bundle_digest(made), source=Source(how="baked"), files=made)
 
 
-def packed(path: Path, *entries: tarfile.TarInfo) -> Path:
+def zeros_archive(path: Path, *entries: tarfile.TarInfo) -> Path:
     """An archive that holds zeros."""
     with gzip.open(path, "wb", compresslevel=1) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for entry in entries:
@@ -40,7 +40,7 @@ def packed(path: Path, *entries: tarfile.TarInfo) -> Path:
     return path
 
 
-def entry(size: int, *, mode: int = 0o644) -> tarfile.TarInfo:
+def make_entry(size: int, *, mode: int = 0o644) -> tarfile.TarInfo:
     """A file of that size."""
     made = tarfile.TarInfo("a")
     made.size, made.mode = size, mode
@@ -61,18 +61,18 @@ def test_an_archive_unpacks_to_at_most_128_mib(tmp_path: Path, size: int, *, is_
 
 
 def test_a_file_of_an_archive_has_at_most_64_mib(tmp_path: Path) -> None:
-    assert len(read_archive(packed(tmp_path / "x", entry(64 * MIB))).files[0].data) == 64 * MIB
+    assert len(read_archive(zeros_archive(tmp_path / "x", make_entry(64 * MIB))).files[0].data) == 64 * MIB
     with pytest.raises(SourceError, match=r"it is larger than 64\.0 MiB"):
-        read_archive(packed(tmp_path / "x", entry(64 * MIB + 1)))
+        read_archive(zeros_archive(tmp_path / "x", make_entry(64 * MIB + 1)))
 
 
 @pytest.mark.parametrize(("mode", "is_program"), [(0o100, True), (0o744, True), (0o644, False), (0o011, False)])
 def test_a_file_is_executable_by_its_owners_bit(tmp_path: Path, mode: int, *, is_program: bool) -> None:
-    assert read_archive(packed(tmp_path / "x", entry(1, mode=mode))).files[0].executable is is_program
+    assert read_archive(zeros_archive(tmp_path / "x", make_entry(1, mode=mode))).files[0].executable is is_program
 
 
 def test_an_archive_holds_no_time_no_owner_and_two_modes() -> None:
-    text = archive(bundle(x=b"1", a__b=b"2"))
+    text = archive(make_bundle(x=b"1", a__b=b"2"))
     assert text[4:8] == bytes(4)
     with tarfile.open(fileobj=io.BytesIO(text)) as tar:
         members = [(each.name, each.mode, each.mtime, each.uid, each.gid, each.uname, each.gname) for each in tar]
@@ -83,11 +83,11 @@ def test_a_bundle_is_unpacked_into_an_empty_folder_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with Root.at(tmp_path) as root:
-            unpack(bundle(x=b"1", a__b__c=b"2", a__b__d=b"3"), root, "new")
+            unpack(make_bundle(x=b"1", a__b__c=b"2", a__b__d=b"3"), root, "new")
     finally:
         os.umask(before)
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert found == {"x": 0o755, "c": 0o644, "d": 0o644}
     with pytest.raises(MachineError, match="File exists"), Root.at(tmp_path) as root:
-        unpack(bundle(y=b"1"), root, "new")
+        unpack(make_bundle(y=b"1"), root, "new")
     assert not (tmp_path / "new/y").exists()

@@ -29,7 +29,7 @@ def git(folder: Path, *words: str) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def make_checkout(tmp_path: Path) -> Path:
     """A repository with one commit: code, a script, an ignored folder, runs/."""
     root = tmp_path / "checkout"
     for path, text in {
@@ -61,43 +61,43 @@ def run_folder(tmp_path: Path, name: str = "one") -> Path:
     return folder
 
 
-def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(checkout: Path) -> None:
-    (checkout / "new.py").write_text("y = 2\n")
-    bundle = capture(checkout)
+def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(make_checkout: Path) -> None:
+    (make_checkout / "new.py").write_text("y = 2\n")
+    bundle = capture(make_checkout)
     assert paths(bundle) == [".gitignore", "code.py", "deep/er.txt", "do", "new.py"]
     assert bundle.source.dirty
     assert len(bundle.source.commit) == 40
 
 
-def test_a_clean_checkout_is_recorded_as_clean(checkout: Path) -> None:
-    source = capture(checkout).source
+def test_a_clean_checkout_is_recorded_as_clean(make_checkout: Path) -> None:
+    source = capture(make_checkout).source
     how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is no mount
     assert (source.dirty, source.left_out, source.files, source.how) == (False, [], 4, how)
 
 
-def test_the_digest_names_paths_contents_and_executable_bits_only(checkout: Path) -> None:
-    before = capture(checkout).digest
-    os.utime(checkout / "code.py", (1, 1))
-    git(checkout, "commit", "-q", "--allow-empty", "-m", "second")
-    assert capture(checkout).digest == before
-    (checkout / "do").chmod(0o644)
-    changed = capture(checkout).digest
+def test_the_digest_names_paths_contents_and_executable_bits_only(make_checkout: Path) -> None:
+    before = capture(make_checkout).digest
+    os.utime(make_checkout / "code.py", (1, 1))
+    git(make_checkout, "commit", "-q", "--allow-empty", "-m", "second")
+    assert capture(make_checkout).digest == before
+    (make_checkout / "do").chmod(0o644)
+    changed = capture(make_checkout).digest
     assert changed != before
-    (checkout / "code.py").write_text("x = 2\n")
-    assert capture(checkout).digest not in {before, changed}
+    (make_checkout / "code.py").write_text("x = 2\n")
+    assert capture(make_checkout).digest not in {before, changed}
 
 
-def test_the_archive_depends_on_the_bundle_alone(checkout: Path, tmp_path: Path) -> None:
+def test_the_archive_depends_on_the_bundle_alone(make_checkout: Path, tmp_path: Path) -> None:
     first, second = run_folder(tmp_path), run_folder(tmp_path, "two")
-    freeze(checkout, first)
-    os.utime(checkout / "code.py", (1, 1))
-    freeze(checkout, second)
+    freeze(make_checkout, first)
+    os.utime(make_checkout / "code.py", (1, 1))
+    freeze(make_checkout, second)
     assert digest_of_file(first / ARCHIVE) == digest_of_file(second / ARCHIVE)
 
 
-def test_the_archive_and_the_copy_agree(checkout: Path, tmp_path: Path) -> None:
+def test_the_archive_and_the_copy_agree(make_checkout: Path, tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
-    bundle = freeze(checkout, folder)
+    bundle = freeze(make_checkout, folder)
     with tarfile.open(folder / ARCHIVE) as tar:
         packed = {entry.name: (tar.extractfile(entry) or pytest.fail("no file")).read() for entry in tar}
     assert packed == {file.path: file.data for file in bundle.files}
@@ -110,11 +110,11 @@ def test_the_archive_and_the_copy_agree(checkout: Path, tmp_path: Path) -> None:
     assert capture(folder / COPY).digest == bundle.digest
 
 
-def test_secrets_are_excluded_and_listed(checkout: Path) -> None:
-    (checkout / "server.key").write_text("x")
-    (checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
-    (checkout / "empty.pem").write_text("")
-    bundle = capture(checkout)
+def test_secrets_are_excluded_and_listed(make_checkout: Path) -> None:
+    (make_checkout / "server.key").write_text("x")
+    (make_checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
+    (make_checkout / "empty.pem").write_text("")
+    bundle = capture(make_checkout)
     assert "empty.pem" in paths(bundle)
     remedy = "if it holds no secret, list it in .reprise-no-secrets"
     assert bundle.left_out == [
@@ -123,18 +123,18 @@ def test_secrets_are_excluded_and_listed(checkout: Path) -> None:
     ]
 
 
-def test_a_file_that_only_looks_like_a_secret_is_allowed_by_name(checkout: Path) -> None:
-    (checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
-    (checkout / "server.key").write_text("x")
-    (checkout / ".reprise-no-secrets").write_text("# a test's own\n./deploy.py  # made up\n")
-    bundle = capture(checkout)
+def test_a_file_that_only_looks_like_a_secret_is_allowed_by_name(make_checkout: Path) -> None:
+    (make_checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
+    (make_checkout / "server.key").write_text("x")
+    (make_checkout / ".reprise-no-secrets").write_text("# a test's own\n./deploy.py  # made up\n")
+    bundle = capture(make_checkout)
     assert "deploy.py" in paths(bundle)
     assert [line.partition(":")[0] for line in bundle.left_out] == ["server.key"]
 
 
-def test_links_inside_become_files_and_links_outside_are_excluded(checkout: Path, tmp_path: Path) -> None:
+def test_links_inside_become_files_and_links_outside_are_excluded(make_checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("private")
-    (checkout / ".env").write_text("TOKEN=1")
+    (make_checkout / ".env").write_text("TOKEN=1")
     for name, target in {
         "in.py": "code.py",
         "out.py": "../outside",
@@ -144,8 +144,8 @@ def test_links_inside_become_files_and_links_outside_are_excluded(checkout: Path
         "me": "me",
         "e.txt": ".env",
     }.items():
-        (checkout / name).symlink_to(target)
-    bundle = capture(checkout)
+        (make_checkout / name).symlink_to(target)
+    bundle = capture(make_checkout)
     assert {file.path: file.data for file in bundle.files}["in.py"] == b"x = 1\n"
     assert {line.split(":")[0] for line in bundle.left_out} == {
         "out.py",
@@ -171,23 +171,23 @@ def test_special_files_do_not_block_the_capture(tmp_path: Path) -> None:
     assert "pipe: not a regular file" in bundle.left_out
 
 
-def test_names_that_are_not_utf8_are_excluded_and_listed(checkout: Path) -> None:
-    Path(os.fsdecode(os.fsencode(checkout) + b"/caf\xe9.py")).write_text("")
-    assert capture(checkout).left_out == ["'caf\\udce9.py': not UTF-8"]
+def test_names_that_are_not_utf8_are_excluded_and_listed(make_checkout: Path) -> None:
+    Path(os.fsdecode(os.fsencode(make_checkout) + b"/caf\xe9.py")).write_text("")
+    assert capture(make_checkout).left_out == ["'caf\\udce9.py': not UTF-8"]
 
 
-def test_too_much_source_is_rejected_with_the_largest_files(checkout: Path) -> None:
-    (checkout / "data.bin").write_bytes(bytes(3 << 20))
+def test_too_much_source_is_rejected_with_the_largest_files(make_checkout: Path) -> None:
+    (make_checkout / "data.bin").write_bytes(bytes(3 << 20))
     with pytest.raises(
         SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; largest files: data\.bin"
     ) as error:
-        capture(checkout, largest=2 << 20)
+        capture(make_checkout, largest=2 << 20)
     assert "gitignore" in str(error.value.hint)
 
 
-def test_deleted_files_are_not_captured(checkout: Path) -> None:
-    (checkout / "code.py").unlink()
-    bundle = capture(checkout)
+def test_deleted_files_are_not_captured(make_checkout: Path) -> None:
+    (make_checkout / "code.py").unlink()
+    bundle = capture(make_checkout)
     assert "code.py" not in paths(bundle)
     assert bundle.source.dirty
 
@@ -212,31 +212,31 @@ def test_without_git_build_leftovers_are_excluded_with_a_note(tmp_path: Path) ->
     assert (bundle.source.commit, bundle.source.dirty) == ("unknown", None)
 
 
-def test_a_git_worktree_and_a_folder_inside_a_repository_are_captured(checkout: Path, tmp_path: Path) -> None:
-    git(checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
-    assert capture(tmp_path / "tree").digest == capture(checkout).digest
-    (checkout / "deep" / "new.txt").write_text("n")
-    assert paths(capture(checkout / "deep")) == ["er.txt", "new.txt"]
+def test_a_git_worktree_and_a_folder_inside_a_repository_are_captured(make_checkout: Path, tmp_path: Path) -> None:
+    git(make_checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
+    assert capture(tmp_path / "tree").digest == capture(make_checkout).digest
+    (make_checkout / "deep" / "new.txt").write_text("n")
+    assert paths(capture(make_checkout / "deep")) == ["er.txt", "new.txt"]
 
 
-def test_only_the_repository_of_a_worktree_is_found(checkout: Path, tmp_path: Path) -> None:
-    git(checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
-    assert repository_of_worktree(tmp_path / "tree") == checkout / ".git"
-    assert repository_of_worktree(checkout) is None
+def test_only_the_repository_of_a_worktree_is_found(make_checkout: Path, tmp_path: Path) -> None:
+    git(make_checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
+    assert repository_of_worktree(tmp_path / "tree") == make_checkout / ".git"
+    assert repository_of_worktree(make_checkout) is None
     assert repository_of_worktree(tmp_path) is None
 
 
 @pytest.mark.parametrize("there", ["an archive", "a worktree without its repository"])
 def test_ignored_files_are_excluded_even_if_git_cannot_list_the_folder(
-    checkout: Path, tmp_path: Path, there: str
+    make_checkout: Path, tmp_path: Path, there: str
 ) -> None:
-    whole, tree = capture(checkout), tmp_path / "tree"
+    whole, tree = capture(make_checkout), tmp_path / "tree"
     if there == "an archive":
-        shutil.copytree(checkout, tree, ignore=shutil.ignore_patterns(".git"))
+        shutil.copytree(make_checkout, tree, ignore=shutil.ignore_patterns(".git"))
     else:
-        git(checkout, "worktree", "add", "-q", str(tree))
-        shutil.copytree(checkout / "out", tree / "out")
-        (checkout / ".git").rename(tmp_path / "moved")
+        git(make_checkout, "worktree", "add", "-q", str(tree))
+        shutil.copytree(make_checkout / "out", tree / "out")
+        (make_checkout / ".git").rename(tmp_path / "moved")
     found = capture(tree)
     assert (found.digest, found.source.commit) == (whole.digest, "unknown")
     assert ".gitignore" in found.left_out[0]
@@ -248,28 +248,28 @@ def test_a_repository_before_its_first_commit_has_no_commit(tmp_path: Path) -> N
     assert (capture(tmp_path).source.commit, paths(capture(tmp_path))) == ("unknown", ["a.py"])
 
 
-def test_a_nested_repository_is_excluded_and_listed(checkout: Path) -> None:
-    (checkout / "vendored").mkdir()
-    git(checkout / "vendored", "init", "-q")
-    (checkout / "vendored" / "v.py").write_text("")
-    assert [line.split(":")[0] for line in capture(checkout).left_out] == ["vendored/"]
+def test_a_nested_repository_is_excluded_and_listed(make_checkout: Path) -> None:
+    (make_checkout / "vendored").mkdir()
+    git(make_checkout / "vendored", "init", "-q")
+    (make_checkout / "vendored" / "v.py").write_text("")
+    assert [line.split(":")[0] for line in capture(make_checkout).left_out] == ["vendored/"]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give the checkout to another user")
-def test_a_checkout_of_another_user_is_captured_by_git(checkout: Path) -> None:
-    os.chown(checkout, 4321, 4321)
-    os.chown(checkout / ".git", 4321, 4321)
-    git_config = checkout / ".git" / "config"
-    git_config.write_text(git_config.read_text() + f"[core]\n\tfsmonitor = touch {checkout}/ran\n")
-    assert len(capture(checkout).source.commit) == 40
-    assert not (checkout / "ran").exists()
+def test_a_checkout_of_another_user_is_captured_by_git(make_checkout: Path) -> None:
+    os.chown(make_checkout, 4321, 4321)
+    os.chown(make_checkout / ".git", 4321, 4321)
+    git_config = make_checkout / ".git" / "config"
+    git_config.write_text(git_config.read_text() + f"[core]\n\tfsmonitor = touch {make_checkout}/ran\n")
+    assert len(capture(make_checkout).source.commit) == 40
+    assert not (make_checkout / "ran").exists()
 
 
 def test_the_users_git_configuration_does_not_change_the_source(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (checkout / "notes.txt").write_text("n")
-    before = capture(checkout).digest
+    (make_checkout / "notes.txt").write_text("n")
+    before = capture(make_checkout).digest
     home = tmp_path / "home"
     (home / ".config" / "git").mkdir(parents=True)
     (home / ".config" / "git" / "ignore").write_text("notes.txt\n")
@@ -277,23 +277,23 @@ def test_the_users_git_configuration_does_not_change_the_source(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    assert capture(checkout).digest == before
+    assert capture(make_checkout).digest == before
 
 
-def test_a_file_from_outside_can_be_added(checkout: Path, tmp_path: Path) -> None:
+def test_a_file_from_outside_can_be_added(make_checkout: Path, tmp_path: Path) -> None:
     script = tmp_path / "try.py"
     script.write_text("z = 3\n")
-    bundle = capture(checkout, extra={"outside/try.py": script})
+    bundle = capture(make_checkout, extra={"outside/try.py": script})
     assert "outside/try.py" in paths(bundle)
     with pytest.raises(SourceError, match="No such file"):
-        capture(checkout, extra={"outside/try.py": tmp_path / "gone.py"})
+        capture(make_checkout, extra={"outside/try.py": tmp_path / "gone.py"})
 
 
-def test_a_runs_folder_of_another_name_is_never_captured(checkout: Path) -> None:
-    folder = checkout / "elsewhere" / "one"
+def test_a_runs_folder_of_another_name_is_never_captured(make_checkout: Path) -> None:
+    folder = make_checkout / "elsewhere" / "one"
     folder.mkdir(parents=True)
-    (checkout / "elsewhere" / "old.txt").write_text("a former run")
-    freeze(checkout, folder)
+    (make_checkout / "elsewhere" / "old.txt").write_text("a former run")
+    freeze(make_checkout, folder)
     assert not (folder / COPY / "elsewhere").exists()
 
 
@@ -342,76 +342,78 @@ def add_submodule(where: Path, what: Path, path: str) -> None:
     git(where, "commit", "-q", "-m", "a submodule")
 
 
-def test_files_of_submodules_are_captured_and_their_commits_recorded(checkout: Path, library: Path) -> None:
-    add_submodule(checkout, library, "vendor/lib")
-    bundle = capture(checkout)
+def test_files_of_submodules_are_captured_and_their_commits_recorded(make_checkout: Path, library: Path) -> None:
+    add_submodule(make_checkout, library, "vendor/lib")
+    bundle = capture(make_checkout)
     assert {"vendor/lib/library.py", "vendor/lib/inner/deepest.py", ".gitmodules"} <= set(paths(bundle))
     assert list(bundle.source.submodules) == ["vendor/lib", "vendor/lib/inner"]
     assert all(len(commit) == 40 for commit in bundle.source.submodules.values())
     assert (bundle.source.dirty, bundle.left_out) == (False, [])
 
 
-def test_an_edit_inside_a_submodule_is_captured_and_reported(checkout: Path, library: Path) -> None:
-    add_submodule(checkout, library, "lib")
-    before = capture(checkout)
-    (checkout / "lib" / "new.py").write_text("z = 3\n")
-    after = capture(checkout)
+def test_an_edit_inside_a_submodule_is_captured_and_reported(make_checkout: Path, library: Path) -> None:
+    add_submodule(make_checkout, library, "lib")
+    before = capture(make_checkout)
+    (make_checkout / "lib" / "new.py").write_text("z = 3\n")
+    after = capture(make_checkout)
     assert "lib/new.py" in paths(after)
     assert after.source.dirty
     assert after.digest != before.digest
 
 
-def test_a_submodule_on_another_commit_is_reported(checkout: Path, library: Path) -> None:
-    add_submodule(checkout, library, "lib")
-    (checkout / "lib" / "new.py").write_text("z = 3\n")
-    git(checkout / "lib", "add", "-A")
-    git(checkout / "lib", "commit", "-q", "-m", "second")
-    assert capture(checkout).source.dirty
+def test_a_submodule_on_another_commit_is_reported(make_checkout: Path, library: Path) -> None:
+    add_submodule(make_checkout, library, "lib")
+    (make_checkout / "lib" / "new.py").write_text("z = 3\n")
+    git(make_checkout / "lib", "add", "-A")
+    git(make_checkout / "lib", "commit", "-q", "-m", "second")
+    assert capture(make_checkout).source.dirty
 
 
-def test_a_submodule_without_files_is_an_error_with_a_hint(checkout: Path, library: Path, tmp_path: Path) -> None:
-    add_submodule(checkout, library, "lib")
-    git(tmp_path, "clone", "-q", str(checkout), str(tmp_path / "clone"))
+def test_a_submodule_without_files_is_an_error_with_a_hint(make_checkout: Path, library: Path, tmp_path: Path) -> None:
+    add_submodule(make_checkout, library, "lib")
+    git(tmp_path, "clone", "-q", str(make_checkout), str(tmp_path / "clone"))
     bundle = capture(tmp_path / "clone")
     assert bundle.left_out == ["lib: a submodule without files: git submodule update --init --recursive"]
 
 
-def test_a_submodule_with_an_unreadable_history_is_captured(checkout: Path, library: Path) -> None:
-    add_submodule(checkout, library, "lib")
-    (checkout / "lib" / ".git").write_text("gitdir: /elsewhere/on/the/host\n")
-    bundle = capture(checkout)
+def test_a_submodule_with_an_unreadable_history_is_captured(make_checkout: Path, library: Path) -> None:
+    add_submodule(make_checkout, library, "lib")
+    (make_checkout / "lib" / ".git").write_text("gitdir: /elsewhere/on/the/host\n")
+    bundle = capture(make_checkout)
     assert "lib/library.py" in paths(bundle)
     assert (bundle.source.submodules["lib"], bundle.source.dirty) == ("unknown", True)
 
 
-def test_a_copy_of_a_source_with_submodules_has_the_same_digest(checkout: Path, library: Path, tmp_path: Path) -> None:
-    add_submodule(checkout, library, "lib")
-    bundle = freeze(checkout, run_folder(tmp_path))
+def test_a_copy_of_a_source_with_submodules_has_the_same_digest(
+    make_checkout: Path, library: Path, tmp_path: Path
+) -> None:
+    add_submodule(make_checkout, library, "lib")
+    bundle = freeze(make_checkout, run_folder(tmp_path))
     lay_out(bundle, tmp_path / "again")
     assert capture(tmp_path / "again").digest == bundle.digest
 
 
-def test_a_sparse_checkout_is_captured_as_on_the_disk(checkout: Path) -> None:
-    git(checkout, "sparse-checkout", "set", "--no-cone", "/code.py")
-    assert paths(capture(checkout)) == ["code.py"]
+def test_a_sparse_checkout_is_captured_as_on_the_disk(make_checkout: Path) -> None:
+    git(make_checkout, "sparse-checkout", "set", "--no-cone", "/code.py")
+    assert paths(capture(make_checkout)) == ["code.py"]
 
 
-def test_a_pointer_of_git_lfs_is_named(checkout: Path) -> None:
-    (checkout / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 3\n")
-    assert capture(checkout).left_out == ["weights.bin: a Git LFS pointer without its content: git lfs pull"]
+def test_a_pointer_of_git_lfs_is_named(make_checkout: Path) -> None:
+    (make_checkout / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 3\n")
+    assert capture(make_checkout).left_out == ["weights.bin: a Git LFS pointer without its content: git lfs pull"]
 
 
 # --- line ends
 
 
-def test_a_clone_on_windows_has_the_same_source_as_any_other(checkout: Path, tmp_path: Path) -> None:
-    shutil.copy(ROOT / ".gitattributes", checkout)
-    (checkout / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\n")
-    git(checkout, "add", "-A")
-    git(checkout, "commit", "-q", "-m", "attributes")
-    git(tmp_path, "-c", "core.autocrlf=true", "clone", "-q", str(checkout), str(tmp_path / "windows"))
+def test_a_clone_on_windows_has_the_same_source_as_any_other(make_checkout: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".gitattributes", make_checkout)
+    (make_checkout / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\n")
+    git(make_checkout, "add", "-A")
+    git(make_checkout, "commit", "-q", "-m", "attributes")
+    git(tmp_path, "-c", "core.autocrlf=true", "clone", "-q", str(make_checkout), str(tmp_path / "windows"))
     assert (tmp_path / "windows" / "do").read_bytes() == b"#!/bin/sh\n"
-    assert capture(tmp_path / "windows").digest == capture(checkout).digest
+    assert capture(tmp_path / "windows").digest == capture(make_checkout).digest
 
 
 def test_every_text_file_of_this_repository_has_lf_in_every_clone() -> None:

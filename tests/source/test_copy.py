@@ -30,7 +30,7 @@ ODD = (
 
 
 @pytest.fixture
-def frozen(tmp_path: Path) -> tuple[Path, SourceBundle]:
+def frozen_source(tmp_path: Path) -> tuple[Path, SourceBundle]:
     """A repository of files that look like leftovers, frozen; and its archive."""
     checkout, run = tmp_path / "checkout", tmp_path / "runs" / "a"
     for name in ODD:
@@ -44,25 +44,25 @@ def frozen(tmp_path: Path) -> tuple[Path, SourceBundle]:
     return run / ARCHIVE, freeze(checkout, run)
 
 
-def test_an_extracted_bundle_has_the_same_digest(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
-    path, bundle = frozen
+def test_an_extracted_bundle_has_the_same_digest(frozen_source: tuple[Path, SourceBundle], tmp_path: Path) -> None:
+    path, bundle = frozen_source
     assert len(bundle.files) == len(ODD)
     lay_out(load_bundle(path, digest=bundle.digest), tmp_path / "again")
     assert capture(tmp_path / "again").digest == bundle.digest
 
 
 def test_a_bundle_extracted_inside_another_checkout_has_the_same_digest(
-    frozen: tuple[Path, SourceBundle], tmp_path: Path
+    frozen_source: tuple[Path, SourceBundle], tmp_path: Path
 ) -> None:
-    path, bundle = frozen
+    path, bundle = frozen_source
     place = tmp_path / "checkout" / "runs" / "again"
     place.parent.mkdir()
     lay_out(load_bundle(path, digest=bundle.digest), place)
     assert capture(place).digest == bundle.digest
 
 
-def test_another_bundle_than_the_recorded_one_is_rejected(frozen: tuple[Path, SourceBundle]) -> None:
-    path, _ = frozen
+def test_another_bundle_than_the_recorded_one_is_rejected(frozen_source: tuple[Path, SourceBundle]) -> None:
+    path, _ = frozen_source
     with pytest.raises(DigestMismatchError, match="the record names"):
         load_bundle(path, digest=digest_of_bytes(b"other"))
 
@@ -86,10 +86,10 @@ def test_a_bundle_that_contains_a_repository_is_rejected(path: str, tmp_path: Pa
 
 
 def test_git_lists_the_files_of_an_extracted_bundle_with_their_modes(
-    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frozen_source: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other"))
-    lay_out(frozen[1], tmp_path / "again")
+    lay_out(frozen_source[1], tmp_path / "again")
     assert not (tmp_path / "other").exists()
     monkeypatch.delenv("GIT_INDEX_FILE")
     result = subprocess.run(
@@ -99,10 +99,12 @@ def test_git_lists_the_files_of_an_extracted_bundle_with_their_modes(
     assert (modes["scripts/machine/venv"], modes["runs.py"], len(modes)) == ("100755", "100644", len(ODD))
 
 
-def test_an_extracted_bundle_is_readable_by_every_user(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
+def test_an_extracted_bundle_is_readable_by_every_user(
+    frozen_source: tuple[Path, SourceBundle], tmp_path: Path
+) -> None:
     before = os.umask(0o077)
     try:
-        lay_out(frozen[1], tmp_path / "again")
+        lay_out(frozen_source[1], tmp_path / "again")
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "again", *(tmp_path / "again").rglob("*"))}
@@ -111,7 +113,11 @@ def test_an_extracted_bundle_is_readable_by_every_user(frozen: tuple[Path, Sourc
 
 @pytest.mark.parametrize(("code", "message"), [(None, "git is not installed"), (3, "git cannot list .*: no way")])
 def test_without_a_working_git_an_error_is_reported(
-    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, message: str
+    frozen_source: tuple[Path, SourceBundle],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int | None,
+    message: str,
 ) -> None:
     (tmp_path / "bin").mkdir()
     if code:
@@ -119,4 +125,4 @@ def test_without_a_working_git_an_error_is_reported(
         (tmp_path / "bin/git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(SourceError, match=message):
-        lay_out(frozen[1], tmp_path / "again")
+        lay_out(frozen_source[1], tmp_path / "again")

@@ -71,7 +71,7 @@ class Plan:
             return self.after < self.seen <= self.after + self.times
 
 
-class Quiet(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
     """A server to which a client that gave up is no news."""
 
     def handle_error(self, *_: Any) -> None:
@@ -79,7 +79,7 @@ class Quiet(ThreadingHTTPServer):
 
 
 @contextmanager
-def spoiling(endpoint: str, plan: Plan) -> Iterator[str]:
+def spoiling_proxy(endpoint: str, plan: Plan) -> Iterator[str]:
     """Give the address of a proxy before `endpoint`."""
     upstream, over = urlsplit(endpoint).netloc, threading.Event()
 
@@ -93,10 +93,10 @@ def spoiling(endpoint: str, plan: Plan) -> Iterator[str]:
             """Ask the server the same; hand on what it says, or spoil it."""
             length = int(self.headers.get("Content-Length") or 0)
             sent = self.rfile.read(length) if length else None
-            answer, body = ask(upstream, self.command, self.path, dict(self.headers), sent)
+            answer, body = send_request(upstream, self.command, self.path, dict(self.headers), sent)
             if self.command == "GET" and plan.spoils(urlsplit(self.path).path):
                 headers = {name: text for name, text in self.headers.items() if name.lower() != "range"}
-                _, whole = ask(upstream, "GET", self.path, headers, None)
+                _, whole = send_request(upstream, "GET", self.path, headers, None)
                 plan.fault(Answer(handler=self, status=answer.status, body=body, whole=whole, over=over))
                 return
             self.send_response(answer.status)
@@ -110,7 +110,7 @@ def spoiling(endpoint: str, plan: Plan) -> Iterator[str]:
 
         do_GET = do_HEAD = do_PUT = pass_on  # noqa: N815 - the base class names them so
 
-    server = Quiet(("127.0.0.1", 0), Handler)
+    server = QuietServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -121,7 +121,7 @@ def spoiling(endpoint: str, plan: Plan) -> Iterator[str]:
         server.server_close()
 
 
-def ask(host: str, verb: str, path: str, headers: dict[str, str], body: bytes | None) -> Any:
+def send_request(host: str, verb: str, path: str, headers: dict[str, str], body: bytes | None) -> Any:
     """One request of the real server."""
     connection = HTTPConnection(host)
     connection.request(verb, path, body=body, headers=headers)

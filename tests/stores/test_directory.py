@@ -40,7 +40,7 @@ def test_a_missing_folder_is_not_created(tmp_path: Path, use: Callable[[Store], 
     assert str(caught.value.hint).endswith(f"mkdir -p '{tmp_path / 'not mounted'}'")
 
 
-class Full(io.BytesIO):
+class FullDiskFile(io.BytesIO):
     """A body at whose second block the disk is full."""
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -53,7 +53,7 @@ class Full(io.BytesIO):
 def test_a_full_disk_leaves_neither_object_nor_temporary_file(tmp_path: Path) -> None:
     body = bytes(3 << 20)
     with pytest.raises(DiskFullError, match="no space left"):
-        open_store(str(tmp_path)).write(KEY, Full(body), sha256=digest_of_bytes(body))
+        open_store(str(tmp_path)).write(KEY, FullDiskFile(body), sha256=digest_of_bytes(body))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from tests.data.conftest import FILES, fill, leftovers, objects
 from tests.stores import proxy
-from tests.stores.proxy import Plan, spoiling
+from tests.stores.proxy import Plan, spoiling_proxy
 from trainer.base import parallel
 from trainer.base.errors import DigestMismatchError, RepriseError, StoreUnreachableError
 from trainer.data.cache.folder import Cache
@@ -103,7 +103,7 @@ def test_a_transient_fault_is_retried(
     number: int,
 ) -> None:
     plan = Plan(fault=error, keys=keys(versions[0], s3_address), times=times)
-    with spoiling(s3_environment, plan) as endpoint:
+    with spoiling_proxy(s3_environment, plan) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         found = fetch(versions[number], s3_address, tmp_path / "cache")
     assert {"a.txt": found["a.txt"], "ä/ö ü.txt": found["ä/ö ü.txt"]}.items() <= FILES.items()
@@ -125,7 +125,9 @@ def test_a_persistent_fault_is_one_line_and_the_same_command_continues(
     number: int,
 ) -> None:
     cache = Cache(root=tmp_path / "cache")
-    with spoiling(s3_environment, Plan(fault=fault, keys=keys(versions[0], s3_address), times=ALWAYS)) as endpoint:
+    with spoiling_proxy(
+        s3_environment, Plan(fault=fault, keys=keys(versions[0], s3_address), times=ALWAYS)
+    ) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         with pytest.raises(error) as caught:
             fetch(versions[number], s3_address, cache.root)
@@ -147,7 +149,7 @@ def test_a_damaged_manifest_is_never_accepted(
     error: Fault,
 ) -> None:
     plan = Plan(fault=error, keys=(object_key(versions[0].manifest),), times=ALWAYS)
-    with spoiling(s3_environment, plan) as endpoint:
+    with spoiling_proxy(s3_environment, plan) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         with pytest.raises(RepriseError):
             fetch(versions[0], s3_address, tmp_path / "cache")

@@ -57,7 +57,7 @@ def test_a_body_with_another_digest_is_not_stored(store: Store) -> None:
     assert uploads(store) == 0
 
 
-class Torn(io.BytesIO):
+class TornFile(io.BytesIO):
     """A file whose second part cannot be read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -70,7 +70,7 @@ class Torn(io.BytesIO):
 @pytest.mark.s3
 def test_an_interrupted_upload_leaves_nothing(store: Store) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
-        store.write("a/large", Torn(BODY), sha256=DIGEST)
+        store.write("a/large", TornFile(BODY), sha256=DIGEST)
     assert (store.size("a/large"), uploads(store)) == (None, 0)
     store.write("a/large", io.BytesIO(BODY), sha256=DIGEST)
     assert store.size("a/large") == len(BODY)

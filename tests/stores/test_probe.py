@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.stores.unchecked import Unchecked
 
 
-class Lying:
+class LyingStore:
     """A store that keeps its promises but for one."""
 
     def __init__(self, store: Store, lie: str) -> None:
@@ -57,7 +57,7 @@ class Lying:
         yield from found[self._lie == "listing" :]
 
 
-class Believing:
+class BelievingStore:
     """Takes every claim for true."""
 
     def __init__(self, raw: Unchecked) -> None:
@@ -72,12 +72,12 @@ class Believing:
         (self._raw._root / key).write_bytes(body)  # type: ignore[attr-defined]
 
 
-def probed(address: str, lie: str = "") -> tuple[list[Probed], Probe]:
+def probe_address(address: str, lie: str = "") -> tuple[list[Probed], Probe]:
     """Everything that is found out about a store."""
     store = open_store(address)
     raw = unchecked(store)
-    lying = Lying(store, lie)
-    probe = Probe(store=lying, again=lying, raw=Believing(raw) if lie == "checksum" else raw)
+    lying = LyingStore(store, lie)
+    probe = Probe(store=lying, again=lying, raw=BelievingStore(raw) if lie == "checksum" else raw)
     return list(probe.all()), probe
 
 
@@ -86,7 +86,7 @@ def test_a_correct_store_is_trusted_and_left_unchanged(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     address = str(tmp_path) if kind == "directory" else request.getfixturevalue("s3_address")
-    found, probe = probed(address)
+    found, probe = probe_address(address)
     assert is_trusted(found), [each for each in found if not each.holds]
     assert [each.about for each in found] == ["create", "seen", "ranges", "checksum", "large", "listing", "spelling"]
     assert probe.tidy() == (0, None)
@@ -95,21 +95,21 @@ def test_a_correct_store_is_trusted_and_left_unchanged(
 
 @pytest.mark.parametrize("lie", ["create", "seen", "ranges", "checksum", "large"])
 def test_an_incorrect_store_is_not_trusted(tmp_path: Path, lie: str) -> None:
-    found, _ = probed(str(tmp_path), lie)
+    found, _ = probe_address(str(tmp_path), lie)
     assert lie in [each.about for each in found if each.needed and not each.holds]
     assert all(each.therefore.startswith("do not use it") for each in found if each.needed and not each.holds)
 
 
 def test_an_incomplete_listing_is_only_noted(tmp_path: Path) -> None:
-    found, _ = probed(str(tmp_path), "listing")
+    found, _ = probe_address(str(tmp_path), "listing")
     assert is_trusted(found)
     assert [each.found for each in found if each.about == "listing"] == ["5 of 6 listed at once"]
 
 
 def test_objects_that_cannot_be_deleted_are_counted(tmp_path: Path) -> None:
-    _, probe = probed(str(tmp_path))
+    _, probe = probe_address(str(tmp_path))
 
-    class Keeping(Believing):
+    class Keeping(BelievingStore):
         def forget_not(self, key: str) -> None:
             raise StoreDeniedError(f"{key} may not be removed")
 
@@ -123,4 +123,4 @@ def test_objects_that_cannot_be_deleted_are_counted(tmp_path: Path) -> None:
 
 def test_a_missing_store_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError):
-        probed(str(tmp_path / "nowhere"))
+        probe_address(str(tmp_path / "nowhere"))

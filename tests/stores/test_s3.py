@@ -52,7 +52,7 @@ USES: list[Callable[[Store], object]] = [
 ]
 
 
-def folder(place: Path) -> SourceFolder:
+def write_folder(place: Path) -> SourceFolder:
     """A few files to publish."""
     return SourceFolder(root=fill(place / "source", FILES))
 
@@ -92,14 +92,14 @@ def test_every_message_names_the_address_and_the_endpoint(
     monkeypatch.chdir(tmp_path)
     if key:
         monkeypatch.setenv(key, "wrong" if "SECRET" in key else f"http://127.0.0.1:{free_ports(1)[0]}")
-    small = publish_dataset(Draft(name="small"), source=folder(tmp_path), store=MemoryStore()).dataset
+    small = publish_dataset(Draft(name="small"), source=write_folder(tmp_path), store=MemoryStore()).dataset
     with pytest.raises(RepriseError) as caught:
         use(open_store(s3_address), small)
     assert f"{s3_address} at {os.environ['AWS_ENDPOINT_URL_S3']}" in caught.value.message
 
 
 def test_altered_and_shortened_objects_name_the_store(s3_address: str, s3_environment: str, tmp_path: Path) -> None:
-    small = publish_dataset(Draft(name="small"), source=folder(tmp_path), store=MemoryStore()).dataset
+    small = publish_dataset(Draft(name="small"), source=write_folder(tmp_path), store=MemoryStore()).dataset
     store = open_store(s3_address)
     store.create(object_key(small.manifest), b"another")
     for call in (lambda: read_manifest(store, small), lambda: list(store.read(object_key(small.manifest), length=99))):
@@ -168,7 +168,7 @@ def test_an_address_of_an_unknown_kind_is_rejected() -> None:
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[str]:
+def fixed_response_server(answer: bytes) -> Iterator[str]:
     """A server that gives every request the same bytes and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         Thread(target=_serve, args=(server, answer), daemon=True).start()
@@ -206,7 +206,7 @@ def test_each_invalid_response_has_its_own_error(
     s3_environment: str, answer: bytes, error: type[StoreError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert s3_environment
-    with answering(answer) as endpoint:
+    with fixed_response_server(answer) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         with pytest.raises(error) as caught:
             list(open_store("s3://reprise").read("a/b", start=0, length=10))
@@ -220,20 +220,20 @@ def test_a_server_without_tls_is_distinguished(s3_environment: str, monkeypatch:
     assert "AWS_CA_BUNDLE" in str(caught.value.hint)
 
 
-class Racing(ThreadingHTTPServer):
+class ConflictingServer(ThreadingHTTPServer):
     """A server without an object at first, which answers the first `conflicts` writes by 409, and lists the bodies that it was sent."""
 
     def __init__(self, *, conflicts: int) -> None:
         """Listen on a free port."""
-        super().__init__(("127.0.0.1", 0), Racer)
+        super().__init__(("127.0.0.1", 0), ConflictingHandler)
         self.left, self.bodies = conflicts, list[bytes]()
         self.kept: dict[str, tuple[bytes, str]] = {}
 
 
-class Racer(BaseHTTPRequestHandler):
+class ConflictingHandler(BaseHTTPRequestHandler):
     """One request."""
 
-    server: Racing
+    server: ConflictingServer
 
     def do_HEAD(self) -> None:
         """The bucket is there; an object is, once it was written."""
@@ -265,9 +265,9 @@ class Racer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def racing(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Racing]:
+def conflicting_server(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConflictingServer]:
     """Such a server, as the endpoint."""
-    with Racing(conflicts=conflicts) as server:
+    with ConflictingServer(conflicts=conflicts) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
         yield server
@@ -279,7 +279,7 @@ def test_a_conflicting_write_is_retried_from_its_beginning(
 ) -> None:
     """The retry must rewind the file: otherwise it sends nothing."""
     assert s3_environment
-    with racing(2, monkeypatch) as server:
+    with conflicting_server(2, monkeypatch) as server:
         open_store("s3://reprise").write(
             "a/b", io.BytesIO(b"body"), sha256=f"sha256:{hashlib.sha256(b'body').hexdigest()}"
         )
@@ -288,7 +288,7 @@ def test_a_conflicting_write_is_retried_from_its_beginning(
 
 def test_a_write_that_always_conflicts_fails(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert s3_environment
-    with racing(1000, monkeypatch) as server, pytest.raises(StoreError, match="a/b") as caught:
+    with conflicting_server(1000, monkeypatch) as server, pytest.raises(StoreError, match="a/b") as caught:
         open_store("s3://reprise").create("a/b", b"body")
     assert len(server.bodies) == 3
     assert caught.value.hint
@@ -296,7 +296,7 @@ def test_a_write_that_always_conflicts_fails(s3_environment: str, monkeypatch: p
 
 def test_an_existing_object_is_not_sent_again(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert s3_environment
-    with racing(0, monkeypatch) as server:
+    with conflicting_server(0, monkeypatch) as server:
         for _ in range(2):
             open_store("s3://reprise").write("a/b", b"body", sha256=f"sha256:{hashlib.sha256(b'body').hexdigest()}")
     assert server.bodies == [b"body"]

@@ -45,7 +45,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def started(runs: Path, *, file: str | None = None) -> tuple[Sweep, Path]:
+def make_sweep(runs: Path, *, file: str | None = None) -> tuple[Sweep, Path]:
     """A sweep of two points, frozen."""
     bundle = capture(runs.parent / "project", runs=runs)
     points = [{"seed": "1"}, {"seed": "2"}]
@@ -60,15 +60,15 @@ def started(runs: Path, *, file: str | None = None) -> tuple[Sweep, Path]:
     return sweep, create_sweep_folder(sweep, bundle, runs=runs)
 
 
-def with_run(sweep: Sweep, run: str, *, code: int | None = None) -> Sweep:
+def sweep_with_run(sweep: Sweep, run: str, *, code: int | None = None) -> Sweep:
     """The sweep whose first point has a run."""
     return sweep.with_point(0, Point(settings={"seed": "1"}, runs=[run], code=code))
 
 
 def test_a_sweep_round_trips(runs: Path) -> None:
-    sweep, folder = started(runs)
+    sweep, folder = make_sweep(runs)
     assert load(folder) == sweep
-    save(with_run(sweep, new_run_id()), folder)
+    save(sweep_with_run(sweep, new_run_id()), folder)
     (runs / FOLDER / new_run_id()).mkdir()
     assert sweep_ids(runs) == [sweep.id]
     found = find_earlier_sweep(sweep.asked.digest, runs=runs)
@@ -78,7 +78,7 @@ def test_a_sweep_round_trips(runs: Path) -> None:
 
 
 def test_a_new_run_gets_the_frozen_source(runs: Path) -> None:
-    sweep, _ = started(runs, file="max_epochs = 1\n")
+    sweep, _ = make_sweep(runs, file="max_epochs = 1\n")
     (runs.parent / "project" / "code.py").write_text("x = 2\n")
     _, folder = new_run(runs)
     prepare(sweep, folder, runs=runs)
@@ -91,7 +91,7 @@ def test_a_new_run_gets_the_frozen_source(runs: Path) -> None:
 
 
 def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
-    _, folder = started(runs)
+    _, folder = make_sweep(runs)
     with lock_sweep(folder), pytest.raises(RunError, match="another process is at sweep"), lock_sweep(folder):
         pass
     with lock_sweep(folder):
@@ -108,30 +108,30 @@ def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
     ],
 )
 def test_the_status_of_a_point_comes_from_its_record(runs: Path, status: Status, stand: Standing) -> None:
-    sweep, _ = started(runs)
+    sweep, _ = make_sweep(runs)
     run = finish_run(runs, status=status).record.run
-    assert standing(with_run(sweep, run), 0, runs=runs) is stand
+    assert standing(sweep_with_run(sweep, run), 0, runs=runs) is stand
     assert standing(sweep, 1, runs=runs) is Standing.WAITING
 
 
 def test_a_run_whose_process_was_killed_can_be_resumed(runs: Path) -> None:
-    sweep, _ = started(runs)
+    sweep, _ = make_sweep(runs)
     run: OpenRun = start_run(runs)
-    mine = with_run(sweep, run.record.run)
+    mine = sweep_with_run(sweep, run.record.run)
     assert standing(mine, 0, runs=runs) is Standing.RUNNING
     run.release()
     assert standing(mine, 0, runs=runs) is Standing.STOPPED
 
 
 def test_a_point_without_a_record_is_waiting_or_failed(runs: Path) -> None:
-    sweep, _ = started(runs)
+    sweep, _ = make_sweep(runs)
     run, _ = new_run(runs)
-    assert standing(with_run(sweep, run), 0, runs=runs) is Standing.WAITING
-    assert standing(with_run(sweep, run, code=82), 0, runs=runs) is Standing.FAILED
+    assert standing(sweep_with_run(sweep, run), 0, runs=runs) is Standing.WAITING
+    assert standing(sweep_with_run(sweep, run, code=82), 0, runs=runs) is Standing.FAILED
 
 
 def test_a_process_that_holds_a_points_log_is_alive(runs: Path) -> None:
-    sweep, folder = started(runs)
+    sweep, folder = make_sweep(runs)
     with log_of(folder, 1) as log:
         kept = os.dup(log)
     assert standing(sweep, 1, runs=runs) is Standing.RUNNING

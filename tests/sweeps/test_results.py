@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 
-def summed(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | None]], **how: Any) -> Results:
+def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | None]], **how: Any) -> Results:
     """The results of points that gave these metrics; none of one that is not finished."""
     points = [point for point, _ in results]
     sweep = Sweep(
@@ -33,12 +33,12 @@ def summed(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | 
         captured=Source(how="mounted"),
         points=[Point(settings=point) for point in points],
     )
-    records = {at: made(runs, metrics, **how) for at, (_, metrics) in enumerate(results) if metrics is not None}
+    records = {at: make_record(runs, metrics, **how) for at, (_, metrics) in enumerate(results) if metrics is not None}
     stands = [Standing.WAITING if metrics is None else Standing.FINISHED for _, metrics in results]
     return summarize_sweep(sweep, stands, records)
 
 
-def made(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:
+def make_record(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:
     """The record of a finished run."""
     run = open_run(new_run(runs)[1], ingredients=ingredients(settings=settings), circumstances=circumstances())
     run.close(Outcome(status=Status.COMPLETED, metrics=metrics, steps=1))
@@ -46,7 +46,7 @@ def made(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:
 
 
 def test_points_that_differ_only_in_the_seed_are_one_row(tmp_path: Path) -> None:
-    found = summed(
+    found = summarize(
         tmp_path,
         [
             ({"learning_rate": rate, "seed": seed, "max_epochs": "1"}, {"test_accuracy": 0.5, "val_loss": loss})
@@ -65,13 +65,13 @@ def test_the_monitored_metric_decides(tmp_path: Path) -> None:
     points = [
         ({"width": width}, {"val_accuracy": value, "val_loss": value}) for width, value in (("8", 0.1), ("16", 0.9))
     ]
-    found = summed(tmp_path, points, monitor="val_accuracy", monitor_mode="max")
+    found = summarize(tmp_path, points, monitor="val_accuracy", monitor_mode="max")
     assert (found.metric, found.mode, found.rows[0].settings) == ("val_accuracy", "max", {"width": "16"})
-    assert summed(tmp_path, points).metric == "val_loss"
+    assert summarize(tmp_path, points).metric == "val_loss"
 
 
 def test_a_diverged_run_is_never_the_best(tmp_path: Path) -> None:
-    found = summed(
+    found = summarize(
         tmp_path,
         [
             ({"lr": "9", "seed": "1"}, {"val_loss": "NaN"}),
@@ -88,5 +88,5 @@ def test_a_diverged_run_is_never_the_best(tmp_path: Path) -> None:
 
 
 def test_without_finished_points_there_is_no_result(tmp_path: Path) -> None:
-    found = summed(tmp_path, [({"seed": "1"}, None), ({"seed": "2"}, None)])
+    found = summarize(tmp_path, [({"seed": "1"}, None), ({"seed": "2"}, None)])
     assert (found.metric, found.best, len(found.rows)) == (None, None, 1)

@@ -31,7 +31,7 @@ SMALL = {"a.txt": b"first", "b.txt": b"second", "empty": b""}
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Published:
+def published_dataset(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """A dataset with one file in two parts and three small ones, published once."""
     folder = tmp_path_factory.mktemp("version")
     store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BIG, **SMALL}))
@@ -40,10 +40,10 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 @pytest.fixture
-def files(stored: Published, tmp_path: Path) -> CachedDataset:
+def files(published_dataset: Published, tmp_path: Path) -> CachedDataset:
     """The dataset in a cache of its own."""
     cache = Cache(root=tmp_path / "cache")
-    return fetch_dataset(stored.dataset, cache=cache, open_store=lambda: stored.store)
+    return fetch_dataset(published_dataset.dataset, cache=cache, open_store=lambda: published_dataset.store)
 
 
 def large_object(files: CachedDataset) -> Path:

@@ -23,7 +23,7 @@ MANIFEST = json.dumps(
 DIGEST = digest_of_bytes(MANIFEST)
 
 
-def archive(path: Path, *, images: int = 1) -> Path:
+def write_archive(path: Path, *, images: int = 1) -> Path:
     """An image archive with so many images in its index."""
     files = {
         "index.json": json.dumps({"manifests": [{"digest": DIGEST}] * images}).encode(),
@@ -39,16 +39,16 @@ def archive(path: Path, *, images: int = 1) -> Path:
 
 
 def test_an_archive_has_the_digests_of_manifest_and_config(tmp_path: Path) -> None:
-    found = digests_of_archive(archive(tmp_path / "image.tar"))
+    found = digests_of_archive(write_archive(tmp_path / "image.tar"))
     assert (found.manifest, found.config) == (DIGEST, CONFIG)
 
 
 def test_several_images_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="holds 2 images"):
-        digests_of_archive(archive(tmp_path / "image.tar", images=2))
+        digests_of_archive(write_archive(tmp_path / "image.tar", images=2))
 
 
 def test_a_config_is_found_while_streaming_a_saved_image(tmp_path: Path) -> None:
-    path = archive(tmp_path / "image.tar")
+    path = write_archive(tmp_path / "image.tar")
     assert config_in_stream(io.BytesIO(path.read_bytes()), DIGEST) == CONFIG
     assert config_in_stream(io.BytesIO(path.read_bytes()), f"sha256:{'0' * 64}") is None

@@ -55,7 +55,7 @@ def test_no_container_gets_the_engines_socket() -> None:
     assert "privileged" not in TEXT
 
 
-def told(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -> dict[str, Any]:
+def service_config(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -> dict[str, Any]:
     """A service as compose reads it, if the shell has `environ` and there is no `.env`."""
     command = ["docker", "compose", "--project-name", "p", "--project-directory", str(checkout)]
     command += ["--env-file", str(folder / "env"), "--file"]
@@ -87,14 +87,16 @@ def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> N
     checkout = tmp_path / name
     (checkout / "runs").mkdir(parents=True)
     shutil.copy(ROOT / "compose.yaml", checkout)
-    mounted = {each["target"]: each for each in told("train", tmp_path, checkout)["volumes"]}
+    mounted = {each["target"]: each for each in service_config("train", tmp_path, checkout)["volumes"]}
     assert (mounted["/project"]["source"], mounted["/project"]["read_only"]) == (
         str(checkout).replace("$", "$$"),
         True,
     )  # as `config` escapes it
     assert mounted["/project/runs"]["source"] == str(checkout / "runs").replace("$", "$$")
     assert not any(
-        each.get("read_only") for each in told("dev", tmp_path, checkout)["volumes"] if each["target"] == "/project"
+        each.get("read_only")
+        for each in service_config("dev", tmp_path, checkout)["volumes"]
+        if each["target"] == "/project"
     )
 
 
@@ -107,7 +109,7 @@ def test_wandb_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, service
         "AWS_CA_BUNDLE": "/ca.pem",
         "REPRISE_HOST": "h",
     }
-    found = told(service, tmp_path, ROOT, **shell)
+    found = service_config(service, tmp_path, ROOT, **shell)
     assert shell.items() <= found["environment"].items()
     assert ("/ca.pem", "/ca.pem", True) in [(v["source"], v["target"], v.get("read_only")) for v in found["volumes"]]
 
@@ -115,7 +117,7 @@ def test_wandb_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, service
 @pytest.mark.engine
 def test_unset_variables_are_not_passed_as_empty(tmp_path: Path) -> None:
     """An empty AWS_CA_BUNDLE would disable the verification of certificates."""
-    found = told("train", tmp_path)["environment"]
+    found = service_config("train", tmp_path)["environment"]
     assert [found.get(name) for name in ("AWS_CA_BUNDLE", "WANDB_API_KEY", "WANDB_BASE_URL")] == [None, None, None]
 
 
@@ -124,9 +126,9 @@ def test_the_local_store_uses_the_key_of_dotenv_and_another_store_the_shells(tmp
     shell = {"AWS_ACCESS_KEY_ID": "work", "AWS_SECRET_ACCESS_KEY": "w", "AWS_SESSION_TOKEN": "t"}
     local = {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "m", "REPRISE_STORE_TOKEN": ""}
     for service in ("train", "store", "samples"):
-        found = told(service, tmp_path, ROOT, **shell, **local)["environment"]
+        found = service_config(service, tmp_path, ROOT, **shell, **local)["environment"]
         assert [found.get(name) or "" for name in shell] == ["mine", "m", ""]
-    assert shell.items() <= told("train", tmp_path, ROOT, **shell)["environment"].items()
+    assert shell.items() <= service_config("train", tmp_path, ROOT, **shell)["environment"].items()
 
 
 def test_there_is_one_default_base() -> None:

@@ -63,7 +63,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def built(engine: DockerEngine, request: BuildRequest) -> ImageFacts:
+def build_image(engine: DockerEngine, request: BuildRequest) -> ImageFacts:
     """Build it, and what the engine then says of it."""
     engine.build(request)
     image = engine.image(request.tag)
@@ -94,7 +94,7 @@ def test_the_engine_and_the_archive_agree_on_the_digest(
 
 @pytest.mark.engine
 def test_images_are_found_by_label(engine: DockerEngine, request_: BuildRequest) -> None:
-    image = built(engine, request_)
+    image = build_image(engine, request_)
     name = request_.tag.split("/")[-1].split(":")[0]
     assert [found.id for found in engine.images(f"reprise.test={name}")] == [image.id]
     assert engine.images(f"reprise.test={name}-not") == []
@@ -102,7 +102,7 @@ def test_images_are_found_by_label(engine: DockerEngine, request_: BuildRequest)
 
 @pytest.mark.engine
 def test_a_pushed_image_is_pulled_unchanged(engine: DockerEngine, request_: BuildRequest, registry: str) -> None:
-    image = built(engine, request_)
+    image = build_image(engine, request_)
     reference = engine.push(image, f"{registry}/team/cpu")
     assert reference == f"{registry}/team/cpu@{image.id}"
     assert engine.in_registry(reference)
@@ -128,7 +128,7 @@ def test_a_missing_image_is_distinguished_from_a_missing_registry(engine: Docker
 
 @pytest.mark.engine
 def test_a_failed_push_leaves_no_tag(engine: DockerEngine, request_: BuildRequest) -> None:
-    image = built(engine, request_)
+    image = build_image(engine, request_)
     with pytest.raises(EngineError, match=r"could not be pushed to 127\.0\.0\.1:1/team/cpu") as caught:
         engine.push(image, "127.0.0.1:1/team/cpu")
     assert caught.value.hint == "check that this machine can reach 127.0.0.1:1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.environments.engine.log_lines import LONGEST, forward_lines
 
 
-def said(*chunks: bytes) -> list[str]:
+def lines_of(*chunks: bytes) -> list[str]:
     """The lines of some pieces."""
     lines: list[str] = []
     forward_lines(chunks, lines.append)
@@ -13,16 +13,16 @@ def said(*chunks: bytes) -> list[str]:
 
 
 def test_lines_are_whole_for_any_chunks() -> None:
-    assert said(b"on", b"e\ntw", b"o\r\nthree") == ["one", "two", "three"]
+    assert lines_of(b"on", b"e\ntw", b"o\r\nthree") == ["one", "two", "three"]
 
 
 def test_carriage_returns_end_lines() -> None:
-    assert said(b"1%\r2%\r3%\n") == ["1%", "2%", "3%"]
+    assert lines_of(b"1%\r2%\r3%\n") == ["1%", "2%", "3%"]
 
 
 def test_an_endless_line_is_cut() -> None:
-    assert max(map(len, said(*[b"x" * 5000] * 20))) <= LONGEST + 5000
+    assert max(map(len, lines_of(*[b"x" * 5000] * 20))) <= LONGEST + 5000
 
 
 def test_invalid_utf_8_is_shown_escaped() -> None:
-    assert said(b"\xff\n") == ["\ufffd"]
+    assert lines_of(b"\xff\n") == ["\ufffd"]

@@ -18,15 +18,15 @@ from trainer.runs.figure import Bars, Heights, Lines, Matrix, Points, Series
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def parsed(svg: str) -> ET.Element:
+def parse_svg(svg: str) -> ET.Element:
     """A drawing of ours, read as XML."""
     return ET.fromstring(svg)  # noqa: S314 - our own bytes
 
 
-def curve(heights: list[float], **other: Any) -> ET.Element:
+def draw_curve(heights: list[float], **other: Any) -> ET.Element:
     """One line, drawn."""
     line = Line(name="loss", x=range(len(heights)), y=heights)
-    return parsed(plot_lines([line], title="loss", x_label="step", y_label="loss", **other))
+    return parse_svg(plot_lines([line], title="loss", x_label="step", y_label="loss", **other))
 
 
 FIGURES: list[Drawn] = [
@@ -40,15 +40,15 @@ FIGURES: list[Drawn] = [
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
 def test_a_figure_has_a_title_and_a_description(figure: Drawn) -> None:
-    svg = parsed(draw(figure))
+    svg = parse_svg(draw(figure))
     assert (svg.get("role"), svg.get("aria-label")) == ("img", figure.title)
     assert svg.findtext(f"{SVG}desc")
-    assert parsed(as_file(draw(figure)).partition("\n")[2]).find(f"{SVG}style") is not None
+    assert parse_svg(as_file(draw(figure)).partition("\n")[2]).find(f"{SVG}style") is not None
 
 
 @given(st.lists(st.floats(), max_size=60), st.sampled_from([None, True, False]))
 def test_any_numbers_are_drawn_inside_the_frame(heights: list[float], log: bool | None) -> None:  # noqa: FBT001
-    svg = curve(heights, log=log)
+    svg = draw_curve(heights, log=log)
     found = [float(number) for path in svg.iter(f"{SVG}path") for number in re.findall(r"-?[\d.]+", path.get("d", ""))]
     assert all(0 <= number <= 440 for number in found)
     gaps = sum(not math.isfinite(height) or abs(height) > 1e300 for height in heights)
@@ -56,7 +56,7 @@ def test_any_numbers_are_drawn_inside_the_frame(heights: list[float], log: bool 
 
 
 def test_a_line_of_many_points_is_thinned_and_its_description_has_all() -> None:
-    svg = curve([0.0] * 30_000 + [9.0] + [0.0] * 20_000)
+    svg = draw_curve([0.0] * 30_000 + [9.0] + [0.0] * 20_000)
     (path,) = svg.iter(f"{SVG}path")
     assert path.get("d", "").count("L") < 800
     assert path.get("d", "").count(" 12.") + path.get("d", "").count(" 17.") >= 1
@@ -66,10 +66,10 @@ def test_a_line_of_many_points_is_thinned_and_its_description_has_all() -> None:
 def test_names_are_escaped() -> None:
     bad = "</text><script>alert(1)</script>"
     lines = [Line(name=f"{bad}{number}", x=[0, 1], y=[0, 1]) for number in range(20)]
-    tags = {element.tag for element in parsed(plot_lines(lines, title=bad, x_label=bad, y_label=bad)).iter()}
+    tags = {element.tag for element in parse_svg(plot_lines(lines, title=bad, x_label=bad, y_label=bad)).iter()}
     assert f"{SVG}script" not in tags
     matrix = Matrix(name="c", title=bad, row_label=bad, column_label=bad, rows=(bad,), columns=(bad,), counts=((1,),))
-    assert f"{SVG}script" not in {element.tag for element in parsed(draw(matrix)).iter()}
+    assert f"{SVG}script" not in {element.tag for element in parse_svg(draw(matrix)).iter()}
 
 
 def test_a_table_of_a_million_cells_is_not_drawn() -> None:
@@ -80,7 +80,7 @@ def test_a_table_of_a_million_cells_is_not_drawn() -> None:
     assert len(svg) < 60_000
 
 
-def placed(svg: ET.Element, text: str) -> ET.Element:
+def find_text(svg: ET.Element, text: str) -> ET.Element:
     """The text of a drawing that begins so."""
     return next(each for each in svg.iter(f"{SVG}text") if (each.text or "").startswith(text))
 
@@ -93,19 +93,19 @@ def test_every_class_of_a_confusion_matrix_is_named_below_and_beside_it(names: t
     figure = Matrix(
         name="c", title="C", row_label="true", column_label="found", rows=names, columns=names, counts=counts
     )
-    svg = parsed(draw(figure))
+    svg = parse_svg(draw(figure))
     ticks = [each.text or "" for each in svg.iter(f"{SVG}text") if each.get("class") == "tick"]
     assert len(ticks) == 6
     assert all(name.startswith(tick.rstrip("…")) for name, tick in zip([*names, *names], ticks, strict=True))
-    height, lowest = float(str(svg.get("viewBox")).split()[3]), float(placed(svg, "found").get("y", "0"))
+    height, lowest = float(str(svg.get("viewBox")).split()[3]), float(find_text(svg, "found").get("y", "0"))
     assert lowest < height
 
 
 def test_entries_of_a_legend_do_not_overlap_in_any_script() -> None:
     names = ["고양이와 강아지", "猫头鹰和兔子", "ウサギとネコ", "rabbit"]
     lines = [Line(name=name, x=[0, 1], y=[0, at]) for at, name in enumerate(names)]
-    svg = parsed(plot_lines(lines, title="t", x_label="x", y_label="y"))
-    found = [placed(svg, name) for name in names]
+    svg = parse_svg(plot_lines(lines, title="t", x_label="x", y_label="y"))
+    found = [find_text(svg, name) for name in names]
     places = [(float(each.get("y", "0")), float(each.get("x", "0")), each.text or "") for each in found]
     for (y, x, name), (next_y, next_x, _) in pairwise(places):
         wide = 12 * sum(letter >= "\u1100" for letter in name) + 6 * sum(letter < "\u1100" for letter in name)

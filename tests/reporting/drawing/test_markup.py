@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trainer.reporting.drawing.markup import Markup, joined, tag
 
 
-class Seen(HTMLParser):
+class ParsedPage(HTMLParser):
     """What a reader of the page finds."""
 
     def __init__(self, page: str) -> None:
@@ -32,7 +32,7 @@ class Seen(HTMLParser):
 
 @given(st.text(), st.text())
 def test_no_text_escapes_its_element(text: str, value: str) -> None:
-    seen = Seen(tag("p", text, title=value))
+    seen = ParsedPage(tag("p", text, title=value))
     assert [name for name, _ in seen.tags] == ["p"]
     assert [name for name, _ in seen.tags[0][1]] == ["title"]
     assert [letter for letter in seen.text if not letter.isprintable() and letter != "\n"] == []
