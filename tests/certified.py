@@ -1,4 +1,4 @@
-"""Certificates to judge: of two small runs that are equal, and keys made for the test."""
+"""Certificates of two small equal runs, and signing keys."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_traced_run(
     steps: int | None = None,
     weights: Values | None = None,
 ) -> ComparedRun:
-    """A run with a trace of these losses, and a log."""
+    """Make a run with a trace of these losses, and a log."""
     found = make_run(runs, steps=len(losses) if steps is None else steps, weights=weights)
     assert found.attempt
     save_trace(found.attempt, *losses, rate=rate, slow_from=slow_from)
@@ -47,7 +47,7 @@ def make_traced_run(
 
 
 def resume_copy(found: ComparedRun) -> ComparedRun:
-    """The run, as if it had been killed and resumed: what it gave is of a second attempt."""
+    """Copy the results of attempt 1 to attempt 2, as if the run had been killed and resumed."""
     assert found.folder
     one, two = (found.folder / "attempts" / number for number in "12")
     shutil.copytree(one, two)
@@ -56,7 +56,7 @@ def resume_copy(found: ComparedRun) -> ComparedRun:
 
 
 def make_statement(a: ComparedRun, b: ComparedRun, *, kill: Kill | None = None) -> Statement:
-    """What comparing them states."""
+    """Return the statement of comparing two runs."""
     assert a.folder
     runs = a.folder.parent
     return certify(compare(a, b, sources=EvidenceSources(runs=runs, cache=runs / "cache")), kill=kill)

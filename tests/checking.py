@@ -30,7 +30,7 @@ STEPS: Final = 30
 
 @contextmanager
 def restored_threads() -> Iterator[None]:
-    """Be a process as the launcher starts one at determinism `off`; afterwards as many threads as before."""
+    """Restore the number of threads afterwards."""
     before = torch.get_num_threads()
     try:
         yield
@@ -48,7 +48,7 @@ def run_checks_on(
     to_first: bool = False,
     level: str = "off",
 ) -> dict[str, Finding]:
-    """Check the experiment in `file` on its dataset's twin; `to_first`: until a check fails."""
+    """Check the experiment in `file` on synthetic data; `to_first`: until a check fails."""
     for name, value in variables(Level.OFF, threads=THREADS).items():
         patch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)

@@ -1,4 +1,4 @@
-"""What is flushed to the disk, in order: a power cut cannot be tried."""
+"""Records of flushes, because a power cut cannot be tested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def record_flushes(monkeypatch: pytest.MonkeyPatch, below: Path) -> list[tuple[str, int]]:
-    """Note from now on what is flushed below a folder: `folder` or `file`, and the bytes that a file has then."""
+    """Record flushes below a folder from now on: `folder` or `file`, and the size of the file."""
     found: list[tuple[str, int]] = []
     flush = os.fsync
 

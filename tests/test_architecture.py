@@ -39,7 +39,6 @@ MODULES = {
 
 
 def subject(module: str) -> str:
-    """The folder of the package that a module lies in."""
     return (module.split(".")[1:] or ["trainer"])[0]
 
 
@@ -56,7 +55,7 @@ def imported(path: Path, *, nested: bool) -> set[str]:
 
 @functools.cache
 def _imports(path: Path) -> tuple[set[str], set[str]]:
-    """Those of the top level and those inside functions, found by one look at the file."""
+    """Return the imports of the top level and the imports inside functions."""
     found: tuple[set[str], set[str]] = (set(), set())
     waiting: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text()), False)]
     while waiting:
@@ -73,7 +72,6 @@ def _imports(path: Path) -> tuple[set[str], set[str]]:
 
 
 def _handlers(node: ast.AST) -> list[ast.AST]:
-    """What holds statements and is none itself."""
     return [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.ExceptHandler | ast.match_case)]
 
 

@@ -21,7 +21,6 @@ LINK: Final = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 def prose(page: str) -> str:
-    """A page without its blocks and spans of code."""
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"`[^`\n]*`", "code", re.sub(r"^    .*$", "", text, flags=re.MULTILINE))
 
@@ -80,7 +79,6 @@ OWN: Final = {"--yes", "--channels", "--sizes", "--setting"}
 
 @cache
 def options(*words: str) -> frozenset[str]:
-    """The options in the help of a command."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*words, "--help"])

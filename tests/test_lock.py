@@ -41,7 +41,7 @@ wheels = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of what the lock is made of, for a test to spoil."""
+    """A copy of the lock's inputs, for a test to damage."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("trainer/environments", "environments"):
         (tmp_path / folder).mkdir(parents=True)
@@ -61,14 +61,12 @@ def copy(tmp_path: Path) -> Path:
 
 
 def spoil(file: Path, old: str, new: str) -> None:
-    """Replace the first `old`, which must be there."""
     text = file.read_text(encoding="utf-8")
     assert old in text
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def run_check(home: Path) -> subprocess.CompletedProcess[str]:
-    """What `scripts/lock --check` does in `home`."""
     return subprocess.run([home / "scripts" / "lock", "--check"], capture_output=True, text=True, check=False)
 
 

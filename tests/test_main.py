@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path) -> None:
-    """Imports take the first second of a container."""
     (tmp_path / "dataclasses.py").write_text("raise KeyboardInterrupt\n")
     environ = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(

@@ -32,12 +32,9 @@ pytestmark = pytest.mark.index
 
 
 class Mirror(SimpleHTTPRequestHandler):
-    """Serves a folder, and notes what was asked for."""
-
     asked: Final[list[str]] = []
 
     def log_message(self, format: str, *words: Any) -> None:  # noqa: A002 - the base class names it so
-        """Keep the request instead of printing it."""
         self.asked.append(format % words)
 
 
@@ -76,7 +73,7 @@ def mirror(wheelhouse: Path, tmp_path: Path) -> Iterator[str]:
 
 
 def install(requirements: str, home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Installs by hash into a new environment, with nothing cached and pip's settings as given."""
+    """Install by hash into a new environment without a cache."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
     expected = home / "requirements.txt"
     expected.write_text(requirements, encoding="utf-8")

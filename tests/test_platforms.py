@@ -20,7 +20,7 @@ SYSTEMS: Final = (
 
 
 def would_install(part: tuple[str, ...], system: str, python: str, home: Path) -> str:
-    """What uv would install of this part of the lock on a system and Python that need not be this machine's."""
+    """Return what uv would install of this part of the lock on another system and Python."""
     uv, expected = str(ROOT / "scripts" / "machine" / "uv"), str(home / "requirements.txt")
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *part]
     subprocess.run([uv, *export, "--output-file", expected], cwd=ROOT, check=True)

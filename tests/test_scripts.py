@@ -26,7 +26,6 @@ DIGEST: Final = "sha256:" + "0" * 64
 
 
 def run_script(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Call a script where nobody sits at a terminal."""
     command = [str(SCRIPTS / name), *words]
     nobody = subprocess.DEVNULL
     return subprocess.run(command, env=os.environ | env, stdin=nobody, capture_output=True, text=True, check=False)
@@ -93,7 +92,6 @@ def test_an_unreachable_remote_engine_is_named(verb: str) -> None:
 
 
 def test_ctrl_c_during_docker_is_not_reported_as_a_missing_plugin(tmp_path: Path) -> None:
-    """Docker then exits as if it had failed."""
     docker = tmp_path / "docker"
     docker.write_text('#!/bin/sh\n[ "$1" = version ] && echo 26 && exit\ntrap : INT\nkill -INT 0\nexit 1\n')
     docker.chmod(0o755)
@@ -156,7 +154,7 @@ FAKES: Final = {  # a machine whose dockerd meets ${END} the first ${TIMES} time
 
 @pytest.fixture
 def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What makes `scripts/machine/engine` see such a machine; TIMES and END are the test's. What it started is stopped."""
+    """Variables with which `scripts/engine` finds a fake machine; tests set TIMES and END. Started processes are stopped."""
     for name, body in FAKES.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)

@@ -112,7 +112,7 @@ def test_several_names_are_suggested_only_if_about_equally_similar(name: str, fo
 
 
 def lacking_hints(path: Path) -> list[str]:
-    """The places in a module that make an error of Reprise without a hint."""
+    """Return the lines of a module that construct an error without a hint."""
     kinds = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, RepriseError)}
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in kinds]

@@ -12,7 +12,6 @@ from trainer.base.errors import MachineError
 
 
 def files_open() -> int:
-    """How many files this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 

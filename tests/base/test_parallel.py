@@ -48,7 +48,7 @@ def test_the_first_failure_stops_all_tasks_and_is_raised() -> None:
 
 
 def failing(*faults: Exception) -> tuple[list[int], Callable[[], str]]:
-    """A piece of work that fails as often as there are faults, and counts its tries."""
+    """Return a task that raises each error in turn, and a list of its attempts."""
     tries: list[int] = []
 
     def work() -> str:

@@ -48,7 +48,6 @@ def state(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
 
 
 def names(folder: Path) -> list[str]:
-    """The names in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -233,7 +232,6 @@ def test_a_tree_of_any_depth_is_removed_or_reported(root: Root) -> None:
 
 
 def nest(root: Root, depth: int) -> None:
-    """Folders in each other."""
     here = root.as_root()
     for _ in range(depth):
         inner = here.below("d", make=True)
@@ -244,7 +242,6 @@ def nest(root: Root, depth: int) -> None:
 
 @contextmanager
 def limited(*, files: int) -> Iterator[None]:
-    """Let this process have only so many files open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     try:

@@ -11,7 +11,6 @@ from trainer.cli.arguments import Arguments
 
 
 def parser() -> Arguments:
-    """A command with a name, files and an option."""
     made = Arguments("reprise x", "x")
     made.add_argument("name", metavar="NAME")
     made.add_argument("more", nargs="*", default=[])

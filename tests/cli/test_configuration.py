@@ -35,7 +35,7 @@ NAMES = (
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout that was set up, and an environment that says nothing of a store."""
+    """A configured checkout; the environment names no store."""
     for name in NAMES:
         monkeypatch.setenv(name, "")  # so that it is as it was, afterwards
         monkeypatch.delenv(name)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def dotenv(tmp_path: Path) -> Path:
-    """What setup wrote for this user."""
     who = owner(os.getuid(), os.getgid())
     write_block(tmp_path / ".env", {"REPRISE_UID": str(who.uid), "REPRISE_GID": str(who.gid)})
     return tmp_path / ".env"

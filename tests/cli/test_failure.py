@@ -1,4 +1,4 @@
-"""What nobody expected, as a line: what a disk says is no bug of Reprise."""
+"""Unexpected errors: a disk error is not reported as a bug."""
 
 from __future__ import annotations
 

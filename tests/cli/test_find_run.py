@@ -1,4 +1,4 @@
-"""Which run `latest` is, and what is said of it."""
+"""Which run `latest` is, and what is printed about it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This machine's runs."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
 
 
 def newest_id(runs: Path, *, ahead: timedelta = timedelta()) -> str:
-    """An ID after all that are there."""
     moment = datetime.now(UTC) + ahead + timedelta(minutes=1 + len(local_ids(runs)))
     return f"{moment:%Y%m%dt%H%M%S}-aaaaaa"
 
@@ -40,7 +38,6 @@ def test_a_run_dated_in_the_future_is_skipped(runs: Path, capsys: pytest.Capture
 
 
 def rename_run(run: Path, name: str) -> str:
-    """Give a run of the user's own another id; return it."""
     for path in (run / "attempts/1/record.json", run / "attempts/1/claim.json"):
         path.write_text(path.read_text().replace(run.name, name))
     register_attempt(run.rename(run.with_name(name)) / "attempts/1")
@@ -48,7 +45,7 @@ def rename_run(run: Path, name: str) -> str:
 
 
 def make_failed_run(runs: Path, *, steps: int | None) -> str:
-    """A run that failed after so many steps, and is the newest of all."""
+    """Make the newest run: it failed after `steps` steps."""
     run = start_run(runs)
     run.close(Outcome(status=Status.FAILED, reason="NameError", steps=steps))
     return rename_run(runs / run.record.run, newest_id(runs))
@@ -71,20 +68,17 @@ def test_a_run_that_failed_before_its_first_step_is_skipped_and_named(
 
 
 def make_newest_run(runs: Path, **around: object) -> str:
-    """A completed run with these circumstances, the newest of all."""
     run = make_run(runs, around=around).record.run
     return rename_run(runs / run, newest_id(runs))
 
 
 def make_own_run(runs: Path) -> str:
-    """A completed run that the user trained here."""
     run = finish_run(runs)
     register_attempt(run.folder)
     return run.record.run
 
 
 def clear_register(runs: Path) -> None:
-    """Have no run registered."""
     shutil.rmtree(next(runs.glob(".own-*")))
 
 

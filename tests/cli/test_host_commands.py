@@ -19,12 +19,10 @@ pytestmark = pytest.mark.skipif(Path("/opt/reprise/image.json").exists(), reason
 
 @pytest.fixture
 def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker is asked where nobody answers."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nothing.sock'}")
 
 
 def run_reprise(*words: str) -> subprocess.CompletedProcess[str]:
-    """The command, as a process of its own."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "trainer", *words], capture_output=True, text=True, env=environ, check=False

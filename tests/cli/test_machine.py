@@ -1,4 +1,4 @@
-"""Whether this image and machine can run what was asked for."""
+"""Whether this image and machine can run a request."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
 
 def write_lock_claim(lock: bytes) -> ImageClaim:
-    """Be in an image that was built from `lock`."""
     return with_packages(digest_of_bytes(lock))
 
 
 def with_packages(digest: str) -> ImageClaim:
-    """Be in an image of the environment `cpu` that says this of its lock."""
+    """Pretend to run in an image of the environment `cpu` with this lock digest."""
     baked = BakedImage(format="reprise.image/1", environment="cpu", build_id=digest_of_bytes(b""), lock=digest)
     return ImageClaim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
 

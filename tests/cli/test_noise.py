@@ -23,7 +23,7 @@ WORDS = ["digits", "--seeds", "3"]
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three runs of digits from this checkout's source, with the defaults that noise would take."""
+    """Three runs of digits with the defaults of `reprise noise`."""
     runs = tmp_path / "runs"
     monkeypatch.setenv("REPRISE_RUNS", str(runs))
     source = capture(CHECKOUT, runs=runs).digest

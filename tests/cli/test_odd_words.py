@@ -47,7 +47,7 @@ DATA = [
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """For `data`, a checkout with nothing in it but a folder of one file; for all commands, empty runs, store and cache."""
+    """A checkout with a folder of one file, and empty runs, store and cache."""
     monkeypatch.setattr(data, "CHECKOUT", tmp_path)
     for variable, name in {"REPRISE_STORE": "store", "REPRISE_CACHE": "cache", "REPRISE_RUNS": "runs"}.items():
         monkeypatch.setenv(variable, str(tmp_path / name))

@@ -18,7 +18,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files 
 
 
 def make_run_folder(place: Path) -> Path:
-    """A run that was pulled: a file in a folder, and a link to what is none of its files."""
+    """Make a pulled run: a file in a folder, and a link to a file outside."""
     (place / "run" / "attempts").mkdir(parents=True)
     (place / "run" / "attempts" / "record.json").touch()
     (place / "else").touch()
@@ -27,7 +27,7 @@ def make_run_folder(place: Path) -> Path:
 
 
 def owners(place: Path) -> set[int]:
-    """Whose a folder is, and all files and folders in it."""
+    """Return the owners of a folder and of everything below it."""
     return {path.lstat().st_uid for path in (place, *place.rglob("*")) if not path.is_symlink()}
 
 

@@ -1,4 +1,4 @@
-"""How a transfer is told in a pipe: plain lines, not too many."""
+"""Progress of a transfer in a pipe: a few plain lines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from trainer.cli.progress import LineProgress, readable, transfer_progress
 
 
 class Clock:
-    """A clock that is set by hand."""
-
     def __init__(self) -> None:
-        """Begin at nothing."""
         self.now = 0.0
 
     def __call__(self) -> float:
-        """The time."""
         return self.now
 
 

@@ -1,4 +1,4 @@
-"""Making ready to go on with a run: what is refused before anything is started."""
+"""Preparing to resume a run: what is rejected before anything starts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_failed_last_attempt_is_reported_with_its_reason_and_a_hint(tmp_path: 
 
 
 def run_with_allowed_change(tmp_path: Path) -> tuple[Path, Record, Record]:
-    """A run whose second attempt was allowed another learning rate: its folder, its record as it is, and with what holds."""
+    """Make a run whose second attempt has an allowed change; return its folder, its record and the effective record."""
     first = start_run(tmp_path / "runs")
     first.close(Outcome(status=Status.PREEMPTED))
     around = circumstances().model_copy(update={"changed": ["setting learning_rate: 0.001 -> 0.5"]})

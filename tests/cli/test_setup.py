@@ -26,7 +26,6 @@ BUILD = "scripts/setup --build"
 
 
 def values_without(*names: str) -> dict[str, str]:
-    """The values, some of them not known."""
     return {name: value for name, value in VALUES.items() if name not in names}
 
 
@@ -47,7 +46,6 @@ def test_a_missing_image_is_reported_with_the_command_that_builds_it() -> None:
 
 
 def chosen_store(store: str | None, environ: dict[str, str], own: str | None) -> str | None:
-    """The store that setup takes."""
     args = Namespace(store=store, endpoint=None, environment=None)
     return chosen(args, environ, own=own).store
 

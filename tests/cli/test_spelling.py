@@ -75,7 +75,7 @@ def test_a_failure_spells_its_commands(*, as_json: bool, capsys: pytest.CaptureF
 
 
 def command_texts(path: Path) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
-    """Each text of a module that names a command, but docstrings, with what stands around it."""
+    """Yield each string of a module that names a command, except docstrings, with its parent nodes."""
 
     def walk(node: ast.AST, around: list[ast.AST]) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
         for child in ast.iter_child_nodes(node):
@@ -89,7 +89,7 @@ def command_texts(path: Path) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
 
 
 def is_spelled(around: list[ast.AST]) -> bool:
-    """Whether a text is handed to `spelled`, to an error or a finding, or is part of a manual."""
+    """Return whether a string is passed to `spelled`, to an error or to a finding, or is part of a help text."""
     for node in around:
         if isinstance(node, ast.keyword) and node.arg in PRINTED_BY_REPORT:
             return True

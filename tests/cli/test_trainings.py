@@ -1,4 +1,4 @@
-"""Trainings of one command: all of them start from what there was when the command began."""
+"""All trainings of one command use the source at the start of the command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def experiment_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def freeze_experiment(idea: Path) -> Recipe:
-    """As a command freezes it."""
     words = ["--exp", str(idea), f"--settings={idea.with_suffix('.toml')}"]
     return freeze(parse_train_request(words))
 

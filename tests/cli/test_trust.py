@@ -1,4 +1,4 @@
-"""Code that was made elsewhere is shown, and not run unasked."""
+"""Untrusted code is shown and not run without consent."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ WORD = Word(command="reprise reproduce RUN")
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This machine's runs."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
 
 
 def make_bundle(**files: bytes) -> SourceBundle:
-    """A source of Python files."""
     made = tuple(
         SourceFile(path=f"{name}.py", executable=False, sha256=digest_of_bytes(body), data=body)
         for name, body in files.items()

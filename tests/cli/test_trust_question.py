@@ -1,4 +1,4 @@
-"""The question at a terminal, checkpoints and sweeps that were made elsewhere, and what code is told to reach."""
+"""The trust question at a terminal, and untrusted checkpoints and sweeps."""
 
 from __future__ import annotations
 
@@ -46,22 +46,18 @@ TRUSTED = Word(trusted=True, command="reprise reproduce RUN")
 
 
 class Terminal(io.StringIO):
-    """A stream that a person sits at."""
-
     def isatty(self) -> bool:
-        """Say so."""
         return True
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenRun:
-    """A run on this machine that nobody entered in the register."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     return finish_run(tmp_path / "runs")
 
 
 def answer_question(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
-    """Sit at a terminal and type this; what is shown there."""
+    """Simulate a terminal with this input; return its output stream."""
     shown = Terminal()
     monkeypatch.setattr(sys, "stdin", Terminal(text))
     monkeypatch.setattr(sys, "stderr", shown)

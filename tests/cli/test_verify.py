@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This machine's runs."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
 

@@ -17,7 +17,7 @@ X, Y, Z = (Swap("setting", name) for name in "xyz")
 
 
 def attribute_in(make: Callable[[Swaps], Match]) -> tuple[Attribution, int]:
-    """What is attributed where runs go like this, and how many runs it took."""
+    """Return the attribution if runs match as `make` says, and the number of runs."""
     tried: list[Swaps] = []
 
     def go(swapped: Swaps) -> Match:
@@ -29,7 +29,6 @@ def attribute_in(make: Callable[[Swaps], Match]) -> tuple[Attribution, int]:
 
 
 def b_needs(*expected: Swap) -> Callable[[Swaps], Match]:
-    """B's way exactly with all of these."""
     return lambda swapped: Match.B if {*expected} <= swapped else Match.A
 
 

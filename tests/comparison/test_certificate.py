@@ -1,4 +1,4 @@
-"""Statements: what they hold, and which are refused."""
+"""Statements: their content, and which are rejected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def rerun_statement(tmp_path: Path) -> Statement:
-    """A rerun that held."""
     return make_statement(make_traced_run(tmp_path / "runs", 0.5, 0.4), make_traced_run(tmp_path / "runs", 0.5, 0.4))
 
 
@@ -34,7 +33,6 @@ def test_a_certificate_is_an_in_toto_statement_and_round_trips(rerun_statement: 
 
 
 def edit_statement(stated: Statement, **change: Any) -> bytes:
-    """The statement with parts of its predicate changed by hand."""
     document = json.loads(stated.to_json())
     document["predicate"] |= change
     return json.dumps(document).encode()

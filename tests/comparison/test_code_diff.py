@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def freeze_files(place: Path, files: dict[str, bytes], *, executable: str = "") -> tuple[Path, str]:
-    """A run folder with the source of such a checkout, and the source's digest."""
+    """Freeze these files; return the run folder and the source's digest."""
     checkout, folder = place / "checkout", place / "runs" / "run"
     for name, data in files.items():
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,6 @@ def freeze_files(place: Path, files: dict[str, bytes], *, executable: str = "") 
 
 
 def diff_files(place: Path, before: dict[str, bytes], after: dict[str, bytes], *, executable: str = "") -> list[str]:
-    """The lines between two checkouts."""
     (a, one), (b, other) = freeze_files(place / "a", before), freeze_files(place / "b", after, executable=executable)
     return code_diff(a, b, digests=(one, other))[0]
 
@@ -81,7 +80,7 @@ BEFORE = {"net.py": b"x = 1\n", "README.md": b"a\n", "other.py": b"1\n"}
 
 
 def diff_with_imports(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], bool]:
-    """The lines between two checkouts in which these files differ, of runs that imported those."""
+    """Return the diff of these files for runs that imported `imported`."""
     (a, one), (b, other) = (
         freeze_files(place / name, files)
         for name, files in (("a", BEFORE), ("b", BEFORE | dict.fromkeys(changed, b"new\n")))

@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Where runs are made."""
     return tmp_path / "runs"
 
 
 def run_compare(a: ComparedRun, b: ComparedRun, runs: Path) -> Comparison:
-    """Compare with an empty cache and no store."""
     return compare(a, b, sources=EvidenceSources(runs=runs, cache=runs.parent / "cache"))
 
 

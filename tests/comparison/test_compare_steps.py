@@ -1,4 +1,4 @@
-"""The first step at which two runs part, by what they left."""
+"""The first step at which two runs diverge."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ LINES = (
 
 @pytest.fixture
 def sides(tmp_path: Path) -> tuple[Path, Path]:
-    """Two attempts' folders."""
     for name in "ab":
         (tmp_path / name).mkdir()
     return tmp_path / "a", tmp_path / "b"
 
 
 def write_log(folder: Path, *lines: str) -> None:
-    """Write what a run logged."""
     (folder / METRICS).write_text("".join(f"{line}\n" for line in lines))
 
 

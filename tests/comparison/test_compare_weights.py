@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def write_and_compare(place: Path, a: Values, b: Values) -> WeightsComparison:
-    """Write both and compare them."""
     for name in "ab":
         (place / name).mkdir()
     one, other = save_weights(place / "a", a), save_weights(place / "b", b)

@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """An empty store."""
     (tmp_path / "store").mkdir()
     return open_store(str(tmp_path / "store"))
 
 
 def run_trained_on(place: Path, store: Store, files: dict[str, str], *, name: str = "texts") -> Record:
-    """A run that learned from these files, published."""
     place.mkdir()
     for path, text in files.items():
         (place / path).write_text(text)
@@ -56,6 +54,5 @@ def test_a_missing_manifest_gives_no_diff(tmp_path: Path, store: Store) -> None:
 
 
 def test_an_invalid_dataset_name_opens_no_folder(tmp_path: Path, store: Store) -> None:
-    """A record is untrusted and may contain any name."""
     a = run_trained_on(tmp_path / "a", store, {"x": "1"}, name="../../outside")
     assert dataset_diff("../../outside", a, a, cache=tmp_path / "cache", store=store) is None

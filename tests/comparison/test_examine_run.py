@@ -1,4 +1,4 @@
-"""Whether a run can still be run again: each thing that is missing is one line with its repair."""
+"""Whether a run can be reproduced: each missing input is one line with a hint."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ class Bench:
     machine: MachineResources
 
     def look(self, **other: Any) -> dict[str, Finding]:
-        """What is found, with some of the record's ingredients other than they are."""
         changed = self.record.ingredients.model_copy(update=other)
         record = self.record.model_copy(update={"ingredients": changed})
         return {found.about: found for found in examine_run(record, self.folder, machine=self.machine)}
@@ -163,7 +162,6 @@ def test_a_dataset_with_an_invalid_name_is_rejected(bench: Bench, name: str) -> 
 
 
 def bundle_of(body: bytes) -> SourceBundle:
-    """A run's source with one declaration."""
     file = SourceFile(path="datasets/small.toml", executable=False, sha256=digest_of_bytes(body), data=body)
     return SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
 

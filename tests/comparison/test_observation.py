@@ -1,4 +1,4 @@
-"""Observations: where two part, which module is to blame, which operation."""
+"""Observations: where two diverge, by module and by operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a record again: what the container is given, and what of its work is believed."""
+"""Reproducing a run: what the container gets, and which results are accepted."""
 
 from __future__ import annotations
 
@@ -49,21 +49,17 @@ IMAGE = ImageFacts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """A run that is over, and an engine."""
-
     runs: Path
     original: Record
     engine: MemoryEngine
 
     @contextmanager
     def ready(self) -> Iterator[PreparedRerun]:
-        """Prepare a retest."""
         bundle = load_bundle(self.runs / self.original.run / ARCHIVE, digest=self.original.ingredients.source)
         with prepare_rerun(self.original, bundle, runs=self.runs) as ready:
             yield ready
 
     def go(self, ready: PreparedRerun, inside: Callable[[PreparedRerun], object]) -> IsolatedContainer:
-        """Run it, `inside` being what the recorded code does."""
 
         def code(_: IsolatedContainer) -> int:
             inside(ready)
@@ -77,13 +73,12 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """A machine with one run."""
     record = finish_run(tmp_path / "runs").record
     return Bench(runs=tmp_path / "runs", original=record, engine=MemoryEngine(held={IMAGE.id: IMAGE}))
 
 
 def run_honestly(ready: PreparedRerun) -> OpenRun:
-    """What recorded code of good will does: it freezes what it was given, trains, and closes."""
+    """Behave as recorded code should: freeze the source, train and close the record."""
     given = ingredients(source=capture(ready.source).digest)
     run = open_run(ready.folder, ingredients=given, circumstances=circumstances())
     (run.folder / "weights").write_bytes(b"weights")
@@ -133,17 +128,14 @@ def test_a_retest_that_never_opened_leaves_nothing(bench: Bench) -> None:
 
 
 def leave_link(ready: PreparedRerun) -> None:
-    """A link out of the folder, in place of a result."""
     (run_honestly(ready).folder / "stolen").symlink_to("/etc/passwd")
 
 
 def leave_unlisted_file(ready: PreparedRerun) -> None:
-    """A file that the record does not list."""
     (run_honestly(ready).folder / "more").write_bytes(b"x")
 
 
 def rename_record(ready: PreparedRerun) -> None:
-    """A record that calls itself another run."""
     path = run_honestly(ready).folder / "record.json"
     path.write_text(path.read_text().replace(ready.run, ready.original.run))
 

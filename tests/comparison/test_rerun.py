@@ -1,4 +1,4 @@
-"""Running a record again: what is typed, and what a hostile record cannot have typed."""
+"""Command lines of reruns, also of hostile records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IMAGE = Image(known=Knowledge.ASSERTED, reference=f"registry.example/cpu@{MANIFE
 def a_record(
     *, settings: dict[str, JsonValue] | None = None, origins: dict[str, str] | None = None, **other: Any
 ) -> Record:
-    """A record of a run in an image; `image` and `execution` go into its circumstances, other words into its ingredients."""
+    """Return a record of a run in an image; other keywords are ingredients."""
     happened = {"image": other.pop("image", IMAGE), "execution": other.pop("execution", {}), "origins": origins or {}}
     return record(ingredients(settings=settings or {}, **other), circumstances(**happened))
 

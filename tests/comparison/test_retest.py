@@ -30,7 +30,6 @@ EVIDENCE = b"evidence"
 
 
 def a_retest(*, verdict: str = "identical", device: str = "AMD EPYC", day: int = 2) -> Retest:
-    """A retest of `RUN`."""
     identity = digest_of_bytes(b"identity")
     return Retest(
         original=RunIdentity(run=RUN, attempt=1, identity=identity),

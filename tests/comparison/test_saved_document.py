@@ -20,7 +20,6 @@ class Count(SavedDocument):
     count: int
 
     def check(self, where: str) -> None:
-        """Raise `DocumentError` for a negative count."""
         if self.count < 0:
             raise DocumentError(f"{where} has a negative count", hint="correct it")
 

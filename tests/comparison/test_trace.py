@@ -23,7 +23,7 @@ NAN = float("nan")
 
 
 def make_step(number: int, **changed: object) -> Step:
-    """A step with ordinary values, but for what is changed."""
+    """Return a step with default values except for `changed`."""
     values: dict[str, object] = {
         "data": "0" * 16,
         "random": "1" * 16,
@@ -37,7 +37,6 @@ def make_step(number: int, **changed: object) -> Step:
 
 
 def make_trace(*entries: TraceEntry, header: Header = HEADER) -> Trace:
-    """A trace as it would be read from a file."""
     return trace_of(b"".join(line.to_line() for line in (header, *entries)), where="trace.jsonl")
 
 

@@ -28,7 +28,6 @@ def test_names_dtypes_and_shapes_make_a_layout() -> None:
 
 
 def test_a_hundred_tensors_make_lines_of_seven_hundred_bytes() -> None:
-    """100,000 steps of 100 tensors need about 65 MB."""
     bits = "3f" * 8
     line = Step(
         step=100_000,

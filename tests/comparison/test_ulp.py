@@ -16,13 +16,12 @@ FLOATS: Final = {"F64": ("<Q", "<d"), "F32": ("<I", "<f"), "F16": ("<H", "<e")}
 
 
 def ordinal(bits: int, width: int) -> int:
-    """The definition: magnitudes count up from 0.0, and down from -0.0, the step below it."""
+    """Return the ordinal of a float: magnitudes count up from 0.0 and down from -0.0, which is one below."""
     sign = 1 << (8 * width - 1)
     return -1 - (bits - sign) if bits & sign else bits
 
 
 def expected_distance(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
-    """What `apart` promises, said as simply as possible."""
     found, width = ArrayDistance(), number.width
     for index in range(len(a) // width):
         one, other = (side[index * width : (index + 1) * width] for side in (a, b))

@@ -16,14 +16,13 @@ from trainer.comparison.weights import LARGEST_HEADER, read_header, read_tensors
 
 
 def write_safetensors(path: Path, header: Any, data: bytes, *, length: int | None = None) -> Path:
-    """A safetensors file; `length` is what it says of its header, where that is a lie."""
+    """Write a safetensors file; `length` overrides the length of its header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
     return path
 
 
 def header_entry(*offsets: int, dtype: str = "F32", shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
-    """A tensor in a header."""
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 

@@ -1,4 +1,4 @@
-"""Processes that die by SIGKILL at the N-th step that changes the disk.
+"""Processes that are killed at the N-th change of the disk.
 
 Knows the steps: a write (half of it done), a rename, a link, a flush, a new file, a mode, a removal.
 """
@@ -27,7 +27,7 @@ NOT_COUNTED: Final = "fetch.lock"
 
 
 class Steps:
-    """Counts the changes below a folder; at the `last` one, the process is gone."""
+    """Counts changes below a folder and kills the process at change `last`."""
 
     def __init__(self, below: Path, last: int) -> None:
         """Nothing has happened yet."""
@@ -84,7 +84,7 @@ def path_of(handle: int) -> str:
 
 
 def arm(steps: Steps) -> None:
-    """Let this process die at its last step. It is not to be used for anything else afterwards."""
+    """Kill this process at its last step; it cannot be used for anything else."""
     for name in BELOW_HANDLE:
         setattr(os, name, steps.below_handle(getattr(os, name)))
     for name in BY_HANDLE:
@@ -107,7 +107,7 @@ def arm(steps: Steps) -> None:
 
 
 def run(work: Callable[[], object], *, below: Path, last: int) -> int | None:
-    """Do the work in a process of its own, which dies at step `last`; how many steps it took if it lived to its end."""
+    """Do the work in a process that is killed at step `last`; return the number of steps if it survived."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 
 def npy(array: object) -> bytes:
-    """A file as NumPy writes it."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
@@ -47,7 +46,6 @@ SAID = {"license": "CC0-1.0", "source": "made here"}
 
 
 def check(folder: Path, **options: Any) -> CheckResult:
-    """Check the folder of this file's files."""
     draft = typed({"name": "small", **SAID, **options}, Draft, where="test")
     source = SourceFolder(root=fill(folder, FILES))
     return check_dataset(draft, source, source.paths())

@@ -34,7 +34,6 @@ DATASET = Dataset(
 
 
 def write_declaration(root: Path, text: str, *, name: str = "digits") -> None:
-    """Declare a dataset by hand."""
     (root / "datasets").mkdir(exist_ok=True)
     declaration(name, root=root).write_text(text, encoding="utf-8")
 

@@ -28,7 +28,7 @@ NAMES = some.sampled_from(["a", "a/b", "a b", 'a"', "ä", "b", "b.txt", "b-", "c
 
 
 def publish_named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Dataset:
-    """A version of empty files, each with a digest of its own, whose manifest alone is in the store."""
+    """Put the manifest of a version with distinct files, and no packs, into the store."""
     entries = [Entry(path=path, size=0, sha256=digest_of_bytes(b"%d" % number)) for path, number in files.items()]
     raw = manifest_of(sorted(entries, key=lambda entry: entry.path.encode()))
     store.write(object_key(digest_of_bytes(raw)), raw, sha256=digest_of_bytes(raw))

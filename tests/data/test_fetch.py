@@ -34,22 +34,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries follow each other at once."""
     monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
 
 
 def unreachable_store() -> Store:
-    """A store that must not be needed."""
     raise StoreUnreachableError("the store is away")
 
 
 def fetch(published: Published, store: Store | None = None) -> CachedDataset:
-    """Fetch from the store, or from one that stands before it."""
     return fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: store or published.store)
 
 
 def read(cached: CachedDataset) -> dict[str, bytes]:
-    """All files, as training reads them."""
     return {path: bytes(cached.read(path)) for path in cached.paths}
 
 
@@ -161,7 +157,6 @@ def test_concurrent_fetches_succeed_with_faulty_locks(
 
 
 def fetch_concurrently(published: Published, cache: Cache, store: Store) -> list[dict[str, bytes]]:
-    """What eight fetches at once end with."""
     with ThreadPoolExecutor(8) as threads:
         jobs = [
             threads.submit(fetch_dataset, published.dataset, cache=cache, open_store=lambda: store) for _ in range(8)

@@ -41,24 +41,22 @@ def publish(tmp_path: Path) -> Dataset:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    """The same, published."""
     (tmp_path / "store").mkdir()
     fill(tmp_path / "source", FILES)
     return publish(tmp_path)
 
 
 def fetch(store: Path, cache: Path, dataset: Dataset, *, last: int) -> int | None:
-    """Fetch, with the folder of files too, in a process of its own, which dies at step `last`."""
+    """Fetch in a process that is killed at step `last`; return the number of steps if it survived."""
     return killed.run(lambda: fetch_folder(store, cache, dataset), below=cache, last=last)
 
 
 def fetch_folder(store: Path, cache: Path, dataset: Dataset) -> None:
-    """The whole work."""
     fetch_dataset(dataset, cache=Cache(root=cache), open_store=lambda: open_store(str(store))).folder()
 
 
 def check_complete(store: Path, root: Path, dataset: Dataset) -> None:
-    """All names are those of right objects; the next fetch is whole and leaves nothing temporary."""
+    """Assert that all named objects are valid and that the next fetch completes without leftovers."""
     cache = Cache(root=root)
     for path in objects(cache):
         assert digest_of_file(path) == f"sha256:{path.parent.name}{path.name}"

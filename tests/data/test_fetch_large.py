@@ -40,22 +40,19 @@ def published_large(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 @pytest.fixture
 def large(published_large: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
-    """The same, and a cache that is empty yet."""
     monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
     return replace(published_large, cache=Cache(root=tmp_path / "cache"))
 
 
 class WithoutThirdPart(fakes.FaultyStore):
-    """A store whose third part always has a fault, as that its connection breaks, and comes once the others are there."""
+    """A store whose third part always fails, after the other parts have arrived."""
 
     def __init__(self, inner: Store, error: Callable[[Iterator[bytes]], Iterator[bytes]] = fakes.reset) -> None:
-        """Count the other parts."""
         super().__init__(inner, iter, times=0)
         self._third = error
         self._others = Semaphore(0)
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Stream a range, or its first byte."""
         body = super().read(key, start=start, length=length)
         if length == len(BODY) - 2 * PACK_BYTES:
             for _ in range(2):
@@ -70,7 +67,7 @@ class WithoutThirdPart(fakes.FaultyStore):
 
 
 def interrupt_fetch(large: Published) -> Path:
-    """Fetch until the third part's connection breaks for good; what is left of the file."""
+    """Fetch until the third part fails; return the partial file."""
     with pytest.raises(StoreUnreachableError):
         fetch_dataset(
             large.dataset,

@@ -37,18 +37,13 @@ FILES: Final = {f"images/{number:03d}.png": os.urandom(4096) for number in range
 
 
 class CountingStore:
-    """Passes reads on, and counts their bytes."""
-
     def __init__(self, inner: Store) -> None:
-        """Nothing was read."""
         self.inner, self.bytes = inner, 0
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the store's."""
         return getattr(self.inner, name)
 
     def read(self, key: str, **where: Any) -> Iterator[bytes]:
-        """Count each block."""
         for block in self.inner.read(key, **where):
             self.bytes += len(block)
             yield block
@@ -56,7 +51,7 @@ class CountingStore:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A store that all may read, and a cache that all may add to, where all may look: pytest's own folders are one user's."""
+    """A world-readable store and a world-writable cache; pytest's own folders are private."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         root.chmod(0o755)
@@ -68,13 +63,12 @@ def shared() -> Iterator[Path]:
 
 @pytest.fixture
 def dataset(shared: Path) -> Dataset:
-    """Small packs, and a file in parts."""
     source = SourceFolder(root=fill(shared / "source", FILES), part_bytes=256 << 10)
     return publish_dataset(Draft(name="small"), source=source, store=open_store(str(shared / "store"))).dataset
 
 
 def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
-    """Begin to do something as a user, in a process of its own; what comes back waits, and gives what was said."""
+    """Start `work` in a process of another user; return a function that waits for its result."""
     fork = multiprocessing.get_context("fork")
     reading, writing = fork.Pipe(duplex=False)
 
@@ -104,7 +98,7 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def fetch_and_verify(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = False) -> dict[str, Any]:
-    """Fetch, read every file verified; the bytes that were read from the store, and whether all is right."""
+    """Fetch and read every file; return the bytes read from the store and whether all files are correct."""
     if lying:
         fcntl.flock = lambda *_: None  # every lock is given, at once: in this process alone
     store = CountingStore(open_store(str(shared / "store")))

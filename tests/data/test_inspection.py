@@ -30,17 +30,14 @@ NAN = Occurrences(count=3, row=7, name="row 7 of t.parquet", places=(0, 2))
 
 
 def make_inspection(**fields: FieldValues) -> Inspection:
-    """An inspection of one split."""
     return Inspection(splits={"val": SplitValues(samples=9, fields=fields)})
 
 
 def make_values(**said: Any) -> FieldValues:
-    """A field of floats."""
     return FieldValues(dtype="float32", shapes=(), **said)
 
 
 def make_draft(**said: Any) -> Draft:
-    """A dataset of a table."""
     return Draft.model_validate({"name": "d", "reader": TABLE, **said})
 
 

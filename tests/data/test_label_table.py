@@ -9,12 +9,10 @@ from trainer.data.pictures import check_listed, parse_labels
 
 
 def make_table(*lines: str) -> bytes:
-    """A table's bytes."""
     return "\n".join(["file,class", *lines, ""]).encode()
 
 
 def parse(raw: bytes) -> dict[str, str]:
-    """Files and the names of their classes."""
     return {file: label.name for file, label in parse_labels(raw, where="l.csv").items()}
 
 

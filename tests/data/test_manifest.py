@@ -20,7 +20,7 @@ from trainer.data.manifest_lines import Listing, Pack, Segment
 
 
 def rewrite_line(manifest: bytes, line: int, **change: Any) -> bytes:
-    """A manifest's bytes with some places of a line replaced."""
+    """Return a manifest with changed values in one line."""
     lines = [json.loads(text) for text in manifest.splitlines()]
     for place_, value in change.items():
         lines[line][place_ if line == 0 else int(place_[1:])] = value

@@ -13,7 +13,6 @@ np = pytest.importorskip("numpy", reason="needs NumPy, of the lock's extra `cpu`
 
 
 def npy_file(array: object) -> bytes:
-    """A file as NumPy writes it."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
@@ -28,7 +27,6 @@ def test_a_header_written_by_numpy_is_parsed(dtype: str) -> None:
 
 
 def npy_with_header(shape: str, *, descr: str = "'<f4'", body: int = 0) -> bytes:
-    """A file whose head is typed by hand."""
     head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
     return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(body)
 

@@ -15,14 +15,12 @@ pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's
 
 
 def parquet_file(columns: dict[str, Any], **how: Any) -> bytes:
-    """A file as pyarrow writes it."""
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file, **how)
     return file.getvalue()
 
 
 def parse_footer(data: bytes) -> Footer:
-    """The foot of a file."""
     return read_footer(memoryview(data), where="x.parquet")
 
 

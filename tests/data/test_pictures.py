@@ -27,7 +27,6 @@ def classify(
     splits: dict[str, Any] | None = None,
     **options: object,
 ) -> tuple[list[str], list[int], list[str]]:
-    """Files, numbers of classes, names of classes."""
     reader = Images.model_validate({"kind": "images", **options})
     declared = typed({"name": "small", "splits": splits or {}}, Draft, where="test")
     pictures = find_pictures(reader, paths, table, declared=declared)

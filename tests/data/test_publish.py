@@ -76,7 +76,6 @@ class EditedFolder(SourceFolder):
     """A folder in which a file changes between hashing and reading."""
 
     def read(self, piece: Slice) -> bytes:
-        """Change the file's bytes, but not its length."""
         return bytes(len(super().read(piece)))
 
 

@@ -53,7 +53,6 @@ SPLITS: dict[str, Any] = {
 
 
 def dataset(**options: Any) -> Dataset:
-    """A declaration."""
     digest = digest_of_bytes(b"")
     usual = {"name": "small", "version": 1, "manifest": digest, "content": digest, "files": 1, "bytes": 1}
     return typed(usual | options, Dataset, where="small.toml")

@@ -81,5 +81,4 @@ def test_an_array_is_read_back_by_numpy(shape: tuple[int, ...]) -> None:
 
 
 def load_arrays(files: Mapping[str, bytes]) -> dict[str, Any]:
-    """The arrays of a sample's files."""
     return {name: np.load(io.BytesIO(body), allow_pickle=False) for name, body in files.items()}

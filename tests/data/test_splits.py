@@ -12,7 +12,6 @@ STACKED = Layout(count=7, files=("a", "b"), ends=(3, 7))
 
 
 def chosen_samples(split: Split, layout: Layout) -> list[int]:
-    """What a split of these samples holds."""
     return list(select("train", {"train": split}, layout, dataset="small"))
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def blocks(raw: bytes, size: int) -> list[bytes]:
-    """The text in blocks of this size."""
     return [raw[at : at + size] for at in range(0, len(raw), size)]
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def fetch(published: Published) -> CachedDataset:
-    """The dataset in the cache."""
     return fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 
 def all_objects(store: MemoryStore) -> dict[str, bytes]:
-    """All objects of a store."""
     return {key: b"".join(store.read(key)) for key in store.keys("")}
 
 

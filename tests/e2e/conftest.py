@@ -1,4 +1,4 @@
-"""A fresh clone on a real engine with a real S3 server: what a new user has after the first command."""
+"""A fresh clone on a real engine with a real S3 server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUN_ID = re.compile(r"\b[0-9]{8}t[0-9]{6}-[a-z2-7]{6}\b")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
-    """What a command answered."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -53,14 +53,14 @@ class House:
     env: dict[str, str]
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
-        """Begin a command in the clone."""
+        """Start a command in the clone."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             words, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, **more
         )
 
     def type(self, *words: str, seconds: float = 600) -> CommandResult:
-        """Type a command in the clone and wait for its answer."""
+        """Run a command in the clone to its end."""
         process = self.start(*words)
         try:
             out, err = process.communicate(timeout=seconds)
@@ -70,7 +70,7 @@ class House:
         return CommandResult(code=process.returncode, out=out, err=err)
 
     def train(self, *words: str) -> CommandResult:
-        """The everyday command."""
+        """Train by `docker compose run`."""
         return self.type("docker", "compose", "run", "--rm", "train", *words)
 
     def train_and_stop(self, *words: str) -> CommandResult:
@@ -114,7 +114,7 @@ def clone(into: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -123,7 +123,7 @@ def free_port() -> int:
 
 @contextmanager
 def house_at(root: Path, environ: dict[str, str]) -> Iterator[House]:
-    """Have commands typed in a clone at `root`; what they started is taken down."""
+    """Yield a clone at `root`; its containers are removed afterwards."""
     root.chmod(0o755)  # pytest makes it 0700; containers of a root host run as another user
     mine = House(root=root, env=environ)
     try:
@@ -134,7 +134,7 @@ def house_at(root: Path, environ: dict[str, str]) -> Iterator[House]:
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A clone in which the first command of the README was typed once; everything that it started is taken down."""
+    """A clone in which the first command of the README ran once; its containers are removed afterwards."""
     root = tmp_path_factory.mktemp("reprise-e2e-")
     clone(root)
     with house_at(root, os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"}) as mine:
@@ -145,7 +145,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture(scope="session")
 def first_result(house: House) -> CommandResult:
-    """What the first command answered."""
+    """The result of the first command."""
     kept = json.loads((house.root / "runs" / ".first.json").read_text())
     return CommandResult(code=kept["code"], out=kept["text"], err="")
 
@@ -154,7 +154,7 @@ def first_result(house: House) -> CommandResult:
 def second_house(
     house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    """Another clone on the machine of the first one, with nothing in it but what git has."""
+    """Another clone on the same machine, with tracked files only."""
     assert first_result.code == 0, first_result.text
     root = tmp_path_factory.mktemp("reprise-second-")
     clone(root)
@@ -163,10 +163,10 @@ def second_house(
 
 
 def dotenv_values(house: House) -> dict[str, str]:
-    """What `.env` says."""
+    """Return the values of `.env`."""
     return all_values(house.root / ".env")
 
 
 def docker(*words: str) -> str:
-    """What the engine itself says."""
+    """Run a docker command and return its output."""
     return subprocess.run(["docker", *words], capture_output=True, check=True, text=True).stdout.strip()

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 
 def run_on_bare_machine(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Type a command on a bare machine, or the README's first two; stdout and stderr as one text."""
+    """Run a command, or the README's first two, on a bare machine; return stdout and stderr as one text."""
     command = [str(ROOT / "scripts" / "machine" / "bare"), *words]
     both = subprocess.STDOUT
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=both, text=True, check=False, timeout=seconds)

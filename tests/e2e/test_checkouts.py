@@ -21,25 +21,22 @@ TRAIN = ("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
 
 
 def git(folder: Path, *words: str) -> None:
-    """Run git there."""
     allowed = ("-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "protocol.file.allow=always")
     subprocess.run(["git", *allowed, *words], cwd=folder, check=True, capture_output=True)
 
 
 def worktree(origin: Path, root: Path) -> None:
-    """A linked worktree."""
     git(origin, "worktree", "add", "-q", "-f", str(root), "-b", root.parent.name)
 
 
 def archive(origin: Path, root: Path) -> None:
-    """What a web page offers for download: no repository."""
     root.mkdir()
     git(origin, "archive", "--output", f"{root}.tar", "HEAD")
     subprocess.run(["tar", "-x", "-f", f"{root}.tar", "-C", root], check=True)
 
 
 def shallow(origin: Path, root: Path) -> None:
-    """The last commit alone, and lines that would end with CR and LF but for .gitattributes."""
+    """The last commit only, with core.autocrlf, which .gitattributes overrides."""
     git(origin, "clone", "-q", "--depth", "1", "-c", "core.autocrlf=true", origin.as_uri(), str(root))
 
 

@@ -44,7 +44,7 @@ def devcontainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def run_in_devcontainer(house: House, *words: str) -> str:
-    """What a command in the dev container prints; it must end well."""
+    """Run a command in the dev container and return its output; it must succeed."""
     result = house.type("devcontainer", "exec", "--workspace-folder", ".", *words, seconds=900)
     assert result.code == 0, result.text
     return result.out

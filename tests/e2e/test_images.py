@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def reprise(*words: str) -> dict[str, Any]:
-    """What the command answers, as a document."""
     done = subprocess.run([ROOT / "scripts" / "reprise", *words, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
@@ -23,14 +22,12 @@ def reprise(*words: str) -> dict[str, Any]:
 
 
 def run_in_image(reference: str, script: str) -> str:
-    """What a shell in the image prints."""
     command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", reference, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
 def cpu_image() -> dict[str, Any]:
-    """The image of this checkout's environment `cpu`."""
     return reprise("image", "build", "cpu")
 
 

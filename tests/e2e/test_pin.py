@@ -24,14 +24,13 @@ TRAIN = ("--exp", "digits", "--max-epochs", "1")
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """Where the registry is; the engine forgets at the end what it knows under that name."""
+    """The registry's address; at the end, the engine's images of this registry are untagged."""
     place = f"127.0.0.1:{free_port()}"
     yield place
     forget_images(place)
 
 
 def forget_images(address: str) -> None:
-    """Have the engine know no image by a name of this registry; images of other names stay."""
     named = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}", "--digests").splitlines()
     for name in [name for name in named if name.startswith(address)]:
         repository, _, digest = name.partition("@")

@@ -48,18 +48,15 @@ for reached in probes():
 
 
 def empty_cache(house: House) -> None:
-    """Empty the cache."""
     project = next(line for line in (house.root / ".env").read_text().splitlines() if "PROJECT_NAME=" in line)
     assert house.type("docker", "volume", "rm", f"{project.partition('=')[2]}_cache").code == 0
 
 
 def reproduce(house: House, *words: str) -> CommandResult:
-    """Type the command."""
     return house.type("scripts/reprise", "reproduce", *words)
 
 
 def train_briefly(house: House) -> str:
-    """Make a short run."""
     result = house.train("--exp", "digits", "--max-epochs", "1", "--learning-rate", "2e-3", "--clip-norm", "1.0")
     assert result.code == 0, result.text
     return result.run
@@ -67,13 +64,11 @@ def train_briefly(house: House) -> str:
 
 @pytest.fixture
 def own_run(house: House) -> str:
-    """A run that only this test runs again."""
     return train_briefly(house)
 
 
 @pytest.fixture(scope="module")
 def trained_run(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A run, and a copy of its folder."""
     run, kept = train_briefly(house), tmp_path_factory.mktemp("kept") / "run"
     subprocess.run(["cp", "-a", house.root / "runs" / run, kept], check=True)
     return run, kept
@@ -81,7 +76,6 @@ def trained_run(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture
 def run(house: House, trained_run: tuple[str, Path]) -> str:
-    """The run as it was made, whatever another test did to its folder."""
     run, kept = trained_run
     shutil.rmtree(house.root / "runs" / run)
     subprocess.run(["cp", "-a", kept, house.root / "runs" / run], check=True)
@@ -90,7 +84,7 @@ def run(house: House, trained_run: tuple[str, Path]) -> str:
 
 @pytest.fixture
 def record_editor(house: House, run: str) -> Callable[[Callable[[dict[str, Any]], None]], str]:
-    """A way to change what a record says, its identity with it, as if it had never been published."""
+    """Return a function that edits a record and its identity, as of an unpublished run."""
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
 
     def edit(change: Callable[[dict[str, Any]], None]) -> str:
@@ -175,24 +169,20 @@ def test_another_ingredient_is_refuted(
 
 
 def image(record: dict[str, Any]) -> None:
-    """A word for a shell in place of a repository."""
     manifest = record["circumstances"]["image"]["manifest"]
     record["circumstances"]["image"]["reference"] = f"x;touch /tmp/owned@{manifest}"
 
 
 def option(record: dict[str, Any]) -> None:
-    """A setting that would be an option of something else."""
     record["ingredients"]["settings"]["x --trust"] = 1
     record["circumstances"]["origins"]["x --trust"] = "command line"
 
 
 def experiment(record: dict[str, Any]) -> None:
-    """A path that leaves the source."""
     record["ingredients"]["experiment"] = "../../../etc/passwd.py"
 
 
 def dataset(record: dict[str, Any]) -> None:
-    """A dataset whose name is a path."""
     record["ingredients"]["datasets"]["../../x"] = record["ingredients"]["datasets"].pop("digits")
 
 
@@ -257,7 +247,7 @@ exit $code
 
 
 def run_after_install(house: House, words: str) -> CommandResult:
-    """Install a package in a container that can be written, as pip does, and type a command in it."""
+    """Install a package in a writable container and run a command in it."""
     values = dict(line.split("=", 1) for line in (house.root / ".env").read_text().splitlines() if "=" in line)
     script = DRIFTED.format(words=words, owner=f"{values['REPRISE_UID']}:{values['REPRISE_GID']}")
     command = ["docker", "compose", "--profile", "dev", "run", "--rm", "--no-deps", "-T", "--user", "0:0"]

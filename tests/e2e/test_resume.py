@@ -1,4 +1,4 @@
-"""A training that was stopped goes on, by compose alone, to the bits of one that was not."""
+"""A stopped training resumes by compose alone, bit-identical to an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = ("--exp", "digits", "--max-epochs", "14", "--seed", "11")
 
 
 def stopped_run(house: House) -> str:
-    """Train until an epoch is over, `docker stop` the container, and give the run's id."""
+    """Train for an epoch, run `docker stop`, and return the run's ID."""
     result = house.train_and_stop(*WORDS)
     assert f"train --resume {result.run}" in result.err
     return result.run

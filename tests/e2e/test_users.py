@@ -21,13 +21,12 @@ pytestmark = pytest.mark.engine
 
 
 def socket_group() -> int:
-    """The group that may talk to the engine."""
     return Path("/var/run/docker.sock").stat().st_gid
 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that others may enter: pytest's own are its user's alone."""
+    """A folder that other users may enter; pytest's own folders are private."""
     with tempfile.TemporaryDirectory(prefix="reprise-users-") as name:
         Path(name).chmod(0o755)
         yield Path(name)

@@ -21,17 +21,13 @@ if TYPE_CHECKING:
 
 
 class RecordingEngine(MemoryEngine):
-    """Looks at the files of a build while they are there."""
-
     def __init__(self) -> None:
-        """Nothing was seen yet."""
         super().__init__()
         self.index = ""
         self.wheels: list[str] = []
         self.seen: set[str] = set()
 
     def build(self, request: BuildRequest) -> Digests:
-        """Look, then build."""
         self.index = request.secrets["index"].read_text()
         self.wheels = sorted(path.name for path in Path(request.contexts["wheels"]).iterdir())
         self.seen = {path.relative_to(request.root).as_posix() for path in request.root.rglob("*") if path.is_file()}

@@ -73,7 +73,6 @@ def test_the_users_lines_are_parsed_as_compose_does(tmp_path: Path, line: str, v
 
 
 def test_a_block_without_its_end_is_rejected(tmp_path: Path) -> None:
-    """The following lines could be the user's."""
     path = tmp_path / ".env"
     write_block(path, VALUES)
     path.write_text(path.read_text().replace("# <<< reprise", ""))

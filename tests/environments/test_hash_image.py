@@ -23,12 +23,9 @@ IMAGE = ImageFacts(id=digest_of_bytes(b"image"), tags=(), references=(), layers=
 
 @dataclass(kw_only=True)
 class PrintingEngine(MemoryEngine):
-    """An engine whose containers say something."""
-
     lines: list[str] = field(default_factory=list)
 
     def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:
-        """Say it."""
         self.confined.append(container)
         for line in self.lines:
             say(line)

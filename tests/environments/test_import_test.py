@@ -17,7 +17,6 @@ COMPILED: Final = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\n"
 
 
 def install_distribution(place: Path, name: str, code: str, *, requires: str = "", module: str = "") -> None:
-    """A distribution of one module, as an installer leaves it."""
     info, module = place / f"{name}-1.dist-info", module or name
     info.mkdir(parents=True)
     needs = f"Requires-Dist: {requires}\n" if requires else ""

@@ -34,7 +34,6 @@ def root(tmp_path: Path) -> Path:
 
 
 def find_changes(root: Path, *, mounts: str = WRITABLE, more: tuple[str, ...] = ()) -> list[str]:
-    """What is not as it was installed."""
     (root.parent / "mounts").write_text(mounts)
     roots = [str(root.parent / "source"), *more, str(root)]
     return installed_files.differences(roots, source=str(root.parent / "source"), mounts=root.parent / "mounts")

@@ -26,7 +26,6 @@ from trainer.runs.record import Inventory
 
 
 def make_inventory(**versions: str) -> Found:
-    """An inventory with these distributions."""
     items = {name: Installed(version=version, record=f"sha256:{0:064}") for name, version in versions.items()}
     return Found(python="3.11.2", distributions=items, system={"libc6": "2.36"}, libraries={}, roots=[])
 

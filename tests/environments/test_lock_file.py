@@ -23,7 +23,7 @@ IMAGE: Final = {
 
 
 def export_packages(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
-    """What uv would install in an image: versions and hashes."""
+    """Return versions and hashes that `uv export` prints for an image."""
     words = [word for extra in extras for word in ("--extra", extra)]
     options = ("--quiet", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate")
     done = subprocess.run(

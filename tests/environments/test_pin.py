@@ -22,7 +22,6 @@ REPOSITORY = "127.0.0.1:5000/team/cpu"
 
 
 def build_cpu_image(root: Path, engine: MemoryEngine) -> BuiltImage:
-    """The image of the environment `cpu`."""
     return build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
 
 

@@ -98,7 +98,6 @@ ME = setup.Owner(uid=os.getuid() or 1000, gid=os.getgid() or 1000)
 
 @pytest.fixture
 def world_writable_folder(tmp_path: Path) -> Path:
-    """A folder that everyone may write."""
     path = tmp_path / "with a blank"
     path.mkdir()
     path.chmod(0o777)

@@ -28,26 +28,19 @@ BUILD = digest_of_bytes(b"its inputs")
 
 
 class FailingEngine(MemoryEngine):
-    """An engine that does not answer."""
-
     def image_of(self, container: str) -> ImageFacts | None:
-        """Fail."""
         raise EngineError(f"the engine broke while asked about {container}")
 
 
 class Process:
-    """A process that ends after `polls` polls."""
-
     def __init__(self, polls: int) -> None:
         self.left = polls
 
     def poll(self) -> int | None:
-        """Return 0 after the last poll."""
         self.left -= 1
         return 0 if self.left < 0 else None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Time out; without a limit, end."""
         if timeout is None:
             return 0
         raise subprocess.TimeoutExpired("it", timeout)
@@ -61,13 +54,11 @@ def watch(process: Process, engine: Engine, run: Path) -> tuple[int, list[str]]:
 
 
 def seen(folder: Path) -> SeenImage:
-    """Return the document that the watcher wrote."""
     return SeenImage.model_validate_json((folder / SEEN).read_text())
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The folder of a run."""
     (tmp_path / "run").mkdir()
     return tmp_path / "run"
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 
 class Image:
-    """What makes a run with weights of its own each time that it is asked."""
-
     def __init__(self, runs: Path, *weights: str | None) -> None:
         self.runs, self.weights = runs, [*weights]
         self.asked: list[Sequence[str]] = []

@@ -1,4 +1,4 @@
-"""Runs as a researcher's machine has them, for tests: made by the real actions in a folder of their own."""
+"""Runs for tests, made by the real functions in a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def start_run(runs: Path) -> OpenRun:
-    """A run that is under way, its source frozen."""
+    """Open a run with a frozen source."""
     checkout = runs.parent / "checkout"
     if not checkout.is_dir():
         checkout.mkdir(parents=True)
@@ -25,7 +25,7 @@ def start_run(runs: Path) -> OpenRun:
 
 
 def finish_run(runs: Path, *, status: Status = Status.COMPLETED, accuracy: float = 0.1 + 0.2) -> OpenRun:
-    """A run that is over, with a few files."""
+    """Make a completed run with a few files."""
     run = start_run(runs)
     (run.folder / "checkpoints").mkdir()
     (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"weights" * 100)

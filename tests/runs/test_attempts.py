@@ -22,7 +22,6 @@ def attempt_record(
     status: Status = Status.PREEMPTED,
     **out: Any,
 ) -> Record:
-    """An attempt's record."""
     timing = circumstances().timing.model_copy(update={"seconds": seconds})
     around = circumstances(changed=list(changed), timing=timing)
     return record(around=around, attempt=number, status=status, **out)

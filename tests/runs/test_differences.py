@@ -23,7 +23,6 @@ def altered_record(*, around: dict[str, Any] | None = None, **made: Any) -> Reco
 
 
 def find_differences(b: Record, a: Record | None = None) -> list[tuple[DifferenceKind, str, str, str]]:
-    """What differs from the usual run."""
     return [(each.kind, each.name, each.a, each.b) for each in candidates(a or make_record({}), b)]
 
 

@@ -69,41 +69,32 @@ class Nvml:
         """What the library raises."""
 
     def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802 - the library's own names, here and below
-        """CUDA 13.0."""
         return 13000
 
     def nvmlSystemGetDriverVersion(self) -> bytes:  # noqa: N802
-        """Bytes, as older versions of the library gave."""
         return b"580.95.05"
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        """Two."""
         return 2
 
     def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802
-        """Its place."""
         return place
 
     def nvmlDeviceGetCudaComputeCapability(self, _: int) -> tuple[int, int]:  # noqa: N802
-        """Hopper."""
         return 9, 0
 
     def nvmlDeviceGetNumGpuCores(self, handle: int) -> int:  # noqa: N802
-        """Known for the first only."""
         if handle:
             raise self.NVMLError
         return 16896
 
     def nvmlDeviceGetName(self, _: int) -> str:  # noqa: N802
-        """Text, as newer versions of the library give."""
         return "NVIDIA H100"
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
-        """One each."""
         return f"GPU-{handle}"
 
     def nvmlDeviceGetMemoryInfo(self, _: int) -> SimpleNamespace:  # noqa: N802
-        """80 GiB."""
         return SimpleNamespace(total=80 << 30)
 
 

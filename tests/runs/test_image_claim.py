@@ -27,7 +27,6 @@ HANDED = {
 
 @pytest.fixture
 def write_image_statement(tmp_path: Path) -> Path:
-    """What an image says of itself."""
     path = tmp_path / "image.json"
     document = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": BUILD, "variables": {}}
     path.write_text(json.dumps(document))

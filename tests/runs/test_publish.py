@@ -23,19 +23,15 @@ if TYPE_CHECKING:
 
 
 class FailingStore(MemoryStore):
-    """A store that goes away after some writes."""
-
     def __init__(self, *, after: int) -> None:
         super().__init__()
         self.left = after
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store, while the connection holds."""
         self._spend()
         super().write(key, body, sha256=sha256)
 
     def create(self, key: str, body: bytes) -> bool:
-        """Store, while the connection holds."""
         self._spend()
         return super().create(key, body)
 
@@ -46,7 +42,6 @@ class FailingStore(MemoryStore):
 
 
 def seal_key(record: Record) -> str:
-    """Where this record's seal is kept."""
     return sealed_key(record.run, record.attempt)
 
 

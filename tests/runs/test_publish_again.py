@@ -30,12 +30,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def run(tmp_path: Path) -> OpenRun:
-    """A run that is over."""
     return finish_run(tmp_path / "runs")
 
 
 def run_root(run: OpenRun) -> Path:
-    """The run's folder."""
     return run.folder.parents[1]
 
 

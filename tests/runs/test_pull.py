@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def run(tmp_path: Path) -> OpenRun:
-    """A finished run on one machine."""
     return finish_run(tmp_path / "here" / "runs")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -156,7 +154,6 @@ def test_a_malicious_seal_writes_nothing(run: OpenRun, tmp_path: Path, harm: str
 
 
 def test_a_negative_size_does_not_offset_an_enormous_one(run: OpenRun, tmp_path: Path) -> None:
-    """The sum of the sizes would be below the limit."""
 
     def cheat(seal: dict[str, Any]) -> None:
         seal["files"][0].update(size=1 << 60)
@@ -183,7 +180,6 @@ def test_an_endless_seal_is_rejected_early(run: OpenRun, tmp_path: Path) -> None
 
 
 def write_archive(path: Path, *entries: tuple[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:
-    """An archive somebody else made."""
     with tarfile.open(path, "w:gz") as tar:
         for name, target in entries:
             entry = tarfile.TarInfo(name)

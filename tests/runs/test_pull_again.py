@@ -34,27 +34,21 @@ __all__ = ["run"]
 
 
 class ProgressRecorder:
-    """Keeps what it is told of."""
-
     def __init__(self) -> None:
         self.total, self.seen, self.ended = 0, 0, 0
         self.lines: list[str] = []
 
     def begin(self, title: str, total: int) -> None:
-        """So many bytes are to come."""
         assert title
         self.total = total
 
     def advance(self, size: int) -> None:
-        """So many have come."""
         self.seen += size
 
     def end(self) -> None:
-        """All have come."""
         self.ended += 1
 
     def note(self, line: str) -> None:
-        """Say something."""
         self.lines.append(line)
 
 
@@ -185,7 +179,6 @@ class OvertakenStore(MemoryStore):
         self.runs, self.other = runs, MemoryStore()
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The claim is what is read last."""
         if key.endswith("claim.json"):
             pull_run(key.split("/")[1], self.other, runs=self.runs)
         return super().read(key, start=start, length=length)

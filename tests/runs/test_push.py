@@ -28,13 +28,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    """The record of a run that is over."""
     return finish_run(tmp_path / "runs").record
 
 
 @pytest.fixture
 def source(record: Record, tmp_path: Path) -> MemoryStore:
-    """A store that has the run."""
     store = MemoryStore()
     publish_run(tmp_path / "runs" / record.run, store)
     return store

@@ -25,14 +25,12 @@ ME = {os.getuid()}
 
 @pytest.fixture
 def run(tmp_path: Path) -> OpenRun:
-    """An attempt that is registered."""
     made = finish_run(tmp_path / "runs", status=Status.PREEMPTED)
     register_attempt(made.folder)
     return made
 
 
 def is_owned(run: OpenRun, users: set[int] = ME) -> bool:
-    """Whether it counts as the user's own."""
     return is_own(run.folder, runs=run.folder.parents[2], users=users)
 
 

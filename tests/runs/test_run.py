@@ -115,7 +115,6 @@ def test_a_run_cannot_be_closed_as_running(tmp_path: Path) -> None:
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB."""
     if os.getuid() != 0:
         pytest.skip("needs root, to mount a small file system")
     small = tmp_path / "small"
@@ -128,14 +127,12 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill_disk(folder: Path) -> None:
-    """Leave no byte free."""
     with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 12))
 
 
 def test_the_record_can_be_closed_on_a_full_disk(full_disk: Path) -> None:
-    """Opening reserves space for the final record."""
     run = start_run(full_disk / "runs")
     fill_disk(full_disk)
     with pytest.raises(DiskFullError):

@@ -36,7 +36,6 @@ def test_a_record_of_the_first_version_keeps_its_bytes_and_identity() -> None:
 
 
 def test_a_seal_and_a_claim_of_the_first_version_still_load() -> None:
-    """They are also written again byte for byte."""
     seal, claim = (GOLDEN / "sealed-1.json").read_bytes(), (GOLDEN / "claim-1.json").read_bytes()
     sealed, record = read_sealed(seal, run=RUN, attempt=1, where="golden")
     assert record.identity == IDENTITY

@@ -1,1 +1,1 @@
-"""What a neighbor on a shared store or cache can try: the threat model of docs/security.md, a test for each sentence."""
+"""Attacks by another user of a shared store or cache: the threat model of docs/security.md."""

@@ -133,7 +133,6 @@ def file_bodies(places: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def find_canaries(values: Mapping[str, str], texts: list[tuple[str, bytes]]) -> list[str]:
-    """Each value with the place where it is found."""
     looked = {place: set(encodings(value)) for place, value in values.items()}
     return [
         f"{place} in {where}" for place, each in looked.items() for where, body in texts if any(x in body for x in each)

@@ -43,7 +43,6 @@ PRINTS: Final = """
 
 
 def canary(place: str) -> str:
-    """The secret of a place."""
     return f"{MARK}-{re.sub('[^a-z]', '-', place.lower())}-0123456789"
 
 
@@ -58,19 +57,16 @@ class Search:
     """Looks for secrets in streams of bytes, unpacked if they are packed."""
 
     def __init__(self, secrets: list[str]) -> None:
-        """Look for these."""
         patterns = {form for secret in secrets for form in encodings(secret)}
         self._of = re.compile(b"|".join(map(re.escape, sorted(patterns))))
 
     def in_bytes(self, data: bytes) -> set[str]:
-        """What is found."""
         packed = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else b""
         return {f"{match.group()!r}{data[match.end() : match.end() + 20]!r}" for match in self._of.finditer(data)} | (
             self.in_bytes(packed) if packed else set()
         )
 
     def in_stream(self, stream: IO[bytes]) -> set[str]:
-        """What is found in a stream that does not fit into memory."""
         found: set[str] = set()
         last = b""
         while block := stream.read(1 << 24):
@@ -79,7 +75,6 @@ class Search:
         return found
 
     def in_files(self, folder: Path) -> dict[str, set[str]]:
-        """What is found in files."""
         return {
             str(path): found
             for path in folder.rglob("*")
@@ -140,7 +135,6 @@ def planted(house: House, first_result: CommandResult, tmp_path_factory: pytest.
 
 
 def plant(path: Path) -> None:
-    """Put a secret there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"[default]\naws_secret_access_key = {canary(path.name)}\n")
 

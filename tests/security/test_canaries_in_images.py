@@ -87,7 +87,6 @@ class Index(BaseHTTPRequestHandler):
     asked: Final[set[str]] = set()
 
     def do_GET(self) -> None:
-        """Have nothing."""
         self.asked.add(base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode())
         self.send_error(404)
 
@@ -126,7 +125,6 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build_image(planted: Path, name: str, stage: str, **more: str) -> str:
-    """Type the command; the image."""
     shell = {each: canary(each) for each in VARIABLES} | {"HOME": str(planted.parent / "home")} | more
     shell |= {each: f"127.0.0.1,{canary(each)}.invalid" for each in ("NO_PROXY", "no_proxy")}
     command = [sys.executable, "-m", "trainer", "image", "build", name, "--stage", stage, "--json"]
@@ -137,7 +135,6 @@ def build_image(planted: Path, name: str, stage: str, **more: str) -> str:
 
 
 def remove_image(reference: str) -> None:
-    """Remove an image with all its names."""
     names = json.loads(docker("image", "inspect", "--format", "{{json .RepoTags}}", reference))
     docker("image", "rm", "--force", *names)
 

@@ -41,7 +41,6 @@ def run(stopped_run: tuple[Path, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def uninterrupted_attempt(checkout: Checkout) -> Path:
-    """The attempt that was left alone."""
     assert checkout.train(*WORDS)[0] == 0
     return checkout.last()[0]
 

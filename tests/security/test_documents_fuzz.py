@@ -35,13 +35,11 @@ GOLDEN = json.loads((ROOT / "tests" / "golden" / "record-1.json").read_bytes())
 
 
 def value_paths(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The keys that lead to each value of a document."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     return [path, *(place for key, value in items for place in value_paths(value, (*path, key)))]
 
 
 def replace_value(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The document with another value at a place."""
     if not path:
         return value
     first, *rest = path

@@ -23,20 +23,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """A store that the test may edit."""
     return MemoryStore()
 
 
 @pytest.fixture
 def run(tmp_path: Path, store: MemoryStore) -> OpenRun:
-    """A published run."""
     run = finish_run(tmp_path / "runs")
     publish_run(run.folder.parents[1], store)
     return run
 
 
 def edit(text: bytes) -> bytes:
-    """A better result."""
     assert b'"steps":10' in text
     return text.replace(b'"steps":10', b'"steps":99')
 

@@ -41,7 +41,6 @@ class Scene:
     """A run that was trained and published, its folder, and where else it is."""
 
     def __init__(self, runs: Path) -> None:
-        """Train and publish."""
         self.run = finish_run(runs)
         self.runs, self.folder, self.attempt = runs, self.run.folder.parents[1], self.run.folder
         self.store = MemoryStore()
@@ -51,11 +50,9 @@ class Scene:
         self.record = self.run.record
 
     def update(self) -> None:
-        """Write the record as a run that goes on does."""
         OpenRun(folder=self.attempt, record=self.record).update(outcome=Outcome(status=Status.RUNNING))
 
     def close(self) -> None:
-        """Close the record."""
         OpenRun(folder=self.attempt, record=self.record).close(Outcome(status=Status.COMPLETED))
 
 
@@ -100,7 +97,6 @@ PLANTED = {
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    """A machine with one run."""
     return Scene(tmp_path / "runs")
 
 
@@ -176,7 +172,6 @@ def test_a_sweep_prints_nothing_of_a_links_target(tmp_path: Path, home: Path) ->
 
 
 def use_sweep(folder: Path) -> None:
-    """What a command does with a sweep."""
     sweep_ids(folder.parents[1])
     with lock_sweep(folder), log_of(folder, 0) as log:
         os.write(log, b"line")

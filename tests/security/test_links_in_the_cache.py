@@ -34,7 +34,6 @@ PLANTED = (
 
 
 def fetch(published: Published) -> CachedDataset:
-    """Fetch, as the victim does."""
     return fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
 
 
@@ -46,7 +45,6 @@ def version(published: Published) -> Path:
 
 
 def name_of_an_object(published: Published) -> str:
-    """The folder in `objects/` that a fetch writes to."""
     aside = Published(
         store=published.store,
         dataset=published.dataset,
@@ -70,7 +68,6 @@ def test_a_cache_folder_that_is_a_link_is_not_entered(published: Published, home
 
 
 def collect_cache_anyway(published: Published) -> None:
-    """Remove what is not needed, whatever is said."""
     try:
         collect_cache(published.cache, [], now=LATER, dry_run=False)
     except UnsafePathError as fault:

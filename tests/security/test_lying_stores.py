@@ -28,7 +28,6 @@ BODY = bytes(range(256)) * 40_000
 
 
 def address_on(address: str, endpoint: str) -> str:
-    """The address of a store on another server."""
     return f"{address}?endpoint={endpoint}"
 
 

@@ -32,14 +32,12 @@ def run(tmp_path: Path) -> Path:
 
 
 def write_pointer(run: Path, **otherwise: object) -> None:
-    """Write the pointer, good but for what is given."""
     saved = Saved(path="a.ckpt", sha256=digest_of_bytes(BODY), step=3, epoch=1, batch=0, logs={"metrics.jsonl": 8})
     text = json.dumps(json.loads(saved.to_json()) | otherwise)
     (run / "attempts/1/checkpoints/latest.json").write_text(text)
 
 
 def resume(run: Path) -> tuple[Saved | None, list[str]]:
-    """Resume, and keep what is said."""
     lines: list[str] = []
     return restore_checkpoint(run / "attempts/2", say=lines.append), lines
 

@@ -12,7 +12,6 @@ PAGE = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 
 
 def functions_of(path: Path) -> set[str]:
-    """The names of the functions in a file."""
     return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
 
 

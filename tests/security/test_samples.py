@@ -32,7 +32,6 @@ PICTURES = Images.model_validate({"kind": "images"})
 
 
 def npy_header(shape: Any, *, kind: Any = "<f8") -> bytes:
-    """The head of an array, with nothing behind it."""
     text = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
     return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text
 
@@ -54,7 +53,6 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_npy_header_without_a_valid_array_is_rejected(shape: Any) -> None:
-    """P01b."""
     with pytest.raises(DatasetError, match=r"a\.npy is not a plain array"):
         parse_head(npy_header(shape), size=len(npy_header(shape)), where="a.npy")
 
@@ -85,8 +83,6 @@ def test_an_invalid_array_is_not_published(
 
 
 class OneFile:
-    """The bytes of one file, as readers see a dataset."""
-
     def __init__(self, body: bytes) -> None:
         self.paths, self.body = ("t.parquet",), body
 
@@ -126,7 +122,6 @@ def test_a_row_group_that_expands_when_decoded_is_rejected(monkeypatch: pytest.M
 
 
 def test_a_column_of_one_repeated_long_text_is_rejected_in_bounded_memory() -> None:
-    """Decoded row by row, it would need 100 GB."""
     text = pa.DictionaryArray.from_arrays(np.zeros(1_000_000, dtype=np.int32), ["x" * 100_000])
     with pytest.raises(DatasetError, match="holds numbers"):
         next(open_table(parquet_file(x=text), "x").blocks(np.arange(10)))
@@ -162,7 +157,6 @@ REJECTED = {
 
 @pytest.mark.parametrize("case", REJECTED)
 def test_an_expensive_picture_is_rejected_by_name(case: str) -> None:
-    """P02, P04."""
     with pytest.raises(DatasetError, match=r"^c/a\.png "):
         decode_pixels(REJECTED[case], PICTURES, where="c/a.png")
 
@@ -170,7 +164,6 @@ def test_an_expensive_picture_is_rejected_by_name(case: str) -> None:
 def test_a_broken_chunk_in_a_published_picture_names_its_file(
     typed: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    """P03: Pillow raises SyntaxError."""
     (tmp_path / "d" / "cat").mkdir(parents=True)
     whole = png(np.random.default_rng(0).integers(0, 65536, (40, 40, 3)), color=2)
     at = whole.index(b"IDAT") + 1000

@@ -48,7 +48,6 @@ def leaking_checkout(checkout: Checkout) -> Checkout:
 
 
 def encodings(value: str) -> set[bytes]:
-    """What to look for."""
     return {value.encode(), json.dumps(value)[1:-1].encode(), base64.b64encode(value.encode()).rstrip(b"=")[:-1]}
 
 

@@ -44,7 +44,6 @@ BESIDE = {
 
 
 def archive_of(files: dict[str, bytes], path: Path) -> Path:
-    """An archive as a stranger makes one."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
         for name, data in files.items():

@@ -52,7 +52,6 @@ def run(own_stopped_run: tuple[Path, Path]) -> Path:
 
 
 def run_reprise(checkout: Checkout, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Type a command."""
     return subprocess.run(
         [sys.executable, "-m", "trainer", *words],
         cwd=cwd or checkout.root,
@@ -118,14 +117,10 @@ def test_reproduce_and_why_need_trust_too(
 
 
 class Harm:
-    """What a pickle runs when it is loaded."""
-
     def __init__(self, path: Path) -> None:
-        """Write this file."""
         self.path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As pickle asks."""
         return Path.write_text, (self.path, "harm")
 
 
@@ -149,7 +144,6 @@ def sealed_by_a_stranger(checkout: Checkout, run: Path, harm: Path, aside: Path)
 
 @pytest.fixture(scope="module")
 def uninterrupted_attempt(checkout: Checkout) -> Path:
-    """The attempt that was left alone."""
     assert checkout.train(*WORDS)[0] == 0
     return checkout.last()[0]
 

@@ -64,7 +64,6 @@ def stranger_run(house: House) -> str:
 
 @pytest.fixture
 def run(house: House, stranger_run: str) -> str:
-    """It is in the store alone."""
     shutil.rmtree(house.root / "runs" / stranger_run, ignore_errors=True)
     (house.root / "runs/STOLEN.txt").unlink(missing_ok=True)
     return stranger_run
@@ -122,12 +121,10 @@ def test_r1_a_run_with_store_access_has_keys_and_network_and_publishes(house: Ho
 
 
 def has_run(house: House, message: CommandResult) -> bool:
-    """Whether a line of the stranger's code ran."""
     return f"\n{RAN}" in message.text or (house.root / "runs/STOLEN.txt").exists()
 
 
 def reached_resources(house: House, message: CommandResult) -> set[str]:
-    """What the stranger's code reached."""
     assert not (house.root / "runs/STOLEN.txt").exists()
     return set(re.findall(rf"^{REACHED} (.*?)\r?$", message.text, re.MULTILINE))
 

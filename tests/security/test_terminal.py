@@ -100,7 +100,6 @@ def test_control_characters_in_a_table_header_are_escaped(runs: Path, capsys: py
 def test_control_characters_of_another_hosts_claim_are_escaped(
     store: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """L03c."""
     run = finish_run(runs).record.run
     publish_run(runs / run, open_store(str(store)))
     for host in (ESCAPES, "h\u202e"):
@@ -136,6 +135,5 @@ def test_control_characters_of_a_declaration_are_escaped(
 def test_control_characters_of_a_settings_file_are_escaped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
-    """G08c: in a key and in a value."""
     (tmp_path / "s.toml").write_text(text)
     assert "1b[2J" in print_safely(capsys, "train", "--exp", "digits", "--settings", str(tmp_path / "s.toml"))

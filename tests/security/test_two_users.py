@@ -58,7 +58,6 @@ class Scene:
     """A cache that all may add to, a store, and the homes of those who are attacked."""
 
     def __init__(self, root: Path, *, sticky: bool) -> None:
-        """Make them; what others must look into is open to them."""
         root.chmod(0o755)
         self.root, self.home, self.mode = root, victims_folder(root / "home"), 0o1777 if sticky else 0o777
         for path in (self.home, *self.home.rglob("*")):
@@ -77,12 +76,10 @@ class Scene:
         self.shelf, self.object = pack.parent.name, pack.name
 
     def named(self, path: str, uid: int) -> Path:
-        """A path in the cache."""
         content = self.dataset.content.removeprefix("sha256:")
         return self.cache.root / path.format(content=content, shelf=self.shelf, object=self.object, uid=uid)
 
     def plant(self, path: str, target: str, uid: int) -> None:
-        """Put a link, or a pipe for no target, into folders that are the attacker's and open to all."""
         place = self.named(path, uid)
         for above in reversed([each for each in place.parents if each.is_relative_to(self.cache.root)]):
             if not above.exists():
@@ -91,7 +88,6 @@ class Scene:
         place.symlink_to(self.home / target) if target != "pipe" else os.mkfifo(place)
 
     def use(self) -> list[str]:
-        """Fetch, read, make the folder, verify, note a wrong byte, collect; what was said where one did not work."""
         said: list[str] = []
         for step in (self.fetch, self.folder, self.verify, self.suspect, self.fetch, self.collect):
             try:
@@ -101,29 +97,24 @@ class Scene:
         return said
 
     def fetch(self) -> None:
-        """Fetch and read all of it."""
         cached = fetch_dataset(self.dataset, cache=self.cache, open_store=lambda: open_store(str(self.root / "store")))
         assert {path: bytes(cached.read(path)) for path in cached.paths} == FILES
         if cached.lease:
             cached.lease.end()
 
     def folder(self) -> None:
-        """Make the folder of files."""
         cached = fetch_dataset(self.dataset, cache=self.cache, open_store=lambda: open_store(str(self.root / "store")))
         assert {path: (cached.folder() / path).read_bytes() for path in FILES} == FILES
         if cached.lease:
             cached.lease.end()
 
     def verify(self) -> None:
-        """Hash every byte."""
         verify_dataset(self.dataset, cache=self.cache)
 
     def suspect(self) -> None:
-        """As who met a wrong byte."""
         self.cache.mark_suspect(self.dataset)
 
     def collect(self) -> None:
-        """Remove what is not declared: everything."""
         collect_cache(self.cache, [], now=LATER, dry_run=False)
 
 
@@ -135,7 +126,6 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 
 def planted() -> Iterator[tuple[str, str]]:
-    """Every link, and every pipe."""
     yield from ((path, ".ssh") for path in (*FOLDERS, *FOLDERS_IN_THE_VERSION))
     yield from ((path, target) for path in A_FILE for target in (".ssh/authorized_keys", "nowhere", "pipe"))
 
@@ -155,7 +145,6 @@ def test_nothing_outside_a_shared_cache_changes(scene: Scene, uid: int) -> None:
 
 
 def empty_cache(cache: Path) -> None:
-    """Begin anew, as root and without the package's help."""
     for path in sorted(cache.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
@@ -168,7 +157,6 @@ def test_without_an_attacker_two_users_and_root_share_a_cache(scene: Scene) -> N
 
 
 def run_steps(*steps: Callable[[], Any]) -> list[str]:
-    """Do the steps."""
     for step in steps:
         step()
     return []

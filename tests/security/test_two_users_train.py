@@ -43,16 +43,13 @@ class Team:
 
     @property
     def cache(self) -> Path:
-        """Shared."""
         return self.place / "cache"
 
     @property
     def store(self) -> Path:
-        """Shared."""
         return self.place / "store"
 
     def type(self, uid: int, *words: str) -> subprocess.CompletedProcess[str]:
-        """Type a command as a user of the group."""
         mine = {"STORE": self.store, "CACHE": self.cache, "RUNS": self.place / f"runs-{uid}"}
         named = [f"--env=REPRISE_{name}={path}" for name, path in mine.items()]
         mounts = [f"--volume={self.place}:{self.place}", f"--volume={self.place / 'checkout'}:/project:ro"]
@@ -63,7 +60,6 @@ class Team:
         )
 
     def train(self, uid: int) -> Path:
-        """Train; the run's folder."""
         document = self.type(uid, "train", "--exp", "dots.py", "--json")
         assert document.returncode == 0, document.stderr
         return self.place / f"runs-{uid}" / str(json.loads(document.stdout)["run"])
@@ -97,13 +93,11 @@ def team(checkout: Checkout) -> Iterator[Team]:
 
 @pytest.fixture(scope="module")
 def trained_runs(team: Team) -> dict[int, Path]:
-    """A run of each."""
     return {uid: team.train(uid) for uid in USERS}
 
 
 @pytest.fixture
 def home(team: Team) -> Iterator[Path]:
-    """The victim's, unchanged at the end."""
     path = victims_folder(team.place / "victim")
     for each in (path, *path.rglob("*")):
         os.chown(each, VICTIM, VICTIM)
@@ -114,7 +108,6 @@ def home(team: Team) -> Iterator[Path]:
 
 
 def run_as_attacker(*words: str) -> None:
-    """Do harm with a program of the system."""
     become = ["setpriv", f"--reuid={ATTACKER}", f"--regid={ATTACKER}", f"--groups={TEAM}", "--"]
     subprocess.run([*become, *words], check=True, umask=0o002)
 

@@ -23,8 +23,6 @@ class Base(LaunchSettings):
 
 
 class Experiment(Base):
-    """What an experiment makes of it."""
-
     learning_rate = 3e-4  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
     progress: bool = False
     width: int = 8

@@ -30,19 +30,16 @@ class Settings(LaunchSettings):
 
 @configured
 def area(*, width: int, depth: int = 1) -> int:
-    """Use both."""
     return width * depth
 
 
 @configured
 def careless(*, width: int, momentum: float) -> int:  # noqa: ARG001 - that is the point
-    """Take two and use one."""
     return width
 
 
 @configured
 def nested(*, width: int) -> Callable[[], int]:
-    """Use it in an inner function only."""
     return lambda: width
 
 
@@ -52,21 +49,16 @@ class Plain:
 
 @configured
 class Net(Plain):
-    """A class."""
-
     def __init__(self, *, width: int) -> None:
-        """Keep it."""
         self.width = width
 
 
 @configured
 def lost(*, widht: int) -> int:
-    """Ask for what is no setting."""
     return widht
 
 
 def opened(*argv: str) -> Ledger:
-    """Make a ledger of a command line."""
     return Ledger(resolve(Settings, Origins(options=parse_options(argv), environ={})))
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def forked(notes: Notes, *places: str, end: int = 0) -> int:
-    """Note places in a forked process, which then ends, or kills itself; give its status."""
+    """Take notes in a forked process that exits or kills itself; return its status."""
     child = os.fork()
     if child == 0:
         for place in places:

@@ -33,8 +33,6 @@ class Base(LaunchSettings):
 
 
 class Settings(Base):
-    """An experiment's."""
-
     learning_rate = 3e-4  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
 
 

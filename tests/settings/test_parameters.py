@@ -20,32 +20,26 @@ ROOT = Folder(__file__).parents[2]
 
 
 def wide(*, width: float) -> float:
-    """Take an int as a float."""
     return width
 
 
 def odd(*, width: str) -> str:
-    """Take a number as text."""
     return width
 
 
 def unread(*, width: Sequence[int] | Path) -> object:
-    """Say a type that only a type checker can read."""
     return width
 
 
 def rates(*, rate: float) -> float:
-    """Take what no setting is called."""
     return rate
 
 
 def names(*, rate: str) -> str:
-    """Take another thing by that name."""
     return rate
 
 
 def given(rate: str) -> str:
-    """Be given it by a caller, in its place."""
     return rate
 
 

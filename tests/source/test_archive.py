@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 
 def make_bundle(**files: bytes) -> SourceBundle:
-    """A source, of which the files that begin with `x` are programs; `__` stands for a slash."""
+    """Return a source; files that start with `x` are executable, and `__` stands for a slash."""
     made = tuple(
         SourceFile(path=name.replace("__", "/"), executable=name[0] == "x", sha256=digest_of_bytes(data), data=data)
         for name, data in files.items()
@@ -33,7 +33,6 @@ def make_bundle(**files: bytes) -> SourceBundle:
 
 
 def zeros_archive(path: Path, *entries: tarfile.TarInfo) -> Path:
-    """An archive that holds zeros."""
     with gzip.open(path, "wb", compresslevel=1) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for entry in entries:
             tar.addfile(entry, io.BytesIO(bytes(entry.size)))
@@ -41,7 +40,6 @@ def zeros_archive(path: Path, *entries: tarfile.TarInfo) -> Path:
 
 
 def make_entry(size: int, *, mode: int = 0o644) -> tarfile.TarInfo:
-    """A file of that size."""
     made = tarfile.TarInfo("a")
     made.size, made.mode = size, mode
     return made

@@ -22,7 +22,7 @@ SECRET = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"
 
 
 def git(folder: Path, *words: str) -> None:
-    """Run git as somebody whose machine has no settings."""
+    """Run git without any user or system configuration."""
     names = {f"GIT_{who}_{what}": "a@b.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = {"PATH": os.environ["PATH"], "HOME": os.devnull, **names}
     subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, env=environment)
@@ -50,12 +50,10 @@ def make_checkout(tmp_path: Path) -> Path:
 
 
 def paths(bundle: SourceBundle) -> list[str]:
-    """The bundle's paths."""
     return [file.path for file in bundle.files]
 
 
 def run_folder(tmp_path: Path, name: str = "one") -> Path:
-    """An empty run folder."""
     folder = tmp_path / "runs" / name
     folder.mkdir(parents=True)
     return folder

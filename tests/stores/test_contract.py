@@ -37,7 +37,6 @@ HOSTILE = [
 
 
 def read(store: Store, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-    """All that a store gives for a range."""
     return b"".join(store.read(key, start=start, length=length))
 
 

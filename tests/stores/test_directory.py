@@ -41,10 +41,7 @@ def test_a_missing_folder_is_not_created(tmp_path: Path, use: Callable[[Store], 
 
 
 class FullDiskFile(io.BytesIO):
-    """A body at whose second block the disk is full."""
-
     def read(self, size: int | None = -1, /) -> bytes:
-        """Give one block, then fail as the disk would."""
         if self.tell():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().read(size)

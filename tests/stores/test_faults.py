@@ -35,7 +35,7 @@ BODY = bytes(range(256)) * 60
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that says nothing is given up after a second, and tries follow each other at once."""
+    """Reduce timeouts to one second and remove delays between attempts."""
     monkeypatch.setattr(s3, "_OWN_SERVER", s3._OWN_SERVER.merge(Config(read_timeout=1)))
     monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
 
@@ -55,7 +55,7 @@ def versions(s3_address: str, tmp_path: Path) -> tuple[Dataset, Dataset]:
 
 
 def keys(dataset: Dataset, address: str) -> tuple[str, ...]:
-    """The packs' keys: all objects that are no manifests."""
+    """Return the keys of the packs: all objects except manifests."""
     store = open_store(address)
     return tuple(
         key for key in store.keys("objects/") if (store.size(key) or 0) > 20_000 and key != object_key(dataset.manifest)
@@ -63,7 +63,6 @@ def keys(dataset: Dataset, address: str) -> tuple[str, ...]:
 
 
 def fetch(dataset: Dataset, address: str, root: Path) -> dict[str, bytes]:
-    """All files, as training reads them."""
     cached = fetch_dataset(dataset, cache=Cache(root=root), open_store=partial(open_store, address))
     return {path: bytes(cached.read(path)) for path in cached.paths}
 

@@ -32,7 +32,6 @@ def store(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def uploads(store: Store) -> int:
-    """How many uploads the server still has in parts."""
     prefix = store.address.removeprefix(f"s3://{server.BUCKET}/")
     answer = boto3.client("s3").list_multipart_uploads(Bucket=server.BUCKET)
     return sum(each["Key"].startswith(prefix) for each in answer.get("Uploads", []))
@@ -58,10 +57,7 @@ def test_a_body_with_another_digest_is_not_stored(store: Store) -> None:
 
 
 class TornFile(io.BytesIO):
-    """A file whose second part cannot be read."""
-
     def read(self, size: int | None = -1, /) -> bytes:
-        """Give the first, and no other."""
         if self.tell() > 0:
             raise OSError("the disk is gone")
         return super().read(size)
@@ -81,8 +77,6 @@ def test_an_altered_part_is_rejected_by_the_server(store: Store, monkeypatch: py
     right = hashlib.sha256
 
     class Wrong:
-        """Digests of other bytes, where a part is hashed."""
-
         @staticmethod
         def sha256(block: bytes = b"") -> object:
             return right(block[:-1] + bytes([block[-1] ^ 1])) if block else right()

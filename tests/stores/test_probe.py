@@ -22,58 +22,44 @@ if TYPE_CHECKING:
 
 
 class LyingStore:
-    """A store that keeps its promises but for one."""
-
     def __init__(self, store: Store, lie: str) -> None:
-        """Lie about one thing."""
         self._store, self._lie, self.address, self.label = store, lie, store.address, store.label
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Give the whole body for a range, or one byte more."""
         if self._lie == "ranges" and length not in {None, 0}:
             start = max(start - 1, 0)
         body = b"".join(self._store.read(key, start=start, length=length))
         yield body[:-1] + b"?" if self._lie == "large" and len(body) > 1 << 20 else body
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store it."""
         self._store.write(key, body, sha256=sha256)
 
     def create(self, key: str, body: bytes) -> bool:
-        """Say yes to everybody."""
         return self._store.create(key, body) or self._lie == "create"
 
     def size(self, key: str) -> int | None:
-        """Deny everything."""
         return None if self._lie == "seen" else self._store.size(key)
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Look."""
         return self._store.holds(key, size=size, sha256=sha256)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Leave the first one out."""
         found = list(self._store.keys(prefix))
         yield from found[self._lie == "listing" :]
 
 
 class BelievingStore:
-    """Takes every claim for true."""
-
     def __init__(self, raw: Unchecked) -> None:
-        """Hand on the rest."""
         self._raw = raw
         self.get, self.forget = raw.get, raw.forget
 
     def put(self, key: str, body: bytes, *, claimed: str) -> None:
-        """Store it all the same."""
         assert claimed
         (self._raw._root / key).parent.mkdir(parents=True, exist_ok=True)  # type: ignore[attr-defined]
         (self._raw._root / key).write_bytes(body)  # type: ignore[attr-defined]
 
 
 def probe_address(address: str, lie: str = "") -> tuple[list[Probed], Probe]:
-    """Everything that is found out about a store."""
     store = open_store(address)
     raw = unchecked(store)
     lying = LyingStore(store, lie)

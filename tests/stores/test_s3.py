@@ -53,7 +53,6 @@ USES: list[Callable[[Store], object]] = [
 
 
 def write_folder(place: Path) -> SourceFolder:
-    """A few files to publish."""
     return SourceFolder(root=fill(place / "source", FILES))
 
 
@@ -169,7 +168,7 @@ def test_an_address_of_an_unknown_kind_is_rejected() -> None:
 
 @contextmanager
 def fixed_response_server(answer: bytes) -> Iterator[str]:
-    """A server that gives every request the same bytes and hangs up."""
+    """Serve the same bytes for every request and close the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         Thread(target=_serve, args=(server, answer), daemon=True).start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -221,22 +220,18 @@ def test_a_server_without_tls_is_distinguished(s3_environment: str, monkeypatch:
 
 
 class ConflictingServer(ThreadingHTTPServer):
-    """A server without an object at first, which answers the first `conflicts` writes by 409, and lists the bodies that it was sent."""
+    """An empty server that answers the first `conflicts` writes with 409 and records their bodies."""
 
     def __init__(self, *, conflicts: int) -> None:
-        """Listen on a free port."""
         super().__init__(("127.0.0.1", 0), ConflictingHandler)
         self.left, self.bodies = conflicts, list[bytes]()
         self.kept: dict[str, tuple[bytes, str]] = {}
 
 
 class ConflictingHandler(BaseHTTPRequestHandler):
-    """One request."""
-
     server: ConflictingServer
 
     def do_HEAD(self) -> None:
-        """The bucket is there; an object is, once it was written."""
         if self.path in self.server.kept:
             body, checksum = self.server.kept[self.path]
             self._answer(200, length=len(body), checksum=checksum)
@@ -244,7 +239,6 @@ class ConflictingHandler(BaseHTTPRequestHandler):
             self._answer(404 if self.path.strip("/").count("/") else 200)
 
     def do_PUT(self) -> None:
-        """Another writer was there at the same time, or not."""
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.left -= 1
         if self.server.left >= 0:
@@ -266,7 +260,6 @@ class ConflictingHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def conflicting_server(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConflictingServer]:
-    """Such a server, as the endpoint."""
     with ConflictingServer(conflicts=conflicts) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")

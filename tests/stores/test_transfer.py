@@ -39,13 +39,11 @@ pytestmark = pytest.mark.s3
 
 @pytest.fixture
 def dataset(s3_address: str, tmp_path: Path) -> Dataset:
-    """A dataset in a prefix of its own."""
     source = SourceFolder(root=fill(tmp_path / "source", FILES))
     return publish_dataset(Draft(name="small"), source=source, store=open_store(s3_address)).dataset
 
 
 def fetch(dataset: Dataset, address: str, root: Path) -> Path:
-    """Fetch from a store by its address."""
     return fetch_dataset(dataset, cache=Cache(root=root), open_store=partial(open_store, address)).folder()
 
 
@@ -87,7 +85,6 @@ def test_an_unreachable_server_is_reported_unless_the_dataset_is_cached(
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if (
@@ -130,7 +127,6 @@ def test_a_disk_full_at_any_write_is_one_line_and_the_same_command_continues(tmp
 
 @contextmanager
 def suppress_full() -> Iterator[list[DiskFullError]]:
-    """Keep a full disk's error instead of raising it."""
     faults: list[DiskFullError] = []
     try:
         yield faults
@@ -140,7 +136,7 @@ def suppress_full() -> Iterator[list[DiskFullError]]:
 
 @contextmanager
 def full_after(left: int) -> Iterator[None]:
-    """Let only so many calls that need space on a disk succeed, in this process."""
+    """Let `left` disk writes succeed in this process; all others fail."""
     with pytest.MonkeyPatch.context() as patched:
         calls, lock = count(1), Lock()
 

@@ -23,7 +23,6 @@ DIGEST = digest_of_bytes(BODY)
 
 @pytest.fixture
 def source() -> MemoryStore:
-    """A store with one object."""
     store = MemoryStore()
     store.write(object_key(DIGEST), BODY, sha256=DIGEST)
     return store

@@ -1,4 +1,4 @@
-"""A sweep on disk: how its points stand is read from what is there, whatever was killed when."""
+"""A sweep on disk: the status of its points after any kill."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A folder of runs, beside a small checkout."""
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "code.py").write_text("x = 1\n")
     (tmp_path / "runs").mkdir()
@@ -46,7 +45,6 @@ def runs(tmp_path: Path) -> Path:
 
 
 def make_sweep(runs: Path, *, file: str | None = None) -> tuple[Sweep, Path]:
-    """A sweep of two points, frozen."""
     bundle = capture(runs.parent / "project", runs=runs)
     points = [{"seed": "1"}, {"seed": "2"}]
     sweep = Sweep(
@@ -61,7 +59,6 @@ def make_sweep(runs: Path, *, file: str | None = None) -> tuple[Sweep, Path]:
 
 
 def sweep_with_run(sweep: Sweep, run: str, *, code: int | None = None) -> Sweep:
-    """The sweep whose first point has a run."""
     return sweep.with_point(0, Point(settings={"seed": "1"}, runs=[run], code=code))
 
 

@@ -1,4 +1,4 @@
-"""What the runs of a sweep say together."""
+"""The results of a sweep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | None]], **how: Any) -> Results:
-    """The results of points that gave these metrics; none of one that is not finished."""
+    """Summarize points with these metrics; None is an unfinished point."""
     points = [point for point, _ in results]
     sweep = Sweep(
         id=new_run_id(),
@@ -39,7 +39,6 @@ def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any]
 
 
 def make_record(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:
-    """The record of a finished run."""
     run = open_run(new_run(runs)[1], ingredients=ingredients(settings=settings), circumstances=circumstances())
     run.close(Outcome(status=Status.COMPLETED, metrics=metrics, steps=1))
     return record_of(run.folder.parents[1])

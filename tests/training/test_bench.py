@@ -20,7 +20,6 @@ FEW = ("--steps", "24")
 
 
 def run_bench(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    """Type it in the checkout."""
     command = [sys.executable, "-m", "trainer", "bench", "dots.py", "--warmup", "2", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 

@@ -66,14 +66,12 @@ class Net(Classifier):
 
 
 def run_certify(checkout: Checkout, claim: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command as it is typed."""
     (checkout.root / "secretive.py").write_text(SECRETIVE)
     command = [sys.executable, "-m", "trainer", "certify", claim, "secretive.py", "--json", "--no-publish", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
 def certify(checkout: Checkout, claim: str, *words: str) -> tuple[int, dict[str, Any]]:
-    """The exit code and the predicate."""
     done = run_certify(checkout, claim, *words)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)["predicate"]

@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 def run_check(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    """Type it in the checkout."""
     command = [sys.executable, "-m", "trainer", "check", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 

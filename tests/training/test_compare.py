@@ -62,7 +62,7 @@ class Net(Classifier):
 
 @pytest.fixture(scope="module")
 def own_checkout(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout of our own, whose experiment can be nudged."""
+    """A separate checkout whose experiment can be perturbed."""
     root = tmp_path_factory.mktemp("same") / "checkout"
     shutil.copytree(checkout.root, root, ignore=lambda folder, _: ["runs"] if Path(folder) == checkout.root else [])
     (root / "runs").mkdir()
@@ -71,7 +71,6 @@ def own_checkout(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def train(mine: Checkout, *argv: str) -> Path:
-    """Train once more; give the run's folder."""
     known = set((mine.root / "runs").glob("20*"))
     code, _, err = mine.train("--no-tensorboard", "--no-progress", *argv)
     assert code == 0, err
@@ -81,12 +80,10 @@ def train(mine: Checkout, *argv: str) -> Path:
 
 @pytest.fixture(scope="module")
 def first_run(own_checkout: Checkout) -> Path:
-    """The run that all others are compared with."""
     return train(own_checkout)
 
 
 def run_compare(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], str]:
-    """Give the exit code, the document and the page."""
     command = [sys.executable, "-m", "trainer", "compare", str(a), str(b)]
     page = subprocess.run(command, env=mine.environ, capture_output=True, text=True, check=False)
     document = subprocess.run([*command, "--json"], env=mine.environ, capture_output=True, text=True, check=False)

@@ -30,7 +30,6 @@ ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy"}}
 
 
 def declare(**other: Any) -> Dataset:
-    """A small dataset of one field."""
     digest = digest_of_bytes(b"")
     usual: dict[str, Any] = {
         "name": "small",
@@ -44,14 +43,12 @@ def declare(**other: Any) -> Dataset:
 
 
 class NoisySamples(Samples):
-    """Ten samples, each with noise of its own that depends on the epoch."""
+    """Ten samples with noise that depends on sample and epoch."""
 
     def __len__(self) -> int:
-        """Ten."""
         return 10
 
     def sample(self, pick: Pick) -> Sample:
-        """A number, and its noise."""
         return {"x": torch.tensor(pick.index), "noise": torch.rand(3, generator=pick.generator())}
 
 
@@ -59,7 +56,7 @@ SPLITS = {"train": [0, 8], "val": [8, 10]}
 
 
 def two_epochs(workers: int, method: str | None = None) -> list[Batch]:
-    """What two epochs of training see, and a validation."""
+    """Return the samples of two training epochs and a validation."""
     data = RunData(declare(splits=SPLITS), NoisySamples(), batch_size=3, workers=workers, seed=5)
     loader = data.train_dataloader()
     if method is not None:
@@ -114,18 +111,16 @@ class BrokenSamples(NoisySamples):
     """The seventh sample cannot be read, in one way or another."""
 
     def __init__(self, error: Exception) -> None:
-        """Raise this."""
         self.fault = error
 
     def sample(self, pick: Pick) -> Sample:
-        """Fail, for one of them."""
         if pick.index == 7:
             raise self.fault
         return super().sample(pick)
 
 
 def error_of(data: RunData) -> RepriseError | None:
-    """What stops the training's data. Its frames are let go at once: they hold workers, which leave 5 s late when they are collected."""
+    """Return the error of iterating over the data. Its frames hold workers, which would exit 5 s late, so they are released."""
     try:
         list(data.train_dataloader())
     except RepriseError as error:
@@ -165,19 +160,14 @@ class ShiftSettings(RunSettings):
 
 @configured
 def shifted(value: int, *, shift: int) -> int:
-    """Use a setting where samples are read."""
     return value + shift
 
 
 class ShiftedSamples(Samples):
-    """Ten samples, each shifted by a setting."""
-
     def __len__(self) -> int:
-        """Ten."""
         return 10
 
     def sample(self, pick: Pick) -> Sample:
-        """A number."""
         return {"x": torch.tensor(made(shifted, pick.index))}
 
 

@@ -18,7 +18,6 @@ from trainer.training.tasks.classification import ClassificationSettings as Base
 
 
 def sketch_of(body: str, *, after: str = "") -> Sketch | None:
-    """Sketch an experiment with this class body."""
     return sketched(f"{HEAD}class Settings(Base):\n    {body}\n{after}")
 
 

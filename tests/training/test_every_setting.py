@@ -46,8 +46,6 @@ BASE: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortTraining:
-    """What a short training left."""
-
     weights: str = ""
     steps: int = 0
     metrics: dict[str, float]
@@ -149,7 +147,7 @@ def _dataset(experiment: Any) -> str:
 
 
 def words_of(*groups: tuple[str, ...]) -> list[str]:
-    """All groups' words; a later group's option replaces that of an earlier one."""
+    """Join groups of options; later options replace earlier ones."""
     options: dict[str, str | None] = {}
     for group in groups:
         options |= parse_options(group)
@@ -233,7 +231,6 @@ def test_each_wandb_setting_has_its_effect(tmp_path: Path) -> None:
 
 @pytest.fixture
 def second_dataset(checkout: Checkout) -> Iterator[None]:
-    """A second declaration of the dataset."""
     file = checkout.root / "datasets/spots.toml"
     file.write_text((checkout.root / "datasets/dots.toml").read_text().replace('name = "dots"', 'name = "spots"'))
     yield

@@ -1,4 +1,4 @@
-"""Whose failure an exception is: whatever a net, a metric or a label gets wrong is named, and is never a bug of the package."""
+"""Attribution of exceptions: faults of nets, metrics and labels are named, and are never reported as bugs of the package."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ MADE = "self.layers = nn.Linear(4, 2)"
 
 
 def net_method(code: str) -> tuple[str, str]:
-    """Add a method to the net."""
     return "    def forward", f"    {code}\n\n    def forward"
 
 
 def custom_metric(compute: str, update: str = "pass") -> tuple[str, str]:
-    """Add a metric of the experiment's own to the net."""
     own = (
         "class Mine(Metric):\n"
         f"    def update(self, predicted, wanted):\n        {update}\n"
@@ -259,7 +257,6 @@ class Net"""
 
 
 def with_reader(body: str) -> str:
-    """Give an experiment with a reader of its own."""
     code = CLASSIFIER.replace("\nclass Net", READER.replace("BODY", body), 1)
     return code.replace(
         *net_method("def samples(self, declared, files): return Mine(super().samples(declared, files))")

@@ -1,4 +1,4 @@
-"""`reprise train --resume`, as it is typed: a run that was stopped or killed goes on, and nothing else does."""
+"""`reprise train --resume`: only stopped and killed runs are resumed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl"
 
 
 def resume(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    """Type `reprise train` with these words and nothing else."""
     command = [sys.executable, "-m", "trainer", "train", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
 def interrupt_training(checkout: Checkout, number: signal.Signals, *words: str) -> Path:
-    """Train until the second epoch is told, then send a signal; give the run's folder."""
+    """Train until the second epoch starts, send a signal, and return the run's folder."""
     known = set((checkout.root / "runs").glob("[0-9]*"))
     process = checkout.start(*WORDS, *words)
     assert process.stderr
@@ -43,13 +42,11 @@ def interrupt_training(checkout: Checkout, number: signal.Signals, *words: str) 
 
 
 def attempt_record(run: Path, number: int) -> Record:
-    """The record of an attempt."""
     return load_record(run / f"attempts/{number}/record.json")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted_attempt(checkout: Checkout) -> Path:
-    """The attempt that was left alone."""
     assert checkout.train(*WORDS)[0] == 0
     return checkout.last()[0]
 

@@ -61,13 +61,13 @@ class Own(Samples):
 
 
 def write_experiment(checkout: Checkout, *, images: str = "images", more: str = "") -> tuple[str, ...]:
-    """Write the experiment, and give the words that train it."""
+    """Write the experiment and return the arguments that train it."""
     (checkout.root / "spots.py").write_text(NET.replace("IMAGES", images) + more)
     return ("--exp", "spots.py", *QUICK)
 
 
 def publish_spots(checkout: Checkout, folder: Path, *, labels: dict[int, int] | None = None, **changed: Any) -> None:
-    """Publish 80 pictures of 4x4 spots as arrays; some labels and values are others."""
+    """Publish 80 pictures of 4x4 spots as arrays with some changed labels and values."""
     random = np.random.default_rng(0)
     images = random.random((80, 1, 4, 4)).astype(changed.get("dtype", np.float32))
     for place, value in changed.get("images", {}).items():
@@ -84,7 +84,7 @@ def publish_spots(checkout: Checkout, folder: Path, *, labels: dict[int, int] | 
 
 
 def train_rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
-    """Train; give code and lines of a run that was not begun."""
+    """Train; return exit code and lines, and assert that no run was created."""
     before = set((checkout.root / "runs").iterdir())
     code, _, err = checkout.train(*words)
     assert set((checkout.root / "runs").iterdir()) == before, err

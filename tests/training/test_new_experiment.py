@@ -17,7 +17,7 @@ PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in ("characters", "dia
 
 
 def code_without_comments(text: str) -> str:
-    """What a page does: its code without comments and without its first line."""
+    """Return the code of an experiment without comments and docstring."""
     page = ast.parse(text)
     return ast.dump(ast.Module(body=page.body[1:], type_ignores=[]))
 

@@ -38,13 +38,10 @@ STARTER: Final = "import runpy, sys; sys.executable = sys.argv.pop(1); runpy.run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A CPU, this machine's or an emulated one."""
-
     python: Path
     checkout: Checkout
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Begin `reprise train`."""
         command = [sys.executable, "-c", STARTER, str(self.python), "train", *words]
         pipe = subprocess.PIPE
         return subprocess.Popen(
@@ -52,13 +49,11 @@ class Machine:
         )
 
     def run(self, *words: str) -> None:
-        """Train to the end."""
         process = self.start(*words)
         out, err = process.communicate(timeout=UNTIL_S)
         assert process.returncode == 0, out + err
 
     def killed(self) -> Path:
-        """Train until the second epoch is told, then die; give the run's folder."""
         process = self.start("--exp", "dots.py", *WORDS)
         assert process.stderr
         while not process.stderr.readline().startswith("epoch 2/"):
@@ -69,14 +64,12 @@ class Machine:
 
 
 def newest_run(checkout: Checkout) -> Path:
-    """The latest run's folder."""
     return max(
         (each for each in (checkout.root / "runs").iterdir() if is_run_id(each.name)), key=lambda each: each.name
     )
 
 
 def result(attempt: Path) -> dict[str, str]:
-    """What came out, by digest, and of which torch."""
     return {"torch": torch.__version__, **{name: digest_of_file(attempt / name) for name in RESULTS}}
 
 
@@ -96,12 +89,10 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def this_machine(checkout: Checkout) -> Machine:
-    """This machine's own CPU."""
     return Machine(python=Path(sys.executable), checkout=checkout)
 
 
 def emulated_machine(cpu: str, emulator: str, checkout: Checkout) -> Machine:
-    """A machine with another CPU."""
     python = checkout.root.parent / f"python-{cpu}"
     python.write_text(f'#!/bin/sh\nexec {emulator} -cpu {cpu} {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -110,7 +101,6 @@ def emulated_machine(cpu: str, emulator: str, checkout: Checkout) -> Machine:
 
 @pytest.fixture(scope="module")
 def committed_result() -> dict[str, str]:
-    """What came out when the value was committed."""
     expected: dict[str, str] = json.loads(GOLDEN.read_text())
     return expected
 

@@ -1,4 +1,4 @@
-"""A record run again in the environment that is there: `reprise reproduce RUN --no-container`, by the real command."""
+"""`reprise reproduce RUN --no-container` by the real command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 def run_reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Type the command in the checkout; nobody sits at the terminal."""
+    """Run the command in the checkout without a terminal."""
     return subprocess.run(
         [sys.executable, "-m", "trainer", "reproduce", *words, "--no-container"],
         cwd=checkout.root,
@@ -37,7 +37,7 @@ def run_reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.Co
 
 @pytest.fixture(scope="module")
 def original(checkout: Checkout) -> Record:
-    """A run with settings from the command line, one of them nothing."""
+    """A run with settings from the command line, one of which is None."""
     code, _, err = checkout.train("--learning-rate", "0.01", "--max-epochs", "1", "--monitor", "none")
     assert code == 0, err
     return checkout.last()[1]
@@ -45,7 +45,6 @@ def original(checkout: Checkout) -> Record:
 
 @pytest.fixture(scope="module")
 def reproduce_output(original: Record, checkout: Checkout) -> subprocess.CompletedProcess[str]:
-    """What running it again said, with an empty cache."""
     shutil.rmtree(checkout.root.parent / "cache")
     (checkout.root / "later.py").write_text("an_edit = 'since then'\n")
     return run_reproduce(checkout, original.run)

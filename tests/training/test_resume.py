@@ -1,4 +1,4 @@
-"""Going on after a kill: whatever the moment, what comes out has the bits of the run that was left alone.
+"""Resuming after a kill at any moment: the result is bit-identical to an uninterrupted run.
 
 A place is the beginning, the forward and the end of each batch, each batch of a validation and of the test, each end of an epoch, and each
 call of the system by which a checkpoint is written or an attempt is laid out.
@@ -33,10 +33,9 @@ ALL, NONE = Skip(told=0, number=0), Skip(told=-1, number=0)
 
 
 class Runs:
-    """Runs of one small training, in a folder: each attempt by a process that can be killed."""
+    """Runs of a small training; each attempt is a process that can be killed."""
 
     def __init__(self, folder: Path) -> None:
-        """Start what forks them."""
         environ = {**os.environ, **variables(Level.MACHINE, threads=2), "PYTHONPATH": str(ROOT)}
         folder.mkdir(exist_ok=True)
         self.folder = folder
@@ -50,7 +49,6 @@ class Runs:
         )
 
     def attempt(self, run: str, *words: str, kill: int = 0, skip: Skip = ALL) -> int:
-        """Make the next attempt of a run; give its exit code."""
         assert self.process.stdin
         assert self.process.stdout
         order = {"run": str(self.folder / run), "kill": kill, "skip": asdict(skip), "settings": words}
@@ -60,25 +58,21 @@ class Runs:
         return code
 
     def last(self, run: str) -> Path:
-        """The newest attempt of a run."""
         return max((self.folder / run / "attempts").iterdir(), key=lambda path: int(path.name))
 
     def whole(self, *words: str) -> tuple[Path, list[str]]:
-        """The run that is left alone, and its places."""
         name = f"whole{abs(hash(words))}"
         if not (self.folder / name).exists():
             assert self.attempt(name, *words) == 0
         return self.last(name), json.loads((self.last(name) / "places.json").read_text())
 
     def differing(self, run: str, whole: Path) -> list[str]:
-        """Name the results of a run that are not those of the run that was left alone."""
         last = self.last(run)
         return [name for name in RESULTS if (last / name).read_bytes() != (whole / name).read_bytes()]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """Runs where temporary files are."""
     made = Runs(tmp_path_factory.mktemp("runs"))
     yield made
     made.process.communicate()
@@ -152,7 +146,7 @@ def test_a_lost_checkpoint_is_skipped(runs: Runs) -> None:
 
 
 def run_campaign(runs: Runs, name: str, words: tuple[str, ...]) -> tuple[str, list[str]]:
-    """Kill a run at each of its places, go on, and hold it against the whole one; give the count, and what was wrong."""
+    """Kill a run at each kill point, resume it, and compare it; return the number of points and the differences."""
     whole, places = runs.whole(*words)
     wrong = []
     for number, place in enumerate(places, start=1):

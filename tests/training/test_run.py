@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 @pytest.fixture(scope="module")
 def finished_run(checkout: Checkout) -> tuple[str, str, Path, Record]:
-    """Train once with a setting from the command line; give what was printed and what was left."""
+    """Train once with a setting from the command line; return output and record."""
     code, out, err = checkout.train("--learning-rate", "0.01")
     assert code == 0, err
     return (out, err, *checkout.last())

@@ -1,4 +1,4 @@
-"""`reprise sweep`, as it is typed: killed in the middle, gone on with, and nothing done twice."""
+"""`reprise sweep`: killed, continued, and nothing done twice."""
 
 from __future__ import annotations
 
@@ -23,19 +23,16 @@ GRID = ("dots.py", "--learning-rate", "0.01,0.02", "--max-epochs", "12", "--chec
 
 
 def sweep_command(*words: str) -> list[str]:
-    """How `reprise sweep` is typed."""
     return [sys.executable, "-m", "trainer", "sweep", *words]
 
 
 def run_sweep(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    """Type it, and wait for its end."""
     return subprocess.run(
         sweep_command(*words), cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False
     )
 
 
 def children(process: int) -> list[int]:
-    """The processes that one has started."""
     return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 

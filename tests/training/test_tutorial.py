@@ -23,13 +23,12 @@ PAGE: Final = (Path(__file__).parents[2] / "docs" / "tutorial" / "your-own-data.
 
 
 def blocks(section: str) -> list[str]:
-    """The commands of a section of the page."""
     (text,) = [part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE) if part.startswith(section)]
     return re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def with_this_python(block: str) -> str:
-    """The block with this Python in place of the image's."""
+    """Return the block with this Python in place of the image's."""
     python = f"'{sys.executable}' -m trainer"
     plain = block.replace("docker compose run --rm train", f"{python} train").replace("scripts/reprise", python)
     return plain.replace("python3 -", f"'{sys.executable}' -")

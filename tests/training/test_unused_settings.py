@@ -29,7 +29,7 @@ class Settings(ClassificationSettings):
 
 
 def unused_settings(*words: str, before: str = "", after: str = "") -> list[SettingError]:
-    """What is certainly untaken of what the words give, in an experiment with these lines before and after its settings."""
+    """Return the given settings that are certainly unused."""
     text = f"{HEAD}{before}{SETTINGS}{after}"
     sketch = sketched(text)
     assert sketch is not None

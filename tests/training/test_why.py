@@ -38,7 +38,6 @@ class Net(Classifier):
 
 
 def train(checkout: Checkout, *words: str, scale: int = 1) -> str:
-    """A run of the net, by its id."""
     (checkout.root / "why.py").write_text(NET.replace("SCALE", str(scale)))
     done = run_why(checkout, "train", "--exp", "why.py", "--json", "--no-publish", *words)
     assert done.returncode == 0, done.stderr
@@ -47,13 +46,12 @@ def train(checkout: Checkout, *words: str, scale: int = 1) -> str:
 
 
 def run_why(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command in the checkout."""
     command = [sys.executable, "-m", "trainer", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
 def explain(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
-    """What `why` says of two runs; the runs it makes are gone afterwards."""
+    """Return the output of `why` for two runs; the runs that it makes are removed."""
     before = {path.name for path in (checkout.root / "runs").iterdir()}
     done = run_why(checkout, "why", a, b, "--no-container", "--json")
     assert {path.name for path in (checkout.root / "runs").iterdir()} == before

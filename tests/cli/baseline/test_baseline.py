@@ -1,4 +1,4 @@
-"""What `reprise baseline check` says of the changes of a checkout, by commits and by the user."""
+"""What `reprise baseline check` reports about changes of a checkout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A fresh checkout."""
     for path in ("trainer/net.py", "tests/baselines/dots.json", "README.md"):
         (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / path).write_text("x = 1\n")
@@ -29,7 +28,6 @@ def clone(tmp_path: Path) -> Path:
 
 
 def commit_all(folder: Path) -> None:
-    """Everything in it, on a known day."""
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     when = {**os.environ, "GIT_COMMITTER_DATE": "2026-11-20T12:00:00Z"}
     for words in (("add", "."), (*who, "commit", "--quiet", "-m", "x")):
@@ -37,7 +35,6 @@ def commit_all(folder: Path) -> None:
 
 
 def change_lines(clone: Path) -> list[str]:
-    """The lines, without the commit."""
     return [re.sub(r"commit [0-9a-f]{7,}", "commit X", line) for line in code_changes(clone, "dots")]
 
 

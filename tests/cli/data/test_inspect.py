@@ -141,7 +141,6 @@ def test_a_picture_of_another_size_than_declared_is_rejected(publish: Type, tmp_
 
 
 def write_table(source: Path, **columns: Any) -> None:
-    """Write a Parquet file with these columns."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table(columns), source / "t.parquet", row_group_size=4)
 
@@ -188,13 +187,10 @@ def test_an_empty_folder_is_reported_as_empty(publish: Type) -> None:
 
 
 class PrintingEngine(MemoryEngine):
-    """An engine whose containers print one line."""
-
     line: str = ""
     code: int = 0
 
     def confine(self, container: Any, *, say: Callable[[str], None]) -> int:
-        """Print the line."""
         self.confined.append(container)
         say(self.line)
         return self.code

@@ -35,12 +35,10 @@ def make_picture(comment: str) -> bytes:
 
 
 def read_declaration() -> dict[str, Any]:
-    """The declaration that was written."""
     return tomllib.loads(Path("datasets/small.toml").read_text())
 
 
 def picture_names(*folders: str, count: int = 8) -> list[str]:
-    """So many pictures in each folder."""
     return [f"{folder}/{number:03}.png" for folder in folders for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""How an attempt begins: what cannot be imported is said with the reason for which the source lacks it."""
+"""The start of an attempt: import errors name the reason why the source lacks a module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torch
 
 
 def import_hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | None) -> str | None:
-    """What is said of an experiment that imports `theirs.net`."""
+    """Return the hint for an experiment that imports `theirs.net`."""
     monkeypatch.setattr(attempt, "SOURCE", root)
     (root / "idea.py").write_text("import theirs.net\n")
     launch = Launch(

@@ -1,4 +1,4 @@
-"""How an attempt ends: what its log keeps, and what its record says."""
+"""The end of an attempt: its log and its record."""
 
 from __future__ import annotations
 
@@ -26,15 +26,12 @@ pytestmark = pytest.mark.torch
 
 
 class Experiment:
-    """As much of one as an end needs."""
-
     def __init__(self, file: Path) -> None:
-        """Lie in `file`."""
         self.file = file
 
 
 def make_session(tmp_path: Path) -> Session:
-    """An attempt that is under way, of the experiment `idea.py`."""
+    """Return the session of a running attempt of the experiment `idea.py`."""
     run = start_run(tmp_path / "runs")
     resolved = resolve(LaunchSettings, Origins(options=parse_options([]), environ={}))
     folder = run.folder.parents[1]

@@ -1,4 +1,4 @@
-"""What a run's end is told as."""
+"""The report at the end of a run."""
 
 from __future__ import annotations
 

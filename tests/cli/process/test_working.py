@@ -1,4 +1,4 @@
-"""The work of an attempt: what is refused of one that goes on."""
+"""The work of an attempt: what is rejected when resuming."""
 
 from __future__ import annotations
 

@@ -37,22 +37,17 @@ NAME = EVIL.removesuffix("\x00")
 
 
 class Tags(HTMLParser):
-    """Every tag of a page."""
-
     def __init__(self, page: str) -> None:
-        """Read all of it."""
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []
         self.feed(page)
 
     def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Keep it."""
         self.found.append((name, dict(attributes)))
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This machine's runs; no store is configured."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("REPRISE_STORE", raising=False)
@@ -60,7 +55,6 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_with_figures(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
-    """A run with curves, and a figure of every kind."""
     assert one.attempt
     rows = [{"step": step, name: 1 / step, f"val_{name}": 2 / step} for step in range(1, 60)]
     (one.attempt / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -80,13 +74,11 @@ def run_with_figures(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
 
 
 def write_report(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command writes to stdout."""
     assert main([*argv, "--no-samples", "--output", "-"]) == 0
     return capsys.readouterr().out
 
 
 def edit_record(one: ComparedRun, **changes: Any) -> None:
-    """Make a record say something else, as a stranger can."""
     assert one.attempt
     path = one.attempt / "record.json"
     document = json.loads(path.read_text())
@@ -257,7 +249,7 @@ def test_text_of_a_record_is_escaped(runs: Path, capsys: pytest.CaptureFixture[s
 
 
 def check_harmless(page: str) -> None:
-    """No script, no event, no address, no control character; the policy stands before anything else."""
+    """Assert that a page has no script, event, address or control character, and that its policy comes first."""
     found = Tags(page).found
     assert {name for name, _ in found}.isdisjoint(
         {"script", "iframe", "object", "link", "a", "form", "base", "foreignobject"}
@@ -324,5 +316,4 @@ def test_a_browser_renders_the_page_in_light_dark_wide_and_narrow(
 
 
 def brightness(colour: str) -> float:
-    """How bright a colour is, of 255."""
     return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3

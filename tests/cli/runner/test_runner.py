@@ -31,14 +31,12 @@ HANDED = {
 
 @pytest.fixture
 def image_record() -> Record:
-    """A run in an image that is known."""
     image = Image(known=Knowledge.ASSERTED, reference=REFERENCE, manifest=MANIFEST, config=CONFIG, build_id=BUILD)
     return a_record(image=image)
 
 
 @pytest.fixture
 def write_image_statement(tmp_path: Path) -> Path:
-    """What the image says of itself."""
     path = tmp_path / "image.json"
     expected = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": digest_of_bytes(b"lock")}
     path.write_text(json.dumps(expected))

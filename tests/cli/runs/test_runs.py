@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This machine's runs; no store is configured."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("REPRISE_STORE", raising=False)
     return tmp_path / "runs"
@@ -38,7 +37,6 @@ def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def list_runs(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
-    """What `runs ls --json` says."""
     capsys.readouterr()
     assert main(["ls", "--json", *words]) == 0
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)

@@ -27,7 +27,6 @@ def make_listed_run(
 
 
 def cells(rows: list[ListedRun], **more: Any) -> list[dict[str, str]]:
-    """The table's lines by column."""
     head, *lines = table(rows, **more)
     return [dict(zip(head, line, strict=True)) for line in lines]
 

@@ -1,4 +1,4 @@
-"""What the points of a sweep are started with, by a `docker` that writes down what it was told."""
+"""How points of a sweep are started, with a fake `docker` that logs its arguments."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make_sweep(tmp_path: Path) -> tuple[Sweep, Path]:
 
 @pytest.fixture
 def docker_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where what is started writes; today's shell says other things than the sweep's."""
+    """Return where the fake `docker` logs; the shell's variables differ from the sweep's."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text(DOCKER)
     (tmp_path / "bin" / "docker").chmod(0o755)
@@ -69,7 +69,6 @@ def docker_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_point(place: PointLauncher, run: Path, log: Path, *, gpus: str | None = None) -> str:
-    """Start a point and wait for its end; give what it wrote into its log."""
     run.mkdir()
     with log.open("wb") as file:
         process = place.start(["--exp=digits"], run, log=file.fileno(), gpus=gpus)
@@ -78,7 +77,6 @@ def run_point(place: PointLauncher, run: Path, log: Path, *, gpus: str | None = 
 
 
 def image_facts() -> ImageFacts:
-    """The image that the engine has."""
     return ImageFacts(id=IMAGE, tags=(), references=(), layers=(), size=1, created="2026")
 
 

@@ -21,7 +21,6 @@ RUN = "20260301t120005-abcdef"
 
 
 def print_results(folder: Path, results: Results, *, as_json: bool = False, by: str | None = None) -> None:
-    """Show a sweep of as many points as the results stand for."""
     points = [{"seed": str(number)} for number in range(len(results.standings))]
     sweep = Sweep(
         id=RUN,
@@ -35,14 +34,12 @@ def print_results(folder: Path, results: Results, *, as_json: bool = False, by: 
 
 
 def make_results(rows: list[Row], axes: list[str], *, seeds: int = 0) -> Results:
-    """Finished points, all but the last."""
     count = sum(len(row.numbers) for row in rows)
     stands = [Standing.FINISHED] * (count - 1) + [Standing.FAILED]
     return Results(axes=axes, seeds=seeds, metrics=["val_loss"], mode="min", rows=rows, standings=stands)
 
 
 def make_row(numbers: list[int], values: list[float], **settings: str) -> Row:
-    """A row of finished runs."""
     return Row(settings=settings, numbers=numbers, values={"val_loss": values}, finished=len(values))
 
 

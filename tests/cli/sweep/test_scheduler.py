@@ -1,4 +1,4 @@
-"""Working at a sweep, with processes that do next to nothing in place of trainings."""
+"""Running a sweep, with trivial processes in place of trainings."""
 
 from __future__ import annotations
 
@@ -33,12 +33,10 @@ class FakeLauncher:
     """Starts processes that end with a code; a point whose code is 0 leaves a finished run."""
 
     def __init__(self, codes: dict[str, int], *, waits: bool = False) -> None:
-        """`codes` by seed."""
         self.codes, self.waits = codes, waits
         self.started: list[tuple[str, str | None]] = []
 
     def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
-        """Start a process in place of the training."""
         assert request.run is not None
         point = request.words[-1]
         self.started.append((point, request.variables.get("CUDA_VISIBLE_DEVICES")))
@@ -50,7 +48,6 @@ class FakeLauncher:
         return ProcessCommand(subprocess.Popen([sys.executable, "-c", program], **connection))
 
     def attach(self, run: Path) -> ProcessCommand:
-        """Return a command that cannot be signaled."""
         del run
         return ProcessCommand(None)
 
@@ -60,7 +57,6 @@ def launcher_of(sweep: Sweep, pretending: FakeLauncher) -> PointLauncher:
 
 
 def make_scheduler(tmp_path: Path, place: FakeLauncher, slots: list[str | None]) -> Scheduler:
-    """A sweep over those seeds, about to be done."""
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "code.py").write_text("x = 1\n")
     (tmp_path / "runs").mkdir()
@@ -127,15 +123,13 @@ def test_ctrl_c_stops_running_points_and_starts_no_more(tmp_path: Path, capsys: 
 
 
 class _InterruptingLauncher(FakeLauncher):
-    """Presses Ctrl-C once the first point has said something."""
+    """Sends SIGINT once the first point has written a line."""
 
     def __init__(self, place: FakeLauncher) -> None:
-        """Start as the other does."""
         super().__init__(place.codes, waits=True)
         self.other = place
 
     def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
-        """Start a process, and send this process a signal when it has written a line."""
         assert request.run is not None
         process = self.other.start(request, **connection)
         sweeps = request.run.parent / "sweeps"

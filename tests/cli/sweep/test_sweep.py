@@ -39,7 +39,6 @@ class Net(Classifier):
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where nothing was run yet."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
 
@@ -156,7 +155,6 @@ def test_a_sweep_saves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def write_experiment(folder: Path, *lines: str) -> str:
-    """An experiment with these settings of its own; what makes one of them uncertain is for its import to tell."""
     file = folder / "mine.py"
     body = "".join(f"    {line}\n" for line in lines)
     file.write_text(

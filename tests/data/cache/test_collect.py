@@ -28,18 +28,15 @@ LATER = time() + 2 * YOUNG_S
 
 
 def fetch(published: Published, dataset: Dataset | None = None) -> CachedDataset:
-    """A dataset in the cache, held by who keeps the value."""
     return fetch_dataset(dataset or published.dataset, cache=published.cache, open_store=lambda: published.store)
 
 
 def second(published: Published) -> Dataset:
-    """A version with one file more."""
     (published.source.root / "more").write_bytes(b"more")
     return publish_dataset(Draft(name="small"), source=published.source, store=published.store).dataset
 
 
 def collect(published: Published, *declared: Dataset, now: float = LATER, dry_run: bool = False) -> Collected:
-    """What a collection does, two hours from now."""
     return collect_cache(published.cache, declared, now=now, dry_run=dry_run)
 
 
@@ -159,7 +156,6 @@ time.sleep(60)
 
 @pytest.fixture
 def holder(published: Published) -> subprocess.Popen[str]:
-    """Another process that holds the dataset."""
     fetch(published)
     words = [str(published.cache.root), published.dataset.name, published.dataset.content]
     process = subprocess.Popen([sys.executable, "-c", HOLD, *words], stdout=subprocess.PIPE, text=True)

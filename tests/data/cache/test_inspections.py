@@ -19,7 +19,6 @@ SEEN = Inspection(splits={"train": SplitValues(samples=2), "val": SplitValues(sa
 
 
 def cache_of(root: Path) -> Cache:
-    """A cache with the version's folder."""
     cache = Cache(root=root)
     cache.place(DATASET).mkdir(parents=True)
     return cache

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Root]:
-    """The folder that the lock is in, held open."""
     with Root.at(tmp_path) as held:
         yield held
 
 
 def never() -> bool:
-    """The other one is not done."""
     return False
 
 
@@ -80,7 +78,6 @@ def test_the_holder_writes_heartbeats(folder: Root) -> None:
 
 
 def _next_beat(folder: Root, seen: bytes) -> bytes:
-    """The next thing written into the lock's file."""
     pause = Event()
     for _ in range(200):
         if (beat := folder.read("lock")) not in {b"", seen}:

@@ -41,18 +41,15 @@ def published_dataset(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 @pytest.fixture
 def files(published_dataset: Published, tmp_path: Path) -> CachedDataset:
-    """The dataset in a cache of its own."""
     cache = Cache(root=tmp_path / "cache")
     return fetch_dataset(published_dataset.dataset, cache=cache, open_store=lambda: published_dataset.store)
 
 
 def large_object(files: CachedDataset) -> Path:
-    """Return the cache's object of the large file."""
     return next(path for path in objects(files._cache) if path.stat().st_size == len(BIG))
 
 
 def small_object(files: CachedDataset) -> Path:
-    """Return the cache's object with the small files."""
     return next(path for path in objects(files._cache) if path.stat().st_size < PACK_BYTES)
 
 

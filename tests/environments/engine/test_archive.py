@@ -24,7 +24,6 @@ DIGEST = digest_of_bytes(MANIFEST)
 
 
 def write_archive(path: Path, *, images: int = 1) -> Path:
-    """An image archive with so many images in its index."""
     files = {
         "index.json": json.dumps({"manifests": [{"digest": DIGEST}] * images}).encode(),
         "blobs/sha256/00": b"a layer",

@@ -56,7 +56,7 @@ def test_no_container_gets_the_engines_socket() -> None:
 
 
 def service_config(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -> dict[str, Any]:
-    """A service as compose reads it, if the shell has `environ` and there is no `.env`."""
+    """Return a service's configuration for the environment `environ` without `.env`."""
     command = ["docker", "compose", "--project-name", "p", "--project-directory", str(checkout)]
     command += ["--env-file", str(folder / "env"), "--file"]
     (folder / "env").touch()

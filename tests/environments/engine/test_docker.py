@@ -55,7 +55,6 @@ def request_(tmp_path: Path) -> Iterator[BuildRequest]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    """An empty registry on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -64,7 +63,6 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 
 def build_image(engine: DockerEngine, request: BuildRequest) -> ImageFacts:
-    """Build it, and what the engine then says of it."""
     engine.build(request)
     image = engine.image(request.tag)
     assert image is not None

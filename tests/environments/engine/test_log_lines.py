@@ -6,7 +6,6 @@ from trainer.environments.engine.log_lines import LONGEST, forward_lines
 
 
 def lines_of(*chunks: bytes) -> list[str]:
-    """The lines of some pieces."""
     lines: list[str] = []
     forward_lines(chunks, lines.append)
     return lines

@@ -19,12 +19,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def parse_svg(svg: str) -> ET.Element:
-    """A drawing of ours, read as XML."""
     return ET.fromstring(svg)  # noqa: S314 - our own bytes
 
 
 def draw_curve(heights: list[float], **other: Any) -> ET.Element:
-    """One line, drawn."""
     line = Line(name="loss", x=range(len(heights)), y=heights)
     return parse_svg(plot_lines([line], title="loss", x_label="step", y_label="loss", **other))
 
@@ -81,7 +79,6 @@ def test_a_table_of_a_million_cells_is_not_drawn() -> None:
 
 
 def find_text(svg: ET.Element, text: str) -> ET.Element:
-    """The text of a drawing that begins so."""
     return next(each for each in svg.iter(f"{SVG}text") if (each.text or "").startswith(text))
 
 

@@ -11,10 +11,7 @@ from trainer.reporting.drawing.markup import Markup, joined, tag
 
 
 class ParsedPage(HTMLParser):
-    """What a reader of the page finds."""
-
     def __init__(self, page: str) -> None:
-        """Read all of it."""
         super().__init__()
         self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
         self.text = ""
@@ -22,11 +19,9 @@ class ParsedPage(HTMLParser):
         self.close()
 
     def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Keep it."""
         self.tags.append((name, attributes))
 
     def handle_data(self, data: str) -> None:
-        """Keep it."""
         self.text += data
 
 

@@ -10,7 +10,6 @@ from trainer.reporting.drawing.markup import LARGEST, embedded, is_png
 
 
 def chunk(kind: bytes, body: bytes = b"") -> bytes:
-    """A chunk with its length and its check."""
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 

@@ -26,40 +26,34 @@ class Net(SequenceModel):
     """Bytes, embedded; layers over `[batch, time, width]`; scores."""
 
     def __init__(self, layers: nn.Module) -> None:
-        """Put these between."""
         super().__init__()
         self.bytes, self.layers, self.scores = nn.Embedding(BYTES, WIDTH), layers, nn.Linear(WIDTH, BYTES)
 
     def forward(self, text: Tensor) -> Tensor:
-        """Give scores."""
         scores: Tensor = self.scores(self.layers(self.bytes(text)))
         return scores
 
 
 class OverTime(nn.Module):
-    """A layer of a function over time: of `[batch, width, time]`, as a convolution takes it."""
+    """Applies a layer over time, to `[batch, width, time]`."""
 
     def __init__(self, inner: nn.Module, *, left: int = 0) -> None:
-        """Put so many zeros on the left."""
         super().__init__()
         self.inner, self.left = inner, left
 
     def forward(self, values: Tensor) -> Tensor:
-        """Turn, pad, and turn back."""
         turned: Tensor = self.inner(F.pad(values.transpose(1, 2), (self.left, 0))).transpose(1, 2)
         return turned
 
 
 class MaskedAttention(nn.Module):
-    """Attention, by torch's module, that looks at no place `beyond` its own or more."""
+    """Torch's attention with a mask of all positions at `beyond` or later."""
 
     def __init__(self, beyond: int) -> None:
-        """Make it."""
         super().__init__()
         self.beyond, self.heads = beyond, nn.MultiheadAttention(WIDTH, 2, batch_first=True)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Attend."""
         time = values.shape[1]
         hidden = torch.ones(time, time, dtype=torch.bool).triu(self.beyond)
         found: Tensor = self.heads(values, values, values, attn_mask=hidden)[0]
@@ -67,34 +61,25 @@ class MaskedAttention(nn.Module):
 
 
 class CustomLayer(nn.Module):
-    """A function of one's own, `[batch, time, width]`."""
-
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Take it."""
         super().__init__()
         self.function = function
 
     def forward(self, values: Tensor) -> Tensor:
-        """Call it."""
         return self.function(values)
 
 
 class Recurrent(nn.Module):
-    """A recurrent layer."""
-
     def __init__(self, *, both: bool) -> None:
-        """One way, or both."""
         super().__init__()
         self.inner = nn.GRU(WIDTH, WIDTH // (2 if both else 1), batch_first=True, bidirectional=both)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Give what it says at each place."""
         found: Tensor = self.inner(values)[0]
         return found
 
 
 def check_layers(layers: nn.Module) -> str:
-    """Check a net of these layers."""
     torch.manual_seed(0)
     for parameter in layers.parameters():
         nn.init.normal_(parameter, std=0.5)

@@ -153,7 +153,6 @@ EIGHT: Final = {
 
 
 def experiment_text(wrong: dict[str, str]) -> str:
-    """An experiment with this wrong in it."""
     return TEMPLATE.format(**(RIGHT | wrong))
 
 

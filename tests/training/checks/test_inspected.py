@@ -25,7 +25,7 @@ DIGITS = ROOT / "trainer/experiments/digits.py"
 
 
 def check_damaged_digits(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Finding]:
-    """Check digits on files like its own, one of which is spoilt: settings, data, forward, targets."""
+    """Check digits on synthetic files, one of which is damaged."""
     experiment = load_experiment("digits", DIGITS, root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options(list(WORDS)), environ={}))
     dataset, data = make_synthetic(load_dataset("digits", root=ROOT), rows=400)
@@ -49,7 +49,6 @@ def check_damaged_digits(folder: Path, file: str, spoil: Callable[[Any], None]) 
 
 
 def put_value(place: Any, value: float) -> Callable[[Any], None]:
-    """Put a value into an array."""
 
     def spoil(array: Any) -> None:
         array[place] = value

@@ -20,20 +20,16 @@ pytestmark = pytest.mark.torch
 
 
 class Root(nn.Module):
-    """A function that is not finite below 0."""
-
     def forward(self, values: Tensor) -> Tensor:
-        """Take the root."""
         return values.sqrt()
 
 
 def location_text(call: Call | None) -> str:
-    """What a finding says of it."""
     return describe_module(call.name, call.module) if call else "nowhere"
 
 
 def make_layers() -> nn.Sequential:
-    """Layers of which one takes a root, two levels down."""
+    """Return layers with a square root two levels down."""
     torch.manual_seed(0)  # with some weights both rows have a root
     return nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), Root(), nn.Linear(2, 2)), nn.Softmax(dim=0))
 

@@ -68,12 +68,11 @@ READ: Final = "def samples(self, declared, files): return Around(super().samples
 
 
 def _long(name: str) -> ParameterSet:
-    """One more of the same kind, which not every test looks for."""
     return pytest.param(name, marks=pytest.mark.long)
 
 
 def run_quick_checks(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0", **wrong: str) -> dict[str, Finding]:
-    """All quick checks of an experiment with this in it."""
+    """Run all quick checks of an experiment with this fault."""
     file = folder / "random_net.py"
     file.write_text(experiment_text(wrong) + AROUND.format(noise=noise))
     return run_checks_on(file, folder, patch, without=SLOW)

@@ -28,18 +28,15 @@ class Settings(RegressionSettings):
 
 @configured
 def start(*, width: int) -> int:
-    """Use it."""
     return width
 
 
 @configured
 def shown(*, bins: int) -> int:
-    """Use it."""
     return bins
 
 
 def check_used_settings(*words: str, begins: bool = True, starts: bool = True) -> str:
-    """Check after a training of these parts."""
     resolved: Any = resolve(Settings, Origins(options=parse_options(words), environ={}))
     ledger = Notebook(resolved)
     with kept(ledger):

@@ -23,25 +23,19 @@ pytestmark = pytest.mark.torch
 
 
 class Rows(Samples):
-    """Samples of these numbers, all else alike."""
-
     def __init__(self, values: Sequence[float], *, noise: bool = False, size: int = 4) -> None:
-        """Take them."""
         self.values, self.noise, self.size = values, noise, size
 
     def __len__(self) -> int:
-        """As many."""
         return len(self.values)
 
     def sample(self, pick: Pick) -> Sample:
-        """So many of the number, and its own number as the label."""
         value = torch.full((self.size,), self.values[pick.index])
         drawn = torch.rand(self.size, generator=pick.generator()) if self.noise else 0
         return {"image": value + drawn, "label": torch.tensor(pick.index)}
 
 
 def check_splits(samples: Samples, train: Sequence[int], val: Sequence[int], test: Sequence[int], **more: Any) -> str:
-    """Check these splits."""
     subject = SimpleNamespace(**{"made_up": False, "dataset": SimpleNamespace(reader=None), "data": None} | more)
     rows = {"train": train, "val": val, "test": test}
     trial: Any = SimpleNamespace(samples=samples, rows=rows, subject=subject, input_field="image")
@@ -80,15 +74,11 @@ def test_of_many_samples_a_counted_subset_is_compared() -> None:
 
 
 class FileRows(Rows):
-    """Samples that are files."""
-
     @property
     def layout(self) -> Layout:
-        """One each."""
         return Layout(count=len(self), files=[f"{row}.png" for row in range(len(self))])
 
     def entry(self, path: str) -> Any:
-        """What a manifest says of one: the numbers stand for their digests."""
         return SimpleNamespace(sha256=str(self.values[int(path.removesuffix(".png"))]), size=10)
 
 

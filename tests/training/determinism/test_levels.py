@@ -22,7 +22,6 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture
 def strict() -> Iterator[None]:
-    """Have torch refuse what is not deterministic, for one test."""
     torch.use_deterministic_algorithms(mode=True)
     yield
     torch.use_deterministic_algorithms(mode=False)

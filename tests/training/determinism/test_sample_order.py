@@ -17,7 +17,6 @@ pytestmark = pytest.mark.torch
 def epoch_batches(
     rows: range, *, size: int = 4, seed: int = 0, epoch: int = 0, share: Share | None = None
 ) -> list[list[Key]]:
-    """Give all batches of an epoch."""
     sampler = ShuffledBatches(rows, batch_size=size, seed=seed, share=share or Share())
     sampler.set_epoch(epoch)
     assert len(list(sampler)) == len(sampler)

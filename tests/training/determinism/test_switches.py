@@ -31,7 +31,7 @@ SWITCHES: list[Callable[[bool], None]] = [
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A process of level machine with one thread; afterwards as it was."""
+    """Set level `machine` with one thread, and restore the process afterwards."""
     threads = torch.get_num_threads()
     for name, value in variables(Level.MACHINE, threads=1).items():
         monkeypatch.setenv(name, value)
@@ -45,7 +45,6 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def start_watching(lines: list[str], level: Level = Level.MACHINE) -> WatchSwitches:
-    """Begin to watch."""
     return WatchSwitches(lines.append, determinism=level, threads=1)
 
 

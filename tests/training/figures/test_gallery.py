@@ -45,54 +45,35 @@ class Settings(ClassificationSettings):
 
 
 class DotSamples(Samples):
-    """Four pictures."""
-
     def __len__(self) -> int:
-        """Four."""
         return 4
 
     def sample(self, pick: Pick) -> Sample:
-        """A grey picture."""
         return {"image": torch.full((1, 4, 4), pick.index / 4)}
 
 
 class Net(Classifier):
-    """Scores from the first pixels."""
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Three scores."""
         return images.flatten(1)[:, :3]
 
 
 class Number(Regressor):
-    """The first pixel."""
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """One number."""
         return images.flatten(1)[:, 0]
 
 
 class Pair(Verifier):
-    """Embeddings: the pictures themselves."""
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """All pixels."""
         return images.flatten(1)
 
 
 class Text(SequenceModel):
-    """Every byte is as likely as any other."""
-
     def forward(self, text: torch.Tensor) -> torch.Tensor:
-        """Scores of nothing."""
         return torch.zeros(*text.shape, 256)
 
 
 class Broken(Net):
-    """Figures that raise."""
-
     def figures(self) -> list[Figure]:
-        """Raise."""
         raise KeyError("no such thing")
 
 
@@ -103,7 +84,7 @@ def _settings() -> Iterator[None]:
 
 
 def end_test(net: Task, folder: Path, expected: torch.Tensor) -> list[str]:
-    """Note a batch and end the test; give what was said."""
+    """Record a batch, end the test and return the messages."""
     lines: list[str] = []
     net.setup("test")
     given = torch.linspace(0, 1, len(expected) * 16).reshape(-1, 1, 4, 4)

@@ -27,15 +27,13 @@ def test_a_logger_that_never_wrote_is_not_started(tmp_path: Path) -> None:
 
 
 class Net(L.LightningModule):
-    """A weight whose loss is the number that a batch holds, twice; it may keep its losses to itself."""
+    """A weight whose loss is twice the batch's number; it may return no loss."""
 
     def __init__(self, *, silent: bool = False) -> None:
-        """Make it."""
         super().__init__()
         self.weight, self.learned, self.silent = torch.nn.Parameter(torch.zeros(1)), MeanLoss(), silent
 
     def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
-        """Give the mean of the batch."""
         del index
         loss = batch.mean() + 0 * self.weight.sum()
         if not self.silent:
@@ -43,12 +41,11 @@ class Net(L.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Step plainly."""
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def logged_lines(folder: Path, net: Net) -> list[dict[str, Any]]:
-    """What is told of two epochs of five batches, two to a step, of the numbers 0 to 8: two, two, two, two and one."""
+    """Return the log of two epochs with the numbers 0 to 8 in five batches, two batches per step."""
     trainer = L.Trainer(
         max_epochs=2,
         accumulate_grad_batches=2,
@@ -92,7 +89,7 @@ def test_large_and_small_numbers_are_short_in_lines_and_on_the_bar() -> None:
 
 
 class TwoOptimizers(Net):
-    """It steps each of two optimizers in a batch, and logs a value of its own."""
+    """Steps two optimizers per batch and logs its own value."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,44 +22,31 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
 class Clock:
-    """Seconds that pass when somebody works."""
-
     def __init__(self) -> None:
-        """Begin."""
         self.now = 100.0
 
     def __call__(self) -> float:
-        """Tell the time."""
         return self.now
 
 
 class SlowDataset(Dataset[dict[str, Tensor]]):
-    """Twenty samples, each of which takes a second."""
-
     def __init__(self, clock: Clock) -> None:
-        """Take time off `clock`."""
         self.clock = clock
 
     def __len__(self) -> int:
-        """Enough for five batches of four."""
         return 20
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Give ones, late."""
         self.clock.now += 1
         return {"x": torch.ones(3)}
 
 
 class Net(L.LightningModule):
-    """One layer, a step of which takes two seconds, and a validation a hundred."""
-
     def __init__(self, clock: Clock) -> None:
-        """Make it."""
         super().__init__()
         self.layer, self.clock = nn.Linear(3, 1), clock
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """Give a loss."""
         del index
         self.clock.now += 2
         loss: Tensor = self.layer(batch["x"]).square().mean()
@@ -67,17 +54,15 @@ class Net(L.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        """Take time."""
         del batch, index
         self.clock.now += 100
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Step plainly."""
         return torch.optim.SGD(self.parameters(), lr=0.25)
 
 
 def train_and_read(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
-    """Train two epochs; give the lines and what wrote them."""
+    """Train two epochs; return the telemetry lines and their writer."""
     clock = Clock()
     asked: list[str | None] = []
 

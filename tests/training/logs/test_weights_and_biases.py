@@ -39,7 +39,6 @@ SECRETIVE: Final = (
 
 
 def train(checkout: Checkout, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Train with planted secrets, in a process of its own."""
     (checkout.root / "secretive.py").write_text(SECRETIVE)
     planted = checkout.environ | PLANTED | {"HOME": str(checkout.root.parent)} | environ
     return subprocess.run(
@@ -54,13 +53,12 @@ def train(checkout: Checkout, *words: str, **environ: str) -> subprocess.Complet
 
 
 def newest_attempt(checkout: Checkout) -> tuple[Path, Record]:
-    """The attempt that was made last."""
     attempt = max((checkout.root / "runs").glob("*/attempts/1"))
     return attempt, load_record(attempt / "record.json")
 
 
 def wandb_files(attempt: Path) -> bytes:
-    """Everything that the library wrote, its own logs too."""
+    """Return all files that the library wrote, including logs."""
     return b"".join(path.read_bytes() for path in sorted((attempt / "wandb").rglob("*")) if path.is_file())
 
 

@@ -22,12 +22,10 @@ SCHEDULES = get_args(TrainingSettings.__pydantic_fields__["schedule"].annotation
 
 
 def make_ledger(*words: str) -> Ledger:
-    """The ledger of a run with these words."""
     return Ledger(resolve(TrainingSettings, Origins(options=parse_options(["--dataset", "d", *words]), environ={})))
 
 
 def make_steps(*words: str) -> tuple[Optimizer, list[float], Ledger]:
-    """Make ten steps down a bowl; give the rates."""
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
     with kept(make_ledger(*words)) as ledger:
         optimizer = made(make_optimizer, [weight])

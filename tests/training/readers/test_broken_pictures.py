@@ -34,7 +34,7 @@ READERS = [
 
 
 def _files() -> dict[str, bytes]:
-    """Pictures of all formats that are read, and of the modes that have ways of their own."""
+    """Yield pictures of all supported formats and special modes."""
     values = np.random.default_rng(0)
     color = values.integers(0, 256, (24, 20, 3), dtype=np.uint8)
     gray, wide = values.integers(0, 65536, (24, 20), dtype=np.uint16), values.integers(0, 65536, (9, 8, 4))

@@ -32,7 +32,6 @@ __all__ = ["folder"]
 def publish_and_fetch(
     source: Path, cache: Path, reader: dict[str, Any], store: MemoryStore
 ) -> tuple[Dataset, CachedDataset]:
-    """Publish a folder and fetch it."""
     splits = {"train": {"percent": [0, 100]}}
     draft = typed({"name": "small", "reader": reader, "splits": splits}, Draft, where="test")
     dataset = publish_dataset(draft, source=SourceFolder(root=source), store=store).dataset

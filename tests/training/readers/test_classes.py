@@ -30,7 +30,7 @@ DRAFT = typed(
 
 
 def write_pictures(root: Path) -> Path:
-    """Two pictures of each class in each split, and what a notebook and a Mac leave beside them."""
+    """Write two pictures per class and split, with leftovers of notebooks and macOS."""
     for place in PLACES:
         (root / place).mkdir(parents=True)
         for number in range(2):

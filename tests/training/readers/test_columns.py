@@ -38,7 +38,7 @@ def read_column(folder: Path, column: Any, dtype: str = "float32", *, groups: in
 
 
 def inspection_errors(folder: Path, column: Any, dtype: str = "float32") -> str:
-    """What an inspection of eight rows in three splits says."""
+    """Return the errors of an inspection of eight rows in three splits."""
     reader = read_column(folder, column, dtype)
     with pytest.raises(DatasetError) as caught:
         require_readable(inspect_samples(reader, {"train": range(4), "val": [4, 5], "test": [6, 7]}), dataset="d")

@@ -16,7 +16,6 @@ BLACK_AND_WHITE = bytes([0, 0, 0, 0, 255, 255, 255, 0])
 
 
 def decode_row(body: bytes, **options: Any) -> list[Any]:
-    """Pixels of a row, as bytes."""
     reader = Images.model_validate({"kind": "images", "mode": "L", "dtype": "uint8", **options})
     return list(decode_pixels(body, reader, where="a.bmp").squeeze().tolist())
 

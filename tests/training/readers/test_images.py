@@ -26,24 +26,20 @@ FLOATS = np.array([[0.0, 0.25, 1.0]], dtype=np.float32)
 
 
 def decode(body: bytes, **options: Any) -> np.ndarray[Any, Any]:
-    """A file's values, `[channels, height, width]`."""
     return decode_pixels(body, Images.model_validate({"kind": "images", "mode": "L", **options}), where="a/1.png")
 
 
 def decode_values(body: bytes, **options: Any) -> list[Any]:
-    """The same, without an axis of length 1."""
     return list(decode(body, **options).squeeze().tolist())
 
 
 def exif_orientation(orientation: int) -> Image.Exif:
-    """The EXIF data of a camera that was turned."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
 
 
 def channels_first(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Channels first."""
     return pixels.transpose(2, 0, 1)
 
 

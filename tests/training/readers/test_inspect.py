@@ -26,7 +26,6 @@ __all__ = ["folder"]
 
 
 def inspect_array(array: Any, folder: Path, **splits: Any) -> dict[str, FieldValues]:
-    """What is seen of an array, split by split."""
     np.save(folder / "x.npy", array)
     reader = read_samples(folder, {"kind": "arrays", "fields": {"x": "x.npy"}})
     return inspect_samples(reader, splits or {"": range(len(reader))}).field("x")

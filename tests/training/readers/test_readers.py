@@ -42,7 +42,6 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with something for each kind."""
     root = tmp_path_factory.mktemp("files")
     random = np.random.default_rng(0)
     np.save(root / "x.npy", random.random((9, 2, 2), dtype=np.float32))
@@ -64,7 +63,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_samples(folder: Path, reader: dict[str, Any]) -> Samples:
-    """The samples of a folder."""
     return open_samples(typed({"name": "small", "reader": reader}, Draft, where="test"), FolderFiles(folder))
 
 
@@ -147,7 +145,6 @@ def test_image_samples_have_the_pixels_of_the_files(folder: Path) -> None:
 
 
 def overwrite(path: str, body: bytes) -> Callable[[Path], None]:
-    """What writes something else into a file."""
 
     def spoil(root: Path) -> None:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -157,12 +154,10 @@ def overwrite(path: str, body: bytes) -> Callable[[Path], None]:
 
 
 def table_writer(**columns: Any) -> Callable[[Path], None]:
-    """What writes a table."""
     return lambda root: pq.write_table(pa.table(columns), root / "t.parquet")
 
 
 def big(root: Path) -> None:
-    """Write a picture of another size."""
     (root / "pictures").mkdir()
     Image.fromarray(np.zeros((9, 9, 3), dtype=np.uint8)).save(root / "pictures/0.png")
 
@@ -210,19 +205,14 @@ def test_pictures_of_different_sizes_are_reported(tmp_path: Path) -> None:
 
 
 class RecordingFiles(FolderFiles):
-    """A folder that notes what was required before it was read."""
-
     def __init__(self, root: Path) -> None:
-        """Nothing yet."""
         super().__init__(root)
         self.required: list[tuple[str, int, int | None]] = []
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Note it."""
         self.required.append((path, start, stop))
 
     def read(self, path: str, /) -> memoryview:
-        """Note it."""
         self.require(path)
         return super().read(path)
 

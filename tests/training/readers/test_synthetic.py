@@ -23,7 +23,6 @@ BELOW = {name: {"prefix": f"{name}/"} for name in ROWS}
 
 
 def declare(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **options: Any) -> Dataset:
-    """A dataset of which nothing but the declaration is there."""
     content = {"version": 1, "manifest": NOTHING, "content": NOTHING, "files": 1, "bytes": 1}
     return typed(
         {"name": "made", "reader": reader, "splits": splits or ROWS, **content, **options}, Dataset, where="test"

@@ -62,7 +62,7 @@ def round_trip(value: object, folder: Path) -> Any:
 
 
 def exact_form(value: Any) -> Any:
-    """A value in a form that is equal for equal bits, types, strides and flags alone."""
+    """Return a form that is equal only for equal bits, types, strides and flags."""
     if isinstance(value, torch.Tensor):
         strides = value.stride() if value.numel() else ()
         bits = value.detach().resolve_conj().contiguous().flatten()
@@ -148,7 +148,6 @@ def write_file(tree: object, folder: Path) -> Path:
 
 
 def tensor_view(**other: object) -> dict[str, object]:
-    """A tensor that views the bytes of `t`."""
     return {
         "dict": {"x": {"tensor": {"of": "t", "dtype": "float32", "shape": [2], "stride": [1], "offset": 0} | other}}
     }

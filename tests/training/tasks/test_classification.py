@@ -55,7 +55,7 @@ LEFT_OUT = """
 
 
 def train_on_masks(folder: Path, code: str, patch: pytest.MonkeyPatch) -> Trained:
-    """Train on pictures whose pixels are the classes, but for a corner, which is of none."""
+    """Train on pictures whose pixels are labels, except for an unlabeled corner."""
     y = np.random.default_rng(0).integers(0, 2, (40, 4, 4))
     x = y[:, None].astype(np.float32)
     y[:, 0, 0] = 255

@@ -27,10 +27,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
 class Net(L.LightningModule):
-    """One weight; notes what it sees, and asks to stop in batch `stop_in`, counted from 1 over all epochs."""
+    """One weight; records its samples, and requests a stop in batch `stop_in`, counted from 1 over all epochs."""
 
     def __init__(self, stop: Stop, *, stop_in: int = 0, validated: tuple[float, ...]) -> None:
-        """Validate to the values of `validated`, one an epoch."""
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
         self.stop = stop
@@ -41,7 +40,6 @@ class Net(L.LightningModule):
         self.seen: list[list[float]] = []
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        """Note the batch."""
         del index
         self.seen.append(batch["x"].flatten().tolist())
         if len(self.seen) == self.stop_in:
@@ -53,24 +51,18 @@ class Net(L.LightningModule):
         """Measure nothing."""
 
     def on_validation_epoch_end(self) -> None:
-        """Give the epoch's value."""
         self.results = {"val_loss": self.values[self.current_epoch]}
         self.log_dict(self.results)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Step plainly."""
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
 class Numbers(Samples):
-    """Twelve samples, each its own number."""
-
     def __len__(self) -> int:
-        """Twelve."""
         return 12
 
     def sample(self, pick: Pick) -> Sample:
-        """Give its number."""
         return {"x": torch.tensor([float(pick.index)])}
 
 
@@ -106,7 +98,6 @@ def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
 
 
 def latest_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read what `latest.json` names."""
     document: dict[str, Any] = json.loads((folder / "latest.json").read_bytes())
     return document
 

@@ -24,22 +24,16 @@ READER = Arrays(kind="arrays", fields={"label": "y.npy"})
 
 
 class LabeledSamples(Samples):
-    """Samples that are their own number and class."""
-
     def __init__(self, labels: Sequence[int], *, tells: bool = True) -> None:
-        """Have these classes."""
         self.kinds, self.tells = list(labels), tells
 
     def __len__(self) -> int:
-        """All."""
         return len(self.kinds)
 
     def sample(self, pick: Pick) -> Sample:
-        """Number and class."""
         return {"number": torch.tensor(pick.index), "label": torch.tensor(self.kinds[pick.index])}
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
-        """The classes."""
         return [self.kinds[row] for row in rows] if self.tells else None
 
 

@@ -41,10 +41,7 @@ def test_bits_per_byte_counts_target_bytes_only_for_any_batch_size() -> None:
 
 
 class AlternatingModel(SequenceModel):
-    """Knows that "ab" and a line's end follow each other."""
-
     def forward(self, text: torch.Tensor) -> torch.Tensor:
-        """Be sure."""
         follows = torch.zeros(256, dtype=torch.int64)
         follows[torch.tensor([10, 97, 98])] = torch.tensor([97, 98, 10])
         return torch.nn.functional.one_hot(follows[text], 256) * 1e3

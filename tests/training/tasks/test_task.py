@@ -37,7 +37,6 @@ class Settings(ClassificationSettings):
 
 
 def make_net(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Task:
-    """A net whose `forward` is a function."""
     net: Task = type("Net", (kind,), {"forward": lambda _, images: forward(images)})()
     with kept(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
         net.setup("fit")
@@ -45,7 +44,6 @@ def make_net(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Tas
 
 
 def make_inspection(**labels: list[int]) -> Inspection:
-    """The inspection of these labels, split by split."""
     ends = np.cumsum([0, *map(len, labels.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(labels)}
     blocks = [Block(rows=rows[name], fields={"label": np.array(each)}) for name, each in labels.items()]

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.torch
 
 
 def inspect_values(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
-    """A task whose every field is these values, and their inspection."""
+    """Return a task and the inspection of these values."""
     ends = np.cumsum([0, *map(len, splits.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(splits)}
     blocks = [Block(rows=rows[name], fields={"it": np.array(each)}) for name, each in splits.items()]

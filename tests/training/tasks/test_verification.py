@@ -23,7 +23,6 @@ def test_the_loss_attracts_one_class_and_separates_two_up_to_the_margin() -> Non
 
 
 def test_equal_embeddings_have_a_finite_gradient() -> None:
-    """The gradient of a square root is infinite at 0."""
     points = torch.zeros(2, 3, requires_grad=True)
     contrastive(margin=1.0)(points, torch.tensor([0, 1])).backward()
     assert points.grad is not None

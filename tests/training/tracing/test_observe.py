@@ -68,7 +68,6 @@ class Net(Classifier):
 
 
 def check_bits(checkout: Checkout, kind: str, *words: str) -> tuple[int, dict[str, Any]]:
-    """What the command says of the net with this oddness."""
     (checkout.root / "odd.py").write_text(ODD)
     command = [sys.executable, "-m", "trainer", "check", "--bits", "odd.py", "--odd", kind, "--json", *words]
     done = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)

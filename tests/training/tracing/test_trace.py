@@ -25,10 +25,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
 class Net(L.LightningModule):
-    """Two layers and a norm; `meddle` may change something after a step."""
+    """Two layers and a norm; `meddle` may change something before a step."""
 
     def __init__(self, meddle: Callable[[Net, int], None]) -> None:
-        """Call `meddle` with the net and the number of each batch, before its step."""
         super().__init__()
         self.body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout())
         self.head = nn.Linear(4, 1)
@@ -36,7 +35,6 @@ class Net(L.LightningModule):
         self.results: dict[str, float] = {}
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
-        """Give a loss."""
         self.meddle(self, index)
         found: Tensor = self.head(self.body(batch)).square().mean()
         return found
@@ -45,18 +43,15 @@ class Net(L.LightningModule):
         """Measure nothing."""
 
     def on_validation_epoch_end(self) -> None:
-        """Give a value."""
         self.results = {"val_loss": 0.25}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Step plainly."""
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
 def train_and_trace(
     folder: Path, meddle: Callable[[Net, int], None] = lambda *_: None, **how: Any
 ) -> tuple[Trace, Net]:
-    """Train six batches of two, and read the trace."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     net = Net(meddle)
@@ -104,7 +99,6 @@ def change_weight_by_one_ulp(net: Net, index: int) -> None:
 
 
 def change_learning_rate(net: Net, index: int) -> None:
-    """Change the learning rate before the fourth step."""
     if index == 3:
         net.trainer.optimizers[0].param_groups[0]["lr"] = 0.2
 
@@ -157,15 +151,11 @@ def test_the_gradient_norm_equals_torchs() -> None:
 
 
 class SparseNet(Net):
-    """Has an embedding whose gradients are sparse."""
-
     def __init__(self) -> None:
-        """Begin with ones."""
         super().__init__(lambda *_: None)
         self.words = nn.Embedding(10, 3, sparse=True)
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
-        """Look up a word for each sample."""
         found: Tensor = self.words(torch.full((len(batch),), index)).square().mean()
         return found
 
