@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
 def newest_id(runs: Path, *, ahead: timedelta = timedelta()) -> str:
     moment = datetime.now(UTC) + ahead + timedelta(minutes=1 + len(local_ids(runs)))
     return f"{moment:%Y%m%dt%H%M%S}-aaaaaa"

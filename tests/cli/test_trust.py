@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 WORD = Word(command="reprise reproduce RUN")
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
 def make_bundle(**files: bytes) -> SourceBundle:
     made = tuple(
         SourceFile(path=f"{name}.py", executable=False, sha256=digest_of_bytes(body), data=body)

@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-@pytest.fixture
 def signed_certificate(runs: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A signed certificate beside its run, and the public key."""
     private, public = make_keys(tmp_path / "keys")

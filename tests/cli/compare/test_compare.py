@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("REPRISE_STORE", raising=False)
-    return tmp_path / "runs"
-
-
 def test_output_is_verdict_then_candidates_then_numbers(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = make_run(runs)
     b = make_run(runs, loss=0.25, weights={"w": float_tensor(1.0, 3.0)}, settings={"seed": 1, "learning_rate": 0.001})

@@ -46,14 +46,6 @@ class Tags(HTMLParser):
         self.found.append((name, dict(attributes)))
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("REPRISE_STORE", raising=False)
-    return tmp_path / "runs"
-
-
 def run_with_figures(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
     assert one.attempt
     rows = [{"step": step, name: 1 / step, f"val_{name}": 2 / step} for step in range(1, 60)]

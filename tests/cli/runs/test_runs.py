@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.delenv("REPRISE_STORE", raising=False)
-    return tmp_path / "runs"
-
-
-@pytest.fixture
 def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store, configured for the machine that has `runs`."""
     assert not runs.exists()

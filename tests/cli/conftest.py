@@ -1,0 +1,19 @@
+"""Fixtures of the tests of commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of runs, with an empty cache and without a store."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("REPRISE_STORE", raising=False)
+    return tmp_path / "runs"
