@@ -26,26 +26,26 @@ HANDED = {
 
 
 @pytest.fixture
-def write_image_statement(tmp_path: Path) -> Path:
+def image_statement(tmp_path: Path) -> Path:
     path = tmp_path / "image.json"
     document = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": BUILD, "variables": {}}
     path.write_text(json.dumps(document))
     return path
 
 
-def test_a_matching_claim_is_asserted(write_image_statement: Path) -> None:
-    found = claim_image(HANDED, baked=write_image_statement)
+def test_a_matching_claim_is_asserted(image_statement: Path) -> None:
+    found = claim_image(HANDED, baked=image_statement)
     assert found.image.known is Knowledge.ASSERTED
     assert (found.image.manifest, found.image.config, found.layers) == (MANIFEST, CONFIG, [LAYER])
     assert found.image.reason is None
 
 
-def test_a_matching_observation_from_the_host_is_verified(write_image_statement: Path, tmp_path: Path) -> None:
+def test_a_matching_observation_from_the_host_is_verified(image_statement: Path, tmp_path: Path) -> None:
     write_seen(
         tmp_path,
         SeenImage(container="c", reference=HANDED["REPRISE_IMAGE"], manifest=MANIFEST, build_id=BUILD, layers=[LAYER]),
     )
-    found = claim_image({}, run=tmp_path, baked=write_image_statement)
+    found = claim_image({}, run=tmp_path, baked=image_statement)
     assert (found.image.known, found.image.manifest, found.layers) == (Knowledge.VERIFIED, MANIFEST, [LAYER])
 
 
@@ -61,22 +61,22 @@ def test_a_matching_observation_from_the_host_is_verified(write_image_statement:
     ],
 )
 def test_an_incomplete_claim_is_unknown_with_its_reason(
-    write_image_statement: Path, change: dict[str, str], message: str
+    image_statement: Path, change: dict[str, str], message: str
 ) -> None:
-    image = claim_image(HANDED | change, baked=write_image_statement).image
+    image = claim_image(HANDED | change, baked=image_statement).image
     assert (image.known, image.manifest, image.config) == (Knowledge.UNKNOWN, None, None)
     assert message in str(image.reason)
     assert image.build_id == BUILD
 
 
-def test_two_build_ids_that_differ_are_both_shown(write_image_statement: Path) -> None:
-    image = claim_image(HANDED | {"REPRISE_BUILD_ID": OTHER}, baked=write_image_statement).image
+def test_two_build_ids_that_differ_are_both_shown(image_statement: Path) -> None:
+    image = claim_image(HANDED | {"REPRISE_BUILD_ID": OTHER}, baked=image_statement).image
     assert (image.build_id, image.handed_build_id) == (BUILD, OTHER)
 
 
-def test_an_observation_of_another_build_is_unknown(write_image_statement: Path, tmp_path: Path) -> None:
+def test_an_observation_of_another_build_is_unknown(image_statement: Path, tmp_path: Path) -> None:
     write_seen(tmp_path, SeenImage(container="c", reference="x", build_id=OTHER))
-    assert claim_image(HANDED, run=tmp_path, baked=write_image_statement).image.known is Knowledge.UNKNOWN
+    assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.UNKNOWN
 
 
 def test_outside_of_an_image_the_image_is_unknown(tmp_path: Path) -> None:
@@ -93,25 +93,25 @@ def test_a_damaged_claim_is_unknown_and_not_an_error(tmp_path: Path, text: str) 
     assert "image.json" in str(image.reason)
 
 
-def test_an_empty_observation_leaves_the_claim_asserted(write_image_statement: Path, tmp_path: Path) -> None:
+def test_an_empty_observation_leaves_the_claim_asserted(image_statement: Path, tmp_path: Path) -> None:
     write_seen(tmp_path, SeenImage(container="c", reference=None, fault="no engine"))
-    assert claim_image(HANDED, run=tmp_path, baked=write_image_statement).image.known is Knowledge.ASSERTED
+    assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.ASSERTED
 
 
-def test_an_observation_without_a_build_id_is_unknown(write_image_statement: Path, tmp_path: Path) -> None:
+def test_an_observation_without_a_build_id_is_unknown(image_statement: Path, tmp_path: Path) -> None:
     write_seen(tmp_path, SeenImage(container="c", reference="debian"))
-    found = claim_image(HANDED, run=tmp_path, baked=write_image_statement).image
+    found = claim_image(HANDED, run=tmp_path, baked=image_statement).image
     assert (found.known, "without a build id" in str(found.reason)) == (Knowledge.UNKNOWN, True)
 
 
 @pytest.mark.parametrize("watched", [False, True])
 def test_an_image_built_by_compose_is_unknown_but_its_lock_is_compared(
-    write_image_statement: Path, tmp_path: Path, *, watched: bool
+    image_statement: Path, tmp_path: Path, *, watched: bool
 ) -> None:
-    write_image_statement.write_text(json.dumps(json.loads(write_image_statement.read_text()) | {"build_id": None}))
+    image_statement.write_text(json.dumps(json.loads(image_statement.read_text()) | {"build_id": None}))
     if watched:
         write_seen(tmp_path, SeenImage(container="c", reference="x", build_id=BUILD))
-    found = claim_image(HANDED, run=tmp_path, baked=write_image_statement)
+    found = claim_image(HANDED, run=tmp_path, baked=image_statement)
     assert (found.image.known, found.image.build_id) == (Knowledge.UNKNOWN, None)
     assert "has no build id" in str(found.image.reason)
     assert found.baked is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.training.test_going_on import RESULTS, WORDS, interrupt_training, resume
+from tests.training.test_going_on import RESULTS, WORDS, interrupt_training
 from trainer.base.digest import digest_of_file
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
@@ -92,7 +92,7 @@ def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
 ) -> None:
     change, message = WRONG[name]
     change_checkpoint(run, "latest.json", change)
-    done = resume(checkout, "--resume", run.name)
+    done = checkout.reprise("train", "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint " in done.stderr
     assert message in done.stderr
@@ -106,7 +106,7 @@ def test_e05_a_run_without_a_usable_checkpoint_is_reported(
 ) -> None:
     for name in ("latest.json", "previous.json"):
         change_checkpoint(run, name, lambda found: found.pop("state_dict"))
-    done = resume(checkout, "--resume", run.name)
+    done = checkout.reprise("train", "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("skipped: ") == 2
     assert "no checkpoint can be used: the run begins from its start" in done.stderr
@@ -122,7 +122,7 @@ def test_e05_an_unusable_best_checkpoint_is_detected_before_training(checkout: C
         write_checkpoint(file, {"state_dict": {}})
     document["best"] = {"path": best.name, "sha256": digest_of_file(best), "step": 1}
     latest.write_text(json.dumps(document))
-    done = resume(checkout, "--resume", run.name)
+    done = checkout.reprise("train", "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint" in done.stderr
     assert "key 'epoch' is missing" in done.stderr

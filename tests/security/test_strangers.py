@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.training.test_going_on import RESULTS, WORDS, interrupt_training, resume
+from tests.training.test_going_on import RESULTS, WORDS, interrupt_training
 from trainer.base.digest import digest_of_file
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, Status
@@ -69,7 +69,7 @@ def test_r1_an_untrusted_run_is_not_resumed(
     shutil.rmtree(checkout.root / "runs" / stranger_run, ignore_errors=True)
     if pulled:
         assert run_reprise(checkout, "runs", "pull", stranger_run).returncode == 0
-    done = resume(checkout, "--resume", stranger_run)
+    done = checkout.reprise("train", "--resume", stranger_run)
     assert done.returncode == 85, done.stderr
     assert "made elsewhere" in done.stderr
     assert "+        pathlib.Path(_name).write_text" in done.stderr
@@ -81,7 +81,7 @@ def test_r1_an_untrusted_run_is_not_resumed(
 def test_r1_a_trusted_run_still_needs_an_isolated_container(
     checkout: Checkout, stranger_run: str, stolen: Path
 ) -> None:
-    done = resume(checkout, "--resume", stranger_run, "--trust")
+    done = checkout.reprise("train", "--resume", stranger_run, "--trust")
     assert done.returncode == 75, done.stderr
     assert not stolen.exists()
 
@@ -89,7 +89,7 @@ def test_r1_a_trusted_run_still_needs_an_isolated_container(
 def test_r1_a_run_with_full_access_needs_its_own_grant_and_stays_untrusted(
     checkout: Checkout, stranger_run: str, stolen: Path
 ) -> None:
-    done = resume(checkout, "--resume", stranger_run, "--trust", "--grant", "machine", "--no-publish")
+    done = checkout.reprise("train", "--resume", stranger_run, "--trust", "--grant", "machine", "--no-publish")
     assert done.returncode == 0, done.stderr
     assert stolen.exists()
     runs = checkout.root / "runs"
@@ -157,7 +157,7 @@ def test_r2_an_attempt_added_by_another_user_is_skipped(
     pulled = run_reprise(checkout, "runs", "pull", run.name)
     assert pulled.returncode == 0, pulled.stderr
     assert (run / "attempts/2").is_dir()
-    done = resume(checkout, "--resume", run.name, "--no-publish", *trusted)
+    done = checkout.reprise("train", "--resume", run.name, "--no-publish", *trusted)
     assert done.returncode == 0, done.stderr
     assert "skipped: attempt 2, made elsewhere" in done.stderr
     assert not stolen.exists()
@@ -170,8 +170,8 @@ def test_a_run_of_equal_code_is_resumed_after_trust(checkout: Checkout, run: Pat
     register = next((checkout.root / "runs").glob(".own-*"))
     register.rename(aside := register.with_name(".aside"))
     try:
-        asked = resume(checkout, "--resume", run.name, "--no-publish")
-        trusted = resume(checkout, "--resume", run.name, "--no-publish", "--trust")
+        asked = checkout.reprise("train", "--resume", run.name, "--no-publish")
+        trusted = checkout.reprise("train", "--resume", run.name, "--no-publish", "--trust")
     finally:
         shutil.rmtree(register)
         aside.rename(register)

@@ -79,6 +79,18 @@ class Checkout:
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
+    def reprise(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, without a terminal."""
+        return subprocess.run(
+            [sys.executable, "-m", "trainer", *words],
+            cwd=self.root,
+            env=self.environ | environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def last(self) -> tuple[Path, Record]:
         """Give the newest attempt's folder and its record."""
         folder = max((self.root / "runs").glob("[0-9]*/attempts/1"), key=lambda path: path.stat().st_mtime_ns)

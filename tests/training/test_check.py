@@ -17,14 +17,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
-def run_check(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainer", "check", *words]
-    return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
-
-
 def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> None:
     before = set((checkout.root / "runs").iterdir())
-    done = run_check(checkout, "dots.py", "--breaks", "--json")
+    done = checkout.reprise("check", "dots.py", "--breaks", "--json")
     document = json.loads(done.stdout)
     assert (done.returncode, document["passed"], document["failed"]) == (CheckFailedError.code, False, ["forward"])
     assert document["data"] == "dots@1, cpu"
@@ -33,7 +28,7 @@ def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> Non
 
 
 def test_an_undeclared_synthetic_dataset_is_rejected(checkout: Checkout) -> None:
-    done = run_check(checkout, "dots.py", "--synthetic")
+    done = checkout.reprise("check", "dots.py", "--synthetic")
     assert done.returncode == 80
     assert "so it has no synthetic data" in done.stderr
     assert "[twin.image]" in done.stderr

@@ -24,11 +24,6 @@ WORDS = ("--learning-rate", "0.02", "--max-epochs", "6", "--checkpoint-every", "
 RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl")
 
 
-def resume(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainer", "train", *words]
-    return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
-
-
 def interrupt_training(checkout: Checkout, number: signal.Signals, *words: str) -> Path:
     """Train until the second epoch starts, send a signal, and return the run's folder."""
     known = set((checkout.root / "runs").glob("[0-9]*"))
@@ -62,7 +57,7 @@ def test_a_stopped_run_resumes_to_identical_bits(
     text = experiment.read_text()
     experiment.write_text("raise SystemExit('the checkout was edited')")
     try:
-        done = resume(checkout, "--resume", run.name)
+        done = checkout.reprise("train", "--resume", run.name)
     finally:
         experiment.write_text(text)
     assert done.returncode == 0, done.stderr
@@ -72,19 +67,19 @@ def test_a_stopped_run_resumes_to_identical_bits(
     assert (second.origins, second.execution) == (first.origins, first.execution)
     for name in RESULTS:
         assert (run / "attempts/2" / name).read_bytes() == (uninterrupted_attempt / name).read_bytes(), name
-    again = resume(checkout, "--resume", run.name)
+    again = checkout.reprise("train", "--resume", run.name)
     assert (again.returncode, "is completed" in again.stderr) == (88, True)
 
 
 def test_a_changed_ingredient_is_rejected_unless_allowed(checkout: Checkout) -> None:
     run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
     other = ("--resume", run.name, "--weight-decay", "0.5")
-    refused = resume(checkout, *other)
+    refused = checkout.reprise("train", *other)
     assert refused.returncode == 88
     assert "setting weight_decay: 0 -> 0.5" in refused.stderr
     assert "--allow settings" in refused.stderr
     assert not (run / "attempts/2").exists()
-    assert resume(checkout, *other, "--allow", "settings").returncode == 0
+    assert checkout.reprise("train", *other, "--allow", "settings").returncode == 0
     around = attempt_record(run, 2).circumstances
     assert around.changed == ["setting weight_decay: 0 -> 0.5"]
     assert (around.origins["weight_decay"], around.origins["accelerator"]) == ("command line", "default")
@@ -98,7 +93,7 @@ def test_a_running_run_is_not_resumed(checkout: Checkout) -> None:
         assert process.poll() is None
     run = (set((checkout.root / "runs").glob("[0-9]*")) - known).pop()
     try:
-        refused = resume(checkout, "--resume", run.name)
+        refused = checkout.reprise("train", "--resume", run.name)
     finally:
         process.kill()
         process.communicate()
@@ -110,7 +105,7 @@ def test_a_run_preempted_elsewhere_is_pulled_and_resumed(checkout: Checkout, uni
     run = interrupt_training(checkout, signal.SIGTERM)
     aside = run.with_name(".gone")
     run.rename(aside)
-    done = resume(checkout, "--resume", run.name, "--json")
+    done = checkout.reprise("train", "--resume", run.name, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == run.name
     for name in RESULTS:
@@ -142,7 +137,7 @@ def test_t1_a_run_only_in_the_store_of_dotenv_is_pulled_and_resumed(checkout: Ch
     ],
 )
 def test_invalid_requests_are_one_line(checkout: Checkout, words: tuple[str, ...], code: int, message: str) -> None:
-    done = resume(checkout, *words)
+    done = checkout.reprise("train", *words)
     assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
 
 

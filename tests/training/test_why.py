@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -39,21 +37,16 @@ class Net(Classifier):
 
 def train(checkout: Checkout, *words: str, scale: int = 1) -> str:
     (checkout.root / "why.py").write_text(NET.replace("SCALE", str(scale)))
-    done = run_why(checkout, "train", "--exp", "why.py", "--json", "--no-publish", *words)
+    done = checkout.reprise("train", "--exp", "why.py", "--json", "--no-publish", *words)
     assert done.returncode == 0, done.stderr
     run: str = json.loads(done.stdout)["run"]
     return run
 
 
-def run_why(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainer", *words]
-    return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
-
-
 def explain(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
     """Return the output of `why` for two runs; the runs that it makes are removed."""
     before = {path.name for path in (checkout.root / "runs").iterdir()}
-    done = run_why(checkout, "why", a, b, "--no-container", "--json")
+    done = checkout.reprise("why", a, b, "--no-container", "--json")
     assert {path.name for path in (checkout.root / "runs").iterdir()} == before
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

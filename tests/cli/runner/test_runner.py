@@ -36,26 +36,26 @@ def image_record() -> Record:
 
 
 @pytest.fixture
-def write_image_statement(tmp_path: Path) -> Path:
+def image_statement(tmp_path: Path) -> Path:
     path = tmp_path / "image.json"
     expected = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": digest_of_bytes(b"lock")}
     path.write_text(json.dumps(expected))
     return path
 
 
-def test_the_recorded_image_is_identified_by_its_layers(image_record: Record, write_image_statement: Path) -> None:
-    assert is_recorded(image_record, HANDED, baked=write_image_statement)
-    assert not is_recorded(image_record, HANDED | {"REPRISE_IMAGE_LAYERS": BUILD}, baked=write_image_statement)
+def test_the_recorded_image_is_identified_by_its_layers(image_record: Record, image_statement: Path) -> None:
+    assert is_recorded(image_record, HANDED, baked=image_statement)
+    assert not is_recorded(image_record, HANDED | {"REPRISE_IMAGE_LAYERS": BUILD}, baked=image_statement)
 
 
-def test_a_typed_digest_is_enough_if_the_image_matches(image_record: Record, write_image_statement: Path) -> None:
+def test_a_typed_digest_is_enough_if_the_image_matches(image_record: Record, image_statement: Path) -> None:
     typed = {"REPRISE_IMAGE": REFERENCE, "REPRISE_BUILD_ID": LAYER, "REPRISE_IMAGE_LAYERS": LAYER}
-    assert is_recorded(image_record, typed, baked=write_image_statement)
+    assert is_recorded(image_record, typed, baked=image_statement)
     assert not is_recorded(
-        image_record, typed | {"REPRISE_IMAGE": f"registry.example/cpu@{LAYER}"}, baked=write_image_statement
+        image_record, typed | {"REPRISE_IMAGE": f"registry.example/cpu@{LAYER}"}, baked=image_statement
     )
-    write_image_statement.write_text(write_image_statement.read_text().replace(BUILD, CONFIG))
-    assert not is_recorded(image_record, typed, baked=write_image_statement)
+    image_statement.write_text(image_statement.read_text().replace(BUILD, CONFIG))
+    assert not is_recorded(image_record, typed, baked=image_statement)
 
 
 def test_another_image_is_rejected_with_the_command_to_type(image_record: Record) -> None:
