@@ -29,7 +29,7 @@ FILES = sorted((ROOT / "trainer/experiments").glob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_experiment_matches_its_baseline(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = ROOT / FOLDER / f"{file.stem}.json"
     if not path.is_file():
         pytest.skip(f"needs a baseline: reprise baseline refresh {file.stem} --why 'it is new'")
