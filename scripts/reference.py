@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base import errors
-from trainer.cli.train.manual import default_of, kind_of
+from trainer.cli.train.manual import describe_default, describe_type
 from trainer.comparison.verdict import EXIT_CODES
 from trainer.settings.fields import Role, roles
 from trainer.settings.hints import option
@@ -96,8 +96,8 @@ def settings_table(fields: dict[str, FieldInfo]) -> list[str]:
     rows = []
     for name, info in fields.items():
         flags = f"`{option(name)}`" + (f", `{option(f'no_{name}')}`" if is_flag(info) else "")
-        default = re.sub(r"^default ", "", default_of(info))
-        rows.append((f"`{name}`", flags, kind_of(info), default, " ".join((info.description or "").split())))
+        default = re.sub(r"^default ", "", describe_default(info))
+        rows.append((f"`{name}`", flags, describe_type(info), default, " ".join((info.description or "").split())))
     return table(("name", "option", "type", "default", "meaning"), rows)
 
 

@@ -67,10 +67,10 @@ def test_no_second_server_is_started_on_a_volume(monkeypatch: pytest.MonkeyPatch
     for port in ("8333", "8343"):
         with pytest.raises(PortTakenError, match="serves this checkout's volume on port 8333") as caught:
             edge.check_store_port(
-                MemoryEngine(stores=[served]), values | {"REPRISE_STORE_PORT": port}, again="scripts/train"
+                MemoryEngine(stores=[served]), values | {"REPRISE_STORE_PORT": port}, command="scripts/train"
             )
         assert caught.value.hint == "scripts/setup makes this checkout use that store"
     other = MemoryEngine(stores=[replace(served, volume="reprise-2_store")])
     with pytest.raises(PortTakenError) as caught:
-        edge.check_store_port(other, values, again="scripts/train")
+        edge.check_store_port(other, values, command="scripts/train")
     assert "REPRISE_STORE_PORT=8343 scripts/train" in str(caught.value.hint)

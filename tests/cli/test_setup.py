@@ -9,7 +9,7 @@ import pytest
 
 from trainer.base.errors import UsageError
 from trainer.cli.checkout import own_store_line
-from trainer.cli.setup import chosen, page
+from trainer.cli.setup import choose_store, page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_missing_image_is_reported_with_the_command_that_builds_it() -> None:
 
 def chosen_store(store: str | None, environ: dict[str, str], own: str | None) -> str | None:
     args = Namespace(store=store, endpoint=None, environment=None)
-    return chosen(args, environ, own=own).store
+    return choose_store(args, environ, own=own).store
 
 
 def test_a_store_that_contradicts_dotenv_is_rejected() -> None:

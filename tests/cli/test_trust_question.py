@@ -20,9 +20,9 @@ from trainer.cli.trust import (
     ISOLATION,
     Word,
     grants,
+    host_command,
     is_own_sweep,
     isolation,
-    on_host,
     own_attempts_of,
     page,
     register_sweep,
@@ -162,7 +162,7 @@ def test_the_question_lists_what_the_code_can_reach() -> None:
     assert isolation(grants("store,network")) == (
         f"{ISOLATION}; granted: the network, the store, with its keys, and the network"
     )
-    assert on_host("reprise why A B") == "scripts/reprise why A B"
+    assert host_command("reprise why A B") == "scripts/reprise why A B"
     assert grants(None) == grants(" , ") == frozenset()
 
 

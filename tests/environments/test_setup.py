@@ -321,7 +321,7 @@ def test_a_port_in_use_is_an_error_with_a_hint() -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"port {port} on 127.0.0.1 is taken") as caught:
-            setup.check_port(port, again="scripts/train --exp digits")
+            setup.check_port(port, command="scripts/train --exp digits")
         given, _, again = str(caught.value.hint).removeprefix("REPRISE_STORE_PORT=").partition(" ")
         assert again == "scripts/train --exp digits"
         assert given.isdecimal()

@@ -49,7 +49,7 @@ CALLERS: Final = {
 GATES: Final = {
     "trainer.cli.reproduce": ("require_trust(", "prepare_rerun("),
     "trainer.cli.why": ("require_trust(", "prepare_rerun("),
-    "trainer.cli.train": ("admit(folder, words)", "prepare(words, admission)"),
+    "trainer.cli.train": ("admit(folder, options)", "prepare(options, admission)"),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }
 

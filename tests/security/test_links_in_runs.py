@@ -166,7 +166,7 @@ def test_a_sweep_prints_nothing_of_a_links_target(tmp_path: Path, home: Path) ->
     assert list(point.lines()) == ["a line"]
     log.unlink()
     log.symlink_to(home / ".ssh/authorized_keys")
-    point.read = 0
+    point.printed = 0
     with pytest.raises(UnsafePathError, match=r"1\.txt is a symbolic link"):
         list(point.lines())
 

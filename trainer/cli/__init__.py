@@ -94,17 +94,17 @@ HIDDEN: Final = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code; an exception becomes a message with a hint on stderr."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
-    hidden = HIDDEN.get(words[0]) if words else None
+    hidden = HIDDEN.get(arguments[0]) if arguments else None
     with guarded_streams(escapes=not (hidden and hidden.runs_code)):
-        return _run_reporting_errors(words)
+        return _run_reporting_errors(arguments)
 
 
-def _run_reporting_errors(words: list[str]) -> int:
+def _run_reporting_errors(arguments: list[str]) -> int:
     try:
-        return _dispatch(words)
+        return _dispatch(arguments)
     except KeyboardInterrupt:
         print("reprise: stopped by Ctrl-C", file=sys.stderr)
         return 130
@@ -114,35 +114,35 @@ def _run_reporting_errors(words: list[str]) -> int:
     except Exception as fault:  # noqa: BLE001 - no exception may reach the user as a traceback
         from trainer.cli.messages import report
 
-        return report(fault, as_json="--json" in words, debug=bool(os.environ.get("REPRISE_DEBUG")))
+        return report(fault, as_json="--json" in arguments, debug=bool(os.environ.get("REPRISE_DEBUG")))
 
 
-def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in {"-h", "--help", "help"}:
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
         print(_overview())
         return 0
-    if words[0] == "--version":
+    if arguments[0] == "--version":
         print(f"reprise {__version__}")
         return 0
-    if words[0].startswith("--"):
-        words = ["train", *words]
-    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+    if arguments[0].startswith("--"):
+        arguments = ["train", *arguments]
+    name = " ".join(arguments[:2]) if " ".join(arguments[:2]) in COMMANDS else arguments[0]
     command = (COMMANDS | HIDDEN).get(name)
     if command is None:
-        raise _unknown(words[0])
+        raise _unknown(arguments[0])
     if command.location == "host" and BAKED.exists():
         from trainer.base.errors import UsageError
 
         raise UsageError(
-            f"`reprise {words[0]}` runs on the host: a container has no access to the Docker engine",
-            hint=f"type on the host: scripts/reprise {' '.join(words)}",
+            f"`reprise {arguments[0]}` runs on the host: a container has no access to the Docker engine",
+            hint=f"type on the host: scripts/reprise {' '.join(arguments)}",
         )
     if command.location == "anywhere":
         from trainer.cli.configuration import adopt_dotenv
 
         adopt_dotenv()
     module, _, function = (command.entry or f"{name.replace(' ', '.')}:main").partition(":")
-    code: int = getattr(import_module(f"trainer.cli.{module}"), function)(words[len(name.split()) :])
+    code: int = getattr(import_module(f"trainer.cli.{module}"), function)(arguments[len(name.split()) :])
     return code
 
 

@@ -103,8 +103,8 @@ class Arguments(argparse.ArgumentParser):
 
     def _after(self, option: str) -> str | None:
         """Return the word after an option, if the word begins with a dash and is no option itself."""
-        places = [place for place, word in enumerate(self._typed[:-1]) if word == option]
-        word = self._typed[places[0] + 1] if places else ""
+        positions = [position for position, word in enumerate(self._typed[:-1]) if word == option]
+        word = self._typed[positions[0] + 1] if positions else ""
         return word if word.startswith("-") and not self._is_option(word) else None
 
 

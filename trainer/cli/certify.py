@@ -46,30 +46,27 @@ _POLL: Final = 0.002
 
 def main(argv: list[str]) -> int:
     """Test, write the certificate, print it, and return the verdict's exit code."""
-    words, settings = _parser().parse_known_args(argv)
-    report_shared_options("certify", argv, words.experiment)
-    if words.key is not None:
-        signing_key(words.key)  # report an invalid key before hours of training
-    given = parse_options(settings)
-    if "exp" in given or "resume" in given:
+    args, settings = _parser().parse_known_args(argv)
+    report_shared_options("certify", argv, args.experiment)
+    if args.key is not None:
+        signing_key(args.key)  # report an invalid key before hours of training
+    options = parse_options(settings)
+    if "exp" in options or "resume" in options:
         raise UsageError(
             "--exp and --resume are not accepted: EXPERIMENT is an argument",
-            hint=f"reprise certify {words.property} EXPERIMENT",
-        )
-    train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
+            hint=f"reprise certify {args.property} EXPERIMENT")
+    train = ["--exp", args.experiment, *settings, *(["--max-steps", str(args.steps)] if args.steps else [])]
     request = parse_train_request(train)  # report invalid options before anything starts
     values = given_settings(request.origins)
-    _require_observable(words, values)
+    _require_observable(args, values)
     recipe = freeze(request)
     freeze_image()
-    if (
-        words.property == "resume" and "checkpoint_every" not in values
-    ):  # so that it is resumed in the middle of an epoch
-        recipe = replace(recipe, words=[*recipe.words, "--checkpoint-every", str(_EVERY)])
-    statement = certify_rerun(recipe) if words.property == "rerun" else certify_resume(recipe, after=words.kill_after)
-    signed = sign(statement.to_json(), key=words.key) if words.key else None
+    if args.property == "resume" and "checkpoint_every" not in values:  # to resume in the middle of an epoch
+        recipe = replace(recipe, arguments=[*recipe.arguments, "--checkpoint-every", str(_EVERY)])
+    statement = certify_rerun(recipe) if args.property == "rerun" else certify_resume(recipe, after=args.kill_after)
+    signed = sign(statement.to_json(), key=args.key) if args.key else None
     paths = save_certificate(statement, signed, runs=runs_folder())
-    print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
+    print(statement.to_json().decode().strip() if args.json else "\n".join(page(statement)))
     for path in paths:
         print_notice(
             f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {shown_path(path)}"
@@ -99,16 +96,16 @@ def _parser() -> Arguments:
     return parser
 
 
-def _require_observable(words: Namespace, values: Mapping[str, Any]) -> None:
+def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
     """Raise `UsageError` for options that leave nothing to observe: no trace, no step, or no step after the kill."""
     if str(values.get("trace", "")) == "off":
         raise UsageError("--trace is off, and a certificate rests on the trace", hint="leave --trace as it is")
-    if words.steps is not None and words.steps < 1:
-        raise UsageError(f"--steps is {words.steps}; expected 1 or more", hint="--steps 12")
-    if words.property == "resume" and (most := str(values.get("max_steps", ""))).isdecimal():
-        kill_point(words.kill_after, steps=int(most))
-    elif words.kill_after is not None and words.kill_after < 1:
-        raise UsageError(f"--kill-after is {words.kill_after}; expected 1 or more", hint="--kill-after 8")
+    if args.steps is not None and args.steps < 1:
+        raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 12")
+    if args.property == "resume" and (steps := str(values.get("max_steps", ""))).isdecimal():
+        kill_point(args.kill_after, steps=int(steps))
+    elif args.kill_after is not None and args.kill_after < 1:
+        raise UsageError(f"--kill-after is {args.kill_after}; expected 1 or more", hint="--kill-after 8")
 
 
 def kill_point(requested: int | None, *, steps: int) -> int:
@@ -135,7 +132,7 @@ def certify_rerun(recipe: Recipe) -> Statement:
     print_notice("training once")
     first = completed([], purpose=_CERTIFY, recipe=recipe)
     print_notice("training again from the start")
-    return certify(_compared(first, completed([], purpose=_CERTIFY, recipe=recipe)))
+    return certify(_compare_runs(first, completed([], purpose=_CERTIFY, recipe=recipe)))
 
 
 def certify_resume(recipe: Recipe, *, after: int | None) -> Statement:
@@ -146,16 +143,16 @@ def certify_resume(recipe: Recipe, *, after: int | None) -> Statement:
     print_notice("training without a stop")
     first = completed([], purpose=_CERTIFY, recipe=recipe)
     steps = first.outcome.steps or 0
-    run, kill = _killed_in_time(recipe, after=kill_point(after, steps=steps), steps=steps)
+    run, kill = _kill_before_end(recipe, after=kill_point(after, steps=steps), steps=steps)
     print_notice(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
-    return certify(_compared(first, completed(["--resume", run], purpose=_CERTIFY)), kill=kill)
+    return certify(_compare_runs(first, completed(["--resume", run], purpose=_CERTIFY)), kill=kill)
 
 
-def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
+def _kill_before_end(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
     """Start a training and kill it before its last step: on a busy machine in several tries, each with an earlier kill."""
     for _ in range(_TRIES):
         print_notice(f"training, to be killed after step {after} of {steps} once there is a checkpoint")
-        run, kill = _killed(recipe, after=after)
+        run, kill = _train_and_kill(recipe, after=after)
         if kill is not None and kill.resumed_from < steps:
             return run, kill
         print_notice(f"run {run} finished all {steps} steps before it could be killed")
@@ -165,7 +162,7 @@ def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kil
     raise RunError(message, hint=hint)
 
 
-def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
+def _train_and_kill(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
     """Start a training and kill it; return its run id and the kill, or `None` if the training completed before."""
     training = start([], purpose=_CERTIFY, recipe=recipe)
     attempt = training.folder / ATTEMPTS / "1"
@@ -182,7 +179,7 @@ def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
     return training.folder.name, Kill(after=read_trace(attempt / FILE).steps, resumed_from=step)
 
 
-def _compared(a: Record, b: Record) -> Comparison:
+def _compare_runs(a: Record, b: Record) -> Comparison:
     runs = runs_folder()
-    one, other = (load_compared_run(runs / record.run) for record in (a, b))
-    return compare(one, other, sources=EvidenceSources(runs=runs, cache=cache_folder()))
+    first, second = (load_compared_run(runs / record.run) for record in (a, b))
+    return compare(first, second, sources=EvidenceSources(runs=runs, cache=cache_folder()))

@@ -49,8 +49,8 @@ def ca_bundle() -> Path | None:
 
 def ensure_image(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> BuiltImage:
     """Return the image of the checkout's inputs; build it if it does not exist or if `fresh`."""
-    if not fresh and (found := find_built_image(name, stage=stage, engine=docker, root=ROOT)):
-        return found
+    if not fresh and (built := find_built_image(name, stage=stage, engine=docker, root=ROOT)):
+        return built
     docker.facts()
     base = resolve_base(load_environment(name, root=ROOT).base, root=ROOT)
     indexes = read_indexes(os.environ, home=Path.home())
@@ -64,15 +64,15 @@ def fetch_pinned(name: str, *, docker: Engine) -> None:
     pinned = load_pin(name, root=ROOT)
     if pinned is None or docker.image(pinned.reference):
         return
-    if not _agreed(f"Environment {name!r} is pinned to {pinned.reference}. Fetch that image? [Y/n] "):
+    if not _confirm(f"Environment {name!r} is pinned to {pinned.reference}. Fetch that image? [Y/n] "):
         message = f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine"
-        again = (os.environ.get(TYPED_COMMAND) or "scripts/train").replace("scripts/train", "scripts/train --yes", 1)
-        raise ImageMissingError(message, hint=f"{again} fetches it; or: scripts/reprise image restore {name}")
+        command = (os.environ.get(TYPED_COMMAND) or "scripts/train").replace("scripts/train", "scripts/train --yes", 1)
+        raise ImageMissingError(message, hint=f"{command} fetches it; or: scripts/reprise image restore {name}")
     print_progress(f"fetching {pinned.reference}, the pinned image of environment {name!r}")
     pins.restore(name, engine=docker, root=ROOT)
 
 
-def _agreed(question: str) -> bool:
+def _confirm(question: str) -> bool:
     """Ask the user; without a terminal return whether REPRISE_YES is set."""
     if os.environ.get("REPRISE_YES"):
         return True
@@ -110,13 +110,13 @@ def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> di
         setup.require_environment(before, root=ROOT)
     environment = setup.environment_name(choice, before, nvidia=nvidia)
     load_environment(environment, root=ROOT)
-    who = setup.owner(os.getuid(), os.getgid())
+    user = setup.owner(os.getuid(), os.getgid())
     port, joined = store_port(before), joined_store(docker, choice, before)
-    values = setup.machine_values(ROOT, who=who, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
+    values = setup.machine_values(ROOT, who=user, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
     values |= {"REPRISE_ENVIRONMENT": environment}
     values |= setup.store_values(choice, before, port=port, joined=joined)
     if folder := values.get("REPRISE_STORE_FOLDER"):
-        setup.require_folder(Path(folder), who=who, root=ROOT)
+        setup.require_folder(Path(folder), who=user, root=ROOT)
     return values | setup.image_values(environment, engine=docker, root=ROOT)
 
 
@@ -150,7 +150,7 @@ def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
     return _port(next(values["REPRISE_STORE_PORT"] for values in sources if values.get("REPRISE_STORE_PORT")))
 
 
-def check_store_port(docker: Engine, values: Mapping[str, str], *, again: str) -> None:
+def check_store_port(docker: Engine, values: Mapping[str, str], *, command: str) -> None:
     """Raise `PortTakenError` if a server other than this checkout's local store uses the port or the volume."""
     port, project = store_port(values), values.get("COMPOSE_PROJECT_NAME", "")
     unchanged = str(port) == values.get("REPRISE_STORE_PORT", str(setup.STORE_PORT))
@@ -162,9 +162,9 @@ def check_store_port(docker: Engine, values: Mapping[str, str], *, again: str) -
             raise PortTakenError(message, hint=hint)
         if other.port == port:
             message = f"port {port} on 127.0.0.1 is used by the local store of another checkout ({other.project})"
-            raise PortTakenError(message, hint=f"{hint}; or: REPRISE_STORE_PORT={port + 10} {again}")
+            raise PortTakenError(message, hint=f"{hint}; or: REPRISE_STORE_PORT={port + 10} {command}")
     if not (unchanged and project and docker.serves(project, "store")):
-        setup.check_port(port, again=again)
+        setup.check_port(port, command=command)
 
 
 def refresh_block(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
@@ -177,7 +177,7 @@ def refresh_block(docker: Engine, choice: setup.Choice | None = None) -> dict[st
             "the managed block of .env was edited by hand and is overwritten (your own lines belong outside of it):"
         )
         for name in differing:
-            print_progress(f"  {name}: {_shown(name, before.values)} becomes {_shown(name, values)}")
+            print_progress(f"  {name}: {_displayed(name, before.values)} becomes {_displayed(name, values)}")
     setup.prepare_folders(ROOT, setup.owner(os.getuid(), os.getgid()))
     changed = f"changed {', '.join(differing)}"
     if write_block(DOTENV, values):
@@ -185,7 +185,7 @@ def refresh_block(docker: Engine, choice: setup.Choice | None = None) -> dict[st
     return values
 
 
-def _shown(name: str, values: Mapping[str, str]) -> str:
+def _displayed(name: str, values: Mapping[str, str]) -> str:
     return "a secret" if "SECRET" in name and name in values else (values.get(name) or "nothing")
 
 

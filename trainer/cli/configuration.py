@@ -102,9 +102,11 @@ def require_mounted(address: str, *, typed: Sequence[str]) -> None:
     folder = folder_of(address)
     if folder is None or folder.is_dir():
         return
-    quoted, words = shlex.quote(str(folder)), [*typed]
-    trains = not words or words[0].startswith(("-", "_")) or words[0] == "train"
-    command = shlex.join(["scripts/train", *words[words[:1] == ["train"] :]] if trains else ["scripts/reprise", *words])
+    quoted, arguments = shlex.quote(str(folder)), [*typed]
+    trains = not arguments or arguments[0].startswith(("-", "_")) or arguments[0] == "train"
+    command = shlex.join(
+        ["scripts/train", *arguments[arguments[:1] == ["train"] :]] if trains else ["scripts/reprise", *arguments]
+    )
     raise StoreMissingError(
         f"store folder {folder} is not mounted in this container",
         hint=f"type on the host: REPRISE_STORE={quoted} {command}; or mount it for every command: scripts/setup --store {quoted}",
@@ -196,13 +198,13 @@ def cache_folder() -> Path:
 @contextmanager
 def dotenv_adopted() -> Iterator[None]:
     """Return a context in which `adopt_dotenv` applies."""
-    before = dict(os.environ)
+    previous = dict(os.environ)
     adopt_dotenv()
     try:
         yield
     finally:
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(previous)
 
 
 def adopt_dotenv(checkout: Path | None = None) -> None:
@@ -241,11 +243,11 @@ def hand_over(folder: Path, *, checkout: Path) -> None:
     if "REPRISE_UID" not in values:
         return
     uid, gid = int(values["REPRISE_UID"]), int(values["REPRISE_GID"])
-    with disk_faults(folder, done="handed over"), Root.at(folder.absolute().parent) as above:
-        above.chown(folder.name, uid, gid)
-        with above.below(folder.name) as run:
+    with disk_faults(folder, done="handed over"), Root.at(folder.absolute().parent) as parent:
+        parent.chown(folder.name, uid, gid)
+        with parent.below(folder.name) as run:
             kinds = {stat.S_IFREG, stat.S_IFDIR}
-            entries = [(path, about) for path, about in run.walk() if stat.S_IFMT(about.st_mode) in kinds]
-            names = Counter((about.st_dev, about.st_ino) for _, about in entries)
-            for path, about in entries:
-                run.chown(path, uid, gid, names=names[about.st_dev, about.st_ino])
+            entries = [(path, status) for path, status in run.walk() if stat.S_IFMT(status.st_mode) in kinds]
+            names = Counter((status.st_dev, status.st_ino) for _, status in entries)
+            for path, status in entries:
+                run.chown(path, uid, gid, names=names[status.st_dev, status.st_ino])

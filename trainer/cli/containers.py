@@ -41,19 +41,19 @@ def container_launcher(*options: str, host: Engine | None = None) -> ContainerLa
     return ContainerLauncher(checkout=CHECKOUT, engine=host or engine(), report=print_notice, options=options)
 
 
-def run_in_image(words: Sequence[str]) -> int:
+def run_in_image(arguments: Sequence[str]) -> int:
     """Run `reprise` with these words in a container and return its exit status. Raises what `require_set_up` does."""
-    require_set_up(f"`reprise {words[0]}`")
-    launcher, request = container_launcher(), CommandRequest(words=words, inherited=setting_variables(os.environ))
+    require_set_up(f"`reprise {arguments[0]}`")
+    launcher, request = container_launcher(), CommandRequest(words=arguments, inherited=setting_variables(os.environ))
     print_notice(shlex.join(launcher.command(request)))
     return launcher.start(request).output()[0]
 
 
-def train_in_container(argv: list[str], place: ExperimentFile, *, placed: str | None = None) -> int:
+def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: str | None = None) -> int:
     """Train in a container and return its exit status; `placed` is a run whose folder and source exist already."""
     require_set_up("training")
     folder = runs_folder() / placed if placed else new_run(runs_folder())[1]
-    copy_into_run(place, folder)
+    copy_into_run(experiment, folder)
     hand_over(folder, checkout=CHECKOUT)
     try:
         return _train(argv, folder)
@@ -99,18 +99,18 @@ def require_set_up(purpose: str) -> None:
     values = read_block(DOTENV).values
     require_environment(values, root=CHECKOUT)
     hand_in_store(DOTENV)
-    compose = compose_values()
-    if folder := compose.get("REPRISE_STORE_FOLDER"):
+    values_of_compose = compose_values()
+    if folder := values_of_compose.get("REPRISE_STORE_FOLDER"):
         require_folder(Path(folder), who=owner(os.getuid(), os.getgid()), root=CHECKOUT)
     with closing(engine()) as host:
-        require_images(compose, engine=host)
-        if compose.get("COMPOSE_PROFILES") == "store":
-            check_store_port(host, values, again=os.environ.get(TYPED_COMMAND) or "scripts/setup, then type it again")
+        require_images(values_of_compose, engine=host)
+        if values_of_compose.get("COMPOSE_PROFILES") == "store":
+            check_store_port(host, values, command=os.environ.get(TYPED_COMMAND) or "scripts/setup, then type it again")
 
 
 def require_current(path: Path) -> None:
     """Raise `DotenvError` if the managed block of `.env` was edited by hand or belongs to another user."""
-    block, who = read_block(path), owner(os.getuid(), os.getgid())
+    block, user = read_block(path), owner(os.getuid(), os.getgid())
     if block.edited:
         invalid = [
             f"; {name} is not a digest: {value!r}"
@@ -121,7 +121,7 @@ def require_current(path: Path) -> None:
             f"the managed block in .env was edited by hand{''.join(invalid)}",
             hint="scripts/setup writes it again and lists what it replaces",
         )
-    if block.exists and (uid := block.values.get("REPRISE_UID")) != str(who.uid):
+    if block.exists and (uid := block.values.get("REPRISE_UID")) != str(user.uid):
         raise DotenvError(
-            f".env is stale: its containers run as uid {uid}; this user is {who.uid}", hint="scripts/setup"
+            f".env is stale: its containers run as uid {uid}; this user is {user.uid}", hint="scripts/setup"
         )

@@ -75,9 +75,9 @@ def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | No
         return ExperimentFile(name=text, file=Path(text), outside=brought / text)
     path = here / text
     if "/" not in text and not text.endswith(".py"):
-        known = experiment_names(checkout)
-        if text not in known:
-            raise ExperimentError(f"unknown experiment {short(text)!r}", hint=did_you_mean(text, known))
+        names = experiment_names(checkout)
+        if text not in names:
+            raise ExperimentError(f"unknown experiment {short(text)!r}", hint=did_you_mean(text, names))
         path = checkout / FOLDER / f"{text}.py"
         if not path.is_symlink():
             return ExperimentFile(name=text, file=FOLDER / f"{text}.py")
@@ -107,6 +107,6 @@ def _absent(text: str, path: Path, *, checkout: Path) -> ExperimentError:
         return ExperimentError(
             message, hint=f"scripts/train --exp {shlex.quote(text)} copies the file; or copy it yourself"
         )
-    shown = link.relative_to(checkout) if link.is_relative_to(checkout) else link
-    hint = f"correct the link: ln -sfn FILE {shlex.quote(str(shown))}; or remove it"
+    link_path = link.relative_to(checkout) if link.is_relative_to(checkout) else link
+    hint = f"correct the link: ln -sfn FILE {shlex.quote(str(link_path))}; or remove it"
     return ExperimentError(f"experiment {text} is a link to {target}, which does not exist", hint=hint)

@@ -43,7 +43,7 @@ def find_run_id(word: str, known: Collection[str]) -> str:
     Raise `RunNotFoundError`, `UsageError`.
     """
     run = resolve_run(word, known, passed=lambda each: bool(_skip_reason(each)))
-    if word == LATEST and (description := _description(run, sorted(other for other in known if other > run))):
+    if word == LATEST and (description := _description(run, sorted(each_run for each_run in known if each_run > run))):
         print(f"latest is {description}", file=sys.stderr)
     return run
 
@@ -52,20 +52,20 @@ def _skip_reason(run: str) -> str | None:
     """Return why `latest` skips a run; `None` for a run that the user trained here."""
     folder = runs_folder() / run
     listed = local_run(runs_folder(), run)
-    for passed, reason in (
+    for is_skipped, reason in (
         (start_time(run) > datetime.now(UTC) + _AHEAD, "date in the future: a clock was wrong"),
         (not folder.is_dir(), "in the store only"),
         ((record := listed.record) is None, status(listed)),
     ):
-        if passed:
+        if is_skipped:
             return reason
     if record is None:
         return None
-    around = record.circumstances
-    if around.retest_of:
-        return f"retest of {around.retest_of}"
-    if around.purpose:
-        return f"made by {around.purpose}"
+    circumstances = record.circumstances
+    if circumstances.retest_of:
+        return f"retest of {circumstances.retest_of}"
+    if circumstances.purpose:
+        return f"made by {circumstances.purpose}"
     if not own_attempts_of(folder):
         return "made elsewhere"
     return "failed before its first step" if failed_before_first_step(record) else None
@@ -77,10 +77,10 @@ def _description(run: str, newer: Collection[str]) -> str:
     completed = listed.record is not None and listed.record.outcome.status is Status.COMPLETED
     if completed and not newer and reason is None:
         return ""
-    how = reason or status(listed)
-    shown = [f"{each} ({_skip_reason(each)})" for each in list(newer)[-_NAMED:]]
-    more = f" and {len(newer) - _NAMED} older ones" if len(newer) > _NAMED else ""
-    return f"run {run} ({how})" + (f"; skipped: {', '.join(shown)}{more}" if shown else "")
+    state = reason or status(listed)
+    skipped = [f"{each} ({_skip_reason(each)})" for each in list(newer)[-_NAMED:]]
+    others = f" and {len(newer) - _NAMED} older ones" if len(newer) > _NAMED else ""
+    return f"run {run} ({state})" + (f"; skipped: {', '.join(skipped)}{others}" if skipped else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +97,8 @@ def find_run(word: str) -> RunOnDisk:
     """Return the run that `word` names; pull it if it is in the store only. Raise `RunNotFoundError`, `StoreError`."""
     folder = _folder(word)
     record = record_of(folder)
-    there = read_publication(folder / ATTEMPTS / str(record.attempt)) is not None
-    return RunOnDisk(record=record, folder=folder, published=there)
+    is_published = read_publication(folder / ATTEMPTS / str(record.attempt)) is not None
+    return RunOnDisk(record=record, folder=folder, published=is_published)
 
 
 def _folder(word: str) -> Path:
@@ -111,11 +111,13 @@ def _folder(word: str) -> Path:
         address = store_address()
         if address is None:
             raise
-        not_here = fault
+        missing = fault
     store = store_at(address)
     try:
         run = full_run_id(word) or resolve_run(word, remote_ids(store))
         pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
-    except StoreUnreachableError as away:
-        raise RunNotFoundError(f"{not_here.message} on this machine, and {away.message}", hint=away.hint) from away
+    except StoreUnreachableError as unreachable:
+        raise RunNotFoundError(
+            f"{missing.message} on this machine, and {unreachable.message}", hint=unreachable.hint
+        ) from unreachable
     return runs / run

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Run a subcommand."""
-    words = _parser().parse_args(argv)
-    code: int = words.verb(words)
+    args = _parser().parse_args(argv)
+    code: int = args.verb(args)
     return code
 
 
@@ -146,10 +146,10 @@ def _list(args: Namespace) -> int:
 def _show(args: Namespace) -> int:
     load_environment(args.name, root=ROOT)
     if args.stage == "environment" and (pinned := load_pin(args.name, root=ROOT)):
-        held = pins.require_pinned_image(pinned, engine=engine())
-        document = {**pinned.model_dump(mode="json"), "manifest": pinned.manifest, "size": held.size}
+        image = pins.require_pinned_image(pinned, engine=engine())
+        document = {**pinned.model_dump(mode="json"), "manifest": pinned.manifest, "size": image.size}
         lines = [f"{key:11} {value}" for key, value in document.items() if key not in {"format", "layers", "size"}]
-        print_result(document, [*lines, f"{'size':11} {_bytes(held.size)}, pinned"], as_json=args.json)
+        print_result(document, [*lines, f"{'size':11} {_bytes(image.size)}, pinned"], as_json=args.json)
         return 0
     built = find_built_image(args.name, stage=args.stage, engine=engine(), root=ROOT)
     if built is None:
@@ -169,17 +169,17 @@ def _smoke(args: Namespace) -> int:
     if load_pin(args.name, root=ROOT) is None:
         ensure_image(args.name, stage="environment", docker=docker)
     values = refresh_block(docker)
-    once = single_run_values(args.name, engine=docker, root=ROOT)
+    run_values = single_run_values(args.name, engine=docker, root=ROOT)
     with tempfile.TemporaryDirectory(prefix="reprise-smoke-") as folder:
         runs = Path(folder)
         runs.chmod(0o777)
-        environ = {**os.environ, **values, **once}
+        environ = {**os.environ, **values, **run_values}
         publish_samples(values, docker=docker)
         options = [*compose.volume(runs, "/runs"), "-e", "REPRISE_RUNS=/runs"]
         result = smoke_test(
-            lambda words: compose.run("train", words, root=ROOT, environ=environ, options=options),
+            lambda arguments: compose.run("train", arguments, root=ROOT, environ=environ, options=options),
             runs=runs,
-            expects_gpu="gpu" in once["COMPOSE_FILE"],
+            expects_gpu="gpu" in run_values["COMPOSE_FILE"],
         )
     lines = [
         f"{args.name}: self-test: {result.accepted} valid inputs accepted, {result.rejected} damaged inputs rejected",

@@ -29,48 +29,48 @@ def trains_here() -> bool:
     return BAKED.exists() or find_spec("torch") is not None
 
 
-def check_lock(known: ImageClaim, checkout: Path) -> None:
+def check_lock(claim: ImageClaim, checkout: Path) -> None:
     """Raise `LockError` if the checkout's lock has other packages than the image, `EnvironmentNameError` if it lacks the environment."""
-    if known.baked is None:
+    if claim.baked is None:
         return
-    name, lock = known.baked.environment, checkout / "uv.lock"
+    name, lock = claim.baked.environment, checkout / "uv.lock"
     if not lock.is_file():
         raise LockError(
             f"{lock} does not exist; an image needs the lock it was built from", hint="git checkout uv.lock"
         )
-    if known.baked.lock == digest_of_file(lock):
+    if claim.baked.lock == digest_of_file(lock):
         return
     from trainer.environments.setup import require_environment
 
     require_environment({"REPRISE_ENVIRONMENT": name}, root=checkout)
-    found = requirements_of(load_environment(name, root=checkout), root=checkout)
-    if found != known.baked.lock:
+    requirements = requirements_of(load_environment(name, root=checkout), root=checkout)
+    if requirements != claim.baked.lock:
         raise LockError(
-            f"the checkout's uv.lock has packages {found} for environment {name}; this image has {known.baked.lock}",
+            f"the checkout's uv.lock has packages {requirements} for environment {name}; this image has {claim.baked.lock}",
             hint=f"build the image: scripts/reprise image build {name}",
         )
 
 
-def check_environment(known: ImageClaim, settings: LaunchSettings) -> None:
+def check_environment(claim: ImageClaim, settings: LaunchSettings) -> None:
     """Raise `EnvironmentNameError` if the setting `environment` is not this process's environment."""
-    asked, here = settings.environment, known.image.environment
-    if asked is not None and asked != here:
+    requested, current = settings.environment, claim.image.environment
+    if requested is not None and requested != current:
         raise EnvironmentNameError(
-            f"setting environment is {asked!r}; this process runs in {here or 'no image'}",
-            hint=f"on the host: scripts/setup --environment {asked} --build, then run again",
+            f"setting environment is {requested!r}; this process runs in {current or 'no image'}",
+            hint=f"on the host: scripts/setup --environment {requested} --build, then run again",
         )
 
 
-def device_for(asked: str, *, gpus: list[str], torch: str, level: Level = Level.MACHINE) -> Literal["cpu", "gpu"]:
+def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = Level.MACHINE) -> Literal["cpu", "gpu"]:
     """Return the accelerator to train on; `torch` is the installed version. Raise `DeviceError` rather than ignore a GPU."""
-    if level is Level.PORTABLE and asked == "gpu":
+    if level is Level.PORTABLE and accelerator == "gpu":
         raise SettingError(
             "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
             hint="give --accelerator cpu, or choose determinism machine",
         )
     if level is Level.PORTABLE:
         return "cpu"
-    if asked == "cpu" or (asked == "auto" and not gpus):
+    if accelerator == "cpu" or (accelerator == "auto" and not gpus):
         return "cpu"
     if not gpus:
         raise DeviceError(
@@ -109,12 +109,12 @@ _KNOWLEDGE: Final = {
 """How the image is known: docs/reference/record.md."""
 
 
-def first_line(known: ImageClaim, launch: Launch, settings: LaunchSettings) -> str:
+def first_line(claim: ImageClaim, launch: Launch, settings: LaunchSettings) -> str:
     """Return a run's first line: environment, image and device."""
-    image = known.image
+    image = claim.image
     environment = f"environment {image.environment}" if image.environment else "no environment (this machine's Python)"
     name = image.manifest or image.config or image.build_id
-    known_image = f"image {name[:19]} ({_KNOWLEDGE[image.known]})" if name else f"image {image.known}"
+    image_text = f"image {name[:19]} ({_KNOWLEDGE[image.known]})" if name else f"image {image.known}"
     threads = counted(threads_at(settings.determinism, settings.threads), "thread")
     device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
-    return f"{environment}, {known_image}, device {device}, {threads}, determinism {settings.determinism}"
+    return f"{environment}, {image_text}, device {device}, {threads}, determinism {settings.determinism}"

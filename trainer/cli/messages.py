@@ -32,7 +32,7 @@ _LONG_WORD: Final = re.compile(r"\S{300,}")
 _LONGEST: Final = 4000
 """Maximum characters of a message or hint."""
 _FIRST_LINE: Final = 300
-_OF_DISKS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of the disk, whether or not they name a file."""
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])reprise ({_NAMES})(?![\w-])")
 
@@ -45,11 +45,11 @@ def spelled(text: str, *, by_compose: bool | None = None) -> str:
     >>> spelled("reprise train --exp digits; reprise runs ls; `reprise doctor`", by_compose=True)
     'docker compose run --rm train --exp digits; docker compose run --rm train runs ls; `scripts/reprise doctor`'
     """
-    inside = is_composed() if by_compose is None else by_compose
+    composed = is_composed() if by_compose is None else by_compose
 
     def command(match: re.Match[str]) -> str:
         name = match[1]
-        if inside and COMMANDS[name].location != "host":
+        if composed and COMMANDS[name].location != "host":
             return COMPOSE if name == "train" else f"{COMPOSE} {name}"
         return DOOR if name == "train" and not is_set_up() else f"{HOST} {name}"
 
@@ -76,16 +76,16 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
     stream = escaping(sys.stderr)
     if debug:
         traceback.print_exception(fault, file=stream)
-    known = fault if isinstance(fault, RepriseError) else _name_error(fault) or _unexpected(fault)
-    message, hint = (readable(REDACTOR.redact(spelled(text))) for text in (known.message, known.hint or ""))
+    error = fault if isinstance(fault, RepriseError) else _name_error(fault) or _unexpected(fault)
+    message, hint = (readable(REDACTOR.redact(spelled(text))) for text in (error.message, error.hint or ""))
     if as_json:
-        document = {"error": type(fault).__name__, "message": message, "hint": hint or None, "code": known.code}
+        document = {"error": type(fault).__name__, "message": message, "hint": hint or None, "code": error.code}
         print_json(document, file=stream)
-        return known.code
+        return error.code
     print(f"reprise: {message}", file=stream)
     if hint:
         print(f"  -> {hint}", file=stream)
-    return known.code
+    return error.code
 
 
 def readable(text: str) -> str:
@@ -94,7 +94,7 @@ def readable(text: str) -> str:
     >>> len(readable("no run is called " + 1000 * "x"))
     280
     """
-    cut = _LONG_WORD.sub(lambda found: f"{found[0][:130]}...{found[0][-130:]}", text)
+    cut = _LONG_WORD.sub(lambda match: f"{match[0][:130]}...{match[0][-130:]}", text)
     return cut if len(cut) <= _LONGEST else f"{cut[:_LONGEST]} ..."
 
 
@@ -109,7 +109,7 @@ def _name_error(fault: Exception) -> RepriseError | None:
 
 def _unexpected(fault: Exception) -> RepriseError:
     """Return the error for an unexpected exception: an operating system's error about a file, else a bug."""
-    if isinstance(fault, OSError) and (fault.filename is not None or fault.errno in _OF_DISKS):
+    if isinstance(fault, OSError) and (fault.filename is not None or fault.errno in _DISK_ERRORS):
         name = os.fsdecode(fault.filename) if isinstance(fault.filename, str | bytes | os.PathLike) else "a file"
         return disk_fault(fault, name, done="read or written")
     return RepriseError(f"unexpected {type(fault).__name__}: {_text(fault)}", hint=_BUG)

@@ -15,21 +15,21 @@ from trainer.training.new_experiment import check_name, new_experiment
 
 def main(argv: list[str]) -> int:
     """Write the experiment; print the command that trains it and what to change in it."""
-    words = _parser().parse_args(argv)
-    check_name(words.name)
-    here = Path.cwd()
-    like = find_experiment(words.like, checkout=CHECKOUT, here=here)
-    dataset = load_dataset(words.dataset, root=CHECKOUT) if words.dataset else None
-    folder = CHECKOUT / FOLDER if words.into is None else here / words.into
-    file = folder / f"{words.name}.py"
-    changes = new_experiment(file, like=like.path(CHECKOUT), dataset=dataset)
-    experiment = find_experiment(str(file), checkout=CHECKOUT, here=here)
+    args = _parser().parse_args(argv)
+    check_name(args.name)
+    working_folder = Path.cwd()
+    template = find_experiment(args.like, checkout=CHECKOUT, here=working_folder)
+    dataset = load_dataset(args.dataset, root=CHECKOUT) if args.dataset else None
+    folder = CHECKOUT / FOLDER if args.into is None else working_folder / args.into
+    file = folder / f"{args.name}.py"
+    changes = new_experiment(file, like=template.path(CHECKOUT), dataset=dataset)
+    experiment = find_experiment(str(file), checkout=CHECKOUT, here=working_folder)
     if experiment.outside is None:
-        shown, train = experiment.file, f"docker compose run --rm train --exp {shlex.quote(experiment.name)}"
+        path, train = experiment.file, f"docker compose run --rm train --exp {shlex.quote(experiment.name)}"
     else:
-        shown, train = file, f"scripts/reprise train --exp {shlex.quote(str(file.resolve()))}"
-    lines = [f"wrote   {shown}", f"train   {train}", *(f"change  {note}" for note in changes)]
-    print_result({"file": str(shown), "train": train, "change": changes}, lines, as_json=words.json)
+        path, train = file, f"scripts/reprise train --exp {shlex.quote(str(file.resolve()))}"
+    lines = [f"wrote   {path}", f"train   {train}", *(f"change  {note}" for note in changes)]
+    print_result({"file": str(path), "train": train, "change": changes}, lines, as_json=args.json)
     return 0
 
 

@@ -48,20 +48,20 @@ _SIZES = (0.5, 1.0, 2.0)
 
 def main(argv: list[str]) -> int:
     """Train, measure, write the result, and print it."""
-    words, settings = _parser().parse_known_args(argv)
-    report_shared_options("noise", argv, words.experiment)
-    if not words.seeds >= FEWEST:
-        raise UsageError(f"--seeds is {words.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
-    if words.gain is not None and not words.gain > 0:
-        raise UsageError(f"--gain is {words.gain}; expected a number above 0", hint="--gain 0.01")
+    args, settings = _parser().parse_known_args(argv)
+    report_shared_options("noise", argv, args.experiment)
+    if not args.seeds >= FEWEST:
+        raise UsageError(f"--seeds is {args.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
+    if args.gain is not None and not args.gain > 0:
+        raise UsageError(f"--gain is {args.gain}; expected a number above 0", hint="--gain 0.01")
     given = parse_options(settings)
     if SEED in given:
         raise UsageError("--seed: noise chooses the seeds itself", hint="remove --seed; --seeds N sets their number")
     if "exp" in given:
         raise UsageError("--exp: the experiment is the first argument", hint="reprise noise EXPERIMENT")
-    noise = noise_of(_runs(words.experiment, settings, seeds=range(words.seeds)))
+    noise = noise_of(_runs(args.experiment, settings, seeds=range(args.seeds)))
     path = save_noise(noise, runs=runs_folder())
-    print(_document(noise, path, words.gain) if words.json else "\n".join(_page(noise, path, words.gain)))
+    print(_document(noise, path, args.gain) if args.json else "\n".join(_page(noise, path, args.gain)))
     return 0
 
 

@@ -22,13 +22,13 @@ from trainer.base.redaction import REDACTOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_OBEYED: Final = (
+_CONTROL: Final = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except newline and tab
     r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # changes of the text direction
     r"\u2028\u2029\ud800-\udfff"  # other line separators; surrogates
 )
-_ANYWHERE: Final = re.compile(f"[{_OBEYED}]")
-_WITHIN_A_LINE: Final = re.compile(f"[\n\t{_OBEYED}]")
+_CONTROL_CHARACTER: Final = re.compile(f"[{_CONTROL}]")
+_LINE_CONTROL_CHARACTER: Final = re.compile(f"[\n\t{_CONTROL}]")
 
 
 def print_result(document: object, lines: str | Iterable[str], *, as_json: bool, indent: int | None = None) -> None:
@@ -60,7 +60,7 @@ def shown(text: str) -> str:
     >>> shown("a\x1b[2J\u202eb\n")
     'a\\u001b[2J\\u202eb\n'
     """
-    return _ANYWHERE.sub(_escape, text)
+    return _CONTROL_CHARACTER.sub(_escape, text)
 
 
 def one_line(text: str) -> str:
@@ -69,11 +69,11 @@ def one_line(text: str) -> str:
     >>> one_line("a\nb")
     'a\\u000ab'
     """
-    return _WITHIN_A_LINE.sub(_escape, text)
+    return _LINE_CONTROL_CHARACTER.sub(_escape, text)
 
 
-def _escape(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 class Output:
@@ -85,8 +85,8 @@ class Output:
 
     def write(self, text: str) -> int:
         """Write a text and return its length before redaction."""
-        clean = REDACTOR.redact(text)
-        self.stream.write(shown(clean) if self.escapes else clean)
+        redacted = REDACTOR.redact(text)
+        self.stream.write(shown(redacted) if self.escapes else redacted)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -118,12 +118,12 @@ def _guarded(stream: TextIO, *, escapes: bool) -> TextIO:
 def guarded_streams(*, escapes: bool) -> Iterator[None]:
     """Redact, and if it `escapes` escape, what the block prints; register the environment's secrets."""
     REDACTOR.add_environment(os.environ)
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_guarded(stream, escapes=escapes) for stream in before)
+    previous = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_guarded(stream, escapes=escapes) for stream in previous)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = previous
 
 
 _STDOUT = 1

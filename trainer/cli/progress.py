@@ -62,8 +62,8 @@ class LineProgress:
         """Print the transferred size, time and rate."""
         if self._total:
             seconds = max(self._clock() - self._began, 1e-9)
-            of_total = "" if self._done == self._total else f" of {readable(self._total)}"
-            size, rate = f"{readable(self._done)}{of_total}", readable(self._done / seconds)
+            total_text = "" if self._done == self._total else f" of {readable(self._total)}"
+            size, rate = f"{readable(self._done)}{total_text}", readable(self._done / seconds)
             self.note(f"{self._verb} {self._title}: {size} in {seconds:.1f} s, {rate}/s")
 
 

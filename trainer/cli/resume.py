@@ -92,13 +92,13 @@ class Resumption:
         return self.folder / COPY
 
 
-def find_run_to_resume(words: Options) -> Path:
+def find_run_to_resume(options: Options) -> Path:
     """Return the folder of the run to resume; pull the run if it is in the store only. Raise `UsageError`, `RunNotFoundError`."""
-    name = words["resume"]
+    name = options["resume"]
     if not name:
         raise UsageError("--resume needs a run", hint="`reprise runs ls` lists them")
     for other in ("exp", "settings"):
-        if other in words:
+        if other in options:
             raise UsageError(
                 f"found --{other} with --resume, which uses the run's own", hint=f"remove --{other}, or start a new run"
             )
@@ -112,30 +112,30 @@ def find_run_to_resume(words: Options) -> Path:
         return find_run(name).folder
 
 
-def admit(folder: Path, words: Options) -> Admission:
+def admit(folder: Path, options: Options) -> Admission:
     """Return how a run may be resumed; ask the user if its code or its checkpoints are not the user's own.
 
     Raise `UntrustedCodeError`, `UsageError`.
     """
-    known, own = recorded_attempts(folder), own_attempts_of(folder)
+    recorded, own = recorded_attempts(folder), own_attempts_of(folder)
     word = Word(
-        trusted="trust" in words,
-        granted=grants(words.get("grant")),
+        trusted="trust" in options,
+        granted=grants(options.get("grant")),
         command=f"reprise train --resume {folder.name}",
     )
-    if CONFINED in os.environ or not known:  # the launcher asked the user already; or there is nothing to run
+    if CONFINED in os.environ or not recorded:  # the launcher asked the user already; or there is nothing to run
         return Admission(folder=folder, word=word)
     if own:
         return Admission(folder=folder, word=word, passed=list(_skip_others(folder, own, word)))
     record, is_isolated = record_of(folder), not BAKED.exists() and "machine" not in word.granted
     if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
         return Admission(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
-    if any(_has_pickle(folder, number) for number in known):
+    if any(_has_pickle(folder, number) for number in recorded):
         message = f"the checkpoints of run {folder.name} were made elsewhere and are pickles of an older version, which are not read"
         raise UntrustedCodeError(message, hint="start a new run")
     with run_root(folder) as run:
-        is_begun = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in known)
-    if is_begun:
+        has_checkpoint = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in recorded)
+    if has_checkpoint:
         require_checkpoint_trust(record, word)
     return Admission(folder=folder, word=replace(word, trusted=True), is_registered=False)
 
@@ -147,43 +147,43 @@ def _has_pickle(folder: Path, number: int) -> bool:
 
 def _skip_others(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
     """Yield the attempts that were made elsewhere and are not used; print a line for each with a record."""
-    known = recorded_attempts(folder)
+    recorded = recorded_attempts(folder)
     for number in attempts(folder):
         if number in own or (word.trusted and not _has_pickle(folder, number)):
             continue
-        if number not in known:
+        if number not in recorded:
             yield number
             continue
         host = one_line(record_of(folder, number).circumstances.host.name)
-        why = "its checkpoint is a pickle" if word.trusted else "--trust uses it"
-        print(f"skipped: attempt {number}, made elsewhere, on {host} ({why})", file=sys.stderr)
+        reason = "its checkpoint is a pickle" if word.trusted else "--trust uses it"
+        print(f"skipped: attempt {number}, made elsewhere, on {host} ({reason})", file=sys.stderr)
         yield number
 
 
-def prepare(words: Options, admission: Admission) -> Resumption:
+def prepare(options: Options, admission: Admission) -> Resumption:
     """Prepare the next attempt of a run. Raise `ResumeError`, `DigestMismatchError`, `UsageError`."""
     folder, passed = admission.folder, admission.passed
-    allowed = parse_allowed(words.get("allow") or "")
+    allowed = parse_allowed(options.get("allow") or "")
     record = require_resumable(folder, here=host_name(), passed=passed)
     require_source(folder, record.ingredients.source, unpack_again=not admission.is_registered)
-    _require_able(folder, passed)
-    was = record_with_current_settings(folder, passed=passed)
-    for line in (*notes(record, was, given=words), *set_aside_environment(was, os.environ)):
+    _require_recent_source(folder, passed)
+    current = record_with_current_settings(folder, passed=passed)
+    for line in (*notes(record, current, given=options), *set_aside_environment(current, os.environ)):
         print(line, file=sys.stderr)
-    recorded_options = resume_arguments(was)
+    recorded_options = resume_arguments(current)
     with disk_faults(folder), run_root(folder) as run:
         run.write_whole(_SETTINGS, recorded_options.file())
-    options = as_words(setting_options(words, own={"resume", "allow", "trust", "grant"}))
+    setting_arguments = as_words(setting_options(options, own={"resume", "allow", "trust", "grant"}))
     return Resumption(
         folder=folder,
         record=record,
-        argv=[*recorded_options.words(str(folder / _SETTINGS))[1:], *options],
+        argv=[*recorded_options.words(str(folder / _SETTINGS))[1:], *setting_arguments],
         allowed=allowed,
         passed=passed,
     )
 
 
-def resume_isolated(words: Options, admission: Admission) -> int:
+def resume_isolated(options: Options, admission: Admission) -> int:
     """Run the next attempt in the recorded image; return its exit status. Raise `ResumeError`, `DigestMismatchError`, `EngineError`."""
     folder, granted = admission.folder, admission.word.granted
     require_set_up("training")
@@ -192,14 +192,16 @@ def resume_isolated(words: Options, admission: Admission) -> int:
     require_source(folder, record.ingredients.source, unpack_again=True)
     bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
     move_seen_image(folder)
-    more = as_words(setting_options(words, own={"resume", "trust", "grant", "json", "publish", "no_publish"}))
+    setting_arguments = as_words(
+        setting_options(options, own={"resume", "trust", "grant", "json", "publish", "no_publish"})
+    )
     unpublished = [] if "store" in granted else ["--no-publish"]
     offline = [] if granted or record.circumstances.execution.get("wandb", "off") == "off" else ["--wandb=off"]
     with dotenv_adopted():
         runner = ContainerRunner(granted)
         print_progress(f"resuming run {record.run}: {runner.isolation}")
         with prepare_rerun(
-            record, bundle, runs=runs_folder(), resumes=folder, more=(*more, *unpublished, *offline)
+            record, bundle, runs=runs_folder(), resumes=folder, more=(*setting_arguments, *unpublished, *offline)
         ) as ready:
             runner.lend([item for item in find_datasets(record, bundle) if isinstance(item, Dataset)], ready)
             hand_over(folder, checkout=CHECKOUT)
@@ -211,7 +213,7 @@ def resume_isolated(words: Options, admission: Admission) -> int:
     return code
 
 
-def notes(record: Record, was: Record, *, given: Collection[str]) -> Iterator[str]:
+def notes(record: Record, current: Record, *, given: Collection[str]) -> Iterator[str]:
     """Yield lines about the failure of the last attempt, and about settings that differ from the run's first."""
     outcome, name = record.outcome, record.ingredients.experiment
     experiment = f"PATH/OF/{name.removeprefix(f'{BROUGHT}/')}" if name.startswith(f"{BROUGHT}/") else name
@@ -221,11 +223,11 @@ def notes(record: Record, was: Record, *, given: Collection[str]) -> Iterator[st
             "  -> the run resumes with its own frozen source, without later edits;"
             f" to use them, start a new run: {spelled(f'reprise train --exp {experiment}')}"
         )
-    began = record.ingredients.settings
-    for setting, value in was.ingredients.settings.items():
-        if value != began[setting] and setting not in given:
-            first, now = (json.dumps(each, ensure_ascii=False) for each in (began[setting], value))
-            yield f"setting {setting} is {now}, as in attempt {record.attempt}; the run began with {first}"
+    first = record.ingredients.settings
+    for setting, value in current.ingredients.settings.items():
+        if value != first[setting] and setting not in given:
+            first_text, current_text = (json.dumps(each, ensure_ascii=False) for each in (first[setting], value))
+            yield f"setting {setting} is {current_text}, as in attempt {record.attempt}; the run began with {first_text}"
 
 
 def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> list[str]:
@@ -249,7 +251,7 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
     return lines
 
 
-def _require_able(folder: Path, passed: Collection[int]) -> None:
+def _require_recent_source(folder: Path, passed: Collection[int]) -> None:
     """Raise `ResumeError` if the run's source is older than `--resume`."""
     with run_root(folder) as run:
         launch = f"{COPY}/trainer/runs/handoff.py"

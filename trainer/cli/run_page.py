@@ -17,7 +17,7 @@ from trainer.runs.attempts import changes, settings_now, total_duration
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
 
-_KNOWN: Final = {
+_KNOWLEDGE: Final = {
     Knowledge.VERIFIED: "a launcher on the host looked at the container's image, and the image's own build id agrees",
     Knowledge.ASSERTED: ".env named the image, and its build ID agrees; no launcher inspected it from outside",
     Knowledge.UNKNOWN: "no digest is claimed",
@@ -36,10 +36,15 @@ if TYPE_CHECKING:
 def summary(listed: ListedRun) -> dict[str, Any]:
     """Return a run as one flat JSON object, for scripts."""
     record = listed.record
-    known: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
+    document: dict[str, Any] = {
+        "run": listed.run,
+        "where": listed.where,
+        "attempt": listed.attempt,
+        "store": listed.store,
+    }
     if record is None:
-        return known | {"status": status(listed), "fault": listed.fault}
-    return known | {
+        return document | {"status": status(listed), "fault": listed.fault}
+    return document | {
         "status": record.outcome.status,
         "died": listed.died,
         "experiment": record.ingredients.experiment,
@@ -75,25 +80,28 @@ def status(listed: ListedRun) -> str:
 def headline(outcome: Outcome) -> list[tuple[str, str]]:
     """Return the metrics for a table: those on the test split, else the first two."""
     tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
-    shown = sorted(tested.items())[:2]
-    return [(name, "undefined" if name in outcome.undefined else short(value)) for name, value in shown]
+    metrics = sorted(tested.items())[:2]
+    return [(name, "undefined" if name in outcome.undefined else short(value)) for name, value in metrics]
 
 
 def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
     """Yield the page of a run, with the results of its reruns."""
-    ingredients, around, outcome = record.ingredients, record.circumstances, record.outcome
-    where = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
+    ingredients, circumstances, outcome = record.ingredients, record.circumstances, record.outcome
+    location = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
     yield from _block(
         "run",
         [
             ("run", f"{record.run}, attempt {record.attempt}"),
             ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
-            ("where", where),
+            ("where", location),
             ("experiment", ingredients.experiment),
             ("started", f"{_moment(listed.records[0])}, took {spent(listed.records, died=listed.died) or '?'}"),
-            ("command", " ".join(around.command)),
+            ("command", " ".join(circumstances.command)),
             ("identity", record.identity),
-            *_present(("retest of", around.retest_of), ("made by", around.purpose and f"reprise {around.purpose}")),
+            *_present(
+                ("retest of", circumstances.retest_of),
+                ("made by", circumstances.purpose and f"reprise {circumstances.purpose}"),
+            ),
         ],
     )
     yield from _lines("attempts", _attempts(listed) if record.attempt > 1 else ())
@@ -101,14 +109,14 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
     yield from _block("result", _result(outcome))
     yield from _lines("retests", summarize_retests(retests))
     yield from _block("ingredients", _ingredients(record))
-    yield from _block("image", _image(around.image))
-    yield from _block("machine", _machine(around))
-    yield from _lines("drift", around.drift or ["none: what runs is what the image was built with"])
-    yield from _lines("determinism off: what the net switched", around.determinism_at_end or [])
-    if around.drift_at_end is not None and around.drift_at_end != around.drift:
-        yield from _lines("drift when it ended", around.drift_at_end or ["none"])
+    yield from _block("image", _image(circumstances.image))
+    yield from _block("machine", _machine(circumstances))
+    yield from _lines("drift", circumstances.drift or ["none: what runs is what the image was built with"])
+    yield from _lines("determinism off: what the net switched", circumstances.determinism_at_end or [])
+    if circumstances.drift_at_end is not None and circumstances.drift_at_end != circumstances.drift:
+        yield from _lines("drift when it ended", circumstances.drift_at_end or ["none"])
     yield from _settings(record, settings_now(listed.records))
-    yield from _lines("left out of the source", around.source.left_out)
+    yield from _lines("left out of the source", circumstances.source.left_out)
     files = [(file.path, readable(file.size), file.sha256) for file in outcome.files]
     yield from _lines("files", columns(files) if files else [])
 
@@ -125,9 +133,9 @@ def _attempts(listed: ListedRun) -> Iterator[str]:
 
 def _changes(listed: ListedRun) -> Iterator[str]:
     """Yield the differences between the attempts and the ingredients, which describe the first attempt."""
-    found = changes(listed.records)
-    yield from (f"attempt {number}: {line}" for number, lines in found for line in lines)
-    if found:
+    differences = changes(listed.records)
+    yield from (f"attempt {number}: {line}" for number, lines in differences for line in lines)
+    if differences:
         yield "ingredients and identity are those of the first attempt; the settings are those of the last attempt"
 
 
@@ -136,7 +144,7 @@ def _moment(record: Record) -> str:
 
 
 def _result(outcome: Outcome) -> list[tuple[str, str]]:
-    undefined = {name: f"undefined ({why})" for name, why in outcome.undefined.items()}
+    undefined = {name: f"undefined ({reason})" for name, reason in outcome.undefined.items()}
     metrics = [(name, undefined.get(name, f"{value}")) for name, value in sorted(outcome.metrics.items())]
     steps = [("steps", str(outcome.steps))] if outcome.steps is not None else []
     weights = [("weights", outcome.weights)] if outcome.weights else []
@@ -145,15 +153,15 @@ def _result(outcome: Outcome) -> list[tuple[str, str]]:
 
 def level(record: Record) -> str:
     """Return the level of determinism that a run kept, and the requested level if it differs."""
-    asked = record.ingredients.determinism.level
-    return asked if record.promise == asked else f"{record.promise}, {asked} was asked for"
+    requested = record.ingredients.determinism.level
+    return requested if record.promise == requested else f"{record.promise}, {requested} was asked for"
 
 
 def _ingredients(record: Record) -> list[tuple[str, str]]:
     ingredients, source = record.ingredients, record.circumstances.source
     state = {None: "", True: ", with changes", False: ""}[source.dirty]
-    held, device = ingredients.determinism, ingredients.device
-    caps = "".join(f", {name}={value}" for name, value in held.capabilities.items())
+    determinism, device = ingredients.determinism, ingredients.device
+    caps = "".join(f", {name}={value}" for name, value in determinism.capabilities.items())
     return [
         ("source", ingredients.source),
         *(
@@ -163,33 +171,33 @@ def _ingredients(record: Record) -> list[tuple[str, str]]:
         ),
         ("", f"{source.how}, {counted(source.files, 'file')}, {readable(source.bytes)}, commit {source.commit}{state}"),
         ("lock", ingredients.lock or "none"),
-        *(("layers" if not place else "", layer) for place, layer in enumerate(ingredients.layers or ["not known"])),
+        *(("layers" if not index else "", layer) for index, layer in enumerate(ingredients.layers or ["not known"])),
         *(
             (f"dataset {name}", f"version {item.version}, {item.content}")
             for name, item in ingredients.datasets.items()
         ),
-        ("determinism", f"{level(record)}, {held.threads} threads{caps}"),
+        ("determinism", f"{level(record)}, {determinism.threads} threads{caps}"),
         ("device", f"{device.accelerator}, {device.world_size} at once, precision {device.precision}"),
     ]
 
 
 def _image(image: Image) -> list[tuple[str, str]]:
-    both = image.handed_build_id and image.handed_build_id != image.build_id
+    differs = image.handed_build_id and image.handed_build_id != image.build_id
     return [
-        ("known", f"{image.known}: {_KNOWN[image.known]}{f': {image.reason}' if image.reason else ''}"),
+        ("known", f"{image.known}: {_KNOWLEDGE[image.known]}{f': {image.reason}' if image.reason else ''}"),
         *_present(
             ("environment", image.environment),
             ("reference", image.reference),
             ("manifest", image.manifest),
             ("config", image.config),
             ("build id", image.build_id),
-            ("handed in", image.handed_build_id if both or image.known is Knowledge.UNKNOWN else None),
+            ("handed in", image.handed_build_id if differs or image.known is Knowledge.UNKNOWN else None),
         ),
     ]
 
 
-def _machine(around: Circumstances) -> list[tuple[str, str]]:
-    host = around.host
+def _machine(circumstances: Circumstances) -> list[tuple[str, str]]:
+    host = circumstances.host
     gpus = [("GPU", f"{gpu.name}, {gpu.memory / (1 << 30):.0f} GiB, {gpu.uuid}") for gpu in host.gpus]
     driver = f"{host.driver}, up to CUDA {host.cuda_driver}" if host.driver else None
     return [
@@ -197,14 +205,14 @@ def _machine(around: Circumstances) -> list[tuple[str, str]]:
         ("CPU", f"{host.cpu}, {host.cores} cores, {host.memory / (1 << 30):.0f} GiB"),
         *gpus,
         *_present(("driver", driver)),
-        ("Python", f"{around.inventory.python}, {len(around.inventory.distributions)} distributions"),
+        ("Python", f"{circumstances.inventory.python}, {len(circumstances.inventory.distributions)} distributions"),
     ]
 
 
-def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
+def _settings(record: Record, current: Mapping[str, JsonValue]) -> Iterator[str]:
     """Yield each setting with its value, its origin and its readers: given settings first, then the experiment's."""
-    began = record.ingredients.settings
-    values = {**now, **record.circumstances.execution}
+    first = record.ingredients.settings
+    values = {**current, **record.circumstances.execution}
     ledger, origins = record.outcome.ledger, record.circumstances.origins
     cells = []
 
@@ -217,8 +225,8 @@ def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
         readers = ", ".join(ledger[name].read) if name in ledger else ""
         bound = bool(name in ledger and ledger[name].bound)
         read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
-        before = f" (began with {short(began[name])})" if name in began and began[name] != value else ""
-        cells.append((name, short(value) + before, origins.get(name, ""), read))
+        original = f" (began with {short(first[name])})" if name in first and first[name] != value else ""
+        cells.append((name, short(value) + original, origins.get(name, ""), read))
     if cells:
         yield ""
         yield "settings"
@@ -266,10 +274,10 @@ def spent(records: Sequence[Record], *, died: bool = False) -> str:
     """Return the total duration of a run's attempts, with their number if there are several."""
     if not records:
         return ""
-    found = total_duration(records, died=died)
-    if found.attempts == 1:
+    total = total_duration(records, died=died)
+    if total.attempts == 1:
         return duration(records[-1].circumstances.timing.seconds)
-    return f"{'' if found.known else 'over '}{duration(found.seconds)} in {found.attempts} attempts"
+    return f"{'' if total.known else 'over '}{duration(total.seconds)} in {total.attempts} attempts"
 
 
 def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
@@ -278,16 +286,16 @@ def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
     if title != "run":
         yield ""
         yield title
-    shown = [(one_line(name), one_line(value)) for name, value in pairs]
-    width = max(cell_len(name) for name, _ in shown)
+    rows = [(one_line(name), one_line(value)) for name, value in pairs]
+    width = max(cell_len(name) for name, _ in rows)
     margin = "" if title == "run" else "  "
-    yield from (f"{margin}{padded(name, width)}  {value}" for name, value in shown)
+    yield from (f"{margin}{padded(name, width)}  {value}" for name, value in rows)
 
 
 def _lines(title: str, lines: Iterable[str]) -> Iterator[str]:
-    shown = [f"  {one_line(line)}" for line in lines]
-    if shown:
-        yield from ("", title, *shown)
+    rows = [f"  {one_line(line)}" for line in lines]
+    if rows:
+        yield from ("", title, *rows)
 
 
 def _present(*pairs: tuple[str, str | None]) -> list[tuple[str, str]]:

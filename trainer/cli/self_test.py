@@ -63,19 +63,19 @@ def self_test(folder: Path) -> tuple[int, int]:
     for name, call, expected in _cases(folder):
         is_damaged = isinstance(expected, type) and issubclass(expected, Exception)
         try:
-            found: object = call()
+            result: object = call()
         except Exception as fault:  # noqa: BLE001 - any other error is a failure too
-            found = type(fault)
-        if found != expected:
+            result = type(fault)
+        if result != expected:
             raise CheckFailedError(
-                f"self-test of the integrity code: {name}: expected {_shown(expected)}, found {_shown(found)}",
+                f"self-test of the integrity code: {name}: expected {_displayed(expected)}, found {_displayed(result)}",
                 hint="build the image again: reprise image build ENVIRONMENT --no-cache",
             )
         counts[is_damaged] += 1
     return counts[0], counts[1]
 
 
-def _shown(value: object) -> str:
+def _displayed(value: object) -> str:
     return value.__name__ if isinstance(value, type) else repr(value)[:80]
 
 
@@ -165,13 +165,13 @@ def _bundles(folder: Path) -> Iterator[Case]:
 
 
 def _tar(names: list[str], *, kind: bytes = tarfile.REGTYPE) -> bytes:
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w") as tar:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in names:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "x" if kind == tarfile.SYMTYPE else ""
             tar.addfile(entry)
-    return gzip.compress(whole.getvalue())
+    return gzip.compress(buffer.getvalue())
 
 
 def _manifests() -> Iterator[Case]:

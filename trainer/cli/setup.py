@@ -67,22 +67,24 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     docker = engine()
-    before = read_block(DOTENV).values
+    previous = read_block(DOTENV).values
     if args.environment:
         load_environment(args.environment, root=ROOT)
     else:
-        setup.require_environment(before, root=ROOT)
-    choice = chosen(args, os.environ, own=own_store_line())
-    name = setup.environment_name(choice, before, nvidia=docker.facts().nvidia)
-    require_store(choice, before)  # before builds, which take minutes
-    joined = joined_store(docker, choice, before)
-    local_store = setup.is_local(choice, before) and joined is None
+        setup.require_environment(previous, root=ROOT)
+    choice = choose_store(args, os.environ, own=own_store_line())
+    name = setup.environment_name(choice, previous, nvidia=docker.facts().nvidia)
+    require_store(choice, previous)  # before builds, which take minutes
+    joined = joined_store(docker, choice, previous)
+    local_store = setup.is_local(choice, previous) and joined is None
     if joined:
         print_progress(
             f"using the local store of another checkout ({joined.project}): {setup.LOCAL_STORE} on port {joined.port}"
         )
     if local_store:
-        check_store_port(docker, before, again=os.environ.get(TYPED_COMMAND) or shlex.join(["scripts/setup", *argv]))
+        check_store_port(
+            docker, previous, command=os.environ.get(TYPED_COMMAND) or shlex.join(["scripts/setup", *argv])
+        )
     if args.build:
         _build(name, local_store=local_store, docker=docker)
         if args.development:
@@ -90,10 +92,10 @@ def main(argv: list[str]) -> int:
     values = refresh_block(docker, choice)
     for shadow in conflicting_names(DOTENV):
         print_progress(f".env sets {shadow} outside of the managed block as well: remove one of the two lines")
-    shown = values | {_HIDDEN: "***"} if _HIDDEN in values else values
+    displayed = values | {_HIDDEN: "***"} if _HIDDEN in values else values
     built = find_built_image("store", stage="environment", engine=docker, root=ROOT) is not None
-    more = [f"{key}={_short(value)}" for key, value in shown.items()] if args.verbose else []
-    print_result(shown, [*page(values, built=built), *more], as_json=args.json)
+    values_listed = [f"{key}={_truncated(value)}" for key, value in displayed.items()] if args.verbose else []
+    print_result(displayed, [*page(values, built=built), *values_listed], as_json=args.json)
     return 0
 
 
@@ -101,7 +103,7 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
     """Return the lines about environment, image and store; `built`: the local store's image is the current lock's."""
     image = values.get("REPRISE_IMAGE") or f"not built yet: {_BUILD}"
     server = "" if built else f"; its image was built from an earlier lock: {_BUILD}"
-    where = f"at {values['AWS_ENDPOINT_URL_S3']}" if "AWS_ENDPOINT_URL_S3" in values else "(a folder)"
+    location = f"at {values['AWS_ENDPOINT_URL_S3']}" if "AWS_ENDPOINT_URL_S3" in values else "(a folder)"
     if values["COMPOSE_PROFILES"] != "store":
         server = ""
     elif "REPRISE_STORE_IMAGE" not in values:
@@ -109,15 +111,15 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
     return [
         f"environment  {values['REPRISE_ENVIRONMENT']}",
         f"image        {image}",
-        f"store        {values['REPRISE_STORE']} {where}{server}",
+        f"store        {values['REPRISE_STORE']} {location}{server}",
     ]
 
 
-def chosen(args: Namespace, environ: Mapping[str, str], *, own: str | None) -> setup.Choice:
+def choose_store(args: Namespace, environ: Mapping[str, str], *, own: str | None) -> setup.Choice:
     """Return the user's choice, from options, environment, or for the store from a line `own` of `.env`. Raise `UsageError`."""
     store = args.store or environ.get("REPRISE_STORE") or own
     endpoint = args.endpoint
-    if own and store and _named(store) != _named(own):
+    if own and store and _normalized(store) != _normalized(own):
         source = "--store" if args.store else "REPRISE_STORE in the environment"
         raise UsageError(
             f"{source} is {store}, but a line of .env outside of the managed block is REPRISE_STORE={own}",
@@ -130,7 +132,7 @@ def chosen(args: Namespace, environ: Mapping[str, str], *, own: str | None) -> s
     return setup.Choice(environment=args.environment, store=store, endpoint=endpoint)
 
 
-def _named(address: str) -> str:
+def _normalized(address: str) -> str:
     return str(folder_of(address) or address.rstrip("/"))
 
 
@@ -150,5 +152,5 @@ def _build(name: str, *, local_store: bool, docker: Engine) -> None:
         ensure_image("store", stage="environment", docker=docker)
 
 
-def _short(value: str) -> str:
+def _truncated(value: str) -> str:
     return value if len(value) <= _WIDTH else f"{value[:_WIDTH]}..."

@@ -57,7 +57,7 @@ _RUN_LINE: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
 class Recipe:
     """The source and the settings file that all trainings of a command start from."""
 
-    words: list[str]
+    arguments: list[str]
     source: SourceBundle
     settings: str | None
 
@@ -65,10 +65,10 @@ class Recipe:
         """Write both into the folder of a new run; return the arguments of `train` that use them."""
         place_source(self.source, folder)
         if self.settings is None:
-            return self.words
+            return self.arguments
         with disk_faults(folder), run_root(folder) as run:
             run.write_whole(SETTINGS, self.settings.encode())
-        return with_option(self.words, "settings", str(folder / SETTINGS))
+        return with_option(self.arguments, "settings", str(folder / SETTINGS))
 
 
 def freeze(request: TrainRequest) -> Recipe:
@@ -77,7 +77,7 @@ def freeze(request: TrainRequest) -> Recipe:
     require_captured(request.experiment, source)
     file = request.origins.file
     text = None if file is None else read_text(file)
-    return Recipe(words=with_option(request.argv, "exp", request.experiment.name), source=source, settings=text)
+    return Recipe(arguments=with_option(request.argv, "exp", request.experiment.name), source=source, settings=text)
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def frozen_checkout(request: TrainRequest) -> Iterator[tuple[Path, list[str]]]:
     """Copy the source into a temporary folder for a process that is no run; yield the folder and the arguments."""
     with TemporaryDirectory(prefix="reprise-source-") as temporary:
         folder = Path(temporary).resolve()
-        words = freeze(request).place_source(folder)
-        yield folder / COPY, words
+        arguments = freeze(request).place_source(folder)
+        yield folder / COPY, arguments
 
 
 def freeze_image() -> None:
@@ -144,13 +144,13 @@ class ChildTraining:
         self.is_run_known.set()
 
 
-def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> ChildTraining:
+def start(arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> ChildTraining:
     """Start `train` with the recipe's arguments and these; the record names `purpose`, so `latest` ignores the run."""
     folder = None if recipe is None else new_run(runs_folder())[1]
     try:
-        placed = [] if folder is None or recipe is None else recipe.place_source(folder)
+        recipe_arguments = [] if folder is None or recipe is None else recipe.place_source(folder)
         variables = {PURPOSE: purpose} | ({} if folder is None else {BEGUN: folder.name})
-        request = CommandRequest(words=["train", *placed, *words], variables=variables)
+        request = CommandRequest(words=["train", *recipe_arguments, *arguments], variables=variables)
         null, launcher = subprocess.DEVNULL, ProcessLauncher(source=CHECKOUT)
         command = launcher.start(request, stdin=null, stdout=null, stderr=subprocess.PIPE)
         return ChildTraining(command=command, new_folder=folder)
@@ -160,17 +160,17 @@ def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -
         raise
 
 
-def completed(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Record:
+def completed(arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Record:
     """Train and return the record. Raises `RunError` if the training fails."""
-    training = start(words, purpose=purpose, recipe=recipe)
+    training = start(arguments, purpose=purpose, recipe=recipe)
     try:
         code = training.wait()
     except BaseException:
         training.wait()  # Ctrl-C reached the training too: it closes its record
         raise
     if code:
-        what = f"run {training.run}" if training.run else "the training"
-        raise RunError(f"{what} ended with exit code {code}", hint="see the output above")
+        subject = f"run {training.run}" if training.run else "the training"
+        raise RunError(f"{subject} ended with exit code {code}", hint="see the output above")
     return record_of(training.folder)
 
 
@@ -191,8 +191,8 @@ def run_hidden_command(hidden: Sequence[str], request: TrainRequest, *, source: 
         started=datetime.now(UTC),
         monotonic=monotonic(),
     )
-    own = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    environ = variables(level, threads=threads_at(level, request.settings.threads)) | own | launch.variables()
+    switches = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = variables(level, threads=threads_at(level, request.settings.threads)) | switches | launch.variables()
     launcher = ProcessLauncher(source=source, folder=source)
     command = launcher.start(
         CommandRequest(words=hidden, variables=environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE

@@ -39,7 +39,7 @@ GRANTS: Final = {
     "store": "the store, with its keys, and the network",
     "machine": "everything that this user can access: it runs as a process of this user, without an isolated container",
 }
-_SHOWN: Final = 400
+_MOST_DIFF_LINES: Final = 400
 """Maximum lines of a diff; the whole source is in the run's archive."""
 ISOLATION: Final = "no network, no keys, nothing writable but its own run folder"
 
@@ -88,18 +88,18 @@ def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool
     """
     if is_own(folder / ATTEMPTS / str(record.attempt), runs=runs_folder(), users=users()):
         return True
-    bundle, here = load_bundle(folder / ARCHIVE, digest=record.ingredients.source), checkout_files()
-    is_known = not in_its_image or not is_isolated or has_own_image(record, os.environ | _dotenv())
-    if is_known and not other_files(bundle, here):
+    bundle, checkout = load_bundle(folder / ARCHIVE, digest=record.ingredients.source), checkout_files()
+    has_image = not in_its_image or not is_isolated or has_own_image(record, os.environ | _dotenv())
+    if has_image and not other_files(bundle, checkout):
         return True
     if not is_isolated and "machine" not in word.granted:
         message = f"run {record.run} was made elsewhere, and its code would reach this machine's network, credentials and files"
         raise UntrustedCodeError(
             message,
-            hint=f"type on the host: {on_host(word.command)} --trust; or grant that access: --trust --grant machine",
+            hint=f"type on the host: {host_command(word.command)} --trust; or give it all of that here: --trust --grant machine",
         )
     reaches = isolation(word.granted) if is_isolated else GRANTS["machine"]
-    _ask(record, [*page(record, bundle, here=here)], word, reaches=reaches)
+    _require_consent(record, [*page(record, bundle, here=checkout)], word, reaches=reaches)
     return False
 
 
@@ -134,16 +134,16 @@ def require_checkpoint_trust(record: Record, word: Word) -> None:
         f"run {record.run} was made elsewhere, on {one_line(record.circumstances.host.name)}",
         "its code is the one of this checkout; its checkpoints hold numbers that this machine did not make",
     ]
-    _ask(record, lines, word, reaches="from its last checkpoint")
+    _require_consent(record, lines, word, reaches="from its last checkpoint")
 
 
 def isolation(granted: frozenset[str]) -> str:
     """Describe what code in a container of its own can access, in a few words."""
-    more = [GRANTS[name] for name in GRANTS if name in granted]
-    return f"{ISOLATION}{'; granted: ' if more else ''}{', '.join(more)}"
+    grants_text = [GRANTS[name] for name in GRANTS if name in granted]
+    return f"{ISOLATION}{'; granted: ' if grants_text else ''}{', '.join(grants_text)}"
 
 
-def _ask(record: Record, lines: list[str], word: Word, *, reaches: str) -> None:
+def _require_consent(record: Record, lines: list[str], word: Word, *, reaches: str) -> None:
     print("\n".join(lines), file=sys.stderr, flush=True)
     if word.trusted:
         return
@@ -155,7 +155,7 @@ def _ask(record: Record, lines: list[str], word: Word, *, reaches: str) -> None:
         raise UntrustedCodeError(f"run {record.run} was made elsewhere; it was not run", hint=hint)
 
 
-def on_host(command: str) -> str:
+def host_command(command: str) -> str:
     """Return a command as it is typed on the host."""
     return command.replace("reprise ", "scripts/reprise ", 1)
 
@@ -168,17 +168,17 @@ def checkout_files() -> dict[str, str]:
         return {}
 
 
-def other_files(bundle: SourceBundle, here: Mapping[str, str]) -> list[SourceFile]:
+def other_files(bundle: SourceBundle, checkout: Mapping[str, str]) -> list[SourceFile]:
     """Return the files of a source that differ from the checkout's; files that git ignores, e.g. runs, are not the checkout's."""
-    return [file for file in bundle.files if here.get(file.path) != file.sha256]
+    return [file for file in bundle.files if checkout.get(file.path) != file.sha256]
 
 
-def has_own_image(record: Record, told: Mapping[str, str]) -> bool:
+def has_own_image(record: Record, values: Mapping[str, str]) -> bool:
     """Return whether a record's image is the image of this checkout, by every digest in the record."""
     image = record.circumstances.image
     pairs = (
-        (image.manifest, told.get("REPRISE_IMAGE", "").rpartition("@")[2]),
-        (image.config, told.get("REPRISE_IMAGE_CONFIG", "")),
+        (image.manifest, values.get("REPRISE_IMAGE", "").rpartition("@")[2]),
+        (image.config, values.get("REPRISE_IMAGE_CONFIG", "")),
     )
     named = [(theirs, ours) for theirs, ours in pairs if theirs is not None and is_digest(ours)]
     return bool(named) and all(theirs == ours for theirs, ours in named)
@@ -194,29 +194,29 @@ def _dotenv() -> dict[str, str]:
 
 def page(record: Record, bundle: SourceBundle, *, here: Mapping[str, str]) -> Iterator[str]:
     """Yield the description of a source, file by file if a file differs from the checkout."""
-    around = record.circumstances
-    yield f"run {record.run} was made elsewhere, on {one_line(around.host.name)}"
+    circumstances = record.circumstances
+    yield f"run {record.run} was made elsewhere, on {one_line(circumstances.host.name)}"
     size = sum(len(file.data) for file in bundle.files)
-    yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {one_line(around.source.commit)}"
-    if around.image.reference:
-        yield f"its image: {one_line(around.image.reference)}"
-    other = other_files(bundle, here)
-    if not other:
+    yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {one_line(circumstances.source.commit)}"
+    if circumstances.image.reference:
+        yield f"its image: {one_line(circumstances.image.reference)}"
+    differing = other_files(bundle, here)
+    if not differing:
         yield "every file is the one of this checkout"
         return
-    yield f"not as in this checkout: {counted(len(other), 'file')}"
-    yield from (f"  {one_line(file.path)}  {counted(len(file.data), 'byte')}" for file in other)
-    lines = [line for file in other for line in _difference(file, here)]
-    yield from lines[:_SHOWN]
-    if len(lines) > _SHOWN:
-        yield f"... and {counted(len(lines) - _SHOWN, 'more line')}"
+    yield f"not as in this checkout: {counted(len(differing), 'file')}"
+    yield from (f"  {one_line(file.path)}  {counted(len(file.data), 'byte')}" for file in differing)
+    lines = [line for file in differing for line in _difference(file, here)]
+    yield from lines[:_MOST_DIFF_LINES]
+    if len(lines) > _MOST_DIFF_LINES:
+        yield f"... and {counted(len(lines) - _MOST_DIFF_LINES, 'more line')}"
 
 
-def _difference(file: SourceFile, here: Mapping[str, str]) -> Iterator[str]:
+def _difference(file: SourceFile, checkout: Mapping[str, str]) -> Iterator[str]:
     path = CHECKOUT / file.path
     try:
         theirs = file.data.decode().splitlines()
-        ours = path.read_text(encoding="utf-8").splitlines() if file.path in here else []
+        ours = path.read_text(encoding="utf-8").splitlines() if file.path in checkout else []
     except (UnicodeDecodeError, OSError):
         return
     for line in difflib.unified_diff(ours, theirs, "here/" + file.path, "theirs/" + file.path, lineterm=""):

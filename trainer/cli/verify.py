@@ -34,11 +34,11 @@ _LARGEST = 1 << 24
 
 def main(argv: list[str]) -> int:
     """Verify and print; return 0 if the certificate is valid and its claim holds, the verdict's code if the claim does not hold."""
-    words = _parser().parse_args(argv)
-    text = read_bytes(words.certificate, most=_LARGEST)
-    statement, signature = _read(text, key=words.key, where=str(words.certificate))
-    checks = [f"signature  {signature}", *_check(statement, words.certificate)]
-    if words.json:
+    args = _parser().parse_args(argv)
+    text = read_bytes(args.certificate, most=_LARGEST)
+    statement, signature = _read(text, key=args.key, where=str(args.certificate))
+    checks = [f"signature  {signature}", *_check(statement, args.certificate)]
+    if args.json:
         document = statement.model_dump(mode="json", by_alias=True)
         print(json.dumps({"statement": document, "checks": checks, "holds": statement.predicate.holds}))
     else:
@@ -138,8 +138,8 @@ def _summary(tested: Predicate) -> str:
 
 
 def _cause(tested: Predicate, cause: FailureCause) -> str:
-    place = f", at step {cause.step}, stream {cause.stream}" if cause.step is not None else ""
+    location = f", at step {cause.step}, stream {cause.stream}" if cause.step is not None else ""
     tensor = f", tensor {cause.tensor}" if cause.tensor else ""
-    one, other = ("without the stop", "with it") if tested.claim == "resume" else ("in the first run", "in the second")
-    values = f": {cause.a} {one}, {cause.b} {other}" if cause.a is not None else ""
-    return f"{cause.what}{place}{tensor}{values}"
+    first, second = ("without the stop", "with it") if tested.claim == "resume" else ("in the first run", "in the second")
+    values = f": {cause.a} {first}, {cause.b} {second}" if cause.a is not None else ""
+    return f"{cause.what}{location}{tensor}{values}"

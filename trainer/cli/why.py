@@ -57,28 +57,28 @@ class ExplainedRun:
 
 def main(argv: list[str]) -> int:
     """Find the cause and print it; return 0 if a cause was found, 30 if none could be found."""
-    words = _parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     if words.steps is not None and words.steps < 1:
         raise UsageError(f"--steps is {words.steps}; expected 1 or more", hint="--steps 3")
-    granted = grants(words.grant)
-    admission = Word(trusted=words.trust, granted=granted, command=f"reprise why {words.a} {words.b}")
-    a, b = (_load(word, admission, here=words.no_container) for word in (words.a, words.b))
+    granted = grants(args.grant)
+    admission = Word(trusted=args.trust, granted=granted, command=f"reprise why {args.a} {args.b}")
+    a, b = (_load(word, admission, here=args.no_container) for word in (args.a, args.b))
     difference = _first_difference(a, b)
     if difference is None:
         steps = counted(_common_steps(a, b), "step")
         text = f"nothing to explain: A and B are equal in {steps}, all that both traces contain"
-        print(json.dumps({"attributed": None, "first_difference": None}) if words.json else text)
+        print(json.dumps({"attributed": None, "first_difference": None}) if args.json else text)
         return Rung.IDENTICAL.code
-    images = not (words.no_container or BAKED.exists())
+    images = not (args.no_container or BAKED.exists())
     swaps = [*possible_swaps(a.inputs, b.inputs, images=images)]
     unswapped = [*unswappable(a.inputs, b.inputs, images=images)]
     if not swaps:
         hint = "; ".join(unswapped) or "reprise compare A B says what differs around them"
         raise RunError("nothing that differs between A and B can be swapped", hint=hint)
-    through = max(difference.step, words.steps or 0)
-    runs = HybridRuns(a=a, b=b, through=through, here=words.no_container, granted=granted)
-    place = f"step {difference.step}, stream {difference.stream}"
-    print_progress(f"reprise: A and B diverge at {place}; {counted(len(swaps), 'ingredient')} can be swapped")
+    through = max(difference.step, args.steps or 0)
+    runs = HybridRuns(a=a, b=b, through=through, here=args.no_container, granted=granted)
+    location = f"step {difference.step}, stream {difference.stream}"
+    print_progress(f"reprise: A and B diverge at {location}; {counted(len(swaps), 'ingredient')} can be swapped")
     explanation = Explanation(
         attribution=attribute(swaps, runs.compare),
         difference=difference,
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
         unswapped=unswapped,
         notes=runs.notes,
     )
-    print(json.dumps(document(explanation)) if words.json else "\n".join(page(explanation)))
+    print(json.dumps(document(explanation)) if args.json else "\n".join(page(explanation)))
     return 0 if explanation.attribution.sets else Rung.NOT_COMPARABLE.code
 
 
@@ -108,13 +108,13 @@ def _parser() -> Arguments:
     return parser
 
 
-def _load(word: str, admission: Word, *, here: bool) -> ExplainedRun:
+def _load(name: str, admission: Word, *, here: bool) -> ExplainedRun:
     """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
-    run = find_run(word)
-    there = choose_runner(run.record, here=here)
-    require_trust(run.record, run.folder, admission, is_isolated=there.is_isolated)
+    run = find_run(name)
+    runner = choose_runner(run.record, here=here)
+    require_trust(run.record, run.folder, admission, is_isolated=runner.is_isolated)
     trace = read_trace(run.folder / ATTEMPTS / str(run.record.attempt) / FILE)
-    findings = examine_run(run.record, run.folder, machine=replace(there.machine(), exact=False))
+    findings = examine_run(run.record, run.folder, machine=replace(runner.machine(), exact=False))
     require_reproducible([finding for finding in findings if finding.about != "outcome"])
     bundle = load_bundle(run.folder / ARCHIVE, digest=run.record.ingredients.source)
     return ExplainedRun(inputs=RunInputs(record=run.record, bundle=bundle), trace=trace, folder=run.folder)
@@ -152,14 +152,14 @@ class HybridRuns:
 
     def compare(self, swapped: Swaps) -> Match:
         """Make a run, and return which run it matches."""
-        what = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
-        print_progress(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
+        ingredients = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
+        print_progress(f"reprise: a run of A with {ingredients} of B, {counted(self.through, 'step')}")
         try:
             trace = self._trace(hybrid(self.a.inputs, self.b.inputs, swapped))
         except RepriseError as fault:
             if swapped == NONE:
                 raise
-            self.notes.append(f"A with {what} of B could not be run: {fault.message}")
+            self.notes.append(f"A with {ingredients} of B could not be run: {fault.message}")
             return Match.NONE
         result = Match.OTHER
         for match, run in ((Match.A, self.a), (Match.B, self.b)):
@@ -169,20 +169,20 @@ class HybridRuns:
                 result = match
                 break
             if difference is not None and (match is Match.A) == (swapped == NONE):
-                place = f"step {difference.step}, stream {difference.stream}"
-                self.notes.append(f"A with {what} of B diverges from {match.name} at {place}")
+                location = f"step {difference.step}, stream {difference.stream}"
+                self.notes.append(f"A with {ingredients} of B diverges from {match.name} at {location}")
         print_progress(f"  {result}")
         return result
 
     def _trace(self, inputs: RunInputs) -> Trace:
-        there = choose_runner(inputs.record, here=self.here, granted=self.granted)
+        runner = choose_runner(inputs.record, here=self.here, granted=self.granted)
         with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder()) as ready:
-            there.lend(
+            runner.lend(
                 [item for item in find_datasets(inputs.record, inputs.bundle) if isinstance(item, Dataset)], ready
             )
             path = ready.folder / ATTEMPTS / "1" / FILE
             try:
-                code = _run(there, ready, path, through=self.through)
+                code = _run(runner, ready, path, through=self.through)
                 if not path.is_file():
                     message = f"it ended with exit code {code} before its first step"
                     raise RunError(message, hint="see the output above")
@@ -194,16 +194,16 @@ class HybridRuns:
                     runs.remove_tree(ready.folder.name)
 
 
-def _run(there: Runner, ready: PreparedRerun, path: Path, *, through: int) -> int:
+def _run(runner: Runner, ready: PreparedRerun, path: Path, *, through: int) -> int:
     """Run until the trace in `path` is past a step or the run has ended; return the exit code."""
     with ThreadPoolExecutor(1) as pool:
-        ending = pool.submit(there.run, ready)
+        ending = pool.submit(runner.run, ready)
         try:
             while not wait([ending], timeout=_POLL).done and last_written_step(path) <= through:
                 pass
         finally:
             if not ending.done():
-                there.kill(ready)
+                runner.kill(ready)
     return ending.result()[0]
 
 
@@ -229,9 +229,9 @@ def page(explanation: Explanation) -> Iterator[str]:
         yield f"  confirmed: B with this taken from A matches A through step {through}"
     elif result.sets:
         yield f"  not confirmed: B with this taken from A does not match A through step {through}, so something else also has an effect"
-    what = difference.tensor or difference.quantity or "fingerprint"
+    quantity = difference.tensor or difference.quantity or "fingerprint"
     values = f"{difference.a} in A, {difference.b} in B"
-    yield f"  A and B diverge at step {difference.step}, stream {difference.stream}, {what}: {values}"
+    yield f"  A and B diverge at step {difference.step}, stream {difference.stream}, {quantity}: {values}"
     if result.matches:
         rows = [(str(swap), str(match)) for swap, match in result.matches.items()]
         yield from ("", f"A with one ingredient of B, through step {through}", *(f"  {line}" for line in columns(rows)))
@@ -254,12 +254,12 @@ def headline(result: Attribution, difference: Difference) -> str:
     alone = [result.matches.get(swap) for swap in first]
     effective = [match for match in alone if match is not Match.A]
     if Match.NONE in alone:
-        how = "not all of them can be run alone"
+        effect = "not all of them can be run alone"
     elif not effective:
-        how = "none alone"
+        effect = "none alone"
     else:
-        how = "each alone matches neither run" if len(effective) == len(first) else "not all of them alone"
-    return f"attributed: {how}; together {_names(first)} make the difference {step}"
+        effect = "each alone matches neither run" if len(effective) == len(first) else "not all of them alone"
+    return f"attributed: {effect}; together {_names(first)} make the difference {step}"
 
 
 def _names(swapped: Swaps) -> str:

@@ -366,12 +366,12 @@ def prepare_folders(root: Path, who: Owner) -> None:
             os.chown(runs, who.uid, who.gid)
 
 
-def check_port(port: int, *, again: str = "scripts/setup") -> None:
+def check_port(port: int, *, command: str = "scripts/setup") -> None:
     """Raise `PortTakenError` if a program listens on the port; the hint is the command `again` with a free port."""
     if _is_free(port):
         return
     message = f"port {port} on 127.0.0.1 is taken by another program; the local store needs a free port"
-    raise PortTakenError(message, hint=f"REPRISE_STORE_PORT={_free_port(port)} {again}")
+    raise PortTakenError(message, hint=f"REPRISE_STORE_PORT={_free_port(port)} {command}")
 
 
 def _free_port(port: int) -> int | str:

@@ -27,7 +27,7 @@ def test_a_read_only_or_full_runs_folder_is_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, state: State, code: int, message: str, *, is_there: bool
 ) -> None:
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    monkeypatch.setattr(doctor, "_ROOM", room)
+    monkeypatch.setattr(doctor, "_FREE_BYTES", room)
     if is_there:
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs").chmod(0o777)

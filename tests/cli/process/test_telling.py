@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.process.test_closing import make_session
-from trainer.cli.process.closing import PublishOutcome, as_on_host, report_lines
+from trainer.cli.process.closing import PublishOutcome, report_lines, with_host_endpoint
 from trainer.runs.record import Outcome, Status
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ def test_the_stores_server_is_printed_with_the_hosts_address(monkeypatch: pytest
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:8333")
     monkeypatch.setenv("REPRISE_STORE_ON_HOST", "http://127.0.0.1:8433")
     message = "store s3://reprise at http://store:8333 does not answer"
-    assert as_on_host(message) == "store s3://reprise at http://127.0.0.1:8433 does not answer"
+    assert with_host_endpoint(message) == "store s3://reprise at http://127.0.0.1:8433 does not answer"
     monkeypatch.delenv("REPRISE_STORE_ON_HOST")
-    assert as_on_host(message) == message
+    assert with_host_endpoint(message) == message
 
 
 def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:

@@ -56,20 +56,20 @@ NUDGES: Final = 3
 
 def main(argv: list[str]) -> int:
     """Run the given subcommand."""
-    words = _parser().parse_args(argv)
-    if words.verb == "refresh" and words.seeds < FEWEST:
-        raise UsageError(f"--seeds is {words.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
-    if words.verb == "refresh" and not (words.yes or sys.stdin.isatty()):
+    args = _parser().parse_args(argv)
+    if args.verb == "refresh" and args.seeds < FEWEST:
+        raise UsageError(f"--seeds is {args.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
+    if args.verb == "refresh" and not (args.yes or sys.stdin.isatty()):
         message = "a baseline is written only after a confirmation, and this terminal is not interactive"
         raise UsageError(message, hint="--yes")
-    names = experiment_names(CHECKOUT) if words.experiment == ALL else [_require_in_package(words.experiment)]
-    if words.verb == "check" and (missing := [name for name in names if _read(name) is None]):
+    names = experiment_names(CHECKOUT) if args.experiment == ALL else [_require_in_package(args.experiment)]
+    if args.verb == "check" and (missing := [name for name in names if _read(name) is None]):
         raise _no_baseline(missing[0])
     image = claim_image(os.environ, run=None)
-    if words.verb != "refresh" and not trains_here():
+    if args.verb != "refresh" and not trains_here():
         return run_in_image(["baseline", *argv])
     check_lock(image, CHECKOUT)
-    code: int = max(words.run(words, name) for name in names)
+    code: int = max(args.run(args, name) for name in names)
     return code
 
 
@@ -100,20 +100,20 @@ def _parser() -> Arguments:
     return parser
 
 
-def _check(words: Namespace, name: str) -> int:
+def _check(args: Namespace, name: str) -> int:
     """Check an experiment; return 0 if the baseline holds, 20 if it does not."""
     baseline, measured = _read(name), _measured(name, seeds=1, nudges=0)
     entry = baseline.nearest(EnvironmentKey.model_validate(measured["key"])) if baseline else None
     if entry is None:
         raise _no_baseline(name)
     result = _compare(entry, measured)
-    local = [] if result.same_code else code_changes(CHECKOUT, name)
-    if words.json:
+    changes_listed = [] if result.same_code else code_changes(CHECKOUT, name)
+    if args.json:
         document = {"experiment": name, "holds": result.holds, "said": result.summary, "moved": result.changes}
-        print(json.dumps(document | {"local": local}))
+        print(json.dumps(document | {"local": changes_listed}))
     else:
         refresh = [] if result.holds else [f"if the change is intended: reprise baseline refresh {name} --why TEXT"]
-        print("\n  ".join([f"{name}: {result.summary}", *local, *result.changes, *refresh]))
+        print("\n  ".join([f"{name}: {result.summary}", *changes_listed, *result.changes, *refresh]))
     return 0 if result.holds else Rung.DIFFERENT.code
 
 
@@ -121,9 +121,9 @@ def _no_baseline(name: str) -> DocumentError:
     return DocumentError(f"{name} has no baseline", hint=f"reprise baseline refresh {name} --why 'it is new'")
 
 
-def _refresh(words: Namespace, name: str) -> int:
+def _refresh(args: Namespace, name: str) -> int:
     baseline = _read(name) or Baseline(experiment=name, entries=[])
-    measured = _measured(name, seeds=words.seeds, nudges=NUDGES)
+    measured = _measured(name, seeds=args.seeds, nudges=NUDGES)
     key = EnvironmentKey.model_validate(measured["key"])
     if not (metrics := levels(measured["results"], measured["nudged"])):
         raise RunError(f"{name} has no result metric that is finite with every seed", hint=f"reprise check {name}")
@@ -136,7 +136,7 @@ def _refresh(words: Namespace, name: str) -> int:
             f"new: {each} {level.value:.6g}, no change within {level.allowed:.3g}" for each, level in metrics.items()
         ]
     print("\n".join(f"  {line}" for line in lines))
-    if not words.yes and input(f"write {FOLDER}/{name}.json? [y/N] ").strip().lower() not in {"y", "yes"}:
+    if not args.yes and input(f"write {FOLDER}/{name}.json? [y/N] ").strip().lower() not in {"y", "yes"}:
         print("nothing was written")
         return 0
     entry = BaselineEntry(
@@ -144,9 +144,9 @@ def _refresh(words: Namespace, name: str) -> int:
         image=measured["image"],
         code=measured["code"],
         imported=measured.get("imported"),
-        seeds=words.seeds,
+        seeds=args.seeds,
         metrics=metrics,
-        why=words.why,
+        why=args.why,
     )
     _write(name, baseline.with_entry(entry))
     print(f"written: {FOLDER}/{name}.json; commit it")
@@ -168,18 +168,18 @@ def code_changes(checkout: Path, name: str) -> list[str]:
     changed, after = changed_paths(checkout, *_CODE), since(checkout, f"{FOLDER}/{name}.json", *_CODE)
     if changed is None:
         return []
-    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    local = f"local changes: {', '.join(changed[:_NAMED])}{more}" if changed else "this checkout has no local changes"
+    others = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    local = f"local changes: {', '.join(changed[:_NAMED])}{others}" if changed else "this checkout has no local changes"
     if after is None:
         return [local]
-    wrote = f"commit {after.commit} of {after.date} wrote the baseline"
+    origin = f"commit {after.commit} of {after.date} wrote the baseline"
     if not changed and not after.commits:
-        return [f"{wrote}, with other code than it holds: no commit since has changed the code", local]
-    return [f"{wrote}; {counted(after.commits, 'commit')} since then changed {' or '.join(_CODE)}", local]
+        return [f"{origin}, with other code than it holds: no commit since has changed the code", local]
+    return [f"{origin}; {counted(after.commits, 'commit')} since then changed {' or '.join(_CODE)}", local]
 
 
-def _measure(words: Namespace, name: str) -> int:
-    print(json.dumps(_measured(name, seeds=words.seeds, nudges=NUDGES)))
+def _measure(args: Namespace, name: str) -> int:
+    print(json.dumps(_measured(name, seeds=args.seeds, nudges=NUDGES)))
     return 0
 
 

@@ -25,13 +25,13 @@ from trainer.runs.imported_files import read_imported
 
 def main(argv: list[str]) -> int:
     """Train with `argv[0]` seeds and `argv[1]` nudges; print the environment, the code's digest and all metrics as one line of JSON."""
-    seeds, nudges, *words = argv
+    seeds, nudges, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-baseline-") as folder:
         from trainer.training.checks.short_training import perturbed_results, seed_results, small_subject
 
         root = Path.cwd()
         experiment = import_experiment(read_launch(os.environ))
-        resolved = resolve_settings(experiment, words)
+        resolved = resolve_settings(experiment, arguments)
         declared = load_dataset(resolved.settings.dataset, root=root)
         subject = small_subject(experiment, resolved, declared, root=root, folder=Path(folder))
         with attribute_errors(experiment):

@@ -39,29 +39,29 @@ _LEAST = 20
 
 def main(argv: list[str]) -> int:
     """Time an experiment's steps and print the result."""
-    words, settings = _parser().parse_known_args(argv)
-    report_shared_options("bench", argv, words.experiment)
-    if words.steps < _LEAST or words.warmup < 1 or not words.seconds > 0:
+    args, settings = _parser().parse_known_args(argv)
+    report_shared_options("bench", argv, args.experiment)
+    if args.steps < _LEAST or args.warmup < 1 or not args.seconds > 0:
         raise UsageError(
-            f"found --steps {words.steps} --warmup {words.warmup} --seconds {words.seconds:g};"
+            f"found --steps {args.steps} --warmup {args.warmup} --seconds {args.seconds:g};"
             f" expected --steps {_LEAST} or more, --warmup 1 or more, --seconds more than 0",
             hint="reprise bench digits --steps 200 --warmup 20 --seconds 60",
         )
-    train = ["--exp", words.experiment, *settings]
+    train = ["--exp", args.experiment, *settings]
     request = parse_train_request(train)
-    other = _other(words.against) if words.against else None
-    known = claim_image(os.environ, run=None)
+    other = _other(args.against) if args.against else None
+    claim = claim_image(os.environ, run=None)
     if not trains_here():
         return run_in_image(["bench", *argv])
-    check_lock(known, CHECKOUT)
-    check_environment(known, request.settings)
+    check_lock(claim, CHECKOUT)
+    check_environment(claim, request.settings)
     name = f"{Path(request.experiment.name).stem}-{datetime.now(UTC):%Y%m%d%H%M%S}.json"
-    path = runs_folder() / "profiles" / name if words.profile else None
-    course = {name: getattr(words, name) for name in ("synthetic", "steps", "warmup", "seconds")}
+    path = runs_folder() / "profiles" / name if args.profile else None
+    course = {name: getattr(args, name) for name in ("synthetic", "steps", "warmup", "seconds")}
     course["profile"] = str(path or "")
     bench, *dearest = run_hidden_command(["_bench", json.dumps(course), *train], request)
     document = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
-    print_result(document.model_dump(mode="json"), _page(document, words.against), as_json=words.json)
+    print_result(document.model_dump(mode="json"), _page(document, args.against), as_json=args.json)
     return 0
 
 
@@ -107,34 +107,34 @@ def _other(word: str) -> Bench | dict[str, Interval]:
 
 
 def _document(bench: Bench, other: Bench | dict[str, Interval] | None, profiled: Path | None, dearest: Any) -> Told:
-    ratios_of_run = (
+    run_ratios = (
         {name: bench.samples_per_second.over(value) for name, value in other.items()}
         if isinstance(other, dict)
         else None
     )
     return Told(
         bench=bench,
-        ratios=ratios(bench, other) if isinstance(other, Bench) else ratios_of_run,
+        ratios=ratios(bench, other) if isinstance(other, Bench) else run_ratios,
         unlike=unlike(bench, other) if isinstance(other, Bench) else [],
         profile=None if profiled is None else shown_path(profiled),
         dearest=[Dear.model_validate(each) for each in dearest or ()],
     )
 
 
-def _page(told: Told, against: str | None) -> Iterator[str]:
-    yield from page(told.bench)
-    if told.ratios is not None:
+def _page(document: Told, against: str | None) -> Iterator[str]:
+    yield from page(document.bench)
+    if document.ratios is not None:
         yield ""
         yield f"over {against}:"
-        yield from compared(told.ratios)
-        if len(told.ratios) == 1:
+        yield from compared(document.ratios)
+        if len(document.ratios) == 1:
             yield "  a run's throughput includes the time of validations"
-        yield from (f"  not equal: {line}" for line in told.unlike)
-    if told.profile is not None:
+        yield from (f"  not equal: {line}" for line in document.unlike)
+    if document.profile is not None:
         yield ""
-        yield f"slowest operations, by their own time; trace: {told.profile} (chrome://tracing, ui.perfetto.dev)"
+        yield f"slowest operations, by their own time; trace: {document.profile} (chrome://tracing, ui.perfetto.dev)"
         rows = [("operation", "calls a step", "ms a step", "share")]
-        rows += [(e.name, f"{e.calls:g}", f"{1e3 * e.seconds:.3f}", f"{e.share:.1%}") for e in told.dearest]
+        rows += [(e.name, f"{e.calls:g}", f"{1e3 * e.seconds:.3f}", f"{e.share:.1%}") for e in document.dearest]
         yield from (f"  {line}" for line in columns(rows))
 
 
@@ -144,29 +144,29 @@ BATCHES = 8
 
 def print_benchmark(argv: list[str]) -> int:
     """Time the steps that `argv[0]`, JSON, describes; print the result as a line of JSON, then a requested profile as a line."""
-    request, *words = argv
+    request, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-bench-") as folder:
-        how = json.loads(request)
-        course = _course(words, how, Path(folder))
+        options = json.loads(request)
+        course = _course(arguments, options, Path(folder))
         from trainer.training.bench import bench, profiled
 
         with attribute_errors(course.experiment):
             print(bench(course).model_dump_json(), file=out, flush=True)
-            if how["profile"]:
-                dearest = profiled(course, Path(how["profile"]))
+            if options["profile"]:
+                dearest = profiled(course, Path(options["profile"]))
                 print_json([each.model_dump() for each in dearest], file=out)
     return 0
 
 
-def _course(words: Sequence[str], how: dict[str, object], folder: Path) -> Course:
+def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) -> Course:
     from trainer.training.bench import Course
 
     launch = read_launch(os.environ)
     experiment = import_experiment(launch)
-    resolved = resolve_settings(experiment, [*words])
+    resolved = resolve_settings(experiment, [*arguments])
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
-    dataset, data, description = choose_data(declared, synthetic=bool(how["synthetic"]), rows=rows)
+    dataset, data, description = choose_data(declared, synthetic=bool(options["synthetic"]), rows=rows)
     return Course(
         experiment=experiment,
         resolved=resolved,
@@ -176,7 +176,7 @@ def _course(words: Sequence[str], how: dict[str, object], folder: Path) -> Cours
         device=launch.device,
         root=Path.cwd(),
         folder=folder,
-        warmup=int(str(how["warmup"])),
-        steps=int(str(how["steps"])),
-        seconds=float(str(how["seconds"])),
+        warmup=int(str(options["warmup"])),
+        steps=int(str(options["steps"])),
+        seconds=float(str(options["seconds"])),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import CheckFailedError, UsageError
 from trainer.cli.arguments import Arguments
-from trainer.cli.check.bits import look
+from trainer.cli.check.bits import print_first_difference
 from trainer.cli.configuration import CHECKOUT, cache_folder, store_address
 from trainer.cli.containers import run_in_image
 from trainer.cli.experiments import experiment_names
@@ -39,28 +39,28 @@ STEPS: Final = 100
 
 def main(argv: list[str]) -> int:
     """Return 0 if all checks pass, 89 if a check failed; with --bits, 20 if a bit differs."""
-    words, settings = _parser().parse_known_args(argv)
-    report_shared_options("check", argv, words.experiment)
-    steps = words.steps or (3 if words.bits else STEPS)
+    args, settings = _parser().parse_known_args(argv)
+    report_shared_options("check", argv, args.experiment)
+    steps = args.steps or (3 if args.bits else STEPS)
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more", hint="--steps 3")
-    if words.bits and (words.synthetic or words.experiment == ALL):
+    if args.bits and (args.synthetic or args.experiment == ALL):
         raise UsageError("--bits looks at one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
-    names = experiment_names(CHECKOUT) if words.experiment == ALL else [words.experiment]
+    names = experiment_names(CHECKOUT) if args.experiment == ALL else [args.experiment]
     lists = [["--exp", name, *settings] for name in names]
-    everything = [(parse_train_request(each), each) for each in lists]
-    known = claim_image(os.environ, run=None)
+    requests = [(parse_train_request(each), each) for each in lists]
+    claim = claim_image(os.environ, run=None)
     if not trains_here():
         return run_in_image(["check", *argv])
-    check_lock(known, CHECKOUT)
-    for request, _ in everything:
-        check_environment(known, request.settings)
-    if words.bits:
-        return look(everything[0][0], steps=steps, as_json=words.json)
-    how = [str(steps), "synthetic" if words.synthetic else "data"]
-    results = [_checked(request, [*how, *each], aloud=not words.json) for request, each in everything]
-    if words.json:
-        print_json(results if words.experiment == ALL else results[0])
+    check_lock(claim, CHECKOUT)
+    for request, _ in requests:
+        check_environment(claim, request.settings)
+    if args.bits:
+        return print_first_difference(requests[0][0], steps=steps, as_json=args.json)
+    options = [str(steps), "synthetic" if args.synthetic else "data"]
+    results = [_check_experiment(request, [*options, *each], aloud=not args.json) for request, each in requests]
+    if args.json:
+        print_json(results if args.experiment == ALL else results[0])
     return 0 if all(result["passed"] for result in results) else CheckFailedError.code
 
 
@@ -93,56 +93,56 @@ def _parser() -> Arguments:
     return parser
 
 
-def _checked(request: TrainRequest, hidden: Sequence[str], *, aloud: bool) -> dict[str, Any]:
+def _check_experiment(request: TrainRequest, hidden: Sequence[str], *, aloud: bool) -> dict[str, Any]:
     """Run the checks in a process and print each finding when it arrives; return the document of the result."""
     findings: list[Finding] = []
     data = ""
     for line in run_hidden_command(["_check", *hidden], request):
         if "data" in line:
             data = line["data"]
-            _say(f"{request.experiment.name} on {data}", aloud=aloud)
+            _print_line(f"{request.experiment.name} on {data}", aloud=aloud)
             continue
         findings.append(Finding.model_validate(line))
         for text in lines(findings[-1]):
-            _say(f"  {text}", aloud=aloud)
-    faults, noted = names_of(findings, Status.FAILED), names_of(findings, Status.NOTED)
-    notes = f"; look at {', '.join(noted)}" if noted else ""
+            _print_line(f"  {text}", aloud=aloud)
+    failed, to_note = names_of(findings, Status.FAILED), names_of(findings, Status.NOTED)
+    notes = f"; look at {', '.join(to_note)}" if to_note else ""
     summary = (
         f"{len(findings)} checks, none failed{notes}"
-        if not faults
-        else f"{len(faults)} of {len(findings)} checks failed: {', '.join(faults)}"
+        if not failed
+        else f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}"
     )
-    _say(f"{request.experiment.name}: {summary}", aloud=aloud)
+    _print_line(f"{request.experiment.name}: {summary}", aloud=aloud)
     return {
         "experiment": request.experiment.name,
         "data": data,
-        "passed": not faults,
-        "failed": faults,
-        "noted": noted,
+        "passed": not failed,
+        "failed": failed,
+        "noted": to_note,
         "findings": [finding.model_dump(mode="json") for finding in findings],
     }
 
 
-def _say(line: str, *, aloud: bool) -> None:
+def _print_line(line: str, *, aloud: bool) -> None:
     if aloud:
         print(line, flush=True)
 
 
 def run_checks(argv: list[str]) -> int:
     """Make at most `argv[0]` steps with the data `argv[1]` (`dummy` or `data`); print a line of JSON for each check."""
-    steps, how, *words = argv
+    steps, data, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
-        for line in _documents(words, steps=int(steps), synthetic=how == "synthetic", folder=Path(folder)):
+        for line in _documents(arguments, steps=int(steps), synthetic=data == "synthetic", folder=Path(folder)):
             print_json(line, file=out)
     return 0
 
 
-def _documents(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
+def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
     from trainer.training.checks import LARGEST_BATCH, Subject, run_checks
 
     launch = read_launch(os.environ)
     experiment = import_experiment(launch)
-    resolved = resolve_settings(experiment, words)
+    resolved = resolve_settings(experiment, arguments)
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     dataset, data, description = choose_data(declared, synthetic=synthetic, rows=rows)
@@ -171,5 +171,5 @@ def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Datas
     if not synthetic and (store_address() or Cache(root=cache_folder()).has(declared)):
         return declared, fetch_data(declared, say=lambda line: print(line, file=escaping(sys.stderr))), declared.title
     dataset, files = make_synthetic(declared, rows=rows)
-    why = "" if synthetic else ": it is not in the cache, and no store is configured"
-    return dataset, files, f"synthetic data of {declared.title}{why}"
+    reason = "" if synthetic else ": it is not in the cache, and no store is configured"
+    return dataset, files, f"synthetic data of {declared.title}{reason}"

@@ -38,29 +38,32 @@ if TYPE_CHECKING:
     from trainer.training.tracing.observe import Subject
 
 
-def look(request: TrainRequest, *, steps: int, as_json: bool) -> int:
+def print_first_difference(request: TrainRequest, *, steps: int, as_json: bool) -> int:
     """Print the first difference; return 0 if every bit is equal, else 20. Both processes run one copy of the source."""
-    with frozen_checkout(request) as (source, words):
-        result = _first_difference(request, words, steps=steps, source=source)
+    with frozen_checkout(request) as (source, arguments):
+        result = _first_difference(request, arguments, steps=steps, source=source)
     print_result(result, result["said"], as_json=as_json)
     return 0 if result["equal"] else Rung.DIFFERENT.code
 
 
-def _first_difference(request: TrainRequest, words: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
+def _first_difference(request: TrainRequest, arguments: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
     """Return the document about the first value that differs within a process, then between two processes."""
-    here = _observed(request, words, steps=steps, times=2, source=source)
-    between, number = "twice in one process", len(here["sights"])
-    steps = require_steps(_sights(here))
-    first = _sight(here["parted"]) if here["parted"] else None
+    observation = _observe(request, arguments, steps=steps, times=2, source=source)
+    between, number = "twice in one process", len(observation["sights"])
+    steps = require_steps(_observed_values(observation))
+    first = _observed_value(observation["parted"]) if observation["parted"] else None
     if first is None:
-        there = _observed(request, words, steps=steps, times=1, source=source)
-        first, between = first_different_value(_sights(here), _sights(there)), "in two processes"
+        repetition = _observe(request, arguments, steps=steps, times=1, source=source)
+        first, between = (
+            first_different_value(_observed_values(observation), _observed_values(repetition)),
+            "in two processes",
+        )
     if first is None:
         message = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
         return {"equal": True, "said": message, "steps": steps, "values": number}
     lines = [
         f"{request.experiment.name}, {between}: {describe_value(first)}",
-        *([f"  {here['op']}"] if here["op"] else []),
+        *([f"  {observation['op']}"] if observation["op"] else []),
     ]
     return {
         "equal": False,
@@ -70,7 +73,7 @@ def _first_difference(request: TrainRequest, words: Sequence[str], *, steps: int
         "kind": first.kind,
         "name": first.name,
         "module": responsible_module(first),
-        "operation": here["op"],
+        "operation": observation["op"],
     }
 
 
@@ -82,17 +85,19 @@ def require_steps(sights: Sequence[ObservedValue]) -> int:
     return steps
 
 
-def _sights(observation: dict[str, Any]) -> list[ObservedValue]:
-    return [_sight(values) for values in observation["sights"]]
+def _observed_values(observation: dict[str, Any]) -> list[ObservedValue]:
+    return [_observed_value(values) for values in observation["sights"]]
 
 
-def _sight(values: list[Any]) -> ObservedValue:
+def _observed_value(values: list[Any]) -> ObservedValue:
     step, kind, *rest = values
     return ObservedValue(step, Kind(kind), *rest)
 
 
-def _observed(request: TrainRequest, words: Sequence[str], *, steps: int, times: int, source: Path) -> dict[str, Any]:
-    hidden = ["_observe", str(steps), str(times), *words]
+def _observe(
+    request: TrainRequest, arguments: Sequence[str], *, steps: int, times: int, source: Path
+) -> dict[str, Any]:
+    hidden = ["_observe", str(steps), str(times), *arguments]
     lines: list[dict[str, Any]] = list(run_hidden_command(hidden, request, source=source))
     if len(lines) != 1:
         raise DocumentError(
@@ -103,9 +108,9 @@ def _observed(request: TrainRequest, words: Sequence[str], *, steps: int, times:
 
 def print_observation(argv: list[str]) -> int:
     """Observe `argv[0]` steps `argv[1]` times; print the observed values as one line of JSON."""
-    steps, times, *words = argv
+    steps, times, *arguments = argv
     with result_stream() as out, TemporaryDirectory() as folder:
-        subject = _subject(words, steps=int(steps), folder=Path(folder))
+        subject = _subject(arguments, steps=int(steps), folder=Path(folder))
         with attribute_errors(subject.experiment):
             from trainer.training.tracing.observe import observe
 
@@ -116,12 +121,12 @@ def print_observation(argv: list[str]) -> int:
     return 0
 
 
-def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
+def _subject(arguments: list[str], *, steps: int, folder: Path) -> Subject:
     from trainer.training.tracing.observe import Subject
 
     launch = read_launch(os.environ)
     experiment, root = import_experiment(launch), Path.cwd()
-    resolved = resolve_settings(experiment, words)
+    resolved = resolve_settings(experiment, arguments)
     dataset = load_dataset(resolved.settings.dataset, root=root)
     return Subject(
         experiment=experiment,

@@ -39,15 +39,15 @@ _RUNGS = {rung.value.replace(" ", "-"): rung for rung in Rung if rung is not Run
 
 def main(argv: list[str]) -> int:
     """Compare, print, and return the verdict's exit code."""
-    words = _parser().parse_args(argv)
-    required = _rung(words.at_least) if words.at_least else None
-    store = _store(words.store or store_address())
+    args = _parser().parse_args(argv)
+    required = _rung(args.at_least) if args.at_least else None
+    store = _store(args.store or store_address())
     sources = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=store)
-    comparison = compare(_find(words.a, store), _find(words.b, store), sources=sources)
-    if words.json:
+    comparison = compare(_find_run(args.a, store), _find_run(args.b, store), sources=sources)
+    if args.json:
         print(canonical(comparison.document()).decode())
     else:
-        _print(comparison, most=None if words.all else words.most)
+        _print(comparison, limit=None if args.all else args.most)
     rung = comparison.verdict.rung
     return rung.code if required is None else int(not rung.reaches(required))
 
@@ -86,7 +86,7 @@ def _store(address: str | None) -> Store | None:
         return None
 
 
-def _find(word: str, store: Store | None) -> ComparedRun:
+def _find_run(word: str, store: Store | None) -> ComparedRun:
     """Return the run that `word` names: a folder, else a local run, else a run in the store."""
     path, runs = Path(word), runs_folder()
     if word and is_folder(path):
@@ -109,8 +109,8 @@ def _find(word: str, store: Store | None) -> ComparedRun:
     return ComparedRun(record=listed.record)
 
 
-def _print(comparison: Comparison, *, most: int | None) -> None:
-    first, *rest = [headline(comparison), *page(comparison, most=most)]
+def _print(comparison: Comparison, *, limit: int | None) -> None:
+    first, *rest = [headline(comparison), *page(comparison, limit=limit)]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.text import Text

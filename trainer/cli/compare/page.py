@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 
 _LONGEST = 60
 """The largest number of characters of a value in a table."""
-_MOST_ULPS = 1 << 20
+_LARGEST_ULPS = 1 << 20
 """The largest distance in ulps that is shown as a number; a larger distance is shown as a relative difference."""
 
 
 def headline(comparison: Comparison) -> str:
     """Return the verdict in one line."""
-    same = "it is the same run; " if comparison.same_run else ""
-    return f"{comparison.verdict.rung}: {same}{spelled(comparison.verdict.because)}"
+    prefix = "it is the same run; " if comparison.same_run else ""
+    return f"{comparison.verdict.rung}: {prefix}{spelled(comparison.verdict.because)}"
 
 
-def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
+def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
     """Yield all evidence, with at most `most` lines of each long list."""
     yield from columns([("A", *_run(comparison.a)), ("B", *_run(comparison.b))])
     if comparison.same_run:
         return
     requirements = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
-    yield from _block("determinism", _lost_determinism(comparison))
+    yield from _block("determinism", _reduced_determinism(comparison))
     yield from _block("first difference", _divergence(comparison.divergence) if comparison.divergence else ())
-    yield from _candidates(comparison, most)
+    yield from _candidates(comparison, limit)
     yield from _block("result metrics", _figures(comparison.verdict.figures) if comparison.verdict.figures else ())
-    yield from _block("weights", _weights(comparison.weights, most) if comparison.weights else ())
+    yield from _block("weights", _weights(comparison.weights, limit) if comparison.weights else ())
     yield from _block("for a stronger verdict", columns(requirements) if requirements else ())
     yield from _block("not compared", map(spelled, comparison.notes))
 
 
 def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
-    shown = [f"  {one_line(line)}" for line in lines]
-    if shown:
-        yield from ("", title, *shown)
+    rows = [f"  {one_line(line)}" for line in lines]
+    if rows:
+        yield from ("", title, *rows)
 
 
 def _run(run: ComparedRun) -> tuple[str, ...]:
@@ -64,25 +64,29 @@ def _run(run: ComparedRun) -> tuple[str, ...]:
     return (record.run, f"attempt {record.attempt}", record.ingredients.experiment, started, folder)
 
 
-def _lost_determinism(comparison: Comparison) -> Iterator[str]:
+def _reduced_determinism(comparison: Comparison) -> Iterator[str]:
     """Yield each run whose determinism was below the requested level at its end, with the cause."""
     for name, record in (("A", comparison.a.record), ("B", comparison.b.record)):
         if causes := record.circumstances.determinism_at_end:
-            level, more = (
+            level, others = (
                 record.ingredients.determinism.level,
                 f" and {len(causes) - 1} more" if len(causes) > 1 else "",
             )
-            yield f"{name} is {record.promise}, {level} was asked for: {causes[0]}{more}"
+            yield f"{name} is {record.promise}, {level} was asked for: {causes[0]}{others}"
 
 
-def _divergence(found: Divergence) -> Iterator[str]:
-    what = f"stream {found.stream}" + (f", tensor {found.tensor}" if found.tensor else "")
-    after = f"after step {found.after}, " if found.after is not None else ""
-    yield f"step {found.step}, {what}" if found.by == FILE else f"{after}not later than step {found.step}, {what}"
-    yield f"{found.quantity or 'fingerprint'}: {found.a} in A, {found.b} in B"
+def _divergence(divergence: Divergence) -> Iterator[str]:
+    stream = f"stream {divergence.stream}" + (f", tensor {divergence.tensor}" if divergence.tensor else "")
+    previous = f"after step {divergence.after}, " if divergence.after is not None else ""
+    yield (
+        f"step {divergence.step}, {stream}"
+        if divergence.by == FILE
+        else f"{previous}not later than step {divergence.step}, {stream}"
+    )
+    yield f"{divergence.quantity or 'fingerprint'}: {divergence.a} in A, {divergence.b} in B"
 
 
-def _candidates(comparison: Comparison, most: int | None) -> Iterator[str]:
+def _candidates(comparison: Comparison, limit: int | None) -> Iterator[str]:
     """Yield the differences; if the results are identical, they are not called candidates for a cause."""
     candidates = comparison.candidates
     title = "differs all the same" if comparison.verdict.rung is Rung.IDENTICAL else "candidates for a cause"
@@ -90,22 +94,22 @@ def _candidates(comparison: Comparison, most: int | None) -> Iterator[str]:
     others = [each for each in candidates if each not in ingredients]
     if not candidates:
         yield from _block(title, ["nothing: all ingredients and circumstances are equal"])
-    yield from _block(f"{title}: ingredients", _table(ingredients, most))
-    yield from _block(f"{title}: circumstances, which should not bear on the result", _table(others, most))
+    yield from _block(f"{title}: ingredients", _table(ingredients, limit))
+    yield from _block(f"{title}: circumstances, which should not bear on the result", _table(others, limit))
 
 
-def _table(candidates: list[Candidate], most: int | None) -> Iterator[str]:
+def _table(candidates: list[Candidate], limit: int | None) -> Iterator[str]:
     groups = [list(group) for _, group in groupby(candidates, key=lambda candidate: candidate.kind)]
-    aligned = columns([_cells(candidate) for each in groups for candidate in each[:most]]) if groups else iter(())
+    aligned = columns([_cells(candidate) for each in groups for candidate in each[:limit]]) if groups else iter(())
     for each in groups:
-        for candidate in each[:most]:
+        for candidate in each[:limit]:
             yield next(aligned)
-            limit, count = None if most is None else 4 * most, len(candidate.inside)
-            yield from (f"    {line}" for line in candidate.inside[:limit])
-            if limit is not None and count > limit:
-                yield f"    ... and {count - limit} more lines: --all shows them"
-        if most is not None and len(each) > most:
-            yield f"... and {len(each) - most} more of kind {each[0].kind}: --all shows them"
+            longest, count = None if limit is None else 4 * limit, len(candidate.inside)
+            yield from (f"    {line}" for line in candidate.inside[:longest])
+            if longest is not None and count > longest:
+                yield f"    ... and {count - longest} more lines: --all shows them"
+        if limit is not None and len(each) > limit:
+            yield f"... and {len(each) - limit} more of kind {each[0].kind}: --all shows them"
 
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:
@@ -123,7 +127,7 @@ def _figures(figures: tuple[Figure, ...]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("metric", "A", "B", "B - A", "apart", "tolerance", "noise")]
     for figure in figures:
         runs = zip((figure.a, figure.b), figure.undefined, strict=True)
-        values = ("undefined" if why else "absent" if value is None else repr(value) for value, why in runs)
+        values = ("undefined" if reason else "absent" if value is None else repr(value) for value, reason in runs)
         difference = ("equal", "") if figure.equal else (_number(figure.difference), _distance(figure))
         limits = (_number(figure.tolerance) or "not declared", _number(figure.noise) or "not measured")
         rows.append((figure.name, *values, *difference, *limits))
@@ -132,7 +136,7 @@ def _figures(figures: tuple[Figure, ...]) -> Iterator[str]:
 
 def _distance(figure: Figure) -> str:
     """Return the distance of two values: in ulps if it is small, else as a relative difference."""
-    if figure.ulp is not None and figure.ulp <= _MOST_ULPS:
+    if figure.ulp is not None and figure.ulp <= _LARGEST_ULPS:
         return f"{figure.ulp} ulp"
     if not figure.difference or figure.a is None or figure.b is None:
         return ""
@@ -143,23 +147,23 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _weights(weights: WeightsComparison, most: int | None) -> Iterator[str]:
+def _weights(weights: WeightsComparison, limit: int | None) -> Iterator[str]:
     count, evidence = len(weights.differing), "bytes" if weights.numbers else "digests"
     if not count:
         yield f"all {weights.tensors} tensors are equal, by their {evidence}"
     else:
         yield f"{count} of {weights.tensors} tensors differ"
         head = ("tensor", "dtype", "shape", "differing", "largest ulp", "largest relative error", "")
-        yield from columns([head, *map(_tensor, weights.differing[:most])])
-        if most is not None and count > most:
-            yield f"... and {count - most} more tensors: --all shows them"
+        yield from columns([head, *map(_tensor, weights.differing[:limit])])
+        if limit is not None and count > limit:
+            yield f"... and {count - limit} more tensors: --all shows them"
     if weights.optimizer_tensors:
         yield f"state of the optimizer: {len(weights.optimizer)} of {weights.optimizer_tensors} tensors differ"
 
 
 def _tensor(tensor: TensorDifference) -> tuple[str, ...]:
     shapes = (None if shape is None else "x".join(map(str, shape)) or "one number" for shape in tensor.shapes)
-    labels = (tensor.name, _both(*tensor.dtypes), _both(*shapes))
+    labels = (tensor.name, _pair(*tensor.dtypes), _pair(*shapes))
     distance = tensor.apart
     if distance is None:
         return (*labels, "", "", "", "")
@@ -168,12 +172,12 @@ def _tensor(tensor: TensorDifference) -> tuple[str, ...]:
         "NaN against a number": distance.nan_against_number,
         "NaN of other bits": distance.nan_payloads,
     }
-    special = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    special = ", ".join(f"{count} {label}" for label, count in counts.items() if count)
     differing = f"{distance.differing} of {tensor.elements}"
-    ulps = str(distance.ulp) if distance.ulp <= _MOST_ULPS else "many"
+    ulps = str(distance.ulp) if distance.ulp <= _LARGEST_ULPS else "many"
     return (*labels, differing, ulps, f"{distance.relative:.3g}", special)
 
 
-def _both(a: str | None, b: str | None) -> str:
+def _pair(a: str | None, b: str | None) -> str:
     one, other = a or "absent", b or "absent"
     return one if one == other else f"{one} in A, {other} in B"

@@ -51,13 +51,13 @@ class DataContext:
 
         A version in `source` need not be declared.
         """
-        name, at, version = word.partition("@")
+        name, separator, version = word.partition("@")
         declared = (
             load_dataset(name, root=self.root)
-            if source is None or not at or is_declared(name, root=self.root)
+            if source is None or not separator or is_declared(name, root=self.root)
             else None
         )
-        if declared and (not at or version == str(declared.version)):
+        if declared and (not separator or version == str(declared.version)):
             return declared
         hint = f"{name} is declared as {declared.title}" if declared else "for example digits@1"
         if not (version.isascii() and version.isdecimal() and len(version) <= _DIGITS):

@@ -54,14 +54,14 @@ def container_cache(checkout: Path) -> Cache | UnreadableCache | None:
 def _volume(name: str) -> Cache | UnreadableCache | None:
     command = ["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     except FileNotFoundError:
         return None
     except subprocess.TimeoutExpired:
         return UnreadableCache(reason="Docker does not answer")
-    if done.returncode:
-        return None if "no such volume" in done.stderr.lower() else UnreadableCache(reason="Docker reports an error")
-    root = Path(done.stdout.strip())
+    if result.returncode:
+        return None if "no such volume" in result.stderr.lower() else UnreadableCache(reason="Docker reports an error")
+    root = Path(result.stdout.strip())
     if os.access(root, os.R_OK | os.X_OK):
         return Cache(root=root)
     return UnreadableCache(reason="this user cannot read it from the host")
@@ -70,9 +70,9 @@ def _volume(name: str) -> Cache | UnreadableCache | None:
 def verify_cached(args: Namespace, context: DataContext) -> int:
     """Verify the host's copy, or else the containers' copy in a container. Raises `DatasetError` if there is no copy."""
     dataset = context.dataset(args.name)
-    other = None if args.cache else container_cache(context.root)
-    may_be_in_containers = isinstance(other, UnreadableCache) or (
-        other is not None and (other.has(dataset) or other.is_suspect(dataset))
+    containers = None if args.cache else container_cache(context.root)
+    may_be_in_containers = isinstance(containers, UnreadableCache) or (
+        containers is not None and (containers.has(dataset) or containers.is_suspect(dataset))
     )
     is_on_host = context.cache.has(dataset) or context.cache.is_suspect(dataset)
     if may_be_in_containers and not is_on_host:
@@ -92,20 +92,20 @@ def verify_cached(args: Namespace, context: DataContext) -> int:
 
 def _not_cached(dataset: Dataset, context: DataContext) -> DatasetError:
     message, name = f"{dataset.title} is not in the cache {context.cache.root}", dataset.name
-    on_host = f"for commands on this host: reprise data fetch {name}"
+    host_hint = f"for commands on this host: reprise data fetch {name}"
     if not (context.root / ".env").exists():
         train = "scripts/train --exp EXPERIMENT sets up this checkout and fetches the datasets of the experiment"
-        return DatasetError(message, hint=f"{on_host}; {train}" if context.store else train)
-    hint = f"training fetches it; to fetch it now, for containers: {IN_IMAGE} data fetch {name}; {on_host}"
+        return DatasetError(message, hint=f"{host_hint}; {train}" if context.store else train)
+    hint = f"training fetches it; to fetch it now, for containers: {IN_IMAGE} data fetch {name}; {host_hint}"
     return DatasetError(f"{message}, nor in the containers' cache", hint=hint)
 
 
 def collect(args: Namespace, context: DataContext) -> int:
     """Remove, or list, all but what this checkout declares and what processes on any machine hold."""
-    declared, faults = readable_datasets(root=context.root)
-    for name, fault in faults.items():
-        print(f"reprise: all versions of dataset {name} are kept: {fault}", file=sys.stderr)
-    collected = collect_cache(context.cache, declared, unread=faults, now=time(), dry_run=not args.apply)
+    declared, unreadable = readable_datasets(root=context.root)
+    for name, reason in unreadable.items():
+        print(f"reprise: all versions of dataset {name} are kept: {reason}", file=sys.stderr)
+    collected = collect_cache(context.cache, declared, unread=unreadable, now=time(), dry_run=not args.apply)
     if args.json:
         print(json.dumps({**asdict(collected), "applied": args.apply}))
         return 0

@@ -159,10 +159,10 @@ def _require_utf8(args: Namespace) -> None:
     for option, value in vars(args).items():
         for word in value if isinstance(value, list) else [value]:
             data = os.fsencode(word) if isinstance(word, str) else b""
-            shown = data.decode(errors="backslashreplace")
-            if data and shown != word:
+            text = data.decode(errors="backslashreplace")
+            if data and text != word:
                 hint = "run the command in a terminal with a UTF-8 locale, for example LANG=C.UTF-8"
-                raise UsageError(f"--{option.replace('_', '-')} '{short(shown)}' is not UTF-8", hint=hint)
+                raise UsageError(f"--{option.replace('_', '-')} '{short(text)}' is not UTF-8", hint=hint)
 
 
 def publish_samples(args: Namespace, context: DataContext) -> int:
@@ -220,11 +220,13 @@ def _print_published(args: Namespace, published: PublishResult) -> None:
         return
     state = "published" if published.is_new else "already published, nothing changed"
     size = f"{counted(dataset.files, 'file')}, {readable(dataset.bytes)}"
-    rest = dataset.bytes - published.uploaded
-    known = (
-        f"; {readable(rest)} not uploaded (duplicates, or already in the store)" if published.uploaded and rest else ""
+    saved = dataset.bytes - published.uploaded
+    skipped = (
+        f"; {readable(saved)} not uploaded (duplicates, or already in the store)"
+        if published.uploaded and saved
+        else ""
     )
-    print(f"{dataset.title}: {state}; {size}; {readable(published.uploaded)} uploaded{known}")
+    print(f"{dataset.title}: {state}; {size}; {readable(published.uploaded)} uploaded{skipped}")
     for line in class_table(published.classes):
         print(line)
 

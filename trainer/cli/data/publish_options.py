@@ -167,7 +167,7 @@ def _one_or_more(args: Namespace, option: str) -> str | list[str]:
 def _distinct_files(args: Namespace, option: str) -> list[str]:
     """Return the files of an option. Raises `UsageError` for a repeated file, whose samples would count twice."""
     files = [_path_inside(word, folder=args.folder, prefix=f"--{option} ") for word in getattr(args, option)]
-    if repeated := next((file for at, file in enumerate(files) if file in files[:at]), None):
+    if repeated := next((file for index, file in enumerate(files) if file in files[:index]), None):
         raise UsageError(f"--{option} {short(repeated)} is given twice", hint="remove one of them")
     return files
 
@@ -255,17 +255,17 @@ def read_file_list(path: Path) -> list[str]:
         file = line.strip().removeprefix("./")
         if not file:
             continue
-        at = f"{path}, line {number}: {short(file)!r}"
+        location = f"{path}, line {number}: {short(file)!r}"
         if "\\" in file:
-            raise UsageError(f"{at} contains a backslash", hint=f"use /: {short(file.replace(chr(92), '/'))}")
+            raise UsageError(f"{location} contains a backslash", hint=f"use /: {short(file.replace(chr(92), '/'))}")
         if problem := path_fault(file.removesuffix("/")):
             hint = "write paths relative to the published folder, for example train/0001.png"
-            raise UsageError(f"{at} is not a path inside the dataset ({problem})", hint=hint)
+            raise UsageError(f"{location} is not a path inside the dataset ({problem})", hint=hint)
         if file.endswith("/"):
             hint = f"to use a folder as a split: --split NAME={short(file)}"
-            raise UsageError(f"{at} is a folder; expected a file", hint=hint)
+            raise UsageError(f"{location} is a folder; expected a file", hint=hint)
         if file in lines:
-            raise UsageError(f"{at} is already listed in line {lines[file]}", hint="remove one of the lines")
+            raise UsageError(f"{location} is already listed in line {lines[file]}", hint="remove one of the lines")
         lines[file] = number
     if not lines:
         raise UsageError(f"{path} lists no files", hint="write one path on each line, for example train/0001.png")

@@ -49,16 +49,16 @@ def ls(args: Namespace, context: DataContext) -> int:
     """List the declared datasets, and which caches have them."""
     containers = container_cache(context.root)
     rows = []
-    datasets, faults = readable_datasets(root=context.root)
-    for name, fault in faults.items():
-        print(f"reprise: dataset {name} cannot be read: {fault}", file=sys.stderr)
+    datasets, reasons = readable_datasets(root=context.root)
+    for name, reason in reasons.items():
+        print(f"reprise: dataset {name} cannot be read: {reason}", file=sys.stderr)
     for dataset in datasets:
         cached: dict[str, bool] = {"cached": context.cache.has(dataset)}
         if isinstance(containers, Cache):
             cached["cached_for_containers"] = containers.has(dataset)
         rows.append((dataset, cached))
     if args.json:
-        unreadable = [{"name": name, "unreadable": fault} for name, fault in faults.items()]
+        unreadable = [{"name": name, "unreadable": reason} for name, reason in reasons.items()]
         print(json.dumps([*({**dataset.model_dump(mode="json"), **cached} for dataset, cached in rows), *unreadable]))
         return 0
     _print_table(rows)
@@ -176,8 +176,8 @@ def _count(dataset: Dataset, cached: CachedDataset | None) -> CheckResult | str 
         return None
     try:
         return count_samples(dataset, cached)
-    except RepriseError as fault:
-        return fault.message
+    except RepriseError as error:
+        return error.message
 
 
 def _versions(name: str, context: DataContext) -> list[int] | str:
@@ -201,8 +201,8 @@ def diff(args: Namespace, context: DataContext) -> int:
             facts = {"path": change.path, "change": change.kind, "before": change.before, "after": change.after}
             print(f"{',' if files else ''}\n{json.dumps(facts)}", end="")
         elif not args.stat:
-            both = " -> ".join(readable(size) for size in (change.before, change.after) if size is not None)
-            print(f"{change.kind:8}  {change.path}  {both}")
+            sizes_text = " -> ".join(readable(size) for size in (change.before, change.after) if size is not None)
+            print(f"{change.kind:8}  {change.path}  {sizes_text}")
         files[change.kind] += 1
         sizes[change.kind] += change.before or 0 if change.after is None else change.after
     if args.json:
@@ -228,15 +228,18 @@ def class_table(classes: Sequence[ClassCount]) -> list[str]:
             *(f"{each.splits[name]:,}" for name in splits),
             f"{each.samples:,}",
         )
-        for each in classes[:_MOST]
+        for each in classes[:_MOST_CLASSES]
     ]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    lines = ["".join(f"  {padded(row[at], widths[at], right=at != _NAME)}" for at in range(len(row))) for row in rows]
-    more = len(classes) - _MOST
-    return [*lines, f"  and {counted(more, 'more class')}: --json lists all"] if more > 0 else lines
+    lines = [
+        "".join(f"  {padded(row[column], widths[column], right=column != _NAME)}" for column in range(len(row)))
+        for row in rows
+    ]
+    omitted = len(classes) - _MOST_CLASSES
+    return [*lines, f"  and {counted(omitted, 'more class')}: --json lists all"] if omitted > 0 else lines
 
 
-_MOST: Final = 40
+_MOST_CLASSES: Final = 40
 """Classes in the table, at most; `--json` lists all."""
 _NAME: Final = 1
 """The column of names, the only column that is aligned left."""

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from trainer.environments.engine import Engine, EngineFacts
     from trainer.stores.contract import Store
 
-_NOTHING: Final = object_key(f"sha256:{'0' * 64}")
-_ROOM: Final = 256 << 20
+_ABSENT_KEY: Final = object_key(f"sha256:{'0' * 64}")
+_FREE_BYTES: Final = 256 << 20
 """Free bytes at the folder of runs below which a run is likely to fail."""
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
@@ -65,11 +65,11 @@ def main(argv: list[str]) -> int:
         "run", nargs="?", metavar="RUN", help=f"check whether this run can be reproduced here; {RUN_HELP}"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    words = parser.parse_args(argv)
-    if words.run:
-        return doctor_run(words.run, as_json=words.json)
-    findings = print_findings(_check_machine(), quiet=words.json)
-    if words.json:
+    args = parser.parse_args(argv)
+    if args.run:
+        return doctor_run(args.run, as_json=args.json)
+    findings = print_findings(_check_machine(), quiet=args.json)
+    if args.json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     return doctor.exit_code(findings)
 
@@ -99,30 +99,32 @@ def _check_machine() -> Iterator[Finding]:
 
 
 def _setup(docker: Engine) -> Finding:
-    before = read_block(DOTENV)
-    now = block(docker, setup.Choice(store=own_store_line()), before.values)
-    return doctor.dotenv(before.values, now, edited=before.edited, shadows=conflicting_names(DOTENV))
+    block_before = read_block(DOTENV)
+    current = block(docker, setup.Choice(store=own_store_line()), block_before.values)
+    return doctor.dotenv(block_before.values, current, edited=block_before.edited, shadows=conflicting_names(DOTENV))
 
 
 def check_runs() -> Finding:
     """Check that containers can write runs and that the disk has room, or that this user can write REPRISE_RUNS."""
-    if (named := os.environ.get("REPRISE_RUNS")) and not (Path(named).is_dir() and os.access(named, os.W_OK)):
-        message = f"REPRISE_RUNS is {named}, which is not a folder that uid {os.getuid()} can write"
-        return doctor.fault("runs", MachineError(message, hint=f"mkdir -p {named}, or unset REPRISE_RUNS"))
-    who = setup.owner(os.getuid(), os.getgid())
+    if (configured := os.environ.get("REPRISE_RUNS")) and not (
+        Path(configured).is_dir() and os.access(configured, os.W_OK)
+    ):
+        message = f"REPRISE_RUNS is {configured}, which is no folder that uid {os.getuid()} can write"
+        return doctor.fault("runs", MachineError(message, hint=f"mkdir -p {configured}, or unset REPRISE_RUNS"))
+    user = setup.owner(os.getuid(), os.getgid())
     runs = ROOT / "runs"
     status = runs.stat() if runs.is_dir() else None
-    if status is None or (status.st_uid != who.uid and not status.st_mode & 0o002):
-        message = f"containers run as uid {who.uid}, which cannot write {runs}"
+    if status is None or (status.st_uid != user.uid and not status.st_mode & 0o002):
+        message = f"containers run as uid {user.uid}, which cannot write {runs}"
         return doctor.fault("runs", MachineError(message, hint="scripts/setup as its owner, or chown it"))
-    about = os.statvfs(runs)
-    if about.f_flag & os.ST_RDONLY:
+    filesystem = os.statvfs(runs)
+    if filesystem.f_flag & os.ST_RDONLY:
         raise disk_fault(OSError(errno.EROFS, ""), runs)
-    if about.f_bavail * about.f_frsize < _ROOM:
-        free = f"{about.f_bavail * about.f_frsize / 1e6:.0f} MB free"
+    if filesystem.f_bavail * filesystem.f_frsize < _FREE_BYTES:
+        free = f"{filesystem.f_bavail * filesystem.f_frsize / 1e6:.0f} MB free"
         message = f"{free} at {runs}; a run writes its source, checkpoints and weights there"
         return doctor.fault("runs", DiskFullError(message, hint="free space there"))
-    return doctor.well("runs", f"{runs} is writable for containers (uid {who.uid}, gid {who.gid})")
+    return doctor.well("runs", f"{runs} is writable for containers (uid {user.uid}, gid {user.gid})")
 
 
 def _store(docker: Engine) -> Finding:
@@ -140,7 +142,7 @@ def _store(docker: Engine) -> Finding:
         )
     try:
         store = store_at(address)
-        store.size(_NOTHING)
+        store.size(_ABSENT_KEY)
     except StoreUnreachableError as problem:
         return doctor.note(
             "store", f"{problem.message}: training works without it", problem.hint or "docker compose up -d store"
@@ -157,14 +159,14 @@ def _network() -> Finding:
         f"; {counted(len(indexes.folders), 'folder')} of wheels" if indexes.folders else ""
     )
     options = ["--dry-run", "--quiet", "--no-deps", "--target", "/nonexistent", "--refresh-package", "rich"]
-    done = subprocess.run(
+    result = subprocess.run(
         [ROOT / "scripts" / "machine" / "uv", "pip", "install", *options, "rich"],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+    if result.returncode:
+        reason = result.stderr.strip().splitlines()[-1:] or ["no reason given"]
         return doctor.note(
             "network",
             f"no package index answers ({reason[0].strip()}); {configuration}",
@@ -176,21 +178,21 @@ def _network() -> Finding:
 def _version(plugin: str) -> str | None:
     if shutil.which("docker") is None:
         return None
-    done = subprocess.run(["docker", plugin, "version"], capture_output=True, text=True, check=False)
-    number = re.search(r"\d+\.\d+\.\d+", done.stdout)
-    return number[0] if done.returncode == 0 and number else None
+    result = subprocess.run(["docker", plugin, "version"], capture_output=True, text=True, check=False)
+    number = re.search(r"\d+\.\d+\.\d+", result.stdout)
+    return number[0] if result.returncode == 0 and number else None
 
 
 def _driver() -> str | None:
-    found = re.search(r"Kernel Module\D*(\d+\.\d[\d.]*)", _DRIVER.read_text()) if _DRIVER.exists() else None
-    return found[1] if found else None
+    match = re.search(r"Kernel Module\D*(\d+\.\d[\d.]*)", _DRIVER.read_text()) if _DRIVER.exists() else None
+    return match[1] if match else None
 
 
 def _locked_cuda() -> str | None:
-    found = re.search(
+    match = re.search(
         r'^name = "nvidia-cuda-runtime[^"]*"\nversion = "(\d+\.\d+)', (ROOT / "uv.lock").read_text(), re.MULTILINE
     )
-    return found[1] if found else None
+    return match[1] if match else None
 
 
 _MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
@@ -199,15 +201,15 @@ _MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
 def doctor_run(word: str, *, as_json: bool) -> int:
     """Print what a rerun of the run needs and whether it is there; return 0 if nothing is missing."""
     adopt_dotenv()
-    found = find_run(word)
-    run = found.record.run
+    run_on_disk = find_run(word)
+    run = run_on_disk.record.run
     findings = print_findings(
-        examine_run(found.record, found.folder, machine=ContainerRunner().machine()), quiet=as_json
+        examine_run(run_on_disk.record, run_on_disk.folder, machine=ContainerRunner().machine()), quiet=as_json
     )
-    faults = [finding for finding in findings if finding.state is State.FAULT]
-    document = {"run": run, "reproducible": not faults, "findings": [asdict(each) for each in findings]}
-    can = spelled(f"run {run} can be reproduced: reprise reproduce {run}")
-    print_result(document, can if not faults else f"run {run} cannot be reproduced here", as_json=as_json)
+    missing = [finding for finding in findings if finding.state is State.FAULT]
+    document = {"run": run, "reproducible": not missing, "findings": [asdict(each) for each in findings]}
+    success = spelled(f"run {run} can be reproduced: reprise reproduce {run}")
+    print_result(document, success if not missing else f"run {run} cannot be reproduced here", as_json=as_json)
     return IrreproducibleError.code if exit_code(findings) else 0
 
 
@@ -236,28 +238,28 @@ def probe_store(argv: list[str]) -> int:
     )
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help=STORE_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    words = parser.parse_args(argv)
-    address = words.address or store_address()
+    args = parser.parse_args(argv)
+    address = args.address or store_address()
     if not address:
         raise UsageError(
             "no store is named", hint="give its ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)"
         )
     store = store_at(address)
     probe = Probe(store=store, again=store_at(address), raw=unchecked(store))
-    probed: list[Probed] = []
+    results: list[Probed] = []
     try:
-        for each in probe.all():
-            probed.append(each)
-            if not words.json:
-                _show(each)
+        for result in probe.all():
+            results.append(result)
+            if not args.json:
+                _show(result)
     finally:
-        left, why = probe.tidy()
-        if left:
+        remaining, reason = probe.tidy()
+        if remaining:
             print(
-                f"{counted(left, 'object')} could not be removed below {probe.place} in {store.label}: {why}",
+                f"{counted(remaining, 'object')} could not be removed below {probe.place} in {store.label}: {reason}",
                 file=sys.stderr,
             )
-    return _print_verdict(store, probed, left=left, as_json=words.json)
+    return _print_verdict(store, results, remaining=remaining, as_json=args.json)
 
 
 def _show(each: Probed) -> None:
@@ -265,11 +267,11 @@ def _show(each: Probed) -> None:
     print(f"{mark:5} {each.about:9} {each.found}\n{'':16}-> {each.therefore}", flush=True)
 
 
-def _print_verdict(store: Store, probed: list[Probed], *, left: int, as_json: bool) -> int:
+def _print_verdict(store: Store, probed: list[Probed], *, remaining: int, as_json: bool) -> int:
     trusted = is_trusted(probed)
     probes = [asdict(each) for each in probed]
-    faults = ", ".join(each.about for each in probed if each.needed and not each.holds)
-    line = "provides everything that Reprise needs" if trusted else f"is not safe for datasets and runs: {faults}"
-    document = {"store": store.address, "trusted": trusted, "left": left, "probes": probes}
+    failed = ", ".join(each.about for each in probed if each.needed and not each.holds)
+    line = "provides everything that Reprise needs" if trusted else f"is not safe for datasets and runs: {failed}"
+    document = {"store": store.address, "trusted": trusted, "left": remaining, "probes": probes}
     print_result(document, f"{store.label} {line}", as_json=as_json)
     return 0 if trusted else StoreError.code

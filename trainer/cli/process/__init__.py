@@ -58,14 +58,14 @@ def main(argv: list[str]) -> int:
     with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             return follow(launch, launch.frozen, argv, stop)
-        session = _begun(launch, launch.frozen, argv, stop)
+        session = _open_session(launch, launch.frozen, argv, stop)
         with closing(session):
             session.trained = fetch_and_train(session)
             require_result(session.trained)
         return finish(session, as_json=as_json, out=out)
 
 
-def _begun(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
+def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     try:
         stop.listen()
         return open_attempt(launch, frozen, argv, stop)
@@ -77,10 +77,10 @@ def _begun(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
 
 def fetch_and_train(session: Session) -> Trained:
     """Fetch and train; the record keeps the duration of each stage."""
-    place = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
+    environment = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
     with session.stop.patient():
         title = f"{session.launch.experiment} on {session.dataset.title}"
-        session.say(f"run {session.frozen.run}: {title}{f' in {place}' if place else ''}")
+        session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
         from trainer.training.fit import Job, train
 
     with session.stage("fetch"):
@@ -106,31 +106,31 @@ def fetch_and_train(session: Session) -> Trained:
     if not session.launch.resumes:
         with session.stage("train"):
             return train(job)
-    unfit: dict[str, str] = {}
+    rejected: dict[str, str] = {}
     while True:
-        saved = _laid_out(session, unfit)
+        saved = _restore_checkpoint(session, rejected)
         try:
             with session.stage("train"):
                 return train(replace(job, saved=saved))
         except CheckpointError as fault:
             if saved is None or session.resolved.settings.devices > 1:
                 raise
-            unfit[saved.sha256] = fault.message
+            rejected[saved.sha256] = fault.message
 
 
-def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
+def _restore_checkpoint(session: Session, rejected: Mapping[str, str]) -> Saved | None:
     """Lay out the last checkpoint that is valid and not one of the `unfit` checkpoints; report its name and the skipped checkpoints."""
-    passed: list[str] = []
-    saved = restore_checkpoint(session.opened.folder, say=passed.append, unfit=unfit, passed=session.launch.passed)
-    for line in passed[max(0, len(unfit) - 1) :]:
+    lines: list[str] = []
+    saved = restore_checkpoint(session.opened.folder, say=lines.append, unfit=rejected, passed=session.launch.passed)
+    for line in lines[max(0, len(rejected) - 1) :]:
         session.say(line)
     if saved is None:
-        none = "no checkpoint can be used" if passed else "no checkpoint was saved"
-        session.say(f"{none}: the run begins from its start")
+        reason = "no checkpoint can be used" if lines else "no checkpoint was saved"
+        session.say(f"{reason}: the run begins from its start")
         return None
     session.say(f"resuming from step {saved.step}")
     session.began_at = saved.step
-    require_left_to_do(saved, epochs=session.resolved.settings.max_epochs)
+    require_epochs_left(saved, epochs=session.resolved.settings.max_epochs)
     return saved
 
 
@@ -141,7 +141,7 @@ def require_result(trained: Trained) -> None:
     require_finite(trained.metrics, trained.inspection)
 
 
-def require_left_to_do(saved: Saved, *, epochs: int) -> None:
+def require_epochs_left(saved: Saved, *, epochs: int) -> None:
     """Raise `SettingError` if a resumed run has already made more epochs than requested."""
     if saved.epoch > epochs:
         raise SettingError(
@@ -182,8 +182,8 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
 
 def fetch_data(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
     """Fetch all of the dataset's files; one line reports the time and whether they were in the cache."""
-    began, cache = monotonic(), Cache(root=cache_folder())
-    how = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
+    start, cache = monotonic(), Cache(root=cache_folder())
+    state = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
     data = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
-    say(f"{dataset.title}: {how} ({monotonic() - began:.3f} s)")
+    say(f"{dataset.title}: {state} ({monotonic() - start:.3f} s)")
     return data

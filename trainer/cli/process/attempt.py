@@ -104,16 +104,16 @@ class Session:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Record the duration of the block."""
-        began = monotonic()
+        start = monotonic()
         try:
             yield
         finally:
-            self.stages[name] = monotonic() - began
+            self.stages[name] = monotonic() - start
 
 
 def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
-    began = monotonic()
+    start = monotonic()
     with stop.patient():
         experiment = import_experiment(launch)
     resolved = resolve_settings(experiment, argv)
@@ -128,19 +128,19 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         check_pairing(resolved, dataset)
     ledger = Ledger(resolved, root=SOURCE)
     facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
-    known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
-    around, ingredients = known.circumstances, known.ingredients
+    identified = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+    circumstances, ingredients = identified.circumstances, identified.ingredients
     if launch.resumes:
-        before = last_record(folder, passed=launch.passed)
-        lines = check_ingredients(before, ingredients, around, allowed=launch.allowed)
-        ingredients, around = (
-            before.ingredients,
-            around.model_copy(
+        earlier = last_record(folder, passed=launch.passed)
+        lines = check_ingredients(earlier, ingredients, circumstances, allowed=launch.allowed)
+        ingredients, circumstances = (
+            earlier.ingredients,
+            circumstances.model_copy(
                 update={
-                    "changed": [*before.circumstances.changed, *lines],
-                    "retest_of": before.circumstances.retest_of,
-                    "purpose": before.circumstances.purpose,
-                    "determinism_at_end": before.circumstances.determinism_at_end,
+                    "changed": [*earlier.circumstances.changed, *lines],
+                    "retest_of": earlier.circumstances.retest_of,
+                    "purpose": earlier.circumstances.purpose,
+                    "determinism_at_end": earlier.circumstances.determinism_at_end,
                 }
             ),
         )
@@ -148,9 +148,9 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     number = len(attempts(folder)) + 1
     if launch.resumes:
         require_resumable(
-            folder, here=around.host.name, passed=launch.passed
+            folder, here=circumstances.host.name, passed=launch.passed
         )  # once more: another process may have begun since the launcher checked
-    attempt = open_run(folder, ingredients=ingredients, circumstances=around)
+    attempt = open_run(folder, ingredients=ingredients, circumstances=circumstances)
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()
         raise concurrent_start_error(folder, number)
@@ -165,9 +165,9 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         dataset=dataset,
         stop=stop,
         opened=attempt,
-        stages={"identify": monotonic() - began},
+        stages={"identify": monotonic() - start},
         publishes=resolved.settings.publish,
-        switched=list(around.determinism_at_end or []),
+        switched=list(circumstances.determinism_at_end or []),
     )
 
 
@@ -186,12 +186,12 @@ def import_experiment(launch: Launch) -> Experiment:
     try:
         return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
     except ExperimentFailedError as fault:
-        if (name := _not_found(fault)) and (reason := _left_out(name, launch)):
+        if (name := _missing_module(fault)) and (reason := _omission_reason(name, launch)):
             fault.hint = f"it is not in the source: {reason}"
         raise
 
 
-def _not_found(fault: BaseException) -> str | None:
+def _missing_module(fault: BaseException) -> str | None:
     """Return the module that an import did not find; `None` if the failure has another cause."""
     each: BaseException | None = fault
     while each is not None and not isinstance(each, ModuleNotFoundError):
@@ -199,12 +199,12 @@ def _not_found(fault: BaseException) -> str | None:
     return each.name if each else None
 
 
-def _left_out(module: str, launch: Launch) -> str | None:
+def _omission_reason(module: str, launch: Launch) -> str | None:
     """Return why a file or folder of the checkout, from which a module would be imported, is not in the source."""
-    places = [f"{module.replace('.', '/')}{ending}" for ending in ("", ".py", "/__init__.py")]
+    paths = [f"{module.replace('.', '/')}{ending}" for ending in ("", ".py", "/__init__.py")]
     if launch.frozen is not None:
-        return next((line for line in launch.frozen.source.left_out if line.partition(": ")[0] in places), None)
-    link = next((SOURCE / place for place in places if (SOURCE / place).is_symlink()), None)
+        return next((line for line in launch.frozen.source.left_out if line.partition(": ")[0] in paths), None)
+    link = next((SOURCE / path for path in paths if (SOURCE / path).is_symlink()), None)
     if link is None:
         return None
     return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"

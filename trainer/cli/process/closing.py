@@ -65,33 +65,35 @@ def closing(session: Session) -> Iterator[None]:
         yield
     except BaseException as fault:
         session.stop.ignore()
-        reported = _reported_error(fault, session)
-        if isinstance(reported, REFUSALS) and not session.has_stepped:
+        error = _as_reported(fault, session)
+        if isinstance(error, REFUSALS) and not session.has_stepped:
             session.opened.withdraw()
             print("no step was made, so no run is kept", file=escaping(sys.stderr))
-            raise reported from (None if reported is fault else fault)
-        known = isinstance(fault, RepriseError | KeyboardInterrupt) and not isinstance(fault, ExperimentFailedError)
-        traced = reported is not fault or not known
-        if traced:
+            raise error from (None if error is fault else fault)
+        is_expected = isinstance(fault, RepriseError | KeyboardInterrupt) and not isinstance(
+            fault, ExperimentFailedError
+        )
+        has_traceback = error is not fault or not is_expected
+        if has_traceback:
             text = "".join(traceback.format_exception(fault)).rstrip("\n")
             with suppress(OSError):  # on a full disk the traceback is omitted
                 session.note(text.replace(f"{SOURCE}/", ""))
-        status = _status_of(reported)
-        _close(session, status, reason=_reason(reported))
-        local = PublishOutcome(fault=f"{status} runs are published only by `runs publish`")
-        location = publish(session) if status is Status.PREEMPTED else local
-        more = [("traceback", session.shown_path(LOG))] if traced else []
+        status = _failure_status(error)
+        _close_record(session, status, reason=_reason(error))
+        unpublished = PublishOutcome(fault=f"{status} runs are published only by `runs publish`")
+        location = publish(session) if status is Status.PREEMPTED else unpublished
+        rows = [("traceback", session.shown_path(LOG))] if has_traceback else []
         if failed_before_first_step(session.opened.record):
-            more.append(("steps", "none; the run is kept for its traceback, and `latest` skips it"))
-        print("\n".join(report_lines(session, location, metrics={}, more=more)), file=escaping(sys.stderr))
-        if reported is fault:
+            rows.append(("steps", "none; the run is kept for its traceback, and `latest` skips it"))
+        print("\n".join(report_lines(session, location, metrics={}, more=rows)), file=escaping(sys.stderr))
+        if error is fault:
             raise
-        raise reported from fault
+        raise error from fault
     session.stop.ignore()
-    _close(session, Status.COMPLETED)
+    _close_record(session, Status.COMPLETED)
 
 
-def _reported_error(fault: BaseException, session: Session) -> BaseException:
+def _as_reported(fault: BaseException, session: Session) -> BaseException:
     from trainer.training.failures import attributed
 
     if isinstance(fault, RepriseError | KeyboardInterrupt):
@@ -99,13 +101,15 @@ def _reported_error(fault: BaseException, session: Session) -> BaseException:
     if isinstance(fault, OSError) and fault.errno in {ENOSPC, EDQUOT}:
         return disk_fault(fault, str(fault.filename or f"the run folder {session.frozen.shown}"))
     net = getattr(session.experiment, "net", None)
-    worded = attributed(fault, file=session.experiment.file, root=SOURCE, net=getattr(net, "__name__", "the net"))
-    if worded is None and isinstance(fault, OSError) and fault.errno is not None:
+    attributed_error = attributed(
+        fault, file=session.experiment.file, root=SOURCE, net=getattr(net, "__name__", "the net")
+    )
+    if attributed_error is None and isinstance(fault, OSError) and fault.errno is not None:
         return disk_fault(fault, str(fault.filename or session.frozen.shown), done="read or written")
-    return worded or fault
+    return attributed_error or fault
 
 
-def _status_of(fault: BaseException) -> Status:
+def _failure_status(fault: BaseException) -> Status:
     if isinstance(fault, InterruptedRunError | KeyboardInterrupt):
         return Status.INTERRUPTED
     return Status.PREEMPTED if isinstance(fault, StoppedError) else Status.FAILED
@@ -117,8 +121,8 @@ def _reason(fault: BaseException) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _close(session: Session, status: Status, *, reason: str | None = None) -> None:
-    began = monotonic()
+def _close_record(session: Session, status: Status, *, reason: str | None = None) -> None:
+    start = monotonic()
     trained = session.trained
     ledger = session.ledger
     outcome = Outcome(
@@ -134,17 +138,17 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
         tolerances=dict(session.experiment.net.tolerances) if trained else {},
         weights=trained.weights if trained else None,
     )
-    around = session.opened.record.circumstances
-    session.stages["close"] = monotonic() - began
-    timing = around.timing.model_copy(
+    circumstances = session.opened.record.circumstances
+    session.stages["close"] = monotonic() - start
+    timing = circumstances.timing.model_copy(
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
     # without a step the switches were not checked
     switched = session.switched if session.switched or session.has_stepped else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
-    ended = {"timing": timing, "drift_at_end": drift, "determinism_at_end": switched}
-    ended["imported"] = read_imported(SOURCE)
-    session.opened.close(outcome, circumstances=around.model_copy(update=ended))
+    updates = {"timing": timing, "drift_at_end": drift, "determinism_at_end": switched}
+    updates["imported"] = read_imported(SOURCE)
+    session.opened.close(outcome, circumstances=circumstances.model_copy(update=updates))
 
 
 _STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)
@@ -196,11 +200,13 @@ def report_lines(
     record = session.opened.record
     rows = [("run", f"{record.run} ({record.outcome.status})")]
     rows += [(name.replace("_", " "), _value(record, name, value)) for name, value in sorted(metrics.items())]
-    for name, why in sorted(record.outcome.undefined.items()):
+    for name, reason in sorted(record.outcome.undefined.items()):
         if metrics and name not in metrics:
-            rows.append(("undefined", f"{name.replace('_', ' ')}: {why}"))
+            rows.append(("undefined", f"{name.replace('_', ' ')}: {reason}"))
     rows.append(("record", session.shown_path("record.json")))
-    rows.append(("published", f"local only: {as_on_host(location.fault)}" if location.fault else str(location.label)))
+    rows.append(
+        ("published", f"local only: {with_host_endpoint(location.fault)}" if location.fault else str(location.label))
+    )
     if location.fault:
         address = os.environ.get("REPRISE_STORE")  # it may have been set for this command only
         store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
@@ -211,9 +217,9 @@ def report_lines(
 
 
 def _value(record: Record, name: str, value: JsonValue) -> str:
-    why = record.outcome.undefined.get(name)
-    if why is not None:
-        return f"undefined ({why})"
+    reason = record.outcome.undefined.get(name)
+    if reason is not None:
+        return f"undefined ({reason})"
     return metric_text(value) if isinstance(value, float) else str(value)
 
 
@@ -235,7 +241,7 @@ def publish(session: Session) -> PublishOutcome:
     return PublishOutcome(address=address, label=store.label)
 
 
-def as_on_host(text: str) -> str:
+def with_host_endpoint(text: str) -> str:
     """Replace the store's endpoint in a text by the endpoint on the host: in containers the local store has another name."""
-    inside, outside = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "REPRISE_STORE_ON_HOST"))
-    return text.replace(inside, outside) if inside and outside else text
+    endpoint, host_endpoint = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "REPRISE_STORE_ON_HOST"))
+    return text.replace(endpoint, host_endpoint) if endpoint and host_endpoint else text

@@ -23,7 +23,7 @@ from trainer.cli.data.show import picture_of_samples
 from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.messages import spelled
 from trainer.cli.report.page import page
-from trainer.cli.report.plots import is_of_data
+from trainer.cli.report.plots import shows_data
 from trainer.comparison.compare import EvidenceSources, compare
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import load_dataset
@@ -39,33 +39,33 @@ if TYPE_CHECKING:
     from trainer.reporting.run_contents import RunContents
     from trainer.runs.record import Record
 
-MOST = 64
+MOST_RUNS = 64
 """The largest number of runs on one page."""
 
 
 def main(argv: list[str]) -> int:
     """Load, compare, render and write; print the file's name to stdout."""
-    words = _parser().parse_args(argv)
-    if len(words.run) > MOST:
-        raise UsageError(f"{len(words.run)} runs were named; a page has room for {MOST}", hint="name fewer")
-    runs, unreadable = _load(dict.fromkeys(words.run))
-    known = declared(run.compared.record for run in runs)
-    drawn = samples(runs, known, draw=not words.no_samples)
-    text = page(runs, _comparisons(runs), declared=known, samples=drawn)
-    if words.output == "-":
+    args = _parser().parse_args(argv)
+    if len(args.run) > MOST_RUNS:
+        raise UsageError(f"{len(args.run)} runs were named; a page has room for {MOST_RUNS}", hint="name fewer")
+    runs, unreadable = _load(dict.fromkeys(args.run))
+    datasets = declared(run.compared.record for run in runs)
+    pictures = samples(runs, datasets, draw=not args.no_samples)
+    text = page(runs, _comparisons(runs), declared=datasets, samples=pictures)
+    if args.output == "-":
         sys.stdout.write(text)
         return 0
     ids = [run.compared.record.run for run in runs]
-    more = f"-and-{len(runs) - 1}-more" if len(runs) > 1 else ""
-    path = Path(words.output) if words.output else runs_folder() / f"report-{ids[0]}{more}.html"
+    suffix = f"-and-{len(runs) - 1}-more" if len(runs) > 1 else ""
+    path = Path(args.output) if args.output else runs_folder() / f"report-{ids[0]}{suffix}.html"
     with disk_faults(path), Root.at(path.parent) as folder:
         folder.write_whole(path.name, text.encode())
         folder.give(path.name)
     absolute = path.absolute()
-    shown = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
-    document = {"report": str(shown), "runs": ids, "bytes": len(text.encode())}
+    displayed = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+    document = {"report": str(displayed), "runs": ids, "bytes": len(text.encode())}
     document |= {"unreadable": unreadable} if unreadable else {}
-    print(json.dumps(document) if words.json else shown)
+    print(json.dumps(document) if args.json else displayed)
     return 0
 
 
@@ -84,21 +84,21 @@ def _parser() -> Arguments:
     return parser
 
 
-def _load(words: Iterable[str]) -> tuple[list[RunContents], dict[str, str]]:
+def _load(names: Iterable[str]) -> tuple[list[RunContents], dict[str, str]]:
     """Return the readable runs, and the faults of the others. Raise the first fault if no run is readable."""
     runs: dict[Path, RunContents] = {}
-    faults: dict[str, RepriseError] = {}
-    for word in words:
+    errors: dict[str, RepriseError] = {}
+    for name in names:
         try:
-            folder = find_run(word).folder
+            folder = find_run(name).folder
             runs[folder] = load_run_contents(folder)
-        except (DocumentError, DigestMismatchError, RunError) as fault:
-            faults[word] = fault
+        except (DocumentError, DigestMismatchError, RunError) as error:
+            errors[name] = error
     if not runs:
-        raise next(iter(faults.values()))
-    messages = {word: fault.message for word, fault in faults.items()}
-    for word, message in messages.items():
-        print(f"reprise: run {word} cannot be read and is left out: {message}", file=sys.stderr)
+        raise next(iter(errors.values()))
+    messages = {name: error.message for name, error in errors.items()}
+    for name, message in messages.items():
+        print(f"reprise: run {name} cannot be read and is left out: {message}", file=sys.stderr)
     return list(runs.values()), messages
 
 
@@ -135,17 +135,17 @@ def declared(records: Iterable[Record]) -> dict[str, Dataset]:
     return datasets
 
 
-def samples(runs: Sequence[RunContents], known: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
+def samples(runs: Sequence[RunContents], datasets: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
     """Return a picture of each dataset's samples, or the reason why there is none; without `draw` only existing pictures."""
     pictures: dict[str, bytes | str] = {}
     for run in runs:
         for name in run.compared.record.ingredients.datasets.keys() - pictures.keys():
-            pictures[name] = _picture_of_run(run) or _picture(name, known.get(name), draw=draw)
+            pictures[name] = _recorded_picture(run) or _picture(name, datasets.get(name), draw=draw)
     return pictures
 
 
-def _picture_of_run(run: RunContents) -> bytes | None:
-    files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and is_of_data(figure)]
+def _recorded_picture(run: RunContents) -> bytes | None:
+    files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and shows_data(figure)]
     pictures = [run.pictures.get(file, b"") for file in files if len(run.compared.record.ingredients.datasets) == 1]
     return next(filter(is_png, pictures), None)
 

@@ -133,9 +133,9 @@ def number(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else cut(str(value), 60)
 
 
-def diff(text: Sequence[str], *, most: int = 3000) -> Markup:
+def diff(text: Sequence[str], *, limit: int = 3000) -> Markup:
     """Return a unified diff with its lines highlighted."""
     kinds = {"+++": "file", "---": "file", "+": "add", "-": "cut", "@": "at"}
-    lines = [tag("span", line, "\n", class_=kinds.get(line[:3]) or kinds.get(line[:1])) for line in text[:most]]
-    more = [tag("span", f"... and {len(text) - most:,} more lines\n", class_="at")] if len(text) > most else []
-    return scrolled(tag("pre", *lines, *more, class_="diff"), label="difference of the code")
+    lines = [tag("span", line, "\n", class_=kinds.get(line[:3]) or kinds.get(line[:1])) for line in text[:limit]]
+    rest = [tag("span", f"... and {len(text) - limit:,} more lines\n", class_="at")] if len(text) > limit else []
+    return scrolled(tag("pre", *lines, *rest, class_="diff"), label="difference of the code")

@@ -53,17 +53,21 @@ _CODE: Final[dict[str, Callable[[Record], object]]] = {
 
 def settings(runs: Sequence[PageRun]) -> Markup | None:
     """Return every value: given values, then the experiment's values; defaults, or values equal in all runs, are folded."""
-    return section("Settings", *_changed(runs), *(_of_several(runs) if len(runs) > 1 else _of_one(runs[0])))
+    return section(
+        "Settings", *_changed(runs), *(_settings_of_runs(runs) if len(runs) > 1 else _settings_of_run(runs[0]))
+    )
 
 
 def _changed(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
     for each in runs:
-        if changed := [f"attempt {number}: {line}" for number, found in changes(each.records) for line in found]:
+        if changed := [
+            f"attempt {number}: {line}" for number, differences in changes(each.records) for line in differences
+        ]:
             yield tag("p", f"{each.prefix}changed when it was resumed; shown is what the last attempt has:")
             yield lines(changed)
 
 
-def _of_several(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
+def _settings_of_runs(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
     values, heads = [each.values for each in runs], [each.letter for each in runs]
     origins = [each.record.circumstances.origins for each in runs]
     rows = {
@@ -80,7 +84,7 @@ def _of_several(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
     yield fold(f"{counted(len(equal), 'setting')} the same in all", rows_table(equal, heads, corner="setting"))
 
 
-def _of_one(run: PageRun) -> Iterator[Markup | None]:
+def _settings_of_run(run: PageRun) -> Iterator[Markup | None]:
     origins, unread = run.record.circumstances.origins, set(run.record.outcome.unread)
     ranked = sorted(run.values, key=lambda name: (_rank(origins.get(name, "")), name))
     first = [name for name in ranked if _rank(origins.get(name, "")) < _DEFAULT or name in unread]
@@ -104,11 +108,13 @@ def _readers(record: Record, name: str) -> tuple[object, object]:
     if entry is None:
         return "", ""
     if name in record.outcome.unread:
-        return _places(entry.bound), badge("never read", "bad")
-    return _places(entry.bound), _places(["the same"] if entry.read and entry.read == entry.bound else entry.read)
+        return _code_locations(entry.bound), badge("never read", "bad")
+    return _code_locations(entry.bound), _code_locations(
+        ["the same"] if entry.read and entry.read == entry.bound else entry.read
+    )
 
 
-def _places(names: Sequence[str]) -> Markup:
+def _code_locations(names: Sequence[str]) -> Markup:
     return joined((tag("span", name, class_="place") for name in names), between=" ")
 
 
@@ -133,7 +139,7 @@ def _modules(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
         yield fold(f"{module[0]}{suffix}", tag("pre", module[1], class_="code"))
 
 
-_KNOWN: Final = {
+_KNOWLEDGE: Final = {
     Knowledge.VERIFIED: ("good", "a launcher on the host looked at the container's image, and the image's own build id agrees"),
     Knowledge.ASSERTED: ("fair", ".env named the image, and its build ID agrees; no launcher inspected it from outside"),
     Knowledge.UNKNOWN: ("bad", "no digest is claimed"),
@@ -148,12 +154,12 @@ def data(
     for name in dict.fromkeys(name for each in runs for name in each.record.ingredients.datasets):
         datasets = [each.record.ingredients.datasets.get(name) for each in runs]
         contents = {each.content for each in datasets if each}
-        known = declared.get(name) if contents == {declared[name].content if name in declared else None} else None
+        dataset = declared.get(name) if contents == {declared[name].content if name in declared else None} else None
         items = [
             ("version", ", ".join(sorted({str(each.version) for each in datasets if each}))),
             ("content", digests(sorted(contents))),
             ("manifest", digest(runs[0].record.circumstances.manifests.get(name))),
-            *(_declared(known) if known else ()),
+            *(_declared(dataset) if dataset else ()),
         ]
         parts.append(tag("article", tag("h3", name), pairs(items), _samples(name, pictures.get(name))))
     return section("Data", *parts)
@@ -188,8 +194,10 @@ def environment(runs: Sequence[PageRun]) -> Markup | None:
 
 
 _IMAGE: Final[dict[str, Callable[[Record], object]]] = {
-    "image": lambda record: badge(record.circumstances.image.known.value, _KNOWN[record.circumstances.image.known][0]),
-    "which means": lambda record: record.circumstances.image.reason or _KNOWN[record.circumstances.image.known][1],
+    "image": lambda record: badge(
+        record.circumstances.image.known.value, _KNOWLEDGE[record.circumstances.image.known][0]
+    ),
+    "which means": lambda record: record.circumstances.image.reason or _KNOWLEDGE[record.circumstances.image.known][1],
     "environment": lambda record: record.circumstances.image.environment,
     "reference": lambda record: code(reference) if (reference := record.circumstances.image.reference) else None,
     "manifest": lambda record: digest(record.circumstances.image.manifest),

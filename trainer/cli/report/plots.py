@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trainer.runs.figure import Figure
 
 _LOSSES: Final = ("train_loss", "train_loss_mean", "val_loss")
-_MOST: Final = 24
+_MOST_PLOTS: Final = 24
 """The largest number of plots in one section."""
 _TELEMETRY: Final = {
     "samples_per_second": "samples a second",
@@ -57,7 +57,7 @@ def curves(runs: Sequence[PageRun]) -> Markup | None:
         _plot(_overlaid(runs, name, _schedule), title=name, log=None if name == NORM else False)
         for name in sorted(names)
     ]
-    return section("Curves", tag("div", *plots[:_MOST], class_="plots") if plots else None)
+    return section("Curves", tag("div", *plots[:_MOST_PLOTS], class_="plots") if plots else None)
 
 
 def telemetry(runs: Sequence[PageRun]) -> Markup | None:
@@ -66,7 +66,7 @@ def telemetry(runs: Sequence[PageRun]) -> Markup | None:
     for name in sorted({name for each in runs for name in each.run.telemetry} - {"seconds", "learning_rate"}):
         lines = _overlaid(runs, name, lambda run: run.telemetry)
         plots.append(_plot(lines, title=_TELEMETRY.get(name, name.replace("_", " ")), log=False, zero=True))
-    return fold("Telemetry by step", tag("div", *plots[:_MOST], class_="plots") if plots else None)
+    return fold("Telemetry by step", tag("div", *plots[:_MOST_PLOTS], class_="plots") if plots else None)
 
 
 def _schedule(run: RunContents) -> Curves:
@@ -75,12 +75,12 @@ def _schedule(run: RunContents) -> Curves:
     return run.schedule or {names[name]: line for name, line in run.telemetry.items() if name in names}
 
 
-def _overlaid(runs: Sequence[PageRun], name: str, curves_of: Callable[[RunContents], Curves]) -> list[Line]:
+def _overlaid(runs: Sequence[PageRun], name: str, select_curves: Callable[[RunContents], Curves]) -> list[Line]:
     """Return the same curve of each run; a run without the curve has an empty line, so that the colors stay the same."""
     if len(runs) == 1:
-        return [curves_of(runs[0].run)[name]]
+        return [select_curves(runs[0].run)[name]]
     absent = Line(name="", x=[], y=[])
-    return [replace(curves_of(each.run).get(name, absent), name=each.label) for each in runs]
+    return [replace(select_curves(each.run).get(name, absent), name=each.label) for each in runs]
 
 
 def _plot(lines: Sequence[Line], *, title: str, log: bool | None, zero: bool = False) -> Markup:
@@ -90,12 +90,12 @@ def _plot(lines: Sequence[Line], *, title: str, log: bool | None, zero: bool = F
 
 def figures(runs: Sequence[PageRun]) -> Markup | None:
     """Return the task's figures: figures of several runs side by side, equal figures once; samples are shown with the data."""
-    names = list(dict.fromkeys(figure.name for each in runs for figure in each.run.figures if not is_of_data(figure)))
-    parts = [part for name in names[:_MOST] for part in _figures(name, runs)]
+    names = list(dict.fromkeys(figure.name for each in runs for figure in each.run.figures if not shows_data(figure)))
+    parts = [part for name in names[:_MOST_PLOTS] for part in _figures(name, runs)]
     return section("Figures", tag("div", *parts, class_="plots") if parts else None)
 
 
-def is_of_data(figure: Figure) -> bool:
+def shows_data(figure: Figure) -> bool:
     """Return whether a figure shows the dataset only and nothing of the run."""
     return isinstance(figure, Pictures) and figure.split is None
 

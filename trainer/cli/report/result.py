@@ -93,8 +93,8 @@ def page_runs(runs: Sequence[RunContents]) -> list[PageRun]:
     differing = [name for name in names if len({str(each.get(name)) for each in values}) > 1]
     chosen = [name for name in differing if any(record.circumstances.origins.get(name) in GIVEN for record in records)]
     result = []
-    for place, (run, record, each) in enumerate(zip(runs, records, values, strict=True)):
-        letter = chr(65 + place) if place < 26 else f"#{place + 1}"  # noqa: PLR2004 - letters
+    for index, (run, record, each) in enumerate(zip(runs, records, values, strict=True)):
+        letter = chr(65 + index) if index < 26 else f"#{index + 1}"  # noqa: PLR2004 - letters
         text = ", ".join(f"{name} {number(each.get(name))}" for name in (chosen or differing)[:3]) or record.run[-6:]
         result.append(PageRun(letter=letter, run=run, alone=len(runs) == 1, label=f"{letter}: {cut(text, _LABEL)}"))
     return result
@@ -102,12 +102,12 @@ def page_runs(runs: Sequence[RunContents]) -> list[PageRun]:
 
 def facts(runs: Sequence[PageRun], corner: str, getters: Mapping[str, Callable[[Record], object]]) -> Markup | None:
     """Return facts of the records as a list for one run, as a table for several; facts that no record has are left out."""
-    found = {name: [get(each.record) for each in runs] for name, get in getters.items()}
-    known = {name: cells for name, cells in found.items() if any(cell is not None and str(cell) for cell in cells)}
+    values = {name: [get(each.record) for each in runs] for name, get in getters.items()}
+    present = {name: cells for name, cells in values.items() if any(cell is not None and str(cell) for cell in cells)}
     if len(runs) == 1:
-        return pairs((name, cells[0]) for name, cells in known.items())
+        return pairs((name, cells[0]) for name, cells in present.items())
     rows = [
-        Row(name=name, cells=tuple("" if each is None else each for each in cells)) for name, cells in known.items()
+        Row(name=name, cells=tuple("" if each is None else each for each in cells)) for name, cells in present.items()
     ]
     return rows_table(rows, [each.letter for each in runs], corner=corner)
 
@@ -168,9 +168,9 @@ def tested_weights(run: PageRun) -> str:
         return ""
     values = run.values
     monitor, mode = values.get("monitor"), values.get("monitor_mode")
-    why = f"{mode} {monitor}" if monitor else "the last"
+    choice = f"{mode} {monitor}" if monitor else "the last"
     average = ", averaged" if values.get("ema_decay") else ""
-    return f"epoch {tested.epoch}, step {tested.step:,} ({why}{average})"
+    return f"epoch {tested.epoch}, step {tested.step:,} ({choice}{average})"
 
 
 def _order(name: str) -> tuple[bool, str]:
@@ -203,8 +203,8 @@ def _full_precision(record: Record) -> Markup | None:
     for name, value in sorted(outcome.metrics.items(), key=lambda item: _order(item[0])):
         exact = repr(value) if isinstance(value, float) else number(value)
         items.append((name, tag("code", _undefined(record, name) or exact)))
-    more = [("steps", outcome.steps), ("weights", digest(outcome.weights)), ("identity", digest(record.identity))]
-    return fold("At full precision", pairs([*items, *more]))
+    totals = [("steps", outcome.steps), ("weights", digest(outcome.weights)), ("identity", digest(record.identity))]
+    return fold("At full precision", pairs([*items, *totals]))
 
 
 _RUNGS: Final = dict(zip(Rung, ("good", "good", "fair", "bad", "plain"), strict=True))
@@ -214,7 +214,9 @@ _UNFOLDED: Final = 80
 
 def verdicts(runs: Sequence[PageRun], comparisons: Sequence[Comparison | str]) -> Markup | None:
     """Return verdicts, retests and certificates; `None` if there are none."""
-    compared = [_verdict(other, found, first=runs[0]) for other, found in zip(runs[1:], comparisons, strict=True)]
+    compared = [
+        _verdict(other, comparison, first=runs[0]) for other, comparison in zip(runs[1:], comparisons, strict=True)
+    ]
     return section("Comparison", *compared, *(part for each in runs for part in _documents(each)))
 
 
@@ -223,7 +225,7 @@ def _verdict(other: PageRun, comparison: Comparison | str, *, first: PageRun) ->
     if isinstance(comparison, str):
         return tag("article", tag("h3", title, badge("not compared", "plain")), tag("p", comparison))
     rung = comparison.verdict.rung
-    lacking = [(stronger.value, why) for stronger, why in stronger_verdicts(comparison).items()]
+    lacking = [(stronger.value, requirement) for stronger, requirement in stronger_verdicts(comparison).items()]
     return tag(
         "article",
         tag("h3", title, badge(rung.value, _RUNGS[rung])),
@@ -236,14 +238,16 @@ def _verdict(other: PageRun, comparison: Comparison | str, *, first: PageRun) ->
 
 
 def _first_differences(comparison: Comparison) -> Iterator[Markup]:
-    if found := comparison.divergence:
-        place = f"step {found.step}, {found.stream}" + (f", {found.tensor}" if found.tensor else "")
-        values = f"{found.quantity or 'fingerprint'} {cut(found.a, 40)} and {cut(found.b, 40)}"
-        yield tag("p", f"First difference: {place} ({values}).")
+    if divergence := comparison.divergence:
+        location = f"step {divergence.step}, {divergence.stream}" + (
+            f", {divergence.tensor}" if divergence.tensor else ""
+        )
+        values = f"{divergence.quantity or 'fingerprint'} {cut(divergence.a, 40)} and {cut(divergence.b, 40)}"
+        yield tag("p", f"First difference: {location} ({values}).")
     if (weights := comparison.weights) and weights.differing:
         names = ", ".join(cut(tensor.name, 60) for tensor in weights.differing[:3])
-        more = " and others" if len(weights.differing) > 3 else ""  # noqa: PLR2004 - those that are named
-        yield tag("p", f"{len(weights.differing)} of {weights.tensors} tensors differ: {names}{more}.")
+        others = " and others" if len(weights.differing) > 3 else ""  # noqa: PLR2004 - those that are named
+        yield tag("p", f"{len(weights.differing)} of {weights.tensors} tensors differ: {names}{others}.")
 
 
 def _candidates(comparison: Comparison, letters: tuple[str, str]) -> Iterator[Markup | None]:
@@ -280,10 +284,10 @@ def _documents(run: PageRun) -> Iterator[Markup | None]:
             "signed; the signature was not checked" if certificate.signed else "unsigned: its author is not verified"
         )
         text = "\n".join(certificate_lines(certificate.statement))
-        place = f"runs/{run.record.run}/{certificate.file}"
+        path = f"runs/{run.record.run}/{certificate.file}"
         yield tag(
             "article",
             tag("h3", f"{run.prefix}certificate: {predicate.claim} ", holds),
-            tag("p", tag("code", place), f", {signed}. ", tag("code", f"scripts/reprise verify {place}")),
+            tag("p", tag("code", path), f", {signed}. ", tag("code", f"scripts/reprise verify {path}")),
             fold("What it states", tag("pre", text)),
         )

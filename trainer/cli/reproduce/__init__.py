@@ -58,36 +58,36 @@ class Rerun:
 
 def main(argv: list[str]) -> int:
     """Rerun a record; return the verdict's exit code."""
-    words = _parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _stop)
     if not BAKED.exists():
         wake_store()
-    original = find_run(words.run)
+    original = find_run(args.run)
     if original.record.outcome.status is not Status.RUNNING:
         require_outcome(original.record)
     print_progress(f"reprise: rerun of run {original.record.run}")
-    granted = grants(words.grant)
-    runner = choose_runner(original.record, here=words.no_container, granted=granted)
-    word = Word(trusted=words.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
+    granted = grants(args.grant)
+    runner = choose_runner(original.record, here=args.no_container, granted=granted)
+    word = Word(trusted=args.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
     # before a dataset or image of the record is requested, which may be from the record's own registry
     own = require_trust(original.record, original.folder, word, is_isolated=runner.is_isolated)
-    bundle = _require_reproducible(original, runner, exact=not (words.no_container or words.allow_drift))
+    bundle = _require_reproducible(original, runner, exact=not (args.no_container or args.allow_drift))
     unequal = runner.not_equal(original.record)
     for line in unequal:
         print_progress(f"not equal: {line}")
-    hashed = _hash_installed(original.record, runner) if words.deep else None
+    hashed = _hash_installed(original.record, runner) if args.deep else None
     rerun = _rerun(original, bundle, runner, own=own)
-    places = EvidenceSources(runs=runs_folder(), cache=cache_folder())
-    comparison = compare(load_compared_run(original.folder), load_compared_run(rerun.folder), sources=places)
+    sources = EvidenceSources(runs=runs_folder(), cache=cache_folder())
+    comparison = compare(load_compared_run(original.folder), load_compared_run(rerun.folder), sources=sources)
     retest = _retest(original, rerun, comparison, runner=runner)
     changed = differing(original.record, rerun.record)
     retest = retest.model_copy(update={"not_equal": [*unequal, *changed], "hashed": hashed})
-    _keep(original, rerun, retest, document(comparison))
-    lines = [headline(comparison), *page(comparison, most=12)]
+    _save_retest(original, rerun, retest, document(comparison))
+    lines = [headline(comparison), *page(comparison, limit=12)]
     if retest.not_equal:
         lines += ["", "not equal to what was recorded", *(f"  {line}" for line in retest.not_equal)]
     result = {"retest": retest.model_dump(mode="json"), "comparison": comparison.document()}
-    print_result(result, lines, as_json=words.json)
+    print_result(result, lines, as_json=args.json)
     return comparison.verdict.rung.code
 
 
@@ -120,10 +120,10 @@ def _require_reproducible(original: RunOnDisk, runner: Runner, *, exact: bool) -
     """Print what the rerun needs and return the verified source. Raise `IrreproducibleError` if something is missing."""
     machine = replace(runner.machine(), exact=exact)
     findings = list(examine_run(original.record, original.folder, machine=machine))
-    for finding in findings:
-        print_progress(f"  {finding.about:9} {finding.found}")
-        if finding.remedy:
-            print_progress(f"  {'':9} -> {spelled(finding.remedy)}")
+    for each in findings:
+        print_progress(f"  {each.about:9} {each.found}")
+        if each.remedy:
+            print_progress(f"  {'':9} -> {spelled(each.remedy)}")
     require_reproducible(findings)
     return load_bundle(original.folder / ARCHIVE, digest=original.record.ingredients.source)
 
@@ -155,12 +155,12 @@ def _register(folder: Path) -> None:
 
 def _interruption(ready: PreparedRerun, stop: BaseException) -> StoppedError:
     """Return the error for a stopped retest; it names the kept run and the commands that finish it."""
-    kind, by = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
+    kind, cause = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
     if not recorded_attempts(ready.folder):
-        return kind(f"stopped by {by}: the retest made no record", hint="repeat the command")
+        return kind(f"stopped by {cause}: the retest made no record", hint="repeat the command")
     run, status = ready.run, record_of(ready.folder).outcome.status
     finish = f"`reprise train --resume {run}` finishes it, then `reprise compare {ready.original.run} {run}`"
-    message = f"stopped by {by}: the retest, run {run}, is {status} and kept in {ready.folder}"
+    message = f"stopped by {cause}: the retest, run {run}, is {status} and kept in {ready.folder}"
     return kind(message, hint=f"{finish}; or remove that folder")
 
 
@@ -173,11 +173,11 @@ def _hash_installed(record: Record, runner: Runner) -> int:
     return unaltered
 
 
-def differing(one: Record, other: Record) -> list[str]:
+def differing(original: Record, retest: Record) -> list[str]:
     """Return a line for each ingredient of the retest that differs from the original's."""
-    if one.identity == other.identity:
+    if original.identity == retest.identity:
         return []
-    before, after = (each.ingredients.model_dump(mode="json") for each in (one, other))
+    before, after = (each.ingredients.model_dump(mode="json") for each in (original, retest))
     return [
         f"ingredient {name}: {before[name]} was recorded, the retest has {after[name]}"
         for name in before
@@ -191,7 +191,7 @@ def document(comparison: Comparison) -> bytes:
 
 
 def _retest(original: RunOnDisk, rerun: Rerun, comparison: Comparison, *, runner: Runner) -> Retest:
-    around = rerun.record.circumstances
+    circumstances = rerun.record.circumstances
     return Retest(
         original=run_identity(original.record),
         retest=run_identity(rerun.record),
@@ -201,13 +201,13 @@ def _retest(original: RunOnDisk, rerun: Rerun, comparison: Comparison, *, runner
         device=device_class(rerun.record),
         how=runner.how,
         image=rerun.image,
-        drift=list(dict.fromkeys([*around.drift, *(around.drift_at_end or [])])),
+        drift=list(dict.fromkeys([*circumstances.drift, *(circumstances.drift_at_end or [])])),
         verdict=comparison.verdict.rung,
         evidence=digest_of_bytes(document(comparison)),
     )
 
 
-def _keep(original: RunOnDisk, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
+def _save_retest(original: RunOnDisk, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
     """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
     try:
         print_progress(f"  retest    {save_retest(original.folder, retest, evidence=evidence)}")

@@ -77,11 +77,11 @@ class Runner(ABC):
 def choose_runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset()) -> Runner:
     """Return the runner of a record, with the user's grants. Raises `ImageMismatchError` in a container of another image."""
     if here or BAKED.exists():
-        from trainer.cli.runner.process import ProcessRunner, drift_here
+        from trainer.cli.runner.process import ProcessRunner, process_drift
 
         if not here:
             check_image(record)
-            check_drift(drift_here())
+            check_drift(process_drift())
         return ProcessRunner(recorded=not here)
     from trainer.cli.runner.container import ContainerRunner
 
@@ -93,12 +93,12 @@ def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAK
 
     If a user sets only REPRISE_IMAGE, the build ID in the image must be the recorded one.
     """
-    name, mine = image_name(record), claim_image(environ, baked=baked)
-    if mine.image.known is not Knowledge.UNKNOWN:
-        return mine.layers == name.layers
-    build_id = mine.image.build_id
-    handed = environ.get("REPRISE_IMAGE", "").rpartition("@")[2]
-    return build_id is not None and build_id == record.circumstances.image.build_id and handed == name.manifest
+    name, claim = image_name(record), claim_image(environ, baked=baked)
+    if claim.image.known is not Knowledge.UNKNOWN:
+        return claim.layers == name.layers
+    build_id = claim.image.build_id
+    manifest = environ.get("REPRISE_IMAGE", "").rpartition("@")[2]
+    return build_id is not None and build_id == record.circumstances.image.build_id and manifest == name.manifest
 
 
 def check_image(record: Record) -> None:
@@ -106,16 +106,16 @@ def check_image(record: Record) -> None:
     if is_recorded(record, os.environ):
         return
     name = image_name(record)
-    shown = os.environ.get("REPRISE_IMAGE") or "an unnamed image"
-    wanted = name.reference or name.manifest or name.config
-    message = f"run {record.run} ran in {wanted}; this is {shown}"
-    line = f"REPRISE_IMAGE={wanted} docker compose run --rm train reproduce {record.run}"
+    current = os.environ.get("REPRISE_IMAGE") or "an unnamed image"
+    recorded = name.reference or name.manifest or name.config
+    message = f"run {record.run} ran in {recorded}; this is {current}"
+    line = f"REPRISE_IMAGE={recorded} docker compose run --rm train reproduce {record.run}"
     raise ImageMismatchError(message, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
 
 
 def check_drift(lines: list[str]) -> None:
     """Raise `DriftError` with the first line if this process has drifted from its image."""
     if lines:
-        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-        message = f"this environment has drifted from its image: {lines[0]}{more}"
+        others = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        message = f"this environment has drifted from its image: {lines[0]}{others}"
         raise DriftError(message, hint="start a new container, or use --no-container, which lists the differences")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 
-_LENT: Final = "/lent"
+_STORE_MOUNT: Final = "/lent"
 _KEYS: Final = {
     "AWS_ACCESS_KEY_ID": "REPRISE_STORE_KEY",
     "AWS_SECRET_ACCESS_KEY": "REPRISE_STORE_SECRET",
@@ -63,8 +63,8 @@ class ContainerRunner(Runner):
         values = read_block(DOTENV).values if DOTENV.is_file() else {}
         if "COMPOSE_PROJECT_NAME" not in values:
             raise DotenvError("this checkout is not set up to run containers", hint="scripts/setup --build")
-        who = owner(os.getuid(), os.getgid())
-        self._uid, self._gid = int(values.get("REPRISE_UID", who.uid)), int(values.get("REPRISE_GID", who.gid))
+        user = owner(os.getuid(), os.getgid())
+        self._uid, self._gid = int(values.get("REPRISE_UID", user.uid)), int(values.get("REPRISE_GID", user.gid))
         hand_in_store(DOTENV)
         self.engine = engine()
 
@@ -76,21 +76,21 @@ class ContainerRunner(Runner):
     def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets in a container of the current image, which has the network and the store's credentials."""
         change_owner(ready, uid=self._uid, gid=self._gid)
-        options = volume(ready.store, _LENT)
-        if datasets and (code := _fetch(datasets, "--into", _LENT, options=options)):
+        options = volume(ready.store, _STORE_MOUNT)
+        if datasets and (code := _fetch(datasets, "--into", _STORE_MOUNT, options=options)):
             raise EngineError("the datasets could not be fetched", hint=f"see the output above (exit code {code})")
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it in the recorded image, by its digest."""
         image, access = self._image(ready), self._granted()
         settings = ContainerSettings(image=image, uid=self._uid, gid=self._gid, host=host_name(), access=access)
-        inside, outside = f"{RUNS}/{ready.run}", str(ready.folder)
+        container_path, host_path = f"{RUNS}/{ready.run}", str(ready.folder)
 
-        def say(line: str) -> None:
-            print_progress(line.replace(inside, outside))
+        def print_line(line: str) -> None:
+            print_progress(line.replace(container_path, host_path))
 
         with closing(self.engine) as host:
-            return run_confined(ready, container=settings, engine=host, say=say), Knowledge.VERIFIED
+            return run_confined(ready, container=settings, engine=host, say=print_line), Knowledge.VERIFIED
 
     def _image(self, ready: PreparedRerun) -> ImageFacts:
         """Return the recorded image; for a resumed run without one, the image of this checkout, which the user must allow."""
@@ -127,11 +127,16 @@ class ContainerRunner(Runner):
         return _fetch([dataset], "--look", needs_store=False) == 0
 
 
-def _fetch(datasets: Sequence[Dataset], *words: str, options: Sequence[str] = (), needs_store: bool = True) -> int:
+def _fetch(
+    datasets: Sequence[Dataset], *options_of_fetch: str, options: Sequence[str] = (), needs_store: bool = True
+) -> int:
     """Run the hidden command `_fetch` in a container of the current image; return its exit code."""
     documents = [dataset.model_dump_json(exclude_none=True) for dataset in datasets]
-    request, null = CommandRequest(words=["_fetch", *words, *documents], needs_store=needs_store), subprocess.DEVNULL
-    return container_launcher("-T", *options).start(request, stdin=null, stdout=null).output()[0]
+    request, devnull = (
+        CommandRequest(words=["_fetch", *options_of_fetch, *documents], needs_store=needs_store),
+        subprocess.DEVNULL,
+    )
+    return container_launcher("-T", *options).start(request, stdin=devnull, stdout=devnull).output()[0]
 
 
 def _store_key(name: str, values: Mapping[str, str]) -> str:

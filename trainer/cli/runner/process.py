@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.runs.record import Knowledge, Record
 
-_KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+_INHERITED: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+)
 
 
 class ProcessRunner(Runner):
@@ -53,7 +61,7 @@ class ProcessRunner(Runner):
 
     def not_equal(self, record: Record) -> list[str]:
         """Return differences of image and packages from the record, and the drift of this process."""
-        return [*_differences(record), *drift_here()]
+        return [*_differences(record), *process_drift()]
 
     def altered(self, record: Record) -> tuple[int, list[str]]:
         """Hash every installed file of this environment."""
@@ -83,16 +91,16 @@ class ProcessRunner(Runner):
         self._training.kill()
 
 
-def drift_here() -> list[str]:
+def process_drift() -> list[str]:
     """Return the drift of this process from its image, one line each."""
     return drifted(live(), source=CHECKOUT, baked_inventory=BAKED_INVENTORY)
 
 
 def _variables(ready: PreparedRerun, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
     """Return the environment variables of the rerun, with the recorded identity of the image if it is the recorded image."""
-    kept = {name: environ[name] for name in (*_KEPT, *IMAGE_VARIABLES) if name in environ}
+    inherited = {name: environ[name] for name in (*_INHERITED, *IMAGE_VARIABLES) if name in environ}
     return (
-        kept
+        inherited
         | (_identity(ready.original) if recorded else {})
         | {
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -118,12 +126,15 @@ def _identity(record: Record) -> dict[str, str]:
 
 
 def _differences(record: Record) -> Iterator[str]:
-    mine, recorded = claim_image(os.environ), record.circumstances
+    claim, recorded = claim_image(os.environ), record.circumstances
     if record.ingredients.layers is None:
-        yield f"image: the record names no image; this is {mine.image.reference or 'an unknown image'}"
-    elif mine.layers != record.ingredients.layers:
-        before, now = recorded.image.reference or recorded.image.config, mine.image.reference or "an unknown image"
-        yield f"image: recorded was {before}; this is {now}"
+        yield f"image: the record names no image; this is {claim.image.reference or 'an unknown image'}"
+    elif claim.layers != record.ingredients.layers:
+        recorded_image, current = (
+            recorded.image.reference or recorded.image.config,
+            claim.image.reference or "an unknown image",
+        )
+        yield f"image: recorded was {recorded_image}; this is {current}"
     if platform.python_version() != recorded.inventory.python:
         yield f"Python: recorded was {recorded.inventory.python}; this is {platform.python_version()}"
     versions = {name: item.version for name, item in recorded.inventory.distributions.items()}

@@ -63,10 +63,10 @@ _STORED_RUN = "run: ID, start of an ID, or `latest`"
 
 def main(argv: list[str]) -> int:
     """Run a subcommand."""
-    words = _parser().parse_args(argv)
-    words.target = words.store
-    words.store = words.store or store_address()
-    code: int = words.verb(words)
+    args = _parser().parse_args(argv)
+    args.target = args.store
+    args.store = args.store or store_address()
+    code: int = args.verb(args)
     return code
 
 
@@ -108,17 +108,17 @@ def _parser() -> Arguments:
     return parser
 
 
-def _ls(words: Namespace) -> int:
-    most = None if words.sweep else words.most or None
-    rows = _with_store(words.store, most) if not words.local else list_runs(runs_folder(), most=most)
-    if words.sweep:
-        sweep = load(runs_folder() / SWEEPS / resolve_sweep(words.sweep, sweep_ids(runs_folder())))
+def _ls(args: Namespace) -> int:
+    limit = None if args.sweep else args.most or None
+    rows = _with_store(args.store, limit) if not args.local else list_runs(runs_folder(), most=limit)
+    if args.sweep:
+        sweep = load(runs_folder() / SWEEPS / resolve_sweep(args.sweep, sweep_ids(runs_folder())))
         runs = {point.run for point in sweep.points}
         rows = [row for row in rows if row.run in runs]
     for row in rows:
         if row.record is None:
             print(f"reprise: run {row.run} cannot be read: {row.fault}", file=sys.stderr)
-    if words.json:
+    if args.json:
         print_json([summary(listed) for listed in rows], indent=1)
     elif not rows:
         print(spelled("no runs yet: `reprise train --exp digits` makes one"), file=sys.stderr)
@@ -127,29 +127,29 @@ def _ls(words: Namespace) -> int:
     return 0
 
 
-def _with_store(address: str | None, most: int | None) -> list[ListedRun]:
+def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
     """List local and published runs; if the store is unreachable, list local runs and print a warning."""
     if address is None:
         print("only local runs are listed: no store is configured", file=sys.stderr)
-        return list_runs(runs_folder(), most=most)
+        return list_runs(runs_folder(), most=limit)
     try:
-        return list_runs(runs_folder(), store=store_at(address), most=most)
+        return list_runs(runs_folder(), store=store_at(address), most=limit)
     except StoreError as fault:
         print(f"only local runs are listed: {fault.message}", file=sys.stderr)
         if fault.hint:
             print(f"  -> {spelled(fault.hint)}", file=sys.stderr)
-        return list_runs(runs_folder(), most=most)
+        return list_runs(runs_folder(), most=limit)
 
 
 def _measured() -> set[str]:
     """Return the ids of runs that measured a noise; skip files that are no such document."""
-    measured: set[str] = set()
+    runs: set[str] = set()
     with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as folder:
         for name in folder.names():
             with suppress(RepriseError):
                 if name.endswith(".json"):
-                    measured.update(read_json_below(folder, name, Noise).runs)
-    return measured
+                    runs.update(read_json_below(folder, name, Noise).runs)
+    return runs
 
 
 def _table(lines: list[tuple[str, ...]]) -> None:
@@ -161,13 +161,13 @@ def _table(lines: list[tuple[str, ...]]) -> None:
     from rich.text import Text
 
     colors = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
-    console, shown = Console(file=underlying(sys.stdout)), Table(box=None, pad_edge=False)
-    kept, omitted = fitted(lines, console.width)
-    for name in kept[0]:
-        shown.add_column(name, no_wrap=name not in {"experiment", "took"}, overflow="fold", min_width=len(name))
-    for cells in kept[1:]:
-        shown.add_row(*(Text(cell, style=colors.get(cell, "")) for cell in cells))
-    console.print(shown)
+    console, grid = Console(file=underlying(sys.stdout)), Table(box=None, pad_edge=False)
+    rows, omitted = fitted(lines, console.width)
+    for name in rows[0]:
+        grid.add_column(name, no_wrap=name not in {"experiment", "took"}, overflow="fold", min_width=len(name))
+    for cells in rows[1:]:
+        grid.add_row(*(Text(cell, style=colors.get(cell, "")) for cell in cells))
+    console.print(grid)
     if omitted:
         print(
             f"columns omitted for lack of space: {', '.join(omitted)}; a wider terminal or a pipe shows them",
@@ -175,101 +175,99 @@ def _table(lines: list[tuple[str, ...]]) -> None:
         )
 
 
-def _show(words: Namespace) -> int:
-    listed = _found(words.run, words.store)
+def _show(args: Namespace) -> int:
+    listed = _find_listed(args.run, args.store)
     if listed.record is None:
         raise RunError(f"the record of run {listed.run} cannot be read: {listed.fault}", hint="the run ended too early")
-    lines = "" if words.json else page(listed, listed.record, retests=_retests(listed, words.store))
-    print_result(listed.record.model_dump(mode="json"), lines, as_json=words.json, indent=1)
+    lines = "" if args.json else page(listed, listed.record, retests=_retests(listed, args.store))
+    print_result(listed.record.model_dump(mode="json"), lines, as_json=args.json, indent=1)
     return 0
 
 
 def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
     """Return the run's retests on this machine and, if the run is published, in the store, if it is reachable."""
-    found = {retest.retest.run: retest for retest in local_retests(runs_folder() / listed.run)}
+    retests = {retest.retest.run: retest for retest in local_retests(runs_folder() / listed.run)}
     if address and listed.where is not RunLocation.LOCAL:
         try:
-            found |= {retest.retest.run: retest for retest in published_retests(listed.run, store_at(address))}
+            retests |= {retest.retest.run: retest for retest in published_retests(listed.run, store_at(address))}
         except StoreError as fault:
             print(f"only local retests are shown: {fault.message}", file=sys.stderr)
-    return list(found.values())
+    return list(retests.values())
 
 
-def _found(word: str, address: str | None) -> ListedRun:
+def _find_listed(word: str, address: str | None) -> ListedRun:
     """Return the run that `word` names, on this machine or in the store. Raise `RunNotFoundError`."""
     runs = runs_folder()
-    here = local_ids(runs)
+    local = local_ids(runs)
     try:
-        word = _newest(here, address) if word == LATEST else word
-        return local_run(runs, resolve_run(word, here))
+        word = _newest(local, address) if word == LATEST else word
+        return local_run(runs, resolve_run(word, local))
     except RunNotFoundError as fault:
         if address is None:
             raise
-        not_here = fault
+        missing = fault
     store = store_at(address)
     try:
-        there = remote_ids(store)
+        remote = remote_ids(store)
     except StoreError as fault:
-        raise RunNotFoundError(
-            f"{not_here.message} on this machine, and {fault.message}", hint=not_here.hint
-        ) from fault
-    run = resolve_run(word, {*here, *there})
-    return remote_run(store, run, there[run])
+        raise RunNotFoundError(f"{missing.message} on this machine, and {fault.message}", hint=missing.hint) from fault
+    run = resolve_run(word, {*local, *remote})
+    return remote_run(store, run, remote[run])
 
 
-def _newest(here: Collection[str], address: str | None) -> str:
+def _newest(local: Collection[str], address: str | None) -> str:
     """Return the user's latest run on this machine; without local runs, the latest run in the store."""
-    if here or not address:
-        return find_run_id(LATEST, here)
+    if local or not address:
+        return find_run_id(LATEST, local)
     with suppress(StoreError):
         return find_run_id(LATEST, remote_ids(store_at(address)))
     return LATEST
 
 
-def _pull(words: Namespace) -> int:
-    store, runs = configured_store(words.store), runs_folder()
-    largest = LARGEST if words.max_bytes is None else words.max_bytes
-    done: list[dict[str, Any]] = []
-    for word in words.run:
+def _pull(args: Namespace) -> int:
+    store, runs = configured_store(args.store), runs_folder()
+    largest = LARGEST if args.max_bytes is None else args.max_bytes
+    results: list[dict[str, Any]] = []
+    for word in args.run:
         run = full_run_id(word) or resolve_run(word, remote_ids(store))
         before = attempts(runs / run)
         records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
-        done.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
+        results.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
         new = [record.attempt for record in records if record.attempt not in before]
         if new:
             hand_over(runs / run, checkout=CHECKOUT)
-        if not words.json:
+        if not args.json:
             count = counted(len(new), "attempt")
             print(
                 f"pulled {run}: {count}, in {runs / run}"
                 if new
                 else f"{run} is already in {runs / run}, with the published files"
             )
-    if words.json:
-        print_json(done, indent=1)
+    if args.json:
+        print_json(results, indent=1)
     return 0
 
 
-def _publish(words: Namespace) -> int:
+def _publish(args: Namespace) -> int:
     """Publish each run; print the error of a run that cannot be published, publish the others, then raise."""
-    runs, store = runs_folder(), configured_store(words.store)
-    here = local_ids(runs)
-    chosen = [find_run_id(word, here) for word in words.run]
-    if words.all:
+    runs, store = runs_folder(), configured_store(args.store)
+    local = local_ids(runs)
+    chosen = [find_run_id(word, local) for word in args.run]
+    if args.all:
         chosen += unpublished(list_runs(runs), store)
     elif not chosen:
         raise UsageError("found no run to publish", hint="name a run, `latest`, or --all")
-    done: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     faults: list[RepriseError] = []
     for run in chosen:
         try:
-            done.append(_publish_one(run, store, dead=words.abandoned, quiet=words.json))
+            results.append(_publish_one(run, store, dead=args.abandoned, quiet=args.json))
         except (RunError, DocumentError, DigestMismatchError) as fault:
             faults.append(fault)
             if len(chosen) > 1:
                 print(f"not published: {fault.message}", file=sys.stderr)
-    if words.json:
-        print_json(done, indent=1)
+    if args.json:
+        print_json(results, indent=1)
     if faults and len(chosen) > 1:
         raise RunError(f"{len(faults)} of {len(chosen)} runs were not published", hint=faults[0].hint)
     if faults:

@@ -40,30 +40,32 @@ def describe(push: Verb) -> None:
     push.add_argument("--with-data", action="store_true", help="copy the runs' datasets as well")
 
 
-def push(words: Namespace) -> int:
+def push(args: Namespace) -> int:
     """Copy each run, then its datasets; without `--with-data`, print the datasets that the target lacks."""
-    source, target = two_stores(words.source, words.target, command="reprise runs push RUN")
-    done: list[dict[str, Any]] = []
+    source, target = two_stores(args.source, args.target, command="reprise runs push RUN")
+    results: list[dict[str, Any]] = []
     missing: dict[str, None] = {}
-    here = local_ids(runs_folder())
-    runs = [full_run_id(word) or find_run_id(word, sorted({*here, *remote_ids(source)})) for word in words.run]
+    local = local_ids(runs_folder())
+    runs = [full_run_id(word) or find_run_id(word, sorted({*local, *remote_ids(source)})) for word in args.run]
     for run in runs:
-        records, sent = _push_run(run, source, target)
+        records, size = _push_run(run, source, target)
         for dataset in dict.fromkeys(name for record in records for name in missing_datasets(record, target)):
             missing[dataset] = None
-        done.append({"run": run, "store": target.address, "attempts": [each.attempt for each in records], "sent": sent})
-        if not words.json:
-            print(f"pushed {run}: {readable(sent)} sent; in {target.label}" if sent else f"{run} is in {target.label}")
-    if words.with_data:
+        results.append(
+            {"run": run, "store": target.address, "attempts": [each.attempt for each in records], "sent": size}
+        )
+        if not args.json:
+            print(f"pushed {run}: {readable(size)} sent; in {target.label}" if size else f"{run} is in {target.label}")
+    if args.with_data:
         for dataset in missing:
             _push_data(dataset, source, target)
     elif missing:
         names = " ".join(list(missing)[:5])
         print(f"datasets of these runs that are not in {target.label}: {', '.join(list(missing)[:5])}", file=sys.stderr)
-        print(f"  -> {spelled(f'reprise data push {names} --store {shlex.quote(words.target)}')}", file=sys.stderr)
-    if words.json:
-        lacks = [] if words.with_data else list(missing)
-        print_json([{**each, "lacks": lacks} for each in done], indent=1)
+        print(f"  -> {spelled(f'reprise data push {names} --store {shlex.quote(args.target)}')}", file=sys.stderr)
+    if args.json:
+        lacks = [] if args.with_data else list(missing)
+        print_json([{**each, "lacks": lacks} for each in results], indent=1)
     return 0
 
 
@@ -71,7 +73,7 @@ def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...
     """Copy a run's sealed attempts; publish a run that is on this machine only. Return its records and the sent bytes."""
     progress = transfer_progress("pushing")
     try:
-        found = push_run(run, source=source, target=target, progress=progress)
+        pushed = push_run(run, source=source, target=target, progress=progress)
     except RunNotFoundError:
         folder = runs_folder() / run
         if not (folder / ATTEMPTS).is_dir():
@@ -82,7 +84,7 @@ def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...
         publish_run(folder, target, progress=progress)
         return records, sum(file.size for record in records for file in record.outcome.files)
     push_retests(run, source=source, target=target)
-    return found.records, found.sent
+    return pushed.records, pushed.sent
 
 
 def _push_data(title: str, source: Store, target: Store) -> None:
@@ -92,5 +94,5 @@ def _push_data(title: str, source: Store, target: Store) -> None:
     dataset = read_version(source, name, int(version))
     if dataset is None:
         raise DatasetError(f"{title} is not in {source.label}", hint="name a store that has it: --from ADDRESS")
-    sent = push_dataset(dataset, source=source, target=target, progress=transfer_progress("pushing")).sent
-    print(f"pushed {title}: {readable(sent)} sent; in {target.label}", file=sys.stderr)
+    size = push_dataset(dataset, source=source, target=target, progress=transfer_progress("pushing")).sent
+    print(f"pushed {title}: {readable(size)} sent; in {target.label}", file=sys.stderr)

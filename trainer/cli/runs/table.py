@@ -28,12 +28,12 @@ def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[
     names = differing(rows)
     lines = [(*COLUMNS[:_AFTER], *names, *COLUMNS[_AFTER:])]
     for listed in rows:
-        cells = _row(listed, kind=kind(listed, measured=measured))
+        cells = _row(listed, purpose=purpose(listed, measured=measured))
         lines.append((*cells[:_AFTER], *_values(listed, names), *cells[_AFTER:]))
     return [tuple(map(one_line, row)) for row in lines]
 
 
-def kind(listed: ListedRun, *, measured: Collection[str]) -> str | None:
+def purpose(listed: ListedRun, *, measured: Collection[str]) -> str | None:
     """Return the purpose of a run that another command made."""
     if listed.record and listed.record.circumstances.retest_of:
         return "retest"
@@ -48,28 +48,28 @@ def differing(rows: Sequence[ListedRun]) -> list[str]:
     Settings of execution, and differences between the defaults of two experiments, are not included.
     """
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
-    given: dict[str, int] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     for listed in rows:
         if (record := listed.record) is None:
             continue
-        began = record.ingredients.settings
+        first = record.ingredients.settings
         for name, value in settings_now(listed.records).items():
-            values[record.ingredients.experiment, name].update((repr(began[name]), repr(value)))
-            given[name] += record.circumstances.origins.get(name) in GIVEN
-    found = {name for (_, name), seen in values.items() if len(seen) > 1}
-    return sorted(found, key=lambda name: (-given[name], name))[:_SETTINGS]
+            values[record.ingredients.experiment, name].update((repr(first[name]), repr(value)))
+            counts[name] += record.circumstances.origins.get(name) in GIVEN
+    names = {name for (_, name), texts in values.items() if len(texts) > 1}
+    return sorted(names, key=lambda name: (-counts[name], name))[:_SETTINGS]
 
 
 def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
     """Yield the values of a run's beginning, each with the current value if a resumed attempt changed it."""
-    began: dict[str, Any] = listed.record.ingredients.settings if listed.record else {}
-    now = settings_now(listed.records) if listed.record else {}
+    first: dict[str, Any] = listed.record.ingredients.settings if listed.record else {}
+    current = settings_now(listed.records) if listed.record else {}
     for name in names:
-        text = short(began[name]) if name in began else ""
-        yield text if now.get(name) == began.get(name) else f"{text}{TO}{short(now[name])}"
+        text = short(first[name]) if name in first else ""
+        yield text if current.get(name) == first.get(name) else f"{text}{TO}{short(current[name])}"
 
 
-def _row(listed: ListedRun, *, kind: str | None) -> tuple[str, ...]:
+def _row(listed: ListedRun, *, purpose: str | None) -> tuple[str, ...]:
     record = listed.record
     if record is None:
         return (listed.run, listed.where, status(listed), "", "", "", "")
@@ -77,7 +77,7 @@ def _row(listed: ListedRun, *, kind: str | None) -> tuple[str, ...]:
         listed.run,
         listed.where,
         status(listed),
-        record.ingredients.experiment + (f" ({kind})" if kind else ""),
+        record.ingredients.experiment + (f" ({purpose})" if purpose else ""),
         "  ".join(f"{name} {value}" for name, value in headline(record.outcome)),
         f"{listed.records[0].circumstances.timing.started:%Y-%m-%d %H:%M}",
         spent(listed.records, died=listed.died),
@@ -90,19 +90,19 @@ def fitted(lines: Sequence[tuple[str, ...]], width: int) -> tuple[list[tuple[str
     The start time is omitted first, then cells are split into two lines, then the location and settings are omitted. Id, status,
     experiment, result and duration are always kept.
     """
-    kept, omitted = list(lines), list[str]()
+    rows, omitted = list(lines), list[str]()
     names = lines[0]
     settings = [name for name in names if name not in COLUMNS]
     for name in (COLUMNS[-2], None, COLUMNS[1], *reversed(settings)):
-        if _width(kept) <= width:
+        if _width(rows) <= width:
             break
         if name is None:
-            kept = [tuple(cell.replace("  ", "\n").replace(" in ", "\nin ") for cell in row) for row in kept]
+            rows = [tuple(cell.replace("  ", "\n").replace(" in ", "\nin ") for cell in row) for row in rows]
         else:
-            index = kept[0].index(name)
-            kept = [(*row[:index], *row[index + 1 :]) for row in kept]
+            index = rows[0].index(name)
+            rows = [(*row[:index], *row[index + 1 :]) for row in rows]
             omitted.append(name)
-    return kept, omitted
+    return rows, omitted
 
 
 def _width(lines: Sequence[tuple[str, ...]]) -> int:

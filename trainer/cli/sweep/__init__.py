@@ -40,42 +40,40 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Run the command."""
     experiment = argv[0] if argv and not argv[0].startswith("-") else None
-    words, rest = _parser().parse_known_args(argv if experiment is None else argv[1:])
+    args, rest = _parser().parse_known_args(argv if experiment is None else argv[1:])
     if experiment:
         report_shared_options("sweep", argv, experiment)
-    if words.jobs is not None and words.jobs < 1:
-        raise UsageError(f"--jobs is {words.jobs}; expected 1 or more", hint="--jobs 2")
-    known = words.go_on or words.show
-    if known and (rest or experiment or words.points or words.again):
-        hint = f"reprise sweep --{'continue' if words.go_on else 'show'} {known}"
-        raise UsageError(
-            f"--{'continue' if words.go_on else 'show'} takes no experiment, points or settings", hint=hint
-        )
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError(f"--jobs is {args.jobs}; expected 1 or more", hint="--jobs 2")
+    selected = args.go_on or args.show
+    if selected and (rest or experiment or args.points or args.again):
+        hint = f"reprise sweep --{'continue' if args.go_on else 'show'} {selected}"
+        raise UsageError(f"--{'continue' if args.go_on else 'show'} takes no experiment, points or settings", hint=hint)
     sweep = (
-        _named(known)
-        if known
-        else find_or_create(parse_request(experiment, rest, points=words.points), again=words.again)
+        _load_sweep(selected)
+        if selected
+        else find_or_create(parse_request(experiment, rest, points=args.points), again=args.again)
     )
     folder = runs_folder() / FOLDER / sweep.id
-    fault = None
-    if not words.show:
+    failure = None
+    if not args.show:
         try:
             require_own_sweep(sweep, folder)
             with lock_sweep(folder):
-                sweep = _train(load(folder), folder, jobs=words.jobs)
-        except RepriseError as stopped:
-            sweep, fault = load(folder), stopped
-    stands = standings(sweep, runs=runs_folder())
+                sweep = _train(load(folder), folder, jobs=args.jobs)
+        except RepriseError as error:
+            sweep, failure = load(folder), error
+    states = standings(sweep, runs=runs_folder())
     records = {
-        number: found for number, point in enumerate(sweep.points) if (found := record_at(point, runs=runs_folder()))
+        number: record for number, point in enumerate(sweep.points) if (record := record_at(point, runs=runs_folder()))
     }
-    results = summarize_sweep(sweep, stands, records, by=words.sort, mode=words.mode)
-    show(sweep, folder, results, unreadable=_unreadable(sweep), as_json=words.json, by=words.sort)
-    if fault is not None:
-        raise fault
-    if not words.show and (left := len(stands) - stands.count(Standing.FINISHED)):
+    results = summarize_sweep(sweep, states, records, by=args.sort, mode=args.mode)
+    show(sweep, folder, results, unreadable=_unreadable(sweep), as_json=args.json, by=args.sort)
+    if failure is not None:
+        raise failure
+    if not args.show and (unfinished := len(states) - states.count(Standing.FINISHED)):
         hint = f"runs/{FOLDER}/{sweep.id}/logs/ says why; the same command tries them again"
-        raise RunError(f"sweep {sweep.id}: {left} of {counted(len(stands), 'point')} not finished", hint=hint)
+        raise RunError(f"sweep {sweep.id}: {unfinished} of {counted(len(states), 'point')} not finished", hint=hint)
     return 0
 
 
@@ -125,22 +123,24 @@ def _parser() -> Arguments:
 
 def _unreadable(sweep: Sweep) -> dict[int, str]:
     """Return, by point number from 0, why its record cannot be read; print a line for each."""
-    reasons = {number: unreadable(point, runs=runs_folder()) for number, point in enumerate(sweep.points)}
-    faults = {number: fault for number, fault in reasons.items() if fault is not None}
-    for number, fault in faults.items():
-        print(f"reprise: run {sweep.points[number].run} of point {number + 1} cannot be read: {fault}", file=sys.stderr)
+    results = {number: unreadable(point, runs=runs_folder()) for number, point in enumerate(sweep.points)}
+    faults = {number: reason for number, reason in results.items() if reason is not None}
+    for number, reason in faults.items():
+        print(
+            f"reprise: run {sweep.points[number].run} of point {number + 1} cannot be read: {reason}", file=sys.stderr
+        )
     return faults
 
 
-def _named(word: str) -> Sweep:
+def _load_sweep(word: str) -> Sweep:
     return load(runs_folder() / FOLDER / resolve_sweep(word, sweep_ids(runs_folder())))
 
 
 def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
-    stands = standings(sweep, runs=runs_folder())
-    if all(stand is Standing.FINISHED for stand in stands):
+    states = standings(sweep, runs=runs_folder())
+    if all(state is Standing.FINISHED for state in states):
         return sweep
     launcher, slots = launcher_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
-    unfinished = len(stands) - stands.count(Standing.FINISHED)
-    print_notice(f"{unfinished} of {counted(len(stands), 'point')} to train, {len(slots)} at the same time")
+    unfinished = len(states) - states.count(Standing.FINISHED)
+    print_notice(f"{unfinished} of {counted(len(states), 'point')} to train, {len(slots)} at the same time")
     return Scheduler(sweep=sweep, folder=folder, checkout=CHECKOUT, launcher=launcher, slots=slots).run()

@@ -100,11 +100,11 @@ def _check_points(sweep: Sweep, folder: Path) -> None:
 
 def _require_finished(earlier: Sweep, changed: list[str]) -> None:
     """Raise `RunError` if the earlier sweep is unfinished: the user must choose between it and a new one."""
-    stands = standings(earlier, runs=runs_folder())
-    left = len(stands) - stands.count(Standing.FINISHED)
-    if left:
-        since = f"since then {' and '.join(changed)} changed"
-        message = f"sweep {earlier.id} of the same points has {left} of {len(stands)} points left; {since}"
+    states = standings(earlier, runs=runs_folder())
+    unfinished = len(states) - states.count(Standing.FINISHED)
+    if unfinished:
+        change = f"since then {' and '.join(changed)} changed"
+        message = f"sweep {earlier.id} of the same points has {unfinished} of {len(states)} points left; {change}"
         hint = f"`reprise sweep --continue {earlier.id}` continues it unchanged; --again starts a new sweep"
         raise RunError(message, hint=hint)
 
@@ -133,31 +133,31 @@ def _records() -> Iterator[Record]:
 def print_faults(argv: list[str]) -> int:
     """Print the faults of all points as JSON: point number, message, hint."""
     with result_stream() as out:
-        print_json(_point_faults(Path(argv[0])), file=out)
+        print_json(_point_errors(Path(argv[0])), file=out)
     return 0
 
 
-def _point_faults(folder: Path) -> list[list[Any]]:
+def _point_errors(folder: Path) -> list[list[Any]]:
     from trainer.training.experiment import load_experiment
 
     sweep = load(folder)
     experiment = find_experiment(sweep.asked.experiment, checkout=CHECKOUT, here=CHECKOUT)
     settings = load_experiment(experiment.name, CHECKOUT / experiment.file, root=CHECKOUT).settings
     values: list[object] = []
-    faults = [
-        [number, fault.message, fault.hint]
+    errors = [
+        [number, error.message, error.hint]
         for number, point in enumerate(sweep.points)
-        for fault in _faults(settings, sweep, point, folder, values)
+        for error in _errors_of_point(settings, sweep, point, folder, values)
     ]
-    if not faults:
+    if not errors:
         try:
             require_distinct([point.settings for point in sweep.points], values)
-        except UsageError as fault:
-            faults = [[number, fault.message, fault.hint] for number in range(len(sweep.points))]
-    return faults
+        except UsageError as error:
+            errors = [[number, error.message, error.hint] for number in range(len(sweep.points))]
+    return errors
 
 
-def _faults(
+def _errors_of_point(
     settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path, values: list[object]
 ) -> Iterator[RepriseError]:
     """Yield the faults of a point; append its settings to `values`."""
@@ -165,7 +165,7 @@ def _faults(
         resolved = resolve(settings, origins_of_point(sweep, point, folder)).settings
         values.append(written(resolved))
         load_dataset(resolved.dataset, root=CHECKOUT)
-    except SettingError as fault:
-        yield from each_of(fault)
-    except RepriseError as fault:
-        yield fault
+    except SettingError as error:
+        yield from each_of(error)
+    except RepriseError as error:
+        yield error

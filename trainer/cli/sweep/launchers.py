@@ -137,9 +137,9 @@ def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
     """Return the variables that select the current image, and its layers. Raises what `train` raises if no container can be started."""
     if trains_here():
-        known = claim_image(os.environ)
-        check_lock(known, CHECKOUT)
-        return {}, known.layers
+        claim = claim_image(os.environ)
+        check_lock(claim, CHECKOUT)
+        return {}, claim.layers
     from trainer.cli.checkout import compose_values
     from trainer.cli.containers import require_set_up
 

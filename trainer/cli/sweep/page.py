@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.sweeps.results import Results, Row
 
 PLOT: Final = "plot.svg"
-_SHOWN: Final = 4
+_MOST_METRICS: Final = 4
 """Number of metrics with a column."""
 _DECADE: Final = 10.0
 
@@ -33,8 +33,8 @@ def show(
     """Print the results; `unreadable` maps points to the reason why their record cannot be read."""
     plot = _plotted(sweep, folder, results)
     if by is not None and results.metrics and results.metric != by:
-        near = nearest(by, results.metrics, most=1)
-        also = f"; did you mean {near[0]}?" if near else ""
+        suggestions = nearest(by, results.metrics, most=1)
+        also = f"; did you mean {suggestions[0]}?" if suggestions else ""
         print(f"reprise: no run has the metric {by}: sorted by {results.metric}{also}", file=sys.stderr)
     result = document(sweep, folder, results, plot)
     for number, fault in unreadable.items():
@@ -45,33 +45,33 @@ def show(
 def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Iterator[str]:
     """Yield the lines of the table."""
     count = Counter(results.standings)
-    stands = ", ".join(f"{count[stand]} {stand}" for stand in Standing if count[stand])
-    yield f"sweep {sweep.id} of {sweep.asked.experiment}: {stands}"
+    counts = ", ".join(f"{count[state]} {state}" for state in Standing if count[state])
+    yield f"sweep {sweep.id} of {sweep.asked.experiment}: {counts}"
     if results.metric is not None:
         yield ""
-        head = ("", *results.axes, *(["seeds"] if results.seeds else []), *results.metrics[:_SHOWN], "runs")
+        head = ("", *results.axes, *(["seeds"] if results.seeds else []), *results.metrics[:_MOST_METRICS], "runs")
         yield from columns([head, *(_cells(row, sweep, results) for row in results.rows)])
         spread = ", mean and deviation over seeds" if results.seeds else ""
         yield ""
         yield f"* best: {results.mode} {results.metric}{spread}"
-    for number, stand in enumerate(results.standings):
-        if stand in {Standing.FAILED, Standing.STOPPED}:
-            yield f"{stand}: point {number + 1}, {sweep.points[number]} ({folder / 'logs' / f'{number + 1}.txt'})"
+    for number, state in enumerate(results.standings):
+        if state in {Standing.FAILED, Standing.STOPPED}:
+            yield f"{state}: point {number + 1}, {sweep.points[number]} ({folder / 'logs' / f'{number + 1}.txt'})"
     if plot is not None:
         yield f"plot: {plot}"
 
 
 def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
     runs = [sweep.points[number].run or "" for number in row.numbers]
-    stands = {results.standings[number] for number in row.numbers}
-    shown = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
-    also = "" if stands == {Standing.FINISHED} else f" ({', '.join(sorted(stands - {Standing.FINISHED}))})"
+    states = {results.standings[number] for number in row.numbers}
+    label = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
+    suffix = "" if states == {Standing.FINISHED} else f" ({', '.join(sorted(states - {Standing.FINISHED}))})"
     return (
         "*" if row is results.best else "",
         *(row.settings[name] for name in results.axes),
         *([str(row.finished)] if results.seeds else []),
-        *(_figure(row, name) for name in results.metrics[:_SHOWN]),
-        f"{shown}{also}",
+        *(_figure(row, name) for name in results.metrics[:_MOST_METRICS]),
+        f"{label}{suffix}",
     )
 
 
@@ -85,8 +85,8 @@ def _figure(row: Row, metric: str) -> str:
 def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> dict[str, Any]:
     """Return all results as a JSON document."""
     points = [
-        {"settings": point.settings, "run": point.run, "status": str(stand), "code": point.code}
-        for point, stand in zip(sweep.points, results.standings, strict=True)
+        {"settings": point.settings, "run": point.run, "status": str(state), "code": point.code}
+        for point, state in zip(sweep.points, results.standings, strict=True)
     ]
     rows = [
         {

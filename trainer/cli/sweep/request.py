@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from trainer.cli.train.command_line import TrainRequest
     from trainer.training.declared_settings import Sketch
 
-_OWN: Final = ("exp", "settings", "json")
-_NONE: Final = "a sweep needs settings that differ"
+_COMMAND_OPTIONS: Final = ("exp", "settings", "json")
+_NO_AXIS: Final = "a sweep needs settings that differ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,37 +47,43 @@ class ParsedSweep:
 
 def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> ParsedSweep:
     """Parse the command line. Raises what `train` would raise for a point; all faults of settings at request."""
-    words = parse_options(rest)
-    name = experiment or words.get("exp")
+    given_options = parse_options(rest)
+    name = experiment or given_options.get("exp")
     if name is None:
         raise UsageError("sweep needs an experiment", hint="reprise sweep digits --learning-rate 1e-4,3e-4 --seed 1..5")
-    if experiment is not None and "exp" in words:
+    if experiment is not None and "exp" in given_options:
         raise UsageError(f"the experiment is named twice: {experiment} and --exp", hint="name it once")
-    place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
-    sketch = sketched_in(place.path(CHECKOUT))
-    axes, fixed = _split_axes(words, unknown=_unknown(sketch, words))
+    experiment_file = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
+    sketch = sketched_in(experiment_file.path(CHECKOUT))
+    axes, fixed = _split_axes(given_options, unknown=_names_of_no_setting(sketch, given_options))
     spell = sketch.spelled if sketch else lambda _, __: None
     combined = crossed(read_points(Path(points), spell) if points else [{}], axes)
-    if both := sorted({other for point in combined for other in point} & fixed.keys()):
-        raise UsageError(f"{both[0]} is given for every point and in single points", hint="give it once")
-    file = words.get("settings")
+    if repeated := sorted({other for point in combined for other in point} & fixed.keys()):
+        raise UsageError(f"{repeated[0]} is given for every point and in single points", hint="give it once")
+    file = given_options.get("settings")
     typed = [*as_words(dict(sorted(fixed.items()))), *([f"--settings={file}"] if file else [])]
     request = _check_points(name, typed, combined)
     if not axes and points is None:
-        raise UsageError(f"{_NONE}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE")
+        raise UsageError(
+            f"{_NO_AXIS}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE"
+        )
     path = request.experiment.path(CHECKOUT)
-    known, hidden = _environment(os.environ, sketch)
-    text = None if request.origins.file is None else _text(request.origins.file, path, sketch)
+    recorded, secret_names = _environment(os.environ, sketch)
+    text = None if request.origins.file is None else _read_settings_file(request.origins.file, path, sketch)
     if sketch is not None:
-        require_distinct(combined, [_meant(sketch, point, typed, request.origins.file) for point in combined])
-    origins = Origins(options=setting_options(words, own=_OWN), environ=os.environ, file=request.origins.file)
+        require_distinct(
+            combined, [_settings_of_point(sketch, point, typed, request.origins.file) for point in combined]
+        )
+    origins = Origins(
+        options=setting_options(given_options, own=_COMMAND_OPTIONS), environ=os.environ, file=request.origins.file
+    )
     names = {*given_settings(origins), *(name for point in combined for name in point)}
     return ParsedSweep(
         asked=SweepRequest(
             experiment=request.experiment.name,
             words=as_words(dict(sorted(fixed.items()))),
-            environment=known,
-            secrets=hidden,
+            environment=recorded,
+            secrets=secret_names,
             file=text,
             axes=list(axes),
             points=combined,
@@ -88,29 +94,33 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
     )
 
 
-def _meant(sketch: Sketch, point: Mapping[str, str], typed: Sequence[str], file: Path | None) -> dict[str, object]:
+def _settings_of_point(
+    sketch: Sketch, point: Mapping[str, str], typed: Sequence[str], file: Path | None
+) -> dict[str, object]:
     """Return all settings of a point; as text if the type is not known."""
-    words = parse_options([*typed, *as_words(point)])
-    origins = Origins(options=setting_options(words, own=_OWN), environ=os.environ, file=file)
+    options = parse_options([*typed, *as_words(point)])
+    origins = Origins(options=setting_options(options, own=_COMMAND_OPTIONS), environ=os.environ, file=file)
     return written(resolve(sketch.settings, origins).settings) | sketch.given(origins)
 
 
-def _unknown(sketch: Sketch | None, words: Options) -> set[str]:
+def _names_of_no_setting(sketch: Sketch | None, options: Options) -> set[str]:
     """Return names that are certainly no settings: their values are not examined."""
     if sketch is None:
         return set()
-    known, given = sketch.settings.__pydantic_fields__, setting_options(words, own=_OWN)
-    return {each for each, text in given.items() if each not in known and not (text is None and each[3:] in known)}
+    fields, options_given = sketch.settings.__pydantic_fields__, setting_options(options, own=_COMMAND_OPTIONS)
+    return {
+        each for each, text in options_given.items() if each not in fields and not (text is None and each[3:] in fields)
+    }
 
 
-def _split_axes(words: Options, *, unknown: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str | None]]:
+def _split_axes(options: Options, *, unknown: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str | None]]:
     """Return settings with several values, and settings with one value; an `unknown` name is no axis."""
     axes: dict[str, list[str]] = {}
     fixed: dict[str, str | None] = {}
-    for name, text in setting_options(words, own=_OWN).items():
-        found = [] if text is None or name in unknown else values(name, text)
-        if len(found) > 1:
-            axes[name] = found
+    for name, text in setting_options(options, own=_COMMAND_OPTIONS).items():
+        points = [] if text is None or name in unknown else values(name, text)
+        if len(points) > 1:
+            axes[name] = points
         else:
             fixed[name] = text
     return axes, fixed
@@ -140,37 +150,37 @@ def raise_faults(faults: Sequence[tuple[int, RepriseError]], points: Sequence[Ma
     if len(numbers) == 1 and len(faults) == len(points):
         raise faults[0][1]
     if numbers:
-        raise all_of([_with_point(*words, each, points) for words, each in numbers.items()])
+        raise all_of([_with_point(*key, each, points) for key, each in numbers.items()])
 
 
 def _with_point(
     message: str, hint: str | None, numbers: Sequence[int], points: Sequence[Mapping[str, str]]
 ) -> SettingError:
     """Return a fault with a point that has it, unless all points have it."""
-    named = " ".join(f"{name}={text}" for name, text in points[numbers[0]].items())
-    more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-    suffix = "" if len(numbers) == len(points) else f" [point {named}{more}]"
+    point = " ".join(f"{name}={text}" for name, text in points[numbers[0]].items())
+    others = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+    suffix = "" if len(numbers) == len(points) else f" [point {point}{others}]"
     return SettingError(f"{message}{suffix}", hint=hint)
 
 
 def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
     """Return the settings of the environment that are certainly no secrets, and the names of the others."""
-    given = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
-    plain = {name for name in given if _is_plain(name.removeprefix(ENVIRONMENT_PREFIX).lower(), sketch)}
-    return {name: given[name] for name in sorted(plain)}, sorted(given.keys() - plain)
+    variables = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
+    recorded = {name for name in variables if _is_no_secret(name.removeprefix(ENVIRONMENT_PREFIX).lower(), sketch)}
+    return {name: variables[name] for name in sorted(recorded)}, sorted(variables.keys() - recorded)
 
 
-def _is_plain(name: str, sketch: Sketch | None) -> bool:
+def _is_no_secret(name: str, sketch: Sketch | None) -> bool:
     """Return whether a setting is certainly no secret: its type is known and is no secret type."""
     info = (sketch.settings if sketch else TrainingSettings).__pydantic_fields__.get(name)
     return info is not None and info.annotation is not Any and not is_secret(info)
 
 
-def _text(file: Path, experiment: Path, sketch: Sketch | None) -> str:
+def _read_settings_file(file: Path, experiment: Path, sketch: Sketch | None) -> str:
     """Read the settings file, of which the sweep keeps a copy. Raises `SettingError` if it holds a secret of the experiment."""
     text, code = read_text(file, most=LARGEST_SETTINGS), read_python(experiment)
     for name in (key.replace("-", "_") for key in parse_toml(text, where=f"settings file {file}")):
-        if not _is_plain(name, sketch) and re.search(rf"^\s+{re.escape(name)}\s*:.*Secret", code, re.MULTILINE):
+        if not _is_no_secret(name, sketch) and re.search(rf"^\s+{re.escape(name)}\s*:.*Secret", code, re.MULTILINE):
             message = f"setting {name} is a secret, given in {file}, of which a sweep keeps a copy"
             raise SettingError(message, hint=f"set the environment variable {ENVIRONMENT_PREFIX}{name.upper()}")
     return text

@@ -58,17 +58,17 @@ class RunningPoint:
     """Whether an earlier process of the sweep started it."""
     resumes: bool = False
     is_image_recorded: bool = False
-    read: int = 0
+    printed: int = 0
     """Bytes of its log that were printed."""
-    began: float = field(default_factory=monotonic)
+    started: float = field(default_factory=monotonic)
 
     def lines(self) -> Iterator[str]:
         """Yield the complete lines that were added to its log since the last call."""
         with suppress(OSError), sweep_root(self.log.parents[1]) as sweep, sweep.open(f"{LOGS}/{self.log.name}") as log:
-            log.seek(self.read)
-            whole = log.read().rpartition(b"\n")
-            self.read += len(whole[0]) + len(whole[1])
-            for line in whole[0].decode(errors="replace").splitlines():
+            log.seek(self.printed)
+            complete = log.read().rpartition(b"\n")
+            self.printed += len(complete[0]) + len(complete[1])
+            for line in complete[0].decode(errors="replace").splitlines():
                 if line.strip() and not line.startswith(_COMPOSE):
                     yield line.rstrip()
 
@@ -105,22 +105,22 @@ class Scheduler:
                     self._start(todo.pop(0), slot)
                 self._forward_signals()
                 sleep(_POLL)
-                for ended in [each for each in self.running if self._is_over(each)]:
+                for ended in [point_run for point_run in self.running if self._is_over(point_run)]:
                     self.running.remove(ended)
-                    todo = [*self._close(ended), *todo]
+                    todo = [*self._close_point(ended), *todo]
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self.signals:
-            raise self._stopped()
+            raise self._stop_error()
         return self.sweep
 
     def _adopt_running(self) -> list[int]:
         """Return the points to start, and wait for points that an earlier process started."""
-        stands = standings(self.sweep, runs=self.runs)
-        for number, stand in enumerate(stands):
+        states = standings(self.sweep, runs=self.runs)
+        for number, state in enumerate(states):
             run = self.sweep.points[number].run
-            if stand is Standing.RUNNING and run is not None:
+            if state is Standing.RUNNING and run is not None:
                 size = (self.folder / LOGS / f"{number + 1}.txt").stat().st_size if self._log(number).exists() else 0
                 self.running.append(
                     RunningPoint(
@@ -131,31 +131,31 @@ class Scheduler:
                         slot=self._free_slot(),
                         is_attached=True,
                         is_image_recorded=True,
-                        read=size,
+                        printed=size,
                     )
                 )
-                self._say(number, f"run {run} is still running: waiting for it")
-        return [number for number, stand in enumerate(stands) if stand not in {Standing.FINISHED, Standing.RUNNING}]
+                self._print_point(number, f"run {run} is still running: waiting for it")
+        return [number for number, state in enumerate(states) if state not in {Standing.FINISHED, Standing.RUNNING}]
 
     def _log(self, number: int) -> Path:
         return self.folder / LOGS / f"{number + 1}.txt"
 
     def _free_slot(self) -> int | None:
-        taken = {each.slot for each in self.running}
-        return next((slot for slot in range(len(self.slots)) if slot not in taken), None)
+        used = {point_run.slot for point_run in self.running}
+        return next((slot for slot in range(len(self.slots)) if slot not in used), None)
 
     def _start(self, number: int, slot: int) -> None:
         point = self.sweep.points[number]
         resumes = (
             point.run is not None and number not in self.restarted and bool(recorded_attempts(self.runs / point.run))
         )
-        words = self._resume_words(point) if resumes else self._start_words(number, point)
+        arguments = self._resume_arguments(point) if resumes else self._start_arguments(number, point)
         run = self.sweep.points[number].run
         assert run is not None  # noqa: S101 - both functions set it
         hand_over(self.runs / run, checkout=self.checkout)
-        begins = self._log(number).stat().st_size if self._log(number).exists() else 0
+        offset = self._log(number).stat().st_size if self._log(number).exists() else 0
         with log_of(self.folder, number) as log:
-            training = self.launcher.start(words, self.runs / run, log=log, gpus=self.slots[slot])
+            training = self.launcher.start(arguments, self.runs / run, log=log, gpus=self.slots[slot])
         self.running.append(
             RunningPoint(
                 number=number,
@@ -164,68 +164,71 @@ class Scheduler:
                 training=training,
                 slot=slot,
                 resumes=resumes,
-                read=begins,
+                printed=offset,
             )
         )
 
-    def _start_words(self, number: int, point: Point) -> list[str]:
+    def _start_arguments(self, number: int, point: Point) -> list[str]:
         """Create a new run for a point; return the arguments of its training."""
         if point.run is not None and not recorded_attempts(self.runs / point.run):
             abandon(self.runs / point.run)
-        kept = [run for run in point.runs if recorded_attempts(self.runs / run)]
+        recorded = [run for run in point.runs if recorded_attempts(self.runs / run)]
         run, folder = new_run(self.runs)
         prepare(self.sweep, folder, runs=self.runs)
-        self._keep(number, point.model_copy(update={"runs": [*kept, run], "code": None}))
+        self._save_point(number, point.model_copy(update={"runs": [*recorded, run], "code": None}))
         self.restarted.discard(number)
-        self._say(number, f"run {run}")
+        self._print_point(number, f"run {run}")
         file = [] if self.sweep.asked.file is None else [f"--settings={self.launcher.settings(folder)}"]
         return [f"--exp={self.sweep.asked.experiment}", *file, *self.sweep.asked.words, *point.words()]
 
-    def _resume_words(self, point: Point) -> list[str]:
+    def _resume_arguments(self, point: Point) -> list[str]:
         assert point.run is not None  # noqa: S101 - checked by the caller
         move_seen_image(self.runs / point.run)
-        self._say(self.sweep.points.index(point), f"resuming run {point.run}")
+        self._print_point(self.sweep.points.index(point), f"resuming run {point.run}")
         return [f"--resume={point.run}"]
 
-    def _is_over(self, each: RunningPoint) -> bool:
-        for line in each.lines():
-            self._tell(each.number, f"  {line}")
-        if each.is_attached:
-            return not is_written(self.folder, each.number) and self._stands(each.number) is not Standing.RUNNING
-        if not each.is_image_recorded and (self.runs / each.run).is_dir():
-            each.is_image_recorded = each.training.record_image()
-        return each.training.poll() is not None
+    def _is_over(self, point_run: RunningPoint) -> bool:
+        for line in point_run.lines():
+            self._print_line(point_run.number, f"  {line}")
+        if point_run.is_attached:
+            return (
+                not is_written(self.folder, point_run.number) and self._state(point_run.number) is not Standing.RUNNING
+            )
+        if not point_run.is_image_recorded and (self.runs / point_run.run).is_dir():
+            point_run.is_image_recorded = point_run.training.record_image()
+        return point_run.training.poll() is not None
 
-    def _close(self, each: RunningPoint) -> list[int]:
+    def _close_point(self, point_run: RunningPoint) -> list[int]:
         """Write down how a point ended; return it if it must be restarted."""
-        for line in each.lines():
-            self._tell(each.number, f"  {line}")
-        code = each.training.poll()
-        if each.resumes and code == ResumeError.code:
-            self.restarted.add(each.number)
-            self._say(each.number, f"run {each.run} cannot be resumed: starting a new run")
-            return [each.number]
-        abandon(self.runs / each.run)
-        self._keep(each.number, self.sweep.points[each.number].model_copy(update={"code": code}))
-        self._say(
-            each.number, f"{self._stands(each.number)} after {monotonic() - each.began:.0f} s{self._result(each)}"
+        for line in point_run.lines():
+            self._print_line(point_run.number, f"  {line}")
+        code = point_run.training.poll()
+        if point_run.resumes and code == ResumeError.code:
+            self.restarted.add(point_run.number)
+            self._print_point(point_run.number, f"run {point_run.run} cannot be resumed: starting a new run")
+            return [point_run.number]
+        abandon(self.runs / point_run.run)
+        self._save_point(point_run.number, self.sweep.points[point_run.number].model_copy(update={"code": code}))
+        self._print_point(
+            point_run.number,
+            f"{self._state(point_run.number)} after {monotonic() - point_run.started:.0f} s{self._result(point_run)}",
         )
         return []
 
-    def _result(self, each: RunningPoint) -> str:
-        record = record_at(self.sweep.points[each.number], runs=self.runs)
+    def _result(self, point_run: RunningPoint) -> str:
+        record = record_at(self.sweep.points[point_run.number], runs=self.runs)
         if record is None:
-            return f": it left no run (exit code {'?' if each.is_attached else each.training.poll()})"
-        shown = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
-        code = each.training.poll() or 0
-        if code or not shown:
+            return f": it left no run (exit code {'?' if point_run.is_attached else point_run.training.poll()})"
+        results = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
+        code = point_run.training.poll() or 0
+        if code or not results:
             return f" with exit code {code}: {record.outcome.reason or 'its container or process was killed'}"
-        return f": {', '.join(shown[:4])}"
+        return f": {', '.join(results[:4])}"
 
-    def _stands(self, number: int) -> Standing:
+    def _state(self, number: int) -> Standing:
         return standing(self.sweep, number, runs=self.runs)
 
-    def _keep(self, number: int, point: Point) -> None:
+    def _save_point(self, number: int, point: Point) -> None:
         self.sweep = self.sweep.with_point(number, point)
         save(self.sweep, self.folder)
 
@@ -235,18 +238,18 @@ class Scheduler:
     def _forward_signals(self) -> None:
         for number in self.signals[self.forwarded :]:
             self.forwarded += 1
-            for each in self.running:
-                each.training.send_signal(number)
+            for point_run in self.running:
+                point_run.training.send_signal(number)
 
-    def _stopped(self) -> StoppedError:
+    def _stop_error(self) -> StoppedError:
         kind = InterruptedRunError if self.signals[0] == signal.SIGINT else StoppedError
-        by = "Ctrl-C" if kind is InterruptedRunError else "SIGTERM"
-        done = standings(self.sweep, runs=self.runs).count(Standing.FINISHED)
-        message = f"stopped by {by}: {done} of {counted(len(self.sweep.points), 'point')} finished"
+        cause = "Ctrl-C" if kind is InterruptedRunError else "SIGTERM"
+        finished = standings(self.sweep, runs=self.runs).count(Standing.FINISHED)
+        message = f"stopped by {cause}: {finished} of {counted(len(self.sweep.points), 'point')} finished"
         return kind(message, hint=f"the same command continues, or `reprise sweep --continue {self.sweep.id}`")
 
-    def _say(self, number: int, line: str) -> None:
-        self._tell(number, f"{self.sweep.points[number]}: {line}")
+    def _print_point(self, number: int, line: str) -> None:
+        self._print_line(number, f"{self.sweep.points[number]}: {line}")
 
-    def _tell(self, number: int, line: str) -> None:
+    def _print_line(self, number: int, line: str) -> None:
         print(f"[{number + 1}/{len(self.sweep.points)}] {line}", file=sys.stderr, flush=True)

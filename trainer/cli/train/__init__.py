@@ -59,24 +59,24 @@ def main(argv: list[str]) -> int:
     began = monotonic()
     stop = Stop()
     stop.listen()
-    words = parse_train_options(argv)
-    if "exp" not in words and "help" in words:
-        print(resume_help() if "resume" in words else launch_help(experiment_names(CHECKOUT)))
+    options = parse_train_options(argv)
+    if "exp" not in options and "help" in options:
+        print(resume_help() if "resume" in options else launch_help(experiment_names(CHECKOUT)))
         return 0
     resumption = None
-    if "resume" in words:
+    if "resume" in options:
         from trainer.cli.resume import admit, find_run_to_resume, prepare, resume_isolated
 
-        folder = find_run_to_resume(words)
-        admission = admit(folder, words)
+        folder = find_run_to_resume(options)
+        admission = admit(folder, options)
         if admission.is_isolated:
-            return resume_isolated(words, admission)
+            return resume_isolated(options, admission)
         if not trains_here():
             from trainer.cli.containers import resume_in_container
 
-            trusted = ["--trust"] if admission.word.trusted and "trust" not in words else []
-            return resume_in_container([*with_option(argv, "resume", folder.name), *trusted], folder)
-        resumption = prepare(words, admission)
+            trust_option = ["--trust"] if admission.word.trusted and "trust" not in options else []
+            return resume_in_container([*with_option(argv, "resume", folder.name), *trust_option], folder)
+        resumption = prepare(options, admission)
         if not admission.is_own:
             os.environ[CONFINED] = "1"  # an attempt of such code is not registered as the user's own
     return _launch(argv, began=began, stop=stop, resumption=resumption)
@@ -85,20 +85,20 @@ def main(argv: list[str]) -> int:
 def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption | None) -> int:
     command = argv if resumption is None else resumption.argv
     watched, placed = os.environ.get(WATCHED), os.environ.pop(BEGUN, None)
-    own = watched or placed
-    root = resumption.source if resumption else source_of(runs_folder() / own) if own else CHECKOUT
+    prepared = watched or placed
+    root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, brought=runs_folder() / watched if watched else None)
     if resumption is not None and not watched:
         move_seen_image(resumption.folder)  # it describes an earlier attempt's container
-    known = claim_image(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
+    claim = claim_image(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
     if not trains_here():
         from trainer.cli.containers import train_in_container
 
         return train_in_container(from_checkout(request), request.experiment, placed=placed)
-    if known.baked is not None and not request.asks_help and (address := store_address()):
+    if claim.baked is not None and not request.asks_help and (address := store_address()):
         require_mounted(address, typed=argv)
-    check_lock(known, root)
-    check_environment(known, request.settings)
+    check_lock(claim, root)
+    check_environment(claim, request.settings)
     device = device_for(
         request.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=request.settings.determinism
     )
@@ -113,14 +113,14 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         monotonic=began,
     )
     if request.asks_help:
-        _become(launch, request, source=root)
-    print(first_line(known, launch, request.settings), file=sys.stderr)
-    if known.baked is not None and known.image.reason:
-        print(f"image unknown: {spelled(known.image.reason)}", file=sys.stderr)
+        _execute(launch, request, source=root)
+    print(first_line(claim, launch, request.settings), file=sys.stderr)
+    if claim.baked is not None and claim.image.reason:
+        print(f"image unknown: {spelled(claim.image.reason)}", file=sys.stderr)
     hold()
     if resumption is not None:
-        _become(resumed_launch(launch, resumption), request, source=root)
-    run, folder = (own, runs_folder() / own) if own else new_run(runs_folder())
+        _execute(resumed_launch(launch, resumption), request, source=root)
+    run, folder = (prepared, runs_folder() / prepared) if prepared else new_run(runs_folder())
     try:
         stop.listen()
         bundle = take_placed_source(folder) or freeze(CHECKOUT, folder, extra=request.experiment.extra)
@@ -133,7 +133,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
         for line in bundle.left_out:
             print(f"left out of the source: {line}", file=sys.stderr)
-        _become(launch.model_copy(update={"frozen": frozen}), request, source=folder / "source")
+        _execute(launch.model_copy(update={"frozen": frozen}), request, source=folder / "source")
     except BaseException:
         abandon(folder)
         raise
@@ -155,8 +155,8 @@ def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
         digest=record.ingredients.source,
         source=record.circumstances.source,
     )
-    more = {"experiment": record.ingredients.experiment, "frozen": frozen, "resumes": True}
-    return launch.model_copy(update={**more, "allowed": resumption.allowed, "passed": resumption.passed})
+    updates = {"experiment": record.ingredients.experiment, "frozen": frozen, "resumes": True}
+    return launch.model_copy(update={**updates, "allowed": resumption.allowed, "passed": resumption.passed})
 
 
 def await_seen(runs: Path, run: str) -> Path:
@@ -166,26 +166,26 @@ def await_seen(runs: Path, run: str) -> Path:
             f"{WATCHED} is {run!r}, which is not a run in {runs}",
             hint=f"unset {WATCHED}: only the host's launcher sets it",
         )
-    until = monotonic() + _PATIENCE
-    while not (runs / run / SEEN).exists() and monotonic() < until:
+    deadline = monotonic() + _PATIENCE
+    while not (runs / run / SEEN).exists() and monotonic() < deadline:
         sleep(0.02)
     return runs / run
 
 
-def _become(launch: Launch, request: TrainRequest, *, source: Path) -> NoReturn:
+def _execute(launch: Launch, request: TrainRequest, *, source: Path) -> NoReturn:
     level = request.settings.determinism
     settings = variables(level, threads=threads_at(level, request.settings.threads))
-    own = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    switches = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     if _is_compiled():
-        own["PYTHONDONTWRITEBYTECODE"] = "1"
+        switches["PYTHONDONTWRITEBYTECODE"] = "1"
     argv = [word for word in request.argv if word not in {"-h", "--help"}] + (["--help"] if request.asks_help else [])
     hold()
     os.chdir(source)
-    words = (
+    arguments = (
         argv if request.origins.file is None else with_option(argv, "settings", str(request.origins.file))
     )  # the folder changes
-    command = [sys.executable, "-P", "-m", "trainer", "_process", *words]
-    os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - replaces this process, without a shell
+    command = [sys.executable, "-P", "-m", "trainer", "_process", *arguments]
+    os.execvpe(sys.executable, command, {**os.environ, **settings, **switches, **launch.variables()})  # noqa: S606 - replaces this process, without a shell
 
 
 def _is_compiled() -> bool:

@@ -71,7 +71,7 @@ _HEADINGS: Final = {
     Role.EXECUTION: "Settings that change only how the run is executed and displayed",
 }
 _BOUNDS: Final = {"gt": "more than {}", "ge": "{} or more", "lt": "less than {}", "le": "{} or less"}
-_MOST: Final = 120
+_LONGEST_LINE: Final = 120
 """Columns of a line, on a terminal that has more."""
 
 
@@ -94,7 +94,7 @@ def resume_help() -> str:
             *_wrapped(
                 "Settings that change only how the run is executed can be given again; all others keep their recorded values:"
             ),
-            *(line for name in free for line in _shown(name, fields[name], with_default=False)),
+            *(line for name in free for line in _describe(name, fields[name], with_default=False)),
         ]
     )
 
@@ -120,23 +120,23 @@ def settings_help(settings: type[LaunchSettings]) -> str:
     ]
     fields = settings.__pydantic_fields__
     return "\n\n".join(
-        "\n".join([*_wrapped(f"{title}:"), *(line for name in names for line in _shown(name, fields[name]))])
+        "\n".join([*_wrapped(f"{title}:"), *(line for name in names for line in _describe(name, fields[name]))])
         for title, names in groups
         if names
     )
 
 
-def kind_of(info: FieldInfo) -> str:
+def describe_type(info: FieldInfo) -> str:
     """Write a field's type and bounds for a person.
 
-    >>> kind_of(LaunchSettings.model_fields["threads"])
+    >>> describe_type(LaunchSettings.model_fields["threads"])
     'a whole number or none, more than 0'
     """
     bounds = dict.fromkeys(_bounds([*info.metadata, *_marks(info.annotation)]))
     return ", ".join([expected(info.annotation).replace("'", ""), *bounds])
 
 
-def default_of(info: FieldInfo) -> str:
+def describe_default(info: FieldInfo) -> str:
     """Return a field's default as a user would type it."""
     if info.default is PydanticUndefined:
         return "required" if info.default_factory is None else "default computed"
@@ -151,7 +151,7 @@ def _usage() -> str:
 
 
 def _wrapped(text: str, *, indent: int = 0) -> list[str]:
-    width = min(shutil.get_terminal_size().columns, _MOST) - 1
+    width = min(shutil.get_terminal_size().columns, _LONGEST_LINE) - 1
     return textwrap.wrap(
         text,
         width,
@@ -169,13 +169,16 @@ def _table(rows: Mapping[str, str], *, indent: int = 2) -> Iterator[str]:
         yield from (f"{'':{indent}}{name:{wide}}{first.strip()}", *others)
 
 
-def _shown(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:
+def _describe(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:
     """The lines of a setting: its option with type and default, and its meaning."""
-    words = f"{option(name)}, {option(f'no_{name}')}" if is_flag(info) else option(name)
+    spellings = f"{option(name)}, {option(f'no_{name}')}" if is_flag(info) else option(name)
     with_default = with_default and "(default:" not in (info.description or "")  # the text states it
-    about = f"{kind_of(info)}{f'; {default_of(info)}' if with_default else ''}"
+    about = f"{describe_type(info)}{f'; {describe_default(info)}' if with_default else ''}"
     head = textwrap.wrap(
-        f"{words}  ({about})", len(_wrapped("x " * _MOST)[0]), initial_indent="  ", subsequent_indent=" " * 6
+        f"{spellings}  ({about})",
+        len(_wrapped("x " * _LONGEST_LINE)[0]),
+        initial_indent="  ",
+        subsequent_indent=" " * 6,
     )
     return [*head, *_wrapped(" ".join((info.description or "").split()), indent=6)]
 
@@ -189,6 +192,6 @@ def _marks(annotation: Any) -> Iterator[Any]:
 
 def _bounds(marks: Iterable[Any]) -> Iterator[str]:
     for mark in marks:
-        for name, words in _BOUNDS.items():
+        for name, template in _BOUNDS.items():
             if (bound := getattr(mark, name, None)) is not None:
-                yield words.format(f"{bound:g}" if isinstance(bound, float) else bound)
+                yield template.format(f"{bound:g}" if isinstance(bound, float) else bound)
