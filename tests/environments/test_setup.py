@@ -107,7 +107,7 @@ def world_writable_folder(tmp_path: Path) -> Path:
 def test_a_folder_that_containers_can_write_is_accepted_and_left_empty(
     world_writable_folder: Path, tmp_path: Path
 ) -> None:
-    setup.require_folder(world_writable_folder, who=ME, root=tmp_path / "checkout")
+    setup.require_folder(world_writable_folder, user=ME, root=tmp_path / "checkout")
     assert list(world_writable_folder.iterdir()) == []
 
 
@@ -119,7 +119,7 @@ def test_a_folder_that_containers_cannot_write_is_named_with_their_user(
     (world_writable_folder / inner).mkdir(parents=True, exist_ok=True)
     (world_writable_folder / inner).chmod(0o755)
     with pytest.raises(NotWritableError, match="uid 1000, gid 1000") as caught:
-        setup.require_folder(world_writable_folder, who=setup.owner(0, 0), root=tmp_path / "checkout")
+        setup.require_folder(world_writable_folder, user=setup.owner(0, 0), root=tmp_path / "checkout")
     assert str(caught.value.hint).startswith("chown -R 1000:1000")
 
 
@@ -135,7 +135,7 @@ def test_a_read_only_or_full_disk_is_not_reported_as_an_ownership_problem(
     world_writable_folder: Path, number: int, error: type[RepriseError], hint: str
 ) -> None:
     found = setup.folder_error(
-        world_writable_folder, who=ME, output=f"mktemp: failed to create file: {os.strerror(number)}\n"
+        world_writable_folder, user=ME, output=f"mktemp: failed to create file: {os.strerror(number)}\n"
     )
     assert (type(found), str(found.hint).startswith(hint)) == (error, True)
 
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_a_store_is_named(
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(error, match=message):
-        setup.require_folder(tmp_path / name, who=ME, root=tmp_path / "checkout")
+        setup.require_folder(tmp_path / name, user=ME, root=tmp_path / "checkout")
 
 
 RUNNING = LocalStore(project="reprise-1", port=8333, network="net", volume="reprise-1_store", key="k", secret="s")  # noqa: S106
@@ -213,7 +213,7 @@ def test_a_local_store_on_another_port_is_not_joined_unless_it_is_named() -> Non
 def test_the_gpu_overlay_is_used_if_the_runtime_is_installed(tmp_path: Path) -> None:
     who = setup.owner(1000, 1000)
     files = [
-        setup.machine_values(tmp_path, who=who, nvidia=nvidia, ca=None)["COMPOSE_FILE"] for nvidia in (True, False)
+        setup.machine_values(tmp_path, user=who, nvidia=nvidia, ca=None)["COMPOSE_FILE"] for nvidia in (True, False)
     ]
     assert files == ["compose.yaml:compose.gpu.yaml", "compose.yaml"]
 
@@ -238,14 +238,14 @@ def test_an_environment_of_dotenv_that_the_checkout_lacks_is_an_error(tmp_path: 
 def test_two_checkouts_are_two_compose_projects(tmp_path: Path) -> None:
     who = setup.owner(1000, 1000)
     names = {
-        setup.machine_values(tmp_path / place / "reprise", who=who, nvidia=False, ca=None)["COMPOSE_PROJECT_NAME"]
+        setup.machine_values(tmp_path / place / "reprise", user=who, nvidia=False, ca=None)["COMPOSE_PROJECT_NAME"]
         for place in ("a", "b")
     }
     assert len(names) == 2
 
 
 def test_containers_get_the_machines_name(tmp_path: Path) -> None:
-    values = setup.machine_values(tmp_path, who=setup.owner(1000, 1000), nvidia=False, ca=None)
+    values = setup.machine_values(tmp_path, user=setup.owner(1000, 1000), nvidia=False, ca=None)
     assert values["REPRISE_HOST"] == platform.node()
 
 
@@ -256,7 +256,7 @@ def test_the_repository_of_a_worktree_is_mounted_if_possible(tmp_path: Path) -> 
     tree.mkdir()
 
     def told() -> str:
-        return setup.machine_values(tree, who=ME, nvidia=False, ca=None)["REPRISE_GIT_FOLDER"]
+        return setup.machine_values(tree, user=ME, nvidia=False, ca=None)["REPRISE_GIT_FOLDER"]
 
     assert told() == ""
     (tree / ".git").write_text(f"gitdir: {home}/worktrees/tree\n")

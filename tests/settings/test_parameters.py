@@ -63,7 +63,11 @@ def test_two_parameters_of_one_name_with_different_types_are_rejected() -> None:
         ExperimentError, match=r"rate is one name for two types: rates .* takes it as float, and names .* as str"
     ):
         require_agreement(Settings, takers, root=ROOT)
-    require_agreement(Settings, [*takers_of(rates, called="rates"), *takers_of(given, called="given")], root=ROOT)
+    require_agreement(
+        Settings,
+        [*takers_of(rates, called="rates"), *takers_of(given, called="given")],
+        root=ROOT,
+    )
 
 
 def test_all_errors_are_reported_at_once() -> None:

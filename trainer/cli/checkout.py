@@ -112,11 +112,11 @@ def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> di
     load_environment(environment, root=ROOT)
     user = setup.owner(os.getuid(), os.getgid())
     port, joined = store_port(before), joined_store(docker, choice, before)
-    values = setup.machine_values(ROOT, who=user, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
+    values = setup.machine_values(ROOT, user=user, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
     values |= {"REPRISE_ENVIRONMENT": environment}
     values |= setup.store_values(choice, before, port=port, joined=joined)
     if folder := values.get("REPRISE_STORE_FOLDER"):
-        setup.require_folder(Path(folder), who=user, root=ROOT)
+        setup.require_folder(Path(folder), user=user, root=ROOT)
     return values | setup.image_values(environment, engine=docker, root=ROOT)
 
 

@@ -101,7 +101,7 @@ def require_set_up(purpose: str) -> None:
     hand_in_store(DOTENV)
     values_of_compose = compose_values()
     if folder := values_of_compose.get("REPRISE_STORE_FOLDER"):
-        require_folder(Path(folder), who=owner(os.getuid(), os.getgid()), root=CHECKOUT)
+        require_folder(Path(folder), user=owner(os.getuid(), os.getgid()), root=CHECKOUT)
     with closing(engine()) as host:
         require_images(values_of_compose, engine=host)
         if values_of_compose.get("COMPOSE_PROFILES") == "store":

@@ -140,7 +140,7 @@ def require_store(choice: setup.Choice, before: Mapping[str, str]) -> None:
     """Raise `UsageError`, `StoreMissingError` or `NotWritableError` for a store that containers cannot use."""
     values = setup.store_values(choice, before, port=setup.STORE_PORT)
     if folder := values.get("REPRISE_STORE_FOLDER"):
-        setup.require_folder(Path(folder), who=setup.owner(os.getuid(), os.getgid()), root=ROOT)
+        setup.require_folder(Path(folder), user=setup.owner(os.getuid(), os.getgid()), root=ROOT)
 
 
 def _build(name: str, *, local_store: bool, docker: Engine) -> None:

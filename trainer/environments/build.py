@@ -97,33 +97,33 @@ def plan(name: str, *, stage: Stage, base: str, root: Path) -> BuildPlan:
 def find_built_image(name: str, *, stage: Stage, engine: Engine, root: Path) -> BuiltImage | None:
     """Return the image of the checkout's inputs if the engine has it, with the base read from the image's label."""
     for image in engine.images(f"reprise.environment={name}"):
-        wanted = plan(name, stage=stage, base=image.labels.get(BASE_LABEL, ""), root=root)
-        if wanted.tag in image.tags:
-            return _built(wanted, image, engine, seconds=None)
+        candidate = plan(name, stage=stage, base=image.labels.get(BASE_LABEL, ""), root=root)
+        if candidate.tag in image.tags:
+            return _built(candidate, image, engine, seconds=None)
     return None
 
 
-def build(wanted: BuildPlan, *, engine: Engine, machine: BuildMachine, root: Path, fresh: bool = False) -> BuiltImage:
+def build(
+    requested: BuildPlan, *, engine: Engine, machine: BuildMachine, root: Path, fresh: bool = False
+) -> BuiltImage:
     """Build the image of a plan; `fresh` uses no cache. Raise `ImageBuildError`."""
-    begun = time.monotonic()
-    check_torch(wanted.inputs.environment, root=root)
+    start = time.monotonic()
+    check_torch(requested.inputs.environment, root=root)
     with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
-        request = _request(wanted, machine=machine, root=root, folder=Path(folder), fresh=fresh)
-        context = _copy_for_build(root, Path(folder) / "checkout") if wanted.stage == "code" else root
+        request = _request(requested, machine=machine, root=root, folder=Path(folder), fresh=fresh)
+        context = _copy_for_build(root, Path(folder) / "checkout") if requested.stage == "code" else root
         engine.build(replace(request, root=context))
-    if (image := engine.image(wanted.tag)) is None:
-        raise ImageBuildError(f"the engine built {wanted.tag}, but does not have it", hint="reprise doctor")
-    return _built(wanted, image, engine, seconds=time.monotonic() - begun)
+    if (image := engine.image(requested.tag)) is None:
+        raise ImageBuildError(f"the engine built {requested.tag}, but does not have it", hint="reprise doctor")
+    return _built(requested, image, engine, seconds=time.monotonic() - start)
 
 
 def check_torch(environment: Environment, *, root: Path) -> None:
     """Raise `ImageBuildError` if a package is locked for another build of torch, since its import would fail."""
     project = root / "pyproject.toml"
     exempt = any_torch_build(project.read_text(encoding="utf-8")) if project.is_file() else ()
-    if wrong := misplaced(read_lock(root), environment.extras, exempt=exempt):
-        message = (
-            f"environment {environment.name}: uv.lock has {wrong[0].name} {wrong[0].version} for another build of torch"
-        )
+    if packages := misplaced(read_lock(root), environment.extras, exempt=exempt):
+        message = f"environment {environment.name}: uv.lock has {packages[0].name} {packages[0].version} for another build of torch"
         raise ImageBuildError(message, hint="scripts/lock --check names the edit of pyproject.toml")
 
 
@@ -138,14 +138,14 @@ def recipe(text: str, variables: Mapping[str, str]) -> str:
     return text.replace(_VARIABLES, f"ENV {pairs}\n" if pairs else "")
 
 
-def _request(wanted: BuildPlan, *, machine: BuildMachine, root: Path, folder: Path, fresh: bool) -> BuildRequest:
-    environment = wanted.inputs.environment
+def _request(requested: BuildPlan, *, machine: BuildMachine, root: Path, folder: Path, fresh: bool) -> BuildRequest:
+    environment = requested.inputs.environment
     return BuildRequest(
         recipe=recipe((root / "docker" / "Dockerfile").read_text(encoding="utf-8"), environment.variables),
         root=root,
-        stage=wanted.stage,
-        tag=wanted.tag,
-        arguments=_arguments(wanted, environment) | dict(machine.proxies),
+        stage=requested.stage,
+        tag=requested.tag,
+        arguments=_arguments(requested, environment) | dict(machine.proxies),
         secrets=_secrets(machine, folder),
         contexts={"wheels": str(_wheels(machine.indexes.folders, root=root, folder=folder / "wheels"))},
         epoch=EPOCH,
@@ -154,14 +154,14 @@ def _request(wanted: BuildPlan, *, machine: BuildMachine, root: Path, folder: Pa
     )
 
 
-def _arguments(wanted: BuildPlan, environment: Environment) -> dict[str, str]:
+def _arguments(requested: BuildPlan, environment: Environment) -> dict[str, str]:
     return {
-        "BASE": wanted.inputs.base,
+        "BASE": requested.inputs.base,
         "SYSTEM_PACKAGES": " ".join(sorted(environment.packages)),
         "EXTRAS": " ".join(environment.extras),
         "ENVIRONMENT": environment.name,
-        "IMAGE_JSON": canonical(image_json(wanted.inputs)).decode(),
-        "BUILD_ID": wanted.build_id,
+        "IMAGE_JSON": canonical(image_json(requested.inputs)).decode(),
+        "BUILD_ID": requested.build_id,
     }
 
 
@@ -177,8 +177,10 @@ def _wheels(folders: Iterable[Path], *, root: Path, folder: Path) -> Path:
     """Link or copy the wheels that the lock names from the machine's folders into one folder."""
     folder.mkdir()
     lock = (root / "uv.lock").read_text(encoding="utf-8")
-    wanted = {unquote(name) for name in re.findall(r'/([^/"]+\.whl)"', lock)}
-    for source in (path for place in folders for path in sorted(place.glob("*.whl")) if path.name in wanted):
+    names = {unquote(name) for name in re.findall(r'/([^/"]+\.whl)"', lock)}
+    for source in (
+        path for folder_of_wheels in folders for path in sorted(folder_of_wheels.glob("*.whl")) if path.name in names
+    ):
         target = folder / source.name
         if target.exists():
             continue
@@ -207,11 +209,11 @@ def _copy_for_build(root: Path, folder: Path) -> Path:
     return folder
 
 
-def _built(wanted: BuildPlan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> BuiltImage:
+def _built(requested: BuildPlan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> BuiltImage:
     digests = engine.digests(image)
-    repository = wanted.tag.rpartition(":")[0]
+    repository = requested.tag.rpartition(":")[0]
     return BuiltImage(
-        plan=wanted,
+        plan=requested,
         reference=f"{repository}@{digests.manifest}" if digests.manifest else image.id,
         manifest=digests.manifest,
         config=digests.config,

@@ -65,7 +65,7 @@ class Declaration(Document):
     variables: dict[Variable, Value] | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Declaration:
+    def _require_fields(self) -> Declaration:
         """Require every field if there is no `like`."""
         missing = [name for name in ("base", "python", "packages") if self.like is None and getattr(self, name) is None]
         if missing:
@@ -113,11 +113,11 @@ def environment_names(root: Path) -> list[str]:
 
 def load_environment(name: str, *, root: Path) -> Environment:
     """Read a declaration. Raise `EnvironmentNameError`, which suggests similar names, `DocumentError` if it is invalid."""
-    own = _declared(name, root=root)
+    own = _read_declaration(name, root=root)
     fields = own.model_dump(exclude={"like"}, exclude_none=True)
     if own.like is None:
         return typed({"name": name, **fields}, Environment, where=str(_path(name, root)))
-    other = _declared(own.like, root=root)
+    other = _read_declaration(own.like, root=root)
     if other.like is not None:
         hint = f"write `like = {other.like!r}`"
         raise DocumentError(
@@ -190,7 +190,7 @@ def image_json(inputs: Inputs) -> Mapping[str, object]:
     }
 
 
-def _declared(name: str, *, root: Path) -> Declaration:
+def _read_declaration(name: str, *, root: Path) -> Declaration:
     if name not in environment_names(root):
         raise EnvironmentNameError(f"unknown environment {name!r}", hint=did_you_mean(name, environment_names(root)))
     return read_toml(_path(name, root), Declaration, most=_LARGEST)

@@ -61,10 +61,10 @@ def fault(about: str, problem: RepriseError) -> Finding:
     return Finding(about=about, state=State.FAULT, found=problem.message, remedy=problem.hint, code=problem.code)
 
 
-def run_check(about: str, look: Callable[[], Finding]) -> Finding:
+def run_check(about: str, check: Callable[[], Finding]) -> Finding:
     """Run a check; if it raises an error, return a fault."""
     try:
-        return look()
+        return check()
     except RepriseError as problem:
         return fault(about, problem)
 
@@ -118,23 +118,23 @@ def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFac
     return well("gpu", f"{message}; the lock's CUDA is {cuda or 'unknown'}")
 
 
-def disk(place: Path, free: int, *, environment: str) -> Finding:
+def disk(folder: Path, free: int, *, environment: str) -> Finding:
     """Check the free disk space for images."""
     gigabytes = free / 1e9
     needed = ROOM.get(environment, ROOM["cpu"])
     if gigabytes < needed:
         message = (
-            f"{gigabytes:.0f} GB free at {place}; building the environment {environment!r} takes up to {needed} GB"
+            f"{gigabytes:.0f} GB free at {folder}; building the environment {environment!r} takes up to {needed} GB"
         )
         return fault("disk", DiskFullError(message, hint="docker system prune, or a larger disk"))
-    return well("disk", f"{gigabytes:.0f} GB free at {place}")
+    return well("disk", f"{gigabytes:.0f} GB free at {folder}")
 
 
-def dotenv(before: Mapping[str, str], now: Mapping[str, str], *, edited: bool, shadows: Iterable[str]) -> Finding:
+def dotenv(before: Mapping[str, str], current: Mapping[str, str], *, edited: bool, shadows: Iterable[str]) -> Finding:
     """Compare the managed block with the values that setup would write now."""
     if not before:
         return fault("setup", DotenvError(".env has no managed block", hint="scripts/setup --build"))
-    differing = sorted(name for name in before.keys() | now.keys() if before.get(name, "") != now.get(name, ""))
+    differing = sorted(name for name in before.keys() | current.keys() if before.get(name, "") != current.get(name, ""))
     if differing:
         return fault(
             "setup",
@@ -151,13 +151,13 @@ def dotenv(before: Mapping[str, str], now: Mapping[str, str], *, edited: bool, s
                 hint="scripts/setup; write your own lines outside of the block",
             ),
         )
-    if twice := list(shadows):
-        return note("setup", f".env also sets {', '.join(twice)} outside of the managed block", "remove those lines")
-    if not now.get("REPRISE_IMAGE"):
+    if repeated := list(shadows):
+        return note("setup", f".env also sets {', '.join(repeated)} outside of the managed block", "remove those lines")
+    if not current.get("REPRISE_IMAGE"):
         return fault(
             "setup", DotenvError("the image of this checkout's lock is not built", hint="scripts/setup --build")
         )
-    return well("setup", f".env is current; {now['REPRISE_ENVIRONMENT']} is {now['REPRISE_IMAGE']}")
+    return well("setup", f".env is current; {current['REPRISE_ENVIRONMENT']} is {current['REPRISE_IMAGE']}")
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

@@ -42,15 +42,15 @@ class Block:
 def read_block(path: Path) -> Block:
     """Read the block; it is empty if file or block do not exist. Raise `DotenvError` if a mark of it is missing."""
     text = _read(path)
-    found = _BLOCK.search(text)
-    if found is None:
+    match = _BLOCK.search(text)
+    if match is None:
         if _BEGIN in text or _END in text:
             raise DotenvError(
                 f"the managed block in {path} is damaged: one of its marks is missing",
                 hint="remove the block, then scripts/setup",
             )
         return Block()
-    return Block(values=_values(found[2]), edited=_mark(found[2]) != found[1], exists=True)
+    return Block(values=_values(match[2]), edited=_mark(match[2]) != match[1], exists=True)
 
 
 def write_block(path: Path, values: Mapping[str, str]) -> bool:
@@ -63,14 +63,14 @@ def write_block(path: Path, values: Mapping[str, str]) -> bool:
             )
     body = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
     block = f"{_BEGIN} {_mark(body)}\n{body}{_END}\n"
-    found = _BLOCK.search(text)
-    if found:
-        after = text[: found.start()] + block + text[found.end() :]
+    match = _BLOCK.search(text)
+    if match:
+        result = text[: match.start()] + block + text[match.end() :]
     else:
-        after = text + ("\n" if text and not text.endswith("\n") else "") + block
-    if after == text:
+        result = text + ("\n" if text and not text.endswith("\n") else "") + block
+    if result == text:
         return False
-    write_whole(path, after.encode(), mode=0o600)
+    write_whole(path, result.encode(), mode=0o600)
     return True
 
 
@@ -95,15 +95,15 @@ def _read(path: Path) -> str:
 
 
 def _values(text: str) -> dict[str, str]:
-    lines = (found for line in text.splitlines() if (found := _LINE.fullmatch(line)))
-    return {found[1]: _unquoted(found) for found in lines}
+    lines = (match for line in text.splitlines() if (match := _LINE.fullmatch(line)))
+    return {match[1]: _unquoted(match) for match in lines}
 
 
-def _unquoted(found: re.Match[str]) -> str:
-    _, single, double, bare = found.groups()
+def _unquoted(match: re.Match[str]) -> str:
+    _, single, double, unquoted = match.groups()
     if double is not None:
         return re.sub(r'\\(["\\$])', r"\1", double)
-    return bare if single is None else single
+    return unquoted if single is None else single
 
 
 def _quoted(value: str) -> str:

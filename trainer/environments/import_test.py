@@ -26,7 +26,7 @@ ASIDE: Final = frozenset({"benchmarks", "docs", "example", "examples", "scripts"
 _LIBRARY: Final = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object file")
 
 
-def asked(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
+def requested_distributions(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
     """The installed distributions that the extras of a lock list, and all others that link torch.
 
     Torch comes first, then what links it, so that a fault is that package's and not that of a package which imports it, as Lightning does
@@ -35,7 +35,9 @@ def asked(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
     blocks = tomllib.loads(lock).get("package", [])
     project: dict[str, Any] = next((block for block in blocks if {"editable", "virtual"} & block["source"].keys()), {})
     names = {entry["name"] for extra in extras for entry in project.get("optional-dependencies", {}).get(extra, [])}
-    linked = {normalized(found.name) for found in distributions() if links_torch(found)}
+    linked = {
+        normalized(distribution_found.name) for distribution_found in distributions() if links_torch(distribution_found)
+    }
     for name in sorted(names | linked, key=lambda name: (name != "torch", name not in linked, name)):
         try:
             yield distribution(name)
@@ -43,16 +45,18 @@ def asked(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
             continue
 
 
-def links_torch(found: Distribution) -> bool:
+def links_torch(distribution_found: Distribution) -> bool:
     """Whether a distribution depends on torch and ships machine code."""
-    needs = any(re.match(r"torch\b(?!-)", line) and "extra ==" not in line for line in found.requires or [])
-    return needs and "Root-Is-Purelib: false" in (found.read_text("WHEEL") or "")
+    needs = any(
+        re.match(r"torch\b(?!-)", line) and "extra ==" not in line for line in distribution_found.requires or []
+    )
+    return needs and "Root-Is-Purelib: false" in (distribution_found.read_text("WHEEL") or "")
 
 
-def modules(found: Distribution) -> list[str]:
+def modules(distribution_found: Distribution) -> list[str]:
     """The module that has the distribution's name; without one, all its public modules."""
     tops = set()
-    for file in found.files or []:
+    for file in distribution_found.files or []:
         top = file.parts[0].split(".")[0]
         is_module = len(file.parts) == 1 and file.suffix in {".py", ".so"}
         if (
@@ -62,13 +66,13 @@ def modules(found: Distribution) -> list[str]:
             and (is_module or file.parts[1:] == ("__init__.py",))
         ):
             tops.add(top)
-    named = [top for top in tops if normalized(top) == normalized(found.name)]
+    named = [top for top in tops if normalized(top) == normalized(distribution_found.name)]
     return named or sorted(tops)
 
 
-def fault(found: Distribution) -> str | None:
+def fault(distribution_found: Distribution) -> str | None:
     """Why a distribution cannot be imported, in a line; None if it can."""
-    for name in modules(found):
+    for name in modules(distribution_found):
         try:
             importlib.import_module(name)
         except BaseException as problem:  # noqa: BLE001 - whatever a stranger's module raises is the answer
@@ -77,11 +81,13 @@ def fault(found: Distribution) -> str | None:
     return None
 
 
-def hint(found: Distribution, said: str, environment: str) -> str:
+def hint(distribution_found: Distribution, message: str, environment: str) -> str:
     """What to do about a fault."""
-    if library := _LIBRARY.search(said):
+    if library := _LIBRARY.search(message):
         return f"name the Debian package that has {library[1]} in `packages` of environments/{environment}.toml"
-    if found.name != "torch" and (links_torch(found) or normalized(found.name).startswith("torch")):
+    if distribution_found.name != "torch" and (
+        links_torch(distribution_found) or normalized(distribution_found.name).startswith("torch")
+    ):
         return f"it was built for another torch than {distribution('torch').version}: docs/how-to/environments.md, Add a dependency"
     return f"try another version in pyproject.toml, or remove it from the extras of environments/{environment}.toml"
 
@@ -91,36 +97,36 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def in_child(found: list[Distribution], environment: str) -> int:
+def in_child(requested: list[Distribution], environment: str) -> int:
     """Import all of them in a process of its own, which a faulty library may end. Exit code."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        os._exit(_import_all(found, environment, writer))
+        os._exit(_import_all(requested, environment, writer))
     os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as begun:
-        last = begun.read().split("\n")[-2:-1]
+    with os.fdopen(reader, encoding="utf-8") as imported:
+        last = imported.read().split("\n")[-2:-1]
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
-        _say(f"import test: {last[0]} ended Python by signal {-code}")
+        _print_line(f"import test: {last[0]} ended Python by signal {-code}")
     return abs(code)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _import_all(found: list[Distribution], environment: str, writer: int) -> int:
+def _import_all(requested: list[Distribution], environment: str, writer: int) -> int:
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-    for each in found:
+    for each in requested:
         os.write(writer, f"{each.name} {each.version}\n".encode())
-        if said := fault(each):
-            _say(f"import test: {each.name} {each.version}: {said}")
-            _say(f"  -> {hint(each, said, environment)}")
+        if message := fault(each):
+            _print_line(f"import test: {each.name} {each.version}: {message}")
+            _print_line(f"  -> {hint(each, message, environment)}")
             return 1
     return 0
 
@@ -128,10 +134,10 @@ def _import_all(found: list[Distribution], environment: str, writer: int) -> int
 def main() -> int:
     """Test what is asked for on the command line. Exit code."""
     lock, environment, *extras = sys.argv[1:]
-    found = list(asked(Path(lock).read_text(encoding="utf-8"), extras))
-    if code := in_child(found, environment):
+    requested = list(requested_distributions(Path(lock).read_text(encoding="utf-8"), extras))
+    if code := in_child(requested, environment):
         return code
-    _say(f"import test: {len(found)} packages can be imported")
+    _print_line(f"import test: {len(requested)} packages can be imported")
     return 0
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 DPKG: Final = Path("/var/lib/dpkg/info")
-_SHOWN: Final = 3
+_MOST_FILES: Final = 3
 _INSTALLERS: Final = frozenset({"_virtualenv.py", "_virtualenv.pth"})
 """Files of virtual environments that no distribution lists."""
 _DRIVER: Final = re.compile(r"/lib(cuda|nv|nvidia)[^/]*\.so[^/]*$")
@@ -43,9 +43,9 @@ class RecordedFile(NamedTuple):
 
 def differences(roots: Iterable[str], *, source: str, mounts: Path = MOUNTS) -> list[str]:
     """Return how files and import roots differ from what was installed, one line per difference."""
-    places = list(roots)
-    found = [*_roots(places, source), *_mounted(_installations(places), mounts)]
-    return found if is_sealed(places, mounts) else [*found, *_files(_installations(places))]
+    folders = list(roots)
+    lines = [*_roots(folders, source), *_mounted(_installations(folders), mounts)]
+    return lines if is_sealed(folders, mounts) else [*lines, *_files(_installations(folders))]
 
 
 def foreign_libraries(libraries: Iterable[str], roots: Iterable[str], *, dpkg: Path = DPKG) -> list[str]:
@@ -53,13 +53,15 @@ def foreign_libraries(libraries: Iterable[str], roots: Iterable[str], *, dpkg: P
 
     `differences` covers libraries below an installation.
     """
-    own = [os.path.realpath(place) for place in (*_installations(roots), sys.base_prefix, sys.base_exec_prefix)]
-    places = [place for place in own if place not in {"/", "/usr"}]
-    rest = [path for path in libraries if not any(_below(path, place) for place in places)]
+    installations = [
+        os.path.realpath(folder) for folder in (*_installations(roots), sys.base_prefix, sys.base_exec_prefix)
+    ]
+    folders = [folder for folder in installations if folder not in {"/", "/usr"}]
+    others = [path for path in libraries if not any(_below(path, folder) for folder in folders)]
     system = _system_files(dpkg)
     return [
         f"library {path} is mapped: it belongs to no distribution and no system package"
-        for path in rest
+        for path in others
         if path.removeprefix("/usr") not in system and not _DRIVER.search(path)
     ]
 
@@ -69,31 +71,34 @@ def is_sealed(roots: Iterable[str], mounts: Path = MOUNTS) -> bool:
     points = _points(mounts)
     if not points.get("/", "").endswith(" ro"):
         return False
-    return not any(_below(point, place) for place in _installations(roots) for point in points if point != "/")
+    return not any(_below(point, folder) for folder in _installations(roots) for point in points if point != "/")
 
 
 def altered(roots: Iterable[str]) -> tuple[int, list[str]]:
     """Return the number of files that have their recorded digest, and a line for each distribution with altered files."""
-    wrong: dict[str, list[str]] = {}
-    right = 0
+    altered_files: dict[str, list[str]] = {}
+    count = 0
     for root in _installations(roots):
         for path, listed in _records(root).items():
             if not listed.digest:
                 continue
             if _digest(path) == listed.digest:
-                right += 1
+                count += 1
             else:
-                wrong.setdefault(listed.distribution, []).append(os.path.relpath(path, root))
-    lines = [f"distribution {name}: altered, by digest: {_some(files)}" for name, files in sorted(wrong.items())]
-    return right, lines
+                altered_files.setdefault(listed.distribution, []).append(os.path.relpath(path, root))
+    lines = [
+        f"distribution {name}: altered, by digest: {_listed_files(files)}"
+        for name, files in sorted(altered_files.items())
+    ]
+    return count, lines
 
 
 def _roots(roots: list[str], source: str) -> Iterator[str]:
     """Yield import roots other than the run's source, the standard library and installations."""
     library = sysconfig.get_paths()["stdlib"]
-    ours = {os.path.realpath(path) for path in (source, library, f"{library}/lib-dynload", *_installations(roots))}
+    expected = {os.path.realpath(path) for path in (source, library, f"{library}/lib-dynload", *_installations(roots))}
     for root in roots:
-        if os.path.realpath(root) not in ours and not root.endswith(".zip"):
+        if os.path.realpath(root) not in expected and not root.endswith(".zip"):
             yield f"import root {root} is neither the run's source nor an installation"
 
 
@@ -103,7 +108,7 @@ def _installations(roots: Iterable[str]) -> list[str]:
 
 def _mounted(installations: list[str], mounts: Path) -> Iterator[str]:
     for point in _points(mounts):
-        if any(_below(point, place) for place in installations):
+        if any(_below(point, folder) for folder in installations):
             yield f"{point} is mounted over what was installed"
 
 
@@ -113,16 +118,16 @@ def _points(mounts: Path) -> dict[str, str]:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
-    found = {}
+    points = {}
     for line in lines:
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        found[fields[4]] = f"{right.split(' ')[0]} {fields[5].split(',')[0]}"
-    return found
+        head, _, tail = line.partition(" - ")
+        fields = head.split(" ")
+        points[fields[4]] = f"{tail.split(' ')[0]} {fields[5].split(',')[0]}"
+    return points
 
 
-def _below(point: str, place: str) -> bool:
-    return point == place or point.startswith(place.rstrip("/") + "/")
+def _below(point: str, folder: str) -> bool:
+    return point == folder or point.startswith(folder.rstrip("/") + "/")
 
 
 def _files(installations: list[str]) -> Iterator[str]:
@@ -136,16 +141,18 @@ def _files(installations: list[str]) -> Iterator[str]:
                 missing.setdefault(item.distribution, []).append(os.path.relpath(path, root))
             elif item.size is not None and size not in {None, item.size}:
                 resized.setdefault(item.distribution, []).append(os.path.relpath(path, root))
-        yield from (f"distribution {name}: missing: {_some(files)}" for name, files in sorted(missing.items()))
-        yield from (f"distribution {name}: of another size: {_some(files)}" for name, files in sorted(resized.items()))
+        yield from (f"distribution {name}: missing: {_listed_files(files)}" for name, files in sorted(missing.items()))
+        yield from (
+            f"distribution {name}: of another size: {_listed_files(files)}" for name, files in sorted(resized.items())
+        )
         if extra := sorted(path for path in _walk(root) if path not in listed):
-            shown = [os.path.relpath(path, root) for path in extra]
-            yield f"files in {root} that belong to no distribution: {_some(shown)}"
+            paths = [os.path.relpath(path, root) for path in extra]
+            yield f"files in {root} that belong to no distribution: {_listed_files(paths)}"
 
 
 def _records(root: str) -> dict[str, RecordedFile]:
     """Return the files that the distributions below `root` list, by absolute path."""
-    found: dict[str, RecordedFile] = {}
+    files: dict[str, RecordedFile] = {}
     for folder in sorted(Path(root).glob("*.dist-info")):
         name = folder.name.split("-")[0]
         try:
@@ -154,38 +161,38 @@ def _records(root: str) -> dict[str, RecordedFile]:
         except (OSError, UnicodeDecodeError, csv.Error):
             continue
         for path, digest, size in (row for row in rows if len(row) == len(RecordedFile._fields)):
-            place = os.path.normpath(os.path.join(root, path))  # noqa: PTH118 - of 33,000, a Path each takes three times as long
-            found[place] = RecordedFile(name, digest, int(size) if size.isdecimal() else None)
-    return found
+            file_path = os.path.normpath(os.path.join(root, path))  # noqa: PTH118 - of 33,000, a Path each takes three times as long
+            files[file_path] = RecordedFile(name, digest, int(size) if size.isdecimal() else None)
+    return files
 
 
 def _walk(root: str) -> Iterator[str]:
     """Yield the files below `root`, without byte code and files of virtual environments."""
-    for here, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != "__pycache__"]
-        kept = (name for name in files if here != root or name not in _INSTALLERS)
-        yield from (os.path.join(here, name) for name in kept)  # noqa: PTH118 - as above
+        listed = (name for name in files if folder != root or name not in _INSTALLERS)
+        yield from (os.path.join(folder, name) for name in listed)  # noqa: PTH118 - as above
 
 
 def _system_files(dpkg: Path) -> set[str]:
     """Return the libraries of system packages, without a leading /usr: /lib and /usr/lib are one folder."""
-    found: set[str] = set()
+    paths: set[str] = set()
     for listing in dpkg.glob("*.list"):
         try:
             lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             continue
-        found.update(line.removeprefix("/usr") for line in lines if ".so" in line)
-    return found
+        paths.update(line.removeprefix("/usr") for line in lines if ".so" in line)
+    return paths
 
 
 def _digest(path: str) -> str | None:
     try:
         with Path(path).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").digest()
+            digest = hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return None
-    return "sha256=" + base64.urlsafe_b64encode(found).rstrip(b"=").decode()
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _size(path: str) -> int | None:
@@ -195,9 +202,9 @@ def _size(path: str) -> int | None:
         return None
 
 
-def _some(paths: list[str]) -> str:
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(sorted(paths)[:_SHOWN]) + more
+def _listed_files(paths: list[str]) -> str:
+    others = f" and {len(paths) - _MOST_FILES} more" if len(paths) > _MOST_FILES else ""
+    return ", ".join(sorted(paths)[:_MOST_FILES]) + others
 
 
 if __name__ == "__main__":

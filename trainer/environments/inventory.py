@@ -50,9 +50,13 @@ class Found(TypedDict):
 
 def installed(roots: Iterable[str] | None = None) -> Found:
     """Return the packages installed below the import roots and by the system; ignores what this process has loaded."""
-    places = import_roots() if roots is None else list(roots)
+    folders = import_roots() if roots is None else list(roots)
     return Found(
-        python=platform.python_version(), distributions=distributions(places), system=packages(), libraries={}, roots=[]
+        python=platform.python_version(),
+        distributions=distributions(folders),
+        system=packages(),
+        libraries={},
+        roots=[],
     )
 
 
@@ -69,16 +73,16 @@ def import_roots() -> list[str]:
 
 def distributions(roots: Iterable[str]) -> dict[str, Installed]:
     """The distributions below `roots`; the first of a name wins, as it does when it is imported."""
-    found: dict[str, Installed] = {}
+    result: dict[str, Installed] = {}
     for root in roots:
         for folder in sorted(_entries(root)):
             stem, dot, kind = folder.rpartition(".")
             if dot and kind in {"dist-info", "egg-info"} and "-" in stem:
                 name, version = stem.split("-")[:2]
-                found.setdefault(
+                result.setdefault(
                     normalized(name), Installed(version=version, record=_digest(Path(root, folder, "RECORD")))
                 )
-    return dict(sorted(found.items()))
+    return dict(sorted(result.items()))
 
 
 def packages(status: Path = DPKG) -> dict[str, str]:
@@ -87,12 +91,12 @@ def packages(status: Path = DPKG) -> dict[str, str]:
         text = status.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for paragraph in text.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", paragraph, re.MULTILINE))
         if fields.get("Status", "").endswith(" installed"):
-            found[fields["Package"]] = fields.get("Version", "")
-    return dict(sorted(found.items()))
+            versions[fields["Package"]] = fields.get("Version", "")
+    return dict(sorted(versions.items()))
 
 
 def libraries(maps: Path = MAPS) -> dict[str, int]:
@@ -101,16 +105,16 @@ def libraries(maps: Path = MAPS) -> dict[str, int]:
         lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
-    paths = {found[0] for line in lines if (found := _MAPPED.findall(line))}
+    paths = {match[0] for line in lines if (match := _MAPPED.findall(line))}
     return {path: size for path in sorted(paths) if (size := _size(path)) is not None}
 
 
 def locked(lock: str) -> dict[str, set[str]]:
     """The versions that a `uv.lock` names for each distribution; several where variants differ."""
-    found: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
     for name, version in _LOCKED.findall(lock):
-        found.setdefault(normalized(name), set()).add(version)
-    return found
+        versions.setdefault(normalized(name), set()).add(version)
+    return versions
 
 
 def normalized(name: str) -> str:
@@ -121,64 +125,64 @@ def normalized(name: str) -> str:
 # --- comparing
 
 
-def drift(baked: Found | None, here: Found, *, lock: str | None = None) -> list[str]:
+def drift(baked: Found | None, current: Found, *, lock: str | None = None) -> list[str]:
     """How this process differs from what the image was built with, a line each; empty when it does not.
 
     Without a baked inventory, what is installed is held against the lock; without either, that is the only line.
     """
-    shadows = list(shadowed(here["roots"]))
+    shadows = list(shadowed(current["roots"]))
     if baked is not None:
-        return [*_against_image(baked, here), *shadows]
+        return [*_against_image(baked, current), *shadows]
     if lock is not None:
-        return [*_against_lock(locked(lock), here["distributions"]), *shadows]
+        return [*_against_lock(locked(lock), current["distributions"]), *shadows]
     return ["nothing to compare with: this process runs in no image of Reprise, and no lock was found", *shadows]
 
 
 def shadowed(roots: list[str]) -> Iterator[str]:
     """Modules of the standard library or of installed distributions that an earlier import root hides."""
     library = sysconfig.get_paths()["stdlib"]
-    first = next((place for place, root in enumerate(roots) if root == library), 0)
-    behind = set(sys.stdlib_module_names)
+    first = next((index for index, root in enumerate(roots) if root == library), 0)
+    hidden = set(sys.stdlib_module_names)
     for root in roots[first:]:
         if Path(root).name in {"site-packages", "dist-packages"}:
-            behind |= _modules(root)
+            hidden |= _modules(root)
     for root in roots[:first]:
         if not root.endswith(".zip"):
             yield from (
                 f"module {name} comes from {root}, which hides the installed one"
-                for name in sorted(_modules(root) & behind)
+                for name in sorted(_modules(root) & hidden)
             )
 
 
-def _against_image(baked: Found, here: Found) -> Iterator[str]:
-    if baked["python"] != here["python"]:
-        yield f"Python: {here['python']} here, {baked['python']} in the image"
+def _against_image(baked: Found, current: Found) -> Iterator[str]:
+    if baked["python"] != current["python"]:
+        yield f"Python: {current['python']} here, {baked['python']} in the image"
     versions = {name: item["version"] for name, item in baked["distributions"].items()}
     yield from _differences(
-        "distribution", versions, {name: item["version"] for name, item in here["distributions"].items()}
+        "distribution", versions, {name: item["version"] for name, item in current["distributions"].items()}
     )
     for name, item in baked["distributions"].items():
-        other = here["distributions"].get(name)
+        other = current["distributions"].get(name)
         if other and other["version"] == item["version"] and other["record"] != item["record"]:
             yield f"distribution {name} {item['version']}: its files are not those of the image"
-    yield from _differences("system package", baked["system"], here["system"])
+    yield from _differences("system package", baked["system"], current["system"])
 
 
-def _differences(kind: str, baked: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(baked.keys() & here.keys()):
-        if baked[name] != here[name]:
-            yield f"{kind} {name}: {here[name]} here, {baked[name]} in the image"
-    if extra := sorted(here.keys() - baked.keys()):
-        yield f"{kind}s here and not in the image: {', '.join(f'{name} {here[name]}' for name in extra)}"
-    if missing := sorted(baked.keys() - here.keys()):
+def _differences(kind: str, baked: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(baked.keys() & current.keys()):
+        if baked[name] != current[name]:
+            yield f"{kind} {name}: {current[name]} here, {baked[name]} in the image"
+    if extra := sorted(current.keys() - baked.keys()):
+        yield f"{kind}s here and not in the image: {', '.join(f'{name} {current[name]}' for name in extra)}"
+    if missing := sorted(baked.keys() - current.keys()):
         yield f"{kind}s in the image and not here: {', '.join(f'{name} {baked[name]}' for name in missing)}"
 
 
-def _against_lock(lock: Mapping[str, set[str]], here: Mapping[str, Installed]) -> Iterator[str]:
-    for name, item in here.items():
+def _against_lock(lock: Mapping[str, set[str]], current: Mapping[str, Installed]) -> Iterator[str]:
+    for name, item in current.items():
         if name in lock and item["version"] not in lock[name]:
             yield f"distribution {name}: {item['version']} here, {' or '.join(sorted(lock[name]))} in the lock"
-    if extra := [f"{name} {item['version']}" for name, item in here.items() if name not in lock]:
+    if extra := [f"{name} {item['version']}" for name, item in current.items() if name not in lock]:
         yield f"distributions here and not in the lock: {', '.join(extra)}"
 
 
@@ -194,8 +198,8 @@ def _entries(folder: str) -> list[str]:
 
 def _modules(root: str) -> set[str]:
     files = _entries(root)
-    plain = {name.removesuffix(".py") for name in files if name.endswith(".py")}
-    return plain | {name for name in files if "." not in name and Path(root, name, "__init__.py").is_file()}
+    modules = {name.removesuffix(".py") for name in files if name.endswith(".py")}
+    return modules | {name for name in files if "." not in name and Path(root, name, "__init__.py").is_file()}
 
 
 def _digest(path: Path) -> str | None:

@@ -53,11 +53,11 @@ class LockedPackage:
 
 def packages(text: str, extras: Iterable[str], *, group: str | None = None) -> dict[str, LockedPackage]:
     """Return the packages that a lock installs for these extras, by name; with `group`, only those of a dependency group."""
-    project, known = _blocks(text)
+    project, blocks_by_name = _blocks(text)
     name = project.get("name", "")
     active = {f"extra-{len(name)}-{name}-{extra}" for extra in extras}
-    asked = project.get("dev-dependencies", {}).get(group, []) if group else project.get("dependencies", [])
-    return _closure([*asked, *_listed(project, extras)], known, active)
+    requested = project.get("dev-dependencies", {}).get(group, []) if group else project.get("dependencies", [])
+    return _closure([*requested, *_listed(project, extras)], blocks_by_name, active)
 
 
 def requirements_digest(text: str, extras: Iterable[str]) -> str:
@@ -87,24 +87,31 @@ def misplaced(text: str, extras: Collection[str], *, exempt: Collection[str] = (
     A package links torch if it ships machine code and depends on torch, or its name starts with "torch". `exempt` lists packages that work
     with every build of torch.
     """
-    found = packages(text, extras)
-    torch = found.get("torch")
+    locked = packages(text, extras)
+    torch = locked.get("torch")
     if torch is None:
         return []
     linked = (
-        one for one in found.values() if one.compiled and ("torch" in one.requires or one.name.startswith("torch"))
+        package
+        for package in locked.values()
+        if package.compiled and ("torch" in package.requires or package.name.startswith("torch"))
     )
-    return [one for one in linked if one.source != torch.source and one.name not in exempt]
+    return [package for package in linked if package.source != torch.source and package.name not in exempt]
 
 
 @lru_cache(maxsize=4)
 def _blocks(text: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """Return the project's block, and the blocks of all packages by name."""
-    known: dict[str, list[dict[str, Any]]] = {}
+    blocks_by_name: dict[str, list[dict[str, Any]]] = {}
     for block in tomllib.loads(text).get("package", []):
-        known.setdefault(block["name"], []).append(block)
-    own = (block for blocks in known.values() for block in blocks if {"editable", "virtual"} & block["source"].keys())
-    return next(own, {}), known
+        blocks_by_name.setdefault(block["name"], []).append(block)
+    own = (
+        block
+        for blocks in blocks_by_name.values()
+        for block in blocks
+        if {"editable", "virtual"} & block["source"].keys()
+    )
+    return next(own, {}), blocks_by_name
 
 
 def any_torch_build(pyproject: str) -> list[str]:
@@ -118,29 +125,29 @@ def _listed(block: Mapping[str, Any], extras: Iterable[str]) -> list[dict[str, A
 
 
 def _closure(
-    asked: list[dict[str, Any]], known: Mapping[str, list[dict[str, Any]]], active: Collection[str]
+    pending: list[dict[str, Any]], blocks_by_name: Mapping[str, list[dict[str, Any]]], active: Collection[str]
 ) -> dict[str, LockedPackage]:
-    found: dict[str, LockedPackage] = {}
-    seen: set[tuple[str, str]] = set()
-    while asked:
-        entry = asked.pop()
-        block = _block(entry, known)
+    packages_found: dict[str, LockedPackage] = {}
+    visited: set[tuple[str, str]] = set()
+    while pending:
+        entry = pending.pop()
+        block = _block(entry, blocks_by_name)
         if block is None or not _applies(entry.get("marker", ""), active):
             continue
         for extra in ("", *entry.get("extra", [])):
-            if (entry["name"], extra) in seen:
+            if (entry["name"], extra) in visited:
                 continue
-            seen.add((entry["name"], extra))
-            asked += _listed(block, [extra]) if extra else block.get("dependencies", [])
-        found[entry["name"]] = _package(block, active)
-    return found
+            visited.add((entry["name"], extra))
+            pending += _listed(block, [extra]) if extra else block.get("dependencies", [])
+        packages_found[entry["name"]] = _package(block, active)
+    return packages_found
 
 
-def _block(entry: Mapping[str, Any], known: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
+def _block(entry: Mapping[str, Any], blocks_by_name: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
     """Return the block of a dependency by name, and by version and index if given."""
     named = [
         block
-        for block in known.get(entry["name"], [])
+        for block in blocks_by_name.get(entry["name"], [])
         if entry.get("version", block.get("version")) == block.get("version")
         and entry.get("source", block["source"]) == block["source"]
     ]
@@ -170,12 +177,14 @@ def _fits(wheel: str) -> bool:
     older = abi in {"abi3", "none"}
     minors = (re.fullmatch(r"(?:cp|py)3(\d+)", tag) for tag in python.split("."))
     return any(tag in {"cp311", "py3"} for tag in python.split(".")) or any(
-        older and found is not None and int(found[1]) <= _MINOR for found in minors
+        older and match is not None and int(match[1]) <= _MINOR for match in minors
     )
 
 
-def _digest(found: Mapping[str, LockedPackage]) -> str:
-    rows = sorted([one.name, one.version, [list(wheel) for wheel in one.wheels]] for one in found.values())
+def _digest(locked: Mapping[str, LockedPackage]) -> str:
+    rows = sorted(
+        [package.name, package.version, [list(wheel) for wheel in package.wheels]] for package in locked.values()
+    )
     return f"sha256:{hashlib.sha256(json.dumps(rows, separators=(',', ':')).encode()).hexdigest()}"
 
 
@@ -203,17 +212,17 @@ def _truth(tree: ast.expr, machine: Mapping[str, str], extras: Collection[str]) 
         case ast.Compare(left=ast.Name(id="extra"), ops=[op], comparators=[ast.Constant(value=str(name))]):
             return (name in extras) == isinstance(op, ast.Eq)
         case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[ast.Constant(value=str(value))]):
-            return _compared(name, machine[name], op, value)
+            return _compare_marker(name, machine[name], op, value)
     raise ValueError(ast.dump(tree))
 
 
-def _compared(name: str, here: str, op: ast.cmpop, value: str) -> bool:
+def _compare_marker(name: str, actual: str, op: ast.cmpop, value: str) -> bool:
     if isinstance(op, ast.In | ast.NotIn):
-        return (here in value) == isinstance(op, ast.In)
+        return (actual in value) == isinstance(op, ast.In)
     if not name.startswith("python"):
-        return (here == value) == isinstance(op, ast.Eq)
-    wanted = [int(part) for part in value.removesuffix(".*").split(".")]
-    mine = [int(part) for part in here.split(".")]
-    length = len(wanted) if value.endswith(".*") or name == "python_version" else 3
-    mine, wanted = (([*side, 0, 0])[:length] for side in (mine, wanted))
-    return (mine > wanted) - (mine < wanted) in _RANGE[type(op)]
+        return (actual == value) == isinstance(op, ast.Eq)
+    expected = [int(part) for part in value.removesuffix(".*").split(".")]
+    version = [int(part) for part in actual.split(".")]
+    length = len(expected) if value.endswith(".*") or name == "python_version" else 3
+    version, expected = (([*side, 0, 0])[:length] for side in (version, expected))
+    return (version > expected) - (version < expected) in _RANGE[type(op)]

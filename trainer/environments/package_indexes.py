@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _PIP: Final = ("index-url", "extra-index-url", "find-links", "trusted-host", "timeout", "no-index")
-_UV_OF_PIP: Final = {
+_PIP_TO_UV: Final = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
     "trusted-host": "UV_INSECURE_HOST",
@@ -21,7 +21,7 @@ _UV_OF_PIP: Final = {
     "no-index": "UV_OFFLINE",
 }
 _UV: Final = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT", "UV_OFFLINE")
-_PIP_OF_UV: Final = {
+_UV_TO_PIP: Final = {
     "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
     "UV_INSECURE_HOST": "PIP_TRUSTED_HOST",
     "UV_HTTP_TIMEOUT": "PIP_DEFAULT_TIMEOUT",
@@ -56,23 +56,25 @@ class Indexes:
 
 def read_indexes(environ: Mapping[str, str], *, home: Path, system: Iterable[Path] = _SYSTEM) -> Indexes:
     """Read the settings as pip and uv do: files, then the environment; variables of uv win over those of pip."""
-    pip = _of_files([*system, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf", *_named(environ)])
+    pip = _read_files(
+        [*system, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf", *_configured_file(environ)]
+    )
     pip |= {key: environ[name] for key in _PIP if (name := _variable(key)) in environ}
-    own = {name: environ[name] for name in _UV if environ.get(name)}
-    places = (own.get("UV_FIND_LINKS") or pip.get("find-links", "")).replace(",", " ").split()
-    variables = {_UV_OF_PIP[key]: value for key, value in pip.items() if key in _UV_OF_PIP} | own
+    uv = {name: environ[name] for name in _UV if environ.get(name)}
+    links = (uv.get("UV_FIND_LINKS") or pip.get("find-links", "")).replace(",", " ").split()
+    variables = {_PIP_TO_UV[key]: value for key, value in pip.items() if key in _PIP_TO_UV} | uv
     left_out = [word for word in variables.get("UV_INDEX", "").split() if _folder(word)]
     variables["UV_INDEX"] = " ".join(word for word in variables.get("UV_INDEX", "").split() if not _folder(word))
-    variables["UV_FIND_LINKS"] = ",".join(place for place in places if not _folder(place))
-    variables |= {_PIP_OF_UV[name]: variables[name] for name in _PIP_OF_UV if name in variables}
+    variables["UV_FIND_LINKS"] = ",".join(link for link in links if not _folder(link))
+    variables |= {_UV_TO_PIP[name]: variables[name] for name in _UV_TO_PIP if name in variables}
     return Indexes(
         variables={name: value for name, value in variables.items() if value},
-        folders=tuple(folder for place in places if (folder := _folder(place)) and folder.is_dir()),
+        folders=tuple(folder for link in links if (folder := _folder(link)) and folder.is_dir()),
         left_out=tuple(left_out),
     )
 
 
-def _of_files(paths: Iterable[Path]) -> dict[str, str]:
+def _read_files(paths: Iterable[Path]) -> dict[str, str]:
     """Return the settings in pip's files; later files win, and section `install` wins over `global`."""
     parser = configparser.RawConfigParser()
     parser.read([path for path in paths if path.is_file()], encoding="utf-8")
@@ -80,7 +82,7 @@ def _of_files(paths: Iterable[Path]) -> dict[str, str]:
     return {key: " ".join(value.split()) for section in sections for key, value in section.items() if key in _PIP}
 
 
-def _named(environ: Mapping[str, str]) -> list[Path]:
+def _configured_file(environ: Mapping[str, str]) -> list[Path]:
     return [Path(environ["PIP_CONFIG_FILE"])] if environ.get("PIP_CONFIG_FILE") else []
 
 
@@ -89,11 +91,11 @@ def _variable(key: str) -> str:
     return {"timeout": "PIP_DEFAULT_TIMEOUT"}.get(key, f"PIP_{key.upper().replace('-', '_')}")
 
 
-def _folder(place: str) -> Path | None:
+def _folder(address: str) -> Path | None:
     """Return the folder of an index on this machine; `None` for a URL."""
-    if place.startswith("file://"):
-        return Path(urlsplit(place).path)
-    return None if "://" in place else Path(place)
+    if address.startswith("file://"):
+        return Path(urlsplit(address).path)
+    return None if "://" in address else Path(address)
 
 
 def _host(word: str) -> str:

@@ -43,22 +43,22 @@ def pin(built: BuiltImage, repository: str, *, engine: Engine, root: Path, push:
         engine.push(image, repository)
     if not engine.in_registry(reference):
         raise PinError(f"{reference} is not in its registry", hint=f"reprise image pin {name} {repository} --push")
-    written = Pin(
+    pinned = Pin(
         environment=name, reference=reference, config=built.config, build_id=built.plan.build_id, layers=built.layers
     )
-    document = written.model_dump(mode="json")
+    document = pinned.model_dump(mode="json")
     write_whole(pin_path(name, root), (_HEAD + tomli_w.dumps(document)).encode())
-    return written
+    return pinned
 
 
 def _require_repository(repository: str, name: str) -> None:
     """Raise `UsageError` unless this is a registry and a path, without scheme, tag and digest."""
-    plain = re.sub(r"(?i)^[a-z]+://", "", repository).partition("@")[0]
-    path, colon, tag = plain.rpartition(":")
-    plain = (path if colon and "/" not in tag else plain).lower()
-    if plain != repository:
+    normalized = re.sub(r"(?i)^[a-z]+://", "", repository).partition("@")[0]
+    path, colon, tag = normalized.rpartition(":")
+    normalized = (path if colon and "/" not in tag else normalized).lower()
+    if normalized != repository:
         message = f"{repository!r}: expected a registry and a path in lower case, without a scheme, a tag or a digest"
-        raise UsageError(message, hint=f"reprise image pin {name} {plain or 'registry.example/team/cpu'}")
+        raise UsageError(message, hint=f"reprise image pin {name} {normalized or 'registry.example/team/cpu'}")
 
 
 def unpin(name: str, *, root: Path) -> bool:
@@ -105,10 +105,10 @@ def require_pinned_image(pinned: Pin, *, engine: Engine) -> PinnedImage:
         raise ImageMissingError(
             f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine", hint=remedy
         )
-    found = engine.digests(image).config
-    if found != pinned.config or image.layers != pinned.layers:
+    config = engine.digests(image).config
+    if config != pinned.config or image.layers != pinned.layers:
         raise PinError(
-            f"{pinned.reference} has config {found}; the pin has {pinned.config}", hint=f"reprise image unpin {name}"
+            f"{pinned.reference} has config {config}; the pin has {pinned.config}", hint=f"reprise image unpin {name}"
         )
     return PinnedImage(pin=pinned, size=image.size)
 

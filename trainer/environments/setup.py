@@ -70,13 +70,13 @@ def owner(uid: int, gid: int) -> Owner:
     return Owner(uid=ROOTS_STAND_IN, gid=ROOTS_STAND_IN) if uid == 0 else Owner(uid=uid, gid=gid)
 
 
-def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> dict[str, str]:
+def machine_values(root: Path, *, user: Owner, nvidia: bool, ca: Path | None) -> dict[str, str]:
     """Return the values that depend only on the machine."""
     return {
         "COMPOSE_PROJECT_NAME": project_name(root),
         "COMPOSE_FILE": compose_files(gpu=nvidia),
-        "REPRISE_UID": str(who.uid),
-        "REPRISE_GID": str(who.gid),
+        "REPRISE_UID": str(user.uid),
+        "REPRISE_GID": str(user.gid),
         "REPRISE_CA_FILE": str(ca or ""),
         "REPRISE_HOST": platform.node(),
         "REPRISE_GIT_FOLDER": str(_mountable(repository_of_worktree(root)) or ""),
@@ -110,9 +110,9 @@ def require_environment(values: Mapping[str, str], *, root: Path) -> None:
     name, declared = values.get("REPRISE_ENVIRONMENT"), environment_names(root)
     if name and name not in declared:
         message = f".env has environment {name!r}, but this checkout has no environments/{name}.toml"
-        known = ", ".join(each for each in declared if each != "store")[:200]
+        listed = ", ".join(each for each in declared if each != "store")[:200]
         other = "cpu" if "cpu" in declared else next(iter(declared), "NAME")
-        raise EnvironmentNameError(message, hint=f"scripts/setup --environment {other}; declared: {known}")
+        raise EnvironmentNameError(message, hint=f"scripts/setup --environment {other}; declared: {listed}")
 
 
 def is_local(choice: Choice, before: Mapping[str, str]) -> bool:
@@ -175,18 +175,16 @@ def _store_and_endpoint(choice: Choice, before: Mapping[str, str]) -> tuple[str,
 def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
     if "?" in address:
         raise UsageError(f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX", hint="--endpoint URL")
-    there = endpoint or AWS_ENDPOINT
-    if not there.startswith(("http://", "https://")):
-        raise UsageError(
-            f"--endpoint {there}: expected http://HOST or https://HOST", hint=f"--endpoint https://{there}"
-        )
-    if _loopback_port(there) is not None:
-        message = f"--endpoint {there} is on this machine's loopback, which containers cannot reach"
+    url = endpoint or AWS_ENDPOINT
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"--endpoint {url}: expected http://HOST or https://HOST", hint=f"--endpoint https://{url}")
+    if _loopback_port(url) is not None:
+        message = f"--endpoint {url} is on this machine's loopback, which containers cannot reach"
         raise UsageError(message, hint="use the server's address in the network")
     return {
         "REPRISE_STORE": address,
-        "REPRISE_STORE_ENDPOINT": there,
-        "AWS_ENDPOINT_URL_S3": there,
+        "REPRISE_STORE_ENDPOINT": url,
+        "AWS_ENDPOINT_URL_S3": url,
         "COMPOSE_PROFILES": "",
     }
 
@@ -206,20 +204,20 @@ def store_to_join(
     It is the store that serves this checkout's volume, which no second server can; else the store on the port of --endpoint or of this
     checkout. A checkout with its own local store keeps it unless --endpoint is given. Raise `PortTakenError`, `UsageError`.
     """
-    asked, own = _loopback_port(choice.endpoint or ""), own_volume(before, project)
+    requested, own = _loopback_port(choice.endpoint or ""), own_volume(before, project)
     others = {store.port: store for store in engine.local_stores() if store.project != project}
     serving = next((store for store in others.values() if store.volume == own), None)
-    if serving and asked in {None, serving.port}:
+    if serving and requested in {None, serving.port}:
         return serving
-    found = others.get(asked or port)
-    if asked is not None and found is None and asked != port:
+    other = others.get(requested or port)
+    if requested is not None and other is None and requested != port:
         raise UsageError(
-            f"no local store of Reprise runs on port {asked} of this machine",
+            f"no local store of Reprise runs on port {requested} of this machine",
             hint=f"start it: docker compose up -d store, in its checkout; running: {sorted(others) or 'none'}",
         )
-    if found is None or asked is not None or not engine.has_volume(own):
-        return found
-    message = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), but this checkout has its own ({own})"
+    if other is None or requested is not None or not engine.has_volume(own):
+        return other
+    message = f"port {port} on 127.0.0.1 is the local store of another checkout ({other.project}), but this checkout has its own ({own})"
     free = _free_port(port)
     raise PortTakenError(
         message,
@@ -233,7 +231,7 @@ def own_volume(before: Mapping[str, str], project: str) -> str:
     return before.get("REPRISE_STORE_VOLUME") or f"{project}_store"
 
 
-def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
+def require_folder(folder: Path, *, user: Owner, root: Path) -> None:
     """Raise `UsageError`, `StoreMissingError`, `MachineError` if containers cannot use a folder as a store."""
     if folder.is_relative_to(root):
         message = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
@@ -252,30 +250,30 @@ def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
         raise StoreMissingError(
             message, hint=f"mount the share, or create a new store: mkdir -p {shlex.quote(str(folder))}"
         )
-    as_user = {"user": who.uid, "group": who.gid, "extra_groups": []} if os.getuid() == 0 else {}
+    as_user = {"user": user.uid, "group": user.gid, "extra_groups": []} if os.getuid() == 0 else {}
     environ = os.environ | {"LC_ALL": "C"}
-    tried = subprocess.run(  # type: ignore[call-overload]
+    result = subprocess.run(  # type: ignore[call-overload]
         ["sh", "-c", _TRY], cwd=folder, env=environ, capture_output=True, check=False, **as_user
     )
-    if tried.returncode:
-        raise folder_error(folder, who=who, output=tried.stderr.decode(errors="replace"))
+    if result.returncode:
+        raise folder_error(folder, user=user, output=result.stderr.decode(errors="replace"))
 
 
 def hides_image(folder: Path) -> bool:
     """Return whether a folder, mounted at its own path, would hide a folder of the image."""
-    return str(folder) in _OF_IMAGES or any(folder.is_relative_to(place) for place in _HIDDEN_IN_IMAGES)
+    return str(folder) in _IMAGE_FOLDERS or any(folder.is_relative_to(path) for path in _HIDDEN_IN_IMAGES)
 
 
-def folder_error(folder: Path, *, who: Owner, output: str) -> MachineError:
+def folder_error(folder: Path, *, user: Owner, output: str) -> MachineError:
     """Return the error for a folder that containers cannot use, by a program's `output`: a fault of the disk, or the owner."""
     for number in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO):
         if os.strerror(number) in output:
             return disk_fault(OSError(number, os.strerror(number)), folder)
     sentence = (
-        f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
+        f"store folder {folder} cannot be read and written by containers, which run as uid {user.uid}, gid {user.gid}"
     )
-    place = shlex.quote(str(folder))
-    return NotWritableError(sentence, hint=f"chown -R {who.uid}:{who.gid} {place} && chmod -R u+rwX {place}")
+    path = shlex.quote(str(folder))
+    return NotWritableError(sentence, hint=f"chown -R {user.uid}:{user.gid} {path} && chmod -R u+rwX {path}")
 
 
 # Run in the folder itself: containers mount it even if their user cannot enter the folders above it.
@@ -285,7 +283,7 @@ for folder in ./ */ objects/sha256/; do
     ls "$folder" >/dev/null && file=$(mktemp "$folder.new-XXXXXX") && rm "$file" || exit 1
 done
 """
-_OF_IMAGES: Final = {"/", "/home", "/home/reprise", "/opt", "/run", "/tmp", "/var", "/boot", "/root"}  # noqa: S108 - not used as one
+_IMAGE_FOLDERS: Final = {"/", "/home", "/home/reprise", "/opt", "/run", "/tmp", "/var", "/boot", "/root"}  # noqa: S108 - not used as one
 _HIDDEN_IN_IMAGES: Final = (
     *("/bin", "/cache", "/dev", "/etc", "/lib", "/lib64", "/proc", "/project", "/sbin", "/sys", "/usr"),
     *("/opt/reprise", "/opt/venv"),
@@ -353,7 +351,7 @@ def engine_base(pinned: Pin, *, engine: Engine) -> str:
     return image.labels.get(BASE_LABEL, "") if image else ""
 
 
-def prepare_folders(root: Path, who: Owner) -> None:
+def prepare_folders(root: Path, user: Owner) -> None:
     """Create the folders that containers mount, which the engine would create as root. Raise `NotWritableError`.
 
     If the host's user is root, runs/ is given to the user of the containers.
@@ -362,12 +360,12 @@ def prepare_folders(root: Path, who: Owner) -> None:
     with disk_faults(runs):
         for folder in (runs, root / ".venv", root / ".reprise"):
             folder.mkdir(exist_ok=True)
-        if os.getuid() == 0 and runs.stat().st_uid != who.uid:
-            os.chown(runs, who.uid, who.gid)
+        if os.getuid() == 0 and runs.stat().st_uid != user.uid:
+            os.chown(runs, user.uid, user.gid)
 
 
 def check_port(port: int, *, command: str = "scripts/setup") -> None:
-    """Raise `PortTakenError` if a program listens on the port; the hint is the command `again` with a free port."""
+    """Raise `PortTakenError` if a program listens on the port; the hint is `command` with a free port."""
     if _is_free(port):
         return
     message = f"port {port} on 127.0.0.1 is taken by another program; the local store needs a free port"
@@ -375,7 +373,9 @@ def check_port(port: int, *, command: str = "scripts/setup") -> None:
 
 
 def _free_port(port: int) -> int | str:
-    return next((near for near in range(port + 10, min(port + 1000, 1 << 16), 10) if _is_free(near)), "PORT")
+    return next(
+        (candidate for candidate in range(port + 10, min(port + 1000, 1 << 16), 10) if _is_free(candidate)), "PORT"
+    )
 
 
 def _is_free(port: int) -> bool:
@@ -393,10 +393,10 @@ def require_images(values: Mapping[str, str], *, engine: Engine) -> None:
 
     A pinned image is not checked, since compose pulls it. The store's image is checked only if its server does not run yet.
     """
-    wanted = [] if values.get("REPRISE_PULL") else ["REPRISE_IMAGE"]
+    names = [] if values.get("REPRISE_PULL") else ["REPRISE_IMAGE"]
     if values.get("COMPOSE_PROFILES") == "store" and not engine.serves(values.get("COMPOSE_PROJECT_NAME", ""), "store"):
-        wanted.append("REPRISE_STORE_IMAGE")
-    for name in wanted:
+        names.append("REPRISE_STORE_IMAGE")
+    for name in names:
         reference = values.get(name)
         if not reference:
             raise ImageMissingError(f"{name} is not in .env: the image is not built yet", hint=_BUILD)

@@ -38,7 +38,7 @@ class TotalDuration:
 def change_line(kind: str, name: str, one: str, other: str) -> str:
     """Return a change as records list it.
 
-    >>> worded("setting", "seed", "0", "1")
+    >>> change_line("setting", "seed", "0", "1")
     'setting seed: 0 -> 1'
     """
     return f"{kind} {name}: {one}{TO}{other}"
@@ -46,26 +46,26 @@ def change_line(kind: str, name: str, one: str, other: str) -> str:
 
 def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
     """Return each attempt that changed ingredients, with its own changes; `records` are those of a run, in order."""
-    found, before = [], 0
+    result, count = [], 0
     for record in records:
         lines = record.circumstances.changed
-        if own := lines[before:]:
-            found.append((record.attempt, own))
-        before = len(lines)
-    return found
+        if new := lines[count:]:
+            result.append((record.attempt, new))
+        count = len(lines)
+    return result
 
 
 def settings_now(records: Sequence[Record]) -> dict[str, JsonValue]:
     """Return the settings that affect the result, as of the last attempt. `records` are those of a run, in order, at least one."""
     last = records[-1]
-    own = dict(changes(records)).get(last.attempt, [])
+    lines = dict(changes(records)).get(last.attempt, [])
     values = dict(last.ingredients.settings)
     for name, value in last.ingredients.settings.items():
-        begins = change_line("setting", name, json.dumps(value, ensure_ascii=False), "")
-        for line in own:
-            if line.startswith(begins):
+        prefix = change_line("setting", name, json.dumps(value, ensure_ascii=False), "")
+        for line in lines:
+            if line.startswith(prefix):
                 with suppress(DocumentError):  # a record of another user may hold anything
-                    values[name] = json_value(line.removeprefix(begins), where=name)
+                    values[name] = json_value(line.removeprefix(prefix), where=name)
     return values
 
 
@@ -73,10 +73,12 @@ def total_duration(records: Sequence[Record], *, died: bool = False) -> TotalDur
     """Return the total duration of a run's attempts; `died`: the last attempt was killed, although its record says `running`."""
     last = records[-1]
     spans = [record.circumstances.timing.seconds for record in records]
-    runs = last.outcome.status is Status.RUNNING and not died
-    counted = spans[:-1] if runs else spans
-    known = None not in counted and len(records) == last.attempt and not runs
-    return TotalDuration(seconds=sum(span for span in counted if span is not None), known=known, attempts=last.attempt)
+    is_running = last.outcome.status is Status.RUNNING and not died
+    durations = spans[:-1] if is_running else spans
+    is_complete = None not in durations and len(records) == last.attempt and not is_running
+    return TotalDuration(
+        seconds=sum(span for span in durations if span is not None), known=is_complete, attempts=last.attempt
+    )
 
 
 def failed_before_first_step(record: Record) -> bool:

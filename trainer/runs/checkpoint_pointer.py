@@ -84,9 +84,9 @@ class Saved(Checkpoint):
         >>> Saved(path="a.ckpt", sha256=f"sha256:{64 * '0'}", step=1, epoch=0, batch=1, logs={"../x": 3}).strange()
         "log '../x': a part is '..'"
         """
-        for part in (self, self.best) if self.best else (self,):
-            if fault := path_fault(part.path) or ("a slash" if "/" in part.path else None):
-                return f"checkpoint {part.path!a}: {fault}"
+        for checkpoint in (self, self.best) if self.best else (self,):
+            if fault := path_fault(checkpoint.path) or ("a slash" if "/" in checkpoint.path else None):
+                return f"checkpoint {checkpoint.path!a}: {fault}"
         for log in self.logs:
             if fault := path_fault(log):
                 return f"log {log!a}: {fault}"

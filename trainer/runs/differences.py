@@ -63,7 +63,8 @@ class Candidate:
         """What differs, without repeating a word that kind and name share.
 
         >>> [Candidate(kind=kind, name=name, a="", b="", ingredient=True).title
-        ...  for kind, name in ((Kind.EXPERIMENT, "experiment"), (Kind.SETTING, "seed"), (Kind.LAYER, "layer 2"))]
+        ...  for kind, name in ((DifferenceKind.EXPERIMENT, "experiment"), (DifferenceKind.SETTING, "seed"),
+        ...                     (DifferenceKind.LAYER, "layer 2"))]
         ['experiment', 'setting seed', 'image layer 2']
         """
         kind, _, last = self.kind.rpartition(" ")
@@ -122,15 +123,15 @@ def imported_equal(a: Record, b: Record) -> bool:
 
 def _settings(a: Record, b: Record) -> Iterator[Candidate]:
     one, other = (_as_json(record.ingredients.settings) for record in (a, b))
-    for found in _compare(DifferenceKind.SETTING, one, other):
+    for difference in _compare(DifferenceKind.SETTING, one, other):
         yield Candidate(
-            kind=found.kind,
-            name=found.name,
-            a=found.a,
-            b=found.b,
+            kind=difference.kind,
+            name=difference.name,
+            a=difference.a,
+            b=difference.b,
             ingredient=True,
-            from_a=a.circumstances.origins.get(found.name),
-            from_b=b.circumstances.origins.get(found.name),
+            from_a=a.circumstances.origins.get(difference.name),
+            from_b=b.circumstances.origins.get(difference.name),
         )
 
 
@@ -163,7 +164,9 @@ def _locks(one: Ingredients, other: Ingredients) -> tuple[dict[str, str], dict[s
 
 def _layers(layers: list[str] | None) -> dict[str, str]:
     return (
-        {"layers": "unknown"} if layers is None else {f"layer {place}": layer for place, layer in enumerate(layers, 1)}
+        {"layers": "unknown"}
+        if layers is None
+        else {f"layer {number}": layer for number, layer in enumerate(layers, 1)}
     )
 
 
@@ -174,14 +177,14 @@ def _libraries(mapped: Mapping[str, int]) -> dict[str, str]:
 
 def _hardware(record: Record) -> dict[str, str]:
     host = record.circumstances.host
-    known = {
+    facts = {
         "CPU": host.cpu,
         "CPU flags": host.cpu_flags,
         "driver": host.driver,
         "CUDA of the driver": host.cuda_driver,
     }
-    gpus = {f"GPU {place}": gpu.name for place, gpu in enumerate(host.gpus)}
-    return {name: value for name, value in known.items() if value is not None} | gpus
+    gpus = {f"GPU {number}": gpu.name for number, gpu in enumerate(host.gpus)}
+    return {name: value for name, value in facts.items() if value is not None} | gpus
 
 
 def _as_json(values: Mapping[str, object]) -> dict[str, str]:

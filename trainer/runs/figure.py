@@ -23,7 +23,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Png = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\.png$")]
 
 
-class _Shown(Document):
+class _BaseFigure(Document):
     name: Name
     """The figure's name, unique in its file, for example `confusion`."""
     title: str
@@ -43,7 +43,7 @@ class Series(Document):
         return _one_length(self, self.x, self.y)
 
 
-class Lines(_Shown):
+class Lines(_BaseFigure):
     """Lines through points, in their order."""
 
     kind: Literal["lines"] = "lines"
@@ -54,7 +54,7 @@ class Lines(_Shown):
     """Whether to draw y = x: chance level in a ROC curve."""
 
 
-class Matrix(_Shown):
+class Matrix(_BaseFigure):
     """Counts in a table: a confusion matrix."""
 
     kind: Literal["matrix"] = "matrix"
@@ -73,7 +73,7 @@ class Matrix(_Shown):
         return self
 
 
-class Points(_Shown):
+class Points(_BaseFigure):
     """Points: predicted against true."""
 
     kind: Literal["points"] = "points"
@@ -97,7 +97,7 @@ class Heights(Document):
     y: Numbers
 
 
-class Bars(_Shown):
+class Bars(_BaseFigure):
     """Bars: a histogram with `edges`, one more than bars, or a bar for each of `labels`."""
 
     kind: Literal["bars"] = "bars"
@@ -108,13 +108,13 @@ class Bars(_Shown):
     series: tuple[Heights, ...]
 
     @model_validator(mode="after")
-    def _counted(self) -> Self:
+    def _require_equal_lengths(self) -> Self:
         if bool(self.edges) == bool(self.labels):
             raise ValueError("expected edges or labels")
         return _one_length(self, self.edges[1:] or self.labels, *(each.y for each in self.series))
 
 
-class Pictures(_Shown):
+class Pictures(_BaseFigure):
     """A picture in a file of its own, with captions."""
 
     kind: Literal["pictures"] = "pictures"
@@ -123,7 +123,7 @@ class Pictures(_Shown):
     """A caption for each sample, in reading order."""
 
 
-class Passage(_Shown):
+class Passage(_BaseFigure):
     """Text that a net wrote."""
 
     kind: Literal["text"] = "text"
@@ -144,8 +144,8 @@ class Figures(Document):
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
         counts = Counter(each.name for each in self.figures)
-        if twice := sorted(name for name, count in counts.items() if count > 1):
-            raise ValueError(f"expected a unique name for each figure; found twice: {', '.join(twice)}")
+        if repeated := sorted(name for name, count in counts.items() if count > 1):
+            raise ValueError(f"expected a unique name for each figure; found twice: {', '.join(repeated)}")
         return self
 
     def to_json(self) -> bytes:
@@ -153,15 +153,15 @@ class Figures(Document):
         return canonical(self.model_dump(mode="json")) + b"\n"
 
 
-def spread_indices(count: int, most: int = MOST) -> list[int]:
-    """Return `most` of `count` indices, evenly spaced with the first and the last; all if there are no more.
+def spread_indices(count: int, limit: int = MOST) -> list[int]:
+    """Return `limit` of `count` indices, evenly spaced with the first and the last; all if there are no more.
 
-    >>> chosen(3), chosen(100, most=5)
+    >>> spread_indices(3), spread_indices(100, limit=5)
     ([0, 1, 2], [0, 24, 49, 74, 99])
     """
-    if count <= most:
+    if count <= limit:
         return list(range(count))
-    return [index * (count - 1) // (most - 1) for index in range(most)]
+    return [index * (count - 1) // (limit - 1) for index in range(limit)]
 
 
 def _one_length(value: S, *fields: tuple[object, ...]) -> S:

@@ -63,17 +63,17 @@ def identify(
     facts: RunFacts, *, source: Path, folder: Path, environ: Mapping[str, str], baked_inventory: Path
 ) -> Identified:
     """Collect the ingredients and circumstances of the run in `folder`, whose frozen source is `source`."""
-    known = claim_image(environ, run=folder)
+    claim = claim_image(environ, run=folder)
     lock = source / "uv.lock"
-    here = live()
+    inventory = live()
     settings = facts.resolved.settings
     ingredients = Ingredients(
         experiment=facts.launch.experiment,
         settings=_values_of(facts, Role.RESULT),
         source=facts.frozen.digest,
         lock=digest_of_file(lock) if lock.is_file() else None,
-        requirements=_requirements(known.image.environment, source=source),
-        layers=known.layers,
+        requirements=_requirements(claim.image.environment, source=source),
+        layers=claim.layers,
         datasets={
             dataset.name: DatasetIngredient(version=dataset.version, content=dataset.content)
             for dataset in facts.datasets
@@ -84,10 +84,10 @@ def identify(
     circumstances = Circumstances(
         command=facts.launch.command,
         source=facts.frozen.source,
-        image=known.image,
+        image=claim.image,
         host=read_host(name=environ.get("REPRISE_HOST")),
-        inventory=Inventory.model_validate(here),
-        drift=drifted(here, source=source, baked_inventory=baked_inventory),
+        inventory=Inventory.model_validate(inventory),
+        drift=drifted(inventory, source=source, baked_inventory=baked_inventory),
         retest_of=original if is_run_id(original := environ.get(RETEST, "")) else None,
         purpose=purpose if re.fullmatch("[a-z]{1,20}", purpose := environ.get(PURPOSE, "")) else None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
@@ -99,16 +99,16 @@ def identify(
     return Identified(ingredients=ingredients, circumstances=circumstances)
 
 
-def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:
+def drifted(inventory: Found, *, source: Path, baked_inventory: Path) -> list[str]:
     """Return how this process and its files differ from what was built and installed, one line per difference."""
     lock = source / "uv.lock"
     baked = json_value(read_bytes(baked_inventory), where=str(baked_inventory)) if baked_inventory.is_file() else None
     text = read_text(lock) if lock.is_file() else None
-    files = installed_files.differences(here["roots"], source=str(source))
+    files = installed_files.differences(inventory["roots"], source=str(source))
     return [
-        *drift(baked, here, lock=text),
+        *drift(baked, inventory, lock=text),
         *files,
-        *installed_files.foreign_libraries(here["libraries"], here["roots"]),
+        *installed_files.foreign_libraries(inventory["libraries"], inventory["roots"]),
     ]
 
 
@@ -124,7 +124,7 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
 
 def _values_of(facts: RunFacts, role: Role) -> dict[str, Any]:
     settings = facts.resolved.settings
-    return written(settings, [name for name, found in roles(type(settings)).items() if found is role])
+    return written(settings, [name for name, role_of_name in roles(type(settings)).items() if role_of_name is role])
 
 
 def _determinism(settings: LaunchSettings) -> Determinism:
@@ -138,11 +138,11 @@ def _variables(settings: LaunchSettings) -> dict[str, str]:
     return variables(level, threads=threads_at(level, settings.value_of("threads")))
 
 
-def _device(settings: LaunchSettings, found: Literal["cpu", "gpu"]) -> Device:
-    at_off = settings.value_of("determinism") is Level.OFF
+def _device(settings: LaunchSettings, device: Literal["cpu", "gpu"]) -> Device:
+    is_off = settings.value_of("determinism") is Level.OFF
     return Device(
-        accelerator="cuda" if found == "gpu" else "cpu",
+        accelerator="cuda" if device == "gpu" else "cpu",
         world_size=settings.value_of("devices"),
         precision=settings.value_of("precision"),
-        workers=settings.value_of("workers") if at_off else None,
+        workers=settings.value_of("workers") if is_off else None,
     )

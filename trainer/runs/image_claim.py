@@ -70,27 +70,27 @@ class ImageClaim:
     baked: BakedImage | None
 
 
-def claim_image(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = BAKED) -> ImageClaim:
-    """Identify the image of this process. `handed` holds the REPRISE_* variables; `run` is the run's folder."""
-    itself, fault = _read(baked, BakedImage)
-    saw, seen_fault = _read(run / SEEN, SeenImage) if run else (None, None)
-    if itself is None:
-        return _unknown(None, handed, fault or "this process does not run in an image of Reprise")
-    if saw is not None and saw.fault is None:
-        return _verified(itself, saw, handed)
-    if reason := seen_fault or _disagreement(itself, handed):
-        return _unknown(itself, handed, reason)
-    reference = handed["REPRISE_IMAGE"]
+def claim_image(environ: Mapping[str, str], *, run: Path | None = None, baked: Path = BAKED) -> ImageClaim:
+    """Identify the image of this process. `environ` holds the REPRISE_* variables; `run` is the run's folder."""
+    baked_image, fault = _read(baked, BakedImage)
+    seen_image, seen_fault = _read(run / SEEN, SeenImage) if run else (None, None)
+    if baked_image is None:
+        return _unknown(None, environ, fault or "this process does not run in an image of Reprise")
+    if seen_image is not None and seen_image.fault is None:
+        return _verified(baked_image, seen_image, environ)
+    if reason := seen_fault or _disagreement(baked_image, environ):
+        return _unknown(baked_image, environ, reason)
+    reference = environ["REPRISE_IMAGE"]
     image = Image(
         known=Knowledge.ASSERTED,
-        environment=itself.environment,
+        environment=baked_image.environment,
         reference=reference,
         manifest=_manifest(reference),
-        config=_digest(handed, "REPRISE_IMAGE_CONFIG"),
-        build_id=itself.build_id,
-        handed_build_id=itself.build_id,
+        config=_digest(environ, "REPRISE_IMAGE_CONFIG"),
+        build_id=baked_image.build_id,
+        handed_build_id=baked_image.build_id,
     )
-    return ImageClaim(image=image, layers=_layers(handed), baked=itself)
+    return ImageClaim(image=image, layers=_layers(environ), baked=baked_image)
 
 
 def write_seen(run: Path, seen: SeenImage) -> None:
@@ -99,62 +99,64 @@ def write_seen(run: Path, seen: SeenImage) -> None:
         folder.write_whole(SEEN, seen.model_dump_json().encode() + b"\n")
 
 
-def _verified(itself: BakedImage, saw: SeenImage, handed: Mapping[str, str]) -> ImageClaim:
-    if itself.build_id is None:
-        return _unknown(itself, handed, _NO_BUILD_ID)
-    if saw.build_id != itself.build_id:
-        seen = f"a container of build {saw.build_id}" if saw.build_id else "an image without a build id"
-        return _unknown(itself, handed, f"the engine reported {seen}, not the image of this process")
-    passed = _digest(handed, "REPRISE_BUILD_ID")
-    if handed.get("REPRISE_BUILD_ID") and passed != itself.build_id:
-        return _unknown(itself, handed, _stale(itself, handed))
+def _verified(baked_image: BakedImage, seen_image: SeenImage, environ: Mapping[str, str]) -> ImageClaim:
+    if baked_image.build_id is None:
+        return _unknown(baked_image, environ, _NO_BUILD_ID)
+    if seen_image.build_id != baked_image.build_id:
+        description = (
+            f"a container of build {seen_image.build_id}" if seen_image.build_id else "an image without a build id"
+        )
+        return _unknown(baked_image, environ, f"the engine reported {description}, not the image of this process")
+    build_id = _digest(environ, "REPRISE_BUILD_ID")
+    if environ.get("REPRISE_BUILD_ID") and build_id != baked_image.build_id:
+        return _unknown(baked_image, environ, _stale(baked_image, environ))
     image = Image(
         known=Knowledge.VERIFIED,
-        environment=itself.environment,
-        reference=saw.reference,
-        manifest=saw.manifest,
-        config=saw.config,
-        build_id=itself.build_id,
-        handed_build_id=passed,
+        environment=baked_image.environment,
+        reference=seen_image.reference,
+        manifest=seen_image.manifest,
+        config=seen_image.config,
+        build_id=baked_image.build_id,
+        handed_build_id=build_id,
     )
-    return ImageClaim(image=image, layers=list(saw.layers) or None, baked=itself)
+    return ImageClaim(image=image, layers=list(seen_image.layers) or None, baked=baked_image)
 
 
 _NO_BUILD_ID: Final = "this image has no build id: build it with `reprise image build`"
 
 
-def _stale(itself: BakedImage, handed: Mapping[str, str]) -> str:
-    build_id = handed["REPRISE_BUILD_ID"]
-    found = build_id if is_digest(build_id) else f"no digest but {build_id[:80]!r}"
-    fault = f"REPRISE_BUILD_ID, which identifies the inputs of an image, is {found} in .env; this image has {itself.build_id}"
+def _stale(baked_image: BakedImage, environ: Mapping[str, str]) -> str:
+    build_id = environ["REPRISE_BUILD_ID"]
+    text = build_id if is_digest(build_id) else f"no digest but {build_id[:80]!r}"
+    fault = f"REPRISE_BUILD_ID, which identifies the inputs of an image, is {text} in .env; this image has {baked_image.build_id}"
     return f"{fault}: `scripts/setup` updates .env"
 
 
-def _disagreement(itself: BakedImage, handed: Mapping[str, str]) -> str | None:
-    if itself.build_id is None:
+def _disagreement(baked_image: BakedImage, environ: Mapping[str, str]) -> str | None:
+    if baked_image.build_id is None:
         return _NO_BUILD_ID
-    build_id = handed.get("REPRISE_BUILD_ID", "")
-    environment = handed.get("REPRISE_ENVIRONMENT", "")
-    if not build_id or not handed.get("REPRISE_IMAGE"):
+    build_id = environ.get("REPRISE_BUILD_ID", "")
+    environment = environ.get("REPRISE_ENVIRONMENT", "")
+    if not build_id or not environ.get("REPRISE_IMAGE"):
         return "no image identity was passed to this process: `scripts/setup` writes it into .env"
-    if build_id != itself.build_id:
-        return _stale(itself, handed)
-    if environment and environment != itself.environment:
-        return f"REPRISE_ENVIRONMENT is {environment!r}; the image's environment is {itself.environment!r}"
-    if not _manifest(handed["REPRISE_IMAGE"]) and not _digest(handed, "REPRISE_IMAGE_CONFIG"):
-        return f"REPRISE_IMAGE is {handed['REPRISE_IMAGE']!r}; expected a digest, since a tag can move"
+    if build_id != baked_image.build_id:
+        return _stale(baked_image, environ)
+    if environment and environment != baked_image.environment:
+        return f"REPRISE_ENVIRONMENT is {environment!r}; the image's environment is {baked_image.environment!r}"
+    if not _manifest(environ["REPRISE_IMAGE"]) and not _digest(environ, "REPRISE_IMAGE_CONFIG"):
+        return f"REPRISE_IMAGE is {environ['REPRISE_IMAGE']!r}; expected a digest, since a tag can move"
     return None
 
 
-def _unknown(itself: BakedImage | None, handed: Mapping[str, str], reason: str) -> ImageClaim:
+def _unknown(baked_image: BakedImage | None, environ: Mapping[str, str], reason: str) -> ImageClaim:
     image = Image(
         known=Knowledge.UNKNOWN,
-        environment=itself.environment if itself else None,
-        build_id=itself.build_id if itself else None,
-        handed_build_id=_digest(handed, "REPRISE_BUILD_ID"),
+        environment=baked_image.environment if baked_image else None,
+        build_id=baked_image.build_id if baked_image else None,
+        handed_build_id=_digest(environ, "REPRISE_BUILD_ID"),
         reason=reason,
     )
-    return ImageClaim(image=image, layers=None, baked=itself)
+    return ImageClaim(image=image, layers=None, baked=baked_image)
 
 
 def _manifest(reference: str) -> str | None:
@@ -162,14 +164,14 @@ def _manifest(reference: str) -> str | None:
     return digest if is_digest(digest) else None
 
 
-def _digest(handed: Mapping[str, str], name: str) -> str | None:
-    text = handed.get(name, "")
+def _digest(environ: Mapping[str, str], name: str) -> str | None:
+    text = environ.get(name, "")
     return text if is_digest(text) else None
 
 
-def _layers(handed: Mapping[str, str]) -> list[str] | None:
+def _layers(environ: Mapping[str, str]) -> list[str] | None:
     """Return the environment's layers from `REPRISE_IMAGE_LAYERS`: diff IDs separated by commas."""
-    layers = [text for text in handed.get("REPRISE_IMAGE_LAYERS", "").split(",") if text]
+    layers = [text for text in environ.get("REPRISE_IMAGE_LAYERS", "").split(",") if text]
     return layers if layers and all(map(is_digest, layers)) else None
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _SEALED: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/([1-9][0-9]{{0,3}})/sealed\.json")
-_AT_ONCE: Final = 16
+_THREADS: Final = 16
 _EARLIER: Final = 100
 """The most earlier attempts that are read of a run in the store."""
 
@@ -79,11 +79,11 @@ def local_ids(runs: Path) -> list[str]:
     """Return the ids of the runs on this machine, sorted."""
     if not runs.is_dir():
         return []
-    with Root.at(runs) as here:
-        return [name for name in here.names() if is_run_id(name) and _may_hold_attempts(here, name)]
+    with Root.at(runs) as folder:
+        return [name for name in folder.names() if is_run_id(name) and _has_attempts(folder, name)]
 
 
-def _may_hold_attempts(runs: Root, name: str) -> bool:
+def _has_attempts(runs: Root, name: str) -> bool:
     """Return whether a run's folder has attempts or cannot be read, which `local_run` reports. A link is not a run."""
     try:
         return runs.has_folder(name) and runs.stat(f"{name}/{ATTEMPTS}") is not None
@@ -93,19 +93,19 @@ def _may_hold_attempts(runs: Root, name: str) -> bool:
 
 def remote_ids(store: Store) -> dict[str, int]:
     """Return the runs in a store, each with its last sealed attempt. Raise `StoreError` and its subclasses."""
-    found: dict[str, int] = {}
+    last_attempts: dict[str, int] = {}
     for key in store.keys("runs/"):
         if match := _SEALED.fullmatch(key):
-            found[match[1]] = max(found.get(match[1], 0), int(match[2]))
-    return found
+            last_attempts[match[1]] = max(last_attempts.get(match[1], 0), int(match[2]))
+    return last_attempts
 
 
 def local_run(
-    runs: Path, run: str, *, asked: Store | None = None, remote: Mapping[str, int] | None = None
+    runs: Path, run: str, *, store: Store | None = None, remote: Mapping[str, int] | None = None
 ) -> ListedRun:
-    """Describe a run on this machine; `remote` holds the runs in the store `asked`."""
+    """Describe a run on this machine; `remote` holds the runs in `store`."""
     try:
-        return _local_run(runs, run, asked=asked, remote=remote or {})
+        return _local_run(runs, run, target=store, remote=remote or {})
     except OSError as failure:
         fault = f"{failure.filename} cannot be read: {failure.strerror}"
     except UnsafePathError as failure:
@@ -113,34 +113,36 @@ def local_run(
     return ListedRun(run=run, where=RunLocation.LOCAL, attempt=1, record=None, fault=fault)
 
 
-def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str, int]) -> ListedRun:
+def _local_run(runs: Path, run: str, *, target: Store | None, remote: Mapping[str, int]) -> ListedRun:
     numbers = recorded_attempts(runs / run) or attempts(runs / run)
     number = max(numbers, default=1)
-    place = runs / run / ATTEMPTS / str(number)
+    attempt = runs / run / ATTEMPTS / str(number)
     store = None
     try:
-        note = read_publication(place)
+        note = read_publication(attempt)
         store = note.store if note else None
-        record: Record | None = load_record(place / RECORD)
+        record: Record | None = load_record(attempt / RECORD)
         fault = None
     except RepriseError as failure:
         record, fault = None, failure.message
     return ListedRun(
         run=run,
-        where=_where(store, asked, is_there=remote.get(run, 0) >= number),
+        where=_location(store, target, is_in_store=remote.get(run, 0) >= number),
         attempt=number,
         record=record,
         store=store,
-        died=record is not None and record.outcome.status is Status.RUNNING and not is_alive(place),
+        died=record is not None and record.outcome.status is Status.RUNNING and not is_alive(attempt),
         fault=fault,
         earlier=_readable(partial(record_of, runs / run, earlier) for earlier in numbers[:-1]),
     )
 
 
-def _where(noted: str | None, asked: Store | None, *, is_there: bool) -> RunLocation:
-    if is_there or (asked is None and noted):
+def _location(published_to: str | None, store: Store | None, *, is_in_store: bool) -> RunLocation:
+    if is_in_store or (store is None and published_to):
         return RunLocation.PUBLISHED
-    return RunLocation.OTHER if noted and asked is not None and noted != asked.label else RunLocation.LOCAL
+    return (
+        RunLocation.OTHER if published_to and store is not None and published_to != store.label else RunLocation.LOCAL
+    )
 
 
 def remote_run(store: Store, run: str, attempt: int) -> ListedRun:
@@ -154,8 +156,8 @@ def remote_run(store: Store, run: str, attempt: int) -> ListedRun:
         )
     numbers = [number for number in _sealed_numbers(store, run) if number < attempt] if attempt > 1 else []
     earlier = _readable(partial(_sealed, store, run, number) for number in numbers[-_EARLIER:])
-    where, address = RunLocation.REMOTE, store.label
-    return ListedRun(run=run, where=where, attempt=attempt, record=record, store=address, earlier=earlier)
+    location, address = RunLocation.REMOTE, store.label
+    return ListedRun(run=run, where=location, attempt=attempt, record=record, store=address, earlier=earlier)
 
 
 def _sealed_numbers(store: Store, run: str) -> list[int]:
@@ -169,25 +171,25 @@ def _sealed(store: Store, run: str, attempt: int) -> Record:
 
 
 def _readable(readers: Iterable[Callable[[], Record]]) -> tuple[Record, ...]:
-    found: list[Record] = []
+    records: list[Record] = []
     for reader in readers:
         with suppress(RepriseError):
-            found.append(reader())
-    return tuple(found)
+            records.append(reader())
+    return tuple(records)
 
 
-def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None) -> list[ListedRun]:
-    """List the runs on this machine and in `store`, newest first, at most `most`. Raise `StoreError` if the store is unreachable."""
+def list_runs(runs: Path, *, store: Store | None = None, limit: int | None = None) -> list[ListedRun]:
+    """List the runs on this machine and in `store`, newest first, at most `limit`. Raise `StoreError` if the store is unreachable."""
     remote = remote_ids(store) if store else {}
-    here = set(local_ids(runs))
-    ids = sorted(here | set(remote), reverse=True)[:most]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda run: _listed(run, store, runs, here=here, remote=remote), ids))
+    local = set(local_ids(runs))
+    ids = sorted(local | set(remote), reverse=True)[:limit]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda run: _listed(run, store, runs, local=local, remote=remote), ids))
 
 
-def _listed(run: str, store: Store | None, runs: Path, *, here: set[str], remote: dict[str, int]) -> ListedRun:
-    if store is None or run in here:
-        return local_run(runs, run, asked=store, remote=remote)
+def _listed(run: str, store: Store | None, runs: Path, *, local: set[str], remote: dict[str, int]) -> ListedRun:
+    if store is None or run in local:
+        return local_run(runs, run, store=store, remote=remote)
     return remote_run(store, run, remote[run])
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 LATEST: Final = "latest"
 
 
-def resolve_run(word: str, known: Collection[str], *, passed: Callable[[str], bool] | None = None) -> str:
-    """Return the id in `known` that `word` names; `latest` skips ids for which `passed` is true, unless that skips all.
+def resolve_run(word: str, ids: Collection[str], *, passed: Callable[[str], bool] | None = None) -> str:
+    """Return the id in `ids` that `word` names; `latest` skips ids for which `passed` is true, unless that skips all.
 
     Raise `RunNotFoundError`, which suggests similar ids, `UsageError` if several ids match.
 
@@ -27,22 +27,22 @@ def resolve_run(word: str, known: Collection[str], *, passed: Callable[[str], bo
     '20260301t120005-abcdef'
     """
     name = word.rstrip("/").rpartition("/")[2]
-    ids = sorted(known)
-    if name == LATEST and ids:
-        return next((run for run in reversed(ids) if passed is None or not passed(run)), ids[-1])
-    found = [run for run in ids if run.startswith(name)] if name else []
-    if len(found) > 1:
-        shown = ", ".join(found[-3:])
-        raise UsageError(f"{word!r} matches {len(found)} runs: {shown}", hint="type more characters of the id")
-    if not found:
-        raise RunNotFoundError(f"no run is called {word!r}", hint=_hint(name, ids))
-    return found[0]
+    ordered = sorted(ids)
+    if name == LATEST and ordered:
+        return next((run for run in reversed(ordered) if passed is None or not passed(run)), ordered[-1])
+    matches = [run for run in ordered if run.startswith(name)] if name else []
+    if len(matches) > 1:
+        listed = ", ".join(matches[-3:])
+        raise UsageError(f"{word!r} matches {len(matches)} runs: {listed}", hint="type more characters of the id")
+    if not matches:
+        raise RunNotFoundError(f"no run is called {word!r}", hint=_hint(name, ordered))
+    return matches[0]
 
 
 def start_time(run: str) -> datetime:
     """Return when a run began, by the clock of its machine; the largest datetime if the id holds no valid time.
 
-    >>> began("20260301t120005-abcdef").isoformat()
+    >>> start_time("20260301t120005-abcdef").isoformat()
     '2026-03-01T12:00:05+00:00'
     """
     try:

@@ -43,15 +43,15 @@ def restore_checkpoint(
     `DigestMismatchError` for files outside the run.
     """
     with disk_faults(attempt), run_root(attempt.parents[1]) as run:
-        with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
-            _clear(mine)
+        with run.below(f"{ATTEMPTS}/{attempt.name}") as current:
+            _clear(current)
         for number in range(int(attempt.name) - 1, 0, -1):
             if number in passed or run.stat(f"{ATTEMPTS}/{number}") is None:
                 continue
             with run.below(f"{ATTEMPTS}/{number}") as earlier:
                 for saved in _usable(earlier, say, unfit):
-                    with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
-                        return _prepare(earlier, mine, saved)
+                    with run.below(f"{ATTEMPTS}/{attempt.name}") as current:
+                        return _prepare(earlier, current, saved)
     return None
 
 
@@ -70,33 +70,33 @@ def _usable(earlier: Root, say: Callable[[str], None], unfit: Mapping[str, str])
             continue
         try:
             saved = _pointer(earlier, name)
-            fault = unfit.get(saved.sha256) or _fault(earlier, saved)
-        except (OSError, DocumentError) as damage:
-            fault = str(damage)
+            reason = unfit.get(saved.sha256) or _checkpoint_fault(earlier, saved)
+        except (OSError, DocumentError) as error:
+            reason = str(error)
         else:
-            if fault is None:
+            if reason is None:
                 yield saved
                 continue
-        say(f"skipped: {fault}")
+        say(f"skipped: {reason}")
 
 
 def _pointer(earlier: Root, name: str) -> Saved:
-    where = str(earlier.path / FOLDER / name)
-    saved = parse_json(earlier.read(f"{FOLDER}/{name}", most=_LARGEST), Saved, where=where)
+    path = str(earlier.path / FOLDER / name)
+    saved = parse_json(earlier.read(f"{FOLDER}/{name}", most=_LARGEST), Saved, where=path)
     if fault := saved.strange():
         raise DigestMismatchError(
-            f"{where} is not a pointer written by a training: {fault}", hint="do not resume this run"
+            f"{path} is not a pointer written by a training: {fault}", hint="do not resume this run"
         )
     return saved
 
 
-def _fault(earlier: Root, saved: Saved) -> str | None:
+def _checkpoint_fault(earlier: Root, saved: Saved) -> str | None:
     """Return why a checkpoint cannot be used; `None` if it can."""
-    for part in (saved, saved.best) if saved.best else (saved,):
-        with earlier.open(f"{FOLDER}/{part.path}") as file:
-            found = digest_of_open(file)
-        if found != part.sha256:
-            return f"{earlier.path / FOLDER / part.path}: expected {part.sha256[:19]}, found {found[:19]}"
+    for checkpoint in (saved, saved.best) if saved.best else (saved,):
+        with earlier.open(f"{FOLDER}/{checkpoint.path}") as file:
+            digest = digest_of_open(file)
+        if digest != checkpoint.sha256:
+            return f"{earlier.path / FOLDER / checkpoint.path}: expected {checkpoint.sha256[:19]}, found {digest[:19]}"
     for log, size in saved.logs.items():
         with earlier.open(log) as file:
             if os.fstat(file.fileno()).st_size < size:
@@ -131,5 +131,5 @@ def _link_or_copy(earlier: Root, folder: Root, name: str) -> None:
     with suppress(OSError):
         earlier.link(f"{FOLDER}/{name}", name, to=folder)
         return
-    with earlier.below(FOLDER) as there:
-        _copy(there, folder, name)
+    with earlier.below(FOLDER) as checkpoints:
+        _copy(checkpoints, folder, name)

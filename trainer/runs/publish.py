@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
     from trainer.stores.contract import Store
 
-_AT_ONCE: Final = 8
+_THREADS: Final = 8
 _LOG: Final = 64 << 20
 """The most bytes of a file that may have grown since its record was closed."""
 
@@ -54,28 +54,28 @@ def publish_run(folder: Path, store: Store, *, progress: Progress = SILENT) -> l
 
     Raise `RunError`, `DigestMismatchError`, `StoreError` and its subclasses; files uploaded before the error stay in the store.
     """
-    known = recorded_attempts(folder)
-    for number in set(attempts(folder)[: max(known, default=0)]) - set(known):
+    recorded = recorded_attempts(folder)
+    for number in set(attempts(folder)[: max(recorded, default=0)]) - set(recorded):
         _claim_empty(folder, number, store, record=record_of(folder))
-    return [publish_attempt(folder, store, attempt=number, progress=progress) for number in known]
+    return [publish_attempt(folder, store, attempt=number, progress=progress) for number in recorded]
 
 
 def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progress = SILENT) -> Published:
     """Publish one attempt to `store`, as `publish_run` does."""
-    place = folder / ATTEMPTS / str(attempt)
-    record = load_record(place / RECORD)
+    path = folder / ATTEMPTS / str(attempt)
+    record = load_record(path / RECORD)
     if record.outcome.status is Status.RUNNING:
         message = f"run {record.run} is still running, or its process was killed; only a finished run can be published"
         raise RunError(
             message, hint=f"wait until it ends; if it was killed: `reprise runs publish {record.run} --abandoned`"
         )
-    _write_claim(place, record, store)
-    sealed = seal_of(place, record)
-    _upload_files(sealed, place, folder, store, progress=progress)
-    note = _write_seal(place, record, store, sealed)
-    if read_publication(place) != note:
+    _write_claim(path, record, store)
+    sealed = seal_of(path, record)
+    _upload_files(sealed, path, folder, store, progress=progress)
+    note = _write_seal(path, record, store, sealed)
+    if read_publication(path) != note:
         try:
-            with disk_faults(place), attempt_root(place) as opened:
+            with disk_faults(path), attempt_root(path) as opened:
                 opened.write_whole(PUBLISHED, note.to_json())
         except MachineError as fault:
             progress.note(
@@ -97,19 +97,19 @@ def seal_of(attempt: Path, record: Record) -> Sealed:
     return typed(content, Sealed, where=f"the seal of {path}")
 
 
-def _write_claim(place: Path, record: Record, store: Store) -> None:
+def _write_claim(path: Path, record: Record, store: Store) -> None:
     """Write the attempt's claim to the store. Raise `RunError` if another attempt has claimed the number."""
     key = claim_key(record.run, record.attempt)
-    if (mine := claim_of(place)) is None:
+    if (own := claim_of(path)) is None:
         raise RunError(
-            f"{place / CLAIM} is missing: the owner of the attempt is unknown",
+            f"{path / CLAIM} is missing: the owner of the attempt is unknown",
             hint="restore the file, then publish again",
         )
-    if store.create(key, mine):
+    if store.create(key, own):
         return
-    theirs: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
-    if theirs.to_json() != mine:
-        message = f"attempt {record.attempt} of run {record.run} is already in {store.label}, from host {theirs.host}"
+    other: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
+    if other.to_json() != own:
+        message = f"attempt {record.attempt} of run {record.run} is already in {store.label}, from host {other.host}"
         raise RunError(message, hint="it is another attempt with the same number; nothing was changed")
 
 
@@ -117,8 +117,8 @@ def _claim_empty(folder: Path, number: int, store: Store, *, record: Record) -> 
     """Claim the number of an attempt without a record, so that probing 1, 2, ... finds the next attempt."""
     host = record.circumstances.host.name
     placeholder = Claim(run=record.run, attempt=number, identity=record.identity, host=host, token="0" * 32)
-    mine = claim_of(folder / ATTEMPTS / str(number))
-    store.create(claim_key(record.run, number), placeholder.to_json() if mine is None else mine)
+    own = claim_of(folder / ATTEMPTS / str(number))
+    store.create(claim_key(record.run, number), placeholder.to_json() if own is None else own)
 
 
 def source_of(folder: Path) -> File | None:
@@ -128,10 +128,10 @@ def source_of(folder: Path) -> File | None:
     return None
 
 
-def _upload_files(sealed: Sealed, place: Path, folder: Path, store: Store, *, progress: Progress) -> None:
+def _upload_files(sealed: Sealed, path: Path, folder: Path, store: Store, *, progress: Progress) -> None:
     progress.begin(f"run {folder.name}", sealed.size)
     try:
-        with run_root(folder) as run, attempt_root(place) as attempt, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with run_root(folder) as run, attempt_root(path) as attempt, ThreadPoolExecutor(_THREADS) as pool:
             files = [(attempt, file) for file in sealed.files] + [(run, file) for file in [sealed.source] if file]
             for size in pool.map(lambda item: _upload(item[0], item[1], store), files):
                 progress.advance(size)
@@ -161,27 +161,27 @@ def _as_recorded(body: BinaryIO, file: File) -> BinaryIO | bytes:
     return body.read(file.size) if grown and file.size <= _LOG else body
 
 
-def _write_seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Published:
+def _write_seal(path: Path, record: Record, store: Store, sealed: Sealed) -> Published:
     text, key = sealed.to_json(), sealed_key(record.run, record.attempt)
     if not store.create(key, text):
-        require_seal(read_small(store, key), sealed, read_publication(place), where=f"{key} in {store.label}")
+        require_seal(read_small(store, key), sealed, read_publication(path), where=f"{key} in {store.label}")
     return Published.of(sealed, store=store.label)
 
 
-def require_seal(there: bytes, sealed: Sealed, note: Published | None, *, where: str) -> None:
+def require_seal(published: bytes, sealed: Sealed, note: Published | None, *, where: str) -> None:
     """Raise `DigestMismatchError` if the seal in a store differs from the local attempt; the note of publication shows which changed."""
-    here, found = digest_of_bytes(sealed.to_json()), digest_of_bytes(there)
-    if here == found:
+    local_digest, store_digest = digest_of_bytes(sealed.to_json()), digest_of_bytes(published)
+    if local_digest == store_digest:
         return
-    if note is not None and note.sealed == here:
-        message = f"{where} was changed after the run was published: expected {here[:19]}.., found {found[:19]}.."
+    if note is not None and note.sealed == local_digest:
+        message = f"{where} was changed after the run was published: expected {local_digest[:19]}.., found {store_digest[:19]}.."
         hint = "the local run is the published run: keep it, find out who can write to that store, and publish to another store"
-    elif note is not None and note.sealed == found:
-        message = (
-            f"the local run was changed after it was published: {where} is {found[:19]}.., the local run {here[:19]}.."
-        )
+    elif note is not None and note.sealed == store_digest:
+        message = f"the local run was changed after it was published: {where} is {store_digest[:19]}.., the local run {local_digest[:19]}.."
         hint = f"`reprise runs pull {sealed.record['run']}` restores the published record and files"
     else:
-        message = f"{where} is {found[:19]}..; the local run is {here[:19]}.. and has no note of a publication"
+        message = (
+            f"{where} is {store_digest[:19]}..; the local run is {local_digest[:19]}.. and has no note of a publication"
+        )
         hint = "one of them was changed: pull the run into another folder (REPRISE_RUNS) and compare them"
     raise DigestMismatchError(message, hint=hint)

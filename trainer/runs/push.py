@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.runs.seal import Sealed
     from trainer.stores.contract import Store
 
-_AT_ONCE = 8
+_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +75,9 @@ def _copy_claim(claim: bytes, run: str, number: int, target: Store) -> None:
     key = claim_key(run, number)
     if target.create(key, claim):
         return
-    if (there := read_small(target, key)) != claim:
-        theirs = read_claim(there, where=f"{key} in {target.label}")
-        message = f"attempt {number} of run {run} is already in {target.label}, from host {theirs.host}"
+    if (existing := read_small(target, key)) != claim:
+        other = read_claim(existing, where=f"{key} in {target.label}")
+        message = f"attempt {number} of run {run} is already in {target.label}, from host {other.host}"
         raise RunError(message, hint="it is another attempt with the same number; nothing was changed")
 
 
@@ -92,7 +92,7 @@ def _copy_files(sealed: Sealed, run: str, *, source: Store, target: Store, progr
 
     progress.begin(f"run {run}", sealed.size)
     try:
-        return sum(in_parallel(copy, files, threads=_AT_ONCE))
+        return sum(in_parallel(copy, files, threads=_THREADS))
     finally:
         progress.end()
 

@@ -293,9 +293,9 @@ def read_record(text: str | bytes, *, where: str) -> Record:
 
 def typed_record(content: object, *, where: str) -> Record:
     """Validate a parsed record written by any released version. Raise `DocumentError`."""
-    written = typed(content, _Versioned, where=where).format
-    if written != FORMAT:
-        message = f"{where} has the format {written!r}; this version of Reprise reads {FORMAT!r}"
+    version = typed(content, _Versioned, where=where).format
+    if version != FORMAT:
+        message = f"{where} has the format {version!r}; this version of Reprise reads {FORMAT!r}"
         raise DocumentError(message, hint="use the version of Reprise that wrote it, or a newer one")
     return typed(content, Record, where=where)
 

@@ -53,8 +53,8 @@ def register(name: str, entry: RegisterEntry, *, runs: Path) -> None:
     """Write an entry for this user. Raise `MachineError` on failure: the attempt then counts as opened elsewhere."""
     user = os.getuid()
     folder = runs / f"{_FOLDER}{user}"
-    with disk_faults(folder), _opened(folder, owners={user}, make=True) as place:
-        place.write_whole(f"{name}.json", entry.model_dump_json().encode() + b"\n")
+    with disk_faults(folder), _opened(folder, owners={user}, make=True) as opened:
+        opened.write_whole(f"{name}.json", entry.model_dump_json().encode() + b"\n")
 
 
 def register_attempt(attempt: Path) -> None:
@@ -99,18 +99,18 @@ def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Ite
         if make:
             with suppress(FileExistsError):
                 runs.mkdir(folder.name, mode=0o755)
-        with runs.below(folder.name) as place:
-            if (owner := os.fstat(place.fileno()).st_uid) not in owners:
+        with runs.below(folder.name) as opened:
+            if (owner := os.fstat(opened.fileno()).st_uid) not in owners:
                 message = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
                 raise NotWritableError(
                     message, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
                 )
-            yield place
+            yield opened
 
 
 def _read(folder: Path, name: str, *, owners: Collection[int]) -> RegisterEntry | None:
     try:
-        with _opened(folder, owners=owners) as place, place.open(f"{name}.json") as file:
+        with _opened(folder, owners=owners) as opened, opened.open(f"{name}.json") as file:
             if os.fstat(file.fileno()).st_uid not in owners:
                 return None
             return parse_json(file.read(_LARGEST), RegisterEntry, where=f"{folder}/{name}.json")

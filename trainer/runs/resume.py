@@ -62,13 +62,13 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
     """
     require_not_running(run)
     records: list[Record] = []
-    known = recorded_attempts(run)
+    recorded = recorded_attempts(run)
     for number in attempts(run):
-        place = run / ATTEMPTS / str(number)
-        if number in known and number not in passed:
-            record = load_record(place / RECORD)
+        attempt = run / ATTEMPTS / str(number)
+        if number in recorded and number not in passed:
+            record = load_record(attempt / RECORD)
             running = record.outcome.status is Status.RUNNING
-            records.append(close_dead(place, here=here) if running else record)
+            records.append(close_dead(attempt, here=here) if running else record)
     if not records:
         raise ResumeError(f"run {run.name} has no record to resume from", hint="start a new run")
     if any(record.outcome.status is Status.COMPLETED for record in records):
@@ -79,8 +79,8 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
 def require_not_running(run: Path) -> None:
     """Raise `ResumeError` if a process of this machine runs an attempt of the run."""
     for number in attempts(run):
-        if is_alive(place := run / ATTEMPTS / str(number)):
-            message = f"attempt {number} of run {run.name} is still running{_on_host(place)}"
+        if is_alive(attempt := run / ATTEMPTS / str(number)):
+            message = f"attempt {number} of run {run.name} is still running{_host_suffix(attempt)}"
             raise ResumeError(
                 message, hint=f"stop it (docker ps --filter {LABEL} names its container), or wait until it ends"
             )
@@ -129,15 +129,15 @@ def _holds(folder: Root, path: str, data: bytes) -> bool:
 
 def move_seen_image(run: Path) -> None:
     """Move the description of the last attempt's image into that attempt's folder, since the next attempt may have another image."""
-    known = attempts(run)
+    numbers = attempts(run)
     with disk_faults(run), run_root(run) as folder:
-        if known and folder.stat(SEEN) is not None:
-            folder.rename(SEEN, f"{ATTEMPTS}/{known[-1]}/{SEEN}")
+        if numbers and folder.stat(SEEN) is not None:
+            folder.rename(SEEN, f"{ATTEMPTS}/{numbers[-1]}/{SEEN}")
 
 
-def parse_allowed(words: str) -> list[str]:
+def parse_allowed(text: str) -> list[str]:
     """Parse the names after --allow. Raise `UsageError` for an unknown name."""
-    named = [word.strip() for word in words.split(",") if word.strip()]
+    named = [word.strip() for word in text.split(",") if word.strip()]
     for word in named:
         if word not in KINDS:
             raise UsageError(f"--allow {word}: expected {', '.join(KINDS)}", hint=did_you_mean(word, KINDS))
@@ -151,42 +151,44 @@ def check_ingredients(
 
     Raise `ResumeError` if a kind is not in `allowed`, unless an earlier attempt had the same change.
     """
-    made = record.model_copy(update={"ingredients": ingredients, "circumstances": circumstances})
-    now = read_record(made.to_json(), where="this attempt")  # written as in a record: 0.0 becomes 0
-    covered = {kind for name in allowed for kind in KINDS[name]}
-    found = [one for one in candidates(record, now) if one.ingredient]
-    lines = [change_line(one.kind, one.name, one.a, one.b) for one in found]
-    known = set(record.circumstances.changed)
-    refused = [line for one, line in zip(found, lines, strict=True) if one.kind not in covered and line not in known]
-    if refused:
-        names = {name for name, covers in KINDS.items() for one in found if one.kind in covers} | set(allowed)
-        message = "\n  ".join([f"run {record.run} cannot be resumed: its ingredients have changed", *refused])
+    attempt = record.model_copy(update={"ingredients": ingredients, "circumstances": circumstances})
+    recorded = read_record(attempt.to_json(), where="this attempt")  # written as in a record: 0.0 becomes 0
+    covered_kinds = {kind for name in allowed for kind in KINDS[name]}
+    changes = [one for one in candidates(record, recorded) if one.ingredient]
+    lines = [change_line(one.kind, one.name, one.a, one.b) for one in changes]
+    earlier = set(record.circumstances.changed)
+    rejected = [
+        line for one, line in zip(changes, lines, strict=True) if one.kind not in covered_kinds and line not in earlier
+    ]
+    if rejected:
+        names = {name for name, covers in KINDS.items() for one in changes if one.kind in covers} | set(allowed)
+        message = "\n  ".join([f"run {record.run} cannot be resumed: its ingredients have changed", *rejected])
         raise ResumeError(
             message, hint=f"undo the changes, or allow and record them: --allow {','.join(sorted(names))}"
         )
     return lines
 
 
-def origins_of(record: Record, found: Mapping[str, Origin], *, command: Sequence[str]) -> dict[str, Origin]:
+def origins_of(record: Record, origins: Mapping[str, Origin], *, command: Sequence[str]) -> dict[str, Origin]:
     """Return the origin of each value of a resumed attempt: that of the run, except for values given again.
 
-    The settings of the run are passed in a file, so `found` has the origin `file` for them.
+    The settings of the run are passed in a file, so `origins` has the origin `file` for them.
     """
-    words = parse_options([word for word in command if word != "-h"][2:])
-    repeated = {name for word in words for name in (word, word.removeprefix("no_"))}
-    known = {name: Origin(word) for name, word in record.circumstances.origins.items() if word in set(Origin)}
+    options = parse_options([word for word in command if word != "-h"][2:])
+    repeated = {name for word in options for name in (word, word.removeprefix("no_"))}
+    recorded = {name: Origin(word) for name, word in record.circumstances.origins.items() if word in set(Origin)}
     return {
-        name: origin if name in repeated or origin is Origin.ENVIRONMENT else known.get(name, origin)
-        for name, origin in found.items()
+        name: origin if name in repeated or origin is Origin.ENVIRONMENT else recorded.get(name, origin)
+        for name, origin in origins.items()
     }
 
 
 def concurrent_start_error(run: Path, number: int) -> ResumeError:
     """Return the error for an attempt that another process has just started."""
-    host = _on_host(run / ATTEMPTS / str(number))
+    host = _host_suffix(run / ATTEMPTS / str(number))
     return ResumeError(f"attempt {number} of run {run.name} was just started{host}", hint="wait until it ends")
 
 
-def _on_host(attempt: Path) -> str:
+def _host_suffix(attempt: Path) -> str:
     text = claim_of(attempt)
     return "" if text is None else f" on host {read_claim(text, where=str(attempt / CLAIM)).host}"

@@ -69,8 +69,12 @@ def new_run(runs: Path) -> tuple[str, Path]:
 def abandon(folder: Path) -> None:
     """Remove the folder of a run unless an attempt has a record."""
     with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
-        with suppress(FileNotFoundError), runs.below(f"{folder.name}/{ATTEMPTS}") as known:
-            if any(known.stat(f"{name}/{RECORD}") for name in known.names() if known.has_folder(name)):
+        with suppress(FileNotFoundError), runs.below(f"{folder.name}/{ATTEMPTS}") as attempts_folder:
+            if any(
+                attempts_folder.stat(f"{name}/{RECORD}")
+                for name in attempts_folder.names()
+                if attempts_folder.has_folder(name)
+            ):
                 return
         runs.remove_tree(folder.name)
 
@@ -83,12 +87,12 @@ def attempts(folder: Path) -> list[int]:
 
 
 def _attempts(run: Root) -> list[int]:
-    found: list[int] = []
-    with suppress(FileNotFoundError, NotADirectoryError), run.below(ATTEMPTS) as known:
+    numbers: list[int] = []
+    with suppress(FileNotFoundError, NotADirectoryError), run.below(ATTEMPTS) as folder:
         while True:
-            known.below(str(len(found) + 1)).close()
-            found.append(len(found) + 1)
-    return found
+            folder.below(str(len(numbers) + 1)).close()
+            numbers.append(len(numbers) + 1)
+    return numbers
 
 
 def recorded_attempts(folder: Path) -> list[int]:
@@ -100,8 +104,8 @@ def recorded_attempts(folder: Path) -> list[int]:
 
 def record_of(folder: Path, attempt: int | None = None) -> Record:
     """Return the record of an attempt, by default of the last recorded attempt. Raise `DocumentError`, `RunError` if there is none."""
-    known = recorded_attempts(folder)
-    path = folder / ATTEMPTS / str(attempt or (known[-1] if known else 1)) / RECORD
+    recorded = recorded_attempts(folder)
+    path = folder / ATTEMPTS / str(attempt or (recorded[-1] if recorded else 1)) / RECORD
     return load_record(path)
 
 
@@ -133,9 +137,9 @@ def _published(attempt: Root) -> Published | None:
 
 def _require_as_published(attempt: Root, path: Path, text: bytes) -> None:
     note = _published(attempt)
-    if note is None or note.record is None or note.record == (found := digest_of_bytes(text)):
+    if note is None or note.record is None or note.record == (digest := digest_of_bytes(text)):
         return
-    message = f"{path} was changed after the run was published to {note.store}: expected {note.record[:19]}.., found {found[:19]}.."
+    message = f"{path} was changed after the run was published to {note.store}: expected {note.record[:19]}.., found {digest[:19]}.."
     raise DigestMismatchError(message, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
 
 
@@ -168,11 +172,11 @@ class OpenRun:
         if outcome.status is Status.RUNNING:
             raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
         files = files_of(self.folder)
-        whole = outcome.model_copy(update={"files": files[:MOST_FILES]})
+        complete = outcome.model_copy(update={"files": files[:MOST_FILES]})
         with attempt_root(self.folder) as folder:
             folder.unlink(_RESERVE, missing_ok=True)
         try:
-            self.update(outcome=whole, circumstances=circumstances)
+            self.update(outcome=complete, circumstances=circumstances)
         except DiskFullError as fault:
             message = f"the record of run {self.record.run} could not be closed: {fault.message}; the last written record stays"
             raise DiskFullError(message, hint=fault.hint) from fault
@@ -204,11 +208,11 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
     """
     identity = identity_of(ingredients)
     earlier = attempts(folder)
-    if (known := _identity(folder, earlier)) not in {None, identity}:
-        message = f"run {folder.name} is {known}; found {identity}: its ingredients have changed"
+    if (identity_of_run := _identity(folder, earlier)) not in {None, identity}:
+        message = f"run {folder.name} is {identity_of_run}; found {identity}: its ingredients have changed"
         raise RunError(message, hint="start a new run")
     number = len(earlier) + 1
-    place = folder / ATTEMPTS / str(number)
+    attempt_folder = folder / ATTEMPTS / str(number)
     record = _redacted(
         Record(
             run=folder.name,
@@ -219,10 +223,10 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
             outcome=Outcome(status=Status.RUNNING),
         )
     )
-    mine = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
-    with disk_faults(place), _claim(place) as attempt:
-        attempt.write_whole(CLAIM, mine.to_json())
-        opened = OpenRun(folder=place, record=record, lifeline=_lifeline(attempt))
+    claim = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
+    with disk_faults(attempt_folder), _claim(attempt_folder) as attempt:
+        attempt.write_whole(CLAIM, claim.to_json())
+        opened = OpenRun(folder=attempt_folder, record=record, lifeline=_lifeline(attempt))
         try:
             _reserve(attempt)
             attempt.write_whole(RECORD, record.to_json())
@@ -235,10 +239,10 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
 def _redacted(record: Record) -> Record:
     """Return the record with secrets redacted in circumstances and outcome, which do not affect the identity."""
     changed: dict[str, Outcome | Circumstances] = {}
-    for name, part in (("circumstances", record.circumstances), ("outcome", record.outcome)):
-        text = part.model_dump_json()
-        if (clean := REDACTOR.redact(text)) != text:
-            changed[name] = parse_json(clean, type(part), where="the record")
+    for name, document in (("circumstances", record.circumstances), ("outcome", record.outcome)):
+        text = document.model_dump_json()
+        if (redacted := REDACTOR.redact(text)) != text:
+            changed[name] = parse_json(redacted, type(document), where="the record")
     return record.model_copy(update=changed) if changed else record
 
 
@@ -278,8 +282,8 @@ def close_dead(attempt: Path, *, here: str) -> Record:
             hint="stop it, or wait until it ends",
         )
     opened = OpenRun(folder=attempt, record=load_record(attempt / RECORD))
-    left = opened.record.outcome.model_copy(update={"status": Status.INTERRUPTED, "reason": _KILLED})
-    return opened.close(left)
+    outcome = opened.record.outcome.model_copy(update={"status": Status.INTERRUPTED, "reason": _KILLED})
+    return opened.close(outcome)
 
 
 _KILLED: Final = "its process ended without closing the record"
@@ -300,8 +304,8 @@ def claim_of(attempt: Path) -> bytes | None:
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:
     """Return the identity of the run's recorded attempts; `None` if there are none."""
-    known = set(recorded_attempts(folder)).intersection(earlier)
-    return record_of(folder, min(known)).identity if known else None
+    recorded = set(recorded_attempts(folder)).intersection(earlier)
+    return record_of(folder, min(recorded)).identity if recorded else None
 
 
 def files_of(attempt: Path) -> list[File]:
@@ -311,9 +315,9 @@ def files_of(attempt: Path) -> list[File]:
 
 
 def _results(attempt: Root) -> Iterator[str]:
-    for path, found in attempt.walk():
-        kept = path not in _NOT_RESULTS and not path.endswith(PARTIAL) and not path_fault(path)
-        if kept and stat.S_ISREG(found.st_mode):
+    for path, status in attempt.walk():
+        is_result = path not in _NOT_RESULTS and not path.endswith(PARTIAL) and not path_fault(path)
+        if is_result and stat.S_ISREG(status.st_mode):
             yield path
 
 
@@ -322,18 +326,18 @@ def _file(attempt: Root, path: str) -> File:
         return File(path=path, size=os.fstat(file.fileno()).st_size, sha256=digest_of_open(file))
 
 
-def _claim(place: Path) -> Root:
+def _claim(attempt: Path) -> Root:
     """Create the folder of an attempt and open it. Raise `ResumeError` if it exists."""
-    with run_root(place.parents[1]) as run, run.below(ATTEMPTS, make=True) as known:
+    with run_root(attempt.parents[1]) as run, run.below(ATTEMPTS, make=True) as folder:
         try:
-            known.mkdir(place.name)
+            folder.mkdir(attempt.name)
         except FileExistsError as fault:
-            owner = _owner(place)
-            message = f"attempt {place.name} of run {place.parent.parent.name} was just started"
+            owner = _owner(attempt)
+            message = f"attempt {attempt.name} of run {attempt.parent.parent.name} was just started"
             raise ResumeError(
                 f"{message} {f'on host {owner}' if owner else 'by another process'}", hint="wait until it ends"
             ) from fault
-        return known.below(place.name)
+        return folder.below(attempt.name)
 
 
 def _lifeline(attempt: Root) -> int | None:

@@ -102,14 +102,16 @@ def read_sealed(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Sea
     sealed = parse_json(text, Sealed, where=where)
     record = typed_record(sealed.record, where=f"the record in {where}")
     if (record.run, record.attempt) != (run, attempt):
-        found = f"run {record.run}, attempt {record.attempt}"
+        description = f"run {record.run}, attempt {record.attempt}"
         raise DocumentError(
-            f"{where} holds the record of {found}; expected run {run}, attempt {attempt}", hint=_FOREIGN
+            f"{where} holds the record of {description}; expected run {run}, attempt {attempt}", hint=_UNTRUSTED_HINT
         )
     if identity_as_written(sealed.record) != record.identity:
-        raise DocumentError(f"{where}: the identity {record.identity} is not that of its ingredients", hint=_FOREIGN)
+        raise DocumentError(
+            f"{where}: the identity {record.identity} is not that of its ingredients", hint=_UNTRUSTED_HINT
+        )
     if fault := _path_fault([file.path for file in sealed.files]):
-        raise DocumentError(f"{where}: {fault}", hint=_FOREIGN)
+        raise DocumentError(f"{where}: {fault}", hint=_UNTRUSTED_HINT)
     return sealed, record
 
 
@@ -118,15 +120,15 @@ def identity_as_written(record: dict[str, JsonValue]) -> str:
     return digest_of_document({"format": record["format"], "ingredients": record["ingredients"]})
 
 
-_FOREIGN: Final = "it is damaged or forged: do not use it"
-_OURS: Final = frozenset({"record.json", "claim.json", "published.json"})
+_UNTRUSTED_HINT: Final = "it is damaged or forged: do not use it"
+_OWN_FILES: Final = frozenset({"record.json", "claim.json", "published.json"})
 
 
 def _path_fault(paths: list[str]) -> str | None:
     for path in paths:
         if fault := path_fault(path):
             return f"the path {path!a} is invalid: {fault}"
-        if path in _OURS:
+        if path in _OWN_FILES:
             return f"the path {path!a} is invalid: Reprise writes that file itself"
     clash = collision(paths)
     return None if clash is None else f"the path {clash!a} is listed twice, or is both a file and a folder"

@@ -26,8 +26,8 @@ def require_whole(attempt: Path, record: Record) -> int:
     """Return the number of verified files. Raise `DigestMismatchError`, which names the first damaged file."""
     faults = list(damaged(attempt, record))
     if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise DigestMismatchError(f"{faults[0]}{more}", hint=_remedy(attempt, record))
+        others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise DigestMismatchError(f"{faults[0]}{others}", hint=_remedy(attempt, record))
     return len(record.outcome.files)
 
 
@@ -45,13 +45,13 @@ def fault_of(attempt: Root, file: File) -> str | None:
     """Return the fault of a file; `None` if it starts with the recorded bytes: a log may have grown."""
     path = attempt.path / file.path
     try:
-        with attempt.open(file.path) as opened:
-            found = _digest_of_start(opened, file.size)
+        with attempt.open(file.path) as content:
+            digest = _digest_of_start(content, file.size)
     except FileNotFoundError:
         return f"{path} is missing; the record lists it"
     except UnsafePathError as fault:
         return fault.message
-    return None if found == file.sha256 else f"{path} is damaged: recorded {file.sha256[:19]}, found {found[:19]}"
+    return None if digest == file.sha256 else f"{path} is damaged: recorded {file.sha256[:19]}, found {digest[:19]}"
 
 
 def is_as_sealed(attempt: Path, record: Record) -> bool:

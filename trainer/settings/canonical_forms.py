@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _EXACTLY: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
-_PLAIN: Final = 100
+_MOST_PLAIN_DIGITS: Final = 100
 """Maximum digits of a decimal number that is written without an exponent."""
 
 
@@ -74,8 +74,8 @@ def holds_set(value: Any) -> bool:
 def fields_of(value: Any) -> dict[str, Any]:
     """Return the values of a model or a dataclass by their names in a document; empty for any other object."""
     if isinstance(value, BaseModel):
-        known = type(value).__pydantic_fields__
-        named = {info.serialization_alias or name: getattr(value, name) for name, info in known.items()}
+        fields = type(value).__pydantic_fields__
+        named = {info.serialization_alias or name: getattr(value, name) for name, info in fields.items()}
         return named | (value.model_extra or {})
     return dict(vars(value)) if is_dataclass(value) and not isinstance(value, type) else {}
 
@@ -105,14 +105,14 @@ def _shortest(value: Decimal) -> Decimal:
     """Return a decimal number without trailing zeros: 1.10 becomes 1.1, 100 stays 100. No digit is rounded."""
     if not value.is_finite():
         return value
-    short = value.normalize(_EXACTLY) if value else Decimal(0)
-    exponent = short.as_tuple().exponent
-    is_plain = isinstance(exponent, int) and exponent > 0 and short.adjusted() < _PLAIN
-    return short.quantize(Decimal(1), context=_EXACTLY) if is_plain else short
+    normalized = value.normalize(_EXACTLY) if value else Decimal(0)
+    exponent = normalized.as_tuple().exponent
+    is_plain = isinstance(exponent, int) and exponent > 0 and normalized.adjusted() < _MOST_PLAIN_DIGITS
+    return normalized.quantize(Decimal(1), context=_EXACTLY) if is_plain else normalized
 
 
 def _ordered(values: Iterable[Any]) -> list[Any]:
-    found = list(values)
-    if all(type(each) is int or type(each) is float for each in found) or all(type(each) is str for each in found):
-        return sorted(found)
-    return sorted(found, key=lambda each: canonical(document_of(each)))
+    items = list(values)
+    if all(type(each) is int or type(each) is float for each in items) or all(type(each) is str for each in items):
+        return sorted(items)
+    return sorted(items, key=lambda each: canonical(document_of(each)))

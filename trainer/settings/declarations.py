@@ -71,7 +71,7 @@ def negation_fault(names: Collection[str], flags: Collection[str]) -> tuple[str,
 
 
 _READ_ONCE: Final = (Iterable, Iterator, Generator)
-_PLAIN: Final = (bool, int, float, str, list, tuple, dict, set)
+_VALUE_TYPES: Final = (bool, int, float, str, list, tuple, dict, set)
 _LINES: Final = 10_000
 """Maximum lines of a class that are searched for a declaration."""
 
@@ -87,11 +87,13 @@ def require_names(
     """Raise `ExperimentError`, with file and line, for a setting name that is not allowed; `known` are the package's own names."""
     attributes = {*dir(bases[0])} - {*known} if bases else set[str]()
     for name in _declared(namespace):
-        if name not in known and (why := name_fault(name, attributes=attributes)):
-            raise unnamable(name, why, place=_place(name, frame))
+        if name not in known and (reason := name_fault(name, attributes=attributes)):
+            raise unnamable(name, reason, place=_location_of(name, frame))
     for name, value in namespace.items():
         if name not in known and name not in namespace["__annotations__"] and _is_imported(value, namespace):
-            message = f"{_place(name, frame)}: {name} is imported in the class Settings, which holds settings only"
+            message = (
+                f"{_location_of(name, frame)}: {name} is imported in the class Settings, which holds settings only"
+            )
             raise ExperimentError(message, hint="import it above the class")
 
 
@@ -103,19 +105,19 @@ def _is_imported(value: object, namespace: Mapping[str, Any]) -> bool:
 
 def require_fields(fields: Mapping[str, FieldInfo], frame: FrameType) -> None:
     """Raise `ExperimentError` for two settings that share an option, and for a setting that cannot be parsed, recorded or reread."""
-    if found := negation_fault(fields, [name for name, info in fields.items() if is_flag(info)]):
-        raise unnamable(*found, place=_place(found[0], frame))
+    if conflict := negation_fault(fields, [name for name, info in fields.items() if is_flag(info)]):
+        raise unnamable(*conflict, place=_location_of(conflict[0], frame))
     for name, info in fields.items():
         if any((get_origin(kind) or kind) in _READ_ONCE for kind in members(info.annotation)):
-            message = f"{_place(name, frame)}: setting {name} is declared as an iterable, which can be read only once"
+            message = (
+                f"{_location_of(name, frame)}: setting {name} is declared as an iterable, which can be read only once"
+            )
             raise ExperimentError(message, hint=f"declare {name} as a Sequence, or as a list")
         if info.validation_alias or info.serialization_alias:
-            message = f"{_place(name, frame)}: setting {name} has an alias; a setting has one name everywhere"
+            message = f"{_location_of(name, frame)}: setting {name} has an alias; a setting has one name everywhere"
             raise ExperimentError(message, hint="remove the alias, or give the setting that name")
         if info.exclude:
-            message = (
-                f"{_place(name, frame)}: setting {name} is excluded from documents, so that no record would have it"
-            )
+            message = f"{_location_of(name, frame)}: setting {name} is excluded from documents, so that no record would have it"
             raise ExperimentError(message, hint="remove exclude=True; a field of type SecretStr is recorded nowhere")
 
 
@@ -125,10 +127,8 @@ def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any
         try:
             TypeAdapter(resolved(kind, {**frame.f_globals, **frame.f_locals}))
         except PydanticSchemaGenerationError:
-            shown = kind if isinstance(kind, str) else worded(kind)
-            message = (
-                f"{_place(name, frame)}: setting {name} has the type {shown}, of which no document can hold a value"
-            )
+            text = kind if isinstance(kind, str) else worded(kind)
+            message = f"{_location_of(name, frame)}: setting {name} has the type {text}, of which no document can hold a value"
             return ExperimentError(message, hint=f"declare {name} as text, a number, a list or a table")
         except Exception:  # noqa: BLE001, S112 - not the fault that is being located
             continue
@@ -143,10 +143,10 @@ def complete(settings: type[BaseModel]) -> None:
     names = [name for name, info in settings.__pydantic_fields__.items() if "ForwardRef" in repr(info.annotation)]
     name = names[0] if names else "?"
     file = getattr(sys.modules.get(settings.__module__), "__file__", None) or "?"
-    shown = re.findall(r"ForwardRef\('([^']*)'", repr(settings.__pydantic_fields__[name].annotation)) if names else []
-    message = (
-        f"{_line_of(name, file, 1)}: setting {name} has the type {shown[0] if shown else '?'}, which is not defined"
+    type_names = (
+        re.findall(r"ForwardRef\('([^']*)'", repr(settings.__pydantic_fields__[name].annotation)) if names else []
     )
+    message = f"{_find_line(name, file, 1)}: setting {name} has the type {type_names[0] if type_names else '?'}, which is not defined"
     raise ExperimentError(message, hint="import or define it above the class")
 
 
@@ -158,17 +158,17 @@ def _declared(namespace: Mapping[str, Any]) -> Iterator[str]:
         if not is_private and "ClassVar" not in str(annotation) and get_origin(annotation) is not ClassVar:
             yield name
     for name, value in namespace.items():
-        is_plain = value is None or type(value) in _PLAIN
+        is_plain = value is None or type(value) in _VALUE_TYPES
         if is_plain and name not in typed and not name.startswith("_") and name != "model_config":
             yield name
 
 
-def _place(name: str, frame: FrameType) -> str:
+def _location_of(name: str, frame: FrameType) -> str:
     """Return the file and line where the class that is created in this frame declares a name."""
-    return _line_of(name, frame.f_code.co_filename, frame.f_lineno)
+    return _find_line(name, frame.f_code.co_filename, frame.f_lineno)
 
 
-def _line_of(name: str, file: str, first: int) -> str:
+def _find_line(name: str, file: str, first: int) -> str:
     """Return the file and line that declares a name, searching from line `first`; `first` itself if there is no such line."""
     pattern = re.compile(rf"\s+{re.escape(name)}\s*[:=]|\s+(import|from)\b.*\b{re.escape(name)}\b")
     for line in range(first, first + _LINES):

@@ -51,14 +51,14 @@ _CAPS: Final = {
 }
 
 
-def threads_at(level: Level, asked: int | None) -> int:
+def threads_at(level: Level, requested: int | None) -> int:
     """Return the number of threads per operation. Raise `SettingError` if `portable` is requested with more than one."""
-    if level is Level.PORTABLE and asked not in {None, 1}:
+    if level is Level.PORTABLE and requested not in {None, 1}:
         raise SettingError(
-            f"threads is {asked} at determinism portable; expected 1",
+            f"threads is {requested} at determinism portable; expected 1",
             hint="leave threads out, or choose determinism machine",
         )
-    return 1 if level is Level.PORTABLE else (asked or THREADS)
+    return 1 if level is Level.PORTABLE else (requested or THREADS)
 
 
 def require_one_process(level: Level, devices: int) -> None:

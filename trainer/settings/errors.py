@@ -72,11 +72,11 @@ _KEYS: Final = {
 VARIABLE: Final = f"{ENVIRONMENT_PREFIX}..."
 """Placeholder for the variable's name in the text that describes an origin."""
 _RAISED: Final = ("value_error", "assertion_error")
-_SHOWN: Final = 80
+_LONGEST_VALUE: Final = 80
 """Maximum characters of a wrong value in a message."""
 
 
-def _given(where: str, name: str) -> str:
+def _origin_of(where: str, name: str) -> str:
     return "given " + where.replace(VARIABLE, f"{ENVIRONMENT_PREFIX}{name.upper()}")
 
 
@@ -85,9 +85,9 @@ def all_of(faults: Sequence[SettingError]) -> SettingError:
     if len(faults) == 1:
         return faults[0]
     lines = [f"{fault.message}{f' ({fault.hint})' if fault.hint else ''}" for fault in faults]
-    whole = SettingError(f"{len(faults)} settings are wrong", hint="\n     ".join(lines))
-    whole.faults = tuple(faults)
-    return whole
+    combined = SettingError(f"{len(faults)} settings are wrong", hint="\n     ".join(lines))
+    combined.faults = tuple(faults)
+    return combined
 
 
 def each_of(fault: SettingError) -> tuple[SettingError, ...]:
@@ -100,14 +100,16 @@ def unknown(
 ) -> SettingError:
     """Return the error for an unknown setting, with the most similar names in the form in which they are typed."""
     typed = option if origin is Origin.COMMAND_LINE else str
-    message = f"unknown setting {typed(name)}, {_given(where, name)}"
+    message = f"unknown setting {typed(name)}, {_origin_of(where, name)}"
     denied = name.removeprefix("no_")
     if denied != name and denied in fields:
         return SettingError(message, hint=_no_negation(denied, fields[denied], origin=origin, text=text))
     if section := _section(name, text, fields):
         return SettingError(message, hint=section)
-    near = [typed(other) for other in nearest(name, fields) or _abbreviated(name, fields)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "`reprise train --exp NAME --help` lists every setting"
+    similar = [typed(other) for other in nearest(name, fields) or _abbreviated(name, fields)]
+    hint = (
+        f"did you mean {' or '.join(similar)}?" if similar else "`reprise train --exp NAME --help` lists every setting"
+    )
     return SettingError(message, hint=hint)
 
 
@@ -140,24 +142,24 @@ def _abbreviated(name: str, fields: Collection[str]) -> list[str]:
 def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> ExperimentError:
     """Return the error for a setting declared by a value alone: misspelled, or without a type; `place` is file and line."""
     kind = _type_of(value)
-    shown = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
-    if near := nearest(name, known, most=1):
+    declaration = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
+    if similar := nearest(name, known, most=1):
         message = f"{place}: there is no setting {name} to override, and one of your own has a type"
-        return ExperimentError(message, hint=f"did you mean {near[0]}? A new one would be `{shown}`")
-    return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{shown}`")
+        return ExperimentError(message, hint=f"did you mean {similar[0]}? A new one would be `{declaration}`")
+    return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{declaration}`")
 
 
-def _type_of(value: str) -> str | None:
+def _type_of(source: str) -> str | None:
     """Return the type of a literal, as source text; `None` for any other expression.
 
     >>> [_type_of(text) for text in ("0.1", "True", "'a'", "None", "f()")]
     ['float', 'bool', 'str', None, None]
     """
     try:
-        found = ast.literal_eval(value)
+        value = ast.literal_eval(source)
     except (ValueError, SyntaxError):
         return None
-    return None if found is None else type(found).__name__
+    return None if value is None else type(value).__name__
 
 
 def unused(name: str, origin: str, *, hint: str) -> SettingError:
@@ -175,9 +177,9 @@ def unmonitored() -> SettingError:
 
 def without_value(name: str, info: FieldInfo) -> SettingError:
     """Return the error for an option that needs a value and has none."""
-    shown = example(info.annotation)
-    also = f", as {option(name)} {shlex.quote(shown)}" if shown else ""
-    return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE{also}")
+    value = example(info.annotation)
+    suffix = f", as {option(name)} {shlex.quote(value)}" if value else ""
+    return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE{suffix}")
 
 
 def shown_secret(name: str, *, where: str) -> SettingError:
@@ -188,22 +190,22 @@ def shown_secret(name: str, *, where: str) -> SettingError:
     )
 
 
-def unrecorded(name: str, why: str, hint: str, *, where: str | None) -> SettingError:
+def unrecorded(name: str, reason: str, hint: str, *, where: str | None) -> SettingError:
     """Return the error for a value that a record cannot hold."""
-    given = _given(where, name) if where else "as the experiment has it"
-    return SettingError(f"setting {name}, {given}: found {why}, which a record cannot hold", hint=hint)
+    origin = _origin_of(where, name) if where else "as the experiment has it"
+    return SettingError(f"setting {name}, {origin}: found {reason}, which a record cannot hold", hint=hint)
 
 
 def unrepeatable(name: str, value: object, recorded: object, again: object) -> SettingError:
     """Return the error for a value that changes when it is read from its record: `again` is that value, `None` if it is rejected."""
-    meant = f"{_cut(repr(value))} ({type(value).__name__})"
+    original = f"{_cut(repr(value))} ({type(value).__name__})"
     if again is None:
-        message = f"setting {name}: the record has {_written(recorded)} for {meant}, and a rerun would reject it"
+        message = f"setting {name}: the record has {_as_typed(recorded)} for {original}, and a rerun would reject it"
     else:
-        read = f"{_cut(repr(again))} ({type(again).__name__})"
-        message = f"setting {name}: a rerun would read {read} from the record, not {meant}"
+        reread = f"{_cut(repr(again))} ({type(again).__name__})"
+        message = f"setting {name}: a rerun would read {reread} from the record, not {original}"
     hint = (
-        f"declare {name} with a type and validators that make the same value of what is recorded: {_written(recorded)}"
+        f"declare {name} with a type and validators that make the same value of what is recorded: {_as_typed(recorded)}"
     )
     return SettingError(message, hint=hint)
 
@@ -223,57 +225,57 @@ def misfit(
     meaning = " ".join((info.description or "").split())
     about = f"{name}: {meaning}" if meaning else None
     if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and where is None:
-        way = how_to_type(name, info, Origin.COMMAND_LINE) or f"give {option(name)}"
-        hint = "; ".join(filter(None, (f"set it in the experiment, or {way}", about)))
+        option_text = how_to_type(name, info, Origin.COMMAND_LINE) or f"give {option(name)}"
+        hint = "; ".join(filter(None, (f"set it in the experiment, or {option_text}", about)))
         return SettingError(f"setting {name} has no value", hint=hint)
-    expects, shown = _expectation(faults, info, found)
+    expects, found_text = _expectation(faults, info, found)
     is_bound = faults[0]["type"] in _BOUNDS.keys() - {"finite_number"} | {UNQUOTED, TOO_FINE}
-    how = how_to_type(name, info, origin, found=None if is_bound else found)
+    remedy = how_to_type(name, info, origin, found=None if is_bound else found)
     return SettingError(
-        f"setting {name}, {_given(where, name) if where else 'as the experiment has it'}: "
-        f"expected {expects}, found {'a secret' if is_secret(info) else shown}",
-        hint="; ".join(filter(None, (how, about))) or None,
+        f"setting {name}, {_origin_of(where, name) if where else 'as the experiment has it'}: "
+        f"expected {expects}, found {'a secret' if is_secret(info) else found_text}",
+        hint="; ".join(filter(None, (remedy, about))) or None,
     )
 
 
 def _expectation(faults: Sequence[ErrorDetails], info: FieldInfo, found: object) -> tuple[str, str]:
     """Return what was expected and what was found, from the first that applies: a conversion, a bound, a validator's message, the type."""
     for fault in faults:
-        if words := _CHANGED.get(fault["type"]):
-            return words[0] or expected(info.annotation), words[1].format(_written(fault["input"]))
+        if texts := _CHANGED.get(fault["type"]):
+            return texts[0] or expected(info.annotation), texts[1].format(_as_typed(fault["input"]))
         if fault["type"] in _KEYS and isinstance(fault["loc"][-1], str):
             return expected(info.annotation), f"{_KEYS[fault['type']]} {fault['loc'][-1]!r}"
     for fault in faults:
         if (template := _BOUNDS.get(fault["type"])) and fault.get("ctx", {}).get("field_type") != "Tuple":
-            inner = _place(fault, found)
-            wrong = _written(fault["input"] if inner else found)
-            return _counted(template, fault.get("ctx", {})), f"{wrong}{f' as {inner}' if inner else ''}"
+            inner = _position(fault, found)
+            text = _as_typed(fault["input"] if inner else found)
+            return _fill_bound(template, fault.get("ctx", {})), f"{text}{f' as {inner}' if inner else ''}"
     for fault in faults:
         if fault["type"] in _RAISED:
-            return f"{expected(info.annotation)} ({_raised(fault)})", _written(found)
-    deepest = max(faults, key=lambda fault: len(_place(fault, found)))
-    inner = _place(deepest, found)
-    return expected(info.annotation), _written(found) + (f" ({inner}: {_written(deepest['input'])})" if inner else "")
+            return f"{expected(info.annotation)} ({_raised(fault)})", _as_typed(found)
+    deepest = max(faults, key=lambda fault: len(_position(fault, found)))
+    inner = _position(deepest, found)
+    return expected(info.annotation), _as_typed(found) + (f" ({inner}: {_as_typed(deepest['input'])})" if inner else "")
 
 
-def _counted(template: str, facts: Mapping[str, object]) -> str:
+def _fill_bound(template: str, facts: Mapping[str, object]) -> str:
     """Return a bound's text with its numbers filled in, in the singular for 1."""
     text = template.format(**{key: f"{value:g}" if isinstance(value, float) else value for key, value in facts.items()})
     return re.sub(r"\b1 (value|character|byte|digit)s", r"1 \1", text)
 
 
-def _place(fault: ErrorDetails, found: object) -> str:
+def _position(fault: ErrorDetails, found: object) -> str:
     """Return the position of the fault in a list or a table, counted from 1; empty for the whole value."""
-    inside, shown = read_text(found) if isinstance(found, str) else found, list[str]()
-    for part in fault["loc"][1:]:  # the path also contains the names of a union's types
-        if isinstance(inside, list | tuple) and isinstance(part, int) and part < len(inside):
-            inside, shown = inside[part], [*shown, f"value {part + 1}"]
-        elif isinstance(inside, dict) and part in inside:
-            inside, shown = inside[part], [*shown, str(part)]
-    return ", ".join(shown)
+    value, parts = read_text(found) if isinstance(found, str) else found, list[str]()
+    for key in fault["loc"][1:]:  # the path also contains the names of a union's types
+        if isinstance(value, list | tuple) and isinstance(key, int) and key < len(value):
+            value, parts = value[key], [*parts, f"value {key + 1}"]
+        elif isinstance(value, dict) and key in value:
+            value, parts = value[key], [*parts, str(key)]
+    return ", ".join(parts)
 
 
-def _written(value: object) -> str:
+def _as_typed(value: object) -> str:
     """Return a value as a user would write it, truncated if it is long."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
@@ -290,4 +292,4 @@ def _raised(fault: ErrorDetails) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -239,12 +239,12 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
 
 def roles(settings: type[LaunchSettings]) -> dict[str, Role]:
     """Return the role of each setting; a field that an experiment redeclares keeps the mark of the overridden field."""
-    found: dict[str, Role] = {}
+    result: dict[str, Role] = {}
     for kind in reversed([kind for kind in settings.__mro__ if issubclass(kind, LaunchSettings)]):
         for name, info in kind.__pydantic_fields__.items():
             role = role_of(info)
-            found[name] = role if role is not Role.RESULT else found.get(name, role)
-    return found
+            result[name] = role if role is not Role.RESULT else result.get(name, role)
+    return result
 
 
 def is_new(settings: type[LaunchSettings], name: str) -> bool:
@@ -263,11 +263,11 @@ def author_of(settings: type[LaunchSettings], name: str) -> Origin:
 def written(settings: LaunchSettings, names: Iterable[str] | None = None) -> dict[str, JsonValue]:
     """Return values as a document holds them, without secrets and without recording an access."""
     kinds = type(settings).__pydantic_fields__
-    kept = {name for name in (kinds if names is None else names) if not is_secret(kinds[name])}
+    included = {name for name in (kinds if names is None else names) if not is_secret(kinds[name])}
     values: dict[str, JsonValue] = settings.model_dump(
-        mode="json", include=kept, by_alias=True, round_trip=True, warnings=False
+        mode="json", include=included, by_alias=True, round_trip=True, warnings=False
     )
-    sets = {name: settings.value_of(name) for name in kept if holds_set(settings.value_of(name))}
+    sets = {name: settings.value_of(name) for name in included if holds_set(settings.value_of(name))}
     return values | {name: document_of(value) for name, value in sets.items()}
 
 

@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-_WHOLE: Final = 10**15
+_MOST_WHOLE: Final = 10**15
 _NOTHING: Final = object()
-_MEANT: Final = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false", "": "none"}
+_ACCEPTED_FORMS: Final = {
+    "yes": "true",
+    "on": "true",
+    "1": "true",
+    "no": "false",
+    "off": "false",
+    "0": "false",
+    "": "none",
+}
 """Common alternative spellings, and the accepted form of each."""
 
 
@@ -44,13 +52,13 @@ def how_to_type(name: str, info: FieldInfo, origin: Origin, *, found: object = N
         return f"give {option(name)} none: TOML has no form for it"
     if texts := _rewritten(info, found, origin):
         return f"write {' or '.join(assigned(name, info, text, origin) for text in texts[:2])}"
-    shown = example(info.annotation)
+    text = example(info.annotation)
     is_plain = info.description and not is_compound(info.annotation)
-    if shown is None or is_plain or _value(info, shown) is _NOTHING:
+    if text is None or is_plain or _value(info, text) is _NOTHING:
         return None
     has_table = any(map(is_table, members(info.annotation))) and origin is Origin.COMMAND_LINE
-    also = f" or {option(name)} {shlex.quote(_as_toml(shown))}" if has_table else ""
-    return f"write, for example, {assigned(name, info, shown, origin)}{also}"
+    toml_form = f" or {option(name)} {shlex.quote(_as_toml(text))}" if has_table else ""
+    return f"write, for example, {assigned(name, info, text, origin)}{toml_form}"
 
 
 def assigned(name: str, info: FieldInfo, text: str, origin: Origin) -> str:
@@ -83,8 +91,8 @@ def _rewritten(info: FieldInfo, found: object, origin: Origin) -> list[str]:
     text = found if isinstance(found, str) else json.dumps(found, default=str)
     is_typed = origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
     forms = {form: _value(info, form) for form in _forms(text) if form != text or not is_typed}
-    near = nearest(text, text_choices(info.annotation), most=1)
-    return near or [
+    similar = nearest(text, text_choices(info.annotation), most=1)
+    return similar or [
         form
         for form, value in forms.items()
         if value is not _NOTHING and (value is not None or is_typed) and _looks_like(info, text, form, value)
@@ -99,12 +107,12 @@ def _looks_like(info: FieldInfo, text: str, form: str, value: object) -> bool:
 
 
 def _forms(text: str) -> Iterator[str]:
-    plain = text.strip().replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
-    yield from _numbers(plain)
-    yield from (plain, plain.lower(), plain.strip("'\""))
-    if plain.lower() in _MEANT:
-        yield _MEANT[plain.lower()]
-    yield from _brackets(plain)
+    stripped = text.strip().replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
+    yield from _numbers(stripped)
+    yield from (stripped, stripped.lower(), stripped.strip("'\""))
+    if stripped.lower() in _ACCEPTED_FORMS:
+        yield _ACCEPTED_FORMS[stripped.lower()]
+    yield from _brackets(stripped)
     yield json.dumps(text)
 
 
@@ -113,7 +121,7 @@ def _numbers(text: str) -> Iterator[str]:
     with suppress(ValueError, OverflowError):
         value = float(text)
         if value.is_integer():
-            yield str(int(value)) if abs(value) < _WHOLE else repr(value)
+            yield str(int(value)) if abs(value) < _MOST_WHOLE else repr(value)
 
 
 def _brackets(text: str) -> Iterator[str]:
@@ -123,5 +131,5 @@ def _brackets(text: str) -> Iterator[str]:
     if not {*inner} & {*"\"'[]{}"}:
         yield json.dumps([each.strip() for each in inner.split(",")])
     yield f"{{{inner}}}"
-    if isinstance(found := read_text(text), list):
-        yield json.dumps([*{repr(each): each for each in found}.values()], default=str)
+    if isinstance(value := read_text(text), list):
+        yield json.dumps([*{repr(each): each for each in value}.values()], default=str)

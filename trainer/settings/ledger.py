@@ -52,7 +52,7 @@ class Notes:
     def __init__(self) -> None:
         """Create empty notes. If the file cannot be created, the notes of other processes are not available."""
         self._owner = os.getpid()
-        self._mine: dict[str, Book] = {}
+        self._own: dict[str, Book] = {}
         self._file: int | None = None
         with suppress(OSError):
             self._file = _open_unnamed()
@@ -68,23 +68,23 @@ class Notes:
         file = state["_file"]
         self.__dict__.update(state, _file=None if file is None else file.detach())
 
-    def add(self, kind: str, name: str, place: str) -> None:
+    def add(self, kind: str, name: str, location: str) -> None:
         """Record a place, once."""
-        places = self._mine.setdefault(kind, {}).setdefault(name, [])
-        if place in places:
+        locations = self._own.setdefault(kind, {}).setdefault(name, [])
+        if location in locations:
             return
-        places.append(place)
+        locations.append(location)
         if os.getpid() != self._owner and self._file is not None:
             with suppress(OSError):  # a single write, so that lines of several processes do not interleave
-                os.write(self._file, f"{json.dumps([kind, name, place])}\n".encode())
+                os.write(self._file, f"{json.dumps([kind, name, location])}\n".encode())
 
     def book(self, kind: str) -> Book:
         """Return all notes of a kind so far, from every process."""
-        found = {name: list(places) for name, places in self._mine.get(kind, {}).items()}
-        for other, name, place in _lines(self._file):
-            if other == kind and place not in found.setdefault(name, []):
-                found[name].append(place)
-        return found
+        book = {name: list(locations) for name, locations in self._own.get(kind, {}).items()}
+        for other, name, location in _lines(self._file):
+            if other == kind and location not in book.setdefault(name, []):
+                book[name].append(location)
+        return book
 
 
 def _open_unnamed() -> int:
@@ -102,8 +102,8 @@ def _lines(file: int | None) -> list[tuple[str, str, str]]:
             content += block
     for line in content.rpartition(b"\n")[0].splitlines():
         with suppress(ValueError):  # two lines merged, because the first line's writer was killed
-            kind, name, place = json.loads(line)
-            notes.append((kind, name, place))
+            kind, name, location = json.loads(line)
+            notes.append((kind, name, location))
     return notes
 
 
@@ -135,10 +135,10 @@ class Ledger:
 
     def bind(self, name: str, *, to: str, code: CodeType, read: bool) -> Any:
         """Return a setting's value for a function's parameter, and record the binding, and the access if `read`."""
-        place = f"{to} ({self._place(code.co_filename, code.co_firstlineno)})"
-        self._notes.add(_BOUND, name, place)
+        location = f"{to} ({self._location(code.co_filename, code.co_firstlineno)})"
+        self._notes.add(_BOUND, name, location)
         if read:
-            self._notes.add(_READ, name, place)
+            self._notes.add(_READ, name, location)
         return self._settings.value_of(name)
 
     def unbound(self) -> list[str]:
@@ -171,10 +171,14 @@ class Ledger:
             if taker in getattr(info.annotation, "__args__", ())
         ]
         used = self._used()
-        near = nearest(name, [other for other in self._origins if other in used], most=1)
-        also = f"did you mean {option(near[0])}? " if near else ""
-        told = f"it is used with {' or '.join(choices)}; otherwise leave it out" if choices else f"{also}leave it out"
-        return unused(name, str(self._origins[name]), hint=told)
+        similar = nearest(name, [other for other in self._origins if other in used], most=1)
+        suggestion = f"did you mean {option(similar[0])}? " if similar else ""
+        advice = (
+            f"it is used with {' or '.join(choices)}; otherwise leave it out"
+            if choices
+            else f"{suggestion}leave it out"
+        )
+        return unused(name, str(self._origins[name]), hint=advice)
 
     def needed(self, name: str, *, by: str) -> SettingError:
         """Return the error for a parameter that neither the caller nor a setting supplies."""
@@ -205,9 +209,9 @@ class Ledger:
         return {*self._notes.book(_BOUND), *self._notes.book(_READ)}
 
     def _on_read(self, access: Access) -> None:
-        self._notes.add(_READ, access.name, f"{access.function} ({self._place(access.file, access.line)})")
+        self._notes.add(_READ, access.name, f"{access.function} ({self._location(access.file, access.line)})")
 
-    def _place(self, file: str, line: int) -> str:
+    def _location(self, file: str, line: int) -> str:
         path = Path(file)
         if self._root is not None and path.is_relative_to(self._root):
             return f"{path.relative_to(self._root)}:{line}"
@@ -277,7 +281,7 @@ def made(target: Callable[..., R], *args: object, **kwargs: object) -> R:
 
 def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:
     signature = inspect.signature(function)
-    wanted = fillable(signature)
+    parameters = fillable(signature)
     code = inspect.unwrap(function).__code__
     used = loaded(code)
     register(function, called=called)
@@ -286,10 +290,10 @@ def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:
     def filling(*args: P.args, **kwargs: P.kwargs) -> R:
         ledger = _current.get()
         if ledger is not None:
-            for name in wanted.keys() - signature.bind_partial(*args, **kwargs).arguments.keys():
+            for name in parameters.keys() - signature.bind_partial(*args, **kwargs).arguments.keys():
                 if name in ledger:
                     kwargs[name] = ledger.bind(name, to=called, code=code, read=name in used)
-                elif wanted[name].default is inspect.Parameter.empty:
+                elif parameters[name].default is inspect.Parameter.empty:
                     raise ledger.needed(name, by=called)
         return function(*args, **kwargs)
 

@@ -85,17 +85,17 @@ def parse_options(argv: Sequence[str]) -> dict[str, str | None]:
     {'learning_rate': '1e-3', 'progress': None, 'seed': '-1'}
     """
     options: dict[str, str | None] = {}
-    words = list(argv)
-    while words:
-        word = words.pop(0)
+    remaining = list(argv)
+    while remaining:
+        word = remaining.pop(0)
         if not word.startswith("--") or word == "--":
             raise _no_option(word, options)
         name, equals, text = word[2:].partition("=")
         name = name.replace("-", "_")
         if name in options:
             raise UsageError(f"--{name.replace('_', '-')} is given twice", hint="give it once")
-        alone = not equals and (not words or words[0].startswith("--"))
-        options[name] = None if alone else (text if equals else words.pop(0))
+        alone = not equals and (not remaining or remaining[0].startswith("--"))
+        options[name] = None if alone else (text if equals else remaining.pop(0))
     return options
 
 
@@ -200,12 +200,12 @@ def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> It
 def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[list[Source], dict[str, SettingError]]:
     """Return the effective values with their types, and the faults of the others; overridden values are omitted."""
     fields = settings.__pydantic_fields__
-    kept: list[dict[str, Any]] = [{} for _ in read]
+    typed_values: list[dict[str, Any]] = [{} for _ in read]
     faults: dict[str, SettingError] = {}
-    seen: set[str] = set()
-    for values, each in zip(kept, read, strict=True):
-        for name in [name for name in each.values if name in fields and name not in seen]:
-            seen.add(name)
+    names: set[str] = set()
+    for values, each in zip(typed_values, read, strict=True):
+        for name in [name for name in each.values if name in fields and name not in names]:
+            names.add(name)
             if (value := each.values[name]) is None and each.origin is Origin.COMMAND_LINE:
                 continue
             try:
@@ -215,17 +215,19 @@ def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[lis
                 faults[name] = misfit(
                     fault.faults, fields[name], name=name, found=value, origin=each.origin, where=each.where
                 )
-    sources = [Source(settings, each.origin, values, where=each.where) for values, each in zip(kept, read, strict=True)]
+    sources = [
+        Source(settings, each.origin, values, where=each.where) for values, each in zip(typed_values, read, strict=True)
+    ]
     for source in sources:
         source.passed = {name: value for name, value in source.values.items() if name not in faults}
     return sources, faults
 
 
 def _typed(settings: type[LaunchSettings], name: str, value: Any, *, textual: bool) -> Any:
-    info, judged = settings.__pydantic_fields__[name], judged_by_itself(settings, name)
+    info, own_validator = settings.__pydantic_fields__[name], judged_by_itself(settings, name)
     if textual:
-        return typed_text(info, value, judges=not judged)
-    return value if judged else typed_value(info, value)
+        return typed_text(info, value, judges=not own_validator)
+    return value if own_validator else typed_value(info, value)
 
 
 def _misfits(
@@ -271,14 +273,14 @@ def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Col
 def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[SettingError]:
     """Yield errors for values that a record cannot hold: every value must be readable and usable again."""
     for name in type(made).__pydantic_fields__:
-        if why := unrecordable(made.value_of(name)):
+        if reason := unrecordable(made.value_of(name)):
             where = next((source.where for source in sources if name in source.values), None)
-            yield unrecorded(name, *why, where=where)
+            yield unrecorded(name, *reason, where=where)
 
 
 def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
     """Return the origin of each value; in a retest, every given value comes from a record."""
-    found = {name: author_of(settings, name) for name in settings.__pydantic_fields__}
+    origins = {name: author_of(settings, name) for name in settings.__pydantic_fields__}
     for source in reversed(list(sources)):
-        found |= dict.fromkeys(source.values, Origin.RECORD if retest else source.origin)
-    return found
+        origins |= dict.fromkeys(source.values, Origin.RECORD if retest else source.origin)
+    return origins

@@ -26,7 +26,7 @@ _FILLABLE: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.K
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taker:
+class ConfiguredParameter:
     """A parameter of a configured function, which the setting of the same name fills."""
 
     name: str
@@ -37,8 +37,8 @@ class Taker:
     @property
     def kind(self) -> Any:
         """Return the parameter's type; `Any` if it has no annotation, or an annotation that cannot be resolved here."""
-        written = self.parameter.annotation
-        return Any if written is inspect.Parameter.empty else resolved(written, self.function.__globals__)
+        annotation = self.parameter.annotation
+        return Any if annotation is inspect.Parameter.empty else resolved(annotation, self.function.__globals__)
 
     @property
     def is_handed_over(self) -> bool:
@@ -46,14 +46,14 @@ class Taker:
         ours = str(self.function.__module__).startswith("trainer.training.")
         return ours and self.parameter.kind is not inspect.Parameter.KEYWORD_ONLY
 
-    def told(self, root: Path) -> str:
+    def describe(self, root: Path) -> str:
         """Return the parameter's type and the place of its declaration, for a message."""
         code = self.function.__code__
-        place = _place(Path(code.co_filename), code.co_firstlineno, root)
-        return f"{self.called} ({place}) takes it as {worded(self.parameter.annotation)}"
+        location = _location(Path(code.co_filename), code.co_firstlineno, root)
+        return f"{self.called} ({location}) takes it as {worded(self.parameter.annotation)}"
 
 
-_takers: Final[dict[str, dict[tuple[str, str], Taker]]] = {}
+_parameters: Final[dict[str, dict[tuple[str, str], ConfiguredParameter]]] = {}
 """All parameters that a setting can fill, used in this run or not: by parameter name, then by module and function."""
 
 
@@ -62,10 +62,13 @@ def fillable(signature: inspect.Signature) -> dict[str, inspect.Parameter]:
     return {name: value for name, value in signature.parameters.items() if value.kind in _FILLABLE and name != "self"}
 
 
-def takers_of(function: Any, *, called: str) -> list[Taker]:
+def takers_of(function: Any, *, called: str) -> list[ConfiguredParameter]:
     """Return the parameters of a function that a setting can fill."""
-    wanted, inner = fillable(inspect.signature(function)), inspect.unwrap(function)
-    return [Taker(name=name, called=called, function=inner, parameter=each) for name, each in wanted.items()]
+    fillable_parameters, inner = fillable(inspect.signature(function)), inspect.unwrap(function)
+    return [
+        ConfiguredParameter(name=name, called=called, function=inner, parameter=each)
+        for name, each in fillable_parameters.items()
+    ]
 
 
 def loaded(code: CodeType) -> set[str]:
@@ -73,8 +76,8 @@ def loaded(code: CodeType) -> set[str]:
     names: set[str] = set()
     for instruction in dis.get_instructions(code):
         if instruction.opname.startswith(_LOADS):
-            found = instruction.argval
-            names.update(found if isinstance(found, tuple) else (found,))
+            names_loaded = instruction.argval
+            names.update(names_loaded if isinstance(names_loaded, tuple) else (names_loaded,))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names |= loaded(constant) & set(constant.co_freevars)
@@ -83,59 +86,64 @@ def loaded(code: CodeType) -> set[str]:
 
 def register(function: Any, *, called: str) -> None:
     """Register the parameters of a configured function."""
-    for taker in takers_of(function, called=called):
-        _takers.setdefault(taker.name, {})[function.__module__, called] = taker
+    for parameter in takers_of(function, called=called):
+        _parameters.setdefault(parameter.name, {})[function.__module__, called] = parameter
 
 
 def callers_of(name: str) -> list[str]:
     """Return the names of all configured functions with a parameter of this name."""
-    return sorted({called for _, called in _takers.get(name, ())})
+    return sorted({called for _, called in _parameters.get(name, ())})
 
 
-def takers_in(modules: Container[str]) -> list[Taker]:
+def takers_in(modules: Container[str]) -> list[ConfiguredParameter]:
     """Return all parameters of configured functions in these modules."""
-    return [taker for each in _takers.values() for (module, _), taker in each.items() if module in modules]
+    return [parameter for each in _parameters.values() for (module, _), parameter in each.items() if module in modules]
 
 
-def require_agreement(settings: type[LaunchSettings], takers: Sequence[Taker], *, root: Path) -> None:
+def require_agreement(settings: type[LaunchSettings], parameters: Sequence[ConfiguredParameter], *, root: Path) -> None:
     """Raise `ExperimentError` if a name has two types; the error lists all such names, each with both places."""
-    lines = [*_with_settings(settings, takers, root), *_among(settings, takers, root)]
+    lines = [*_with_settings(settings, parameters, root), *_among(settings, parameters, root)]
     if lines:
         more = "" if len(lines) == 1 else f" (and {len(lines) - 1} more)"
         hint = "\n     ".join([*lines[1:], "give both one type, or one of them another name: one name has one meaning"])
         raise ExperimentError(f"{lines[0]}{more}", hint=hint)
 
 
-def _with_settings(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) -> Iterator[str]:
+def _with_settings(
+    settings: type[LaunchSettings], parameters: Sequence[ConfiguredParameter], root: Path
+) -> Iterator[str]:
     fields = settings.__pydantic_fields__
-    for taker in takers:
-        info = None if taker.is_handed_over else fields.get(taker.name)
-        if info is not None and not agree(info.annotation, taker.kind):
-            place = _declared_at(settings, taker.name, root)
-            yield f"setting {taker.name} is declared {worded(info.annotation)} ({place}), and {taker.told(root)}"
+    for parameter in parameters:
+        info = None if parameter.is_handed_over else fields.get(parameter.name)
+        if info is not None and not agree(info.annotation, parameter.kind):
+            location = _declared_at(settings, parameter.name, root)
+            yield f"setting {parameter.name} is declared {worded(info.annotation)} ({location}), and {parameter.describe(root)}"
 
 
-def _among(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) -> Iterator[str]:
+def _among(settings: type[LaunchSettings], parameters: Sequence[ConfiguredParameter], root: Path) -> Iterator[str]:
     """Yield disagreements for names without a setting. Only keyword-only parameters count: others were not meant as settings."""
-    first: dict[str, Taker] = {}
-    for taker in takers:
-        if taker.name in settings.__pydantic_fields__ or taker.parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+    first: dict[str, ConfiguredParameter] = {}
+    for parameter in parameters:
+        if (
+            parameter.name in settings.__pydantic_fields__
+            or parameter.parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        ):
             continue
-        other = first.setdefault(taker.name, taker)
-        if not (agree(other.kind, taker.kind) or agree(taker.kind, other.kind)):
-            yield f"{taker.name} is one name for two types: {other.told(root)}, and {taker.told(root)}"
+        other = first.setdefault(parameter.name, parameter)
+        if not (agree(other.kind, parameter.kind) or agree(parameter.kind, other.kind)):
+            yield f"{parameter.name} is one name for two types: {other.describe(root)}, and {parameter.describe(root)}"
 
 
 def _declared_at(settings: type[LaunchSettings], name: str, root: Path) -> str:
     owner = next(kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {}))
     try:
-        lines, begun = inspect.getsourcelines(owner)
+        lines, first = inspect.getsourcelines(owner)
         file = Path(inspect.getfile(owner))
     except (OSError, TypeError):
         return owner.__qualname__
-    found = (at for at, line in enumerate(lines) if re.match(rf"\s+{name}\s*[:=]", line))
-    return _place(file, begun + next(found, 0), root)
+    matches = (index for index, line in enumerate(lines) if re.match(rf"\s+{name}\s*[:=]", line))
+    return _location(file, first + next(matches, 0), root)
 
 
-def _place(file: Path, line: int, root: Path) -> str:
+def _location(file: Path, line: int, root: Path) -> str:
     return f"{file.relative_to(root) if file.is_relative_to(root) else file.name}:{line}"

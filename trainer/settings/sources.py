@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 LARGEST_SETTINGS: Final = 1 << 20
 """Maximum bytes of a settings file; a larger file was probably named by mistake."""
-_MOST: Final = 1_000
+_MOST_KEYS: Final = 1_000
 """Maximum keys of a settings file: each unknown key is compared with all known names."""
-_OTHER: Final = "is it the settings file?"
+_WRONG_FILE_HINT: Final = "is it the settings file?"
 _LIKE_PREFIX: Final = re.compile(r"REPRISE[_-]?SETTING(S?[_-]|)", re.IGNORECASE)
 """Misspellings of the variable prefix."""
 
@@ -44,10 +44,10 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the values of the variables `REPRISE_SETTING_NAME`. Raise `SettingError` for a misspelled prefix."""
     values: dict[str, str] = {}
     for variable, text in environ.items():
-        if not (found := _LIKE_PREFIX.match(variable)):
+        if not (match := _LIKE_PREFIX.match(variable)):
             continue
-        name = variable[found.end() :].lower()
-        if found[0] != ENVIRONMENT_PREFIX or not name:
+        name = variable[match.end() :].lower()
+        if match[0] != ENVIRONMENT_PREFIX or not name:
             message = (
                 f"unknown environment variable {variable}: a setting is given by {ENVIRONMENT_PREFIX} and its name"
             )
@@ -64,8 +64,10 @@ def of_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     content = parse_toml(read_text(file, most=LARGEST_SETTINGS), where=f"settings file {file}")
-    if len(content) > _MOST:
-        raise DocumentError(f"settings file {file} has {len(content):,} keys; expected at most {_MOST:,}", hint=_OTHER)
+    if len(content) > _MOST_KEYS:
+        raise DocumentError(
+            f"settings file {file} has {len(content):,} keys; expected at most {_MOST_KEYS:,}", hint=_WRONG_FILE_HINT
+        )
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name.replace("-", "_") in values:

@@ -27,7 +27,7 @@ _NULLS: Final = frozenset({"none", "null"})
 _FLAGS: Final = {"true": True, "false": False}
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
 """Number forms that Python accepts, and JSON and TOML do not: `.5`, `5.`, `+.5`."""
-_WRITTEN_NUMBER: Final = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
+_TYPED_NUMBER: Final = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
 _TEXTS: Final = (str, bytes, PurePath, SecretStr, SecretBytes, Decimal)
 """Types that use a text exactly as typed, including quotes and digits."""
 _NOTHING: Final = object()
@@ -47,11 +47,11 @@ def candidates(info: FieldInfo, text: str) -> list[Any]:
     kinds = members(info.annotation)
     own = text_choices(info.annotation)
     null = [None] if text.lower() in _NULLS and type(None) in kinds and text not in own else []
-    read = [found] if (found := read_text(text)) is not _NOTHING else []
+    parsed = [value] if (value := read_text(text)) is not _NOTHING else []
     if takes_texts(kinds):
-        return [*null, text, *read]
-    is_other = text not in own and _form(text, found) in {form for kind in kinds for form in _forms(kind)}
-    return [*null, *read, *([] if is_other else [text])]
+        return [*null, text, *parsed]
+    is_other = text not in own and _form(text, value) in {form for kind in kinds for form in _forms(kind)}
+    return [*null, *parsed, *([] if is_other else [text])]
 
 
 def text_choices(annotation: Any) -> list[str]:
@@ -74,7 +74,7 @@ def _form(text: str, read: Any) -> str | None:
     """Return the form of a text: truth value, number, list or table; `None` if it is only a text."""
     if read is not _NOTHING and not isinstance(read, RepeatedKeyError):
         return _form_of(read)
-    return "number" if _WRITTEN_NUMBER.fullmatch(text) else {"[": "list", "{": "table"}.get(text.strip()[:1])
+    return "number" if _TYPED_NUMBER.fullmatch(text) else {"[": "list", "{": "table"}.get(text.strip()[:1])
 
 
 def _form_of(value: Any) -> str | None:
@@ -106,9 +106,9 @@ def read_text(text: str) -> Any:
             return repeated
     if "\n" not in text and "\r" not in text:
         with suppress(ValueError, RecursionError):
-            found = tomllib.loads(f"value = {text}", parse_float=read_number)
-            if found.keys() == {"value"} and not isinstance(found["value"], date | time):
-                return found["value"]
+            document = tomllib.loads(f"value = {text}", parse_float=read_number)
+            if document.keys() == {"value"} and not isinstance(document["value"], date | time):
+                return document["value"]
     with suppress(ValueError):
         if _NUMBER.fullmatch(text):
             return read_number(text)
@@ -117,9 +117,9 @@ def read_text(text: str) -> Any:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build a dict from the pairs of a JSON object. A repeated key is an error, as in TOML; JSON allows it."""
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in table:
             raise RepeatedKeyError(key)
-        found[key] = value
-    return found
+        table[key] = value
+    return table

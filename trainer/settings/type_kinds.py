@@ -72,13 +72,13 @@ def has_keys(kind: Any) -> bool:
 def keys_of(kind: Any) -> list[Key]:
     """Return the keys of a table with fixed keys."""
     if hasattr(kind, "__pydantic_fields__"):
-        known = kind.__pydantic_fields__.items()
-        return [Key(info.alias or name, info.annotation, info.is_required()) for name, info in known]
+        fields = kind.__pydantic_fields__.items()
+        return [Key(info.alias or name, info.annotation, info.is_required()) for name, info in fields]
     hints = get_type_hints(kind)
     if hasattr(kind, "__required_keys__"):
         return [Key(name, hint, name in kind.__required_keys__) for name, hint in hints.items()]
-    lacking = {each.name for each in dataclass_fields(kind) if each.default is each.default_factory is MISSING}
-    return [Key(each.name, hints[each.name], each.name in lacking) for each in dataclass_fields(kind)]
+    required = {each.name for each in dataclass_fields(kind) if each.default is each.default_factory is MISSING}
+    return [Key(each.name, hints[each.name], each.name in required) for each in dataclass_fields(kind)]
 
 
 def is_list(kind: Any) -> bool:
@@ -148,7 +148,7 @@ def _fits(one: Any, other: Any) -> bool:
         return True
     if all(kind in _NUMBERS for kind in kinds):
         return _NUMBERS.index(kinds[0]) <= _NUMBERS.index(kinds[1])
-    related = any(_is_subclass(kinds[here], kinds[1 - here]) for here in (0, 1))
+    related = any(_is_subclass(kinds[index], kinds[1 - index]) for index in (0, 1))
     return related and _inner_fit(get_args(one), get_args(other))
 
 

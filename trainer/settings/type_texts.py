@@ -17,7 +17,7 @@ from pydantic import AnyUrl, SecretBytes, SecretStr
 
 from trainer.settings.type_kinds import choices, has_keys, is_list, is_table, keys_of, members
 
-_WORDS: Final[tuple[tuple[type, str, str, str], ...]] = (
+_TYPE_TEXTS: Final[tuple[tuple[type, str, str, str], ...]] = (
     (int, "a whole number", "whole numbers", "8"),
     (float, "a number", "numbers", "0.5"),
     (Decimal, "a decimal number", "decimal numbers", "0.5"),
@@ -35,13 +35,13 @@ _WORDS: Final[tuple[tuple[type, str, str, str], ...]] = (
     (AnyUrl, "a URL", "URLs", "https://example.org"),
 )
 """A type, its singular, its plural, and an example of its text; the first match counts."""
-_PLAIN: Final[dict[Any, tuple[str, ...]]] = {
+_SPECIAL_TYPES: Final[dict[Any, tuple[str, ...]]] = {
     NoneType: ("none",),
     bool: ("true", "false"),
     Any: ("any value",),
     object: ("any value",),
 }
-_MOST: Final = 12
+_MOST_CHOICES: Final = 12
 """Maximum number of choices that a message lists."""
 
 
@@ -76,20 +76,20 @@ def is_compound(annotation: Any) -> bool:
 def _alternatives(annotation: Any) -> list[str]:
     """Return the alternatives of a type, without those that another alternative includes: a whole number is a number."""
     kinds = members(annotation)
-    found = [word for kind in kinds for word in _one(kind)]
-    spare = {_WORDS[0][1]} if float in kinds else set()
-    return [word for number, word in enumerate(found) if word not in found[:number] and word not in spare]
+    texts = [word for kind in kinds for word in _one(kind)]
+    redundant = {_TYPE_TEXTS[0][1]} if float in kinds else set()
+    return [word for number, word in enumerate(texts) if word not in texts[:number] and word not in redundant]
 
 
 def _one(kind: Any) -> list[str]:
     if (listed := choices(kind)) is not None:
-        return [_shown(choice) for choice in listed]
+        return [_choice_text(choice) for choice in listed]
     if is_table(kind) or is_list(kind):
         return [_table(kind) if is_table(kind) else _list(kind)]
-    if plain := _PLAIN.get(kind):
-        return list(plain)
-    found = _words(kind)
-    return [found[1] if found else f"a value of type {getattr(kind, '__name__', str(kind))}"]
+    if special := _SPECIAL_TYPES.get(kind):
+        return list(special)
+    texts = _type_text(kind)
+    return [texts[1] if texts else f"a value of type {getattr(kind, '__name__', str(kind))}"]
 
 
 def _table(kind: Any) -> str:
@@ -99,15 +99,17 @@ def _table(kind: Any) -> str:
     if len(inner) != 2:  # noqa: PLR2004 - key and value
         return "a table"
     named = {*members(inner[0])} <= {str, Any}
-    return f"a table{_of(inner[1])}{'' if named else f' whose keys are {_many(inner[0]) or expected(inner[0])}'}"
+    return (
+        f"a table{_of_type(inner[1])}{'' if named else f' whose keys are {_plural_of(inner[0]) or expected(inner[0])}'}"
+    )
 
 
 def _keys(kind: Any) -> str:
-    shown = [
+    texts = [
         f"{key.name} ({_briefly(key.annotation)}{'' if key.is_required else '; may be left out'})"
         for key in keys_of(kind)
     ]
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
 def _briefly(annotation: Any) -> str:
@@ -115,23 +117,23 @@ def _briefly(annotation: Any) -> str:
     kinds = members(annotation)
     if not any(map(_holds_keys, kinds)):
         return expected(annotation)
-    return _joined([word for kind in kinds for word in ([_kind_alone(kind)] if _holds_keys(kind) else _one(kind))])
+    return _joined([word for kind in kinds for word in ([_kind_only(kind)] if _holds_keys(kind) else _one(kind))])
 
 
 def _holds_keys(kind: Any) -> bool:
     return has_keys(kind) or any(_holds_keys(each) for inner in get_args(kind) for each in members(inner))
 
 
-def _kind_alone(kind: Any) -> str:
+def _kind_only(kind: Any) -> str:
     return "a table" if is_table(kind) else "a list" if is_list(kind) else _one(kind)[0]
 
 
 def _list(kind: Any) -> str:
     if (values := _values(kind)) is not None:
-        return _fixed(values) if values else "an empty list"
+        return _fixed_length(values) if values else "an empty list"
     inner = get_args(kind)
     once = ", each once" if issubclass(get_origin(kind) or kind, set | frozenset) else ""
-    return f"a list{_of(inner[0]) if inner else ''}{once}"
+    return f"a list{_of_type(inner[0]) if inner else ''}{once}"
 
 
 def _values(kind: Any) -> tuple[Any, ...] | None:
@@ -143,30 +145,30 @@ def _values(kind: Any) -> tuple[Any, ...] | None:
     return inner if is_fixed else None
 
 
-def _fixed(inner: tuple[Any, ...]) -> str:
+def _fixed_length(inner: tuple[Any, ...]) -> str:
     if len({expected(each) for each in inner}) == 1:
-        many = _many(inner[0])
-        each = f"{len(inner)} {many}" if many else f"{len(inner)} values, each {expected(inner[0])}"
+        plural = _plural_of(inner[0])
+        each = f"{len(inner)} {plural}" if plural else f"{len(inner)} values, each {expected(inner[0])}"
         return f"a list of {each}" if len(inner) > 1 else f"a list of {expected(inner[0])}"
-    shown = [expected(each) for each in inner]
-    return f"a list of {', '.join(shown[:-1])} and {shown[-1]}"
+    texts = [expected(each) for each in inner]
+    return f"a list of {', '.join(texts[:-1])} and {texts[-1]}"
 
 
-def _of(annotation: Any) -> str:
+def _of_type(annotation: Any) -> str:
     if members(annotation) == [Any]:
         return ""
-    many = _many(annotation)
-    return f" of {many}" if many else f" in which each value is {expected(annotation)}"
+    plural = _plural_of(annotation)
+    return f" of {plural}" if plural else f" in which each value is {expected(annotation)}"
 
 
-def _many(annotation: Any) -> str | None:
+def _plural_of(annotation: Any) -> str | None:
     kinds = members(annotation)
     if len(kinds) != 1 or choices(kinds[0]) is not None or kinds[0] is bool:
         return None
     if is_table(kinds[0]) or is_list(kinds[0]):
         return _plural(_one(kinds[0])[0])
-    found = _words(kinds[0])
-    return found[2] if found else None
+    texts = _type_text(kinds[0])
+    return texts[2] if texts else None
 
 
 def _plural(text: str) -> str | None:
@@ -177,57 +179,63 @@ def _plural(text: str) -> str | None:
     return None
 
 
-def _joined(words: list[str]) -> str:
-    shown = words if len(words) <= _MOST else [*words[: _MOST - 1], f"one of {len(words) - _MOST + 1} others"]
-    return " or ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+def _joined(texts: list[str]) -> str:
+    listed = (
+        texts
+        if len(texts) <= _MOST_CHOICES
+        else [*texts[: _MOST_CHOICES - 1], f"one of {len(texts) - _MOST_CHOICES + 1} others"]
+    )
+    return " or ".join(filter(None, (", ".join(listed[:-1]), listed[-1])))
 
 
-def _shown(choice: object) -> str:
+def _choice_text(choice: object) -> str:
     return str(choice).lower() if isinstance(choice, bool) else repr(choice)
 
 
-def _words(kind: Any) -> tuple[type, str, str, str] | None:
+def _type_text(kind: Any) -> tuple[type, str, str, str] | None:
     if not isinstance(kind, type) or get_origin(kind) is not None:
         return None
-    return next((found for found in _WORDS if issubclass(kind, found[0])), None)
+    return next((texts for texts in _TYPE_TEXTS if issubclass(kind, texts[0])), None)
 
 
-def _example(annotation: Any, place: int) -> Any:
+def _example(annotation: Any, index: int) -> Any:
     kind = next((each for each in members(annotation) if each is not NoneType), None)
     if listed := choices(kind):
-        return listed[min(place, len(listed) - 1)]
+        return listed[min(index, len(listed) - 1)]
     if is_table(kind):
         return _example_table(kind)
     if not is_list(kind):
-        return _leaf(kind, place)
+        return _leaf(kind, index)
     kinds = _values(kind)
-    several = [get_args(kind)[0] if get_args(kind) else int] * 2 if kinds is None else kinds
-    values = [_example(each, at) for at, each in enumerate(several)]
-    is_short = kinds is None and values[0] == values[1]
-    return None if None in values else values[:1] if is_short else values
+    item_kinds = [get_args(kind)[0] if get_args(kind) else int] * 2 if kinds is None else kinds
+    values = [_example(each, number) for number, each in enumerate(item_kinds)]
+    is_repeated = kinds is None and values[0] == values[1]
+    return None if None in values else values[:1] if is_repeated else values
 
 
 def _example_table(kind: Any) -> dict[str, Any] | None:
     if has_keys(kind):
         keys = keys_of(kind)
-        shown = [key for key in keys if key.is_required] or keys[:1]
-        values = {key.name: None if _holds_keys(key.annotation) else _example(key.annotation, 0) for key in shown}
+        example_keys = [key for key in keys if key.is_required] or keys[:1]
+        values = {
+            key.name: None if _holds_keys(key.annotation) else _example(key.annotation, 0) for key in example_keys
+        }
     else:
-        named, valued = get_args(kind) if len(get_args(kind)) == 2 else (str, int)  # noqa: PLR2004 - key and value
-        values = {str(_example(named, 0) or "a"): _example(valued, 0)}
+        key_type, value_type = get_args(kind) if len(get_args(kind)) == 2 else (str, int)  # noqa: PLR2004 - key and value
+        values = {str(_example(key_type, 0) or "a"): _example(value_type, 0)}
     return None if not values or None in values.values() else values
 
 
-def _leaf(kind: Any, place: int) -> Any:
+def _leaf(kind: Any, index: int) -> Any:
     if kind is bool:
-        return place % 2 == 0
+        return index % 2 == 0
     if kind is Any:
         return 8
-    found = _words(kind)
-    if found is None:
+    texts = _type_text(kind)
+    if texts is None:
         return None
-    if found[0] is int:
-        return 8 * (place + 1)
-    if found[0] in {float, Decimal}:
-        return 0.5 / (place + 1)
-    return "ab"[place % 2] if found[3] == "a" else found[3]
+    if texts[0] is int:
+        return 8 * (index + 1)
+    if texts[0] in {float, Decimal}:
+        return 0.5 / (index + 1)
+    return "ab"[index % 2] if texts[3] == "a" else texts[3]

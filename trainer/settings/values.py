@@ -57,16 +57,16 @@ _EXACT: Final = 15
 """Decimal digits that a 64-bit float preserves of any text."""
 
 
-def fault(kind: str, wrong: object, *place: int | str) -> ErrorDetails:
-    """Return an error in the format of pydantic's `ErrorDetails`; `place` is the path to `wrong` inside the value."""
-    return {"type": kind, "loc": ("value", *place), "msg": "", "input": wrong}
+def fault(kind: str, value: object, *path: int | str) -> ErrorDetails:
+    """Return a fault in the form of pydantic's own; `path` leads to `value` inside the setting's value."""
+    return {"type": kind, "loc": ("value", *path), "msg": "", "input": value}
 
 
-def conversions(annotation: Any, given: Any, found: Any) -> Iterator[ErrorDetails]:
-    """Yield a fault for each part of `given` that the type changed; `found` is the validator's result."""
-    is_given = type(given) is type(found) and not isinstance(given, list | Mapping) and given == found
-    if not is_given:
-        yield from _changes(given, found, (), kinds={*_kinds(annotation)})
+def conversions(annotation: Any, value: Any, result: Any) -> Iterator[ErrorDetails]:
+    """Yield a fault for each part of `value` that the type changed; `result` is the validator's."""
+    is_unchanged = type(value) is type(result) and not isinstance(value, list | Mapping) and value == result
+    if not is_unchanged:
+        yield from _changes(value, result, (), kinds={*_kinds(annotation)})
 
 
 def _kinds(annotation: Any) -> Iterator[type]:
@@ -78,77 +78,79 @@ def _kinds(annotation: Any) -> Iterator[type]:
             yield from _kinds(each)
 
 
-def _changes(given: Any, found: Any, place: tuple[int | str, ...], *, kinds: set[type]) -> Iterator[ErrorDetails]:
-    found = found.value if isinstance(found, Enum) else found
-    if isinstance(given, list) and isinstance(found, list | tuple):
-        for number, (one, other) in enumerate(zip(given, found, strict=False)):
-            yield from _changes(one, other, (*place, number), kinds=kinds)
-    elif isinstance(given, list) and isinstance(found, set | frozenset):
-        yield from _in_set(given, found, place, kinds=kinds)
-    elif isinstance(given, Mapping):
-        yield from _in_table(given, found, place, kinds=kinds)
-    elif kind := _of_one(given, found, kinds=kinds):
-        yield fault(kind, given, *place)
+def _changes(value: Any, result: Any, path: tuple[int | str, ...], *, kinds: set[type]) -> Iterator[ErrorDetails]:
+    result = result.value if isinstance(result, Enum) else result
+    if isinstance(value, list) and isinstance(result, list | tuple):
+        for number, (item, other) in enumerate(zip(value, result, strict=False)):
+            yield from _changes(item, other, (*path, number), kinds=kinds)
+    elif isinstance(value, list) and isinstance(result, set | frozenset):
+        yield from _set_changes(value, result, path, kinds=kinds)
+    elif isinstance(value, Mapping):
+        yield from _table_changes(value, result, path, kinds=kinds)
+    elif kind := _scalar_change(value, result, kinds=kinds):
+        yield fault(kind, value, *path)
 
 
-def _of_one(given: Any, found: Any, *, kinds: set[type]) -> str | None:
-    if isinstance(given, bool | int | float) and isinstance(found, bool | int | float):
-        is_cut = isinstance(given, float) and type(found) is int and float not in kinds
-        if isinstance(given, bool) != isinstance(found, bool) or is_cut:
+def _scalar_change(value: Any, result: Any, *, kinds: set[type]) -> str | None:
+    if isinstance(value, bool | int | float) and isinstance(result, bool | int | float):
+        is_cut = isinstance(value, float) and type(result) is int and float not in kinds
+        if isinstance(value, bool) != isinstance(result, bool) or is_cut:
             return CONVERTED
-        return INEXACT if isinstance(given, int) and isinstance(found, float) and given != found else None
-    if isinstance(found, Decimal):
-        return UNQUOTED if isinstance(given, float) and len(found.as_tuple().digits) > _EXACT else None
-    if isinstance(given, _MOMENTS):
-        is_text = not any(issubclass(kind, _MOMENTS) for kind in kinds) and isinstance(found, tuple(kinds - {object}))
+        return INEXACT if isinstance(value, int) and isinstance(result, float) and value != result else None
+    if isinstance(result, Decimal):
+        return UNQUOTED if isinstance(value, float) and len(result.as_tuple().digits) > _EXACT else None
+    if isinstance(value, _MOMENTS):
+        is_text = not any(issubclass(kind, _MOMENTS) for kind in kinds) and isinstance(result, tuple(kinds - {object}))
         return CONVERTED if is_text else None
-    if isinstance(found, _MOMENTS):
-        return CONVERTED if _SECONDS.fullmatch(str(given)) else TOO_FINE if _FINE.search(str(given)) else None
-    return CONVERTED if isinstance(found, PurePath) and given == "" else None
+    if isinstance(result, _MOMENTS):
+        return CONVERTED if _SECONDS.fullmatch(str(value)) else TOO_FINE if _FINE.search(str(value)) else None
+    return CONVERTED if isinstance(result, PurePath) and value == "" else None
 
 
-def _in_set(given: list[Any], found: Any, place: tuple[int | str, ...], *, kinds: set[type]) -> Iterator[ErrorDetails]:
+def _set_changes(
+    value: list[Any], result: Any, path: tuple[int | str, ...], *, kinds: set[type]
+) -> Iterator[ErrorDetails]:
     """Yield the changes of a set. A set has no order: an item is unchanged if the set contains an equal value."""
-    if len(found) < len(given):
-        repeated = next((one for number, one in enumerate(given) if one in given[:number]), given[-1])
-        yield fault(REPEATED, repeated, *place)
+    if len(result) < len(value):
+        repeated = next((item for number, item in enumerate(value) if item in value[:number]), value[-1])
+        yield fault(REPEATED, repeated, *path)
         return
-    for number, one in enumerate(given):
-        equal = [each for each in found if (each.value if isinstance(each, Enum) else each) == one]
-        changes = [[*_changes(one, other, (*place, number), kinds=kinds)] for other in equal or found]
+    for number, item in enumerate(value):
+        equal = [each for each in result if (each.value if isinstance(each, Enum) else each) == item]
+        changes = [[*_changes(item, other, (*path, number), kinds=kinds)] for other in equal or result]
         if changes and all(changes):
             yield changes[0][0]
 
 
-def _in_table(given: Any, found: Any, place: tuple[int | str, ...], *, kinds: set[type]) -> Iterator[ErrorDetails]:
-    if isinstance(found, Mapping):
-        if len(found) < len(given):
-            kept = {*to_jsonable_python(dict.fromkeys(found))}
-            yield fault(REPEATED_KEY, next((key for key in given if key not in kept), [*given][-1]), *place)
+def _table_changes(table: Any, result: Any, path: tuple[int | str, ...], *, kinds: set[type]) -> Iterator[ErrorDetails]:
+    if isinstance(result, Mapping):
+        if len(result) < len(table):
+            keys = {*to_jsonable_python(dict.fromkeys(result))}
+            yield fault(REPEATED_KEY, next((key for key in table if key not in keys), [*table][-1]), *path)
             return
-        for (key, value), (other_key, other) in zip(given.items(), found.items(), strict=False):
-            yield from _changes(key, other_key, (*place, key), kinds=kinds)
-            yield from _changes(value, other, (*place, key), kinds=kinds)
+        for (key, item), (other_key, other) in zip(table.items(), result.items(), strict=False):
+            yield from _changes(key, other_key, (*path, key), kinds=kinds)
+            yield from _changes(item, other, (*path, key), kinds=kinds)
         return
-    names = _names_of(found)
-    for key, value in given.items() if names else ():
+    names = _attribute_names(result)
+    for key, item in table.items() if names else ():
         if key not in names:
-            yield fault(UNKNOWN_KEY, key, *place)
+            yield fault(UNKNOWN_KEY, key, *path)
         else:
-            yield from _changes(value, getattr(found, names[key]), (*place, key), kinds=kinds)
+            yield from _changes(item, getattr(result, names[key]), (*path, key), kinds=kinds)
 
 
-def _names_of(found: Any) -> dict[str, str]:
+def _attribute_names(instance: Any) -> dict[str, str]:
     """Map the input keys of a model, a dataclass or a named tuple to its attribute names; empty for any other object."""
-    if isinstance(found, BaseModel):
-        fields, config = type(found).__pydantic_fields__, found.model_config
+    if isinstance(instance, BaseModel):
+        fields, config = type(instance).__pydantic_fields__, instance.model_config
         aliased = {
             info.validation_alias: name for name, info in fields.items() if isinstance(info.validation_alias, str)
         }
         by_name = config.get("validate_by_name") or config.get("populate_by_name")
-        named = {*fields, *(found.model_extra or {})}
-        return {name: name for name in named if by_name or name not in aliased.values()} | aliased
-    names: Iterable[str] = getattr(found, "_fields", ()) or getattr(found, "__dataclass_fields__", ())
+        names_of_fields = {*fields, *(instance.model_extra or {})}
+        return {name: name for name in names_of_fields if by_name or name not in aliased.values()} | aliased
+    names: Iterable[str] = getattr(instance, "_fields", ()) or getattr(instance, "__dataclass_fields__", ())
     return {name: name for name in names}
 
 
@@ -191,31 +193,31 @@ def typed_value(info: FieldInfo, value: Any) -> Any:
     """Return a document's value if the setting's type accepts it. Raise `MisfitError`."""
     if isinstance(value, RepeatedKeyError):
         raise MisfitError([fault(REPEATED_KEY, value.key)])
-    judge = _judge(_Kind(info)).__pydantic_validator__
+    validator = _validator(_ValidatorKey(info)).__pydantic_validator__
     try:
-        judge.validate_json(json.dumps({"value": value}, default=_written_out), strict=True)
-        plain = _undated(value)
-        found = judge.validate_python({"value": plain}).value  # in the form that the settings' class receives
+        validator.validate_json(json.dumps({"value": value}, default=_date_as_json), strict=True)
+        undated = _without_dates(value)
+        result = validator.validate_python({"value": undated}).value  # in the form that the settings' class receives
     except ValidationError as misfit:
         raise MisfitError(misfit.errors(include_url=False)) from misfit
     except (TypeError, ValueError, RecursionError) as misfit:
         raise MisfitError([fault(CONVERTED, value)]) from misfit
     converts = any(isinstance(mark, _CONVERTERS) for mark in info.metadata)
-    if changes := [] if converts else [*conversions(info.annotation, value, found)]:
+    if changes := [] if converts else [*conversions(info.annotation, value, result)]:
         raise MisfitError(changes)
-    return one_form(plain)
+    return one_form(undated)
 
 
 def typed_as(info: FieldInfo, value: Any) -> str | None:
     """Return a text whose value for this setting is `value`, as it would be typed; `None` if there is no such text."""
-    plain = _undated(value)
-    texts = [plain] if isinstance(plain, str) else []
+    undated = _without_dates(value)
+    texts = [undated] if isinstance(undated, str) else []
     with suppress(ValueError, TypeError):
-        texts.append(json.dumps(plain, default=_written_out))
+        texts.append(json.dumps(undated, default=_date_as_json))
     for text in texts:
         with suppress(MisfitError):
-            found = typed_text(info, text)
-            if found in (value, plain) and type(found) is type(plain):
+            result = typed_text(info, text)
+            if result in (value, undated) and type(result) is type(undated):
                 return text
     return None
 
@@ -225,25 +227,29 @@ def typed_default(info: FieldInfo) -> None:
     if info.validate_default is False or info.default is PydanticUndefined or info.default is None:
         return  # None: pydantic checks it itself, and nothing else is equal to it
     try:
-        found = _judge(_Kind(info)).__pydantic_validator__.validate_python({"value": info.default}, strict=True).value
+        result = (
+            _validator(_ValidatorKey(info))
+            .__pydantic_validator__.validate_python({"value": info.default}, strict=True)
+            .value
+        )
     except ValidationError as misfit:
         with suppress(ValueError):  # a list for a tuple, a date as text: any form that a document can have
             typed_value(info, to_jsonable_python(info.default))
             return
         raise MisfitError(misfit.errors(include_url=False)) from misfit
-    if changes := [*conversions(info.annotation, info.default, found)]:
+    if changes := [*conversions(info.annotation, info.default, result)]:
         raise MisfitError(changes)
 
 
 def judged_by_itself(settings: type[BaseModel], name: str) -> bool:
     """Return whether the class has a validator for this setting that runs before type conversion."""
-    found = settings.__pydantic_decorators__.field_validators.values()
+    validators = settings.__pydantic_decorators__.field_validators.values()
     return any(
-        each.info.mode in _BEFORE and ("*" in each.info.fields or name in each.info.fields) for each in found
+        each.info.mode in _BEFORE and ("*" in each.info.fields or name in each.info.fields) for each in validators
     ) or any(each.info.mode in _BEFORE for each in settings.__pydantic_decorators__.model_validators.values())
 
 
-class _Kind:
+class _ValidatorKey:
     """A setting's type with its bounds; the cache key of its validator model."""
 
     def __init__(self, info: FieldInfo) -> None:
@@ -255,29 +261,29 @@ class _Kind:
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, _Kind)
+            isinstance(other, _ValidatorKey)
             and (self.annotation is other.annotation or bool(self.annotation == other.annotation))
             and self.metadata == other.metadata
         )
 
 
 @lru_cache(maxsize=512)
-def _judge(kind: _Kind) -> Any:
+def _validator(kind: _ValidatorKey) -> Any:
     annotation: Any = Annotated[kind.annotation, *kind.metadata] if kind.metadata else kind.annotation
     config = ConfigDict(allow_inf_nan=False, extra="forbid")
     return create_model("Judge", __config__=config, value=(annotation, ...))
 
 
-def _undated(value: Any) -> Any:
+def _without_dates(value: Any) -> Any:
     """Return a document's value with TOML dates replaced by their text, the only form that a record has for them."""
     if isinstance(value, dict):
-        return {key: _undated(each) for key, each in value.items()}
+        return {key: _without_dates(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_undated(each) for each in value]
+        return [_without_dates(each) for each in value]
     return value.isoformat() if isinstance(value, date | time) else value
 
 
-def _written_out(value: Any) -> str:
+def _date_as_json(value: Any) -> str:
     """Return a TOML date or time in its JSON form; raise `TypeError` for anything else."""
     if isinstance(value, date | time):
         return value.isoformat()

@@ -115,7 +115,13 @@ def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | N
     resolved = replace(course.resolved, settings=course.resolved.settings.model_copy(update=changes))
     with kept(Ledger(resolved, root=course.root)):
         net, data = prepare(course.experiment, course.dataset, course.data)
-        callbacks = [made(StopIfNotFinite), made(SeedEveryStep), made(LossLines), *tracers(course.folder), *watching]
+        callbacks = [
+            made(StopIfNotFinite),
+            made(SeedEveryStep),
+            made(LossLines),
+            *tracers(course.folder),
+            *watching,
+        ]
         options: dict[str, Any] = {"max_epochs": -1, "callbacks": callbacks, "profiler": profiler}
         small_trainer(course.device, course.folder, logger=loggers(course.folder), **options).fit(net, datamodule=data)
     return net

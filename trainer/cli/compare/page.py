@@ -38,7 +38,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
-    """Yield all evidence, with at most `most` lines of each long list."""
+    """Yield all evidence, with at most `limit` lines of each long list."""
     yield from columns([("A", *_run(comparison.a)), ("B", *_run(comparison.b))])
     if comparison.same_run:
         return

@@ -110,7 +110,7 @@ def _parser() -> Arguments:
 
 def _ls(args: Namespace) -> int:
     limit = None if args.sweep else args.most or None
-    rows = _with_store(args.store, limit) if not args.local else list_runs(runs_folder(), most=limit)
+    rows = _with_store(args.store, limit) if not args.local else list_runs(runs_folder(), limit=limit)
     if args.sweep:
         sweep = load(runs_folder() / SWEEPS / resolve_sweep(args.sweep, sweep_ids(runs_folder())))
         runs = {point.run for point in sweep.points}
@@ -131,14 +131,14 @@ def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
     """List local and published runs; if the store is unreachable, list local runs and print a warning."""
     if address is None:
         print("only local runs are listed: no store is configured", file=sys.stderr)
-        return list_runs(runs_folder(), most=limit)
+        return list_runs(runs_folder(), limit=limit)
     try:
-        return list_runs(runs_folder(), store=store_at(address), most=limit)
+        return list_runs(runs_folder(), store=store_at(address), limit=limit)
     except StoreError as fault:
         print(f"only local runs are listed: {fault.message}", file=sys.stderr)
         if fault.hint:
             print(f"  -> {spelled(fault.hint)}", file=sys.stderr)
-        return list_runs(runs_folder(), most=limit)
+        return list_runs(runs_folder(), limit=limit)
 
 
 def _measured() -> set[str]:

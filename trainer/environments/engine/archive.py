@@ -35,11 +35,11 @@ def digests_of_archive(path: Path) -> Digests:
 
 def config_in_stream(stream: IO[bytes], manifest: str) -> str | None:
     """Return the digest of the config from the stream of a saved image; `None` if the stream does not hold the manifest."""
-    wanted = f"blobs/{manifest.replace(':', '/')}"
+    path = f"blobs/{manifest.replace(':', '/')}"
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            if member.name == wanted and member.size <= _LARGEST and (body := archive.extractfile(member)):
-                content = json_value(body.read(), where=wanted)
+            if member.name == path and member.size <= _LARGEST and (body := archive.extractfile(member)):
+                content = json_value(body.read(), where=path)
                 return None if content.get("mediaType") in _INDEXES else str(content["config"]["digest"])
     return None
 

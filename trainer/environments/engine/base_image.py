@@ -17,13 +17,13 @@ _KINDS: Final = {2: UsageError, 61: EngineAbsentError}
 
 def resolve_base(declared: Base, *, root: Path) -> str:
     """Return the reference of the base image by digest. The first call can take half a minute and reports its progress on stderr."""
-    done = subprocess.run(
+    result = subprocess.run(
         [root / "scripts" / "machine" / "base", declared], stdout=subprocess.PIPE, stderr=None, text=True, check=False
     )
-    if done.returncode:
-        kind = _KINDS.get(done.returncode, EngineError)
+    if result.returncode:
+        kind = _KINDS.get(result.returncode, EngineError)
         raise kind(
             f"no base image for {declared.partition('@')[0]}: see the output above",
             hint="scripts/machine/base",
         )
-    return done.stdout.strip()
+    return result.stdout.strip()

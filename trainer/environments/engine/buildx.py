@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 
 def build(request: BuildRequest, *, archive: Path | None) -> None:
     """Build an image, with progress on stderr. Raise `ImageBuildError`, `EngineAbsentError` if `docker` is not installed."""
-    words = command(request, archive=archive)
+    arguments = command(request, archive=archive)
     try:
-        done = subprocess.run(words, input=request.recipe, text=True, stdout=subprocess.DEVNULL, check=False)
+        result = subprocess.run(arguments, input=request.recipe, text=True, stdout=subprocess.DEVNULL, check=False)
     except FileNotFoundError as fault:
         raise EngineAbsentError(
             "the command `docker` is not installed", hint="scripts/machine/engine ensure"
         ) from fault
-    if done.returncode:
+    if result.returncode:
         message = f"the build of {request.tag} failed: see the output above"
         raise ImageBuildError(message, hint='docs/how-to/images.md, "When a build fails"')
 
 
 def command(request: BuildRequest, *, archive: Path | None) -> list[str]:
     """Return the command line of a build into an archive, or without one directly into the engine."""
-    words = ["docker", "buildx", "build", "--file", "-", "--provenance=false"]
-    words += ["--target", request.stage] if request.stage else []
+    arguments = ["docker", "buildx", "build", "--file", "-", "--provenance=false"]
+    arguments += ["--target", request.stage] if request.stage else []
     for name, value in sorted(request.arguments.items()):
-        words += ["--build-arg", f"{name}={value}"]
-    words += ["--build-arg", f"SOURCE_DATE_EPOCH={request.epoch}"]
+        arguments += ["--build-arg", f"{name}={value}"]
+    arguments += ["--build-arg", f"SOURCE_DATE_EPOCH={request.epoch}"]
     for name, path in sorted(request.secrets.items()):
-        words += ["--secret", _fields(f"id={name}", f"src={path}")]
-    for name, place in sorted(request.contexts.items()):
-        words += ["--build-context", f"{name}={place}"]
-    words += ["--network=host"] if request.host_network else []
-    words += ["--no-cache"] if request.fresh else []
-    return [*words, *_output(request, archive), str(request.root)]
+        arguments += ["--secret", _fields(f"id={name}", f"src={path}")]
+    for name, address in sorted(request.contexts.items()):
+        arguments += ["--build-context", f"{name}={address}"]
+    arguments += ["--network=host"] if request.host_network else []
+    arguments += ["--no-cache"] if request.fresh else []
+    return [*arguments, *_output(request, archive), str(request.root)]
 
 
 def _output(request: BuildRequest, archive: Path | None) -> list[str]:

@@ -29,11 +29,11 @@ def volume(source: Path, target: str) -> tuple[str, str]:
 
 
 def run_command(
-    words: Sequence[str], *, service: str = "train", options: Sequence[str] = (), project: Path | None = None
+    arguments: Sequence[str], *, service: str = "train", options: Sequence[str] = (), project: Path | None = None
 ) -> list[str]:
     """Return the command that runs a service once, in a new container that is removed at its end."""
     directory = () if project is None else ("--project-directory", str(project))
-    return ["docker", "compose", *directory, "run", "--rm", *options, service, *words]
+    return ["docker", "compose", *directory, "run", "--rm", *options, service, *arguments]
 
 
 def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -47,10 +47,10 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
 
 
 def run(
-    service: str, words: Sequence[str], *, root: Path, environ: Mapping[str, str], options: Sequence[str] = ()
+    service: str, arguments: Sequence[str], *, root: Path, environ: Mapping[str, str], options: Sequence[str] = ()
 ) -> str:
     """Run a service once without a terminal and return its output. `environ` is the whole environment of compose."""
-    command = run_command(words, service=service, options=("-T", *options))
+    command = run_command(arguments, service=service, options=("-T", *options))
     pipe = subprocess.PIPE
     with start(command, cwd=root, env=dict(environ), stdout=pipe, stderr=pipe) as process:
         output, errors = process.communicate()

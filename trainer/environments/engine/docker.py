@@ -81,9 +81,9 @@ class DockerEngine:
     def images(self, label: str) -> list[ImageFacts]:
         """Return the images with a label and a name, newest first."""
         with _docker_errors():
-            found = [str(row["Id"]) for row in self._client.api.images(filters={"label": label, "dangling": False})]
+            ids = [str(row["Id"]) for row in self._client.api.images(filters={"label": label, "dangling": False})]
         images = [
-            image for identity in dict.fromkeys(found) if (image := self.image(identity))
+            image for identity in dict.fromkeys(ids) if (image := self.image(identity))
         ]  # an image may have been removed meanwhile
         return sorted(images, key=lambda facts: (facts.created, facts.tags), reverse=True)
 
@@ -91,7 +91,7 @@ class DockerEngine:
         """Build through an OCI archive if the engine keeps manifests, else directly and not reproducibly."""
         if not self.facts().keeps_manifests:
             buildx.build(request, archive=None)
-            return Digests(manifest=None, config=self._present(request.tag).id)
+            return Digests(manifest=None, config=self._require_image(request.tag).id)
         with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
             archive = Path(folder) / "image.tar"
             buildx.build(request, archive=archive)
@@ -105,9 +105,9 @@ class DockerEngine:
         """Return the digests of an image; the config's digest is read from the saved image once and cached."""
         if not self.facts().keeps_manifests:
             return Digests(manifest=None, config=image.id)
-        kept = self._cache / f"{image.id.removeprefix('sha256:')}.json"
+        path = self._cache / f"{image.id.removeprefix('sha256:')}.json"
         with suppress(DocumentError):
-            return Digests(**read_json(kept, _CachedDigests).model_dump())
+            return Digests(**read_json(path, _CachedDigests).model_dump())
         with _docker_errors():
             chunks = self._client.api.get_image(image.id)
             config = config_in_stream(io.BufferedReader(_Chunks(iter(chunks))), image.id)
@@ -140,7 +140,7 @@ class DockerEngine:
         """Return whether the registry has this manifest."""
         with _docker_errors(registry=reference.partition("/")[0]):
             try:
-                found = self._client.images.get_registry_data(reference)
+                data = self._client.images.get_registry_data(reference)
             except (NotFound, ImageNotFound):
                 return False
             except APIError as fault:
@@ -150,7 +150,7 @@ class DockerEngine:
                 ):
                     return False
                 raise
-        return bool(found.id == reference.rpartition("@")[2])
+        return bool(data.id == reference.rpartition("@")[2])
 
     def serves(self, project: str, service: str) -> bool:
         """Return whether a container of this compose service runs."""
@@ -163,8 +163,8 @@ class DockerEngine:
         labels = [f"{_COMPOSE}.service=store", "reprise.environment=store"]
         with _docker_errors():
             running = self._client.containers.list(filters={"label": labels, "status": "running"})
-            found = [_local_store(container.attrs) for container in running]
-        return [store for store in found if store is not None]
+            stores = [_local_store(container.attrs) for container in running]
+        return [store for store in stores if store is not None]
 
     def has_volume(self, name: str) -> bool:
         """Return whether there is a volume with this name."""
@@ -198,11 +198,11 @@ class DockerEngine:
             finally:
                 running.remove(force=True)
 
-    def _present(self, reference: str) -> ImageFacts:
-        found = self.image(reference)
-        if found is None:
+    def _require_image(self, reference: str) -> ImageFacts:
+        image = self.image(reference)
+        if image is None:
             raise ImageMissingError(f"{reference} is not on this machine", hint="reprise image build NAME")
-        return found
+        return image
 
     def _write_cache(self, digests: Digests) -> None:
         path = self._cache / f"{str(digests.manifest).removeprefix('sha256:')}.json"
@@ -261,10 +261,10 @@ class _Chunks(io.RawIOBase):
                 self._rest = next(self._chunks)
             except StopIteration:
                 return 0
-        taken = self._rest[: len(buffer)]
-        buffer[: len(taken)] = taken
-        self._rest = self._rest[len(taken) :]
-        return len(taken)
+        block = self._rest[: len(buffer)]
+        buffer[: len(block)] = block
+        self._rest = self._rest[len(block) :]
+        return len(block)
 
 
 def _local_store(attributes: Mapping[str, Any]) -> LocalStore | None:

@@ -52,7 +52,7 @@ def _roc(name: str, scores: Tensor, positive: Tensor) -> Series | None:
         return None
     x, y, _ = binary_roc(scores[fine].double(), positive[fine])
     corners = _corners(x, y)
-    at = [corners[place] for place in spread_indices(len(corners), most=_EACH)]
+    at = [corners[place] for place in spread_indices(len(corners), limit=_EACH)]
     return Series(name=name, x=tuple(x[at].tolist()), y=tuple(y[at].tolist()))
 
 
