@@ -10,7 +10,7 @@ from tests.records import circumstances
 from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import ResumeError
 from trainer.cli.resume import Admission, notes, prepare, set_aside_environment
-from trainer.cli.trust import Word
+from trainer.cli.trust import TrustDecision
 from trainer.runs.record import Outcome, Record, Status
 from trainer.runs.resume import check_ingredients, record_with_current_settings
 from trainer.runs.run import open_run, record_of
@@ -24,7 +24,7 @@ def test_a_run_whose_source_predates_resume_is_rejected(tmp_path: Path, monkeypa
     """The run's own source would be executed, and that source cannot resume."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     run = finish_run(tmp_path / "runs", status=Status.PREEMPTED).record.run
-    admission = Admission(folder=tmp_path / "runs" / run, word=Word(command=""))
+    admission = Admission(folder=tmp_path / "runs" / run, word=TrustDecision(command=""))
     with pytest.raises(ResumeError, match="older than --resume"):
         prepare(parse_options(["--resume", run]), admission)
 

@@ -11,7 +11,7 @@ from tests.runs.runs import finish_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import UntrustedCodeError, UsageError
 from trainer.cli import trust
-from trainer.cli.trust import Word, grants, has_own_image, page, require_trust
+from trainer.cli.trust import TrustDecision, grants, has_own_image, page, require_trust
 from trainer.runs.record import Image, Knowledge
 from trainer.runs.register import register_attempt
 from trainer.source.capture import SourceBundle, SourceFile, bundle_digest
@@ -20,7 +20,7 @@ from trainer.source.description import Source
 if TYPE_CHECKING:
     from pathlib import Path
 
-WORD = Word(command="reprise reproduce RUN")
+WORD = TrustDecision(command="reprise reproduce RUN")
 
 
 def make_bundle(**files: bytes) -> SourceBundle:
@@ -46,7 +46,7 @@ def test_an_unregistered_attempt_is_shown_and_not_run_without_terminal_or_trust(
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
     assert str(caught.value.hint).endswith("then: reprise reproduce RUN --trust")
     assert "code.py  6 bytes" in capsys.readouterr().err
-    trusting = Word(trusted=True, command="reprise reproduce RUN")
+    trusting = TrustDecision(trusted=True, command="reprise reproduce RUN")
     assert not require_trust(run.record, run.folder.parents[1], trusting, is_isolated=True)
 
 
@@ -54,9 +54,11 @@ def test_outside_a_container_trust_is_not_enough(runs: Path) -> None:
     run = finish_run(runs)
     folder = run.folder.parents[1]
     with pytest.raises(UntrustedCodeError, match="would reach this machine's network, credentials and files") as caught:
-        require_trust(run.record, folder, Word(trusted=True, command="reprise reproduce RUN"), is_isolated=False)
+        require_trust(
+            run.record, folder, TrustDecision(trusted=True, command="reprise reproduce RUN"), is_isolated=False
+        )
     assert "scripts/reprise reproduce RUN --trust" in str(caught.value.hint)
-    granted = Word(trusted=True, granted=grants("machine"), command="reprise reproduce RUN")
+    granted = TrustDecision(trusted=True, granted=grants("machine"), command="reprise reproduce RUN")
     assert not require_trust(run.record, folder, granted, is_isolated=False)
 
 

@@ -18,7 +18,7 @@ from trainer.base.errors import DigestMismatchError, SourceError, UntrustedCodeE
 from trainer.cli import trust
 from trainer.cli.trust import (
     ISOLATION,
-    Word,
+    TrustDecision,
     grants,
     host_command,
     is_own_sweep,
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from trainer.runs.run import OpenRun
 
-WORD = Word(command="reprise reproduce RUN")
-TRUSTED = Word(trusted=True, command="reprise reproduce RUN")
+WORD = TrustDecision(command="reprise reproduce RUN")
+TRUSTED = TrustDecision(trusted=True, command="reprise reproduce RUN")
 
 
 class Terminal(io.StringIO):
@@ -97,7 +97,7 @@ def test_trust_option_skips_the_question_and_grant_option_alone_does_not(
     assert not require_trust(run.record, folder, TRUSTED, is_isolated=True)
     assert "[y/N]" not in shown.getvalue()
     with pytest.raises(UntrustedCodeError, match="it was not run"):
-        require_trust(run.record, folder, Word(granted=grants("machine"), command="x"), is_isolated=False)
+        require_trust(run.record, folder, TrustDecision(granted=grants("machine"), command="x"), is_isolated=False)
     assert "Run it (everything that this user can access" in shown.getvalue()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from trainer.base.errors import SettingError
 from trainer.settings.fields import LaunchSettings
-from trainer.settings.ledger import Ledger, adopt, configured, kept, made
+from trainer.settings.ledger import Ledger, adopt, call_configured, configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 
 if TYPE_CHECKING:
@@ -63,16 +63,16 @@ def opened(*argv: str) -> Ledger:
 
 
 def test_omitted_parameters_are_injected() -> None:
-    with kept(opened("--width", "3")):
-        assert made(area) == 6
-        assert made(area, width=10) == 20
-        assert made(Net).width == 3
+    with use_ledger(opened("--width", "3")):
+        assert call_configured(area) == 6
+        assert call_configured(area, width=10) == 20
+        assert call_configured(Net).width == 3
 
 
 def test_outside_of_a_run_nothing_is_injected() -> None:
     assert area(width=4) == 4
     with pytest.raises(TypeError):
-        made(area)
+        call_configured(area)
 
 
 def test_a_class_keeps_its_identity() -> None:
@@ -82,9 +82,9 @@ def test_a_class_keeps_its_identity() -> None:
 
 def test_the_ledger_records_bound_functions() -> None:
     ledger = opened()
-    with kept(ledger):
-        made(area)
-        made(nested)
+    with use_ledger(ledger):
+        call_configured(area)
+        call_configured(nested)
     entry = ledger.entries()["width"]
     assert [place.split(" ")[0] for place in entry.bound] == ["area", "nested"]
     assert entry.read == entry.bound
@@ -93,16 +93,16 @@ def test_the_ledger_records_bound_functions() -> None:
 
 def test_a_bound_parameter_that_is_never_loaded_is_unread() -> None:
     ledger = opened()
-    with kept(ledger):
-        made(careless)
+    with use_ledger(ledger):
+        call_configured(careless)
     assert ledger.unread() == ["momentum", "depth"]
     assert ledger.idle() == ["depth"]  # of the settings' own, and nothing was bound to it
 
 
 def test_a_given_setting_without_a_use_is_an_error() -> None:
     ledger = opened("--momentum", "0.5")
-    with kept(ledger):
-        made(area)
+    with use_ledger(ledger):
+        call_configured(area)
     with pytest.raises(SettingError, match="momentum is given \\(command line\\), but nothing in this run uses it"):
         ledger.require_bound()
 
@@ -116,8 +116,8 @@ def test_an_attribute_read_is_recorded() -> None:
 
 
 def test_an_unknown_parameter_is_named() -> None:
-    with kept(opened()), pytest.raises(SettingError, match="lost needs 'widht'") as caught:
-        made(lost)
+    with use_ledger(opened()), pytest.raises(SettingError, match="lost needs 'widht'") as caught:
+        call_configured(lost)
     assert "width" in str(caught.value.hint)
 
 
@@ -125,10 +125,10 @@ def test_an_unknown_parameter_is_named() -> None:
 def test_a_read_in_a_forked_process_is_recorded() -> None:
     found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4", "--width", "3"]), environ={}))
     ledger = Ledger(found)
-    with kept(ledger):
+    with use_ledger(ledger):
         child = os.fork()
         if child == 0:
-            used = made(area) + found.settings.depth
+            used = call_configured(area) + found.settings.depth
             os._exit(0 if used == 16 else 1)
         assert os.waitpid(child, 0)[1] == 0
     ledger.require_bound()
@@ -139,7 +139,7 @@ def test_a_read_in_a_forked_process_is_recorded() -> None:
 
 def _use(ledger: Ledger, settings: Settings) -> None:
     adopt(ledger)
-    raise SystemExit(0 if made(area) + settings.depth == 16 else 1)
+    raise SystemExit(0 if call_configured(area) + settings.depth == 16 else 1)
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

@@ -8,7 +8,7 @@ import pytest
 
 from tests.settings.test_ledger import Settings, area
 from trainer.base.errors import ExperimentError
-from trainer.settings.parameters import callers_of, require_agreement, takers_in, takers_of
+from trainer.settings.parameters import configured_parameters, functions_with, parameters_in, require_agreement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,13 +44,13 @@ def given(rate: str) -> str:
 
 
 def test_compatible_types_are_accepted() -> None:
-    takers = [each for function in (wide, unread) for each in takers_of(function, called=function.__name__)]
+    takers = [each for function in (wide, unread) for each in configured_parameters(function, called=function.__name__)]
     require_agreement(Settings, takers, root=ROOT)
 
 
 def test_a_parameter_with_another_type_than_the_setting_is_rejected() -> None:
     with pytest.raises(ExperimentError) as caught:
-        require_agreement(Settings, takers_of(odd, called="odd"), root=ROOT)
+        require_agreement(Settings, configured_parameters(odd, called="odd"), root=ROOT)
     message = caught.value.message
     assert message.startswith("setting width is declared int (tests/settings/test_ledger.py:")
     assert "and odd (tests/settings/test_parameters.py:" in message
@@ -58,20 +58,22 @@ def test_a_parameter_with_another_type_than_the_setting_is_rejected() -> None:
 
 
 def test_two_parameters_of_one_name_with_different_types_are_rejected() -> None:
-    takers = [each for function in (rates, names) for each in takers_of(function, called=function.__name__)]
+    takers = [each for function in (rates, names) for each in configured_parameters(function, called=function.__name__)]
     with pytest.raises(
         ExperimentError, match=r"rate is one name for two types: rates .* takes it as float, and names .* as str"
     ):
         require_agreement(Settings, takers, root=ROOT)
     require_agreement(
         Settings,
-        [*takers_of(rates, called="rates"), *takers_of(given, called="given")],
+        [*configured_parameters(rates, called="rates"), *configured_parameters(given, called="given")],
         root=ROOT,
     )
 
 
 def test_all_errors_are_reported_at_once() -> None:
-    takers = [each for function in (odd, rates, names) for each in takers_of(function, called=function.__name__)]
+    takers = [
+        each for function in (odd, rates, names) for each in configured_parameters(function, called=function.__name__)
+    ]
     with pytest.raises(ExperimentError, match=r"\(and 1 more\)") as caught:
         require_agreement(Settings, takers, root=ROOT)
     assert "rate is one name for two types" in str(caught.value.hint)
@@ -79,11 +81,11 @@ def test_all_errors_are_reported_at_once() -> None:
 
 def test_configured_functions_are_found_by_their_parameters() -> None:
     assert area.__module__ == "tests.settings.test_ledger"
-    assert {"area", "careless", "nested", "Net"} <= set(callers_of("width"))
-    assert {taker.name for taker in takers_in({"tests.settings.test_ledger"})} >= {
+    assert {"area", "careless", "nested", "Net"} <= set(functions_with("width"))
+    assert {taker.name for taker in parameters_in({"tests.settings.test_ledger"})} >= {
         "width",
         "depth",
         "momentum",
         "widht",
     }
-    assert takers_in({"nowhere"}) == []
+    assert parameters_in({"nowhere"}) == []

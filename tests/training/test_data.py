@@ -15,7 +15,7 @@ from trainer.base.errors import DatasetError, DigestMismatchError, ExperimentFai
 from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
 from trainer.settings.fields import LaunchSettings as RunSettings
-from trainer.settings.ledger import Ledger, configured, kept, made
+from trainer.settings.ledger import Ledger, call_configured, configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, Sample, Samples, open_samples
@@ -168,13 +168,13 @@ class ShiftedSamples(Samples):
         return 10
 
     def sample(self, pick: Pick) -> Sample:
-        return {"x": torch.tensor(made(shifted, pick.index))}
+        return {"x": torch.tensor(call_configured(shifted, pick.index))}
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.trains)])
 def test_a_setting_used_only_by_workers_is_injected_and_recorded_as_used(method: str) -> None:
     ledger = Ledger(resolve(ShiftSettings, Origins(options=parse_options(["--shift", "100"]), environ={})))
-    with kept(ledger):
+    with use_ledger(ledger):
         data = RunData(declare(splits=SPLITS), ShiftedSamples(), batch_size=2, workers=1, seed=5)
         loader = data.val_dataloader()
         loader.multiprocessing_context = method

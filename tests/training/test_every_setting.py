@@ -15,7 +15,7 @@ from tests.checking import ROOT, restored_threads
 from trainer.base.errors import NotFiniteError, RepriseError
 from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
-from trainer.settings.ledger import Ledger, kept, made
+from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training import settings as ours
 from trainer.training.experiment import load_experiment
@@ -216,16 +216,16 @@ def test_each_setting_changes_a_training(
     ("words", "part"), [(("--devices", "2"), {"devices": 2}), (("--accelerator", "cpu"), {"accelerator": "cpu"})]
 )
 def test_each_device_setting_selects_the_device(words: tuple[str, ...], part: dict[str, object]) -> None:
-    with kept(
+    with use_ledger(
         Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(["--dataset=d", *words]), environ={})))
     ):
-        assert part.items() <= made(placement, "gpu" if "accelerator" in part else "cpu").items()
+        assert part.items() <= call_configured(placement, "gpu" if "accelerator" in part else "cpu").items()
 
 
 def test_each_wandb_setting_has_its_effect(tmp_path: Path) -> None:
     words = ["--dataset=d", "--wandb", "offline", "--wandb-project", "other", "--no-tensorboard"]
-    with kept(Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(words), environ={})))):
-        page: Any = made(loggers, tmp_path)[-1]
+    with use_ledger(Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(words), environ={})))):
+        page: Any = call_configured(loggers, tmp_path)[-1]
     assert (type(page).__name__, page._project, page._offline) == ("WandbLogger", "other", True)
 
 

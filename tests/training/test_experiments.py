@@ -9,7 +9,7 @@ import torch
 
 from trainer.base.errors import ExperimentError, ExperimentFailedError, SettingError
 from trainer.data.declaration import load_dataset
-from trainer.settings.ledger import Ledger, kept
+from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import own_failure
@@ -34,7 +34,7 @@ def test_the_net_accepts_the_datasets_samples(name: str) -> None:
     dataset = load_dataset(resolved.settings.dataset, root=ROOT)
     assert {"train", "val", "test"} <= dataset.splits.keys()
     given, gives = SHAPES[name]
-    with kept(Ledger(resolved)):
+    with use_ledger(Ledger(resolved)):
         kind = torch.int64 if name == "characters" else torch.float32
         assert experiment.make_net()(torch.zeros(given, dtype=kind)).shape == gives
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.settings.fields import LaunchSettings
 
 
-def trains_here() -> bool:
+def can_train() -> bool:
     """Return whether this process can train: in a container of an image, or with torch on this machine."""
     return BAKED.exists() or find_spec("torch") is not None
 

@@ -19,7 +19,7 @@ from trainer.base.errors import RepriseError, UsageError
 from trainer.base.redaction import REDACTOR
 from trainer.cli import BAKED, COMMANDS
 from trainer.cli.configuration import CHECKOUT
-from trainer.cli.machine import trains_here
+from trainer.cli.machine import can_train
 from trainer.cli.output import escaping, print_json
 from trainer.runs.image_claim import WATCHED
 
@@ -68,7 +68,7 @@ def is_composed() -> bool:
 
 def is_set_up() -> bool:
     """Return whether this checkout can train: in this process, or in a container that it can start."""
-    return trains_here() or (CHECKOUT / ".env").exists()
+    return can_train() or (CHECKOUT / ".env").exists()
 
 
 def report(fault: Exception, *, as_json: bool, debug: bool) -> int:

@@ -23,7 +23,7 @@ from trainer.cli.find_run import find_run
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_progress
 from trainer.cli.runner.container import ContainerRunner
-from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
+from trainer.cli.trust import TrustDecision, grants, own_attempts_of, require_checkpoint_trust, require_trust
 from trainer.comparison.examine_run import find_datasets
 from trainer.comparison.noise import is_same_value
 from trainer.comparison.reproduce import prepare_rerun
@@ -63,7 +63,7 @@ class Admission:
     """The permission to resume a run, with its conditions."""
 
     folder: Path
-    word: Word
+    word: TrustDecision
     passed: list[int] = field(default_factory=list)
     """Attempts that were made elsewhere and are not trusted."""
     is_registered: bool = True
@@ -118,7 +118,7 @@ def admit(folder: Path, options: Options) -> Admission:
     Raise `UntrustedCodeError`, `UsageError`.
     """
     recorded, own = recorded_attempts(folder), own_attempts_of(folder)
-    word = Word(
+    word = TrustDecision(
         trusted="trust" in options,
         granted=grants(options.get("grant")),
         command=f"reprise train --resume {folder.name}",
@@ -145,7 +145,7 @@ def _has_pickle(folder: Path, number: int) -> bool:
         return has_pickle(attempt)
 
 
-def _skip_others(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
+def _skip_others(folder: Path, own: Collection[int], word: TrustDecision) -> Iterator[int]:
     """Yield the attempts that were made elsewhere and are not used; print a line for each with a record."""
     recorded = recorded_attempts(folder)
     for number in attempts(folder):

@@ -45,7 +45,7 @@ ISOLATION: Final = "no network, no keys, nothing writable but its own run folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
+class TrustDecision:
     """The user's decision about code that is not the user's own."""
 
     trusted: bool = False
@@ -80,7 +80,9 @@ def own_attempts_of(run: Path) -> list[int]:
     return own_attempts(run, runs=runs_folder(), users=users())
 
 
-def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool, in_its_image: bool = True) -> bool:
+def require_trust(
+    record: Record, folder: Path, word: TrustDecision, *, is_isolated: bool, in_its_image: bool = True
+) -> bool:
     """Return whether a record's code is the user's own; if it is not, show the record and ask.
 
     `is_isolated`: the code would reach its own run's folder only. `in_its_image`: it would run in the recorded image. Raise
@@ -128,7 +130,7 @@ def _entry(sweep: Sweep) -> RegisterEntry:
     return RegisterEntry(token=digest_of_bytes(sweep.id.encode()), identity=sweep.frozen, source=sweep.source)
 
 
-def require_checkpoint_trust(record: Record, word: Word) -> None:
+def require_checkpoint_trust(record: Record, word: TrustDecision) -> None:
     """Ask whether a run may be resumed from checkpoints that were made elsewhere. Raise `UntrustedCodeError`."""
     lines = [
         f"run {record.run} was made elsewhere, on {one_line(record.circumstances.host.name)}",
@@ -143,7 +145,7 @@ def isolation(granted: frozenset[str]) -> str:
     return f"{ISOLATION}{'; granted: ' if grants_text else ''}{', '.join(grants_text)}"
 
 
-def _require_consent(record: Record, lines: list[str], word: Word, *, reaches: str) -> None:
+def _require_consent(record: Record, lines: list[str], word: TrustDecision, *, reaches: str) -> None:
     print("\n".join(lines), file=sys.stderr, flush=True)
     if word.trusted:
         return

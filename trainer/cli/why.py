@@ -22,7 +22,7 @@ from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.output import print_progress
 from trainer.cli.run_page import columns
 from trainer.cli.runner import choose_runner
-from trainer.cli.trust import Word, grants, require_trust, trust_options
+from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable
 from trainer.comparison.examine_run import examine_run, find_datasets, require_reproducible
 from trainer.comparison.reproduce import prepare_rerun
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     if words.steps is not None and words.steps < 1:
         raise UsageError(f"--steps is {words.steps}; expected 1 or more", hint="--steps 3")
     granted = grants(args.grant)
-    admission = Word(trusted=args.trust, granted=granted, command=f"reprise why {args.a} {args.b}")
+    admission = TrustDecision(trusted=args.trust, granted=granted, command=f"reprise why {args.a} {args.b}")
     a, b = (_load(word, admission, here=args.no_container) for word in (args.a, args.b))
     difference = _first_difference(a, b)
     if difference is None:
@@ -108,7 +108,7 @@ def _parser() -> Arguments:
     return parser
 
 
-def _load(name: str, admission: Word, *, here: bool) -> ExplainedRun:
+def _load(name: str, admission: TrustDecision, *, here: bool) -> ExplainedRun:
     """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
     run = find_run(name)
     runner = choose_runner(run.record, here=here)

@@ -32,7 +32,7 @@ from trainer.settings.errors import all_of, unused
 from trainer.settings.fields import is_new, is_secret, written
 from trainer.settings.hints import option
 from trainer.settings.ledger_entry import LedgerEntry
-from trainer.settings.parameters import callers_of, fillable, loaded, register
+from trainer.settings.parameters import fillable, functions_with, loaded, register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -166,7 +166,7 @@ class Ledger:
         kinds = type(self._settings).__pydantic_fields__
         choices = [
             f"{option(other)} {taker}"
-            for taker in callers_of(name)
+            for taker in functions_with(name)
             for other, info in kinds.items()
             if taker in getattr(info.annotation, "__args__", ())
         ]
@@ -233,7 +233,7 @@ _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
 
 @contextmanager
-def kept(ledger: Ledger) -> Iterator[Ledger]:
+def use_ledger(ledger: Ledger) -> Iterator[Ledger]:
     """Make `ledger` the ledger that `@configured` reads, until the block ends."""
     token = _current.set(ledger)
     try:
@@ -274,7 +274,7 @@ def configured(target: Any) -> Any:
     return _filled(target, called=target.__qualname__)
 
 
-def made(target: Callable[..., R], *args: object, **kwargs: object) -> R:
+def call_configured(target: Callable[..., R], *args: object, **kwargs: object) -> R:
     """Call a configured function and let the ledger fill the omitted parameters: a type checker cannot know that they are filled."""
     return target(*args, **kwargs)
 

@@ -41,7 +41,7 @@ from trainer.settings.replay import changed_by_record
 from trainer.settings.sources import of_environment, of_file, of_words
 from trainer.settings.values import (
     MisfitError,
-    judged_by_itself,
+    has_early_validator,
     typed_default,
     typed_text,
     typed_value,
@@ -224,7 +224,7 @@ def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[lis
 
 
 def _typed(settings: type[LaunchSettings], name: str, value: Any, *, textual: bool) -> Any:
-    info, own_validator = settings.__pydantic_fields__[name], judged_by_itself(settings, name)
+    info, own_validator = settings.__pydantic_fields__[name], has_early_validator(settings, name)
     if textual:
         return typed_text(info, value, judges=not own_validator)
     return value if own_validator else typed_value(info, value)
@@ -262,7 +262,7 @@ def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Col
     """Yield errors for defaults of the wrong type that Python accepts: `True` for a number, a text for a number."""
     kind = type(made)
     for name, info in kind.__pydantic_fields__.items():
-        if name in known or judged_by_itself(kind, name) or any(name in source.values for source in sources):
+        if name in known or has_early_validator(kind, name) or any(name in source.values for source in sources):
             continue
         try:
             typed_default(info)

@@ -62,7 +62,7 @@ def fillable(signature: inspect.Signature) -> dict[str, inspect.Parameter]:
     return {name: value for name, value in signature.parameters.items() if value.kind in _FILLABLE and name != "self"}
 
 
-def takers_of(function: Any, *, called: str) -> list[ConfiguredParameter]:
+def configured_parameters(function: Any, *, called: str) -> list[ConfiguredParameter]:
     """Return the parameters of a function that a setting can fill."""
     fillable_parameters, inner = fillable(inspect.signature(function)), inspect.unwrap(function)
     return [
@@ -86,16 +86,16 @@ def loaded(code: CodeType) -> set[str]:
 
 def register(function: Any, *, called: str) -> None:
     """Register the parameters of a configured function."""
-    for parameter in takers_of(function, called=called):
+    for parameter in configured_parameters(function, called=called):
         _parameters.setdefault(parameter.name, {})[function.__module__, called] = parameter
 
 
-def callers_of(name: str) -> list[str]:
+def functions_with(name: str) -> list[str]:
     """Return the names of all configured functions with a parameter of this name."""
     return sorted({called for _, called in _parameters.get(name, ())})
 
 
-def takers_in(modules: Container[str]) -> list[ConfiguredParameter]:
+def parameters_in(modules: Container[str]) -> list[ConfiguredParameter]:
     """Return all parameters of configured functions in these modules."""
     return [parameter for each in _parameters.values() for (module, _), parameter in each.items() if module in modules]
 

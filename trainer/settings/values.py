@@ -241,7 +241,7 @@ def typed_default(info: FieldInfo) -> None:
         raise MisfitError(changes)
 
 
-def judged_by_itself(settings: type[BaseModel], name: str) -> bool:
+def has_early_validator(settings: type[BaseModel], name: str) -> bool:
     """Return whether the class has a validator for this setting that runs before type conversion."""
     validators = settings.__pydantic_decorators__.field_validators.values()
     return any(

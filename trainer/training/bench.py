@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile
 
-from trainer.settings.ledger import Ledger, kept, made
+from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.fit import prepare, small_trainer
 from trainer.training.logs.loggers import LossLines, loggers
@@ -113,12 +113,12 @@ def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | N
     """Train as a run does, without validations and checkpoints."""
     changes = {"max_steps": steps, "accumulate": 1, "wandb": "off", "devices": 1}
     resolved = replace(course.resolved, settings=course.resolved.settings.model_copy(update=changes))
-    with kept(Ledger(resolved, root=course.root)):
+    with use_ledger(Ledger(resolved, root=course.root)):
         net, data = prepare(course.experiment, course.dataset, course.data)
         callbacks = [
-            made(StopIfNotFinite),
-            made(SeedEveryStep),
-            made(LossLines),
+            call_configured(StopIfNotFinite),
+            call_configured(SeedEveryStep),
+            call_configured(LossLines),
             *tracers(course.folder),
             *watching,
         ]

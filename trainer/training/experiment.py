@@ -16,7 +16,7 @@ from pydantic import PydanticUserError
 from trainer.base.errors import ExperimentError, RepriseError
 from trainer.settings import errors as setting_faults
 from trainer.settings.ledger import configured
-from trainer.settings.parameters import require_agreement, takers_in, takers_of
+from trainer.settings.parameters import configured_parameters, parameters_in, require_agreement
 from trainer.training.declared_settings import STEPS, untyped_named
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.failures import own_failure
@@ -91,9 +91,9 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
     own = (
         []
         if constructor is None or hasattr(constructor, "__wrapped__")
-        else takers_of(constructor, called=nets[0].__qualname__)
+        else configured_parameters(constructor, called=nets[0].__qualname__)
     )
-    require_agreement(settings, [*takers_in(_reached(module, root)), *own], root=root)
+    require_agreement(settings, [*parameters_in(_reached(module, root)), *own], root=root)
     return Experiment(name=name, file=file, settings=settings, net=nets[0])
 
 

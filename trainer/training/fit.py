@@ -15,7 +15,7 @@ from trainer.base.errors import CheckpointError, DeviceError, DigestMismatchErro
 from trainer.comparison.trace import FILE as TRACE
 from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
 from trainer.runs.record import EvaluatedWeights, Record
-from trainer.settings.ledger import configured, kept, made
+from trainer.settings.ledger import call_configured, configured, use_ledger
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches, apply_level
@@ -120,22 +120,22 @@ class Trained:
 def train(job: Job) -> Trained:
     """Train, test the served checkpoint and write its tensors; exceptions of the experiment propagate."""
     quieten()
-    with kept(job.ledger):
+    with use_ledger(job.ledger):
         apply_level()
-        switches = made(WatchSwitches, job.on_switched)
+        switches = call_configured(WatchSwitches, job.on_switched)
         seed_start()
         net = job.experiment.make_net()
         switches.require_unchanged("the constructor of the net")
         samples = net.samples(job.dataset, job.data)
         net.class_names = samples.classes
-        data = made(RunData, job.dataset, samples)
+        data = call_configured(RunData, job.dataset, samples)
         shown = Gallery(job.into, job.say, dataset=job.dataset, samples=samples)
         clock = Telemetry(job.into, waits=Waits(), gauges=job.gauges)
         traced = tracers(job.into)
-        checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
+        checkpoints = call_configured(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
         inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
         seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
-        guards = [switches, made(StopIfNotFinite, seen)]
+        guards = [switches, call_configured(StopIfNotFinite, seen)]
         parts = [CheckNet(job.experiment, data, seen, job.say), clock, *traced, shown]
         machine = _trainer(job, checkpoints, clock.waits, guards, parts)
         try:
@@ -184,10 +184,10 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
             CheckBeforeFirstStep(job.ledger, job.say),
             *guards,
             LambdaCallback(on_train_batch_start=lambda *_: job.on_first_step()),
-            made(SeedEveryStep),
-            made(LossLines),
-            *made(averaging),
-            *made(early_stopping, job.say),
+            call_configured(SeedEveryStep),
+            call_configured(LossLines),
+            *call_configured(averaging),
+            *call_configured(early_stopping, job.say),
             *parts,
             *shown,
         ],
@@ -207,7 +207,7 @@ def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Tas
     apply_level()
     seed_start()
     net = experiment.make_net()
-    return net, made(RunData, dataset, net.samples(dataset, files))
+    return net, call_configured(RunData, dataset, net.samples(dataset, files))
 
 
 def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:

@@ -18,7 +18,7 @@ TEMPLATE: Final = """
 import itertools
 import torch
 from torch import Tensor, nn
-from trainer.settings.ledger import configured, made
+from trainer.settings.ledger import configured, call_configured
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):
@@ -172,7 +172,9 @@ def test_each_faulty_net_fails_its_check(name: str, tmp_path: Path, monkeypatch:
 
 def test_a_correct_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = {"declared": "frozen = ('body',)", "made": "self.body.requires_grad_(False)", "own": "gain: float = 1.0"}
-    right["more"] = "def samples(self, declared, files): return made(opened, super().samples(declared, files))"
+    right["more"] = (
+        "def samples(self, declared, files): return call_configured(opened, super().samples(declared, files))"
+    )
     file = tmp_path / "right.py"
     file.write_text(experiment_text(right))
     findings = run_checks_on(file, tmp_path, monkeypatch)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainer.settings.ledger import configured, kept, made
+from trainer.settings.ledger import call_configured, configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.short_training import Notebook, settings_used
@@ -39,12 +39,12 @@ def shown(*, bins: int) -> int:
 def check_used_settings(*words: str, begins: bool = True, starts: bool = True) -> str:
     resolved: Any = resolve(Settings, Origins(options=parse_options(words), environ={}))
     ledger = Notebook(resolved)
-    with kept(ledger):
+    with use_ledger(ledger):
         if starts:
-            made(start)
+            call_configured(start)
         if begins:
             ledger.require_bound()
-        made(shown)
+        call_configured(shown)
     trial: Any = SimpleNamespace(notebook=ledger, subject=SimpleNamespace(resolved=resolved))
     return settings_used(trial)
 

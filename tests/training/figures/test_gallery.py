@@ -12,7 +12,7 @@ from trainer.base.document import read_json
 from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
 from trainer.runs.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
-from trainer.settings.ledger import Ledger, kept
+from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.figures.gallery import SAMPLES, Gallery
 from trainer.training.readers import Pick, Sample, Samples
@@ -79,7 +79,7 @@ class Broken(Net):
 
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:
-    with kept(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
+    with use_ledger(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
         yield
 
 

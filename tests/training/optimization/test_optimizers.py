@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.base.errors import SettingError
-from trainer.settings.ledger import Ledger, kept, made
+from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer, make_schedule
 from trainer.training.settings import TrainingSettings
@@ -27,9 +27,9 @@ def make_ledger(*words: str) -> Ledger:
 
 def make_steps(*words: str) -> tuple[Optimizer, list[float], Ledger]:
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-    with kept(make_ledger(*words)) as ledger:
-        optimizer = made(make_optimizer, [weight])
-        schedule = made(make_schedule, optimizer, steps=10)
+    with use_ledger(make_ledger(*words)) as ledger:
+        optimizer = call_configured(make_optimizer, [weight])
+        schedule = call_configured(make_schedule, optimizer, steps=10)
     rates = []
     for _ in range(10):
         rates.append(optimizer.param_groups[0]["lr"])

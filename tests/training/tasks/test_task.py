@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trainer.base.errors import DatasetError, ExperimentError, SettingError
-from trainer.settings.ledger import Ledger, kept
+from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.readers.inspect import inspect_blocks
 from trainer.training.readers.samples import Block
@@ -38,7 +38,7 @@ class Settings(ClassificationSettings):
 
 def make_net(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Task:
     net: Task = type("Net", (kind,), {"forward": lambda _, images: forward(images)})()
-    with kept(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
+    with use_ledger(Ledger(resolve(Settings, Origins(options=parse_options([]), environ={})))):
         net.setup("fit")
     return net
 

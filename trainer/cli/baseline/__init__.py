@@ -24,7 +24,7 @@ from trainer.cli.configuration import CHECKOUT
 from trainer.cli.containers import container_launcher, require_set_up, run_in_image
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
-from trainer.cli.machine import check_lock, trains_here
+from trainer.cli.machine import can_train, check_lock
 from trainer.cli.train.command_line import parse_train_request
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.baseline import (
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     if args.verb == "check" and (missing := [name for name in names if _read(name) is None]):
         raise _no_baseline(missing[0])
     image = claim_image(os.environ, run=None)
-    if args.verb != "refresh" and not trains_here():
+    if args.verb != "refresh" and not can_train():
         return run_in_image(["baseline", *argv])
     check_lock(image, CHECKOUT)
     code: int = max(args.run(args, name) for name in names)

@@ -16,7 +16,7 @@ from trainer.cli.check import choose_data
 from trainer.cli.configuration import CHECKOUT, is_file, runs_folder, shown_path
 from trainer.cli.containers import run_in_image
 from trainer.cli.find_run import find_run_id
-from trainer.cli.machine import check_environment, check_lock, trains_here
+from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import print_json, print_result, result_stream
 from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
 from trainer.cli.run_page import columns
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     request = parse_train_request(train)
     other = _other(args.against) if args.against else None
     claim = claim_image(os.environ, run=None)
-    if not trains_here():
+    if not can_train():
         return run_in_image(["bench", *argv])
     check_lock(claim, CHECKOUT)
     check_environment(claim, request.settings)

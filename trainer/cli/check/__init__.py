@@ -14,7 +14,7 @@ from trainer.cli.check.bits import print_first_difference
 from trainer.cli.configuration import CHECKOUT, cache_folder, store_address
 from trainer.cli.containers import run_in_image
 from trainer.cli.experiments import experiment_names
-from trainer.cli.machine import check_environment, check_lock, trains_here
+from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import escaping, print_json, result_stream
 from trainer.cli.process import fetch_data
 from trainer.cli.process.attempt import import_experiment, resolve_settings
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     lists = [["--exp", name, *settings] for name in names]
     requests = [(parse_train_request(each), each) for each in lists]
     claim = claim_image(os.environ, run=None)
-    if not trains_here():
+    if not can_train():
         return run_in_image(["check", *argv])
     check_lock(claim, CHECKOUT)
     for request, _ in requests:

@@ -23,7 +23,7 @@ from trainer.cli.find_run import RUN_HELP, RunOnDisk, find_run
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_progress, print_result
 from trainer.cli.runner import choose_runner
-from trainer.cli.trust import Word, grants, require_trust, trust_options
+from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.examine_run import examine_run, find_datasets, require_outcome, require_reproducible
 from trainer.comparison.reproduce import load_rerun_record, prepare_rerun
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     print_progress(f"reprise: rerun of run {original.record.run}")
     granted = grants(args.grant)
     runner = choose_runner(original.record, here=args.no_container, granted=granted)
-    word = Word(trusted=args.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
+    word = TrustDecision(trusted=args.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
     # before a dataset or image of the record is requested, which may be from the record's own registry
     own = require_trust(original.record, original.folder, word, is_isolated=runner.is_isolated)
     bundle = _require_reproducible(original, runner, exact=not (args.no_container or args.allow_drift))

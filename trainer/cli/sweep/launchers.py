@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ImageMismatchError, ImageMissingError, RunError
 from trainer.cli.configuration import CHECKOUT
-from trainer.cli.machine import check_lock, device_for, torch_version, trains_here, visible_gpus
+from trainer.cli.machine import can_train, check_lock, device_for, torch_version, visible_gpus
 from trainer.cli.output import print_notice
 from trainer.environments.engine.compose import require_no_colon
 from trainer.launch.container import ContainerLauncher
@@ -136,7 +136,7 @@ def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
 
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
     """Return the variables that select the current image, and its layers. Raises what `train` raises if no container can be started."""
-    if trains_here():
+    if can_train():
         claim = claim_image(os.environ)
         check_lock(claim, CHECKOUT)
         return {}, claim.layers
@@ -153,7 +153,7 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
 
 def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
     """Return the launcher of the points. Raises `ImageMismatchError` if only another image than the sweep's is available."""
-    if trains_here():
+    if can_train():
         if claim_image(os.environ).layers != sweep.layers:
             raise ImageMismatchError(
                 f"sweep {sweep.id} was started in another image than this one",
@@ -176,7 +176,7 @@ def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
 def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
     """Return the GPUs for each point that may run at the same time; an empty list if points train on the CPU."""
     settings = resolve(LaunchSettings, origins_of_point(sweep, sweep.points[0], folder), partly=True).settings
-    if trains_here():
+    if can_train():
         gpus = visible_gpus()
         level = settings.determinism
         is_cpu = device_for(settings.accelerator, gpus=gpus, torch=torch_version(), level=level) == "cpu"

@@ -20,12 +20,12 @@ from trainer.base.safe_folder import run_root
 from trainer.cli.configuration import CHECKOUT, require_mounted, runs_folder, shown_path, store_address
 from trainer.cli.experiments import BROUGHT, experiment_names
 from trainer.cli.machine import (
+    can_train,
     check_environment,
     check_lock,
     device_for,
     first_line,
     torch_version,
-    trains_here,
     visible_gpus,
 )
 from trainer.cli.messages import spelled
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         admission = admit(folder, options)
         if admission.is_isolated:
             return resume_isolated(options, admission)
-        if not trains_here():
+        if not can_train():
             from trainer.cli.containers import resume_in_container
 
             trust_option = ["--trust"] if admission.word.trusted and "trust" not in options else []
@@ -91,7 +91,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     if resumption is not None and not watched:
         move_seen_image(resumption.folder)  # it describes an earlier attempt's container
     claim = claim_image(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
-    if not trains_here():
+    if not can_train():
         from trainer.cli.containers import train_in_container
 
         return train_in_container(from_checkout(request), request.experiment, placed=placed)

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import RepriseError
-from trainer.settings.ledger import kept
+from trainer.settings.ledger import use_ledger
 from trainer.training.check_result import CheckFailed, CheckNote, Finding, NothingToCheck, Status
 from trainer.training.checks import evaluation, first_epoch, saved_weights, seeding, short_training, splits
 from trainer.training.checks.subject import LARGEST_BATCH, Subject, Trial
@@ -119,7 +119,7 @@ def run_checks(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterat
     quieten()
     trial = Trial(subject)
     statuses: dict[str, Status] = {}
-    with kept(trial.ledger), warnings.catch_warnings():
+    with use_ledger(trial.ledger), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seeding.look_first(trial)
     causes: dict[str, str] = {}
@@ -129,7 +129,7 @@ def run_checks(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterat
         if missing is not None:
             finding = Finding(check=name, status=Status.SKIPPED, said=f"needs {missing!r} to pass")
         else:
-            with kept(trial.ledger), warnings.catch_warnings():
+            with use_ledger(trial.ledger), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 finding = _finding_of(name, check, trial)
         if finding.status is Status.FAILED and causes.setdefault(finding.said, name) != name:

@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_leaves
 
 from trainer.base.errors import DatasetError, RepriseError
-from trainer.settings.ledger import made
+from trainer.settings.ledger import call_configured
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks import module_location
 from trainer.training.checks.fit_monitor import Watch
@@ -43,7 +43,7 @@ def settings(trial: Trial) -> str:
     """Create the net from the settings."""
     net = trial.fresh()
     if type(net).configure_optimizers is Task.configure_optimizers:
-        made(require_trainable, net)
+        call_configured(require_trainable, net)
     sizes = [parameter.numel() for parameter in net.parameters() if not isinstance(parameter, UninitializedParameter)]
     return f"{len(trial.subject.resolved.origins)} values; a net of {sum(sizes):,} parameters in {len(sizes)} tensors"
 

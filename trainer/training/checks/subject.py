@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainer.data.splits import select
-from trainer.settings.ledger import Ledger, kept, made
+from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.training.checks.fit_monitor import Watch
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
@@ -108,7 +108,7 @@ class Trial:
     @cached_property
     def whole(self) -> RunData:
         """Return all samples as the data of a run."""
-        return made(RunData, self.subject.dataset, self.samples)
+        return call_configured(RunData, self.subject.dataset, self.samples)
 
     @cached_property
     def inspection(self) -> Inspection | None:
@@ -131,7 +131,7 @@ class Trial:
 
     def batches(self, split: str) -> list[Batch]:
         """Read the few batches of a split, in the order of its first epoch."""
-        data = made(RunData, *self.first_samples)
+        data = call_configured(RunData, *self.first_samples)
         return [self.on_device(batch) for batch in getattr(data, f"{split}_dataloader")()]
 
     @cached_property
@@ -161,7 +161,7 @@ class Trial:
         changes["learning_rate"] = faster * float(settings.value_of("learning_rate"))
         changed = replace(self.subject.resolved, settings=settings.model_copy(update=changes))
         steps = self.subject.steps
-        with kept(Ledger(changed, root=self.subject.root)), warnings.catch_warnings():
+        with use_ledger(Ledger(changed, root=self.subject.root)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             watch.net = self.fresh()
             options: dict[str, Any] = {
@@ -170,7 +170,7 @@ class Trial:
                 "accumulate_grad_batches": 1,
                 "logger": False,
             }
-            options |= {"devices": 1, "strategy": "auto", "callbacks": [made(SeedEveryStep), watch]}
+            options |= {"devices": 1, "strategy": "auto", "callbacks": [call_configured(SeedEveryStep), watch]}
             again: Any = DataLoader([self.batch] * steps, batch_size=None)  # type: ignore[arg-type] # a list will do
             small_trainer(self.subject.device, self.subject.folder, **options).fit(watch.net, train_dataloaders=again)
         return watch

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
 from trainer.settings.errors import unmonitored
-from trainer.settings.ledger import configured, made
+from trainer.settings.ledger import call_configured, configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class AveragedWeights(EMAWeightAveraging):
 @configured
 def averaging(*, ema_decay: float | None) -> list[AveragedWeights]:
     """Return the callback that averages the weights, if requested."""
-    return [] if ema_decay is None else [made(AveragedWeights)]
+    return [] if ema_decay is None else [call_configured(AveragedWeights)]
 
 
 @configured
@@ -104,4 +104,4 @@ def early_stopping(say: Callable[[str], None], *, patience: int | None, monitor:
         return []
     if monitor is None:
         raise unmonitored()
-    return [made(StopEarly, say)]
+    return [call_configured(StopEarly, say)]

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.settings.determinism import Level
-from trainer.settings.ledger import configured, made
+from trainer.settings.ledger import call_configured, configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +46,9 @@ def adamw(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
-    return torch.optim.AdamW(parameters, learning_rate, (beta1, beta2), epsilon, weight_decay, fused=made(may_fuse))
+    return torch.optim.AdamW(
+        parameters, learning_rate, (beta1, beta2), epsilon, weight_decay, fused=call_configured(may_fuse)
+    )
 
 
 @configured
@@ -54,7 +56,9 @@ def adam(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
 ) -> Optimizer:
     """Adam (Kingma and Ba, 2015); weight decay is added to the gradient."""
-    return torch.optim.Adam(parameters, learning_rate, (beta1, beta2), epsilon, weight_decay, fused=made(may_fuse))
+    return torch.optim.Adam(
+        parameters, learning_rate, (beta1, beta2), epsilon, weight_decay, fused=call_configured(may_fuse)
+    )
 
 
 @configured
@@ -85,7 +89,7 @@ def rmsprop(
 def adagrad(parameters: Parameters, *, learning_rate: float, weight_decay: float, epsilon: float) -> Optimizer:
     """Adagrad: gradients divided by the root of the sum of their squares (Duchi et al., 2011)."""
     parameters = list(parameters)
-    fused = made(may_fuse) and all(each.device.type == "cpu" for each in parameters)  # torch has no other
+    fused = call_configured(may_fuse) and all(each.device.type == "cpu" for each in parameters)  # torch has no other
     return torch.optim.Adagrad(parameters, lr=learning_rate, weight_decay=weight_decay, eps=epsilon, fused=fused)
 
 

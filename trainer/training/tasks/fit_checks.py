@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError, SettingError
 from trainer.data.inspection import describe_farthest, describe_not_finite
 from trainer.runs.metric_text import metric_text
-from trainer.settings.ledger import configured, made
+from trainer.settings.ledger import call_configured, configured
 from trainer.training.optimization.optimizers import require_reached
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.split_metrics import require_numbers
@@ -116,7 +116,7 @@ def value_notes(net: Task, seen: Inspection, batch: Batch) -> list[str]:
     if not _uses_fields_unchanged(net, batch):
         return []
     notes, undefined = net.check_values(seen), undefined_metrics(net, seen)
-    made(require_defined, undefined)
+    call_configured(require_defined, undefined)
     net.undefined |= undefined
     return [*notes, *(f"{name} is undefined: {why}" for name, why in undefined.items())]
 

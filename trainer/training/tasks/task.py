@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection, SumMetric
 
 from trainer.base.errors import DatasetError, ExperimentError
 from trainer.base.suggestions import did_you_mean
-from trainer.settings.ledger import configured, made
+from trainer.settings.ledger import call_configured, configured
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
 from trainer.training.readers import open_samples
 from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, nothing_measured, wrong_loss
@@ -201,7 +201,7 @@ class Task(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and its schedule; raise `ExperimentError` if a parameter is not trained."""
-        made(require_trainable, self)
+        call_configured(require_trainable, self)
         optimizer = make_optimizer(self.parameters())
         schedule = make_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from xxhash import xxh3_64_hexdigest
 
 from trainer.comparison.observation import Kind, ObservedValue, Operation
-from trainer.settings.ledger import kept, made
+from trainer.settings.ledger import call_configured, use_ledger
 from trainer.training.fit import prepare, small_trainer
 from trainer.training.step_callbacks import SeedEveryStep
 from trainer.training.tracing.fingerprints import memory_of, tensors_in
@@ -62,10 +62,10 @@ class Window:
 
 def observe(subject: Subject, *, window: Window | None = None) -> Observer:
     """Create a net, train a few steps, and return the observed values."""
-    with kept(subject.ledger):
+    with use_ledger(subject.ledger):
         net, data = prepare(subject.experiment, subject.dataset, subject.data)
         observer = Observer(window)
-        callbacks = [made(SeedEveryStep), observer]
+        callbacks = [call_configured(SeedEveryStep), observer]
         options: dict[str, Any] = {"max_steps": subject.steps, "logger": False, "callbacks": callbacks}
         small_trainer(subject.device, subject.folder, **options).fit(net, datamodule=data)
     return observer
