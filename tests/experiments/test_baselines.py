@@ -13,7 +13,7 @@ import pytest
 
 from tests.checking import ROOT, THREADS, WORDS, restored_threads
 from trainer.base.document import read_json
-from trainer.cli.baseline.measure import environment_key
+from trainer.cli.baseline import environment_key
 from trainer.comparison.baseline import FOLDER, Baseline, code_of, compare_with_entry
 from trainer.data.declaration import declaration, load_dataset
 from trainer.settings.determinism import Level, variables

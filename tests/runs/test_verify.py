@@ -8,11 +8,10 @@ import pytest
 
 from tests.runs.runs import finish_run
 from trainer.base.errors import DigestMismatchError
-from trainer.runs.publish import publish_run
+from trainer.runs.publish import publish_run, require_whole
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import open_run, record_of
-from trainer.runs.verify import require_whole
 from trainer.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

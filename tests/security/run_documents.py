@@ -22,9 +22,8 @@ from trainer.comparison.compare import compare, load_compared_run
 from trainer.comparison.retest import Retest, run_identity, save_retest
 from trainer.comparison.trace import cut_back, read_trace
 from trainer.reporting.curves import read_curves, read_schedule
-from trainer.runs.checkpoint_pointer import Saved
+from trainer.runs.checkpoint_pointer import Saved, restore_checkpoint
 from trainer.runs.figure import FILE, Figures, Lines, Matrix, Passage, Points, Series
-from trainer.runs.next_attempt import restore_checkpoint
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Knowledge
 from trainer.runs.run import ATTEMPTS

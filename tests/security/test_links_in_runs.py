@@ -21,12 +21,11 @@ from trainer.environments.dotenv import write_block
 from trainer.launch.process import ProcessCommand
 from trainer.runs.image_claim import SeenImage, claim_image, write_seen
 from trainer.runs.list import list_runs
-from trainer.runs.publish import publish_run
+from trainer.runs.publish import publish_run, require_whole
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status
 from trainer.runs.resume import move_seen_image, require_resumable, require_source
 from trainer.runs.run import OpenRun, abandon, attempts, close_dead, files_of, is_alive, open_run, record_of
-from trainer.runs.verify import require_whole
 from trainer.stores.memory import MemoryStore
 from trainer.sweeps.folder import load, lock_sweep, log_of, sweep_ids
 

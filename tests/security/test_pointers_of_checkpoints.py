@@ -10,8 +10,7 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, UnsafePathError
-from trainer.runs.checkpoint_pointer import Checkpoint, Saved
-from trainer.runs.next_attempt import restore_checkpoint
+from trainer.runs.checkpoint_pointer import Checkpoint, Saved, restore_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

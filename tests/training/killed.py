@@ -22,7 +22,7 @@ from trainer.base.errors import StoppedError
 from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays
-from trainer.runs.next_attempt import restore_checkpoint
+from trainer.runs.checkpoint_pointer import restore_checkpoint
 from trainer.runs.run import ATTEMPTS, attempts
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, parse_options, resolve

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from types import FrameType
 
-WATCHED: Final = ("trainer/training/atomic_write.py", "trainer/runs/next_attempt.py", "trainer/base/atomic_file.py")
+WATCHED: Final = (
+    "trainer/training/atomic_write.py",
+    "trainer/runs/checkpoint_pointer.py",
+    "trainer/base/atomic_file.py",
+)
 """Files whose every call of a built-in function is a place: before the file is opened, written, synced, renamed, removed."""
 BELOW: Final = ("trainer/base/safe_folder.py", "trainer/base/no_follow.py")
 """What these call: a change of the disk there is a place too. Logs are written by the clock, so their changes are none."""

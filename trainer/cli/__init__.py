@@ -76,7 +76,9 @@ _NEAR: Final = 0.75
 """Minimum similarity of a word and a command, from 0 to 1, for a suggestion."""
 _COLUMNS: Final = 80
 HIDDEN: Final = {
-    "_baseline": Command("run the short trainings of baseline", "image", entry="baseline.measure:main", runs_code=True),
+    "_baseline": Command(
+        "run the short trainings of baseline", "image", entry="baseline:print_measurements", runs_code=True
+    ),
     "_bench": Command("time the steps of bench", "image", entry="bench:print_benchmark", runs_code=True),
     "_check": Command("run the checks of check", "image", entry="check:run_checks", runs_code=True),
     "_fetch": Command("fetch datasets into the cache for a run without network", entry="fetch:main"),

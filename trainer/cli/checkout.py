@@ -14,11 +14,10 @@ from trainer.cli.configuration import TYPED_COMMAND, hand_in_store
 from trainer.cli.output import print_progress
 from trainer.environments import pin as pins
 from trainer.environments import setup
-from trainer.environments.build import BuildMachine, BuiltImage, build, find_built_image, plan
+from trainer.environments.build import BuildMachine, BuiltImage, build, find_built_image, plan, resolve_base
 from trainer.environments.declaration import load_environment, load_pin
 from trainer.environments.dotenv import all_values, read_block, user_values, write_block
 from trainer.environments.engine import compose
-from trainer.environments.engine.base_image import resolve_base
 from trainer.environments.engine.docker import DockerEngine
 from trainer.environments.package_indexes import read_indexes
 from trainer.stores.address import folder_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import unquote
 
 from trainer.base.digest import canonical, digest_of_document, digest_of_file
-from trainer.base.errors import ImageBuildError
+from trainer.base.errors import EngineAbsentError, EngineError, ImageBuildError, UsageError
 from trainer.environments.declaration import image_json, inputs_of, load_environment, read_lock
 from trainer.environments.engine import BuildRequest
 from trainer.environments.lock_file import any_torch_build, misplaced
@@ -21,7 +22,7 @@ from trainer.source.capture import capture
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from trainer.environments.declaration import Environment, Inputs
+    from trainer.environments.declaration import Base, Environment, Inputs
     from trainer.environments.engine import Engine, ImageFacts
     from trainer.environments.package_indexes import Indexes
 
@@ -221,3 +222,19 @@ def _built(requested: BuildPlan, image: ImageFacts, engine: Engine, *, seconds: 
         size=image.size,
         seconds=seconds,
     )
+
+
+_KINDS: Final = {2: UsageError, 61: EngineAbsentError}
+
+
+def resolve_base(declared: Base, *, root: Path) -> str:
+    """Return the reference of the base image by digest. The first call can take half a minute and reports its progress on stderr."""
+    result = subprocess.run(
+        [root / "scripts" / "machine" / "base", declared], stdout=subprocess.PIPE, stderr=None, text=True, check=False
+    )
+    if result.returncode:
+        kind = _KINDS.get(result.returncode, EngineError)
+        raise kind(
+            f"no base image for {declared.partition('@')[0]}: the lines above state the reason", hint="scripts/base"
+        )
+    return result.stdout.strip()

@@ -35,9 +35,7 @@ def requested_distributions(lock: str, extras: Iterable[str]) -> Iterator[Distri
     blocks = tomllib.loads(lock).get("package", [])
     project: dict[str, Any] = next((block for block in blocks if {"editable", "virtual"} & block["source"].keys()), {})
     names = {entry["name"] for extra in extras for entry in project.get("optional-dependencies", {}).get(extra, [])}
-    linked = {
-        normalized(distribution_found.name) for distribution_found in distributions() if links_torch(distribution_found)
-    }
+    linked = {normalized(package.name) for package in distributions() if links_torch(package)}
     for name in sorted(names | linked, key=lambda name: (name != "torch", name not in linked, name)):
         try:
             yield distribution(name)
@@ -45,18 +43,16 @@ def requested_distributions(lock: str, extras: Iterable[str]) -> Iterator[Distri
             continue
 
 
-def links_torch(distribution_found: Distribution) -> bool:
+def links_torch(package: Distribution) -> bool:
     """Whether a distribution depends on torch and ships machine code."""
-    needs = any(
-        re.match(r"torch\b(?!-)", line) and "extra ==" not in line for line in distribution_found.requires or []
-    )
-    return needs and "Root-Is-Purelib: false" in (distribution_found.read_text("WHEEL") or "")
+    needs = any(re.match(r"torch\b(?!-)", line) and "extra ==" not in line for line in package.requires or [])
+    return needs and "Root-Is-Purelib: false" in (package.read_text("WHEEL") or "")
 
 
-def modules(distribution_found: Distribution) -> list[str]:
+def modules(package: Distribution) -> list[str]:
     """The module that has the distribution's name; without one, all its public modules."""
     tops = set()
-    for file in distribution_found.files or []:
+    for file in package.files or []:
         top = file.parts[0].split(".")[0]
         is_module = len(file.parts) == 1 and file.suffix in {".py", ".so"}
         if (
@@ -66,13 +62,13 @@ def modules(distribution_found: Distribution) -> list[str]:
             and (is_module or file.parts[1:] == ("__init__.py",))
         ):
             tops.add(top)
-    named = [top for top in tops if normalized(top) == normalized(distribution_found.name)]
+    named = [top for top in tops if normalized(top) == normalized(package.name)]
     return named or sorted(tops)
 
 
-def fault(distribution_found: Distribution) -> str | None:
+def fault(package: Distribution) -> str | None:
     """Why a distribution cannot be imported, in a line; None if it can."""
-    for name in modules(distribution_found):
+    for name in modules(package):
         try:
             importlib.import_module(name)
         except BaseException as problem:  # noqa: BLE001 - whatever a stranger's module raises is the answer
@@ -81,13 +77,11 @@ def fault(distribution_found: Distribution) -> str | None:
     return None
 
 
-def hint(distribution_found: Distribution, message: str, environment: str) -> str:
+def hint(package: Distribution, message: str, environment: str) -> str:
     """What to do about a fault."""
     if library := _LIBRARY.search(message):
         return f"name the Debian package that has {library[1]} in `packages` of environments/{environment}.toml"
-    if distribution_found.name != "torch" and (
-        links_torch(distribution_found) or normalized(distribution_found.name).startswith("torch")
-    ):
+    if package.name != "torch" and (links_torch(package) or normalized(package.name).startswith("torch")):
         return f"it was built for another torch than {distribution('torch').version}: docs/how-to/environments.md, Add a dependency"
     return f"try another version in pyproject.toml, or remove it from the extras of environments/{environment}.toml"
 

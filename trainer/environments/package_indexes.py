@@ -56,9 +56,8 @@ class Indexes:
 
 def read_indexes(environ: Mapping[str, str], *, home: Path, system: Iterable[Path] = _SYSTEM) -> Indexes:
     """Read the settings as pip and uv do: files, then the environment; variables of uv win over those of pip."""
-    pip = _read_files(
-        [*system, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf", *_configured_file(environ)]
-    )
+    configured = [Path(environ["PIP_CONFIG_FILE"])] if environ.get("PIP_CONFIG_FILE") else []
+    pip = _read_files([*system, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf", *configured])
     pip |= {key: environ[name] for key in _PIP if (name := _variable(key)) in environ}
     uv = {name: environ[name] for name in _UV if environ.get(name)}
     links = (uv.get("UV_FIND_LINKS") or pip.get("find-links", "")).replace(",", " ").split()
@@ -80,10 +79,6 @@ def _read_files(paths: Iterable[Path]) -> dict[str, str]:
     parser.read([path for path in paths if path.is_file()], encoding="utf-8")
     sections = [dict(parser[name]) for name in ("global", "install") if parser.has_section(name)]
     return {key: " ".join(value.split()) for section in sections for key, value in section.items() if key in _PIP}
-
-
-def _configured_file(environ: Mapping[str, str]) -> list[Path]:
-    return [Path(environ["PIP_CONFIG_FILE"])] if environ.get("PIP_CONFIG_FILE") else []
 
 
 def _variable(key: str) -> str:

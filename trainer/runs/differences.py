@@ -138,16 +138,13 @@ def _settings(a: Record, b: Record) -> Iterator[Candidate]:
 def _packages(a: Mapping[str, Distribution], b: Mapping[str, Distribution]) -> Iterator[Candidate]:
     """Yield packages that were added, removed, changed in version, or altered within a version, by the digest of RECORD."""
     one, other = ({name: each.version for name, each in side.items()} for side in (a, b))
+    same_version = {name for name in a.keys() & b.keys() if a[name].version == b[name].version}
     altered = {
-        name for name in a.keys() & b.keys() if a[name].version == b[name].version and _is_altered(a[name], b[name])
+        name for name in same_version if None not in (digests := {a[name].record, b[name].record}) and len(digests) > 1
     }
     for side, versions in ((a, one), (b, other)):
         versions.update({name: f"{versions[name]}, files {(side[name].record or '')[:19]}" for name in altered})
     yield from _circumstance(DifferenceKind.PACKAGE, one, other)
-
-
-def _is_altered(a: Distribution, b: Distribution) -> bool:
-    return a.record is not None and b.record is not None and a.record != b.record
 
 
 def _determinism(record: Record) -> dict[str, str]:

@@ -6,10 +6,12 @@ Needs no torch: facts that only the training process knows are passed as `RunFac
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.base.digest import digest_of_file
+from trainer.base.digest import digest_of_document, digest_of_file
 from trainer.base.document import json_value
 from trainer.base.errors import DocumentError, EnvironmentNameError
 from trainer.base.plain_text import read_bytes, read_text
@@ -23,6 +25,7 @@ from trainer.runs.record import (
     DatasetIngredient,
     Determinism,
     Device,
+    Imported,
     Ingredients,
     Inventory,
     Timing,
@@ -32,8 +35,7 @@ from trainer.settings.determinism import Level, capabilities, threads_at, variab
 from trainer.settings.fields import PURPOSE, RETEST, LaunchSettings, Role, roles, written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
     from trainer.data.declaration import Dataset
     from trainer.environments.inventory import Found
@@ -146,3 +148,28 @@ def _device(settings: LaunchSettings, device: Literal["cpu", "gpu"]) -> Device:
         precision=settings.value_of("precision"),
         workers=settings.value_of("workers") if is_off else None,
     )
+
+
+def read_imported(root: Path) -> Imported | None:
+    """Return the imported files below `root`; `None` if one of them cannot be read."""
+    paths = sorted(_paths(root))
+    try:
+        digests = {path: digest_of_file(root / path) for path in paths}
+    except OSError:
+        return None
+    return Imported(digest=digest_of_document(digests), files=paths)
+
+
+def _paths(root: Path) -> set[str]:
+    return {
+        file.relative_to(root).as_posix()
+        for file in _files(list(sys.modules.values()))
+        if file.is_relative_to(root) and not file.is_relative_to(sys.prefix)
+    }
+
+
+def _files(modules: Iterable[object]) -> Iterable[Path]:
+    for module in modules:
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str):
+            yield Path(file)

@@ -17,11 +17,10 @@ from trainer.base.errors import DigestMismatchError, RunNotFoundError
 from trainer.base.progress import SILENT, Progress
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import PARTIAL, Root, run_root
-from trainer.runs.publish import source_of
+from trainer.runs.publish import fault_of, source_of
 from trainer.runs.record import MOST_ATTEMPTS
 from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, read_publication, record_of, recorded_attempts
 from trainer.runs.seal import Published, claim_key, read_claim, read_sealed, sealed_key
-from trainer.runs.verify import fault_of
 from trainer.source.capture import ARCHIVE, read_archive
 from trainer.stores.transfer import read_file, read_small
 

@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_WHOLE: Final = 10**15
 _NOTHING: Final = object()
-_ACCEPTED_FORMS: Final = {
-    "yes": "true",
-    "on": "true",
-    "1": "true",
-    "no": "false",
-    "off": "false",
-    "0": "false",
-    "": "none",
-}
+_FORMS: Final = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false", "": "none"}
 """Common alternative spellings, and the accepted form of each."""
 
 
@@ -110,8 +102,8 @@ def _forms(text: str) -> Iterator[str]:
     stripped = text.strip().replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
     yield from _numbers(stripped)
     yield from (stripped, stripped.lower(), stripped.strip("'\""))
-    if stripped.lower() in _ACCEPTED_FORMS:
-        yield _ACCEPTED_FORMS[stripped.lower()]
+    if stripped.lower() in _FORMS:
+        yield _FORMS[stripped.lower()]
     yield from _brackets(stripped)
     yield json.dumps(text)
 

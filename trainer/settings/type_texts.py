@@ -41,7 +41,7 @@ _SPECIAL_TYPES: Final[dict[Any, tuple[str, ...]]] = {
     Any: ("any value",),
     object: ("any value",),
 }
-_MOST_CHOICES: Final = 12
+_LIMIT: Final = 12
 """Maximum number of choices that a message lists."""
 
 
@@ -180,11 +180,7 @@ def _plural(text: str) -> str | None:
 
 
 def _joined(texts: list[str]) -> str:
-    listed = (
-        texts
-        if len(texts) <= _MOST_CHOICES
-        else [*texts[: _MOST_CHOICES - 1], f"one of {len(texts) - _MOST_CHOICES + 1} others"]
-    )
+    listed = texts if len(texts) <= _LIMIT else [*texts[: _LIMIT - 1], f"one of {len(texts) - _LIMIT + 1} others"]
     return " or ".join(filter(None, (", ".join(listed[:-1]), listed[-1])))
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.digest import digest_of_file
 from trainer.base.errors import DocumentError, ExperimentError, NotWritableError, RunError, UsageError
 from trainer.base.git import changed_paths, since
 from trainer.base.plain_text import LARGEST
@@ -25,6 +28,8 @@ from trainer.cli.containers import container_launcher, require_set_up, run_in_im
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.machine import can_train, check_lock
+from trainer.cli.output import result_stream
+from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
 from trainer.cli.train.command_line import parse_train_request
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.baseline import (
@@ -33,13 +38,18 @@ from trainer.comparison.baseline import (
     BaselineEntry,
     BaselineResult,
     EnvironmentKey,
+    code_of,
     compare_with_entry,
     levels,
 )
 from trainer.comparison.noise import FEWEST
 from trainer.comparison.saved_document import read_files, save_files
 from trainer.comparison.verdict import Rung
+from trainer.data.declaration import declaration, load_dataset
 from trainer.launch.contract import CommandRequest
+from trainer.runs.handoff import read_launch
+from trainer.runs.hardware import read_host
+from trainer.runs.identify import read_imported
 from trainer.runs.image_claim import claim_image
 
 if TYPE_CHECKING:
@@ -224,3 +234,35 @@ def _write(name: str, baseline: Baseline) -> None:
     except NotWritableError as fault:
         hint = "type it on the host: the image sees the checkout read-only"
         raise NotWritableError(fault.message, hint=hint) from fault
+
+
+def print_measurements(argv: list[str]) -> int:
+    """Train with `argv[0]` seeds and `argv[1]` nudges; print the environment, the code's digest and all metrics as one line of JSON."""
+    seeds, nudges, *arguments = argv
+    with result_stream() as out, TemporaryDirectory(prefix="reprise-baseline-") as folder:
+        from trainer.training.checks.short_training import perturbed_results, seed_results, small_subject
+
+        root = Path.cwd()
+        experiment = import_experiment(read_launch(os.environ))
+        resolved = resolve_settings(experiment, arguments)
+        declared = load_dataset(resolved.settings.dataset, root=root)
+        subject = small_subject(experiment, resolved, declared, root=root, folder=Path(folder))
+        with attribute_errors(experiment):
+            measured: dict[str, Any] = {
+                "results": list(seed_results(subject, seeds=int(seeds))),
+                "nudged": list(perturbed_results(subject, times=int(nudges))),
+            }
+        measured |= {
+            "key": environment_key(root).model_dump(),
+            "image": claim_image(os.environ, run=None).image.manifest,
+            "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
+            "imported": code.digest if (code := read_imported(root)) else None,
+        }
+        print(json.dumps(measured), file=out, flush=True)
+    return 0
+
+
+def environment_key(root: Path) -> EnvironmentKey:
+    """Return this environment's key: the checkout's lock, the Python version, the CPU."""
+    version = ".".join(platform.python_version_tuple()[:2])
+    return EnvironmentKey(lock=digest_of_file(root / "uv.lock"), python=version, device=read_host().cpu)

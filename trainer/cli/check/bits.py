@@ -54,10 +54,8 @@ def _first_difference(request: TrainRequest, arguments: Sequence[str], *, steps:
     first = _observed_value(observation["parted"]) if observation["parted"] else None
     if first is None:
         repetition = _observe(request, arguments, steps=steps, times=1, source=source)
-        first, between = (
-            first_different_value(_observed_values(observation), _observed_values(repetition)),
-            "in two processes",
-        )
+        first = first_different_value(_observed_values(observation), _observed_values(repetition))
+        between = "in two processes"
     if first is None:
         message = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
         return {"equal": True, "said": message, "steps": steps, "values": number}

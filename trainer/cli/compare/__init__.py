@@ -5,7 +5,9 @@ A run is named by its id, the start of an id, `latest`, or its folder. For a run
 
 from __future__ import annotations
 
+import re
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,6 @@ from trainer.base.digest import canonical
 from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageError
 from trainer.base.suggestions import did_you_mean
 from trainer.cli.arguments import Arguments
-from trainer.cli.compare.page import headline, page
 from trainer.cli.configuration import (
     STORE_HELP,
     cache_folder,
@@ -24,14 +25,23 @@ from trainer.cli.configuration import (
     typed_folder,
 )
 from trainer.cli.find_run import RUN_HELP, find_run_id
+from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, underlying
-from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run
+from trainer.cli.run_page import columns
+from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run, stronger_verdicts
+from trainer.comparison.trace import FILE
 from trainer.comparison.verdict import Rung
+from trainer.runs.differences import DifferenceKind
 from trainer.runs.list import local_ids, remote_ids, remote_run
 from trainer.runs.names import resolve_run
 
 if TYPE_CHECKING:
-    from trainer.comparison.compare import Comparison
+    from collections.abc import Iterable, Iterator
+
+    from trainer.comparison.compare import Comparison, Divergence
+    from trainer.comparison.verdict import Figure
+    from trainer.comparison.weights import TensorDifference, WeightsComparison
+    from trainer.runs.differences import Candidate
     from trainer.stores.contract import Store
 
 _RUNGS = {rung.value.replace(" ", "-"): rung for rung in Rung if rung is not Rung.NOT_COMPARABLE}
@@ -124,3 +134,158 @@ def _print(comparison: Comparison, *, limit: int | None) -> None:
 
 _STYLES = ("bold green", "bold green", "bold yellow", "bold red", "bold magenta")
 _COLORS = dict(zip(Rung, _STYLES, strict=True))
+
+
+_LONGEST = 60
+"""The largest number of characters of a value in a table."""
+_LARGEST_ULPS = 1 << 20
+"""The largest distance in ulps that is shown as a number; a larger distance is shown as a relative difference."""
+
+
+def headline(comparison: Comparison) -> str:
+    """Return the verdict in one line."""
+    prefix = "it is the same run; " if comparison.same_run else ""
+    return f"{comparison.verdict.rung}: {prefix}{spelled(comparison.verdict.because)}"
+
+
+def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
+    """Yield all evidence, with at most `limit` lines of each long list."""
+    yield from columns([("A", *_run(comparison.a)), ("B", *_run(comparison.b))])
+    if comparison.same_run:
+        return
+    requirements = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
+    yield from _block("determinism", _reduced_determinism(comparison))
+    yield from _block("first difference", _divergence(comparison.divergence) if comparison.divergence else ())
+    yield from _candidates(comparison, limit)
+    yield from _block("result metrics", _figures(comparison.verdict.figures) if comparison.verdict.figures else ())
+    yield from _block("weights", _weights(comparison.weights, limit) if comparison.weights else ())
+    yield from _block("for a stronger verdict", columns(requirements) if requirements else ())
+    yield from _block("not compared", map(spelled, comparison.notes))
+
+
+def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
+    rows = [f"  {one_line(line)}" for line in lines]
+    if rows:
+        yield from ("", title, *rows)
+
+
+def _run(run: ComparedRun) -> tuple[str, ...]:
+    record, folder = run.record, str(run.folder) if run.folder else "in the store"
+    started = f"{record.circumstances.timing.started:%Y-%m-%d %H:%M} UTC"
+    return (record.run, f"attempt {record.attempt}", record.ingredients.experiment, started, folder)
+
+
+def _reduced_determinism(comparison: Comparison) -> Iterator[str]:
+    """Yield each run whose determinism was below the requested level at its end, with the cause."""
+    for name, record in (("A", comparison.a.record), ("B", comparison.b.record)):
+        if causes := record.circumstances.determinism_at_end:
+            level, others = (
+                record.ingredients.determinism.level,
+                f" and {len(causes) - 1} more" if len(causes) > 1 else "",
+            )
+            yield f"{name} is {record.promise}, {level} was asked for: {causes[0]}{others}"
+
+
+def _divergence(divergence: Divergence) -> Iterator[str]:
+    stream = f"stream {divergence.stream}" + (f", tensor {divergence.tensor}" if divergence.tensor else "")
+    previous = f"after step {divergence.after}, " if divergence.after is not None else ""
+    prefix = "" if divergence.by == FILE else f"{previous}not later than "
+    yield f"{prefix}step {divergence.step}, {stream}"
+    yield f"{divergence.quantity or 'fingerprint'}: {divergence.a} in A, {divergence.b} in B"
+
+
+def _candidates(comparison: Comparison, limit: int | None) -> Iterator[str]:
+    """Yield the differences; if the results are identical, they are not called candidates for a cause."""
+    candidates = comparison.candidates
+    title = "differs all the same" if comparison.verdict.rung is Rung.IDENTICAL else "candidates for a cause"
+    ingredients = [each for each in candidates if each.ingredient or each.kind is DifferenceKind.RESUMED]
+    others = [each for each in candidates if each not in ingredients]
+    if not candidates:
+        yield from _block(title, ["nothing: all ingredients and circumstances are equal"])
+    yield from _block(f"{title}: ingredients", _table(ingredients, limit))
+    yield from _block(f"{title}: circumstances, which should not bear on the result", _table(others, limit))
+
+
+def _table(candidates: list[Candidate], limit: int | None) -> Iterator[str]:
+    groups = [list(group) for _, group in groupby(candidates, key=lambda candidate: candidate.kind)]
+    aligned = columns([_cells(candidate) for each in groups for candidate in each[:limit]]) if groups else iter(())
+    for each in groups:
+        for candidate in each[:limit]:
+            yield next(aligned)
+            longest, count = None if limit is None else 4 * limit, len(candidate.inside)
+            yield from (f"    {line}" for line in candidate.inside[:longest])
+            if longest is not None and count > longest:
+                yield f"    ... and {count - longest} more lines: --all shows them"
+        if limit is not None and len(each) > limit:
+            yield f"... and {len(each) - limit} more of kind {each[0].kind}: --all shows them"
+
+
+def _cells(candidate: Candidate) -> tuple[str, ...]:
+    values = (_value(candidate.a, candidate.from_a), _value(candidate.b, candidate.from_b))
+    return (candidate.kind, "" if candidate.name == candidate.kind else candidate.name, *values)
+
+
+def _value(value: str, origin: str | None) -> str:
+    text = re.sub(r"sha256:[0-9a-f]{64}", lambda digest: digest[0][:19], value)
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f"{text} ({origin})" if origin else text
+
+
+def _figures(figures: tuple[Figure, ...]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [("metric", "A", "B", "B - A", "apart", "tolerance", "noise")]
+    for figure in figures:
+        runs = zip((figure.a, figure.b), figure.undefined, strict=True)
+        values = ("undefined" if reason else "absent" if value is None else repr(value) for value, reason in runs)
+        difference = ("equal", "") if figure.equal else (_number(figure.difference), _distance(figure))
+        limits = (_number(figure.tolerance) or "not declared", _number(figure.noise) or "not measured")
+        rows.append((figure.name, *values, *difference, *limits))
+    return columns(rows)
+
+
+def _distance(figure: Figure) -> str:
+    """Return the distance of two values: in ulps if it is small, else as a relative difference."""
+    if figure.ulp is not None and figure.ulp <= _LARGEST_ULPS:
+        return f"{figure.ulp} ulp"
+    if not figure.difference or figure.a is None or figure.b is None:
+        return ""
+    return f"{abs(figure.difference) / max(abs(figure.a), abs(figure.b)):.2g} relative"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _weights(weights: WeightsComparison, limit: int | None) -> Iterator[str]:
+    count, evidence = len(weights.differing), "bytes" if weights.numbers else "digests"
+    if not count:
+        yield f"all {weights.tensors} tensors are equal, by their {evidence}"
+    else:
+        yield f"{count} of {weights.tensors} tensors differ"
+        head = ("tensor", "dtype", "shape", "differing", "largest ulp", "largest relative error", "")
+        yield from columns([head, *map(_tensor, weights.differing[:limit])])
+        if limit is not None and count > limit:
+            yield f"... and {count - limit} more tensors: --all shows them"
+    if weights.optimizer_tensors:
+        yield f"state of the optimizer: {len(weights.optimizer)} of {weights.optimizer_tensors} tensors differ"
+
+
+def _tensor(tensor: TensorDifference) -> tuple[str, ...]:
+    shapes = (None if shape is None else "x".join(map(str, shape)) or "one number" for shape in tensor.shapes)
+    labels = (tensor.name, _pair(*tensor.dtypes), _pair(*shapes))
+    distance = tensor.apart
+    if distance is None:
+        return (*labels, "", "", "", "")
+    counts = {
+        "-0.0 against 0.0": distance.zero_signs,
+        "NaN against a number": distance.nan_against_number,
+        "NaN of other bits": distance.nan_payloads,
+    }
+    special = ", ".join(f"{count} {label}" for label, count in counts.items() if count)
+    differing = f"{distance.differing} of {tensor.elements}"
+    ulps = str(distance.ulp) if distance.ulp <= _LARGEST_ULPS else "many"
+    return (*labels, differing, ulps, f"{distance.relative:.3g}", special)
+
+
+def _pair(a: str | None, b: str | None) -> str:
+    one, other = a or "absent", b or "absent"
+    return one if one == other else f"{one} in A, {other} in B"

@@ -26,10 +26,9 @@ from trainer.cli.train.manual import experiment_help
 from trainer.data.cache.folder import Cache, cached_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.fetch import fetch_dataset
-from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
+from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved, restore_checkpoint
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
-from trainer.runs.next_attempt import restore_checkpoint
 from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import parse_options

@@ -37,8 +37,7 @@ from trainer.cli.run_page import columns
 from trainer.environments.inventory import live
 from trainer.environments.setup import LOCAL_STORE
 from trainer.runs.attempts import failed_before_first_step
-from trainer.runs.identify import drifted
-from trainer.runs.imported_files import read_imported
+from trainer.runs.identify import drifted, read_imported
 from trainer.runs.metric_text import metric_text
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, Status

@@ -239,9 +239,8 @@ def _verdict(other: PageRun, comparison: Comparison | str, *, first: PageRun) ->
 
 def _first_differences(comparison: Comparison) -> Iterator[Markup]:
     if divergence := comparison.divergence:
-        location = f"step {divergence.step}, {divergence.stream}" + (
-            f", {divergence.tensor}" if divergence.tensor else ""
-        )
+        tensor = f", {divergence.tensor}" if divergence.tensor else ""
+        location = f"step {divergence.step}, {divergence.stream}{tensor}"
         values = f"{divergence.quantity or 'fingerprint'} {cut(divergence.a, 40)} and {cut(divergence.b, 40)}"
         yield tag("p", f"First difference: {location} ({values}).")
     if (weights := comparison.weights) and weights.differing:

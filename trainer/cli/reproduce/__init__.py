@@ -17,7 +17,7 @@ from trainer.base.errors import DriftError, InterruptedRunError, RepriseError, R
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import wake_store
-from trainer.cli.compare.page import headline, page
+from trainer.cli.compare import headline, page
 from trainer.cli.configuration import cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.find_run import RUN_HELP, RunOnDisk, find_run
 from trainer.cli.messages import spelled

@@ -127,16 +127,15 @@ class ContainerRunner(Runner):
         return _fetch([dataset], "--look", needs_store=False) == 0
 
 
-def _fetch(
-    datasets: Sequence[Dataset], *options_of_fetch: str, options: Sequence[str] = (), needs_store: bool = True
-) -> int:
+def _fetch(datasets: Sequence[Dataset], *flags: str, options: Sequence[str] = (), needs_store: bool = True) -> int:
     """Run the hidden command `_fetch` in a container of the current image; return its exit code."""
     documents = [dataset.model_dump_json(exclude_none=True) for dataset in datasets]
-    request, devnull = (
-        CommandRequest(words=["_fetch", *options_of_fetch, *documents], needs_store=needs_store),
-        subprocess.DEVNULL,
+    request = CommandRequest(words=["_fetch", *flags, *documents], needs_store=needs_store)
+    return (
+        container_launcher("-T", *options)
+        .start(request, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        .output()[0]
     )
-    return container_launcher("-T", *options).start(request, stdin=devnull, stdout=devnull).output()[0]
 
 
 def _store_key(name: str, values: Mapping[str, str]) -> str:

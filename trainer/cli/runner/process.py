@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.runs.record import Knowledge, Record
 
-_INHERITED: Final = (
+_VARIABLES: Final = (
     "PATH",
     "HOME",
     "LANG",
@@ -98,7 +98,7 @@ def process_drift() -> list[str]:
 
 def _variables(ready: PreparedRerun, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
     """Return the environment variables of the rerun, with the recorded identity of the image if it is the recorded image."""
-    inherited = {name: environ[name] for name in (*_INHERITED, *IMAGE_VARIABLES) if name in environ}
+    inherited = {name: environ[name] for name in (*_VARIABLES, *IMAGE_VARIABLES) if name in environ}
     return (
         inherited
         | (_identity(ready.original) if recorded else {})
@@ -130,11 +130,8 @@ def _differences(record: Record) -> Iterator[str]:
     if record.ingredients.layers is None:
         yield f"image: the record names no image; this is {claim.image.reference or 'an unknown image'}"
     elif claim.layers != record.ingredients.layers:
-        recorded_image, current = (
-            recorded.image.reference or recorded.image.config,
-            claim.image.reference or "an unknown image",
-        )
-        yield f"image: recorded was {recorded_image}; this is {current}"
+        current = claim.image.reference or "an unknown image"
+        yield f"image: recorded was {recorded.image.reference or recorded.image.config}; this is {current}"
     if platform.python_version() != recorded.inventory.python:
         yield f"Python: recorded was {recorded.inventory.python}; this is {platform.python_version()}"
     versions = {name: item.version for name, item in recorded.inventory.distributions.items()}

@@ -43,11 +43,10 @@ from trainer.comparison.noise import Noise
 from trainer.comparison.retest import Retest, local_retests, published_retests
 from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.runs.names import LATEST, full_run_id, resolve_run
-from trainer.runs.publish import publish_run
+from trainer.runs.publish import publish_run, require_whole
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
 from trainer.runs.run import ATTEMPTS, attempts, close_dead, record_of, recorded_attempts
-from trainer.runs.verify import require_whole
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
 

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         hint = f"reprise sweep --{'continue' if args.go_on else 'show'} {selected}"
         raise UsageError(f"--{'continue' if args.go_on else 'show'} takes no experiment, points or settings", hint=hint)
     sweep = (
-        _load_sweep(selected)
+        load(runs_folder() / FOLDER / resolve_sweep(selected, sweep_ids(runs_folder())))
         if selected
         else find_or_create(parse_request(experiment, rest, points=args.points), again=args.again)
     )
@@ -130,10 +130,6 @@ def _unreadable(sweep: Sweep) -> dict[int, str]:
             f"reprise: run {sweep.points[number].run} of point {number + 1} cannot be read: {reason}", file=sys.stderr
         )
     return faults
-
-
-def _load_sweep(word: str) -> Sweep:
-    return load(runs_folder() / FOLDER / resolve_sweep(word, sweep_ids(runs_folder())))
 
 
 def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:

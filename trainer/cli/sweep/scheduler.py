@@ -105,7 +105,7 @@ class Scheduler:
                     self._start(todo.pop(0), slot)
                 self._forward_signals()
                 sleep(_POLL)
-                for ended in [point_run for point_run in self.running if self._is_over(point_run)]:
+                for ended in [entry for entry in self.running if self._is_over(entry)]:
                     self.running.remove(ended)
                     todo = [*self._close_point(ended), *todo]
         finally:
@@ -141,7 +141,7 @@ class Scheduler:
         return self.folder / LOGS / f"{number + 1}.txt"
 
     def _free_slot(self) -> int | None:
-        used = {point_run.slot for point_run in self.running}
+        used = {entry.slot for entry in self.running}
         return next((slot for slot in range(len(self.slots)) if slot not in used), None)
 
     def _start(self, number: int, slot: int) -> None:
@@ -187,40 +187,38 @@ class Scheduler:
         self._print_point(self.sweep.points.index(point), f"resuming run {point.run}")
         return [f"--resume={point.run}"]
 
-    def _is_over(self, point_run: RunningPoint) -> bool:
-        for line in point_run.lines():
-            self._print_line(point_run.number, f"  {line}")
-        if point_run.is_attached:
-            return (
-                not is_written(self.folder, point_run.number) and self._state(point_run.number) is not Standing.RUNNING
-            )
-        if not point_run.is_image_recorded and (self.runs / point_run.run).is_dir():
-            point_run.is_image_recorded = point_run.training.record_image()
-        return point_run.training.poll() is not None
+    def _is_over(self, entry: RunningPoint) -> bool:
+        for line in entry.lines():
+            self._print_line(entry.number, f"  {line}")
+        if entry.is_attached:
+            return not is_written(self.folder, entry.number) and self._state(entry.number) is not Standing.RUNNING
+        if not entry.is_image_recorded and (self.runs / entry.run).is_dir():
+            entry.is_image_recorded = entry.training.record_image()
+        return entry.training.poll() is not None
 
-    def _close_point(self, point_run: RunningPoint) -> list[int]:
+    def _close_point(self, entry: RunningPoint) -> list[int]:
         """Write down how a point ended; return it if it must be restarted."""
-        for line in point_run.lines():
-            self._print_line(point_run.number, f"  {line}")
-        code = point_run.training.poll()
-        if point_run.resumes and code == ResumeError.code:
-            self.restarted.add(point_run.number)
-            self._print_point(point_run.number, f"run {point_run.run} cannot be resumed: starting a new run")
-            return [point_run.number]
-        abandon(self.runs / point_run.run)
-        self._save_point(point_run.number, self.sweep.points[point_run.number].model_copy(update={"code": code}))
+        for line in entry.lines():
+            self._print_line(entry.number, f"  {line}")
+        code = entry.training.poll()
+        if entry.resumes and code == ResumeError.code:
+            self.restarted.add(entry.number)
+            self._print_point(entry.number, f"run {entry.run} cannot be resumed: starting a new run")
+            return [entry.number]
+        abandon(self.runs / entry.run)
+        self._save_point(entry.number, self.sweep.points[entry.number].model_copy(update={"code": code}))
         self._print_point(
-            point_run.number,
-            f"{self._state(point_run.number)} after {monotonic() - point_run.started:.0f} s{self._result(point_run)}",
+            entry.number,
+            f"{self._state(entry.number)} after {monotonic() - entry.started:.0f} s{self._result(entry)}",
         )
         return []
 
-    def _result(self, point_run: RunningPoint) -> str:
-        record = record_at(self.sweep.points[point_run.number], runs=self.runs)
+    def _result(self, entry: RunningPoint) -> str:
+        record = record_at(self.sweep.points[entry.number], runs=self.runs)
         if record is None:
-            return f": it left no run (exit code {'?' if point_run.is_attached else point_run.training.poll()})"
+            return f": it left no run (exit code {'?' if entry.is_attached else entry.training.poll()})"
         results = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
-        code = point_run.training.poll() or 0
+        code = entry.training.poll() or 0
         if code or not results:
             return f" with exit code {code}: {record.outcome.reason or 'its container or process was killed'}"
         return f": {', '.join(results[:4])}"
@@ -238,8 +236,8 @@ class Scheduler:
     def _forward_signals(self) -> None:
         for number in self.signals[self.forwarded :]:
             self.forwarded += 1
-            for point_run in self.running:
-                point_run.training.send_signal(number)
+            for entry in self.running:
+                entry.training.send_signal(number)
 
     def _stop_error(self) -> StoppedError:
         kind = InterruptedRunError if self.signals[0] == signal.SIGINT else StoppedError

@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from trainer.runs.imported_files import read_imported
+from trainer.runs.identify import read_imported
 
 if TYPE_CHECKING:
     from pathlib import Path
