@@ -154,7 +154,7 @@ FAKES: Final = {  # a machine whose dockerd meets ${END} the first ${TIMES} time
 
 @pytest.fixture
 def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Variables with which `scripts/engine` finds a fake machine; tests set TIMES and END. Started processes are stopped."""
+    """Variables with which `scripts/machine/engine` finds a fake machine; tests set TIMES and END. Started processes are stopped."""
     for name, body in FAKES.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)

@@ -84,9 +84,7 @@ HIDDEN: Final = {
     "_fetch": Command("fetch datasets into the cache for a run without network", entry="fetch:main"),
     "_foresee": Command("reject wrong arguments of train", "host", entry="train.command_line:check_arguments"),
     "_inspect": Command("inspect the samples of a folder for data publish", "image", entry="data.inspect:main"),
-    "_observe": Command(
-        "observe the steps of check --bits", "image", entry="check.bits:print_observation", runs_code=True
-    ),
+    "_observe": Command("observe the steps of check --bits", "image", entry="check:print_observation", runs_code=True),
     "_points": Command("check the points of sweep", "image", entry="sweep.create:print_faults", runs_code=True),
     "_process": Command("run the training process", "image", entry="process:main", runs_code=True),
     "_self_test": Command("give the integrity code valid and damaged inputs", entry="self_test:main"),

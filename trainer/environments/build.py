@@ -235,6 +235,6 @@ def resolve_base(declared: Base, *, root: Path) -> str:
     if result.returncode:
         kind = _KINDS.get(result.returncode, EngineError)
         raise kind(
-            f"no base image for {declared.partition('@')[0]}: the lines above state the reason", hint="scripts/base"
+            f"no base image for {declared.partition('@')[0]}: see the output above", hint="scripts/machine/base"
         )
     return result.stdout.strip()

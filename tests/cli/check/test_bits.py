@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.base.errors import RunError
-from trainer.cli.check.bits import require_steps
+from trainer.cli.check import require_steps
 from trainer.comparison.observation import Kind, ObservedValue
 
 

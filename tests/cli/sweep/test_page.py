@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainer.cli.sweep.page import PLOT, show
+from trainer.cli.sweep import PLOT, show
 from trainer.source.description import Source
 from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import Standing

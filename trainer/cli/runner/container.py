@@ -6,11 +6,13 @@ The container's user, the cache volume and the store come from `.env`, so the ch
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+from trainer.base.document import Document, parse_json
 from trainer.base.errors import DotenvError, EngineError, ImageMissingError
 from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.configuration import hand_in_store, host_name
@@ -20,10 +22,10 @@ from trainer.cli.runner import Runner
 from trainer.cli.trust import isolation
 from trainer.comparison.reproduce import RUNS, ContainerSettings, ExtraAccess, PreparedRerun, change_owner, run_confined
 from trainer.comparison.rerun import image_name, obtain_image
+from trainer.environments import installed_files
 from trainer.environments.dotenv import read_block
-from trainer.environments.engine import Mount
+from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.engine.compose import volume
-from trainer.environments.hash_image import hash_image_files
 from trainer.environments.setup import owner
 from trainer.launch.container import kill_container
 from trainer.launch.contract import CommandRequest
@@ -34,10 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trainer.data.declaration import Dataset
-    from trainer.environments.engine import ImageFacts
+    from trainer.environments.engine import Engine, ImageFacts
     from trainer.environments.engine.docker import DockerEngine
     from trainer.runs.record import Record
-
 
 _STORE_MOUNT: Final = "/lent"
 _KEYS: Final = {
@@ -144,3 +145,32 @@ def _store_key(name: str, values: Mapping[str, str]) -> str:
     if own or (name == "AWS_SESSION_TOKEN" and _KEYS[name] in values):  # a key without a token has none of another key
         return own
     return os.environ.get(name) or values.get(name) or ""
+
+
+_SCRIPT = "/run/reprise/installed_files.py"
+
+
+class HashReport(Document):
+    """The output of the script."""
+
+    format: Literal["reprise.hashed/1"]
+    right: int
+    altered: list[str]
+
+
+def hash_image_files(image: ImageFacts, *, user: str, engine: Engine) -> tuple[int, list[str]]:
+    """Return the number of files that have their recorded digest, and a line for each distribution with altered files."""
+    lines: list[str] = []
+    container = IsolatedContainer(
+        name=f"reprise-hash-{secrets.token_hex(4)}",
+        image=image.id,
+        program=("python", "-I", _SCRIPT),
+        words=(),
+        variables={},
+        mounts=(Mount(source=Path(installed_files.__file__), target=_SCRIPT),),
+        user=user,
+    )
+    if code := engine.confine(container, say=lines.append):
+        raise EngineError(f"the files of {image.id} could not be hashed: exit code {code}", hint="reprise doctor")
+    report = parse_json(lines[-1] if lines else "", HashReport, where=f"the output of {image.id}")
+    return report.right, report.altered

@@ -6,20 +6,24 @@ All points are checked before the source is frozen and the first training starts
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import RepriseError, RunError, UsageError
-from trainer.base.suggestions import counted
+from trainer.base.suggestions import counted, nearest
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT, runs_folder
-from trainer.cli.output import print_notice
+from trainer.cli.output import print_notice, print_result
+from trainer.cli.run_page import columns
 from trainer.cli.sweep.create import find_or_create
 from trainer.cli.sweep.launchers import gpus_for, launcher_for, slots_for
-from trainer.cli.sweep.page import show
 from trainer.cli.sweep.request import parse_request
 from trainer.cli.sweep.scheduler import Scheduler
 from trainer.cli.train.command_line import report_shared_options
 from trainer.cli.trust import require_own_sweep
+from trainer.reporting.drawing import Line, as_file, draw, plot_lines
+from trainer.runs.figure import Bars, Heights
 from trainer.sweeps.document import FOLDER, Sweep
 from trainer.sweeps.folder import (
     Standing,
@@ -29,12 +33,17 @@ from trainer.sweeps.folder import (
     resolve_sweep,
     standings,
     sweep_ids,
+    sweep_root,
     unreadable,
 )
 from trainer.sweeps.results import summarize_sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from trainer.sweeps.document import Sweep
+    from trainer.sweeps.results import Results, Row
 
 
 def main(argv: list[str]) -> int:
@@ -140,3 +149,144 @@ def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
     unfinished = len(states) - states.count(Standing.FINISHED)
     print_notice(f"{unfinished} of {counted(len(states), 'point')} to train, {len(slots)} at the same time")
     return Scheduler(sweep=sweep, folder=folder, checkout=CHECKOUT, launcher=launcher, slots=slots).run()
+
+
+PLOT: Final = "plot.svg"
+_MOST_METRICS: Final = 4
+"""Number of metrics with a column."""
+_DECADE: Final = 10.0
+
+
+def show(
+    sweep: Sweep, folder: Path, results: Results, *, unreadable: Mapping[int, str] = {}, as_json: bool, by: str | None
+) -> None:
+    """Print the results; `unreadable` maps points to the reason why their record cannot be read."""
+    plot = _plotted(sweep, folder, results)
+    if by is not None and results.metrics and results.metric != by:
+        suggestions = nearest(by, results.metrics, most=1)
+        also = f"; did you mean {suggestions[0]}?" if suggestions else ""
+        print(f"reprise: no run has the metric {by}: sorted by {results.metric}{also}", file=sys.stderr)
+    result = document(sweep, folder, results, plot)
+    for number, fault in unreadable.items():
+        result["points"][number]["unreadable"] = fault
+    print_result(result, page(sweep, folder, results, plot), as_json=as_json)
+
+
+def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Iterator[str]:
+    """Yield the lines of the table."""
+    count = Counter(results.standings)
+    counts = ", ".join(f"{count[state]} {state}" for state in Standing if count[state])
+    yield f"sweep {sweep.id} of {sweep.asked.experiment}: {counts}"
+    if results.metric is not None:
+        yield ""
+        head = ("", *results.axes, *(["seeds"] if results.seeds else []), *results.metrics[:_MOST_METRICS], "runs")
+        yield from columns([head, *(_cells(row, sweep, results) for row in results.rows)])
+        spread = ", mean and deviation over seeds" if results.seeds else ""
+        yield ""
+        yield f"* best: {results.mode} {results.metric}{spread}"
+    for number, state in enumerate(results.standings):
+        if state in {Standing.FAILED, Standing.STOPPED}:
+            yield f"{state}: point {number + 1}, {sweep.points[number]} ({folder / 'logs' / f'{number + 1}.txt'})"
+    if plot is not None:
+        yield f"plot: {plot}"
+
+
+def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
+    runs = [sweep.points[number].run or "" for number in row.numbers]
+    states = {results.standings[number] for number in row.numbers}
+    label = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
+    suffix = "" if states == {Standing.FINISHED} else f" ({', '.join(sorted(states - {Standing.FINISHED}))})"
+    return (
+        "*" if row is results.best else "",
+        *(row.settings[name] for name in results.axes),
+        *([str(row.finished)] if results.seeds else []),
+        *(_figure(row, name) for name in results.metrics[:_MOST_METRICS]),
+        f"{label}{suffix}",
+    )
+
+
+def _figure(row: Row, metric: str) -> str:
+    mean, deviation = row.mean(metric), row.deviation(metric)
+    if mean is None:
+        return "not finite" if row.finished else "-"
+    return f"{mean:.6g}" if deviation is None else f"{mean:.5g} ± {deviation:.2g}"
+
+
+def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> dict[str, Any]:
+    """Return all results as a JSON document."""
+    points = [
+        {"settings": point.settings, "run": point.run, "status": str(state), "code": point.code}
+        for point, state in zip(sweep.points, results.standings, strict=True)
+    ]
+    rows = [
+        {
+            "settings": row.settings,
+            "points": [number + 1 for number in row.numbers],
+            "finished": row.finished,
+            "best": row is results.best,
+            "metrics": {
+                name: {"mean": row.mean(name), "deviation": row.deviation(name), "values": row.values.get(name, [])}
+                for name in results.metrics
+            },
+        }
+        for row in results.rows
+    ]
+    return {
+        "sweep": sweep.id,
+        "experiment": sweep.asked.experiment,
+        "source": sweep.source,
+        "folder": str(folder),
+        "sorted_by": results.metric,
+        "mode": results.mode,
+        "points": points,
+        "rows": rows,
+        "plot": None if plot is None else str(plot),
+    }
+
+
+def _plotted(sweep: Sweep, folder: Path, results: Results) -> Path | None:
+    """Draw the metric that rows are sorted by; return None if no row has it."""
+    metric = results.metric
+    rows = [row for row in results.rows if metric and row.mean(metric) is not None]
+    if metric is None or not rows:
+        return None
+    axis = next((name for name in results.axes if _is_numeric(results, name)), None)
+    title = f"{metric} of {sweep.asked.experiment}" + (", mean over seeds" if results.seeds else "")
+    path = folder / PLOT
+    svg = _bars(rows, metric, title) if axis is None else _lines(rows, metric, title, axis=axis)
+    with disk_faults(path), sweep_root(folder) as root:
+        root.write_whole(PLOT, as_file(svg).encode())
+    return path
+
+
+def _is_numeric(results: Results, name: str) -> bool:
+    texts = {row.settings[name] for row in results.rows}
+    return len(texts) > 1 and all(_number(text) is not None for text in texts)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _lines(rows: list[Row], metric: str, title: str, *, axis: str) -> Any:
+    """Draw a line for each combination of the other axes, along the first numeric axis; log-scaled if it spans decades."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        rest = " ".join(f"{name}={text}" for name, text in row.settings.items() if name != axis)
+        series.setdefault(rest or metric, []).append((float(row.settings[axis]), row.mean(metric) or 0.0))
+    positions = [x for points in series.values() for x, _ in points]
+    decades = min(positions) > 0 and max(positions) >= _DECADE * min(positions)
+    lines = [
+        Line(name=name, x=[x for x, _ in sorted(points)], y=[y for _, y in sorted(points)])
+        for name, points in series.items()
+    ]
+    return plot_lines(lines, title=title, x_label=axis, y_label=metric, log_x=decades)
+
+
+def _bars(rows: list[Row], metric: str, title: str) -> Any:
+    labels = tuple(" ".join(row.settings.values()) or "all" for row in rows)
+    heights = Heights(name=metric, y=tuple(row.mean(metric) or 0.0 for row in rows))
+    return draw(Bars(name="sweep", title=title, x_label="", y_label=metric, labels=labels, series=(heights,)))

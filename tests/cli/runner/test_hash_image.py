@@ -10,8 +10,8 @@ import pytest
 from tests.environments.engine.memory import MemoryEngine
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DocumentError, EngineError
+from trainer.cli.runner.container import hash_image_files
 from trainer.environments.engine import ImageFacts
-from trainer.environments.hash_image import hash_image_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
