@@ -26,7 +26,7 @@ CALLERS: Final = {
         "trainer.cli.resume",
         "trainer.cli.doctor",
     },
-    ("trainer.cli.runner", "ProcessRunner"): {"trainer.cli.runner"},
+    ("trainer.cli.runner", "ProcessRunner"): set(),
     ("trainer.comparison.reproduce", "prepare_rerun"): {
         "trainer.cli.reproduce",
         "trainer.cli.why",
