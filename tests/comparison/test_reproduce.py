@@ -22,7 +22,7 @@ from trainer.comparison.reproduce import (
     run_confined,
 )
 from trainer.environments.engine import ImageFacts, IsolatedContainer
-from trainer.runs.image_claim import SEEN
+from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import ATTEMPTS, open_run
 from trainer.source.capture import ARCHIVE, capture
@@ -115,7 +115,7 @@ def test_the_container_gets_only_known_paths_and_digests(bench: Bench) -> None:
 def test_the_image_is_recorded_before_the_container_starts(bench: Bench) -> None:
     with bench.ready() as ready:
         bench.go(ready, run_honestly)
-        seen = json.loads((ready.folder / SEEN).read_text())
+        seen = json.loads((ready.folder / OBSERVED_IMAGE).read_text())
     assert (seen["manifest"], seen["build_id"], seen["layers"]) == (IMAGE.id, BUILD, list(IMAGE.layers))
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from trainer.environments import inventory
 from trainer.environments.inventory import (
-    Found,
     Installed,
+    InventoryData,
     distributions,
     drift,
     libraries,
@@ -25,9 +25,9 @@ from trainer.environments.inventory import (
 from trainer.runs.record import Inventory
 
 
-def make_inventory(**versions: str) -> Found:
+def make_inventory(**versions: str) -> InventoryData:
     items = {name: Installed(version=version, record=f"sha256:{0:064}") for name, version in versions.items()}
-    return Found(python="3.11.2", distributions=items, system={"libc6": "2.36"}, libraries={}, roots=[])
+    return InventoryData(python="3.11.2", distributions=items, system={"libc6": "2.36"}, libraries={}, roots=[])
 
 
 def test_a_live_inventory_validates_as_part_of_a_record() -> None:

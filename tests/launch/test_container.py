@@ -15,7 +15,7 @@ from trainer.base.errors import EngineError
 from trainer.environments.engine import ImageFacts
 from trainer.launch.container import _BUILD_ID, ContainerCommand, record_image
 from trainer.launch.contract import wait_recording_image
-from trainer.runs.image_claim import SEEN, SeenImage
+from trainer.runs.image_claim import OBSERVED_IMAGE, ObservedImage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,8 +53,8 @@ def watch(process: Process, engine: Engine, run: Path) -> tuple[int, list[str]]:
     return wait_recording_image(training), lines
 
 
-def seen(folder: Path) -> SeenImage:
-    return SeenImage.model_validate_json((folder / SEEN).read_text())
+def seen(folder: Path) -> ObservedImage:
+    return ObservedImage.model_validate_json((folder / OBSERVED_IMAGE).read_text())
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def test_an_image_that_reprise_did_not_build_is_inspected_once(run: Path) -> Non
 
 def test_a_container_that_never_starts_ends_the_watch(run: Path) -> None:
     watch(Process(3), MemoryEngine(), run)
-    assert not (run / SEEN).exists()
+    assert not (run / OBSERVED_IMAGE).exists()
 
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_folder_removed_by_the_container_is_not_an_error(run: Path, *, gone: bool) -> None:
     folder = run / "gone" if gone else run
     watch(Process(2), FailingEngine(), folder)
-    assert (folder / SEEN).exists() is not gone
+    assert (folder / OBSERVED_IMAGE).exists() is not gone
 
 
 @pytest.mark.parametrize(("exists", "code"), [(True, 7), (False, 128 + signal.SIGTERM)])
@@ -119,16 +119,16 @@ def test_reference_digests_layers_and_build_id_of_a_containers_image_are_recorde
     image = record_image(engine_with_labels({_BUILD_ID: BUILD}), "reprise-run", folder=run)
     assert image is not None
     assert (image.reference, image.build_id, image.layers) == (f"x/cpu@{ID}", BUILD, [BUILD])
-    assert (run / SEEN).exists()
+    assert (run / OBSERVED_IMAGE).exists()
 
 
 def test_nothing_is_recorded_before_the_container_exists(run: Path) -> None:
     assert record_image(engine_with_labels({_BUILD_ID: BUILD}), "reprise-other", folder=run) is None
-    assert not (run / SEEN).exists()
+    assert not (run / OBSERVED_IMAGE).exists()
 
 
 def test_an_image_without_a_build_id_is_recorded_without_digests(run: Path) -> None:
     image = record_image(engine_with_labels({}), "reprise-run", folder=run)
     assert image is not None
     assert (image.build_id, image.config) == (None, None)
-    assert (run / SEEN).exists()
+    assert (run / OBSERVED_IMAGE).exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.records import circumstances, record
-from trainer.runs.attempts import changes, failed_before_first_step, settings_now, total_duration
+from trainer.runs.attempts import changes, current_settings, failed_before_first_step, total_duration
 from trainer.runs.record import Record, Status
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def test_the_changes_of_the_last_attempt_apply() -> None:
         attempt_record(4, changed=[RATE, RATE]),
     ]
     assert changes(records) == [(2, [RATE]), (3, [RATE])]
-    assert [settings_now(records[:count])["learning_rate"] for count in (1, 2, 3, 4)] == [0.001, 0.5, 0.5, 0.001]
+    assert [current_settings(records[:count])["learning_rate"] for count in (1, 2, 3, 4)] == [0.001, 0.5, 0.5, 0.001]
 
 
 def test_other_changes_do_not_change_settings() -> None:
     lines = ["setting learning_rate: 0.001 -> {", "setting absent: 1 -> 2", "device accelerator: cpu -> cuda"]
-    assert settings_now([attempt_record(1), attempt_record(2, changed=lines)]) == {"seed": 0, "learning_rate": 0.001}
+    assert current_settings([attempt_record(1), attempt_record(2, changed=lines)]) == {"seed": 0, "learning_rate": 0.001}
 
 
 def test_the_total_time_states_whether_it_is_complete() -> None:

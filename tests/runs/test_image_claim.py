@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trainer.base.digest import digest_of_bytes
-from trainer.runs.image_claim import SeenImage, claim_image, write_seen
+from trainer.runs.image_claim import ObservedImage, claim_image, write_observed_image
 from trainer.runs.record import Knowledge
 
 if TYPE_CHECKING:
@@ -41,9 +41,12 @@ def test_a_matching_claim_is_asserted(image_statement: Path) -> None:
 
 
 def test_a_matching_observation_from_the_host_is_verified(image_statement: Path, tmp_path: Path) -> None:
-    write_seen(
+    """What the engine said counts for more than what was handed in."""
+    write_observed_image(
         tmp_path,
-        SeenImage(container="c", reference=HANDED["REPRISE_IMAGE"], manifest=MANIFEST, build_id=BUILD, layers=[LAYER]),
+        ObservedImage(
+            container="c", reference=HANDED["REPRISE_IMAGE"], manifest=MANIFEST, build_id=BUILD, layers=[LAYER]
+        ),
     )
     found = claim_image({}, run=tmp_path, baked=image_statement)
     assert (found.image.known, found.image.manifest, found.layers) == (Knowledge.VERIFIED, MANIFEST, [LAYER])
@@ -75,7 +78,8 @@ def test_two_build_ids_that_differ_are_both_shown(image_statement: Path) -> None
 
 
 def test_an_observation_of_another_build_is_unknown(image_statement: Path, tmp_path: Path) -> None:
-    write_seen(tmp_path, SeenImage(container="c", reference="x", build_id=OTHER))
+    """Neither is `.env`, when the engine contradicts the image."""
+    write_observed_image(tmp_path, ObservedImage(container="c", reference="x", build_id=OTHER))
     assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.UNKNOWN
 
 
@@ -94,12 +98,14 @@ def test_a_damaged_claim_is_unknown_and_not_an_error(tmp_path: Path, text: str) 
 
 
 def test_an_empty_observation_leaves_the_claim_asserted(image_statement: Path, tmp_path: Path) -> None:
-    write_seen(tmp_path, SeenImage(container="c", reference=None, fault="no engine"))
+    """What was handed in still counts, as far as `asserted` goes."""
+    write_observed_image(tmp_path, ObservedImage(container="c", reference=None, fault="no engine"))
     assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.ASSERTED
 
 
 def test_an_observation_without_a_build_id_is_unknown(image_statement: Path, tmp_path: Path) -> None:
-    write_seen(tmp_path, SeenImage(container="c", reference="debian"))
+    """The reason says what it saw."""
+    write_observed_image(tmp_path, ObservedImage(container="c", reference="debian"))
     found = claim_image(HANDED, run=tmp_path, baked=image_statement).image
     assert (found.known, "without a build id" in str(found.reason)) == (Knowledge.UNKNOWN, True)
 
@@ -110,7 +116,7 @@ def test_an_image_built_by_compose_is_unknown_but_its_lock_is_compared(
 ) -> None:
     image_statement.write_text(json.dumps(json.loads(image_statement.read_text()) | {"build_id": None}))
     if watched:
-        write_seen(tmp_path, SeenImage(container="c", reference="x", build_id=BUILD))
+        write_observed_image(tmp_path, ObservedImage(container="c", reference="x", build_id=BUILD))
     found = claim_image(HANDED, run=tmp_path, baked=image_statement)
     assert (found.image.known, found.image.build_id) == (Knowledge.UNKNOWN, None)
     assert "has no build id" in str(found.image.reason)
@@ -120,5 +126,5 @@ def test_an_image_built_by_compose_is_unknown_but_its_lock_is_compared(
 
 def test_an_observation_round_trips(tmp_path: Path) -> None:
     seen: dict[str, Any] = {"container": "c", "reference": "r", "manifest": None, "config": CONFIG, "build_id": BUILD}
-    write_seen(tmp_path, SeenImage(**seen))
-    assert SeenImage.model_validate_json((tmp_path / "image-seen.json").read_text()) == SeenImage(**seen)
+    write_observed_image(tmp_path, ObservedImage(**seen))
+    assert ObservedImage.model_validate_json((tmp_path / "image-seen.json").read_text()) == ObservedImage(**seen)

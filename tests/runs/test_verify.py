@@ -8,7 +8,7 @@ import pytest
 
 from tests.runs.runs import finish_run
 from trainer.base.errors import DigestMismatchError
-from trainer.runs.publish import publish_run, require_whole
+from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import open_run, record_of
@@ -23,13 +23,13 @@ def test_a_damaged_file_is_named_and_pulled_again(tmp_path: Path) -> None:
     publish_run(run.folder.parents[1], store)
     log = run.folder / "metrics.jsonl"
     log.write_text(log.read_text() + "more")
-    assert require_whole(run.folder, run.record) == 2
+    assert require_intact(run.folder, run.record) == 2
     weights = run.folder / "checkpoints/last.ckpt"
     good = weights.read_bytes()
     for harm in (b"W" + good[1:], None):
         weights.unlink() if harm is None else weights.write_bytes(harm)
         with pytest.raises(DigestMismatchError, match=r"last\.ckpt is") as error:
-            require_whole(run.folder, run.record)
+            require_intact(run.folder, run.record)
         assert f"memory: has an intact copy: `reprise runs pull {run.record.run}`" in str(error.value.hint)
         pull_run(run.record.run, store, runs=tmp_path / "runs")
         assert weights.read_bytes() == good
@@ -39,7 +39,7 @@ def test_a_run_in_no_store_is_reported(tmp_path: Path) -> None:
     run = finish_run(tmp_path / "runs")
     (run.folder / "metrics.jsonl").write_text("")
     with pytest.raises(DigestMismatchError) as error:
-        require_whole(run.folder, run.record)
+        require_intact(run.folder, run.record)
     assert "in no store" in str(error.value.hint)
 
 

@@ -19,13 +19,13 @@ from trainer.cli.sweep.scheduler import RunningPoint
 from trainer.comparison.retest import local_retests, save_retest
 from trainer.environments.dotenv import write_block
 from trainer.launch.process import ProcessCommand
-from trainer.runs.image_claim import SeenImage, claim_image, write_seen
+from trainer.runs.image_claim import ObservedImage, claim_image, write_observed_image
 from trainer.runs.list import list_runs
-from trainer.runs.publish import publish_run, require_whole
+from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.resume import move_seen_image, require_resumable, require_source
-from trainer.runs.run import OpenRun, abandon, attempts, close_dead, files_of, is_alive, open_run, record_of
+from trainer.runs.resume import archive_observed_image, require_resumable, require_source
+from trainer.runs.run import OpenRun, abandon, attempts, close_killed, files_of, is_alive, open_run, record_of
 from trainer.stores.memory import MemoryStore
 from trainer.sweeps.folder import load, lock_sweep, log_of, sweep_ids
 
@@ -44,7 +44,7 @@ class Scene:
         self.runs, self.folder, self.attempt = runs, self.run.folder.parents[1], self.run.folder
         self.store = MemoryStore()
         publish_run(self.folder, self.store)
-        write_seen(self.folder, SeenImage(container="c", reference="r"))
+        write_observed_image(self.folder, ObservedImage(container="c", reference="r"))
         write_block(runs.parent / ".env", {"REPRISE_UID": str(OTHER), "REPRISE_GID": str(OTHER)})
         self.record = self.run.record
 
@@ -60,7 +60,7 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "record_of": lambda scene: record_of(scene.folder),
     "files_of": lambda scene: files_of(scene.attempt),
     "is_alive": lambda scene: is_alive(scene.attempt),
-    "close_dead": lambda scene: close_dead(scene.attempt, here="h"),
+    "close_dead": lambda scene: close_killed(scene.attempt, host="h"),
     "update": Scene.update,
     "close": Scene.close,
     "open_run": lambda scene: open_run(
@@ -69,14 +69,14 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "list_runs": lambda scene: list_runs(scene.runs),
     "publish_run": lambda scene: publish_run(scene.folder, MemoryStore()),
     "pull_run": lambda scene: pull_run(scene.record.run, scene.store, runs=scene.runs),
-    "require_whole": lambda scene: require_whole(scene.attempt, scene.record),
-    "require_resumable": lambda scene: require_resumable(scene.folder, here="h"),
+    "require_whole": lambda scene: require_intact(scene.attempt, scene.record),
+    "require_resumable": lambda scene: require_resumable(scene.folder, host="h"),
     "require_source": lambda scene: require_source(scene.folder, scene.record.ingredients.source),
     "require_source anew": lambda scene: require_source(
         scene.folder, scene.record.ingredients.source, unpack_again=True
     ),
-    "move_seen_image": lambda scene: move_seen_image(scene.folder),
-    "write_seen": lambda scene: write_seen(scene.folder, SeenImage(container="c", reference="r")),
+    "move_seen_image": lambda scene: archive_observed_image(scene.folder),
+    "write_seen": lambda scene: write_observed_image(scene.folder, ObservedImage(container="c", reference="r")),
     "claim": lambda scene: claim_image({}, run=scene.folder),
     "save_retest": lambda scene: save_retest(scene.folder, a_retest(), evidence=b"e"),
     "local_retests": lambda scene: local_retests(scene.folder),

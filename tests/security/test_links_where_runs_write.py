@@ -15,12 +15,12 @@ from tests.runs.runs import finish_run, start_run
 from tests.sweeps.test_folder import make_sweep
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.comparison.retest import save_retest
-from trainer.runs.image_claim import SEEN
+from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.list import local_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.runs.resume import move_seen_image
-from trainer.runs.run import OpenRun, close_dead, is_alive, open_run
+from trainer.runs.resume import archive_observed_image
+from trainer.runs.run import OpenRun, close_killed, is_alive, open_run
 from trainer.stores.memory import MemoryStore
 from trainer.sweeps.folder import lock_sweep, log_of, save
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FOLDERS = ("attempts", "attempts/1", "attempts/1/checkpoints", "attempts/2", "retests")
 FILES = (
     *("attempts/1/record.json", "attempts/1/claim.json", "attempts/1/published.json", "attempts/1/metrics.jsonl"),
-    *("attempts/1/checkpoints/last.ckpt", "attempts/1/.reserve", "source.tar.gz", SEEN),
+    *("attempts/1/checkpoints/last.ckpt", "attempts/1/.reserve", "source.tar.gz", OBSERVED_IMAGE),
 )
 VERBS: dict[str, Verb] = {
     "keep a retest": lambda run, _: save_retest(run.folder.parents[1], a_retest(), evidence=b"x"),
@@ -41,9 +41,9 @@ VERBS: dict[str, Verb] = {
     "open": lambda run, _: open_run(
         run.folder.parents[1], ingredients=run.record.ingredients, circumstances=run.record.circumstances
     ),
-    "close": lambda run, _: close_dead(run.folder, here=run.record.circumstances.host.name),
+    "close": lambda run, _: close_killed(run.folder, host=run.record.circumstances.host.name),
     "list": lambda run, _: local_run(run.folder.parents[2], run.record.run),
-    "set aside": lambda run, _: move_seen_image(run.folder.parents[1]),
+    "set aside": lambda run, _: archive_observed_image(run.folder.parents[1]),
 }
 
 
@@ -83,7 +83,7 @@ def test_g02d_no_command_follows_a_planted_link(
     assert isinstance(whole, OpenRun)
     folder = tmp_path / "runs" / whole.record.run
     shutil.copytree(whole.folder.parents[1], folder)
-    (folder / SEEN).write_text("{}")
+    (folder / OBSERVED_IMAGE).write_text("{}")
     target = home if planted in FOLDERS else home / ".ssh/authorized_keys"
     plant(folder / planted, target if kind == "link" else None)
     store = existing_runs[2] if verb == "pull" else MemoryStore()

@@ -22,7 +22,7 @@ from trainer.environments.dotenv import read_block
 from trainer.environments.setup import owner, require_environment, require_folder, require_images
 from trainer.launch.container import ContainerLauncher
 from trainer.launch.contract import CommandRequest, wait_forwarding_signals
-from trainer.runs.resume import move_seen_image, require_not_running
+from trainer.runs.resume import archive_observed_image, require_not_running
 from trainer.runs.run import abandon, new_run
 from trainer.settings.fields import ENVIRONMENT_PREFIX, PURPOSE
 from trainer.settings.sources import of_environment
@@ -65,7 +65,7 @@ def resume_in_container(argv: list[str], folder: Path) -> int:
     """Resume a run in a container and return its exit status."""
     require_set_up("training")
     require_not_running(folder)  # a container of the interrupted attempt has the same name
-    move_seen_image(folder)
+    archive_observed_image(folder)
     hand_over(folder, checkout=CHECKOUT)
     return _train(argv, folder)
 

@@ -34,7 +34,7 @@ from trainer.runs.checkpoint_pointer import LATEST, has_pickle
 from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Status
 from trainer.runs.resume import (
-    move_seen_image,
+    archive_observed_image,
     parse_allowed,
     record_with_current_settings,
     require_not_running,
@@ -164,7 +164,7 @@ def prepare(options: Options, admission: Admission) -> Resumption:
     """Prepare the next attempt of a run. Raise `ResumeError`, `DigestMismatchError`, `UsageError`."""
     folder, passed = admission.folder, admission.passed
     allowed = parse_allowed(options.get("allow") or "")
-    record = require_resumable(folder, here=host_name(), passed=passed)
+    record = require_resumable(folder, host=host_name(), passed=passed)
     require_source(folder, record.ingredients.source, unpack_again=not admission.is_registered)
     _require_recent_source(folder, passed)
     current = record_with_current_settings(folder, passed=passed)
@@ -188,10 +188,10 @@ def resume_isolated(options: Options, admission: Admission) -> int:
     folder, granted = admission.folder, admission.word.granted
     require_set_up("training")
     require_not_running(folder)
-    record = require_resumable(folder, here=host_name())
+    record = require_resumable(folder, host=host_name())
     require_source(folder, record.ingredients.source, unpack_again=True)
     bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
-    move_seen_image(folder)
+    archive_observed_image(folder)
     setting_arguments = as_words(
         setting_options(options, own={"resume", "trust", "grant", "json", "publish", "no_publish"})
     )
@@ -203,7 +203,9 @@ def resume_isolated(options: Options, admission: Admission) -> int:
         with prepare_rerun(
             record, bundle, runs=runs_folder(), resumes=folder, more=(*setting_arguments, *unpublished, *offline)
         ) as ready:
-            runner.lend([item for item in find_datasets(record, bundle) if isinstance(item, Dataset)], ready)
+            runner.provide_datasets(
+                [item for item in find_datasets(record, bundle) if isinstance(item, Dataset)], ready
+            )
             hand_over(folder, checkout=CHECKOUT)
             code, _ = runner.run(ready)
     if "store" not in granted:

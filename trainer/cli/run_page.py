@@ -13,7 +13,7 @@ from trainer.base.suggestions import counted
 from trainer.cli.output import one_line
 from trainer.cli.progress import readable
 from trainer.comparison.retest import summarize_retests
-from trainer.runs.attempts import changes, settings_now, total_duration
+from trainer.runs.attempts import changes, current_settings, total_duration
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
 
@@ -60,7 +60,7 @@ def summary(listed: ListedRun) -> dict[str, Any]:
         "seconds": record.circumstances.timing.seconds,
         "attempts": [_attempt(each) for each in listed.records],
         "changed": [line for _, lines in changes(listed.records) for line in lines],
-        "settings_now": settings_now(listed.records),
+        "settings_now": current_settings(listed.records),
     }
 
 
@@ -81,7 +81,7 @@ def headline(outcome: Outcome) -> list[tuple[str, str]]:
     """Return the metrics for a table: those on the test split, else the first two."""
     tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
     metrics = sorted(tested.items())[:2]
-    return [(name, "undefined" if name in outcome.undefined else short(value)) for name, value in metrics]
+    return [(name, "undefined" if name in outcome.undefined else value_text(value)) for name, value in metrics]
 
 
 def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
@@ -95,7 +95,7 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
             ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
             ("where", location),
             ("experiment", ingredients.experiment),
-            ("started", f"{_moment(listed.records[0])}, took {spent(listed.records, died=listed.died) or '?'}"),
+            ("started", f"{_moment(listed.records[0])}, took {duration_text(listed.records, died=listed.died) or '?'}"),
             ("command", " ".join(circumstances.command)),
             ("identity", record.identity),
             *_present(
@@ -115,7 +115,7 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
     yield from _lines("determinism off: what the net switched", circumstances.determinism_at_end or [])
     if circumstances.drift_at_end is not None and circumstances.drift_at_end != circumstances.drift:
         yield from _lines("drift when it ended", circumstances.drift_at_end or ["none"])
-    yield from _settings(record, settings_now(listed.records))
+    yield from _settings(record, current_settings(listed.records))
     yield from _lines("left out of the source", circumstances.source.left_out)
     files = [(file.path, readable(file.size), file.sha256) for file in outcome.files]
     yield from _lines("files", columns(files) if files else [])
@@ -225,8 +225,8 @@ def _settings(record: Record, current: Mapping[str, JsonValue]) -> Iterator[str]
         readers = ", ".join(ledger[name].read) if name in ledger else ""
         bound = bool(name in ledger and ledger[name].bound)
         read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
-        original = f" (began with {short(first[name])})" if name in first and first[name] != value else ""
-        cells.append((name, short(value) + original, origins.get(name, ""), read))
+        original = f" (began with {value_text(first[name])})" if name in first and first[name] != value else ""
+        cells.append((name, value_text(value) + original, origins.get(name, ""), read))
     if cells:
         yield ""
         yield "settings"
@@ -251,7 +251,7 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return f"{blanks}{text}" if right else f"{text}{blanks}"
 
 
-def short(value: object) -> str:
+def value_text(value: object) -> str:
     """Return a value at the precision of a table."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -270,7 +270,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
-def spent(records: Sequence[Record], *, died: bool = False) -> str:
+def duration_text(records: Sequence[Record], *, died: bool = False) -> str:
     """Return the total duration of a run's attempts, with their number if there are several."""
     if not records:
         return ""

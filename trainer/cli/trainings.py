@@ -33,7 +33,7 @@ from trainer.launch.container import kill_container
 from trainer.launch.contract import CommandRequest
 from trainer.launch.process import ProcessCommand, ProcessLauncher
 from trainer.runs.handoff import Launch
-from trainer.runs.image_claim import SEEN
+from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.record import RUN_ID
 from trainer.runs.run import abandon, new_run, record_of
 from trainer.settings.determinism import threads_at, variables
@@ -129,7 +129,7 @@ class ChildTraining:
 
     def kill(self) -> None:
         """Send SIGKILL to the process, or to its container."""
-        if (self.folder / SEEN).exists():  # it runs in a container
+        if (self.folder / OBSERVED_IMAGE).exists():  # it runs in a container
             kill_container(self.folder.name)
         else:
             self.command.kill()

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--steps is {words.steps}; expected 1 or more", hint="--steps 3")
     granted = grants(args.grant)
     admission = TrustDecision(trusted=args.trust, granted=granted, command=f"reprise why {args.a} {args.b}")
-    a, b = (_load(word, admission, here=args.no_container) for word in (args.a, args.b))
+    a, b = (_load(word, admission, in_process=args.no_container) for word in (args.a, args.b))
     difference = _first_difference(a, b)
     if difference is None:
         steps = counted(_common_steps(a, b), "step")
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
         hint = "; ".join(unswapped) or "reprise compare A B says what differs around them"
         raise RunError("nothing that differs between A and B can be swapped", hint=hint)
     through = max(difference.step, args.steps or 0)
-    runs = HybridRuns(a=a, b=b, through=through, here=args.no_container, granted=granted)
+    runs = HybridRuns(a=a, b=b, through=through, in_process=args.no_container, granted=granted)
     location = f"step {difference.step}, stream {difference.stream}"
     print_progress(f"reprise: A and B diverge at {location}; {counted(len(swaps), 'ingredient')} can be swapped")
     explanation = Explanation(
@@ -108,10 +108,10 @@ def _parser() -> Arguments:
     return parser
 
 
-def _load(name: str, admission: TrustDecision, *, here: bool) -> ExplainedRun:
+def _load(name: str, admission: TrustDecision, *, in_process: bool) -> ExplainedRun:
     """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
     run = find_run(name)
-    runner = choose_runner(run.record, here=here)
+    runner = choose_runner(run.record, in_process=in_process)
     require_trust(run.record, run.folder, admission, is_isolated=runner.is_isolated)
     trace = read_trace(run.folder / ATTEMPTS / str(run.record.attempt) / FILE)
     findings = examine_run(run.record, run.folder, machine=replace(runner.machine(), exact=False))
@@ -146,7 +146,7 @@ class HybridRuns:
     a: ExplainedRun
     b: ExplainedRun
     through: int
-    here: bool
+    in_process: bool
     granted: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
 
@@ -175,9 +175,9 @@ class HybridRuns:
         return result
 
     def _trace(self, inputs: RunInputs) -> Trace:
-        runner = choose_runner(inputs.record, here=self.here, granted=self.granted)
+        runner = choose_runner(inputs.record, in_process=self.in_process, granted=self.granted)
         with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder()) as ready:
-            runner.lend(
+            runner.provide_datasets(
                 [item for item in find_datasets(inputs.record, inputs.bundle) if isinstance(item, Dataset)], ready
             )
             path = ready.folder / ATTEMPTS / "1" / FILE

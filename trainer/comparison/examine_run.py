@@ -26,7 +26,7 @@ from trainer.base.suggestions import counted
 from trainer.comparison.rerun import REBUILD, find_image, image_name, is_in_registry, rerun_arguments
 from trainer.data.declaration import Dataset
 from trainer.environments.doctor import Finding, fault, note, run_check, well
-from trainer.runs.publish import require_whole
+from trainer.runs.publish import require_intact
 from trainer.runs.record import Status, identity_of
 from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.source.capture import ARCHIVE
@@ -139,7 +139,7 @@ def _arguments(record: Record) -> Finding:
 
 
 def _files(record: Record, folder: Path) -> Finding:
-    count = require_whole(folder / ATTEMPTS / str(record.attempt), record)
+    count = require_intact(folder / ATTEMPTS / str(record.attempt), record)
     return well("files", f"{counted(count, 'file')}, as the record says")
 
 

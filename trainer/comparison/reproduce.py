@@ -19,7 +19,7 @@ from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import RerunArguments, rerun_arguments
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.container import container_name, describe_image
-from trainer.runs.image_claim import WATCHED, write_seen
+from trainer.runs.image_claim import WATCHED, write_observed_image
 from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out
@@ -130,7 +130,7 @@ def run_confined(
 ) -> int:
     """Run the command in an isolated container of the recorded image, and return its exit code."""
     definition = _definition(prepared, container)
-    write_seen(prepared.folder, describe_image(container.image, container=definition.name, engine=engine))
+    write_observed_image(prepared.folder, describe_image(container.image, container=definition.name, engine=engine))
     change_owner(prepared, uid=container.uid, gid=container.gid)
     return engine.confine(definition, say=say)
 

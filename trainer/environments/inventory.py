@@ -38,7 +38,7 @@ class Installed(TypedDict):
     record: str | None
 
 
-class Found(TypedDict):
+class InventoryData(TypedDict):
     """An inventory: the fields of `trainer.runs.record.Inventory`, in plain values."""
 
     python: str
@@ -48,10 +48,10 @@ class Found(TypedDict):
     roots: list[str]
 
 
-def installed(roots: Iterable[str] | None = None) -> Found:
+def installed(roots: Iterable[str] | None = None) -> InventoryData:
     """Return the packages installed below the import roots and by the system; ignores what this process has loaded."""
     folders = import_roots() if roots is None else list(roots)
-    return Found(
+    return InventoryData(
         python=platform.python_version(),
         distributions=distributions(folders),
         system=packages(),
@@ -60,7 +60,7 @@ def installed(roots: Iterable[str] | None = None) -> Found:
     )
 
 
-def live() -> Found:
+def live() -> InventoryData:
     """Return the installed packages, and what this process has mapped and may import."""
     roots = import_roots()
     return {**installed(roots), "libraries": libraries(), "roots": roots}
@@ -125,7 +125,7 @@ def normalized(name: str) -> str:
 # --- comparing
 
 
-def drift(baked: Found | None, current: Found, *, lock: str | None = None) -> list[str]:
+def drift(baked: InventoryData | None, current: InventoryData, *, lock: str | None = None) -> list[str]:
     """How this process differs from what the image was built with, a line each; empty when it does not.
 
     Without a baked inventory, what is installed is held against the lock; without either, that is the only line.
@@ -154,7 +154,7 @@ def shadowed(roots: list[str]) -> Iterator[str]:
             )
 
 
-def _against_image(baked: Found, current: Found) -> Iterator[str]:
+def _against_image(baked: InventoryData, current: InventoryData) -> Iterator[str]:
     if baked["python"] != current["python"]:
         yield f"Python: {current['python']} here, {baked['python']} in the image"
     versions = {name: item["version"] for name, item in baked["distributions"].items()}

@@ -17,7 +17,7 @@ from trainer.base.digest import is_digest
 from trainer.base.errors import RepriseError
 from trainer.environments.engine.compose import run_command, start
 from trainer.launch.process import ProcessCommand
-from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
+from trainer.runs.image_claim import WATCHED, ObservedImage, write_observed_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +103,7 @@ class ContainerCommand(ProcessCommand):
         except RepriseError as fault:
             self._report(f"the image of run {self._run.name} is not verified: {fault.message}")
             with suppress(RepriseError):  # the run in the container does not wait for an answer then
-                write_seen(self._run, SeenImage(container=name, reference=None, fault=fault.message))
+                write_observed_image(self._run, ObservedImage(container=name, reference=None, fault=fault.message))
             return True
 
 
@@ -144,17 +144,17 @@ class ContainerLauncher:
         return ContainerCommand(process, run=run, engine=self.engine, report=self.report)
 
 
-def record_image(engine: Engine, container: str, *, folder: Path) -> SeenImage | None:
+def record_image(engine: Engine, container: str, *, folder: Path) -> ObservedImage | None:
     """Write the image of a container into the run's folder; return `None` if there is no such container yet."""
     image = engine.image_of(container)
     if image is None:
         return None
     seen = describe_image(image, container=container, engine=engine)
-    write_seen(folder, seen)
+    write_observed_image(folder, seen)
     return seen
 
 
-def describe_image(image: ImageFacts, *, container: str, engine: Engine) -> SeenImage:
+def describe_image(image: ImageFacts, *, container: str, engine: Engine) -> ObservedImage:
     """Return the document about a container's image.
 
     If the image has no build id, Reprise did not build it: only its name is in the document, since reading its digests could take long.
@@ -162,9 +162,9 @@ def describe_image(image: ImageFacts, *, container: str, engine: Engine) -> Seen
     reference = image.references[0] if image.references else image.id
     build_id = image.labels.get(_BUILD_ID, "")
     if not is_digest(build_id):
-        return SeenImage(container=container, reference=reference)
+        return ObservedImage(container=container, reference=reference)
     digests = engine.digests(image)
-    return SeenImage(
+    return ObservedImage(
         container=container,
         reference=reference,
         manifest=digests.manifest,

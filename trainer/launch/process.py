@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Unpack
 
-from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
+from trainer.runs.image_claim import WATCHED, ObservedImage, write_observed_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,7 +84,7 @@ class ProcessLauncher:
         own = {"PYTHONPATH": str(self.source), **request.variables}
         own |= {name: os.environ[name] for name in request.inherited}
         if request.run is not None:
-            write_seen(request.run, SeenImage(container="here", reference=None, fault=_WITHOUT_ENGINE))
+            write_observed_image(request.run, ObservedImage(container="here", reference=None, fault=_WITHOUT_ENGINE))
             own[WATCHED] = request.run.name
         command = [sys.executable, "-P", "-m", "trainer", *request.words]
         return ProcessCommand(subprocess.Popen(command, cwd=self.folder, env={**self.environ, **own}, **connection))

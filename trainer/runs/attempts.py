@@ -55,7 +55,7 @@ def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
     return result
 
 
-def settings_now(records: Sequence[Record]) -> dict[str, JsonValue]:
+def current_settings(records: Sequence[Record]) -> dict[str, JsonValue]:
     """Return the settings that affect the result, as of the last attempt. `records` are those of a run, in order, at least one."""
     last = records[-1]
     lines = dict(changes(records)).get(last.attempt, [])

@@ -91,10 +91,10 @@ class Saved(Checkpoint):
     best: Checkpoint | None = None
     """The best checkpoint so far if a metric is monitored; it may be this checkpoint."""
 
-    def strange(self) -> str | None:
+    def fault_of_pointer(self) -> str | None:
         """Return why no training wrote this pointer, such as a name outside the folder; `None` if it is valid.
 
-        >>> Saved(path="a.ckpt", sha256=f"sha256:{64 * '0'}", step=1, epoch=0, batch=1, logs={"../x": 3}).strange()
+        >>> Saved(path="a.ckpt", sha256=f"sha256:{64 * '0'}", step=1, epoch=0, batch=1, logs={"../x": 3}).fault_of_pointer()
         "log '../x': a part is '..'"
         """
         for checkpoint in (self, self.best) if self.best else (self,):
@@ -172,7 +172,7 @@ def _usable(earlier: Root, say: Callable[[str], None], unfit: Mapping[str, str])
 def _pointer(earlier: Root, name: str) -> Saved:
     path = str(earlier.path / FOLDER / name)
     saved = parse_json(earlier.read(f"{FOLDER}/{name}", most=_LARGEST), Saved, where=path)
-    if fault := saved.strange():
+    if fault := saved.fault_of_pointer():
         raise DigestMismatchError(
             f"{path} is not a pointer written by a training: {fault}", hint="do not resume this run"
         )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from trainer.data.declaration import Dataset
-    from trainer.environments.inventory import Found
+    from trainer.environments.inventory import InventoryData
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
 
@@ -101,7 +101,7 @@ def identify(
     return Identified(ingredients=ingredients, circumstances=circumstances)
 
 
-def drifted(inventory: Found, *, source: Path, baked_inventory: Path) -> list[str]:
+def drifted(inventory: InventoryData, *, source: Path, baked_inventory: Path) -> list[str]:
     """Return how this process and its files differ from what was built and installed, one line per difference."""
     lock = source / "uv.lock"
     baked = json_value(read_bytes(baked_inventory), where=str(baked_inventory)) if baked_inventory.is_file() else None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Document)
 
 BAKED: Final = Path("/opt/reprise/image.json")
-SEEN: Final = "image-seen.json"
+OBSERVED_IMAGE: Final = "image-seen.json"
 """In the run's folder, written by a launcher on the host."""
 WATCHED: Final = "REPRISE_WATCHED_RUN"
 """The variable with the run whose folder the launcher on the host created; the launcher in the container uses it."""
@@ -46,7 +46,7 @@ class BakedImage(Document):
     variables: dict[str, str] = Field(default_factory=dict)
 
 
-class SeenImage(Document):
+class ObservedImage(Document):
     """The image of a started container, as the engine reported it."""
 
     format: Literal["reprise.image-seen/1"] = "reprise.image-seen/1"
@@ -73,7 +73,7 @@ class ImageClaim:
 def claim_image(environ: Mapping[str, str], *, run: Path | None = None, baked: Path = BAKED) -> ImageClaim:
     """Identify the image of this process. `environ` holds the REPRISE_* variables; `run` is the run's folder."""
     baked_image, fault = _read(baked, BakedImage)
-    seen_image, seen_fault = _read(run / SEEN, SeenImage) if run else (None, None)
+    seen_image, seen_fault = _read(run / OBSERVED_IMAGE, ObservedImage) if run else (None, None)
     if baked_image is None:
         return _unknown(None, environ, fault or "this process does not run in an image of Reprise")
     if seen_image is not None and seen_image.fault is None:
@@ -93,13 +93,13 @@ def claim_image(environ: Mapping[str, str], *, run: Path | None = None, baked: P
     return ImageClaim(image=image, layers=_layers(environ), baked=baked_image)
 
 
-def write_seen(run: Path, seen: SeenImage) -> None:
+def write_observed_image(run: Path, seen: ObservedImage) -> None:
     """Write the image that the engine reported into the run's folder."""
     with disk_faults(run), run_root(run) as folder:
-        folder.write_whole(SEEN, seen.model_dump_json().encode() + b"\n")
+        folder.write_whole(OBSERVED_IMAGE, seen.model_dump_json().encode() + b"\n")
 
 
-def _verified(baked_image: BakedImage, seen_image: SeenImage, environ: Mapping[str, str]) -> ImageClaim:
+def _verified(baked_image: BakedImage, seen_image: ObservedImage, environ: Mapping[str, str]) -> ImageClaim:
     if baked_image.build_id is None:
         return _unknown(baked_image, environ, _NO_BUILD_ID)
     if seen_image.build_id != baked_image.build_id:

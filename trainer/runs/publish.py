@@ -193,7 +193,7 @@ def require_seal(published: bytes, sealed: Sealed, note: Published | None, *, wh
 _BLOCK = 1 << 20
 
 
-def require_whole(attempt: Path, record: Record) -> int:
+def require_intact(attempt: Path, record: Record) -> int:
     """Return the number of verified files. Raise `DigestMismatchError`, which names the first damaged file."""
     faults = list(damaged(attempt, record))
     if faults:

@@ -13,9 +13,9 @@ from trainer.base.errors import DigestMismatchError, DocumentError, ResumeError,
 from trainer.base.run_files import folder_of
 from trainer.base.safe_folder import PARTIAL, run_root
 from trainer.base.suggestions import did_you_mean
-from trainer.runs.attempts import change_line, settings_now
+from trainer.runs.attempts import change_line, current_settings
 from trainer.runs.differences import DifferenceKind, candidates
-from trainer.runs.image_claim import SEEN
+from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.record import Circumstances, Ingredients, Record, Status, read_record
 from trainer.runs.run import (
     ATTEMPTS,
@@ -23,7 +23,7 @@ from trainer.runs.run import (
     RECORD,
     attempts,
     claim_of,
-    close_dead,
+    close_killed,
     is_alive,
     load_record,
     record_of,
@@ -55,7 +55,7 @@ KINDS: Final = {
 """The names after --allow, each with the kinds of differences that it allows."""
 
 
-def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> Record:
+def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> Record:
     """Return the record of the run's last recorded attempt that is not in `passed`; close records of killed processes.
 
     Raise `ResumeError` if the run is completed or still running.
@@ -68,7 +68,7 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
         if number in recorded and number not in passed:
             record = load_record(attempt / RECORD)
             running = record.outcome.status is Status.RUNNING
-            records.append(close_dead(attempt, here=here) if running else record)
+            records.append(close_killed(attempt, host=host) if running else record)
     if not records:
         raise ResumeError(f"run {run.name} has no record to resume from", hint="start a new run")
     if any(record.outcome.status is Status.COMPLETED for record in records):
@@ -90,7 +90,7 @@ def record_with_current_settings(run: Path, *, passed: Collection[int] = ()) -> 
     """Return the last attempt's record with its current settings, including the changes that were allowed."""
     records = [record_of(run, number) for number in recorded_attempts(run) if number not in passed]
     last = records[-1]
-    ingredients = last.ingredients.model_copy(update={"settings": settings_now(records)})
+    ingredients = last.ingredients.model_copy(update={"settings": current_settings(records)})
     return last.model_copy(update={"ingredients": ingredients})
 
 
@@ -127,12 +127,12 @@ def _holds(folder: Root, path: str, data: bytes) -> bool:
         return False
 
 
-def move_seen_image(run: Path) -> None:
+def archive_observed_image(run: Path) -> None:
     """Move the description of the last attempt's image into that attempt's folder, since the next attempt may have another image."""
     numbers = attempts(run)
     with disk_faults(run), run_root(run) as folder:
-        if numbers and folder.stat(SEEN) is not None:
-            folder.rename(SEEN, f"{ATTEMPTS}/{numbers[-1]}/{SEEN}")
+        if numbers and folder.stat(OBSERVED_IMAGE) is not None:
+            folder.rename(OBSERVED_IMAGE, f"{ATTEMPTS}/{numbers[-1]}/{OBSERVED_IMAGE}")
 
 
 def parse_allowed(text: str) -> list[str]:

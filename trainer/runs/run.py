@@ -265,15 +265,15 @@ def is_alive(attempt: Path) -> bool:
     return False
 
 
-def close_dead(attempt: Path, *, here: str) -> Record:
+def close_killed(attempt: Path, *, host: str) -> Record:
     """Close the record of an attempt whose process was killed, with status `interrupted`.
 
-    `here` is the name of this host. Raise `RunError` if the attempt was opened on another host or is alive.
+    `host` is the name of this host. Raise `RunError` if the attempt was opened on another host or is alive.
     """
     owner = _owner(attempt)
-    if owner not in {None, here}:
+    if owner not in {None, host}:
         run = attempt.parent.parent.name
-        message = f"attempt {attempt.name} of run {run} was started on host {owner}; this is host {here}"
+        message = f"attempt {attempt.name} of run {run} was started on host {owner}; this is host {host}"
         hint = f"run the command there; if that host no longer exists: REPRISE_HOST={owner} reprise runs publish {run} --abandoned"
         raise RunError(message, hint=hint)
     if is_alive(attempt):

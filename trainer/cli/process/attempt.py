@@ -148,7 +148,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     number = len(attempts(folder)) + 1
     if launch.resumes:
         require_resumable(
-            folder, here=circumstances.host.name, passed=launch.passed
+            folder, host=circumstances.host.name, passed=launch.passed
         )  # once more: another process may have begun since the launcher checked
     attempt = open_run(folder, ingredients=ingredients, circumstances=circumstances)
     if launch.resumes and attempt.record.attempt != number:

@@ -23,12 +23,12 @@ from trainer.cli.report.elements import (
     section,
     table,
 )
-from trainer.cli.run_page import spent
+from trainer.cli.run_page import duration_text
 from trainer.cli.verify import page as certificate_lines
 from trainer.comparison.compare import stronger_verdicts
 from trainer.comparison.verdict import Rung
 from trainer.reporting.drawing.markup import Markup, cut, tag
-from trainer.runs.attempts import settings_now
+from trainer.runs.attempts import current_settings
 from trainer.runs.differences import DifferenceKind
 from trainer.runs.metric_text import metric_text
 from trainer.runs.record import Status
@@ -77,18 +77,18 @@ class PageRun:
     @property
     def values(self) -> dict[str, JsonValue]:
         """The value of every setting in the last attempt."""
-        return {**settings_now(self.records), **self.record.circumstances.execution}
+        return {**current_settings(self.records), **self.record.circumstances.execution}
 
     @property
     def took(self) -> str:
         """The duration of all attempts together."""
-        return spent(self.records, died=self.run.died)
+        return duration_text(self.records, died=self.run.died)
 
 
 def page_runs(runs: Sequence[RunContents]) -> list[PageRun]:
     """Assign each run a letter and the settings in which it differs from the others; the end of its id if it differs in none."""
     records = [run.compared.record for run in runs]
-    values = [settings_now((*run.earlier, run.compared.record)) for run in runs]
+    values = [current_settings((*run.earlier, run.compared.record)) for run in runs]
     names = sorted({name for each in values for name in each})
     differing = [name for name in names if len({str(each.get(name)) for each in values}) > 1]
     chosen = [name for name in differing if any(record.circumstances.origins.get(name) in GIVEN for record in records)]

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         require_outcome(original.record)
     print_progress(f"reprise: rerun of run {original.record.run}")
     granted = grants(args.grant)
-    runner = choose_runner(original.record, here=args.no_container, granted=granted)
+    runner = choose_runner(original.record, in_process=args.no_container, granted=granted)
     word = TrustDecision(trusted=args.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
     # before a dataset or image of the record is requested, which may be from the record's own registry
     own = require_trust(original.record, original.folder, word, is_isolated=runner.is_isolated)
@@ -132,7 +132,9 @@ def _rerun(original: RunOnDisk, bundle: SourceBundle, runner: Runner, *, own: bo
     """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
     with prepare_rerun(original.record, bundle, runs=runs_folder()) as ready:
         print_progress(f"  run       {ready.run}, {runner.isolation}")
-        runner.lend([item for item in find_datasets(original.record, bundle) if isinstance(item, Dataset)], ready)
+        runner.provide_datasets(
+            [item for item in find_datasets(original.record, bundle) if isinstance(item, Dataset)], ready
+        )
         try:
             code, image = runner.run(ready)
         except (KeyboardInterrupt, StoppedError) as stop:

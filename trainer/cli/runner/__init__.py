@@ -75,7 +75,7 @@ class Runner(ABC):
         """Return how many installed files match the digests of their distributions, and a line for each that does not."""
 
     @abstractmethod
-    def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
+    def provide_datasets(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets with the current code, and provide them to the rerun."""
 
     @abstractmethod
@@ -87,13 +87,13 @@ class Runner(ABC):
         """Kill it, from another thread."""
 
 
-def choose_runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset()) -> Runner:
+def choose_runner(record: Record, *, in_process: bool, granted: frozenset[str] = frozenset()) -> Runner:
     """Return the runner of a record, with the user's grants. Raises `ImageMismatchError` in a container of another image."""
-    if here or BAKED.exists():
-        if not here:
+    if in_process or BAKED.exists():
+        if not in_process:
             check_image(record)
             check_drift(process_drift())
-        return ProcessRunner(recorded=not here)
+        return ProcessRunner(recorded=not in_process)
     from trainer.cli.runner.container import ContainerRunner
 
     return ContainerRunner(granted)
@@ -168,7 +168,7 @@ class ProcessRunner(Runner):
         del record
         return installed_files.altered(import_roots())
 
-    def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
+    def provide_datasets(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets in this process."""
         export_datasets(datasets, into=ready.store)
 

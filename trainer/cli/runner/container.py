@@ -74,7 +74,7 @@ class ContainerRunner(Runner):
         image = obtain_image(image_name(record), engine=self.engine)
         return hash_image_files(image, user=f"{self._uid}:{self._gid}", engine=self.engine)
 
-    def lend(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
+    def provide_datasets(self, datasets: Sequence[Dataset], ready: PreparedRerun) -> None:
         """Fetch datasets in a container of the current image, which has the network and the store's credentials."""
         change_owner(ready, uid=self._uid, gid=self._gid)
         options = volume(ready.store, _STORE_MOUNT)

@@ -43,10 +43,10 @@ from trainer.comparison.noise import Noise
 from trainer.comparison.retest import Retest, local_retests, published_retests
 from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.runs.names import LATEST, full_run_id, resolve_run
-from trainer.runs.publish import publish_run, require_whole
+from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
-from trainer.runs.run import ATTEMPTS, attempts, close_dead, record_of, recorded_attempts
+from trainer.runs.run import ATTEMPTS, attempts, close_killed, record_of, recorded_attempts
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
 
@@ -279,8 +279,8 @@ def _publish_one(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str
     for number in recorded_attempts(folder):
         attempt = folder / ATTEMPTS / str(number)
         if dead and record_of(folder, number).outcome.status is Status.RUNNING:
-            close_dead(attempt, here=host_name())
-        require_whole(attempt, record_of(folder, number))
+            close_killed(attempt, host=host_name())
+        require_intact(attempt, record_of(folder, number))
     notes = publish_run(folder, store, progress=transfer_progress("publishing"))
     files = record_of(folder).outcome.files
     if not quiet:

@@ -15,7 +15,7 @@ from trainer.cli.progress import readable, transfer_progress
 from trainer.comparison.retest import push_retests
 from trainer.runs.list import local_ids, remote_ids
 from trainer.runs.names import full_run_id
-from trainer.runs.publish import publish_run, require_whole
+from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.push import missing_datasets, push_run
 from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
 
@@ -79,7 +79,7 @@ def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...
             raise
         records = tuple(record_of(folder, number) for number in recorded_attempts(folder))
         for record in records:
-            require_whole(folder / ATTEMPTS / str(record.attempt), record)
+            require_intact(folder / ATTEMPTS / str(record.attempt), record)
         publish_run(folder, target, progress=progress)
         return records, sum(file.size for record in records for file in record.outcome.files)
     push_retests(run, source=source, target=target)

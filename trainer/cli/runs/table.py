@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.cells import cell_len
 
 from trainer.cli.output import one_line
-from trainer.cli.run_page import headline, short, spent, status
-from trainer.runs.attempts import TO, settings_now
+from trainer.cli.run_page import duration_text, headline, status, value_text
+from trainer.runs.attempts import TO, current_settings
 from trainer.settings.fields import GIVEN
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def differing(rows: Sequence[ListedRun]) -> list[str]:
         if (record := listed.record) is None:
             continue
         first = record.ingredients.settings
-        for name, value in settings_now(listed.records).items():
+        for name, value in current_settings(listed.records).items():
             values[record.ingredients.experiment, name].update((repr(first[name]), repr(value)))
             counts[name] += record.circumstances.origins.get(name) in GIVEN
     names = {name for (_, name), texts in values.items() if len(texts) > 1}
@@ -63,10 +63,10 @@ def differing(rows: Sequence[ListedRun]) -> list[str]:
 def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
     """Yield the values of a run's beginning, each with the current value if a resumed attempt changed it."""
     first: dict[str, Any] = listed.record.ingredients.settings if listed.record else {}
-    current = settings_now(listed.records) if listed.record else {}
+    current = current_settings(listed.records) if listed.record else {}
     for name in names:
-        text = short(first[name]) if name in first else ""
-        yield text if current.get(name) == first.get(name) else f"{text}{TO}{short(current[name])}"
+        text = value_text(first[name]) if name in first else ""
+        yield text if current.get(name) == first.get(name) else f"{text}{TO}{value_text(current[name])}"
 
 
 def _row(listed: ListedRun, *, purpose: str | None) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def _row(listed: ListedRun, *, purpose: str | None) -> tuple[str, ...]:
         record.ingredients.experiment + (f" ({purpose})" if purpose else ""),
         "  ".join(f"{name} {value}" for name, value in headline(record.outcome)),
         f"{listed.records[0].circumstances.timing.started:%Y-%m-%d %H:%M}",
-        spent(listed.records, died=listed.died),
+        duration_text(listed.records, died=listed.died),
     )
 
 

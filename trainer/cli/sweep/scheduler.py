@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import InterruptedRunError, ResumeError, StoppedError
 from trainer.base.suggestions import counted
 from trainer.cli.configuration import hand_over
-from trainer.runs.resume import move_seen_image
+from trainer.runs.resume import archive_observed_image
 from trainer.runs.run import abandon, new_run, recorded_attempts
 from trainer.sweeps.folder import (
     LOGS,
@@ -183,7 +183,7 @@ class Scheduler:
 
     def _resume_arguments(self, point: Point) -> list[str]:
         assert point.run is not None  # noqa: S101 - checked by the caller
-        move_seen_image(self.runs / point.run)
+        archive_observed_image(self.runs / point.run)
         self._print_point(self.sweep.points.index(point), f"resuming run {point.run}")
         return [f"--resume={point.run}"]
 

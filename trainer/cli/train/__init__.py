@@ -39,9 +39,9 @@ from trainer.cli.train.command_line import (
 )
 from trainer.cli.train.manual import launch_help, resume_help
 from trainer.runs.handoff import FrozenSource, Launch
-from trainer.runs.image_claim import SEEN, WATCHED, claim_image
+from trainer.runs.image_claim import OBSERVED_IMAGE, WATCHED, claim_image
 from trainer.runs.record import is_run_id
-from trainer.runs.resume import move_seen_image
+from trainer.runs.resume import archive_observed_image
 from trainer.runs.run import abandon, new_run
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import CONFINED
@@ -89,8 +89,8 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, brought=runs_folder() / watched if watched else None)
     if resumption is not None and not watched:
-        move_seen_image(resumption.folder)  # it describes an earlier attempt's container
-    claim = claim_image(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
+        archive_observed_image(resumption.folder)  # it describes an earlier attempt's container
+    claim = claim_image(os.environ, run=await_observed_image(runs_folder(), watched) if watched else None)
     if not can_train():
         from trainer.cli.containers import train_in_container
 
@@ -159,7 +159,7 @@ def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
     return launch.model_copy(update={**updates, "allowed": resumption.allowed, "passed": resumption.passed})
 
 
-def await_seen(runs: Path, run: str) -> Path:
+def await_observed_image(runs: Path, run: str) -> Path:
     """Wait up to ten seconds for the inspection of the container by the launcher on the host; return the run folder."""
     if not is_run_id(run) or not (runs / run).is_dir():
         raise UsageError(
@@ -167,7 +167,7 @@ def await_seen(runs: Path, run: str) -> Path:
             hint=f"unset {WATCHED}: only the host's launcher sets it",
         )
     deadline = monotonic() + _PATIENCE
-    while not (runs / run / SEEN).exists() and monotonic() < deadline:
+    while not (runs / run / OBSERVED_IMAGE).exists() and monotonic() < deadline:
         sleep(0.02)
     return runs / run
 
