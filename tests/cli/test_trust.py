@@ -86,14 +86,14 @@ def test_files_that_the_checkout_lacks_are_shown_in_the_diff(tmp_path: Path, mon
     (tmp_path / "same.py").write_bytes(b"x = 1\n")
     (tmp_path / "mine.py").write_bytes(b"x = 1\n")
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
-    shown = list(page(a_record(), make_bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), here=trust.checkout_files()))
+    shown = list(page(a_record(), make_bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), checkout=trust.checkout_files()))
     assert "not as in this checkout: 1 file" in shown
     assert "-x = 1" in shown
     assert r"+x = 2\u001b[2J" in shown
 
 
 def test_a_long_diff_is_cut() -> None:
-    shown = list(page(a_record(), make_bundle(long=b"x\n" * 5000), here={}))
+    shown = list(page(a_record(), make_bundle(long=b"x\n" * 5000), checkout={}))
     assert shown[-1].endswith("more lines")
     assert len(shown) < 500
 

@@ -115,7 +115,7 @@ def test_a_source_that_does_not_match_the_record_is_never_run(run: OpenRun) -> N
     ("lines", "more"), [(397, None), (398, "... and 1 more line"), (500, "... and 103 more lines")]
 )
 def test_a_diff_is_cut_at_400_lines(lines: int, more: str | None) -> None:
-    shown = list(page(a_record(), make_bundle(new=b"x\n" * lines), here={}))
+    shown = list(page(a_record(), make_bundle(new=b"x\n" * lines), checkout={}))
     assert sum(line == "+x" for line in shown) == min(lines, 397)
     assert (shown[-1] if "more line" in shown[-1] else None) == more
 
@@ -130,12 +130,12 @@ def test_the_question_names_the_owner_of_the_code() -> None:
         f"its source: 1 file, 1.2 MB, commit {around.source.commit}",
         "its image: registry.example/cpu\\u001b[2J",
     ]
-    assert list(page(record, source, here={"one.py": source.files[0].sha256})) == [
+    assert list(page(record, source, checkout={"one.py": source.files[0].sha256})) == [
         *head,
         "every file is the one of this checkout",
     ]
     nameless = around.model_copy(update={"image": named.model_copy(update={"reference": None})})
-    lines = list(page(record.model_copy(update={"circumstances": nameless}), source, here={}))
+    lines = list(page(record.model_copy(update={"circumstances": nameless}), source, checkout={}))
     assert lines[:4] == [*head[:2], "not as in this checkout: 1 file", "  one.py  1,250,000 bytes"]
 
 
@@ -143,7 +143,7 @@ def test_files_that_cannot_be_compared_are_listed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
     (tmp_path / "there.py").mkdir()
     shown = list(
-        page(a_record(), make_bundle(bits=b"\xff\x00", there=b"x = 1\n"), here={"there.py": digest_of_bytes(b"")})
+        page(a_record(), make_bundle(bits=b"\xff\x00", there=b"x = 1\n"), checkout={"there.py": digest_of_bytes(b"")})
     )
     assert shown[-2:] == ["  bits.py  2 bytes", "  there.py  6 bytes"]
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path / "gone")

@@ -101,7 +101,7 @@ def require_trust(
             hint=f"type on the host: {host_command(word.command)} --trust; or give it all of that here: --trust --grant machine",
         )
     reaches = isolation(word.granted) if is_isolated else GRANTS["machine"]
-    _require_consent(record, [*page(record, bundle, here=checkout)], word, reaches=reaches)
+    _require_consent(record, [*page(record, bundle, checkout=checkout)], word, reaches=reaches)
     return False
 
 
@@ -194,7 +194,7 @@ def _dotenv() -> dict[str, str]:
     return compose_values()
 
 
-def page(record: Record, bundle: SourceBundle, *, here: Mapping[str, str]) -> Iterator[str]:
+def page(record: Record, bundle: SourceBundle, *, checkout: Mapping[str, str]) -> Iterator[str]:
     """Yield the description of a source, file by file if a file differs from the checkout."""
     circumstances = record.circumstances
     yield f"run {record.run} was made elsewhere, on {one_line(circumstances.host.name)}"
@@ -202,13 +202,13 @@ def page(record: Record, bundle: SourceBundle, *, here: Mapping[str, str]) -> It
     yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {one_line(circumstances.source.commit)}"
     if circumstances.image.reference:
         yield f"its image: {one_line(circumstances.image.reference)}"
-    differing = other_files(bundle, here)
+    differing = other_files(bundle, checkout)
     if not differing:
         yield "every file is the one of this checkout"
         return
     yield f"not as in this checkout: {counted(len(differing), 'file')}"
     yield from (f"  {one_line(file.path)}  {counted(len(file.data), 'byte')}" for file in differing)
-    lines = [line for file in differing for line in _difference(file, here)]
+    lines = [line for file in differing for line in _difference(file, checkout)]
     yield from lines[:_MOST_DIFF_LINES]
     if len(lines) > _MOST_DIFF_LINES:
         yield f"... and {counted(len(lines) - _MOST_DIFF_LINES, 'more line')}"

@@ -76,9 +76,9 @@ _LINES: Final = 10_000
 """Maximum lines of a class that are searched for a declaration."""
 
 
-def unnamable(name: str, why: str, *, place: str) -> ExperimentError:
+def unnamable(name: str, reason: str, *, place: str) -> ExperimentError:
     """Return the error for a setting whose name is not allowed; `place` is file and line."""
-    return ExperimentError(f"{place}: no setting can be named {name}: {why}", hint=f"give {name} another name")
+    return ExperimentError(f"{place}: no setting can be named {name}: {reason}", hint=f"give {name} another name")
 
 
 def require_names(

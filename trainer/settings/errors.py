@@ -76,8 +76,8 @@ _LONGEST_VALUE: Final = 80
 """Maximum characters of a wrong value in a message."""
 
 
-def _origin_of(where: str, name: str) -> str:
-    return "given " + where.replace(VARIABLE, f"{ENVIRONMENT_PREFIX}{name.upper()}")
+def _origin_of(phrase: str, name: str) -> str:
+    return "given " + phrase.replace(VARIABLE, f"{ENVIRONMENT_PREFIX}{name.upper()}")
 
 
 def all_of(faults: Sequence[SettingError]) -> SettingError:
@@ -96,11 +96,11 @@ def each_of(fault: SettingError) -> tuple[SettingError, ...]:
 
 
 def unknown(
-    name: str, fields: Mapping[str, FieldInfo], *, origin: Origin, where: str, text: object = None
+    name: str, fields: Mapping[str, FieldInfo], *, origin: Origin, phrase: str, text: object = None
 ) -> SettingError:
     """Return the error for an unknown setting, with the most similar names in the form in which they are typed."""
     typed = option if origin is Origin.COMMAND_LINE else str
-    message = f"unknown setting {typed(name)}, {_origin_of(where, name)}"
+    message = f"unknown setting {typed(name)}, {_origin_of(phrase, name)}"
     denied = name.removeprefix("no_")
     if denied != name and denied in fields:
         return SettingError(message, hint=_no_negation(denied, fields[denied], origin=origin, text=text))
@@ -182,17 +182,17 @@ def without_value(name: str, info: FieldInfo) -> SettingError:
     return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE{suffix}")
 
 
-def shown_secret(name: str, *, where: str) -> SettingError:
+def exposed_secret(name: str, *, phrase: str) -> SettingError:
     """Return the error for a secret that was passed where other users can read it."""
     return SettingError(
-        f"setting {name} is a secret, given {where}: the record keeps the command, and other users can read it",
+        f"setting {name} is a secret, given {phrase}: the record keeps the command, and other users can read it",
         hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}",
     )
 
 
-def unrecorded(name: str, reason: str, hint: str, *, where: str | None) -> SettingError:
+def unrecorded(name: str, reason: str, hint: str, *, phrase: str | None) -> SettingError:
     """Return the error for a value that a record cannot hold."""
-    origin = _origin_of(where, name) if where else "as the experiment has it"
+    origin = _origin_of(phrase, name) if phrase else "as the experiment has it"
     return SettingError(f"setting {name}, {origin}: found {reason}, which a record cannot hold", hint=hint)
 
 
@@ -219,12 +219,12 @@ def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
 
 
 def misfit(
-    faults: Sequence[ErrorDetails], info: FieldInfo, *, name: str, found: object, origin: Origin, where: str | None
+    faults: Sequence[ErrorDetails], info: FieldInfo, *, name: str, found: object, origin: Origin, phrase: str | None
 ) -> SettingError:
-    """Return the error for a value that a setting rejects: `found` as given, `where` its origin, `None` for the experiment's default."""
+    """Return the error for a value that a setting rejects: `found` as given, `phrase` its origin, `None` for the experiment's default."""
     meaning = " ".join((info.description or "").split())
     about = f"{name}: {meaning}" if meaning else None
-    if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and where is None:
+    if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and phrase is None:
         option_text = how_to_type(name, info, Origin.COMMAND_LINE) or f"give {option(name)}"
         hint = "; ".join(filter(None, (f"set it in the experiment, or {option_text}", about)))
         return SettingError(f"setting {name} has no value", hint=hint)
@@ -232,7 +232,7 @@ def misfit(
     is_bound = faults[0]["type"] in _BOUNDS.keys() - {"finite_number"} | {UNQUOTED, TOO_FINE}
     remedy = how_to_type(name, info, origin, found=None if is_bound else found)
     return SettingError(
-        f"setting {name}, {_origin_of(where, name) if where else 'as the experiment has it'}: "
+        f"setting {name}, {_origin_of(phrase, name) if phrase else 'as the experiment has it'}: "
         f"expected {expects}, found {'a secret' if is_secret(info) else found_text}",
         hint="; ".join(filter(None, (remedy, about))) or None,
     )

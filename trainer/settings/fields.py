@@ -85,16 +85,16 @@ class Access(NamedTuple):
 
 
 class Source(PydanticBaseSettingsSource):
-    """Values of one origin, parsed and with known names; `where` describes the origin in messages."""
+    """Values of one origin, parsed and with known names; `phrase` describes the origin in messages."""
 
-    def __init__(self, settings: type[LaunchSettings], origin: Origin, values: dict[str, Any], *, where: str) -> None:
+    def __init__(self, settings: type[LaunchSettings], origin: Origin, values: dict[str, Any], *, phrase: str) -> None:
         """Store `values` of `origin` for `settings`."""
         super().__init__(settings)
         self.origin = origin
         self.values = values
         self.passed = values
         """The valid values."""
-        self.where = where
+        self.phrase = phrase
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - pydantic-settings' signature
         """Return the value of one field, if this origin has it."""

@@ -21,8 +21,8 @@ from trainer.settings.errors import (
     VARIABLE,
     all_of,
     disagreement,
+    exposed_secret,
     misfit,
-    shown_secret,
     unknown,
     unrecorded,
     without_value,
@@ -164,11 +164,11 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
 
 
 class _Read(NamedTuple):
-    """The values of one origin, by name; `None` for an option without a value. `where` describes the origin in messages."""
+    """The values of one origin, by name; `None` for an option without a value. `phrase` describes the origin in messages."""
 
     origin: Origin
     values: Mapping[str, Any]
-    where: str
+    phrase: str
 
     @property
     def is_text(self) -> bool:
@@ -190,11 +190,11 @@ def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> It
     for name, value in read.values.items():
         if name not in fields:
             if not partly:
-                yield unknown(name, fields, origin=read.origin, where=read.where, text=value)
+                yield unknown(name, fields, origin=read.origin, phrase=read.phrase, text=value)
         elif read.origin is Origin.COMMAND_LINE and value is None:
             yield without_value(name, fields[name])
         elif read.origin is Origin.COMMAND_LINE and is_secret(fields[name]):
-            yield shown_secret(name, where=read.where)
+            yield exposed_secret(name, phrase=read.phrase)
 
 
 def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[list[Source], dict[str, SettingError]]:
@@ -213,10 +213,11 @@ def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[lis
             except MisfitError as fault:
                 values[name] = value
                 faults[name] = misfit(
-                    fault.faults, fields[name], name=name, found=value, origin=each.origin, where=each.where
+                    fault.faults, fields[name], name=name, found=value, origin=each.origin, phrase=each.phrase
                 )
     sources = [
-        Source(settings, each.origin, values, where=each.where) for values, each in zip(typed_values, read, strict=True)
+        Source(settings, each.origin, values, phrase=each.phrase)
+        for values, each in zip(typed_values, read, strict=True)
     ]
     for source in sources:
         source.passed = {name: value for name, value in source.values.items() if name not in faults}
@@ -254,7 +255,7 @@ def _misfit(
         name=name,
         found=faults[0]["input"],
         origin=source.origin if source else Origin.EXPERIMENT,
-        where=source.where if source else None,
+        phrase=source.phrase if source else None,
     )
 
 
@@ -267,15 +268,15 @@ def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Col
         try:
             typed_default(info)
         except MisfitError as fault:
-            yield misfit(fault.faults, info, name=name, found=info.default, origin=Origin.EXPERIMENT, where=None)
+            yield misfit(fault.faults, info, name=name, found=info.default, origin=Origin.EXPERIMENT, phrase=None)
 
 
 def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[SettingError]:
     """Yield errors for values that a record cannot hold: every value must be readable and usable again."""
     for name in type(made).__pydantic_fields__:
         if reason := unrecordable(made.value_of(name)):
-            where = next((source.where for source in sources if name in source.values), None)
-            yield unrecorded(name, *reason, where=where)
+            phrase = next((source.phrase for source in sources if name in source.values), None)
+            yield unrecorded(name, *reason, phrase=phrase)
 
 
 def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
