@@ -36,15 +36,10 @@ if TYPE_CHECKING:
 def summary(listed: ListedRun) -> dict[str, Any]:
     """Return a run as one flat JSON object, for scripts."""
     record = listed.record
-    document: dict[str, Any] = {
-        "run": listed.run,
-        "where": listed.where,
-        "attempt": listed.attempt,
-        "store": listed.store,
-    }
+    row: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
     if record is None:
-        return document | {"status": status(listed), "fault": listed.fault}
-    return document | {
+        return row | {"status": status(listed), "fault": listed.fault}
+    return row | {
         "status": record.outcome.status,
         "died": listed.died,
         "experiment": record.ingredients.experiment,
@@ -87,6 +82,7 @@ def headline(outcome: Outcome) -> list[tuple[str, str]]:
 def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
     """Yield the page of a run, with the results of its reruns."""
     ingredients, circumstances, outcome = record.ingredients, record.circumstances, record.outcome
+    command = circumstances.purpose and f"reprise {circumstances.purpose}"
     location = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
     yield from _block(
         "run",
@@ -98,10 +94,7 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
             ("started", f"{_moment(listed.records[0])}, took {duration_text(listed.records, died=listed.died) or '?'}"),
             ("command", " ".join(circumstances.command)),
             ("identity", record.identity),
-            *_present(
-                ("retest of", circumstances.retest_of),
-                ("made by", circumstances.purpose and f"reprise {circumstances.purpose}"),
-            ),
+            *_present(("retest of", circumstances.retest_of), ("made by", command)),
         ],
     )
     yield from _lines("attempts", _attempts(listed) if record.attempt > 1 else ())
