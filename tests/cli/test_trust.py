@@ -86,7 +86,9 @@ def test_files_that_the_checkout_lacks_are_shown_in_the_diff(tmp_path: Path, mon
     (tmp_path / "same.py").write_bytes(b"x = 1\n")
     (tmp_path / "mine.py").write_bytes(b"x = 1\n")
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
-    shown = list(page(a_record(), make_bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), checkout=trust.checkout_files()))
+    shown = list(
+        page(a_record(), make_bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), checkout=trust.checkout_files())
+    )
     assert "not as in this checkout: 1 file" in shown
     assert "-x = 1" in shown
     assert r"+x = 2\u001b[2J" in shown

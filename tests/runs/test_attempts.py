@@ -40,7 +40,10 @@ def test_the_changes_of_the_last_attempt_apply() -> None:
 
 def test_other_changes_do_not_change_settings() -> None:
     lines = ["setting learning_rate: 0.001 -> {", "setting absent: 1 -> 2", "device accelerator: cpu -> cuda"]
-    assert current_settings([attempt_record(1), attempt_record(2, changed=lines)]) == {"seed": 0, "learning_rate": 0.001}
+    assert current_settings([attempt_record(1), attempt_record(2, changed=lines)]) == {
+        "seed": 0,
+        "learning_rate": 0.001,
+    }
 
 
 def test_the_total_time_states_whether_it_is_complete() -> None:

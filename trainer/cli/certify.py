@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
     if "exp" in options or "resume" in options:
         raise UsageError(
             "--exp and --resume are not accepted: EXPERIMENT is an argument",
-            hint=f"reprise certify {args.property} EXPERIMENT")
+            hint=f"reprise certify {args.property} EXPERIMENT",
+        )
     train = ["--exp", args.experiment, *settings, *(["--max-steps", str(args.steps)] if args.steps else [])]
     request = parse_train_request(train)  # report invalid options before anything starts
     values = given_settings(request.origins)

@@ -140,6 +140,8 @@ def _summary(tested: Predicate) -> str:
 def _cause(tested: Predicate, cause: FailureCause) -> str:
     location = f", at step {cause.step}, stream {cause.stream}" if cause.step is not None else ""
     tensor = f", tensor {cause.tensor}" if cause.tensor else ""
-    first, second = ("without the stop", "with it") if tested.claim == "resume" else ("in the first run", "in the second")
+    first, second = (
+        ("without the stop", "with it") if tested.claim == "resume" else ("in the first run", "in the second")
+    )
     values = f": {cause.a} {first}, {cause.b} {second}" if cause.a is not None else ""
     return f"{cause.what}{location}{tensor}{values}"

@@ -58,8 +58,8 @@ class ExplainedRun:
 def main(argv: list[str]) -> int:
     """Find the cause and print it; return 0 if a cause was found, 30 if none could be found."""
     args = _parser().parse_args(argv)
-    if words.steps is not None and words.steps < 1:
-        raise UsageError(f"--steps is {words.steps}; expected 1 or more", hint="--steps 3")
+    if args.steps is not None and args.steps < 1:
+        raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 3")
     granted = grants(args.grant)
     admission = TrustDecision(trusted=args.trust, granted=granted, command=f"reprise why {args.a} {args.b}")
     a, b = (_load(word, admission, in_process=args.no_container) for word in (args.a, args.b))

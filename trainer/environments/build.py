@@ -234,7 +234,5 @@ def resolve_base(declared: Base, *, root: Path) -> str:
     )
     if result.returncode:
         kind = _KINDS.get(result.returncode, EngineError)
-        raise kind(
-            f"no base image for {declared.partition('@')[0]}: see the output above", hint="scripts/machine/base"
-        )
+        raise kind(f"no base image for {declared.partition('@')[0]}: see the output above", hint="scripts/machine/base")
     return result.stdout.strip()

@@ -250,7 +250,9 @@ def _observe(
     hidden = ["_observe", str(steps), str(times), *arguments]
     lines: list[dict[str, Any]] = list(run_hidden_command(hidden, request, source=source))
     if len(lines) != 1:
-        raise DocumentError("the observing process printed no result", hint="remove calls of exit() from the experiment")
+        raise DocumentError(
+            "the observing process printed no result", hint="remove calls of exit() from the experiment"
+        )
     return lines[0]
 
 
