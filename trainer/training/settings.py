@@ -9,21 +9,65 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from trainer.settings.fields import LaunchSettings, Role
 
 
-class TrainingSettings(LaunchSettings):
-    """Settings of every experiment."""
+class FitSettings(LaunchSettings):
+    """Settings of every training, also of a plain LightningModule."""
 
-    dataset: str
-    """Name of the dataset: a file of `datasets/`."""
     seed: NonNegativeInt = 0
     """Seed of all randomness: initial weights, order of the data, dropout."""
     max_epochs: PositiveInt = 10
     """Passes over the training split."""
     max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps, even before `max_epochs`."""
-    batch_size: PositiveInt = 32
-    """Samples in a batch, summed over all devices."""
     accumulate: PositiveInt = 1
     """Batches per optimizer step; their gradients are accumulated."""
+    clip_norm: PositiveFloat | None = None
+    """Maximum gradient norm; larger gradients are scaled down."""
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Floating-point precision; `*-mixed` keeps weights in float32."""
+    monitor: str | None = None
+    """Validation metric that selects the best weights, for example `val_loss`; these are kept and tested. Without it: the last weights."""
+    monitor_mode: Literal["min", "max"] = "min"
+    """Whether the lowest or the highest value of `monitor` is the best."""
+    patience: PositiveInt | None = None
+    """Stop the training after this many epochs without an improvement of `monitor`."""
+    min_delta: NonNegativeFloat = 0.0
+    """Smallest change of `monitor` that counts as an improvement for `patience`."""
+
+    terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
+    """Fail the run at the first step whose training loss is not finite. A test loss that is not finite always fails the run."""
+    checkpoint_every: Annotated[PositiveInt | None, Role.EXECUTION] = None
+    """Steps between checkpoints, in addition to one after each epoch."""
+    log_every: Annotated[PositiveInt, Role.EXECUTION] = 10
+    """Steps between two values of the training loss in metrics.jsonl."""
+    progress: Annotated[bool, Role.EXECUTION] = True
+    """Show progress: a bar on a terminal, otherwise one line for each epoch."""
+    tensorboard: Annotated[bool, Role.EXECUTION] = True
+    """Also write the metrics for TensorBoard."""
+    trace: Annotated[Literal["on", "full", "off"], Role.EXECUTION] = "on"
+    """Write a fingerprint of every weight at each step, to find where two runs diverge; `full`: also of every gradient."""
+    wandb: Annotated[Literal["off", "offline", "online"], Role.EXECUTION] = "off"
+    """Also write the metrics for Weights & Biases; `offline` keeps them in the run folder."""
+    wandb_project: Annotated[str, Role.EXECUTION] = "reprise"
+    """The Weights & Biases project."""
+    publish: Annotated[bool, Role.EXECUTION] = True
+    """Publish the run to the store when it ends."""
+
+
+class SampleSettings(FitSettings):
+    """Settings of a training whose batches are read from a dataset."""
+
+    dataset: str
+    """Name of the dataset: a file of `datasets/`."""
+    batch_size: PositiveInt = 32
+    """Samples in a batch, summed over all devices."""
+
+    workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
+    """Worker processes that load data; 0 loads data in the training process."""
+
+
+class TrainingSettings(SampleSettings):
+    """Settings of every experiment with a task."""
+
     optimizer: Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "sgd"] = "adamw"
     """Optimization algorithm."""
     learning_rate: PositiveFloat = 1e-3
@@ -52,39 +96,6 @@ class TrainingSettings(LaunchSettings):
     """Factor by which the schedule `step` multiplies the learning rate."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, for example 0.999. The average is validated, tested and saved."""
-    clip_norm: PositiveFloat | None = None
-    """Maximum gradient norm; larger gradients are scaled down."""
-    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Floating-point precision; `*-mixed` keeps weights in float32."""
-    monitor: str | None = None
-    """Validation metric that selects the best weights, for example `val_loss`; these are kept and tested. Without it: the last weights."""
-    monitor_mode: Literal["min", "max"] = "min"
-    """Whether the lowest or the highest value of `monitor` is the best."""
-    patience: PositiveInt | None = None
-    """Stop the training after this many epochs without an improvement of `monitor`."""
-    min_delta: NonNegativeFloat = 0.0
-    """Smallest change of `monitor` that counts as an improvement for `patience`."""
-
-    terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
-    """Fail the run at the first step whose training loss is not finite. A test loss that is not finite always fails the run."""
-    workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
-    """Worker processes that load data; 0 loads data in the training process."""
-    checkpoint_every: Annotated[PositiveInt | None, Role.EXECUTION] = None
-    """Steps between checkpoints, in addition to one after each epoch."""
-    log_every: Annotated[PositiveInt, Role.EXECUTION] = 10
-    """Steps between two values of the training loss in metrics.jsonl."""
-    progress: Annotated[bool, Role.EXECUTION] = True
-    """Show progress: a bar on a terminal, otherwise one line for each epoch."""
-    tensorboard: Annotated[bool, Role.EXECUTION] = True
-    """Also write the metrics for TensorBoard."""
-    trace: Annotated[Literal["on", "full", "off"], Role.EXECUTION] = "on"
-    """Write a fingerprint of every weight at each step, to find where two runs diverge; `full`: also of every gradient."""
-    wandb: Annotated[Literal["off", "offline", "online"], Role.EXECUTION] = "off"
-    """Also write the metrics for Weights & Biases; `offline` keeps them in the run folder."""
-    wandb_project: Annotated[str, Role.EXECUTION] = "reprise"
-    """The Weights & Biases project."""
-    publish: Annotated[bool, Role.EXECUTION] = True
-    """Publish the run to the store when it ends."""
 
 
 class ClassificationSettings(TrainingSettings):
