@@ -17,7 +17,7 @@ from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, Resolved, parse_options, resolve
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
-from trainer.training.fit import Job, Trained, train
+from trainer.training.fit import FetchedDataset, Job, Trained, train
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ class Small:
             run="small",
             experiment=experiment,
             ledger=Ledger(resolved),
-            dataset=self.dataset(),
-            data=FolderFiles(self.place / "data"),
+            datasets=[FetchedDataset(declared=self.dataset(), files=FolderFiles(self.place / "data"))],
             into=into,
             stop=Stop(),
             say=self.said.append,

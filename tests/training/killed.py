@@ -27,7 +27,7 @@ from trainer.runs.run import ATTEMPTS, attempts
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.experiment import load_experiment
-from trainer.training.fit import Job, train
+from trainer.training.fit import FetchedDataset, Job, train
 from trainer.training.resuming.stop_requests import Stop
 
 EXPERIMENT = """
@@ -119,8 +119,7 @@ def run_attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
         run=run.name,
         experiment=experiment,
         ledger=Ledger(resolve(experiment.settings, Origins(options=words, environ={}))),
-        dataset=dataset,
-        data=FolderFiles(place / "data"),
+        datasets=[FetchedDataset(declared=dataset, files=FolderFiles(place / "data"))],
         into=into,
         stop=Stop(),
         say=lambda _: None,

@@ -19,7 +19,7 @@ from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training import settings as ours
 from trainer.training.experiment import load_experiment
-from trainer.training.fit import Job, placement, train
+from trainer.training.fit import FetchedDataset, Job, placement, train
 from trainer.training.logs.loggers import loggers
 from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop_requests import Stop
@@ -163,8 +163,7 @@ def trained(name: str, words: list[str], into: Path) -> ShortTraining:
         run="every",
         experiment=experiment,
         ledger=ledger,
-        dataset=dataset,
-        data=data,
+        datasets=[FetchedDataset(declared=dataset, files=data)],
         into=into,
         stop=Stop(),
         say=messages.append,

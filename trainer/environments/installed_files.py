@@ -94,11 +94,12 @@ def altered(roots: Iterable[str]) -> tuple[int, list[str]]:
 
 
 def _roots(roots: list[str], source: str) -> Iterator[str]:
-    """Yield import roots other than the run's source, the standard library and installations."""
+    """Yield import roots other than folders of the run's source, the standard library and installations."""
     library = sysconfig.get_paths()["stdlib"]
     expected = {os.path.realpath(path) for path in (source, library, f"{library}/lib-dynload", *_installations(roots))}
     for root in roots:
-        if os.path.realpath(root) not in expected and not root.endswith(".zip"):
+        real = os.path.realpath(root)
+        if real not in expected and not root.endswith(".zip") and not Path(real).is_relative_to(os.path.realpath(source)):
             yield f"import root {root} is neither the run's source nor an installation"
 
 

@@ -146,7 +146,7 @@ def _device(settings: LaunchSettings, device: Literal["cpu", "gpu"]) -> Device:
         accelerator="cuda" if device == "gpu" else "cpu",
         world_size=settings.value_of("devices"),
         precision=settings.value_of("precision"),
-        workers=settings.value_of("workers") if is_off else None,
+        workers=settings.value_of("workers") if is_off and "workers" in type(settings).__pydantic_fields__ else None,
     )
 
 

@@ -204,6 +204,8 @@ class Circumstances(Document):
     """The run that this run repeats, if `reprise reproduce` started it."""
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
+    limits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
+    """What a run of a plain LightningModule does not promise, with the reason: `data`, `order`, `resume`."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
     """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name."""
     origins: dict[str, str]

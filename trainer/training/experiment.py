@@ -1,4 +1,4 @@
-"""An experiment: a module with one `Settings` class and one net; this module imports and checks it."""
+"""An experiment: a module with one `Settings` class and one net with a task, or a plain LightningModule; this module imports it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import Final
+from types import FunctionType, MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import PydanticUserError
 
@@ -20,8 +21,12 @@ from trainer.settings.parameters import configured_parameters, parameters_in, re
 from trainer.training.declared_settings import STEPS, untyped_named
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.failures import own_failure
+from trainer.training.plain.experiment import PlainExperiment, plain_experiment
 from trainer.training.settings import TrainingSettings
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PACKAGE: Final = "trainer.training."
 _MEASURING: Final = ("training_step", "validation_step", "test_step", "_input_and_target")
@@ -65,20 +70,37 @@ class Experiment:
 
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
-    """Import the experiment in `file`; raise `ExperimentFailedError` if its code raises, `ExperimentError` if parts are missing."""
+    """Import the experiment in `file`, which must have a task; raise as `load_any_experiment` does."""
+    found = load_any_experiment(name, file, root=root)
+    if isinstance(found, PlainExperiment):
+        message = f"experiment {name} is a plain LightningModule, {found.net.__name__}; this command needs a task's net"
+        raise ExperimentError(
+            message, hint="train, reproduce, compare and report work with it: docs/how-to/lightning.md"
+        )
+    return found
+
+
+def load_any_experiment(
+    name: str, file: Path, *, root: Path, chosen: Mapping[str, Any] = MappingProxyType({})
+) -> Experiment | PlainExperiment:
+    """Import the experiment in `file`: a net with a task, or a plain LightningModule.
+
+    `chosen` holds the settings `model` and `data` if they were given. Raise `ExperimentFailedError` if the experiment's code raises,
+    `ExperimentError` if parts are missing.
+    """
     seed_all(derived(0, "import"))  # random numbers drawn during the import are then equal in every process
     module = _imported(file, root=root)
     settings = getattr(module, "Settings", None)
-    if not (isinstance(settings, type) and issubclass(settings, TrainingSettings)):
+    has_settings = isinstance(settings, type) and issubclass(settings, TrainingSettings)
+    if not has_settings and not _tasks_of(module):
+        load = partial(_imported, root=root)
+        return plain_experiment(module, name, file, chosen=chosen, load=lambda path: load(root / path))
+    if not (isinstance(settings, type) and has_settings):
         raise ExperimentError(
             f"experiment {name} has no class Settings; expected one that derives from a task's, as ClassificationSettings",
             hint="trainer/experiments/digits.py shows one",
         )
-    nets = [
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__
-    ]
+    nets = _tasks_of(module)
     if len(nets) != 1:
         found = ", ".join(kind.__name__ for kind in nets) or "none"
         raise ExperimentError(
@@ -95,6 +117,11 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
     )
     require_agreement(settings, [*parameters_in(_reached(module, root)), *own], root=root)
     return Experiment(name=name, file=file, settings=settings, net=nets[0])
+
+
+def _tasks_of(module: ModuleType) -> list[type[Task]]:
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    return [kind for kind in kinds if issubclass(kind, Task)]
 
 
 def _reached(module: ModuleType, root: Path) -> set[str]:
@@ -119,6 +146,8 @@ def _imported(file: Path, *, root: Path) -> ModuleType:
     try:
         if inside[:2] == ("trainer", "experiments"):
             return importlib.import_module(".".join(inside))
+        if all(part.isidentifier() for part in inside) and (file.parent / "__init__.py").is_file():
+            return importlib.import_module(".".join(inside))  # a module of a package can import relatively
         return _from_path(file)
     except RepriseError:
         raise
@@ -147,5 +176,7 @@ def _from_path(file: Path) -> ModuleType:
         raise ExperimentError(f"{file} is not a Python file", hint="name a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # a module can import its neighbors, as a script can
     spec.loader.exec_module(module)
     return module

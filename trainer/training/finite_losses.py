@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from trainer.base.errors import NotFiniteError
 from trainer.data.inspection import SQUARED
 from trainer.settings.ledger import configured
+from trainer.training.results import results_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ class StopIfNotFinite(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check the loss of the validation, which every rank has."""
         if self.looks:
-            results: Mapping[str, float] = getattr(pl_module, "results", {})
+            results = results_of(pl_module)
             measured = {name: results[name] for name in ("val_loss",) if name in results}
             require_finite(measured, self.inspection, when=f" after step {trainer.global_step}")
 

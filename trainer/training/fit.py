@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LambdaCallback, ProgressBar
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from trainer.base.errors import CheckpointError, DeviceError, DigestMismatchError, DocumentError, RepriseError
+from trainer.base.errors import (
+    CheckpointError,
+    DeviceError,
+    DigestMismatchError,
+    DocumentError,
+    RepriseError,
+    SettingError,
+)
 from trainer.comparison.trace import FILE as TRACE
 from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
 from trainer.runs.record import EvaluatedWeights, Record
+from trainer.settings.hints import option
 from trainer.settings.ledger import call_configured, configured, use_ledger
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
@@ -26,14 +35,19 @@ from trainer.training.inspection import Inspector
 from trainer.training.logs.loggers import METRICS, LossLines, displays, finish, log_at_steps, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.optimization.callbacks import averaging, early_stopping
+from trainer.training.plain.experiment import PlainExperiment
+from trainer.training.plain.loaders import HOOKS, ControlledLoaders
+from trainer.training.readers import open_samples
+from trainer.training.results import CollectResults, forget_results, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
-from trainer.training.tracing.trace import Tracer, tracers, write_tensors
+from trainer.training.tasks.task import Task
+from trainer.training.tracing.trace import Tracer, parameter_names, tracers, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trainer.data.cache.folder import CachedInspection
@@ -44,7 +58,6 @@ if TYPE_CHECKING:
     from trainer.training.experiment import Experiment
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.resuming.stop_requests import Stop
-    from trainer.training.tasks.task import Task
 
 _UNFIT: Final = (
     KeyError,
@@ -73,11 +86,10 @@ class Job:
     """The inputs of a training."""
 
     run: str
-    experiment: Experiment
+    experiment: Experiment | PlainExperiment
     ledger: Ledger
-    dataset: Dataset
-    data: Files
-    """The files of the fetched dataset."""
+    datasets: Sequence[FetchedDataset]
+    """The datasets that the settings name; a task has exactly one."""
     into: Path
     """The folder of the attempt."""
     stop: Stop
@@ -97,8 +109,36 @@ class Job:
     """Storage for the dataset's inspection, if this process makes an inspection: rank 0 does."""
     on_switched: Callable[[str], None] = lambda _: None
     """Called with each line that reports that the net changed the level of determinism."""
+    on_limit: Callable[[str, str], None] = lambda _, __: None
+    """Called with what a plain module's run does not promise, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedDataset:
+    """A dataset and its files."""
+
+    declared: Dataset
+    files: Files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The net and the data of a training, and the parts that only its kind of experiment needs."""
+
+    net: L.LightningModule
+    data: L.LightningDataModule | None
+    start_at: Callable[..., None]
+    """Moves the training data to `epoch` and `batch`."""
+    losses: list[Any] = field(default_factory=list)
+    """Callbacks that log the loss and average the weights."""
+    checks: list[Any] = field(default_factory=list)
+    """Callbacks that check the net before the first step."""
+    outputs: list[Any] = field(default_factory=list)
+    """Callbacks that collect results or write files of their own."""
+    saves_within_epoch: Callable[[], bool] = lambda: True
+    inspection: Inspection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,25 +164,89 @@ def train(job: Job) -> Trained:
         apply_level()
         switches = call_configured(WatchSwitches, job.on_switched)
         seed_start()
-        net = job.experiment.make_net()
-        switches.require_unchanged("the constructor of the net")
-        samples = net.samples(job.dataset, job.data)
-        net.class_names = samples.classes
-        data = call_configured(RunData, job.dataset, samples)
-        shown = Gallery(job.into, job.say, dataset=job.dataset, samples=samples)
         clock = Telemetry(job.into, waits=Waits(), gauges=job.gauges)
         traced = tracers(job.into)
-        checkpoints = call_configured(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
-        inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
-        seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
-        guards = [switches, call_configured(StopIfNotFinite, seen)]
-        parts = [CheckNet(job.experiment, data, seen, job.say), clock, *traced, shown]
-        machine = _trainer(job, checkpoints, clock.waits, guards, parts)
+        assembled = _assemble(job, switches)
+        checkpoints = made(
+            Checkpoints,
+            job.into / FOLDER,
+            lambda: log_sizes(job.into, traced),
+            run=job.run,
+            saves_within_epoch=assembled.saves_within_epoch,
+        )
+        guards = [switches, made(StopIfNotFinite, assembled.inspection)]
+        parts = [*assembled.checks, clock, *traced, *assembled.outputs]
+        machine = _trainer(
+            job, checkpoints, clock.waits, guards, [*assembled.losses, *made(early_stopping, job.say), *parts]
+        )
         try:
-            _fit(job, machine, net, data, checkpoints)
-            return replace(_test(job, machine, net, data, clock), inspection=seen)
+            names = _fit(job, machine, assembled, checkpoints)
+            return replace(_test(job, machine, assembled, clock, names), inspection=assembled.inspection)
         finally:
             finish(machine.loggers)
+
+
+def _assemble(job: Job, switches: WatchSwitches) -> Assembly:
+    if isinstance(job.experiment, PlainExperiment):
+        return _assemble_plain(job, job.experiment, switches)
+    return _assemble_task(job, job.experiment, switches)
+
+
+def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) -> Assembly:
+    net = experiment.make_net()
+    switches.require_unchanged("the constructor of the net")
+    (dataset,) = job.datasets
+    samples = net.samples(dataset.declared, dataset.files)
+    net.class_names = samples.classes
+    data = made(RunData, dataset.declared, samples)
+    shown = Gallery(job.into, job.say, dataset=dataset.declared, samples=samples)
+    inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
+    seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
+    return Assembly(
+        net=net,
+        data=data,
+        start_at=data.start_at,
+        losses=[made(LossLines), *made(averaging)],
+        checks=[CheckNet(experiment, data, seen, job.say)],
+        outputs=[shown],
+        inspection=seen,
+    )
+
+
+def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitches) -> Assembly:
+    folders = {each.declared.name: each.files.folder() for each in job.datasets}
+    net = experiment.make_net(folders)
+    switches.require_unchanged("the constructor of the net")
+    made(require_automatic, net)
+    if experiment.reads_samples:
+        dataset = job.datasets[0]
+        read = made(RunData, dataset.declared, open_samples(dataset.declared, dataset.files))
+        return Assembly(net=net, data=read, start_at=read.start_at, outputs=[CollectResults()])
+    data = experiment.make_data(folders)
+    loaders = call_configured(ControlledLoaders, job.on_limit)
+    for owner, base in ((net, L.LightningModule), (data, L.LightningDataModule)):
+        own = [hook for hook in HOOKS if owner is not None and getattr(type(owner), hook) is not getattr(base, hook)]
+        loaders.control(owner, own)
+    if not job.datasets:
+        job.on_limit("data", "the data are not a dataset: their bytes are not recorded")
+    return Assembly(
+        net=net,
+        data=data,
+        start_at=loaders.start_at,
+        outputs=[CollectResults()],
+        saves_within_epoch=lambda: loaders.resumes_within_epoch,
+    )
+
+
+@configured
+def require_automatic(net: L.LightningModule, *, accumulate: int, clip_norm: float | None) -> None:
+    """Raise `SettingError` if the module steps its optimizers itself and a setting would have no effect."""
+    if net.automatic_optimization:
+        return
+    for name, is_given in (("accumulate", accumulate != 1), ("clip_norm", clip_norm is not None)):
+        if is_given:
+            message = f"setting {name} has no effect: {type(net).__name__} optimizes manually"
+            raise SettingError(message, hint=f"leave {option(name)} out; the module does that itself")
 
 
 def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:
@@ -152,14 +256,15 @@ def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in (METRICS, TRACE) if (folder / name).exists()}
 
 
-def _fit(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints: Checkpoints) -> None:
-    path = None
+def _fit(job: Job, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpoints) -> list[list[str]]:
+    """Train; return the names of each optimizer's parameters."""
+    path, net = None, assembled.net
     if job.saved is not None:
         checkpoints.go_on_from(job.saved)
-        data.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
+        assembled.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
         path = job.into / FOLDER / job.saved.path
     try:
-        machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
+        machine.fit(net, datamodule=assembled.data, ckpt_path=path, weights_only=False)
     except _UNFIT as fault:
         is_own = own_failure(fault, file=job.experiment.file, root=PACKAGE.parent) is not None
         if path is None or not checkpoints.restoring or is_own or isinstance(fault, torch.OutOfMemoryError):
@@ -168,8 +273,9 @@ def _fit(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints: Ch
         said = fault.message if isinstance(fault, RepriseError) else said
         raise CheckpointError(f"checkpoint {path.name} cannot be restored: {said}", hint=_OTHER) from fault
     if checkpoints.monitor is not None and machine.is_global_zero and not (job.into / FOLDER / BEST).exists():
-        why = net.undefined.get(checkpoints.monitor, "it was NaN")
+        why = undefined_of(net).get(checkpoints.monitor, "it was NaN")
         job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last one is tested")
+    return parameter_names(net, machine.optimizers)
 
 
 def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]) -> L.Trainer:
@@ -185,9 +291,6 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
             *guards,
             LambdaCallback(on_train_batch_start=lambda *_: job.on_first_step()),
             call_configured(SeedEveryStep),
-            call_configured(LossLines),
-            *call_configured(averaging),
-            *call_configured(early_stopping, job.say),
             *parts,
             *shown,
         ],
@@ -216,25 +319,38 @@ def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:
     return L.Trainer(**(arguments | options), default_root_dir=folder)
 
 
-def _test(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telemetry) -> Trained:
+def _test(
+    job: Job, machine: L.Trainer, assembled: Assembly, clock: Telemetry, names: Sequence[Sequence[str]]
+) -> Trained:
+    net, data = assembled.net, assembled.data
     mine: Any = served(job.into / FOLDER) if machine.is_global_zero else None
     saved: Checkpoint = machine.strategy.broadcast(mine)
     checkpoint = read_saved(job.into / FOLDER, saved)
-    net.load_state_dict(checkpoint["state_dict"])
-    net.results, net.undefined = {}, {}
+    if not isinstance(net, Task):
+        net.on_load_checkpoint(checkpoint)
+    net.load_state_dict(checkpoint["state_dict"], strict=net.strict_loading)
+    forget_results(net)
     steps = machine.global_step
-    if not checkpoint["reprise"]["results"]:  # `max_steps` ended the run before the epoch's validation
-        machine.validate(net, datamodule=data, verbose=False)
-    machine.test(net, datamodule=data, verbose=False)
-    weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
+    if not checkpoint["reprise"]["results"] and _has_loop(assembled, "validation_step", "val_dataloader"):
+        machine.validate(net, datamodule=data, verbose=False)  # `max_steps` ended the run before the epoch's validation
+    if _has_loop(assembled, "test_step", "test_dataloader"):
+        machine.test(net, datamodule=data, verbose=False)
+    weights = write_tensors(job.into, checkpoint, names) if machine.is_global_zero else ""
     position = checkpoint["reprise"]
     return Trained(
-        metrics=position["results"] | net.results,
-        undefined=position.get("undefined", {}) | net.undefined,
+        metrics=position["results"] | results_of(net),
+        undefined=position.get("undefined", {}) | undefined_of(net),
         telemetry=clock.summary(started=job.started),
         steps=steps,
         evaluated=EvaluatedWeights(epoch=epoch_of(position), step=saved.step),
         weights=weights,
+    )
+
+
+def _has_loop(assembled: Assembly, step: str, loader: str) -> bool:
+    """Return whether the net has a step, and the net or its data a loader for it; a task always has both."""
+    return is_overridden(step, assembled.net) and (
+        is_overridden(loader, assembled.net) or is_overridden(loader, assembled.data)
     )
 
 

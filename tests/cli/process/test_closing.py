@@ -47,7 +47,7 @@ def make_session(tmp_path: Path) -> Session:
         experiment=cast("Any", Experiment(tmp_path / "idea.py")),
         resolved=resolved,
         ledger=Ledger(resolved),
-        dataset=cast("Any", None),
+        datasets=cast("Any", (None,)),
         stop=Stop(),
         opened=run,
     )

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer.training.tracing.trace import described, write_tensors
+from trainer.training.tracing.trace import described, parameter_names, write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_weights_and_tensor_table_match_the_checkpoint(tmp_path: Path) -> None:
     net(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     state = {"state_dict": net.state_dict(), "optimizer_states": [optimizer.state_dict()], "global_step": 1}
-    digest = write_tensors(tmp_path, net, state)
+    digest = write_tensors(tmp_path, state, parameter_names(net, [optimizer]))
     table = json.loads((tmp_path / "tensors.json").read_bytes())
     assert set(table["weights"]) == {"weight", "bias"}
     assert set(table["optimizer"]) == {"weight/momentum_buffer", "bias/momentum_buffer"}

@@ -19,12 +19,18 @@ from trainer.base.run_files import read_run_json
 from trainer.cli.configuration import cache_folder, store_of_dataset
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
 from trainer.cli.output import escaping, result_stream
-from trainer.cli.process.attempt import SOURCE, attribute_errors, import_experiment, open_attempt, resolve_settings
+from trainer.cli.process.attempt import (
+    SOURCE,
+    attribute_errors,
+    datasets_of,
+    import_any_experiment,
+    open_attempt,
+    resolve_settings,
+)
 from trainer.cli.process.closing import closing, finish
 from trainer.cli.progress import transfer_progress
 from trainer.cli.train.manual import experiment_help
 from trainer.data.cache.folder import Cache, cached_inspection
-from trainer.data.declaration import load_dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved, restore_checkpoint
 from trainer.runs.handoff import read_launch
@@ -50,7 +56,7 @@ def main(argv: list[str]) -> int:
     launch = read_launch(os.environ)
     if launch.frozen is None:
         stop.listen()
-        experiment = import_experiment(launch)
+        experiment = import_any_experiment(launch, argv)
         print(experiment_help(experiment.name, experiment.settings), file=escaping(sys.stdout))
         return 0
     as_json = "json" in parse_options(argv)
@@ -78,18 +84,18 @@ def fetch_and_train(session: Session) -> Trained:
     """Fetch and train; the record keeps the duration of each stage."""
     environment = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
     with session.stop.patient():
-        title = f"{session.launch.experiment} on {session.dataset.title}"
+        titles = " and ".join(dataset.title for dataset in session.datasets)
+        title = f"{session.launch.experiment} on {titles}" if titles else session.launch.experiment
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
-        from trainer.training.fit import Job, train
+        from trainer.training.fit import FetchedDataset, Job, train
 
     with session.stage("fetch"):
-        data = fetch_data(session.dataset, say=session.say)
+        fetched = [FetchedDataset(declared=each, files=fetch_data(each, say=session.say)) for each in session.datasets]
     job = Job(
         run=session.frozen.run,
         experiment=session.experiment,
         ledger=session.ledger,
-        dataset=session.dataset,
-        data=data,
+        datasets=fetched,
         into=session.opened.folder,
         stop=session.stop,
         say=session.say,
@@ -100,7 +106,8 @@ def fetch_and_train(session: Session) -> Trained:
         started=session.launch.monotonic,
         record=session.opened.record,
         gauges=read_gauges,
-        inspection=cached_inspection(session.dataset, Cache(root=cache_folder())),
+        on_limit=session.limit,
+        inspection=cached_inspection(session.datasets[0], Cache(root=cache_folder())) if session.datasets else None,
     )
     if not session.launch.resumes:
         with session.stage("train"):
@@ -151,12 +158,12 @@ def require_epochs_left(saved: Saved, *, epochs: int) -> None:
 
 def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
     """Train as a rank other than 0, started by Lightning; rank 0 keeps the record."""
-    from trainer.training.fit import Job, train
+    from trainer.training.fit import FetchedDataset, Job, train
 
     stop.listen()
-    experiment = import_experiment(launch)
+    experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
-    dataset = load_dataset(resolved.settings.dataset, root=Path())
+    datasets = datasets_of(experiment, resolved.settings)
     latest = Path(os.environ["REPRISE_ATTEMPT"]) / FOLDER / LATEST
     with attribute_errors(experiment):
         train(
@@ -164,8 +171,9 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
                 run=frozen.run,
                 experiment=experiment,
                 ledger=Ledger(resolved, root=SOURCE),
-                dataset=dataset,
-                data=fetch_data(dataset, say=lambda _: None),
+                datasets=[
+                    FetchedDataset(declared=each, files=fetch_data(each, say=lambda _: None)) for each in datasets
+                ],
                 into=Path(os.environ["REPRISE_ATTEMPT"]),
                 stop=stop,
                 say=lambda _: None,

@@ -26,10 +26,10 @@ from trainer.runs.resume import check_ingredients, concurrent_start_error, last_
 from trainer.runs.run import attempts, open_run
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.settings.ledger import Ledger
-from trainer.settings.origins import Origins, Resolved, parse_options, resolve, setting_options
+from trainer.settings.origins import Origins, Resolved, given_settings, parse_options, resolve, setting_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from trainer.data.declaration import Dataset
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.fit import Trained
+    from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.resuming.stop_requests import Stop
 
 BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
@@ -53,10 +54,10 @@ class Session:
 
     launch: Launch
     frozen: FrozenSource
-    experiment: Experiment
+    experiment: Experiment | PlainExperiment
     resolved: Resolved[Any]
     ledger: Ledger
-    dataset: Dataset
+    datasets: tuple[Dataset, ...]
     stop: Stop
     opened: OpenRun
     stages: dict[str, float] = field(default_factory=dict)
@@ -67,6 +68,9 @@ class Session:
 
     switched: list[str] = field(default_factory=list)
     """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""
+
+    limits: dict[str, str] = field(default_factory=dict)
+    """What a plain module's run does not promise, such as `resume`, with the reason."""
 
     began_at: int = 0
     """The step from which this attempt resumed."""
@@ -86,6 +90,12 @@ class Session:
         """Record that the net left the run's level of determinism, and print it."""
         self.switched.append(line)
         self.say(f"determinism is not {self.opened.record.ingredients.determinism.level} any more: {line}")
+
+    def limit(self, name: str, reason: str) -> None:
+        """Record what the run does not promise, and print it once."""
+        if name not in self.limits:
+            self.limits[name] = reason
+            self.say(f"not promised: {name}: {reason}")
 
     def say(self, line: str) -> None:
         """Print a line on the terminal, and add it to the attempt's log."""
@@ -115,7 +125,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
     start = monotonic()
     with stop.patient():
-        experiment = import_experiment(launch)
+        experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
     folder = Path(frozen.folder)
     if launch.resumes:
@@ -123,11 +133,11 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
             resolved,
             origins=origins_of(last_record(folder, passed=launch.passed), resolved.origins, command=launch.command),
         )
-    dataset = load_dataset(resolved.settings.dataset, root=Path())
+    datasets = datasets_of(experiment, resolved.settings)
     if experiment.reads_fields:
-        check_pairing(resolved, dataset)
+        check_pairing(resolved, *datasets)
     ledger = Ledger(resolved, root=SOURCE)
-    facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
+    facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
     identified = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
     circumstances, ingredients = identified.circumstances, identified.ingredients
     if launch.resumes:
@@ -162,7 +172,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         experiment=experiment,
         resolved=resolved,
         ledger=ledger,
-        dataset=dataset,
+        datasets=datasets,
         stop=stop,
         opened=attempt,
         stages={"identify": monotonic() - start},
@@ -179,12 +189,37 @@ def _register(attempt: Path) -> None:
         print(f"not registered as your own, so --resume will ask: {fault}", file=sys.stderr)
 
 
+def datasets_of(experiment: Experiment | PlainExperiment, settings: Any) -> tuple[Dataset, ...]:
+    """Load the datasets that the settings name. Raise `DatasetError`."""
+    from trainer.training.plain.experiment import PlainExperiment
+
+    names = experiment.datasets(settings) if isinstance(experiment, PlainExperiment) else [settings.dataset]
+    return tuple(load_dataset(name, root=Path()) for name in names)
+
+
 def import_experiment(launch: Launch) -> Experiment:
-    """Import the experiment from the frozen source, and torch with it."""
+    """Import the experiment, which must have a task, from the frozen source, and torch with it."""
     from trainer.training.experiment import load_experiment
 
-    try:
+    with _explaining_imports(launch):
         return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+
+
+def import_any_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | PlainExperiment:
+    """Import the experiment from the frozen source; the command line chooses among several plain modules."""
+    from trainer.training.experiment import load_any_experiment
+
+    given = given_settings(_origins(argv))
+    chosen = {name: value for name, value in given.items() if name in {"model", "data"}}
+    with _explaining_imports(launch):
+        return load_any_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE, chosen=chosen)
+
+
+@contextmanager
+def _explaining_imports(launch: Launch) -> Iterator[None]:
+    """Add to an error of an import why the imported file is not in the source."""
+    try:
+        yield
     except ExperimentFailedError as fault:
         if (name := _missing_module(fault)) and (reason := _omission_reason(name, launch)):
             fault.hint = f"it is not in the source: {reason}"
@@ -210,16 +245,19 @@ def _omission_reason(module: str, launch: Launch) -> str | None:
     return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"
 
 
-def attribute_errors(experiment: Experiment) -> AbstractContextManager[None]:
+def attribute_errors(experiment: Experiment | PlainExperiment) -> AbstractContextManager[None]:
     """Attribute an exception of the block to the experiment, to a library, or to Reprise."""
     from trainer.training.failures import attributing
 
     return attributing(file=experiment.file, root=SOURCE, net=experiment.net.__name__)
 
 
-def resolve_settings(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
+def resolve_settings(experiment: Experiment | PlainExperiment, argv: list[str]) -> Resolved[Any]:
     """Return the experiment's settings, resolved from all origins. Raise `SettingError`."""
+    return resolve(experiment.settings, _origins(argv))
+
+
+def _origins(argv: Sequence[str]) -> Origins:
     options = parse_options(argv)
     path = options.get("settings")
-    file = Path(path) if path else None
-    return resolve(experiment.settings, Origins(options=setting_options(options), environ=os.environ, file=file))
+    return Origins(options=setting_options(options), environ=os.environ, file=Path(path) if path else None)

@@ -134,7 +134,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
         evaluated=trained.evaluated if trained else None,
         ledger=ledger.entries(),
         unread=ledger.unread(),
-        tolerances=dict(session.experiment.net.tolerances) if trained else {},
+        tolerances=dict(getattr(session.experiment.net, "tolerances", {})) if trained else {},
         weights=trained.weights if trained else None,
     )
     circumstances = session.opened.record.circumstances
@@ -145,7 +145,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
     # without a step the switches were not checked
     switched = session.switched if session.switched or session.has_stepped else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
-    updates = {"timing": timing, "drift_at_end": drift, "determinism_at_end": switched}
+    updates = {"timing": timing, "drift_at_end": drift, "determinism_at_end": switched, "limits": session.limits}
     updates["imported"] = read_imported(SOURCE)
     session.opened.close(outcome, circumstances=circumstances.model_copy(update=updates))
 
@@ -183,7 +183,8 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
         }
         print(canonical(document).decode(), file=out, flush=True)
         return 0
-    tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
+    metrics = record.outcome.metrics
+    tested = {name: value for name, value in metrics.items() if name.startswith("test")} or metrics
     print("\n".join(report_lines(session, location, metrics=tested)), file=out, flush=True)
     return 0
 

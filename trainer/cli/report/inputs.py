@@ -273,6 +273,7 @@ _HOST: Final[dict[str, Callable[[Record], object]]] = {
     "driver": lambda record: record.circumstances.host.driver,
     "device": _device,
     "determinism": lambda record: f"{level(record)}, {record.ingredients.determinism.threads} threads",
+    "not promised": lambda record: "; ".join(f"{name}: {why}" for name, why in record.circumstances.limits.items()),
 }
 
 

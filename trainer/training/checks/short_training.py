@@ -19,7 +19,7 @@ from trainer.settings.ledger import Ledger
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed
 from trainer.training.checks.subject import LARGEST_BATCH, Subject
 from trainer.training.determinism.seeds import derived
-from trainer.training.fit import Job, Trained, quieten, train
+from trainer.training.fit import FetchedDataset, Job, Trained, quieten, train
 from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop_requests import Stop
 
@@ -73,8 +73,7 @@ def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved 
         run="check",
         experiment=subject.experiment,
         ledger=ledger,
-        dataset=subject.dataset,
-        data=subject.data,
+        datasets=[FetchedDataset(declared=subject.dataset, files=subject.data)],
         into=into,
         stop=Stop(),
         say=lambda _: None,

@@ -19,6 +19,8 @@ from trainer.base.errors import SettingError
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured
 from trainer.training.logs.log_file import LogFile
+from trainer.training.results import numbers, undefined_of
+from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -158,7 +160,7 @@ class Bar(RichProgressBar):
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Add the training loss to the bar, and format the numbers."""
-        last = _losses(pl_module).last
+        last = _losses(pl_module).last if isinstance(pl_module, Task) else None
         shown = {**super().get_metrics(trainer, pl_module), **({} if last is None else {"train_loss": float(last)})}
         return {name: metric_text(value) if isinstance(value, float) else value for name, value in shown.items()}
 
@@ -180,7 +182,7 @@ class EpochLines(Callback):
 
     def on_train_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Store the undefined metrics that were reported before the first step."""
-        self.reported_early.update(getattr(pl_module, "undefined", {}))
+        self.reported_early.update(undefined_of(pl_module))
 
     def on_train_epoch_start(self, *_: object) -> None:
         """Start the clock."""
@@ -190,11 +192,11 @@ class EpochLines(Callback):
         """Print the results of the epoch."""
         if not trainer.is_global_zero:
             return
-        undefined = getattr(pl_module, "undefined", {})
+        undefined, is_plain = undefined_of(pl_module), not isinstance(pl_module, Task)
         shown = {
-            name: "undefined" if name in undefined else metric_text(float(value))
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(("train_loss_mean", "val_"))
+            name: "undefined" if name in undefined else metric_text(value)
+            for name, value in numbers(trainer.callback_metrics).items()
+            if is_plain or name.startswith(("train_loss_mean", "val_"))
         }
         metrics = "  ".join(
             f"{name.replace('train_loss_mean', 'train_loss')} {value}" for name, value in sorted(shown.items())

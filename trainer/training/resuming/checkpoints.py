@@ -7,7 +7,7 @@ training after such a checkpoint.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lightning.pytorch.callbacks import Callback
 
@@ -19,6 +19,7 @@ from trainer.base.suggestions import did_you_mean
 from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, NextStage, Saved
 from trainer.settings.ledger import configured
 from trainer.training.atomic_write import write_whole
+from trainer.training.results import evaluated, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import (
     read_checkpoint,
     read_open_checkpoint,
@@ -26,9 +27,10 @@ from trainer.training.resuming.checkpoint_file import (
     require_whole,
 )
 from trainer.training.resuming.lightning_state import averages_of, end_restart, keep_sums, restore_averages, settle
+from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     import lightning as L
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from trainer.training.resuming.stop_requests import Stop
 
     Logs = Callable[[], dict[str, int]]
+
+
+_NOT_NEEDED: Final = ("hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
+"""What `save_hyperparameters` adds: the record holds every value, and some of these values have no form in a checkpoint."""
 
 
 @configured
@@ -51,8 +57,13 @@ class Checkpoints(Callback):
         checkpoint_every: int | None,
         monitor: str | None,
         monitor_mode: str,
+        saves_within_epoch: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Store the checkpoints of `run` in `folder`; `logs` flushes the logs and returns their sizes in bytes."""
+        """Store the checkpoints of `run` in `folder`; `logs` flushes the logs and returns their sizes in bytes.
+
+        `saves_within_epoch` returns whether a run can resume within an epoch.
+        """
+        self.saves_within_epoch = saves_within_epoch
         self.folder, self.logs, self.run = folder, logs, run
         self.every = checkpoint_every
         self.monitor = monitor
@@ -89,18 +100,21 @@ class Checkpoints(Callback):
         return checkpoint
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Raise `SettingError` if the monitored metric is not measured; restore the averages of a resumed run."""
-        measured = getattr(pl_module, "validated", ())
-        if self.monitor is not None and self.monitor not in measured:
-            raise SettingError(
-                f"setting monitor is {self.monitor!r}, which this task does not measure",
-                hint=did_you_mean(self.monitor, measured),
-            )
+        """Raise `SettingError` if the task does not measure the monitored metric; restore the averages of a resumed run."""
+        if isinstance(pl_module, Task):
+            self._require_measured(pl_module.validated)
         if self.restored is not None:
             restore_averages(trainer, self.restored["averages"])
             if self.restored["stage"] is not NextStage.EPOCH:
                 keep_sums(trainer)
         self.restoring = False
+
+    def _require_measured(self, measured: Collection[str]) -> None:
+        if self.monitor is not None and self.monitor not in measured:
+            raise SettingError(
+                f"setting monitor is {self.monitor!r}, which this experiment does not measure",
+                hint=did_you_mean(self.monitor, measured),
+            )
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Save the end of the previous epoch, after it has written all its logs."""
@@ -125,11 +139,14 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Store the results of the validation: they hold for the current weights only."""
-        self.results, self.undefined = _validated(pl_module, "results"), _validated(pl_module, "undefined")
+        self.results, self.undefined = evaluated(pl_module, "val"), undefined_of(pl_module)
+        self.undefined = {name: why for name, why in self.undefined.items() if name in self.results}
 
-    def on_train_epoch_end(self, trainer: L.Trainer, *_: object) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Mark the epoch's checkpoint as due, and determine whether it is the best."""
         self.due = True
+        if not isinstance(pl_module, Task):
+            self._require_measured(trainer.callback_metrics)
         if self.monitor is not None and self.monitor in trainer.callback_metrics:
             value = self.sign * float(trainer.callback_metrics[self.monitor])
             self.is_best = value < self.best_value  # NaN is never the best, and does not replace the best
@@ -158,9 +175,13 @@ class Checkpoints(Callback):
         """Save between two batches, and update `latest.json`; at most once per step, and once more after its validation."""
         self.due = False
         before = stage is NextStage.VALIDATION
+        if batch and stage is NextStage.BATCH and not self.saves_within_epoch():
+            return
         if self.saved in {(trainer.global_step, before), (trainer.global_step, False)}:
             return
         self.saved = (trainer.global_step, before)
+        if stage in {NextStage.EPOCH, NextStage.END} and not isinstance(trainer.lightning_module, Task):
+            self.results = dict(results_of(trainer.lightning_module))
         path = self.folder / f"step-{trainer.global_step:09d}{'-unvalidated' if before else ''}.safetensors"
         logs = self.logs()
         self.adding = {
@@ -181,6 +202,8 @@ class Checkpoints(Callback):
     def on_save_checkpoint(self, _trainer: object, _net: object, checkpoint: dict[str, Any]) -> None:
         """Add the position in the run, and set Lightning's own counters to it."""
         checkpoint["reprise"] = self.adding
+        for name in _NOT_NEEDED:
+            checkpoint.pop(name, None)
         settle(checkpoint["loops"], **{name: self.adding[name] for name in ("stage", "epoch", "batch")})
 
     def _point_at(self, path: Path, *, stage: NextStage, batch: int, logs: dict[str, int], epoch: int) -> None:
@@ -201,10 +224,6 @@ class Checkpoints(Callback):
             for old in folder.names():
                 if old.startswith("step-") and "." in old and old not in named:
                     folder.unlink(old, missing_ok=True)
-
-
-def _validated(net: L.LightningModule, kept: str) -> dict[str, Any]:
-    return {name: each for name, each in getattr(net, kept, {}).items() if name.startswith("val_")}
 
 
 def served(folder: Path) -> Checkpoint:

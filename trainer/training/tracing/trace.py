@@ -22,6 +22,7 @@ from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, 
 from trainer.settings.ledger import configured
 from trainer.training.atomic_write import write_whole
 from trainer.training.logs.log_file import LogFile
+from trainer.training.results import evaluated
 from trainer.training.tracing.fingerprints import (
     DeviceIntegers,
     HostIntegers,
@@ -31,7 +32,7 @@ from trainer.training.tracing.fingerprints import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import lightning as L
@@ -53,8 +54,10 @@ class StepParts:
     norm: list[Integers] = field(default_factory=list)
     weights: list[Integers] = field(default_factory=list)
     gradients: list[Integers] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=lambda: {"schedule": []})
-    """Values that are not on a device."""
+    schedules: dict[int, list[float]] = field(default_factory=dict)
+    """The hyperparameters of each optimizer at its last step, by the optimizer's id."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Other values that are not on a device."""
 
     def parts(self) -> list[Integers]:
         """Return every part, in the order that `line` expects."""
@@ -110,8 +113,8 @@ class Tracer(Callback):
         if not trainer.is_global_zero:
             return
         given = [_filled(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
-        self.step.norm = [self.integers.number(norm_of(given))]
-        self.step.values["schedule"] = [value for _, value in scheduled(optimizer)]
+        self.step.norm.append(self.integers.number(norm_of(given)))
+        self.step.schedules[id(optimizer)] = [value for _, value in scheduled(optimizer)]
         if self.full:
             every = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters]
             self.step.gradients = [self.integers.prints(every)]
@@ -130,6 +133,11 @@ class Tracer(Callback):
         step, self.step = self.step, StepParts()
         step.weights = [self.integers.weights([owner[name] for _, owner, name in self.weights])]
         step.values |= {"step": self.before, "epoch": trainer.current_epoch, "batch": batch_idx + 1}
+        step.values["schedule"] = [
+            value
+            for each in trainer.optimizers
+            for value in step.schedules.get(id(each)) or [value for _, value in scheduled(each)]
+        ]
         step.values["random"] = f"{state_of_generators(pl_module.device):016x}"
         self.pending.append(step)
         if len(self.pending) >= self.integers.most_steps:
@@ -167,8 +175,7 @@ class Tracer(Callback):
         )
 
     def _evaluated(self, split: Literal["val", "test"], trainer: L.Trainer, net: L.LightningModule) -> None:
-        found: dict[str, float] = getattr(net, "results", {})
-        values = {name: value for name, value in sorted(found.items()) if name.startswith(f"{split}_")}
+        values = dict(sorted(evaluated(net, split).items()))
         self.flush()
         if trainer.is_global_zero and values:
             self.file.append(Evaluation(evaluation=split, step=trainer.global_step, values=values).to_line())
@@ -204,18 +211,20 @@ def _packed(values: list[int]) -> bytes:
     return b"".join(value.to_bytes(8, "big") for value in values)
 
 
-def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -> str:
-    """Write both files for a checkpoint of `net`; return the digest of the weights' table."""
+def write_tensors(folder: Path, checkpoint: Mapping[str, Any], names: Sequence[Sequence[str]]) -> str:
+    """Write both files for a checkpoint; return the digest of the weights' table. `names` are the parameters of each optimizer."""
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
     weights = {name: value.detach().cpu().contiguous() for name, value in saved.items()}
-    names = [name for name, _ in net.named_parameters()]
     table = {name: described(value) for name, value in weights.items()}
-    moments = [optimizer_tensors(state, names) for state in checkpoint["optimizer_states"]]
+    moments: dict[str, Any] = {}
+    for state, each in zip(checkpoint["optimizer_states"], names, strict=True):
+        for name, value in optimizer_tensors(state, each).items():
+            moments[f"{name}@{len(moments)}" if name in moments else name] = described(value)
     document = {
         "format": FORMAT,
         "step": checkpoint["global_step"],
         "weights": table,
-        "optimizer": {name: described(value) for tensors in moments for name, value in tensors.items()},
+        "optimizer": moments,
     }
     write_whole(folder / "weights.safetensors", save({name: value.clone() for name, value in weights.items()}))
     write_whole(folder / "tensors.json", canonical(document) + b"\n")
@@ -237,7 +246,19 @@ def described(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def optimizer_tensors(state: Mapping[str, Any], names: list[str]) -> dict[str, Tensor]:
+def parameter_names(net: nn.Module, optimizers: Sequence[Optimizer]) -> list[list[str]]:
+    """Return the names of each optimizer's parameters, in the order of its state."""
+    names = {id(value): name for name, value in net.named_parameters()}
+    return [
+        [
+            names.get(id(value), f"parameter {number}")
+            for number, value in enumerate(v for g in each.param_groups for v in g["params"])
+        ]
+        for each in optimizers
+    ]
+
+
+def optimizer_tensors(state: Mapping[str, Any], names: Sequence[str]) -> dict[str, Tensor]:
     """Return an optimizer's tensors by parameter and quantity, such as `layers.0.weight/exp_avg`."""
     return {
         f"{names[index]}/{quantity}": value

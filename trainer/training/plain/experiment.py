@@ -1,0 +1,166 @@
+"""An experiment that is a plain LightningModule, with or without a LightningDataModule, unchanged.
+
+The classes are those of the experiment's file. If it has several, the settings `model` and `data` name one; `data` can also be the path of
+another file.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import lightning as L
+from pydantic import Field
+
+from trainer.base.errors import ExperimentError
+from trainer.base.suggestions import did_you_mean, listed
+from trainer.settings.ledger import current
+from trainer.training.plain.parameters import (
+    Parameter,
+    datasets_in,
+    new_settings,
+    object_of,
+    parameters_of,
+    place_of,
+    settings_class,
+    with_folders,
+)
+from trainer.training.settings import FitSettings, SampleSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+_BASES: Final = (L.LightningModule, L.LightningDataModule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainExperiment:
+    """An imported experiment without a task."""
+
+    name: str
+    file: Path
+    module: ModuleType
+    settings: type[FitSettings]
+    net: type[L.LightningModule]
+    data: type[L.LightningDataModule] | None
+    parameters: tuple[Parameter, ...]
+    choices: tuple[str, ...] = ()
+    """The settings `model` and `data`, if they were given."""
+
+    @property
+    def reads_fields(self) -> bool:
+        """Whether the package's own steps read the sample's fields: never."""
+        return False
+
+    @property
+    def reads_samples(self) -> bool:
+        """Whether the batches are read from the setting `dataset`: the experiment has no loader of its own."""
+        return issubclass(self.settings, SampleSettings)
+
+    def datasets(self, settings: FitSettings) -> list[str]:
+        """Return the names of the datasets that the settings name."""
+        names = datasets_in({name: settings.value_of(name) for name in type(settings).__pydantic_fields__})
+        return list(dict.fromkeys([*([settings.value_of("dataset")] if self.reads_samples else []), *names]))
+
+    def make_net(self, folders: Mapping[str, Path]) -> L.LightningModule:
+        """Return the module; `folders` are those of the datasets that settings name."""
+        return self.net(**self._arguments(self.net, folders))
+
+    def make_data(self, folders: Mapping[str, Path]) -> L.LightningDataModule | None:
+        """Return the data module, if there is one."""
+        return None if self.data is None else self.data(**self._arguments(self.data, folders))
+
+    def _arguments(self, owner: type, folders: Mapping[str, Path]) -> dict[str, Any]:
+        ledger = current()
+        assert ledger is not None  # noqa: S101 - a training keeps one
+        code = inspect.unwrap(owner.__init__).__code__  # type: ignore[misc]
+        for name in self.choices:
+            ledger.bind(name, to=owner.__qualname__, code=code, read=True)
+        found = {}
+        for each in self.parameters:
+            if each.owner is not owner:
+                continue
+            value = ledger.bind(each.name, to=owner.__qualname__, code=code, read=True)
+            if not each.is_object:
+                found[each.name] = with_folders(value, folders)
+            elif value is not None:
+                found[each.name] = object_of(each, value, module=self.module, folders=folders)
+        return found
+
+
+def plain_experiment(
+    module: ModuleType,
+    name: str,
+    file: Path,
+    *,
+    chosen: Mapping[str, Any],
+    load: Callable[[Path], ModuleType],
+) -> PlainExperiment:
+    """Return the experiment in a module. Raise `ExperimentError` if it has no module to train, or several and none is chosen.
+
+    `chosen` holds the given values of `model` and `data`; `load` imports another file.
+    """
+    net = _choose(module, L.LightningModule, "model", chosen.get("model"), file=file)
+    if net is None:
+        message = f"experiment {name} has neither a class Settings with a task's net, nor a LightningModule"
+        hint = "docs/how-to/experiments.md shows a task's net, docs/how-to/lightning.md a LightningModule"
+        raise ExperimentError(message, hint=hint)
+    if not _has(net, "training_step", L.LightningModule):
+        message = f"{place_of(net)}: {net.__name__} has no training_step, so there is nothing to train"
+        raise ExperimentError(message, hint="write it, or name the class to train: --model NAME")
+    source, word = module, chosen.get("data")
+    if isinstance(word, str) and word.partition(":")[0].endswith(".py"):
+        path, _, word = word.partition(":")
+        source = load(Path(path))
+    data = _choose(source, L.LightningDataModule, "data", word or None, file=Path(source.__file__ or file))
+    owners: list[type] = [net, *([data] if data else [])]
+    has_loader = any(_has(each, "train_dataloader", base) for each, base in zip(owners, _BASES, strict=False))
+    parameters = [each for owner in owners for each in parameters_of(owner)]
+    given = {name: value for name, value in chosen.items() if name not in {each.name for each in parameters}}
+    kinds = _with_choices(FitSettings if has_loader else SampleSettings, given, module=module.__name__)
+    about = (inspect.getdoc(net) or net.__name__).partition("\n")[0]
+    settings = settings_class(kinds, parameters, module=module.__name__, about=about)
+    return PlainExperiment(
+        name=name,
+        file=file,
+        module=module,
+        settings=settings,
+        net=net,
+        data=data,
+        parameters=tuple(parameters),
+        choices=tuple(given),
+    )
+
+
+def _choose(module: ModuleType, base: type, name: str, word: object, *, file: Path) -> Any:
+    """Return the class of a module that derives from `base`: the one named `word`, or the only one; None if there is none."""
+    found = {
+        each.__name__: each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, base) and each.__module__ == module.__name__
+    }
+    if word in found:
+        return found[str(word)]
+    leaves = [each for each in found.values() if not any(each in other.__mro__[1:] for other in found.values())]
+    if word is not None and len(leaves) != 1:  # the only class needs no choice, and may have a parameter of this name
+        raise ExperimentError(f"{file.name} has no {base.__name__} {word!r}", hint=did_you_mean(str(word), found))
+    if len(leaves) > 1:
+        message = f"{file.name} has {len(leaves)} classes that derive from {base.__name__}: {listed(sorted(found))}"
+        raise ExperimentError(message, hint=f"choose one: --{name} {leaves[0].__name__}")
+    return leaves[0] if leaves else None
+
+
+def _has(owner: type, hook: str, base: type) -> bool:
+    return getattr(owner, hook) is not getattr(base, hook)
+
+
+def _with_choices(base: type[FitSettings], chosen: Mapping[str, Any], *, module: str) -> type[FitSettings]:
+    """Return the base class with the settings `model` and `data` if they were given: only then a record needs them."""
+    namespace: dict[str, Any] = {"__module__": module, "__annotations__": {}, "__doc__": base.__doc__}
+    for name, value in chosen.items():
+        namespace["__annotations__"][name] = Literal[value]
+        namespace[name] = Field(description=f"The class that is the {name} of this experiment.")
+    return new_settings(base, namespace) if namespace["__annotations__"] else base

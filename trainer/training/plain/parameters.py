@@ -1,0 +1,259 @@
+"""The settings of a plain module: the typed parameters of its constructor, and of its data module's.
+
+A parameter of a type that a document can hold is a setting of that name. For a parameter that is a class, a net or an optimizer, for
+example, the setting is a text that names it with its arguments: `src.nets.SimpleNet(width=128)`. `{dataset:NAME}` in a text stands for the
+folder of a dataset.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, NoneType, new_class
+from typing import TYPE_CHECKING, Any, Final, Optional, cast, get_origin
+
+import torch
+from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+from trainer.base.errors import ExperimentError, SettingError
+from trainer.settings.declarations import name_fault
+from trainer.settings.fields import Role, role_of
+from trainer.settings.hints import option
+from trainer.settings.type_kinds import members, resolved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from trainer.training.settings import FitSettings
+
+DATASET: Final = re.compile(r"\{dataset:([a-z0-9][a-z0-9_.-]*)\}")
+"""The place of a dataset's folder in a text."""
+_EMPTY: Final = inspect.Parameter.empty
+_BY_NAME: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+_LATER: Final = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+"""Classes that a module makes itself, from parameters: it is given a function that makes them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A parameter of a constructor that a setting fills."""
+
+    name: str
+    owner: type
+    annotation: Any
+    default: Any
+    is_object: bool
+    """Whether the setting is a text that names a class or a function."""
+
+    @property
+    def place(self) -> str:
+        """Return the file and line of the constructor."""
+        return place_of(self.owner)
+
+
+def place_of(owner: type) -> str:
+    """Return the file and line of a class's constructor, for messages."""
+    code = inspect.unwrap(owner.__init__).__code__  # type: ignore[misc]
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+def parameters_of(owner: type) -> list[Parameter]:
+    """Return the parameters of a constructor that settings fill. Raise `ExperimentError` for one that needs a value and cannot be given.
+
+    A parameter with a default and without a type, or with a name that no setting can have, keeps its default.
+    """
+    constructor = inspect.unwrap(owner.__init__)  # type: ignore[misc]
+    if constructor is object.__init__:
+        return []
+    found = []
+    for name, each in [*inspect.signature(constructor).parameters.items()][1:]:
+        if each.kind not in _BY_NAME:
+            continue
+        kind = each.annotation
+        kind = resolved(kind, constructor.__globals__) if isinstance(kind, str) else kind
+        why = name_fault(name, attributes=())
+        if why is None and (kind is _EMPTY or kind is Any):
+            why = "it has no type" if each.annotation is _EMPTY else f"its type {each.annotation} is not known here"
+        if why is None and each.default is None and NoneType not in members(kind) and not isinstance(kind, ModuleType):
+            kind = kind | None if isinstance(kind, type) else Optional[kind]  # noqa: UP045 - not every form has the operator
+        is_object = why is None and not _is_documentable(kind)
+        if why is None and not is_object and not _is_valid(kind, each.default):
+            why = f"its default {each.default!r} does not have its type"
+        if why is None:
+            found.append(Parameter(name=name, owner=owner, annotation=kind, default=each.default, is_object=is_object))
+        elif each.default is _EMPTY:
+            message = f"{place_of(owner)}: {owner.__name__} needs {name}, which no setting can fill: {why}"
+            hint = f"write its type, as in `{name}: int`" if "type" in why else "give it a default, or another name"
+            raise ExperimentError(message, hint=hint)
+    return found
+
+
+def _is_valid(kind: Any, default: Any) -> bool:
+    if default is _EMPTY:
+        return True
+    try:
+        TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(default)
+    except (ValidationError, PydanticUserError):
+        return False
+    return True
+
+
+def _is_documentable(kind: Any) -> bool:
+    if isinstance(kind, ModuleType):
+        return False
+    if any(each is Callable or get_origin(each) in {Callable, type} or each is type for each in members(kind)):
+        return False
+    try:
+        TypeAdapter(kind)
+    except PydanticSchemaGenerationError:
+        return False
+    return not any(isinstance(each, type) and issubclass(each, (torch.nn.Module, *_LATER)) for each in members(kind))
+
+
+def settings_class(
+    base: type[FitSettings], parameters: list[Parameter], *, module: str, about: str
+) -> type[FitSettings]:
+    """Return the class of settings with a field for each parameter. Raise `ExperimentError` if two parameters disagree."""
+    annotations: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__module__": module, "__annotations__": annotations, "__doc__": about}
+    for each in parameters:
+        name = each.name
+        if name in annotations:
+            continue
+        ours = base.__pydantic_fields__.get(name)
+        if ours is not None and role_of(ours) is Role.LAUNCH:
+            message = (
+                f"{each.place}: {each.owner.__name__} has a parameter {name}, which must be known before it is imported"
+            )
+            raise ExperimentError(
+                message, hint=f"give it another name, or a default and no type; {option(name)} is the run's"
+            )
+        default = {} if each.default is _EMPTY else {"default": each.default}
+        if each.is_object and each.default is not _EMPTY:
+            default = {"default": None}  # the constructor's own default is used
+        if ours is not None and not default:
+            continue
+        annotations[name] = _kind(each) if ours is None else ours.annotation
+        about_it = ours.description if ours is not None else f"Parameter of {each.owner.__name__} ({each.place})."
+        namespace[name] = Field(description=about_it, **default)
+    return new_settings(base, namespace)
+
+
+def new_settings(base: type[FitSettings], namespace: dict[str, Any]) -> type[FitSettings]:
+    """Return a class `Settings` that derives from `base`, with the fields of a namespace."""
+    made: Any = new_class("Settings", (base,), exec_body=lambda body: body.update(namespace))
+    return cast("type[FitSettings]", made)
+
+
+def _kind(parameter: Parameter) -> Any:
+    if not parameter.is_object:
+        return parameter.annotation
+    may_be_absent = parameter.default is not _EMPTY or NoneType in members(parameter.annotation)
+    return str | None if may_be_absent else str
+
+
+def datasets_in(values: Mapping[str, Any]) -> list[str]:
+    """Return the datasets that texts among these values name, in order."""
+    texts = [text for value in values.values() for text in _texts(value)]
+    return list(dict.fromkeys(name for text in texts for name in DATASET.findall(text)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str | Path):
+        yield str(value)
+    elif isinstance(value, list | tuple | set):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+
+
+def with_folders(value: Any, folders: Mapping[str, Path]) -> Any:
+    """Return a value with the folders of datasets in place of their names."""
+    if isinstance(value, str):
+        return DATASET.sub(lambda found: str(folders[found[1]]), value)
+    if isinstance(value, Path):
+        return Path(with_folders(str(value), folders))
+    if isinstance(value, list | tuple):
+        return type(value)(with_folders(each, folders) for each in value)
+    if isinstance(value, dict):
+        return {key: with_folders(each, folders) for key, each in value.items()}
+    return value
+
+
+def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: Mapping[str, Path]) -> Any:
+    """Return what a text such as `torch.optim.Adam(lr=0.001)` names. Raise `SettingError`.
+
+    An optimizer or a schedule is made later by the module: it is given a function with these arguments. So is a parameter that is called.
+    """
+    given = f"setting {parameter.name} is {text!r}"
+    example = f"{option(parameter.name)} 'package.module.Name(argument=1)'"
+    try:
+        parsed = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError) as fault:
+        raise SettingError(f"{given}; expected a class with its arguments", hint=f"write {example}") from fault
+    call = parsed if isinstance(parsed, ast.Call) else ast.Call(func=parsed, args=[], keywords=[])
+    try:
+        path, arguments = _dotted(call.func), {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    except ValueError as fault:
+        message = f"{given}; expected a class with named arguments that are numbers, texts, lists or tables"
+        raise SettingError(message, hint=f"write {example}") from fault
+    if call.args or "None" in arguments:
+        raise SettingError(f"{given}; each of its arguments needs a name", hint=f"write {example}")
+    found = _find(path, module)
+    if found is None or not callable(found):
+        what = "is not there" if found is None else "cannot be called"
+        hint = "name it with its module, as `torch.optim.Adam` or `src.nets.SimpleNet`"
+        raise SettingError(f"{given}; {path} {what}", hint=hint)
+    made = functools.partial(found, **with_folders(arguments, folders))
+    if _is_made_later(parameter.annotation):
+        return made if arguments or isinstance(parsed, ast.Call) else found
+    try:
+        return made()
+    except TypeError as fault:
+        raise SettingError(f"{given}; {path} rejects its arguments: {fault}", hint=f"write {example}") from fault
+
+
+def _is_made_later(annotation: Any) -> bool:
+    if isinstance(annotation, ModuleType):
+        return True
+    kinds = [each for each in members(annotation) if each is not NoneType]
+    return all(not isinstance(each, type) or each is type or issubclass(each, _LATER) for each in kinds)
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    raise ValueError(ast.dump(node))
+
+
+def _find(path: str, module: ModuleType) -> Any:
+    first, _, rest = path.partition(".")
+    found: Any = getattr(module, first, None) or getattr(builtins, first, None)
+    if found is None:
+        try:
+            found = importlib.import_module(first)
+        except ModuleNotFoundError as fault:
+            if fault.name != first:
+                raise
+            return None
+    for name in filter(None, rest.split(".")):
+        if not hasattr(found, name) and isinstance(found, ModuleType):
+            try:
+                importlib.import_module(f"{found.__name__}.{name}")
+            except ModuleNotFoundError as fault:
+                if fault.name != f"{found.__name__}.{name}":
+                    raise
+        if (found := getattr(found, name, None)) is None:
+            return None
+    return found

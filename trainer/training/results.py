@@ -1,0 +1,95 @@
+"""The results of a net's evaluations, by metric: a task keeps them itself; those of a plain LightningModule are collected from its logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from lightning.pytorch.callbacks import Callback
+
+from trainer.training.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import lightning as L
+    from torch import Tensor
+
+
+@dataclass(slots=True)
+class Results:
+    """The results of a plain module since its last training step."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    """What was logged for the epoch, the validation and the test."""
+    last: dict[str, float] = field(default_factory=dict)
+    """The values of the last validation or test."""
+
+
+_collected: Final[WeakKeyDictionary[L.LightningModule, Results]] = WeakKeyDictionary()
+"""By module: an attribute could hide one of the module's own."""
+
+
+def results_of(net: L.LightningModule) -> dict[str, float]:
+    """Return the results of a net since its last training step."""
+    return getattr(net, "results", {}) if isinstance(net, Task) else _collected.setdefault(net, Results()).values
+
+
+def undefined_of(net: L.LightningModule) -> dict[str, str]:
+    """Return why a result is NaN, by metric; a plain module does not say."""
+    return getattr(net, "undefined", {}) if isinstance(net, Task) else {}
+
+
+def evaluated(net: L.LightningModule, split: str) -> dict[str, float]:
+    """Return the results of the evaluation of `split` that has just ended."""
+    if isinstance(net, Task):
+        return {name: value for name, value in results_of(net).items() if name.startswith(f"{split}_")}
+    return _collected.setdefault(net, Results()).last
+
+
+def forget_results(net: L.LightningModule) -> None:
+    """Forget the results, which do not hold for the net's weights any more."""
+    if isinstance(net, Task):
+        net.results, net.undefined = {}, {}
+    else:
+        _collected[net] = Results()
+
+
+class CollectResults(Callback):
+    """Collects what a plain module logs for an epoch, a validation and a test: these are the results of the run."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Collect after all hooks at the end of an epoch: a module may log in its own."""
+        del stage
+        connector: Any = trainer._logger_connector  # noqa: SLF001 - Lightning has no hook after a module's own
+        if "on_epoch_end" in vars(connector):
+            return
+        finished = connector.on_epoch_end
+
+        def on_epoch_end() -> None:
+            finished()
+            values = numbers({**_of_last_step(trainer), **connector.metrics["callback"]})
+            results = _collected.setdefault(pl_module, Results())
+            results.values.update(values)
+            if not trainer.training:
+                results.last = values
+
+        connector.on_epoch_end = on_epoch_end
+
+    def on_train_batch_start(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
+        """Forget the results before the next step."""
+        forget_results(pl_module)
+
+
+def numbers(logged: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the logged numbers by name; a value that is logged for steps and for epochs is named once."""
+    both = {f"{name}{ending}" for name in logged for ending in ("_step", "_epoch")}
+    return {name: float(value) for name, value in logged.items() if name not in both and value.numel() == 1}
+
+
+def _of_last_step(trainer: L.Trainer) -> dict[str, Tensor]:
+    """Return the last values that were logged for steps only."""
+    found: Any = trainer._results  # noqa: SLF001 - Lightning keeps them under no public name
+    items = [each for each in found.values() if each.is_tensor and each.meta.on_step and not each.meta.on_epoch]
+    return {each.meta.name: each.value for each in items}
