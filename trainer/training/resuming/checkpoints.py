@@ -26,7 +26,15 @@ from trainer.training.resuming.checkpoint_file import (
     require_servable,
     require_whole,
 )
-from trainer.training.resuming.lightning_state import averages_of, end_restart, keep_sums, restore_averages, settle
+from trainer.training.resuming.lightning_state import (
+    averages_of,
+    end_restart,
+    keep_sums,
+    modes_of,
+    restore_averages,
+    restore_modes,
+    settle,
+)
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -105,6 +113,7 @@ class Checkpoints(Callback):
             self._require_measured(pl_module.validated)
         if self.restored is not None:
             restore_averages(trainer, self.restored["averages"])
+            restore_modes(pl_module, self.restored.get("modes", {}))
             if self.restored["stage"] is not NextStage.EPOCH:
                 keep_sums(trainer)
         self.restoring = False
@@ -195,19 +204,26 @@ class Checkpoints(Callback):
             "best_value": self.best_value,
             "averages": averages_of(trainer),
         }
-        trainer.save_checkpoint(path)
+        if not isinstance(trainer.lightning_module, Task):
+            self.adding["modes"] = modes_of(trainer)
+        try:
+            trainer.save_checkpoint(path)
+        finally:
+            self.adding = {}
         if trainer.is_global_zero:
             self._point_at(path, stage=stage, batch=batch, logs=logs, epoch=trainer.current_epoch)
 
     def on_save_checkpoint(self, _trainer: object, _net: object, checkpoint: dict[str, Any]) -> None:
-        """Add the position in the run, and set Lightning's own counters to it."""
+        """Add the position in the run, and set Lightning's own counters to it; not to a checkpoint of an experiment's own callback."""
+        if not self.adding:
+            return
         checkpoint["reprise"] = self.adding
         for name in _NOT_NEEDED:
             checkpoint.pop(name, None)
         settle(checkpoint["loops"], **{name: self.adding[name] for name in ("stage", "epoch", "batch")})
 
     def _point_at(self, path: Path, *, stage: NextStage, batch: int, logs: dict[str, int], epoch: int) -> None:
-        mine = Checkpoint(path=path.name, sha256=digest_of_file(path), step=self.adding["step"])
+        mine = Checkpoint(path=path.name, sha256=digest_of_file(path), step=self.saved[0])
         best = mine if self.is_best else (self.last and self.last.best)
         saved = Saved(**mine.model_dump(), epoch=epoch, batch=batch, stage=stage, logs=logs, best=best)
         before, self.last, self.is_best = self.last, saved, False

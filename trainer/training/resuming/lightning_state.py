@@ -16,6 +16,8 @@ from torchmetrics import Metric
 from trainer.runs.checkpoint_pointer import NextStage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import lightning as L
     from torch import nn
 
@@ -95,6 +97,36 @@ def restore_averages(machine: L.Trainer, saved: dict[str, Any]) -> None:
     for name, states in saved["metrics"].items():
         for state, value in states.items():
             setattr(metrics[name], state, _placed(value, machine.strategy.root_device))
+
+
+def modes_of(machine: L.Trainer) -> dict[str, dict[str, bool]]:
+    """Return which parameters are trained, and the training modes of modules: a callback that unfreezes layers changes them."""
+    net: nn.Module = machine.lightning_module
+    modules = dict(net.named_modules())
+    tracks = {name: each.track_running_stats for name, each in modules.items() if hasattr(each, "track_running_stats")}
+    return {
+        "requires_grad": {name: each.requires_grad for name, each in net.named_parameters()},
+        "training": {name: each.training for name, each in modules.items()} | _modes_before_validation(machine),
+        "track_running_stats": tracks,
+    }
+
+
+def _modes_before_validation(machine: L.Trainer) -> dict[str, bool]:
+    """Return the modes that Lightning restores after the validation that is running; an empty dict if none is."""
+    loop = machine.fit_loop.epoch_loop.val_loop
+    return dict(loop._module_mode.mode) if machine.validating else {}  # noqa: SLF001 - Lightning has no public name for it
+
+
+def restore_modes(net: nn.Module, saved: Mapping[str, Mapping[str, bool]]) -> None:
+    """Restore what `modes_of` returned."""
+    owners: Mapping[str, Mapping[str, Any]] = {
+        "requires_grad": dict(net.named_parameters()),
+        "training": dict(net.named_modules()),
+        "track_running_stats": dict(net.named_modules()),
+    }
+    for attribute, values in saved.items():
+        for name, value in values.items():
+            setattr(owners[attribute][name], attribute, value)
 
 
 def _metrics(net: nn.Module) -> dict[str, Metric]:
