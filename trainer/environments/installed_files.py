@@ -99,7 +99,11 @@ def _roots(roots: list[str], source: str) -> Iterator[str]:
     expected = {os.path.realpath(path) for path in (source, library, f"{library}/lib-dynload", *_installations(roots))}
     for root in roots:
         real = os.path.realpath(root)
-        if real not in expected and not root.endswith(".zip") and not Path(real).is_relative_to(os.path.realpath(source)):
+        if (
+            real not in expected
+            and not root.endswith(".zip")
+            and not Path(real).is_relative_to(os.path.realpath(source))
+        ):
             yield f"import root {root} is neither the run's source nor an installation"
 
 

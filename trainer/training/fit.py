@@ -167,17 +167,21 @@ def train(job: Job) -> Trained:
         clock = Telemetry(job.into, waits=Waits(), gauges=job.gauges)
         traced = tracers(job.into)
         assembled = _assemble(job, switches)
-        checkpoints = made(
+        checkpoints = call_configured(
             Checkpoints,
             job.into / FOLDER,
             lambda: log_sizes(job.into, traced),
             run=job.run,
             saves_within_epoch=assembled.saves_within_epoch,
         )
-        guards = [switches, made(StopIfNotFinite, assembled.inspection)]
+        guards = [switches, call_configured(StopIfNotFinite, assembled.inspection)]
         parts = [*assembled.checks, clock, *traced, *assembled.outputs]
         machine = _trainer(
-            job, checkpoints, clock.waits, guards, [*assembled.losses, *made(early_stopping, job.say), *parts]
+            job,
+            checkpoints,
+            clock.waits,
+            guards,
+            [*assembled.losses, *call_configured(early_stopping, job.say), *parts],
         )
         try:
             names = _fit(job, machine, assembled, checkpoints)
@@ -198,7 +202,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     (dataset,) = job.datasets
     samples = net.samples(dataset.declared, dataset.files)
     net.class_names = samples.classes
-    data = made(RunData, dataset.declared, samples)
+    data = call_configured(RunData, dataset.declared, samples)
     shown = Gallery(job.into, job.say, dataset=dataset.declared, samples=samples)
     inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
     seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
@@ -206,7 +210,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
         net=net,
         data=data,
         start_at=data.start_at,
-        losses=[made(LossLines), *made(averaging)],
+        losses=[call_configured(LossLines), *call_configured(averaging)],
         checks=[CheckNet(experiment, data, seen, job.say)],
         outputs=[shown],
         inspection=seen,
@@ -217,10 +221,10 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     folders = {each.declared.name: each.files.folder() for each in job.datasets}
     net = experiment.make_net(folders)
     switches.require_unchanged("the constructor of the net")
-    made(require_automatic, net)
+    call_configured(require_automatic, net)
     if experiment.reads_samples:
         dataset = job.datasets[0]
-        read = made(RunData, dataset.declared, open_samples(dataset.declared, dataset.files))
+        read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files))
         return Assembly(net=net, data=read, start_at=read.start_at, outputs=[CollectResults()])
     data = experiment.make_data(folders)
     loaders = call_configured(ControlledLoaders, job.on_limit)

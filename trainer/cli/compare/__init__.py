@@ -155,6 +155,7 @@ def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
         return
     requirements = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
     yield from _block("determinism", _reduced_determinism(comparison))
+    yield from _block("not promised", _limits(comparison))
     yield from _block("first difference", _divergence(comparison.divergence) if comparison.divergence else ())
     yield from _candidates(comparison, limit)
     yield from _block("result metrics", _figures(comparison.verdict.figures) if comparison.verdict.figures else ())
@@ -184,6 +185,16 @@ def _reduced_determinism(comparison: Comparison) -> Iterator[str]:
                 f" and {len(causes) - 1} more" if len(causes) > 1 else "",
             )
             yield f"{name} is {record.promise}, {level} was asked for: {causes[0]}{others}"
+
+
+def _limits(comparison: Comparison) -> Iterator[str]:
+    """Yield what the run of a plain LightningModule does not promise, with the reason; once if it is equal for both."""
+    a, b = (each.record.circumstances.limits for each in (comparison.a, comparison.b))
+    for name in sorted({*a, *b}):
+        if a.get(name) == b.get(name):
+            yield f"{name}: {a[name]}"
+        else:
+            yield from (f"{run}: {name}: {each[name]}" for run, each in (("A", a), ("B", b)) if name in each)
 
 
 def _divergence(divergence: Divergence) -> Iterator[str]:

@@ -1,0 +1,182 @@
+"""Plain LightningModules, as teams write them, through the command: recorded, killed, resumed, rerun and compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from trainer.runs.record import Status
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+    from trainer.runs.record import Record
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+MODULES: Final = Path(__file__).parent / "modules"
+NET: Final = "theirs.template.models.components.simple_dense_net.SimpleDenseNet(lin1_size=48)"
+TEMPLATE: Final = (
+    *("--exp", "theirs/template/models/digits_module.py", "--data", "theirs/template/data/digits_datamodule.py"),
+    *("--net", NET, "--optimizer", "torch.optim.Adam(lr=0.002)", "--no-compile"),
+    *("--scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau(factor=0.1)"),
+)
+KINDS: Final = {
+    "autoencoder": ("--exp", "theirs/autoencoder.py", "--num-workers", "1"),
+    "GAN": ("--exp", "theirs/gan.py"),
+    "several tasks": ("--exp", "theirs/multi_task.py"),
+    "fine-tuned backbone": ("--exp", "theirs/fine_tuned.py"),
+    "diffusion": ("--exp", "theirs/diffusion.py"),
+    "template": TEMPLATE,
+}
+EPOCHS: Final = ("--max-epochs", "12", "--checkpoint-every", "7", "--no-publish")
+
+
+@pytest.fixture(scope="module")
+def theirs(checkout: Checkout) -> Checkout:
+    """The checkout with the modules of a team in the folder `theirs`."""
+    if not (checkout.root / "theirs").exists():
+        shutil.copytree(MODULES, checkout.root / "theirs", ignore=shutil.ignore_patterns("__pycache__"))
+    return checkout
+
+
+def newest_run(checkout: Checkout) -> Path:
+    return max((path for path in (checkout.root / "runs").iterdir() if path.name[0] == "2"), key=lambda path: path.name)
+
+
+def train(checkout: Checkout, *options: str) -> tuple[Path, Record]:
+    code, _, err = checkout.train(*options)
+    assert code == 0, err
+    return checkout.last()
+
+
+def train_killed(checkout: Checkout, number: int, *options: str, lines: int = 75) -> Path:
+    """Train; send the signal once the trace has this many lines; return the run's folder."""
+    before, process = {*(checkout.root / "runs").iterdir()}, checkout.start(*options)
+    deadline = monotonic() + 100
+    while monotonic() < deadline and process.poll() is None:
+        new = [path for path in (checkout.root / "runs").iterdir() if path not in before and path.name[0] == "2"]
+        trace = new[0] / "attempts/1/trace.jsonl" if new else None
+        if trace and trace.exists() and trace.read_bytes().count(b"\n") > lines:
+            process.send_signal(number)
+            break
+        sleep(0.002)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0, err
+    sleep(0 if number == signal.SIGTERM else 6)  # workers notice within 5 s that their process was killed
+    return newest_run(checkout)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind in {"GAN", "template"} else pytest.mark.long) for kind in KINDS],
+)
+def test_a_killed_module_resumes_with_the_bits_of_an_uninterrupted_run(theirs: Checkout, kind: str) -> None:
+    folder, record = train(theirs, *KINDS[kind], *EPOCHS)
+    whole = folder.parents[1]
+    for number in (signal.SIGKILL, signal.SIGTERM) if kind != "template" else (signal.SIGKILL,):
+        run = train_killed(theirs, number, *KINDS[kind], *EPOCHS)
+        resumed = theirs.reprise("train", "--resume", run.name)
+        assert resumed.returncode == 0, resumed.stderr
+        compared = theirs.reprise("compare", whole.name, run.name)
+        assert compared.returncode == 0, compared.stdout
+    assert record.outcome.status is Status.COMPLETED
+    assert record.circumstances.limits["data"]
+
+
+def test_logged_metrics_are_the_results_and_parameters_the_settings(theirs: Checkout) -> None:
+    folder, record = train(
+        theirs, "--exp", "theirs/autoencoder.py", "--max-epochs", "2", "--hidden-dim", "6", "--no-publish"
+    )
+    assert sorted(record.outcome.metrics) == ["test/loss", "train/loss", "val/loss"]
+    settings = record.ingredients.settings
+    assert (settings["hidden_dim"], settings["batch_size"], settings["split"]) == (6, 32, [320, 64, 64])
+    assert record.outcome.ledger["hidden_dim"].bound[0].startswith("LitAutoEncoder (theirs/autoencoder.py:")
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"val/loss", "train/loss_epoch", "test/loss"} <= {name for line in logged for name in line}
+    assert (folder / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message", "hint"),
+    [
+        ("class M(L.LightningModule): pass", (), "M has no training_step", "--model NAME"),
+        ("x = 1", (), "neither a class Settings with a task's net, nor a LightningModule", "lightning.md"),
+        (
+            "class A(L.LightningModule):\n    def training_step(self, b): ...\n\nclass B(L.LightningModule): ...",
+            (),
+            "has 2 classes that derive from LightningModule: A, B",
+            "--model A",
+        ),
+        (
+            "class M(L.LightningModule):\n    def __init__(self, width): ...\n    def training_step(self, b): ...",
+            (),
+            "M needs width, which no setting can fill: it has no type",
+            "width: int",
+        ),
+        (
+            "class M(L.LightningModule):\n    def training_step(self, b): ...",
+            (),
+            "dataset",
+            "dataset",
+        ),
+        (
+            "class M(L.LightningModule):\n    def training_step(self, b): ...\n    def train_dataloader(self): ...",
+            ("--learning-rate", "0.1"),
+            "unknown setting --learning-rate",
+            "",
+        ),
+    ],
+)
+def test_an_unfit_module_is_rejected_with_a_hint(
+    theirs: Checkout, source: str, options: tuple[str, ...], message: str, hint: str
+) -> None:
+    runs = {*(theirs.root / "runs").iterdir()}
+    (theirs.root / "unfit.py").write_text(f"import lightning as L\n\n\n{source}\n")
+    code, _, err = theirs.train("--exp", "unfit.py", *options)
+    assert 1 < code < 100
+    assert message in err
+    assert hint in err
+    assert {*(theirs.root / "runs").iterdir()} == runs
+
+
+def test_a_dataset_reaches_a_module_as_a_folder(theirs: Checkout) -> None:
+    (theirs.root / "folder.py").write_text(FOLDER)
+    _, record = train(theirs, "--exp", "folder.py", "--data-dir", "{dataset:dots}", "--max-epochs", "1")
+    assert list(record.ingredients.datasets) == ["dots"]
+    assert record.ingredients.settings["data_dir"] == "{dataset:dots}"
+    assert record.circumstances.limits == {}
+
+
+FOLDER: Final = """
+import pathlib
+
+import lightning as L
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Dots(L.LightningModule):
+    def __init__(self, data_dir: str):
+        super().__init__()
+        self.data_dir = pathlib.Path(data_dir)
+        self.net = nn.Linear(16, 2)
+
+    def training_step(self, batch, batch_idx):
+        loss = nn.functional.cross_entropy(self.net(batch[0].flatten(1)), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self):
+        arrays = [torch.tensor(np.load(self.data_dir / f"{name}.npy")) for name in ("images", "labels")]
+        return DataLoader(TensorDataset(*arrays), batch_size=8, shuffle=True)
+"""
