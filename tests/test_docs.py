@@ -73,8 +73,8 @@ VERBS: Final = {
     "certify": ("rerun", "resume"),
     "baseline": ("check", "refresh"),
 }
-OWN: Final = {"--yes", "--channels", "--sizes", "--setting"}
-"""An option of scripts/train, settings of the experiment digits and of examples, and a placeholder."""
+OWN: Final = {"--yes", "--channels", "--sizes", "--setting", "--lr", "--hidden-dim", "--data-dir", "--data", "--model"}
+"""An option of scripts/train, settings of the experiment digits, of examples and of plain modules, and a placeholder."""
 
 
 @cache

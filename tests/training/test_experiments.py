@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_every_experiment_fits_on_a_page() -> None:
     [
         ("def f(:", ExperimentFailedError, r"mine\.py:1: invalid syntax"),
         ("import nope", ExperimentFailedError, "ModuleNotFoundError: No module named 'nope'"),
-        ("", ExperimentError, "has no class Settings"),
+        ("", ExperimentError, "neither a class Settings with a task's net"),
         (
             HEAD + "class Settings(ClassificationSettings):\n    classes = 2\n",
             ExperimentError,
@@ -80,13 +81,28 @@ def test_an_incomplete_experiment_is_an_error_in_one_sentence(
 @pytest.mark.parametrize(
     ("beside", "message"), [(True, "as `from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
 )
-def test_an_import_error_has_a_hint_with_the_import_root(tmp_path: Path, message: str, *, beside: bool) -> None:
-    (tmp_path / "mine.py").write_text("import nope")
+def test_an_import_error_has_a_hint_with_the_import_root(
+    tmp_path: Path, message: str, monkeypatch: pytest.MonkeyPatch, *, beside: bool
+) -> None:
+    package = tmp_path / f"package_{beside}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "mine.py").write_text("import nope")
     if beside:
-        (tmp_path / "nope.py").touch()
+        (package / "nope.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ExperimentFailedError) as caught:
-        load_experiment("mine", tmp_path / "mine.py", root=ROOT)
+        load_experiment("mine", package / "mine.py", root=tmp_path)
     assert message in str(caught.value.hint)
+
+
+def test_a_file_outside_a_package_imports_its_neighbors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a script does."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "neighbor_of_mine.py").write_text("VALUE = 3")
+    (tmp_path / "mine.py").write_text("from neighbor_of_mine import VALUE\nassert VALUE == 3\n")
+    with pytest.raises(ExperimentError, match="nor a LightningModule"):
+        load_experiment("mine", tmp_path / "mine.py", root=ROOT)
 
 
 def test_a_label_beyond_the_classes_names_the_setting() -> None:

@@ -38,12 +38,11 @@ from trainer.training.optimization.callbacks import averaging, early_stopping
 from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.plain.loaders import HOOKS, ControlledLoaders
 from trainer.training.readers import open_samples
-from trainer.training.results import CollectResults, forget_results, results_of, undefined_of
+from trainer.training.results import CollectResults, forget_results, is_plain, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
-from trainer.training.tasks.task import Task
 from trainer.training.tracing.trace import Tracer, parameter_names, tracers, write_tensors
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from trainer.training.experiment import Experiment
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.tasks.task import Task
 
 _UNFIT: Final = (
     KeyError,
@@ -109,7 +109,7 @@ class Job:
     """Storage for the dataset's inspection, if this process makes an inspection: rank 0 does."""
     on_switched: Callable[[str], None] = lambda _: None
     """Called with each line that reports that the net changed the level of determinism."""
-    on_limit: Callable[[str, str], None] = lambda _, __: None
+    on_limit: Callable[[str, str], object] = lambda _, __: None
     """Called with what a plain module's run does not promise, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
@@ -221,7 +221,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     folders = {each.declared.name: each.files.folder() for each in job.datasets}
     net = experiment.make_net(folders)
     switches.require_unchanged("the constructor of the net")
-    call_configured(require_automatic, net)
+    call_configured(require_supported, net)
     if experiment.reads_samples:
         dataset = job.datasets[0]
         read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files))
@@ -243,8 +243,13 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
 
 
 @configured
-def require_automatic(net: L.LightningModule, *, accumulate: int, clip_norm: float | None) -> None:
-    """Raise `SettingError` if the module steps its optimizers itself and a setting would have no effect."""
+def require_supported(net: L.LightningModule, *, accumulate: int, clip_norm: float | None, devices: int) -> None:
+    """Raise `SettingError` for several devices, and for a setting without effect because the module steps its optimizers itself."""
+    if devices > 1:
+        message = (
+            f"setting devices is {devices}; a plain LightningModule, as {type(net).__name__} is, trains on one device"
+        )
+        raise SettingError(message, hint="leave --devices out")
     if net.automatic_optimization:
         return
     for name, is_given in (("accumulate", accumulate != 1), ("clip_norm", clip_norm is not None)):
@@ -330,7 +335,7 @@ def _test(
     mine: Any = served(job.into / FOLDER) if machine.is_global_zero else None
     saved: Checkpoint = machine.strategy.broadcast(mine)
     checkpoint = read_saved(job.into / FOLDER, saved)
-    if not isinstance(net, Task):
+    if is_plain(net):
         net.on_load_checkpoint(checkpoint)
     net.load_state_dict(checkpoint["state_dict"], strict=net.strict_loading)
     forget_results(net)

@@ -8,8 +8,6 @@ from weakref import WeakKeyDictionary
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.training.tasks.task import Task
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,29 +29,34 @@ _collected: Final[WeakKeyDictionary[L.LightningModule, Results]] = WeakKeyDictio
 """By module: an attribute could hide one of the module's own."""
 
 
+def is_plain(net: L.LightningModule) -> bool:
+    """Return whether a net is a plain module, whose results are collected."""
+    return net in _collected
+
+
 def results_of(net: L.LightningModule) -> dict[str, float]:
     """Return the results of a net since its last training step."""
-    return getattr(net, "results", {}) if isinstance(net, Task) else _collected.setdefault(net, Results()).values
+    return _collected[net].values if is_plain(net) else getattr(net, "results", {})
 
 
 def undefined_of(net: L.LightningModule) -> dict[str, str]:
     """Return why a result is NaN, by metric; a plain module does not say."""
-    return getattr(net, "undefined", {}) if isinstance(net, Task) else {}
+    return {} if is_plain(net) else getattr(net, "undefined", {})
 
 
 def evaluated(net: L.LightningModule, split: str) -> dict[str, float]:
     """Return the results of the evaluation of `split` that has just ended."""
-    if isinstance(net, Task):
-        return {name: value for name, value in results_of(net).items() if name.startswith(f"{split}_")}
-    return _collected.setdefault(net, Results()).last
+    if is_plain(net):
+        return _collected[net].last
+    return {name: value for name, value in results_of(net).items() if name.startswith(f"{split}_")}
 
 
-def forget_results(net: L.LightningModule) -> None:
+def forget_results(net: Any) -> None:
     """Forget the results, which do not hold for the net's weights any more."""
-    if isinstance(net, Task):
-        net.results, net.undefined = {}, {}
-    else:
+    if is_plain(net):
         _collected[net] = Results()
+    else:
+        net.results, net.undefined = {}, {}
 
 
 class CollectResults(Callback):
@@ -62,6 +65,7 @@ class CollectResults(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Collect after all hooks at the end of an epoch: a module may log in its own."""
         del stage
+        _collected.setdefault(pl_module, Results())
         connector: Any = trainer._logger_connector  # noqa: SLF001 - Lightning has no hook after a module's own
         if "on_epoch_end" in vars(connector):
             return
@@ -70,7 +74,7 @@ class CollectResults(Callback):
         def on_epoch_end() -> None:
             finished()
             values = numbers({**_of_last_step(trainer), **connector.metrics["callback"]})
-            results = _collected.setdefault(pl_module, Results())
+            results = _collected[pl_module]
             results.values.update(values)
             if not trainer.training:
                 results.last = values

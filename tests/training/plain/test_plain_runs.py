@@ -144,6 +144,50 @@ def test_an_unfit_module_is_rejected_with_a_hint(
     assert {*(theirs.root / "runs").iterdir()} == runs
 
 
+def test_check_tests_what_runs_promise(theirs: Checkout) -> None:
+    done = theirs.reprise("check", "theirs/autoencoder.py", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {each["check"]: each["status"] for each in json.loads(done.stdout)["findings"]}
+    assert found == {"trained": "passed", "recorded": "noted", "repeatable": "passed", "resumable": "passed"}
+
+
+def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:
+    text = (
+        (theirs.root / "theirs/gan.py")
+        .read_text()
+        .replace("z = torch.randn(", "torch.seed()\n        z = torch.randn(")
+    )
+    (theirs.root / "unseeded.py").write_text(text)
+    done = theirs.reprise("check", "unseeded.py")
+    assert done.returncode == 89, done.stderr
+    assert "repeatable        FAILED   the same steps again give other weights" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--clip-norm", "1"), "setting clip_norm has no effect: GAN optimizes manually"),
+        (("--devices", "2", "--determinism", "off"), "a plain LightningModule, as GAN is, trains on one device"),
+        (("--latent-dim", "few"), "latent_dim"),
+        (("--lerning-rate", "1"), "unknown setting --lerning-rate"),
+        (("--monitor", "g_los"), "did you mean g_loss?"),
+    ],
+)
+def test_a_setting_that_does_not_fit_a_module_is_an_error(
+    theirs: Checkout, options: tuple[str, ...], message: str
+) -> None:
+    code, _, err = theirs.train("--exp", "theirs/gan.py", *options, "--max-epochs", "1", "--no-publish")
+    assert 1 < code < 100
+    assert message in err
+
+
+def test_a_rerun_is_identical(theirs: Checkout) -> None:
+    folder, _ = train(theirs, *TEMPLATE, "--max-epochs", "2", "--no-publish")
+    done = theirs.reprise("reproduce", folder.parents[1].name, "--no-container", "--allow-drift")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "identical" in done.stdout
+
+
 def test_a_dataset_reaches_a_module_as_a_folder(theirs: Checkout) -> None:
     (theirs.root / "folder.py").write_text(FOLDER)
     _, record = train(theirs, "--exp", "folder.py", "--data-dir", "{dataset:dots}", "--max-epochs", "1")

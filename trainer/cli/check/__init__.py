@@ -21,7 +21,13 @@ from trainer.cli.experiments import experiment_names
 from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import escaping, print_json, print_result, result_stream
 from trainer.cli.process import fetch_data
-from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
+from trainer.cli.process.attempt import (
+    attribute_errors,
+    datasets_of,
+    import_any_experiment,
+    import_experiment,
+    resolve_settings,
+)
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.observation import (
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     from trainer.cli.train.command_line import TrainRequest
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
+    from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.tracing.observe import Subject
 
 ALL: Final = "all"
@@ -154,9 +161,13 @@ def run_checks(argv: list[str]) -> int:
 
 def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
     from trainer.training.checks import LARGEST_BATCH, Subject, run_checks
+    from trainer.training.plain.experiment import PlainExperiment
 
     launch = read_launch(os.environ)
-    experiment = import_experiment(launch)
+    experiment = import_any_experiment(launch, arguments)
+    if isinstance(experiment, PlainExperiment):
+        yield from _promises(experiment, arguments, steps=steps, folder=folder)
+        return
     resolved = resolve_settings(experiment, arguments)
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
@@ -177,6 +188,33 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
     )
     for finding in run_checks(subject):
         yield finding.model_dump(mode="json")
+
+
+def _promises(
+    experiment: PlainExperiment, arguments: list[str], *, steps: int, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield what a plain module's runs promise, tested with its real data."""
+    from trainer.training.fit import FetchedDataset
+    from trainer.training.plain.promises import STEPS as MOST
+    from trainer.training.plain.promises import PlainSubject, check_promises
+
+    device = read_launch(os.environ).device
+    resolved = resolve_settings(experiment, arguments)
+    declared = datasets_of(experiment, resolved.settings)
+    fetched = [FetchedDataset(declared=each, files=fetch_data(each, say=lambda _: None)) for each in declared]
+    yield {"data": f"{' and '.join(each.title for each in declared) or 'its own data'}, {device}"}
+    subject = PlainSubject(
+        experiment=experiment,
+        resolved=resolved,
+        datasets=fetched,
+        device=device,
+        root=Path.cwd(),
+        folder=folder,
+        steps=min(steps, MOST),
+    )
+    with attribute_errors(experiment):
+        for finding in check_promises(subject):
+            yield finding.model_dump(mode="json")
 
 
 def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:

@@ -19,8 +19,7 @@ from trainer.base.errors import SettingError
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured
 from trainer.training.logs.log_file import LogFile
-from trainer.training.results import numbers, undefined_of
-from trainer.training.tasks.task import Task
+from trainer.training.results import is_plain, numbers, undefined_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -160,7 +159,7 @@ class Bar(RichProgressBar):
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Add the training loss to the bar, and format the numbers."""
-        last = _losses(pl_module).last if isinstance(pl_module, Task) else None
+        last = None if is_plain(pl_module) else _losses(pl_module).last
         shown = {**super().get_metrics(trainer, pl_module), **({} if last is None else {"train_loss": float(last)})}
         return {name: metric_text(value) if isinstance(value, float) else value for name, value in shown.items()}
 
@@ -192,11 +191,11 @@ class EpochLines(Callback):
         """Print the results of the epoch."""
         if not trainer.is_global_zero:
             return
-        undefined, is_plain = undefined_of(pl_module), not isinstance(pl_module, Task)
+        undefined, shows_all = undefined_of(pl_module), is_plain(pl_module)
         shown = {
             name: "undefined" if name in undefined else metric_text(value)
             for name, value in numbers(trainer.callback_metrics).items()
-            if is_plain or name.startswith(("train_loss_mean", "val_"))
+            if shows_all or name.startswith(("train_loss_mean", "val_"))
         }
         metrics = "  ".join(
             f"{name.replace('train_loss_mean', 'train_loss')} {value}" for name, value in sorted(shown.items())

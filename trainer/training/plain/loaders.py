@@ -110,7 +110,7 @@ class SeededBatches:
 class ControlledLoaders:
     """Takes control of the loaders of a module or a data module, and reports what cannot be controlled."""
 
-    def __init__(self, report: Callable[[str, str], None], *, seed: int) -> None:
+    def __init__(self, report: Callable[[str, str], object], *, seed: int) -> None:
         """`report` is called with what is not promised, such as `resume`, and the reason."""
         self.report, self.seed = report, seed
         self.start = (0, 0)

@@ -19,7 +19,7 @@ from trainer.base.suggestions import did_you_mean
 from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, NextStage, Saved
 from trainer.settings.ledger import configured
 from trainer.training.atomic_write import write_whole
-from trainer.training.results import evaluated, results_of, undefined_of
+from trainer.training.results import evaluated, is_plain, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import (
     read_checkpoint,
     read_open_checkpoint,
@@ -35,7 +35,6 @@ from trainer.training.resuming.lightning_state import (
     restore_modes,
     settle,
 )
-from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -109,8 +108,8 @@ class Checkpoints(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Raise `SettingError` if the task does not measure the monitored metric; restore the averages of a resumed run."""
-        if isinstance(pl_module, Task):
-            self._require_measured(pl_module.validated)
+        if not is_plain(pl_module):
+            self._require_measured(getattr(pl_module, "validated", ()))
         if self.restored is not None:
             restore_averages(trainer, self.restored["averages"])
             restore_modes(pl_module, self.restored.get("modes", {}))
@@ -154,7 +153,7 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Mark the epoch's checkpoint as due, and determine whether it is the best."""
         self.due = True
-        if not isinstance(pl_module, Task):
+        if is_plain(pl_module):
             self._require_measured(trainer.callback_metrics)
         if self.monitor is not None and self.monitor in trainer.callback_metrics:
             value = self.sign * float(trainer.callback_metrics[self.monitor])
@@ -189,7 +188,7 @@ class Checkpoints(Callback):
         if self.saved in {(trainer.global_step, before), (trainer.global_step, False)}:
             return
         self.saved = (trainer.global_step, before)
-        if stage in {NextStage.EPOCH, NextStage.END} and not isinstance(trainer.lightning_module, Task):
+        if stage in {NextStage.EPOCH, NextStage.END} and is_plain(trainer.lightning_module):
             self.results = dict(results_of(trainer.lightning_module))
         path = self.folder / f"step-{trainer.global_step:09d}{'-unvalidated' if before else ''}.safetensors"
         logs = self.logs()
@@ -204,7 +203,7 @@ class Checkpoints(Callback):
             "best_value": self.best_value,
             "averages": averages_of(trainer),
         }
-        if not isinstance(trainer.lightning_module, Task):
+        if is_plain(trainer.lightning_module):
             self.adding["modes"] = modes_of(trainer)
         try:
             trainer.save_checkpoint(path)

@@ -1,0 +1,106 @@
+"""What a run of a plain module would promise, tested by a few steps: that it repeats, and that it resumes exactly.
+
+A task's net has many checks; a plain module has a loss, metrics and data of its own, so only its runs can be checked.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.run_files import read_run_json
+from trainer.runs.checkpoint_pointer import FOLDER, LATEST, PREVIOUS, Saved
+from trainer.settings.ledger import Ledger
+from trainer.training.check_result import Finding, Status
+from trainer.training.fit import FetchedDataset, Job, Trained, train
+from trainer.training.resuming.stop_requests import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from trainer.settings.origins import Resolved
+    from trainer.training.plain.experiment import PlainExperiment
+
+STEPS: Final = 20
+_QUIET: Final[dict[str, Any]] = {
+    "progress": False,
+    "tensorboard": False,
+    "wandb": "off",
+    "monitor": None,
+    "patience": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainSubject:
+    """A plain experiment to check, its data, and the folder for its short runs."""
+
+    experiment: PlainExperiment
+    resolved: Resolved[Any]
+    datasets: Sequence[FetchedDataset]
+    device: str
+    root: Path
+    folder: Path
+    steps: int = STEPS
+
+
+def check_promises(subject: PlainSubject) -> Iterator[Finding]:
+    """Yield what holds for runs of the experiment: trained, recorded, repeatable, resumable. Exceptions of the experiment propagate."""
+    limits: dict[str, str] = {}
+    began = monotonic()
+    first = _train(subject, "first", limits)
+    names = ", ".join(sorted(first.metrics)) or "no metric: the module logs none"
+    yield _finding("trained", f"{first.steps} steps; results: {names}", began=began)
+    unrecorded = limits.get("data") or limits.get("order")
+    yield _finding("recorded", unrecorded or "settings, source, image and datasets", began=began, notes=unrecorded)
+    began, again = monotonic(), _train(subject, "again", {})
+    equal = (first.weights, first.metrics) == (again.weights, again.metrics)
+    text = "the same steps again give " + ("equal bits" if equal else "other weights or metrics")
+    hint = "random numbers, time or hash order that the seed does not determine: `torch.seed()`, `set`, `time.time()`"
+    yield _finding("repeatable", text, began=began, failed=None if equal else hint)
+    began = monotonic()
+    previous = subject.folder / "first" / FOLDER / PREVIOUS
+    if why := limits.get("resume"):
+        yield _finding("resumable", why, began=began, notes=why)
+    elif not previous.exists():
+        yield Finding(check="resumable", status=Status.SKIPPED, said="too few steps for a checkpoint before the last")
+    else:
+        saved = read_run_json(previous, Saved)
+        shutil.copytree(previous.parent, subject.folder / "resumed" / FOLDER)
+        shutil.copy(previous, subject.folder / "resumed" / FOLDER / LATEST)
+        resumed = _train(subject, "resumed", {}, saved=saved)
+        equal = (first.weights, first.metrics) == (resumed.weights, resumed.metrics)
+        text = f"resumed from step {saved.step}: " + ("equal bits" if equal else "other weights or metrics")
+        hint = "state that a checkpoint does not hold: save it in `on_save_checkpoint`, or register it as a buffer"
+        yield _finding("resumable", text, began=began, failed=None if equal else hint)
+
+
+def _train(subject: PlainSubject, name: str, limits: dict[str, str], *, saved: Saved | None = None) -> Trained:
+    into = subject.folder / name
+    into.mkdir(exist_ok=True)
+    steps = {"max_steps": subject.steps, "checkpoint_every": max(1, subject.steps // 3)}
+    settings = subject.resolved.settings.model_copy(update=_QUIET | steps)
+    job = Job(
+        run="check",
+        experiment=subject.experiment,
+        ledger=Ledger(replace(subject.resolved, settings=settings), root=subject.root),
+        datasets=subject.datasets,
+        into=into,
+        stop=Stop(),
+        say=lambda _: None,
+        on_first_step=lambda: None,
+        on_limit=limits.setdefault,
+        on_terminal=False,
+        device=subject.device,
+        started=monotonic(),
+        saved=saved,
+    )
+    return train(job)
+
+
+def _finding(check: str, text: str, *, began: float, notes: str | None = None, failed: str | None = None) -> Finding:
+    status = Status.FAILED if failed else Status.NOTED if notes else Status.PASSED
+    return Finding(check=check, status=status, said=text, look=failed, seconds=monotonic() - began)
