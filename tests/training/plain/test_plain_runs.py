@@ -155,7 +155,7 @@ def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:
     text = (
         (theirs.root / "theirs/gan.py")
         .read_text()
-        .replace("z = torch.randn(", "torch.seed()\n        z = torch.randn(")
+        .replace(" z = torch.randn(", " torch.seed()\n        z = torch.randn(")
     )
     (theirs.root / "unseeded.py").write_text(text)
     done = theirs.reprise("check", "unseeded.py")
