@@ -42,7 +42,7 @@ _TELEMETRY: Final = {
 def curves(runs: Sequence[PageRun]) -> Markup | None:
     """Return the logged metrics by step, then learning rate and gradient norm."""
     plots = []
-    names = {name for each in runs for name in each.run.metrics if not name.startswith("test_")}
+    names = {name for each in runs for name in each.run.metrics if not name.startswith(("test_", "test/"))}
     if len(runs) == 1:
         names -= set(_LOSSES)
         if losses := [runs[0].run.metrics[name] for name in _LOSSES if name in runs[0].run.metrics]:
