@@ -93,7 +93,7 @@ class Root:
         return found is not None and stat.S_ISREG(found.st_mode)
 
     def names(self) -> list[str]:
-        """Return the names in this folder, sorted; names that are no valid path in Reprise, e.g. with a line break, are omitted."""
+        """Return the names in this folder, sorted; names that are not valid paths in Reprise, e.g. with a line break, are omitted."""
         with _about(self.path):
             found = os.listdir(self._handle)  # noqa: PTH208 - of a descriptor
         return sorted(name for name in found if path_fault(name) is None)

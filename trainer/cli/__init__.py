@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code; an exception becomes a message with a hint on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is not a failure
     hidden = HIDDEN.get(arguments[0]) if arguments else None
     with guarded_streams(escapes=not (hidden and hidden.runs_code)):
         return _run_reporting_errors(arguments)

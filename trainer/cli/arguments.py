@@ -102,7 +102,7 @@ class Arguments(argparse.ArgumentParser):
         return word.partition("=")[0] in self._option_string_actions
 
     def _after(self, option: str) -> str | None:
-        """Return the word after an option, if the word begins with a dash and is no option itself."""
+        """Return the word after an option, if the word begins with a dash and is not an option itself."""
         positions = [position for position, word in enumerate(self._typed[:-1]) if word == option]
         word = self._typed[positions[0] + 1] if positions else ""
         return word if word.startswith("-") and not self._is_option(word) else None

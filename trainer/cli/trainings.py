@@ -82,7 +82,7 @@ def freeze(request: TrainRequest) -> Recipe:
 
 @contextmanager
 def frozen_checkout(request: TrainRequest) -> Iterator[tuple[Path, list[str]]]:
-    """Copy the source into a temporary folder for a process that is no run; yield the folder and the arguments."""
+    """Copy the source into a temporary folder for a process that is not a run; yield the folder and the arguments."""
     with TemporaryDirectory(prefix="reprise-source-") as temporary:
         folder = Path(temporary).resolve()
         arguments = freeze(request).place_source(folder)

@@ -37,7 +37,7 @@ class Match(StrEnum):
     B = "matches B"
     OTHER = "matches neither"
     NONE = "could not be run"
-    """The hybrid cannot be run, for example if a setting of B needs B's source. This is no evidence for or against the swap."""
+    """The hybrid cannot be run, for example if a setting of B needs B's source. This is not evidence for or against the swap."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

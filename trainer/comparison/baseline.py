@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.baseline/1"
 FOLDER: Final = "tests/baselines"
 LEAST: Final = 0.01
-"""The smallest tolerance, as a fraction of the value: if all seeds give the same value, one sample more or less is no change."""
+"""The smallest tolerance, as a fraction of the value: if all seeds give the same value, one sample more or less is not a change."""
 SAFE: Final = 10
 """The factor from the measured effect of rounding to its limit: three nudges are few, and other kernels round differently at every step."""
 FINEST: Final = 1e-4

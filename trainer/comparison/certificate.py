@@ -211,7 +211,7 @@ def sign(payload: bytes, *, key: Path, kind: str = PAYLOAD_TYPE) -> bytes:
 
 
 def signing_key(path: Path) -> CryptoSigner:
-    """Read a private key. Raise `CertificateError` if the file is no readable Ed25519 key."""
+    """Read a private key. Raise `CertificateError` if the file is not a readable Ed25519 key."""
     return CryptoSigner(_read_key(path, "private", partial(load_pem_private_key, password=None), Ed25519PrivateKey))
 
 

@@ -47,7 +47,7 @@ def code_diff(
     """Compare the bundles with these digests in two run folders: return the lines of a unified diff, without line ends.
 
     The first lines list the files. If both records list the imported files, imported and other files are listed separately, and the second
-    value is whether an imported file differs. Raise `SourceError` if a file is no bundle, `DigestMismatchError` if it has another digest.
+    value is whether an imported file differs. Raise `SourceError` if a file is not a bundle, `DigestMismatchError` for another digest.
     """
     one, other = (_source_files(folder, digest) for folder, digest in zip((a, b), digests, strict=True))
     versions = ({path: (file.sha256, file.executable) for path, file in files.items()} for files in (one, other))
@@ -96,7 +96,7 @@ def _file_diff(path: str, a: SourceFile | None, b: SourceFile | None) -> Iterato
 
 
 def _lines(file: SourceFile | None) -> list[str] | None:
-    """Return the lines of a file; `None` if it is no text, or too long."""
+    """Return the lines of a file; `None` if it is not text, or too long."""
     if file is None:
         return []
     if len(file.data) > LARGEST or b"\0" in file.data:
@@ -126,7 +126,7 @@ def dataset_diff(name: str, a: Record, b: Record, *, cache: Path, store: Store |
 
 
 def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Listing | None:
-    """Return the manifest of the run's dataset; `None` if it is not available or the name is no valid dataset name."""
+    """Return the manifest of the run's dataset; `None` if it is not available or the name is not a valid dataset name."""
     if not re.fullmatch(NAME, name):
         return None
     content = record.ingredients.datasets[name].content

@@ -118,7 +118,7 @@ def seed_difference(values: Sequence[float]) -> float:
 
 
 def measured_noise(folder: Path, records: Iterable[Record]) -> Noise | None:
-    """Return the noise measured for one of these runs with the most seeds. Raise `DocumentError` if a file is no noise document."""
+    """Return the noise measured for one of these runs with the most seeds. Raise `DocumentError` if a file is not a noise document."""
     runs = list(records)
     known = read_files(folder.parent, folder.name, Noise.read, most=LARGEST, opened=Root.at)
     fitting = [noise for noise in known if any(noise.holds_for(record) for record in runs)]

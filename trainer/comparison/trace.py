@@ -119,7 +119,7 @@ def cut_back(trace: Trace, step: int) -> Trace:
 def first_difference(a: Trace, b: Trace) -> Difference | None:
     """Return the first step, stream and tensor at which two traces differ; `None` if their common steps are equal.
 
-    Entries in only one trace are no difference, for example if one run stopped earlier or has another number of validations. Within a step,
+    Entries in only one trace do not count, for example if one run stopped earlier or has another number of validations. Within a step,
     the first stream in order of cause is returned. Streams that are not in `comparable_streams` are skipped.
     """
     streams = comparable_streams(a.header, b.header)

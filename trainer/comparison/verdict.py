@@ -130,7 +130,7 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
 
 
 def number_of(value: JsonValue) -> float | None:
-    """Return a recorded metric as a number (records store non-finite numbers as strings); `None` if it is no number.
+    """Return a recorded metric as a number (records store non-finite numbers as strings); `None` if it is not a number.
 
     >>> number_of("-Infinity"), number_of("-0"), number_of("high")
     (-inf, -0.0, None)

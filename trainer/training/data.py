@@ -66,7 +66,7 @@ class Picked(Dataset["Batch | Failed"]):
         return self.__getitems__([key])
 
     def read(self, keys: Sequence[Key]) -> Batch:
-        """Read a batch in this process; raise `DatasetError` if it does not match the declaration, `ExperimentError` if it is no dict."""
+        """Read a batch in this process; raise `DatasetError` if it does not match the declaration, `ExperimentError` if not a dict."""
         batch: Batch = self._batch([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
         values: Any = batch
         for name, each in values.items() if isinstance(values, Mapping) else [("", values)]:

@@ -141,7 +141,7 @@ def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
 
 
 def _measured() -> set[str]:
-    """Return the ids of runs that measured a noise; skip files that are no such document."""
+    """Return the ids of runs that measured a noise; skip files that are not such documents."""
     runs: set[str] = set()
     with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as folder:
         for name in folder.names():

@@ -114,7 +114,7 @@ def _names_of_no_setting(sketch: Sketch | None, options: Options) -> set[str]:
 
 
 def _split_axes(options: Options, *, unknown: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str | None]]:
-    """Return settings with several values, and settings with one value; an `unknown` name is no axis."""
+    """Return settings with several values, and settings with one value; an `unknown` name is not an axis."""
     axes: dict[str, list[str]] = {}
     fixed: dict[str, str | None] = {}
     for name, text in setting_options(options, own=_COMMAND_OPTIONS).items():
@@ -171,7 +171,7 @@ def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dic
 
 
 def _is_no_secret(name: str, sketch: Sketch | None) -> bool:
-    """Return whether a setting is certainly no secret: its type is known and is no secret type."""
+    """Return whether a setting is certainly not a secret: its type is known and is not a secret type."""
     info = (sketch.settings if sketch else TrainingSettings).__pydantic_fields__.get(name)
     return info is not None and info.annotation is not Any and not is_secret(info)
 
