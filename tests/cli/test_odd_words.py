@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONG = "x" * 300
 ODD = [LONG, "é" * 200, "x/" * 600, "a\0b", "..", "/", "a/b", "\n", "\udcff"]
 RUNS = [
-    "same ODD latest",
+    "compare ODD latest",
     "why ODD latest",
     "report ODD",
     "runs show ODD",

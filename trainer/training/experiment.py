@@ -93,8 +93,8 @@ def load_any_experiment(
     settings = getattr(module, "Settings", None)
     has_settings = isinstance(settings, type) and issubclass(settings, TrainingSettings)
     if not has_settings and not _tasks_of(module):
-        load = partial(_imported, root=root)
-        return plain_experiment(module, name, file, chosen=chosen, load=lambda path: load(root / path))
+        load = partial(_imported_from_source, root=root)
+        return plain_experiment(module, name, file, chosen=chosen, load=load)
     if not (isinstance(settings, type) and has_settings):
         raise ExperimentError(
             f"experiment {name} has no class Settings; expected one that derives from a task's, as ClassificationSettings",
@@ -158,6 +158,15 @@ def _imported(file: Path, *, root: Path) -> ModuleType:
         if own is None:
             raise
         raise own from fault
+
+
+def _imported_from_source(path: Path, *, root: Path) -> ModuleType:
+    """Import another file of the source; raise `ExperimentError` for a file that is not in it."""
+    file = (root / path).resolve()
+    if not file.is_relative_to(root.resolve()) or not file.is_file():
+        message = f"setting data is {str(path)!r}, which is not a file of the run's source"
+        raise ExperimentError(message, hint="name a file by its path in the checkout, as in --data theirs/data.py")
+    return _imported(root / path, root=root)
 
 
 def _untyped(fault: PydanticUserError, file: Path) -> ExperimentError | None:

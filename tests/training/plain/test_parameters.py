@@ -91,6 +91,49 @@ def test_a_parameter_shares_the_setting_of_its_name() -> None:
     assert resolve(kind, Origins(options={}, environ={})).settings.value_of("max_epochs") == 7
 
 
+def settings_of_two(net: type, data: type, *options: str) -> Any:
+    kind = settings_class(FitSettings, [*parameters_of(net), *parameters_of(data)], module=__name__, about="")
+    return resolve(kind, Origins(options=parse_options(options), environ={})).settings
+
+
+class WithBatches:
+    def __init__(self, batch_size: int = 32) -> None: ...
+
+
+def test_constructors_with_different_defaults_keep_their_own() -> None:
+    class Data:
+        def __init__(self, batch_size: int = 64) -> None: ...
+
+    assert settings_of_two(WithBatches, Data).value_of("batch_size") is None
+    assert settings_of_two(WithBatches, Data, "--batch-size", "8").value_of("batch_size") == 8
+
+
+def test_a_value_that_one_constructor_needs_must_be_given() -> None:
+    class Data:
+        def __init__(self, batch_size: int) -> None: ...
+
+    with pytest.raises(SettingError, match="batch_size"):
+        settings_of_two(WithBatches, Data)
+    assert settings_of_two(WithBatches, Data, "--batch-size", "8").value_of("batch_size") == 8
+
+
+def test_a_parameter_of_two_types_is_an_error() -> None:
+    class Data:
+        def __init__(self, batch_size: str = "many") -> None: ...
+
+    with pytest.raises(ExperimentError, match=r"batch_size has two types: WithBatches .* and Data"):
+        settings_of_two(WithBatches, Data)
+
+
+def test_a_shared_setting_keeps_its_bounds() -> None:
+    class Net:
+        def __init__(self, max_epochs: int = 7) -> None: ...
+
+    kind = settings_class(FitSettings, parameters_of(Net), module=__name__, about="")
+    with pytest.raises(SettingError, match="max_epochs"):
+        resolve(kind, Origins(options=parse_options(["--max-epochs", "0"]), environ={}))
+
+
 def parameter(name: str) -> Parameter:
     return next(each for each in parameters_of(Typed) if each.name == name)
 

@@ -169,6 +169,7 @@ def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:
         (("--clip-norm", "1"), "setting clip_norm has no effect: GAN optimizes manually"),
         (("--devices", "2", "--determinism", "off"), "a plain LightningModule, as GAN is, trains on one device"),
         (("--latent-dim", "few"), "latent_dim"),
+        (("--data", "/etc/data.py"), "setting data is '/etc/data.py', which is not a file of the run's source"),
         (("--lerning-rate", "1"), "unknown setting --lerning-rate"),
         (("--monitor", "g_los"), "did you mean g_loss?"),
     ],

@@ -84,10 +84,12 @@ class PlainExperiment:
             if each.owner is not owner:
                 continue
             value = ledger.bind(each.name, to=owner.__qualname__, code=code, read=True)
-            if not each.is_object:
-                found[each.name] = with_folders(value, folders)
-            elif value is not None:
+            if value is None and each.has_default:
+                continue  # the constructor's own default
+            if each.is_object and value is not None:
                 found[each.name] = object_of(each, value, module=self.module, folders=folders)
+            else:
+                found[each.name] = with_folders(value, folders)
         return found
 
 
@@ -103,6 +105,7 @@ def plain_experiment(
 
     `chosen` holds the given values of `model` and `data`; `load` imports another file.
     """
+    chosen = {key: value for key, value in chosen.items() if isinstance(value, str)}
     net = _choose(module, L.LightningModule, "model", chosen.get("model"), file=file)
     if net is None:
         message = f"experiment {name} has neither a class Settings with a task's net, nor a LightningModule"
@@ -112,7 +115,7 @@ def plain_experiment(
         message = f"{place_of(net)}: {net.__name__} has no training_step, so there is nothing to train"
         raise ExperimentError(message, hint="write it, or name the class to train: --model NAME")
     source, word = module, chosen.get("data")
-    if isinstance(word, str) and word.partition(":")[0].endswith(".py"):
+    if word is not None and word.partition(":")[0].endswith(".py"):
         path, _, word = word.partition(":")
         source = load(Path(path))
     data = _choose(source, L.LightningDataModule, "data", word or None, file=Path(source.__file__ or file))

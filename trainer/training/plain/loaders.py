@@ -116,7 +116,6 @@ class ControlledLoaders:
         self.start = (0, 0)
         self.resumes_within_epoch = True
         """Whether a run can resume at any batch of the training split, instead of at the start of an epoch."""
-        self._trained: list[SeededBatches] = []
 
     def start_at(self, *, epoch: int, batch: int) -> None:
         """Begin the training at a batch of an epoch, for a resumed run."""

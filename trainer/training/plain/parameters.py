@@ -27,7 +27,7 @@ from trainer.base.errors import ExperimentError, SettingError
 from trainer.settings.declarations import name_fault
 from trainer.settings.fields import Role, role_of
 from trainer.settings.hints import option
-from trainer.settings.type_kinds import members, resolved
+from trainer.settings.type_kinds import agree, members, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,6 +52,16 @@ class Parameter:
     default: Any
     is_object: bool
     """Whether the setting is a text that names a class or a function."""
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the constructor has a value if none is given."""
+        return self.default is not _EMPTY
+
+    @property
+    def described(self) -> str:
+        """Return the class and the place of the constructor."""
+        return f"{self.owner.__name__} ({self.place})"
 
     @property
     def place(self) -> str:
@@ -124,26 +134,28 @@ def settings_class(
     """Return the class of settings with a field for each parameter. Raise `ExperimentError` if two parameters disagree."""
     annotations: dict[str, Any] = {}
     namespace: dict[str, Any] = {"__module__": module, "__annotations__": annotations, "__doc__": about}
-    for each in parameters:
-        name = each.name
-        if name in annotations:
+    for name in dict.fromkeys(each.name for each in parameters):
+        first, *others = [each for each in parameters if each.name == name]
+        for other in others:
+            if first.is_object != other.is_object or not (first.is_object or agree(first.annotation, other.annotation)):
+                message = f"parameter {name} has two types: {first.described} and {other.described}"
+                raise ExperimentError(message, hint="give one of them another name, or the same type")
+        if (ours := base.__pydantic_fields__.get(name)) is not None:
+            if role_of(ours) is Role.LAUNCH:
+                message = f"{first.place}: {first.owner.__name__} has a parameter {name}, which must be known before it is imported"
+                raise ExperimentError(message, hint=f"give it another name; {option(name)} is the run's own setting")
+            if first.has_default:
+                namespace[name] = first.default  # the field keeps its type, bounds and description
             continue
-        ours = base.__pydantic_fields__.get(name)
-        if ours is not None and role_of(ours) is Role.LAUNCH:
-            message = (
-                f"{each.place}: {each.owner.__name__} has a parameter {name}, which must be known before it is imported"
-            )
-            raise ExperimentError(
-                message, hint=f"give it another name, or a default and no type; {option(name)} is the run's"
-            )
-        default = {} if each.default is _EMPTY else {"default": each.default}
-        if each.is_object and each.default is not _EMPTY:
-            default = {"default": None}  # the constructor's own default is used
-        if ours is not None and not default:
-            continue
-        annotations[name] = _kind(each) if ours is None else ours.annotation
-        about_it = ours.description if ours is not None else f"Parameter of {each.owner.__name__} ({each.place})."
-        namespace[name] = Field(description=about_it, **default)
+        annotations[name], default = _kind(first), first.default
+        is_one = not first.is_object and all(_is_same(default, each.default) for each in others)
+        if not all(each.has_default for each in (first, *others)):
+            default = _EMPTY
+        elif not is_one:  # each constructor's own default is used
+            annotations[name], default = Optional[annotations[name]], None  # noqa: UP045 - not every form has the operator
+        about_it = " and ".join(each.described for each in (first, *others))
+        given = {} if default is _EMPTY else {"default": default}
+        namespace[name] = Field(description=f"Parameter of {about_it}.", **given)
     return new_settings(base, namespace)
 
 
@@ -151,6 +163,10 @@ def new_settings(base: type[FitSettings], namespace: dict[str, Any]) -> type[Fit
     """Return a class `Settings` that derives from `base`, with the fields of a namespace."""
     made: Any = new_class("Settings", (base,), exec_body=lambda body: body.update(namespace))
     return cast("type[FitSettings]", made)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and bool(one == other))
 
 
 def _kind(parameter: Parameter) -> Any:

@@ -125,8 +125,8 @@ def restore_modes(net: nn.Module, saved: Mapping[str, Mapping[str, bool]]) -> No
         "track_running_stats": dict(net.named_modules()),
     }
     for attribute, values in saved.items():
-        for name, value in values.items():
-            setattr(owners[attribute][name], attribute, value)
+        for name in values.keys() & owners[attribute].keys():  # a hook can add modules during training
+            setattr(owners[attribute][name], attribute, values[name])
 
 
 def _metrics(net: nn.Module) -> dict[str, Metric]:
