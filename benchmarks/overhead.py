@@ -35,6 +35,19 @@ LOOPS = {
         "off",
     ],
 }
+MODULE = (
+    "--exp",
+    "benchmarks/overhead_bare.py",
+    "--trace",
+    "off",
+    "--determinism",
+    "off",
+    "--no-publish",
+    "--max-steps",
+)
+LOOPS["the module of bare Lightning through Reprise, trace and determinism off"] = lambda net: [
+    *(*RUN, "train", *MODULE, NETS[net][1], "--name", net)
+]
 RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
 """The line in which a training prints its run, to delete the run afterwards."""
 TOLD = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)

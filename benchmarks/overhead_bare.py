@@ -38,6 +38,10 @@ class Net(L.LightningModule):
         """Return the optimizer that Reprise uses."""
         return torch.optim.AdamW(self.parameters(), lr=1e-4, fused=True)
 
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the random samples."""
+        return samples()
+
     def on_train_batch_start(self, *_: Any) -> None:
         """Read the clock after the warm-up and at the end."""
         if self.global_step == self.warm:
@@ -46,13 +50,20 @@ class Net(L.LightningModule):
             print_time((perf_counter() - self.began) / self.timed)
 
 
+def samples() -> DataLoader[Any]:
+    """Return the loader of random samples, as many as the digits."""
+    return DataLoader(
+        TensorDataset(torch.rand(1437, 1, 8, 8), torch.randint(10, (1437,))), batch_size=BATCH, shuffle=True
+    )
+
+
 def print_time(seconds: float) -> None:
     """Print the seconds per step."""
     sys.stdout.write(f"seconds a step: {seconds:.9f}\n")
     sys.stdout.flush()
 
 
-def by_lightning(name: str, batches: Any) -> None:
+def by_lightning(name: str) -> None:
     """Train with Lightning, without a logger, a progress bar or checkpoints."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -61,16 +72,16 @@ def by_lightning(name: str, batches: Any) -> None:
     )
     net = Net(name)
     steps = net.warm + net.timed + 1
-    L.Trainer(max_steps=steps, accelerator="cpu", default_root_dir="/tmp", **quiet).fit(net, batches)  # noqa: S108 - a container's own
+    L.Trainer(max_steps=steps, accelerator="cpu", default_root_dir="/tmp", **quiet).fit(net)  # noqa: S108 - a container's own
 
 
-def by_torch(name: str, batches: Any) -> None:
+def by_torch(name: str) -> None:
     """Train with a loop of six lines."""
     net = BODIES[name]()
     warm, counted = STEPS[name]
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
     began = 0.0
-    for step, (images, labels) in enumerate(islice(batches, warm + counted)):
+    for step, (images, labels) in enumerate(islice(samples(), warm + counted)):
         if step == warm:
             began = perf_counter()
         optimizer.zero_grad()
@@ -81,6 +92,5 @@ def by_torch(name: str, batches: Any) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    samples = TensorDataset(torch.rand(1437, 1, 8, 8), torch.randint(10, (1437,)))
     loop = {"torch": by_torch, "lightning": by_lightning}[sys.argv[1]]
-    loop(sys.argv[2], DataLoader(samples, batch_size=BATCH, shuffle=True))
+    loop(sys.argv[2])
