@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from lightning.pytorch.loggers import Logger
+
     from trainer.data.cache.folder import CachedInspection
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
@@ -292,7 +294,7 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
     machine = L.Trainer(
         **limits(),
         **placement(job.device),
-        logger=loggers(job.into, job.record),
+        logger=_loggers(job),
         callbacks=[
             checkpoints,
             StopBetweenSteps(job.stop, checkpoints),
@@ -311,6 +313,12 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
     )
     log_at_steps(machine)
     return machine
+
+
+def _loggers(job: Job) -> list[Logger]:
+    """Return the loggers; for a plain module TensorBoard's is first: modules call `self.logger.experiment.add_image`."""
+    lines, *others = loggers(job.into, job.record)
+    return [*others, lines] if isinstance(job.experiment, PlainExperiment) else [lines, *others]
 
 
 def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Task, RunData]:

@@ -144,6 +144,22 @@ def test_an_unfit_module_is_rejected_with_a_hint(
     assert {*(theirs.root / "runs").iterdir()} == runs
 
 
+def test_a_parameter_without_a_type_cannot_be_given(theirs: Checkout) -> None:
+    code, _, err = theirs.train("--exp", "theirs/autoencoder.py", "--activation", "torch.nn.GELU")
+    assert code == 41
+    assert "parameter activation of LitAutoEncoder (autoencoder.py:55) cannot be given: it has no type" in err
+
+
+def test_a_sweep_checks_and_trains_its_points(theirs: Checkout) -> None:
+    sweep = ("sweep", "theirs/gan.py", "--max-epochs", "1", "--no-publish")
+    done = theirs.reprise(*sweep, "--lr", "1e-4,1e-3", "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["points"]) == 2
+    wrong = theirs.reprise(*sweep, "--lr", "1e-4,fast")
+    assert wrong.returncode == 41
+    assert "setting lr, given on the command line: expected a number, found 'fast'" in wrong.stderr
+
+
 def test_check_tests_what_runs_promise(theirs: Checkout) -> None:
     done = theirs.reprise("check", "theirs/autoencoder.py", "--json")
     assert done.returncode == 0, done.stderr

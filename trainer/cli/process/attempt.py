@@ -189,12 +189,17 @@ def _register(attempt: Path) -> None:
         print(f"not registered as your own, so --resume will ask: {fault}", file=sys.stderr)
 
 
-def datasets_of(experiment: Experiment | PlainExperiment, settings: Any) -> tuple[Dataset, ...]:
+def datasets_of(experiment: Experiment | PlainExperiment, settings: Any, *, root: Path = Path()) -> tuple[Dataset, ...]:
     """Load the datasets that the settings name. Raise `DatasetError`."""
     from trainer.training.plain.experiment import PlainExperiment
 
     names = experiment.datasets(settings) if isinstance(experiment, PlainExperiment) else [settings.dataset]
-    return tuple(load_dataset(name, root=Path()) for name in names)
+    return tuple(load_dataset(name, root=root) for name in names)
+
+
+def chosen_classes(origins: Origins) -> dict[str, Any]:
+    """Return the given settings `model` and `data`, which choose among the classes of a plain module's file."""
+    return {name: value for name, value in given_settings(origins).items() if name in {"model", "data"}}
 
 
 def import_experiment(launch: Launch) -> Experiment:
@@ -209,8 +214,7 @@ def import_any_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | P
     """Import the experiment from the frozen source; the command line chooses among several plain modules."""
     from trainer.training.experiment import load_any_experiment
 
-    given = given_settings(_origins(argv))
-    chosen = {name: value for name, value in given.items() if name in {"model", "data"}}
+    chosen = chosen_classes(_origins(argv))
     with _explaining_imports(launch):
         return load_any_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE, chosen=chosen)
 
@@ -254,7 +258,10 @@ def attribute_errors(experiment: Experiment | PlainExperiment) -> AbstractContex
 
 def resolve_settings(experiment: Experiment | PlainExperiment, argv: list[str]) -> Resolved[Any]:
     """Return the experiment's settings, resolved from all origins. Raise `SettingError`."""
-    return resolve(experiment.settings, _origins(argv))
+    origins = _origins(argv)
+    if hasattr(experiment, "require_fillable"):  # a plain module
+        experiment.require_fillable(given_settings(origins))
+    return resolve(experiment.settings, origins)
 
 
 def _origins(argv: Sequence[str]) -> Origins:

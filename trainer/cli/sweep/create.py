@@ -10,6 +10,7 @@ import json
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ from trainer.base.suggestions import counted
 from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.experiments import find_experiment
 from trainer.cli.output import print_json, print_notice, result_stream
+from trainer.cli.process.attempt import chosen_classes, datasets_of
 from trainer.cli.sweep.launchers import frozen_image, gpus_for, launcher_for, origins_of_point
 from trainer.cli.sweep.request import raise_faults
 from trainer.cli.trust import is_own_sweep, register_sweep
 from trainer.comparison.noise import RequestedRun
-from trainer.data.declaration import load_dataset
 from trainer.runs.list import local_ids
 from trainer.runs.record import new_run_id
 from trainer.runs.run import record_of
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
 
     from trainer.cli.sweep.request import ParsedSweep
     from trainer.runs.record import Record
+    from trainer.settings.origins import Origins
     from trainer.training.declared_settings import Sketch
-    from trainer.training.settings import TrainingSettings
+    from trainer.training.experiment import Experiment
+    from trainer.training.plain.experiment import PlainExperiment
 
 
 def find_or_create(request: ParsedSweep, *, again: bool) -> Sweep:
@@ -138,16 +141,12 @@ def print_faults(argv: list[str]) -> int:
 
 
 def _point_errors(folder: Path) -> list[list[Any]]:
-    from trainer.training.experiment import load_experiment
-
     sweep = load(folder)
-    experiment = find_experiment(sweep.asked.experiment, checkout=CHECKOUT, here=CHECKOUT)
-    settings = load_experiment(experiment.name, CHECKOUT / experiment.file, root=CHECKOUT).settings
     values: list[object] = []
     errors = [
         [number, error.message, error.hint]
         for number, point in enumerate(sweep.points)
-        for error in _errors_of_point(settings, sweep, point, folder, values)
+        for error in _errors_of_point(origins_of_point(sweep, point, folder), sweep, values)
     ]
     if not errors:
         try:
@@ -157,14 +156,21 @@ def _point_errors(folder: Path) -> list[list[Any]]:
     return errors
 
 
-def _errors_of_point(
-    settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path, values: list[object]
-) -> Iterator[RepriseError]:
+@cache
+def _imported(name: str, chosen: tuple[tuple[str, object], ...]) -> Experiment | PlainExperiment:
+    from trainer.training.experiment import load_any_experiment
+
+    experiment = find_experiment(name, checkout=CHECKOUT, here=CHECKOUT)
+    return load_any_experiment(experiment.name, CHECKOUT / experiment.file, root=CHECKOUT, chosen=dict(chosen))
+
+
+def _errors_of_point(origins: Origins, sweep: Sweep, values: list[object]) -> Iterator[RepriseError]:
     """Yield the faults of a point; append its settings to `values`."""
+    experiment = _imported(sweep.asked.experiment, tuple(chosen_classes(origins).items()))
     try:
-        resolved = resolve(settings, origins_of_point(sweep, point, folder)).settings
+        resolved = resolve(experiment.settings, origins).settings
         values.append(written(resolved))
-        load_dataset(resolved.dataset, root=CHECKOUT)
+        datasets_of(experiment, resolved, root=CHECKOUT)
     except SettingError as error:
         yield from each_of(error)
     except RepriseError as error:

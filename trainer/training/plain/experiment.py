@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import lightning as L
 from pydantic import Field
 
-from trainer.base.errors import ExperimentError
+from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.suggestions import did_you_mean, listed
+from trainer.settings.hints import option
 from trainer.settings.ledger import current
 from trainer.training.plain.parameters import (
     Parameter,
@@ -30,7 +31,7 @@ from trainer.training.plain.parameters import (
 from trainer.training.settings import FitSettings, SampleSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import ModuleType
 
 _BASES: Final = (L.LightningModule, L.LightningDataModule)
@@ -49,6 +50,8 @@ class PlainExperiment:
     parameters: tuple[Parameter, ...]
     choices: tuple[str, ...] = ()
     """The settings `model` and `data`, if they were given."""
+    unfilled: Mapping[str, str]
+    """The parameters that keep their defaults, with the reason."""
 
     @property
     def reads_fields(self) -> bool:
@@ -59,6 +62,11 @@ class PlainExperiment:
     def reads_samples(self) -> bool:
         """Whether the batches are read from the setting `dataset`: the experiment has no loader of its own."""
         return issubclass(self.settings, SampleSettings)
+
+    def require_fillable(self, given: Collection[str]) -> None:
+        """Raise `SettingError` if a given setting names a parameter that no setting fills."""
+        if name := next((name for name in given if name in self.unfilled), None):
+            raise SettingError(self.unfilled[name], hint=f"correct the constructor, or leave {option(name)} out")
 
     def datasets(self, settings: FitSettings) -> list[str]:
         """Return the names of the datasets that the settings name."""
@@ -121,7 +129,8 @@ def plain_experiment(
     data = _choose(source, L.LightningDataModule, "data", word or None, file=Path(source.__file__ or file))
     owners: list[type] = [net, *([data] if data else [])]
     has_loader = any(_has(each, "train_dataloader", base) for each, base in zip(owners, _BASES, strict=False))
-    parameters = [each for owner in owners for each in parameters_of(owner)]
+    unfilled: dict[str, str] = {}
+    parameters = [each for owner in owners for each in parameters_of(owner, unfilled=unfilled)]
     given = {name: value for name, value in chosen.items() if name not in {each.name for each in parameters}}
     kinds = _with_choices(FitSettings if has_loader else SampleSettings, given, module=module.__name__)
     about = (inspect.getdoc(net) or net.__name__).partition("\n")[0]
@@ -135,6 +144,7 @@ def plain_experiment(
         data=data,
         parameters=tuple(parameters),
         choices=tuple(given),
+        unfilled=unfilled,
     )
 
 

@@ -75,10 +75,11 @@ def place_of(owner: type) -> str:
     return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 
-def parameters_of(owner: type) -> list[Parameter]:
+def parameters_of(owner: type, *, unfilled: dict[str, str] | None = None) -> list[Parameter]:
     """Return the parameters of a constructor that settings fill. Raise `ExperimentError` for one that needs a value and cannot be given.
 
-    A parameter with a default and without a type, or with a name that no setting can have, keeps its default.
+    A parameter with a default and without a type, or with a name that no setting can have, keeps its default: it is added to `unfilled`,
+    with the reason.
     """
     constructor = inspect.unwrap(owner.__init__)  # type: ignore[misc]
     if constructor is object.__init__:
@@ -103,6 +104,8 @@ def parameters_of(owner: type) -> list[Parameter]:
             message = f"{place_of(owner)}: {owner.__name__} needs {name}, which no setting can fill: {why}"
             hint = f"write its type, as in `{name}: int`" if "type" in why else "give it a default, or another name"
             raise ExperimentError(message, hint=hint)
+        elif unfilled is not None:
+            unfilled[name] = f"parameter {name} of {owner.__name__} ({place_of(owner)}) cannot be given: {why}"
     return found
 
 

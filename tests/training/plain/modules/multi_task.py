@@ -52,6 +52,7 @@ class MultiTask(L.LightningModule):
         self.log("val_loss", side + self.hparams.weight * length)
 
     def on_validation_epoch_end(self):
+        self.logger.experiment.add_scalar("points", len(self.val_dataloader()[0].dataset), self.current_epoch)
         self.log_dict(self.accuracy.compute())
         self.accuracy.reset()
 
