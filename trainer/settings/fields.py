@@ -152,6 +152,8 @@ class _Inheriting(ModelMetaclass):
             if field not in annotations:
                 annotations[field] = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
                 namespace[field] = Field(default=namespace[field], description=info.description)
+        # Validators of the package's own classes are built at first use: a command line needs one of eight.
+        options.setdefault("defer_build", str(namespace.get("__module__")).startswith(_PACKAGE))
         try:
             made: Any = super().__new__(mcs, name, bases, namespace, **options)
         except PydanticSchemaGenerationError as fault:

@@ -41,7 +41,6 @@ from trainer.cli.train.manual import launch_help, resume_help
 from trainer.runs.handoff import FrozenSource, Launch
 from trainer.runs.image_claim import OBSERVED_IMAGE, WATCHED, claim_image
 from trainer.runs.record import is_run_id
-from trainer.runs.resume import archive_observed_image
 from trainer.runs.run import abandon, new_run
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import CONFINED
@@ -89,6 +88,8 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, brought=runs_folder() / watched if watched else None)
     if resumption is not None and not watched:
+        from trainer.runs.resume import archive_observed_image
+
         archive_observed_image(resumption.folder)  # it describes an earlier attempt's container
     claim = claim_image(os.environ, run=await_observed_image(runs_folder(), watched) if watched else None)
     if not can_train():
