@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
 from trainer.base.suggestions import counted
-from trainer.environments.declaration import load_environment, requirements_of
 from trainer.runs.hardware import gpu_nodes
 from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Knowledge
@@ -40,6 +39,7 @@ def check_lock(claim: ImageClaim, checkout: Path) -> None:
         )
     if claim.baked.lock == digest_of_file(lock):
         return
+    from trainer.environments.declaration import load_environment, requirements_of
     from trainer.environments.setup import require_environment
 
     require_environment({"REPRISE_ENVIRONMENT": name}, root=checkout)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import ManifestError
 from trainer.base.paths import LONGEST_PART, path_fault
 from trainer.base.suggestions import did_you_mean
-from trainer.data.manifest_lines import DAMAGED, RENAME
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+
+DAMAGED: Final = "it is damaged, or was written by another program: publish the dataset again"
+RENAME: Final = "rename it, then publish again"
 
 
 class FileNames:

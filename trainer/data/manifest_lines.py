@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 from trainer.base.errors import ManifestError
 from trainer.base.paths import path_fault
+from trainer.data.file_names import DAMAGED, RENAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,6 @@ LARGEST: Final = 2**53 - 1
 MADV_DONTNEED: Final[int | None] = getattr(mapping, "MADV_DONTNEED", None)
 _WINDOW: Final = 8 << 20
 """Bytes of a mapped manifest that stay in memory while all lines are read."""
-DAMAGED: Final = "it is damaged, or was written by another program: publish the dataset again"
-RENAME: Final = "rename it, then publish again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
