@@ -8,9 +8,14 @@ reads the origins.
 
 from __future__ import annotations
 
+import ast
+import linecache
 import sys
 from contextvars import ContextVar
 from enum import StrEnum
+from functools import lru_cache
+from inspect import cleandoc
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt, PrivateAttr, SecretStr, model_validator
@@ -25,6 +30,7 @@ from trainer.settings.type_kinds import members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import FrameType
     from typing import Self
 
     from pydantic import JsonValue
@@ -159,7 +165,36 @@ class _Inheriting(ModelMetaclass):
         except PydanticSchemaGenerationError as fault:
             raise undocumentable(fault, annotations, frame) from fault
         require_fields(made.__pydantic_fields__, frame)
+        for field, text in _docstrings(frame, name).items():
+            info = made.__pydantic_fields__.get(field)
+            if info is not None and info.description is None:
+                info.description = text
         return made
+
+
+def _docstrings(frame: FrameType, name: str) -> dict[str, str]:
+    """Return the strings below the fields of the class `name` that this frame defines.
+
+    Pydantic's own option tokenizes each class in Python, which takes longer than all else that a command line needs of its settings.
+    """
+    classes = _classes("".join(linecache.getlines(frame.f_code.co_filename)))
+    found = [node for node in classes if node.name == name and node.lineno <= frame.f_lineno]
+    body = max(found, key=lambda node: node.lineno).body if found else []
+    return {
+        field: cleandoc(text)
+        for above, below in pairwise(body)
+        if isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name) and isinstance(below, ast.Expr)
+        for field, text in [(above.target.id, getattr(below.value, "value", None))]
+        if isinstance(text, str)
+    }
+
+
+@lru_cache(maxsize=8)
+def _classes(source: str) -> list[ast.ClassDef]:
+    try:
+        return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    except SyntaxError:  # the file was edited after it was imported
+        return []
 
 
 class LaunchSettings(BaseSettings, metaclass=_Inheriting):
@@ -173,7 +208,6 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
         extra="forbid",
         allow_inf_nan=False,
         validate_default=True,
-        use_attribute_docstrings=True,
         protected_namespaces=(),
         arbitrary_types_allowed=False,
     )
