@@ -25,7 +25,7 @@ from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.source.description import Source
 from trainer.sweeps.document import Point, Sweep, SweepRequest, read_points
 from trainer.training.settings import TrainingSettings
-from trainer.training.timing import Told
+from trainer.training.timing import BenchResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ def documents(folder: Path) -> Kind:
             {"manifest": digest, "content": digest, "files": 1, "bytes": 1, "objects": {"a": 1}},
             lambda path: read_json(path, VersionObjects),
         ),
-        "bench": ({"bench": {}}, lambda path: read_json(path, Told)),
+        "bench": ({"bench": {}}, lambda path: read_json(path, BenchResult)),
         "image": (
             {"format": "reprise.image/1", "environment": "cpu", "build_id": digest, "lock": digest},
             lambda path: claim_image({"REPRISE_IMAGE": "a"}, run=path.parent, baked=path),

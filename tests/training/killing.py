@@ -33,16 +33,16 @@ WRITES: Final = "trainer/training/resuming/checkpoint_file.py"
 class Skip:
     """Places that are only counted, as watching calls makes a training four times slower."""
 
-    told: int
-    """How many of the places that are told come before the watch begins; 0: it begins at once, -1: never."""
+    reported: int
+    """How many of the places that are reported come before the watch begins; 0: it begins at once, -1: never."""
     number: int
     """The number, among all places, of the last of them."""
 
     @classmethod
     def until(cls, last: int, places: list[str]) -> Skip:
-        """Skip to the last told place before place `last` of a run whose places are known."""
+        """Skip to the last reported place before place `last` of a run whose places are known."""
         numbers = [number for number, name in enumerate(places[: last - 1], start=1) if ".py:" not in name]
-        return cls(told=len(numbers), number=numbers[-1] if numbers else 0)
+        return cls(reported=len(numbers), number=numbers[-1] if numbers else 0)
 
 
 class KillPoints:
@@ -52,14 +52,14 @@ class KillPoints:
         """Die at place `last`; 0: never."""
         self.last, self.skip = last, skip
         self.names: list[str] = []
-        self.number = self.told = 0
+        self.number = self.reported = 0
 
     def tell(self, name: str) -> None:
-        """Be at a place that is told; from the last that is skipped on, all are counted."""
-        self.told += 1
-        if self.skip.told < 0 or self.told < self.skip.told:
+        """Be at a place that is reported; from the last that is skipped on, all are counted."""
+        self.reported += 1
+        if self.skip.reported < 0 or self.reported < self.skip.reported:
             return
-        if self.told == self.skip.told:
+        if self.reported == self.skip.reported:
             self.number = self.skip.number
             sys.setprofile(self.watch)
             return
@@ -99,7 +99,7 @@ _CURRENT: Final[list[KillPoints]] = []
 def start_counting(last: int, skip: Skip) -> KillPoints:
     """Count anew in this process."""
     _CURRENT[:] = [KillPoints(last, skip)]
-    if skip.told == 0:
+    if skip.reported == 0:
         sys.setprofile(_CURRENT[0].watch)
     return _CURRENT[0]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.training.test_timing import BENCH
-from trainer.training.timing import PARTS, Told
+from trainer.training.timing import PARTS, BenchResult
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
@@ -25,10 +25,10 @@ def run_bench(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[st
 
 
 def test_a_step_is_reported_in_parts_ratios_and_most_expensive_operations(checkout: Checkout) -> None:
-    (checkout.root / "before.json").write_text(Told(bench=BENCH).model_dump_json())
+    (checkout.root / "before.json").write_text(BenchResult(bench=BENCH).model_dump_json())
     done = run_bench(checkout, *FEW, "--json", "--profile", "--against", "before.json")
     assert done.returncode == 0, done.stderr
-    document = Told.model_validate_json(done.stdout)
+    document = BenchResult.model_validate_json(done.stdout)
     assert (document.bench.steps, document.bench.batch_size, document.bench.data) == (24, 8, "dots@1")
     assert tuple(document.bench.parts) == PARTS
     assert sum(part.median for part in document.bench.parts.values()) > 0

@@ -28,7 +28,7 @@ RESULTS: Final = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace
 """Weights and optimizer state by tensor, what was logged, the trace, what the record would say."""
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - another file system than that of temporary files, where a rename is no copy
 KILLED: Final = -9
-ALL, NONE = Skip(told=0, number=0), Skip(told=-1, number=0)
+ALL, NONE = Skip(reported=0, number=0), Skip(reported=-1, number=0)
 """Every place is counted; none is."""
 
 

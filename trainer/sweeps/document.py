@@ -185,10 +185,10 @@ def require_distinct(points: Sequence[Mapping[str, str]], meant: Sequence[object
             continue
         one, other = points[before], points[number]
         names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-        told = ", ".join(
+        named = ", ".join(
             f"{name} {one.get(name, '(not given)')} and {other.get(name, '(not given)')}" for name in names
         )
-        message = f"points {before + 1} and {number + 1} are one: {told} are the same value"
+        message = f"points {before + 1} and {number + 1} are equal: {named} are the same value"
         raise UsageError(message, hint="give each value once")
 
 

@@ -129,15 +129,3 @@ def _classes(dataset: Dataset) -> str | None:
         return str(len(dataset.reader.classes))
     counts = [field.classes for field in dataset.twin.values() if field.classes]
     return str(counts[0]) if len(counts) == 1 else None
-
-
-def _notes(text: str, file: str, dataset: Dataset | None) -> list[str]:
-    """Return the changes that only the user can make: lines whose numbers may not fit the dataset."""
-    found = {"classes =": "how many classes the dataset has"} if dataset and not _classes(dataset) else {}
-    found |= {"def forward": "the input and output sizes of the net"}
-    return [
-        f"{file}:{number}: {told}"
-        for number, line in enumerate(text.splitlines(), start=1)
-        for words, told in found.items()
-        if line.strip().startswith(words)
-    ]

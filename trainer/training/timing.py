@@ -81,7 +81,7 @@ class Dear(Document):
     share: float
 
 
-class Told(Document):
+class BenchResult(Document):
     """The output of `reprise bench --json`, which `--against` reads."""
 
     bench: Bench

@@ -165,9 +165,12 @@ def write_experiment(folder: Path, *lines: str) -> str:
     [
         (
             ["--learning-rate", "1e-4,0.0001"],
-            "points 1 and 2 are one: learning_rate 1e-4 and 0.0001 are the same value",
+            "points 1 and 2 are equal: learning_rate 1e-4 and 0.0001 are the same value",
         ),
-        (["--learning-rate", "1e-3,1.0e-3", "--seed", "1,2"], "points 1 and 3 are one: learning_rate 1e-3 and 1.0e-3"),
+        (
+            ["--learning-rate", "1e-3,1.0e-3", "--seed", "1,2"],
+            "points 1 and 3 are equal: learning_rate 1e-3 and 1.0e-3",
+        ),
         (["--max-steps", "1_000,1000"], "max_steps 1_000 and 1000 are the same value"),
         (["--monitor", "none,null"], "monitor none and null are the same value"),
         (["--seed", "1,1"], "1 is listed twice"),
@@ -182,13 +185,13 @@ def test_two_spellings_of_one_value_are_one_point(runs: Path, words: list[str], 
 def test_lists_and_tables_are_compared_by_value(tmp_path: Path) -> None:
     name = write_experiment(tmp_path, "u: list[float] = []", "kind: dict[str, int] = {}")
     for words in (["--u", "[8,16],[8, 16.0]"], ["--kind", '{"a":1,"b":2},{"b": 2, "a": 1}']):
-        with pytest.raises(UsageError, match="points 1 and 2 are one"):
+        with pytest.raises(UsageError, match="points 1 and 2 are equal"):
             parse_request(name, words, points=None)
 
 
 def test_a_point_with_an_explicit_default_equals_the_point_without_it(tmp_path: Path) -> None:
     (tmp_path / "points.toml").write_text("[[points]]\nseed = 0\n[[points]]\nbatch_size = 32\n")
-    with pytest.raises(UsageError, match=r"points 1 and 2 are one: seed 0 and \(not given\), batch_size"):
+    with pytest.raises(UsageError, match=r"points 1 and 2 are equal: seed 0 and \(not given\), batch_size"):
         parse_request("digits", [], points=str(tmp_path / "points.toml"))
 
 

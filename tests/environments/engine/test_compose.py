@@ -21,14 +21,14 @@ TEXT = (ROOT / "compose.yaml").read_text()
 
 
 @pytest.mark.parametrize(
-    "told",
+    "output",
     [
         "Error: driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:8333 failed: port is already allocated",
         "Error starting userland proxy: listen tcp4 127.0.0.1:8333: bind: address already in use",
     ],
 )
-def test_a_port_in_use_is_an_error_with_a_hint(told: str) -> None:
-    found = compose_error("train", told)
+def test_a_port_in_use_is_an_error_with_a_hint(output: str) -> None:
+    found = compose_error("train", output)
     assert isinstance(found, PortTakenError)
     assert "port 8333" in found.message
     assert found.hint == "REPRISE_STORE_PORT=8343 scripts/setup"

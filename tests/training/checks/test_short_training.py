@@ -1,4 +1,4 @@
-"""Settings that nothing uses, told as `train` tells them."""
+"""Settings that nothing uses are reported as `train` reports them."""
 
 from __future__ import annotations
 

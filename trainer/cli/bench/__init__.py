@@ -27,7 +27,7 @@ from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
 from trainer.runs.list import local_ids
 from trainer.runs.run import record_of
-from trainer.training.timing import Bench, Dear, Interval, Told, compared, page, ratios, unlike
+from trainer.training.timing import Bench, BenchResult, Dear, Interval, compared, page, ratios, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,7 +95,7 @@ def _parser() -> Arguments:
 def _other(word: str) -> Bench | dict[str, Interval]:
     """Return the benchmark in a file, or the throughput of a run. Raise `DocumentError`, `RunNotFoundError`."""
     if is_file(Path(word)):
-        return read_json(Path(word), Told).bench
+        return read_json(Path(word), BenchResult).bench
     if word.endswith(".json") or "/" in word.removeprefix("runs/"):
         raise DocumentError(f"{word} does not exist", hint="reprise bench digits --json > FILE writes one")
     record = record_of(runs_folder() / find_run_id(word, local_ids(runs_folder())))
@@ -106,13 +106,15 @@ def _other(word: str) -> Bench | dict[str, Interval]:
     return {"samples/s": Interval(median=rate, low=rate, high=rate)}
 
 
-def _document(bench: Bench, other: Bench | dict[str, Interval] | None, profiled: Path | None, dearest: Any) -> Told:
+def _document(
+    bench: Bench, other: Bench | dict[str, Interval] | None, profiled: Path | None, dearest: Any
+) -> BenchResult:
     run_ratios = (
         {name: bench.samples_per_second.over(value) for name, value in other.items()}
         if isinstance(other, dict)
         else None
     )
-    return Told(
+    return BenchResult(
         bench=bench,
         ratios=ratios(bench, other) if isinstance(other, Bench) else run_ratios,
         unlike=unlike(bench, other) if isinstance(other, Bench) else [],
@@ -121,7 +123,7 @@ def _document(bench: Bench, other: Bench | dict[str, Interval] | None, profiled:
     )
 
 
-def _page(document: Told, against: str | None) -> Iterator[str]:
+def _page(document: BenchResult, against: str | None) -> Iterator[str]:
     yield from page(document.bench)
     if document.ratios is not None:
         yield ""

@@ -50,20 +50,16 @@ class Share:
     world: int = 1
 
 
-class ShuffledBatches(Sampler[list[Key]]):
-    """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped."""
+class EpochPosition:
+    """The epoch and the batch at which a sampler of batches begins; also the object whose `set_epoch` Lightning calls."""
 
-    def __init__(self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share) -> None:
-        self.rows = rows
-        self.batch_size = batch_size
-        self.seed = seed
-        self.share = share
-        self.epoch = 0
-        self.first = 0
+    epoch: int = 0
+    first: int = 0
+    """The batch at which the epoch begins: not 0 in a resumed run only."""
 
     @property
     def sampler(self) -> Self:
-        """The object whose `set_epoch` Lightning calls: a batch sampler's sampler, never the batch sampler itself."""
+        """Return this sampler: Lightning calls a batch sampler's sampler, never the batch sampler itself."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,6 +70,16 @@ class ShuffledBatches(Sampler[list[Key]]):
     def start_at(self, *, epoch: int, batch: int) -> None:
         """Move to a batch of an epoch, in constant time."""
         self.epoch, self.first = epoch, batch
+
+
+class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
+    """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped."""
+
+    def __init__(self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.share = share
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.rows), self.batch_size)

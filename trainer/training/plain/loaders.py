@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from trainer.settings.ledger import configured
-from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.determinism.seeds import EpochPosition, derived, seed_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,14 +60,11 @@ class SeededDataset(Dataset[Any]):
         return whole([*indices]) if callable(whole) else [self.inner[index] for index in indices]
 
 
-class SeededBatches:
+class SeededBatches(EpochPosition):
     """Their sampler of batches, or of samples without automatic batching; an epoch's order is drawn under a seed of the epoch."""
 
     def __init__(self, inner: Any, *, seed: int, name: str, is_batched: bool) -> None:
         self.inner, self.seed, self.name, self.is_batched = inner, seed, name, is_batched
-        self.epoch = 0
-        self.first = 0
-        """The batch at which the epoch begins, in a resumed run."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -76,20 +73,6 @@ class SeededBatches:
 
     def __len__(self) -> int:
         return len(self.inner)
-
-    @property
-    def sampler(self) -> SeededBatches:
-        """The object whose `set_epoch` Lightning calls."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Move to the start of an epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.first = epoch, 0
-
-    def start_at(self, *, epoch: int, batch: int) -> None:
-        """Move to a batch of an epoch."""
-        self.epoch, self.first = epoch, batch
 
     def __iter__(self) -> Iterator[SeededBatch]:
         order = derived(self.seed, "order", self.name, self.epoch)
