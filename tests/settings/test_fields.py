@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import pytest
 from pydantic import PositiveFloat, SecretStr, ValidationError
 
 from trainer.base.errors import ExperimentError
+from trainer.settings.declarations import require_fields
 from trainer.settings.fields import Access, LaunchSettings, Role, author_of, roles, written
+from trainer.settings.values import typed_default
+from trainer.training import settings as training_settings
 
 
 class Base(LaunchSettings):
@@ -75,3 +79,44 @@ def test_a_read_is_reported_and_serializing_is_not_a_read() -> None:
     settings.value_of("width")
     assert settings.width == 8
     assert seen == [("width", "test_a_read_is_reported_and_serializing_is_not_a_read")]
+
+
+def _package_settings() -> list[type[LaunchSettings]]:
+    return [LaunchSettings] + [
+        kind for kind in vars(training_settings).values() if isinstance(kind, type) and issubclass(kind, LaunchSettings)
+    ]
+
+
+@pytest.mark.parametrize("settings", _package_settings(), ids=lambda kind: kind.__name__)
+def test_each_setting_of_the_package_has_a_type_and_a_default_of_that_type(settings: type[LaunchSettings]) -> None:
+    require_fields(settings.__pydantic_fields__, sys._getframe())
+    for info in settings.__pydantic_fields__.values():
+        typed_default(info)
+    assert [name for name, info in settings.__pydantic_fields__.items() if not info.description] == []
+
+
+class Spread(
+    Base,
+):
+    first: int = 1
+    """The first."""
+    # a comment at the margin
+    second: str = """
+text at the margin
+"""
+    """The
+    second."""
+    third: int = 3
+
+
+def test_a_class_over_several_lines_keeps_the_texts_below_its_fields() -> None:
+    fields = Spread.model_fields
+    assert [fields[name].description for name in ("first", "second", "third")] == ["The first.", "The\nsecond.", None]
+
+
+def test_a_class_in_a_function_keeps_the_texts_below_its_fields() -> None:
+    class Inner(Base):
+        inner: int = 1
+        """The inner."""
+
+    assert Inner.model_fields["inner"].description == "The inner."

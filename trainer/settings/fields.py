@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from enum import StrEnum
-from functools import lru_cache
 from inspect import cleandoc
 from itertools import pairwise
+from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt, PrivateAttr, SecretStr, model_validator
@@ -158,14 +160,17 @@ class _Inheriting(ModelMetaclass):
             if field not in annotations:
                 annotations[field] = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
                 namespace[field] = Field(default=namespace[field], description=info.description)
+        ours = str(namespace.get("__module__")).startswith(_PACKAGE)
         # Validators of the package's own classes are built at first use: a command line needs one of eight.
-        options.setdefault("defer_build", str(namespace.get("__module__")).startswith(_PACKAGE))
+        options.setdefault("defer_build", ours)
         try:
             made: Any = super().__new__(mcs, name, bases, namespace, **options)
         except PydanticSchemaGenerationError as fault:
             raise undocumentable(fault, annotations, frame) from fault
-        require_fields(made.__pydantic_fields__, frame)
-        for field, text in _docstrings(frame, name).items():
+        if not ours:  # a test requires it of the package's own
+            require_fields(made.__pydantic_fields__, frame)
+        # A class made by a call, without a class statement, has no text.
+        for field, text in (_docstrings(frame, name) if "__qualname__" in namespace else {}).items():
             info = made.__pydantic_fields__.get(field)
             if info is not None and info.description is None:
                 info.description = text
@@ -177,24 +182,30 @@ def _docstrings(frame: FrameType, name: str) -> dict[str, str]:
 
     Pydantic's own option tokenizes each class in Python, which takes longer than all else that a command line needs of its settings.
     """
-    classes = _classes("".join(linecache.getlines(frame.f_code.co_filename)))
-    found = [node for node in classes if node.name == name and node.lineno <= frame.f_lineno]
-    body = max(found, key=lambda node: node.lineno).body if found else []
     return {
         field: cleandoc(text)
-        for above, below in pairwise(body)
+        for above, below in pairwise(_class_body(linecache.getlines(frame.f_code.co_filename), name, frame.f_lineno))
         if isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name) and isinstance(below, ast.Expr)
         for field, text in [(above.target.id, getattr(below.value, "value", None))]
         if isinstance(text, str)
     }
 
 
-@lru_cache(maxsize=8)
-def _classes(source: str) -> list[ast.ClassDef]:
-    try:
-        return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
-    except SyntaxError:  # the file was edited after it was imported
-        return []
+def _class_body(lines: list[str], name: str, line: int) -> list[ast.stmt]:
+    """Return the statements of the class `name` that begins at or before a line (from 1), parsed without the rest of its file."""
+    header = re.compile(rf"(\s*)class\s+{re.escape(name)}\b")
+    for start in range(min(line, len(lines)) - 1, -1, -1):
+        if found := header.match(lines[start]):
+            break
+    else:
+        return []  # the file was edited after it was imported
+    outside = re.compile(rf"(?!{found[1]}[ \t])\s*[^\s#]")
+    ends = [index for index in range(start + 1, len(lines)) if outside.match(lines[index])]
+    for end in [*ends, len(lines)]:
+        with suppress(SyntaxError):  # a line inside the class, such as the `)` of its header, can begin at the margin
+            [parsed] = ast.parse(dedent("".join(lines[start:end]))).body
+            return parsed.body if isinstance(parsed, ast.ClassDef) else []
+    return []
 
 
 class LaunchSettings(BaseSettings, metaclass=_Inheriting):
@@ -285,15 +296,24 @@ def roles(settings: type[LaunchSettings]) -> dict[str, Role]:
 
 def is_new(settings: type[LaunchSettings], name: str) -> bool:
     """Return whether the experiment itself defines a setting, rather than the package."""
-    declared = [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
+    declared = _declaring_classes(settings, name)
     return bool(declared) and not declared[-1].__module__.startswith(_PACKAGE)
 
 
 def author_of(settings: type[LaunchSettings], name: str) -> Origin:
     """Return whose default a setting has: the package's, or the experiment's override."""
-    declared = [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
-    ours = declared[0].__module__.startswith(_PACKAGE)
-    return Origin.EXPERIMENT if len(declared) > 1 and not ours else Origin.DEFAULT
+    declared = _declaring_classes(settings, name)
+    return Origin.EXPERIMENT if len(declared) > 1 and not is_package_default(settings, name) else Origin.DEFAULT
+
+
+def is_package_default(settings: type[LaunchSettings], name: str) -> bool:
+    """Return whether a setting has the type and the default that a class of this package gives it."""
+    return _declaring_classes(settings, name)[0].__module__.startswith(_PACKAGE)
+
+
+def _declaring_classes(settings: type[LaunchSettings], name: str) -> list[type]:
+    """Return the classes that annotate a setting, the nearest first."""
+    return [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
 
 
 def written(settings: LaunchSettings, names: Iterable[str] | None = None) -> dict[str, JsonValue]:

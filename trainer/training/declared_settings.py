@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from types import EllipsisType
@@ -180,6 +181,7 @@ def untyped_named(text: str, name: str) -> Untyped | None:
     return None
 
 
+@lru_cache(maxsize=4)
 def _parsed(text: str) -> ast.Module | None:
     try:
         return ast.parse(text.removeprefix("\ufeff"))
@@ -206,7 +208,7 @@ def _declared(text: str) -> _Declared | None:
 
 def _sketch(declared: _Declared) -> Sketch | None:
     _, settings, base, names = declared
-    space: dict[str, Any] = {"__module__": __name__, "__doc__": None}
+    space: dict[str, Any] = {"__module__": "experiment", "__doc__": None}
     types: dict[str, Any] = space.setdefault("__annotations__", {})
     unknown: set[str] = set()
     for line, below in zip_longest(settings.body, settings.body[1:]):
