@@ -17,7 +17,7 @@ from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, Resolved, parse_options, resolve
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
-from trainer.training.fit import FetchedDataset, Job, Trained, train
+from trainer.training.fit import FetchedDataset, Job, train
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from trainer.base.errors import RepriseError
     from trainer.training.experiment import Experiment
+    from trainer.training.trained import Trained
 
 WORDS: Final = ("--determinism", "off", "--threads", "1", "--no-tensorboard")
 NOTHING: Final = "sha256:" + "0" * 64

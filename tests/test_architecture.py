@@ -152,6 +152,7 @@ UNBOUNDED = {
     "trainer.comparison.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
     "trainer.reporting.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
     "trainer.settings.ledger": "what this process and its children noted",
+    "trainer.training.scripts.watched.sitecustomize": "runs in a script's process, without the package",
     "trainer.settings.texts": "a word of the command line",
     "trainer.comparison.noise": "a word of the command line",
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",

@@ -90,4 +90,5 @@ def test_processes_of_another_source_are_started_in_listed_modules_only() -> Non
     assert found == {
         "trainer.cli.train",
         "trainer.launch.process",
+        "trainer.training.scripts.process",  # in the training process, which passed the gate
     }

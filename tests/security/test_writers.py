@@ -22,6 +22,7 @@ ALLOWED: Final = {
     "trainer.base.safe_folder": "it is the way",
     "trainer.cli": "the null device",
     "trainer.cli.data.inspect": "a temporary file",
+    "trainer.training.scripts.watched.sitecustomize": "runs in a script's process, without the package",
     "trainer.cli.image": "a temporary folder",
     "trainer.environments.engine.docker": "what is known of images, in the checkout",
     "trainer.base.atomic_file": "a path that is the user's word",

@@ -62,7 +62,7 @@ class Checkout:
 
     def start(self, *argv: str, host: str = "", **environ: str) -> subprocess.Popen[str]:
         """Start a training of the experiment, on a host that is told its name, with further variables."""
-        experiment = () if "--exp" in argv else ("--exp", "dots.py")
+        experiment = () if {"--exp", "--script"} & {*argv} else ("--exp", "dots.py")
         command = [sys.executable, "-m", "trainer", "train", *experiment, *argv]
         return subprocess.Popen(
             command,

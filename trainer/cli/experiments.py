@@ -81,32 +81,51 @@ def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | No
         path = checkout / FOLDER / f"{text}.py"
         if not path.is_symlink():
             return ExperimentFile(name=text, file=FOLDER / f"{text}.py")
-    if not path.is_file():
-        raise _absent(text, path, checkout=checkout)
-    file = path.resolve()
-    if file.suffix != ".py":
+    found = _found(text, path, checkout=checkout)
+    if found.file.suffix != ".py":
         raise ExperimentError(f"experiment {text} is not a Python file", hint="name a file that ends in .py")
+    return found
+
+
+def find_script(text: str, *, checkout: Path, here: Path, brought: Path | None = None) -> ExperimentFile:
+    """Find a script by path relative to `here`. Raise `ExperimentError`; `brought` is as for `find_experiment`."""
+    if brought is not None and Path(text).parent == BROUGHT and (brought / text).is_file():
+        return ExperimentFile(name=text, file=Path(text), outside=brought / text)
+    return _found(text, here / text, checkout=checkout, what="script")
+
+
+def _found(text: str, path: Path, *, checkout: Path, what: str = "experiment") -> ExperimentFile:
+    """Return the file at a path, inside or outside the checkout. Raise `ExperimentError` if there is none."""
+    if not path.is_file():
+        raise _absent(text, path, checkout=checkout, what=what)
+    file = path.resolve()
     if file.is_relative_to(checkout):
         inside = file.relative_to(checkout)
         return ExperimentFile(name=inside.stem if inside.parent == FOLDER else inside.as_posix(), file=inside)
     return ExperimentFile(name=(BROUGHT / file.name).as_posix(), file=BROUGHT / file.name, outside=file)
 
 
-def _absent(text: str, path: Path, *, checkout: Path) -> ExperimentError:
+def _absent(text: str, path: Path, *, checkout: Path, what: str) -> ExperimentError:
     """Return the error for a path without a file; it names a broken link in the path."""
     link = next((each for each in (*reversed(path.parents), path) if each.is_symlink() and not each.exists()), None)
     if link is None:
         hint = f"name a Python file, or one of: {listed(experiment_names(checkout))}"
-        return ExperimentError(f"experiment {text} is not a file", hint=hint)
+        if what == "script":
+            near = path.parent.glob(f"*{path.suffix}") if path.parent.is_dir() else ()
+            hint = (
+                did_you_mean(path.name, sorted(each.name for each in near))
+                if near
+                else f"ls {shlex.quote(str(path.parent.parent))}"
+            )
+        return ExperimentError(f"{what} {text} is not a file", hint=hint)
     target = link.readlink() / path.relative_to(link)
     destination = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
     if BAKED.exists() and not destination.is_relative_to(checkout):
-        message = (
-            f"experiment {text} is a link to {target}, which is not in this container: only the checkout is mounted"
-        )
+        message = f"{what} {text} is a link to {target}, which is not in this container: only the checkout is mounted"
         return ExperimentError(
-            message, hint=f"scripts/train --exp {shlex.quote(text)} copies the file; or copy it yourself"
+            message,
+            hint=f"scripts/train --{'exp' if what == 'experiment' else what} {shlex.quote(text)} copies the file; or copy it yourself",
         )
     link_path = link.relative_to(checkout) if link.is_relative_to(checkout) else link
     hint = f"correct the link: ln -sfn FILE {shlex.quote(str(link_path))}; or remove it"
-    return ExperimentError(f"experiment {text} is a link to {target}, which does not exist", hint=hint)
+    return ExperimentError(f"{what} {text} is a link to {target}, which does not exist", hint=hint)

@@ -97,7 +97,7 @@ def find_run_to_resume(options: Options) -> Path:
     name = options["resume"]
     if not name:
         raise UsageError("--resume needs a run", hint="`reprise runs ls` lists them")
-    for other in ("exp", "settings"):
+    for other in ("exp", "script", "settings"):
         if other in options:
             raise UsageError(
                 f"found --{other} with --resume, which uses the run's own", hint=f"remove --{other}, or start a new run"

@@ -14,6 +14,7 @@ from trainer.base.document import json_value
 from trainer.base.errors import DocumentError, RunError, RunNotFoundError
 from trainer.base.run_files import open_run_file
 from trainer.comparison.compare_ingredients import code_diff, dataset_diff
+from trainer.comparison.compare_outputs import OutputDifference, compare_outputs
 from trainer.comparison.noise import FOLDER, measured_noise
 from trainer.comparison.trace import FILE as TRACE
 from trainer.comparison.trace import Difference, Stream, comparable_streams, first_difference, read_trace
@@ -78,8 +79,15 @@ class Comparison:
     candidates: tuple[Candidate, ...] = ()
     divergence: Divergence | None = None
     weights: WeightsComparison | None = None
+    outputs: tuple[int, list[OutputDifference]] | None = None
+    """For scripts: the number of outputs, and those that differ."""
     notes: tuple[str, ...] = ()
     """One line per thing that could not be compared, with the reason."""
+
+    @property
+    def are_scripts(self) -> bool:
+        """Whether both are runs of scripts, which have outputs in place of a trace and weights."""
+        return self.a.record.ingredients.kind == self.b.record.ingredients.kind == "script"
 
     def document(self) -> dict[str, Any]:
         """Return the comparison as JSON data, format `reprise.same/1`."""
@@ -98,6 +106,11 @@ class Comparison:
                 for figure in self.verdict.figures
             ],
             "weights": asdict(self.weights) if self.weights else None,
+            **(
+                {"outputs": {"count": self.outputs[0], "differing": [*map(asdict, self.outputs[1])]}}
+                if self.outputs
+                else {}
+            ),
             "lacking": self.verdict.lacking,
             "notes": self.notes,
         }
@@ -138,6 +151,8 @@ def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comp
         if a.attempt.resolve() == b.attempt.resolve():
             return replace(comparison, same_run=True)
         divergence, notes = compare_steps(a.attempt, b.attempt)
+        if comparison.are_scripts:
+            comparison, notes = replace(comparison, outputs=_outputs(a, b)), ()  # steps are known from results only
         return _with_evidence(replace(comparison, divergence=divergence, notes=notes), sources)
     except OSError as fault:
         raise RunError(f"{fault.filename} cannot be read: {fault.strerror}", hint="change its permissions") from fault
@@ -146,7 +161,7 @@ def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comp
 def _with_evidence(comparison: Comparison, sources: EvidenceSources) -> Comparison:
     a, b, notes = comparison.a, comparison.b, [*comparison.notes]
     found = [_with_details(each, a, b, sources, notes) for each in candidates(a.record, b.record)]
-    weights = _weights(a, b, notes)
+    weights = None if comparison.are_scripts else _weights(a, b, notes)
     remote = [each.record.run for each in (a, b) if each.attempt is None]
     notes += [
         f"run {run} is in the store only: for code, steps and tensors, `reprise runs pull {run}` first"
@@ -174,6 +189,13 @@ def _with_details(
     if files is None:
         notes.append(f"dataset {candidate.name}: its manifests are neither in the cache nor in a store that answers")
     return replace(candidate, inside=tuple(files or ()))
+
+
+def _outputs(a: ComparedRun, b: ComparedRun) -> tuple[int, list[OutputDifference]] | None:
+    digests = (a.record.outcome.outputs, b.record.outcome.outputs)
+    if None in digests or a.attempt is None or b.attempt is None:
+        return None
+    return compare_outputs(a.attempt, b.attempt, digests=digests)
 
 
 def _weights(a: ComparedRun, b: ComparedRun, notes: list[str]) -> WeightsComparison | None:

@@ -114,8 +114,8 @@ def _outcome(record: Record) -> Finding:
     if record.outcome.status is Status.RUNNING:
         raise IrreproducibleError(f"run {record.run} has not ended", hint="wait until it ends")
     require_outcome(record)
-    steps, metrics = counted(record.outcome.steps or 0, "step"), counted(len(record.outcome.metrics), "metric")
-    return well("outcome", f"completed after {steps}, {metrics}")
+    steps = "" if record.ingredients.kind == "script" else f" after {counted(record.outcome.steps or 0, 'step')}"
+    return well("outcome", f"completed{steps}, {counted(len(record.outcome.metrics), 'metric')}")
 
 
 def require_outcome(record: Record) -> None:
@@ -125,7 +125,7 @@ def require_outcome(record: Record) -> None:
         reason = f" ({record.outcome.reason})" if record.outcome.reason else ""
         message = f"not comparable: run {record.run} is {status}{reason}, so it has no result to compare with"
         hint = f"`reprise train --resume {record.run}` brings it to its end: do this first"
-        if status is Status.FAILED:
+        if status is Status.FAILED or record.ingredients.kind == "script":
             hint = "name a run that completed: `reprise runs ls` lists them"
         raise IncomparableError(message, hint=hint)
 

@@ -36,6 +36,7 @@ class RerunArguments(Document):
     """The arguments of a run with the same ingredients."""
 
     experiment: str
+    is_script: bool = False
     settings: dict[str, JsonValue]
     nulls: dict[str, JsonValue] = {}
     """Settings whose value is or contains a null, which a settings file cannot express."""
@@ -44,7 +45,7 @@ class RerunArguments(Document):
         """Return the command line of `train` with the settings in `file`. Each word holds one option and its value."""
         # `null`, since `none` may be a valid text of a setting
         options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in self.nulls.items()]
-        return ["train", f"--exp={self.experiment}", f"--settings={file}", *options]
+        return ["train", f"--{'script' if self.is_script else 'exp'}={self.experiment}", f"--settings={file}", *options]
 
     def file(self) -> bytes:
         """Return the content of the settings file."""
@@ -105,6 +106,7 @@ def _chosen_settings(record: Record) -> dict[str, JsonValue]:
 def _arguments(record: Record, settings: dict[str, JsonValue]) -> RerunArguments:
     return RerunArguments(
         experiment=record.ingredients.experiment,
+        is_script=record.ingredients.kind == "script",
         settings={name: value for name, value in settings.items() if not _has_null(value)},
         nulls={name: value for name, value in sorted(settings.items()) if _has_null(value)},
     )

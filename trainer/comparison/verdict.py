@@ -120,11 +120,11 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
         Rung.WITHIN_TOLERANCE: _beyond_tolerance(figures),
         Rung.WITHIN_NOISE: _beyond_noise(figures, noise),
     }
+    what = "outputs" if a.outcome.outputs is not None else "final weights"
     for rung, reason in requirements.items():
         if reason is None:
-            return Verdict(
-                rung=rung, because=_REASONS[rung].format(count=len(figures)), lacking=lacking, figures=figures
-            )
+            because = _REASONS[rung].format(count=len(figures), what=what)
+            return Verdict(rung=rung, because=because, lacking=lacking, figures=figures)
         lacking[rung] = reason
     return Verdict(rung=Rung.DIFFERENT, because=lacking[Rung.IDENTICAL], lacking=lacking, figures=figures)
 
@@ -164,18 +164,23 @@ def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | No
     one, other = a.ingredients.datasets, b.ingredients.datasets
     if (one or other) and not one.keys() & other.keys():
         return f"they were measured on other data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
-    if not any(figure.difference is not None for figure in figures):
+    has_outputs = a.outcome.outputs is not None and b.outcome.outputs is not None
+    if not has_outputs and not any(figure.difference is not None for figure in figures):
         return "they have no result metric in common"
     return None
 
 
 def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str | None:
-    if a.weights is None or b.weights is None:
+    if a.outputs is not None and b.outputs is not None:
+        what, differs = "outputs", a.outputs != b.outputs
+    elif a.weights is None or b.weights is None:
         return "the weights of a run are not known by digest"
+    else:
+        what, differs = "final weights", a.weights != b.weights
     unequal = sum(not figure.equal for figure in figures)
-    weights = ["the final weights differ"] if a.weights != b.weights else []
+    results = [f"the {what} differ"] if differs else []
     metrics = [f"result metrics differ ({unequal} of {len(figures)})"] if unequal else []
-    return " and ".join([*weights, *metrics]) or None
+    return " and ".join([*results, *metrics]) or None
 
 
 def _beyond_tolerance(figures: tuple[Figure, ...]) -> str | None:
@@ -210,7 +215,7 @@ _UNMEASURED: Final = (
     " `reprise noise` measures one"
 )
 _REASONS: Final = {
-    Rung.IDENTICAL: "final weights and all result metrics ({count}) are equal bit for bit",
+    Rung.IDENTICAL: "{what} and all result metrics ({count}) are equal bit for bit",
     Rung.WITHIN_TOLERANCE: "every result metric ({count}) is within the tolerance that the experiment declares",
     Rung.WITHIN_NOISE: "every result metric ({count}) is within what the measured seeds explain",
 }

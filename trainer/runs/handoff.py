@@ -35,6 +35,8 @@ class Launch(Document):
     """The experiment as recorded: a name in `trainer/experiments/`, or a path in the source."""
     file: str
     """The experiment's file, relative to the root of the source."""
+    is_script: bool = False
+    """Whether the file is a script, which is started and not imported."""
     device: Literal["cpu", "gpu"]
     command: list[str]
     started: datetime

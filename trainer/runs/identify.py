@@ -71,6 +71,7 @@ def identify(
     settings = facts.resolved.settings
     ingredients = Ingredients(
         experiment=facts.launch.experiment,
+        kind="script" if facts.launch.is_script else None,
         settings=_values_of(facts, Role.RESULT),
         source=facts.frozen.digest,
         lock=digest_of_file(lock) if lock.is_file() else None,
@@ -142,11 +143,12 @@ def _variables(settings: LaunchSettings) -> dict[str, str]:
 
 def _device(settings: LaunchSettings, device: Literal["cpu", "gpu"]) -> Device:
     is_off = settings.value_of("determinism") is Level.OFF
+    names = type(settings).__pydantic_fields__
     return Device(
         accelerator="cuda" if device == "gpu" else "cpu",
         world_size=settings.value_of("devices"),
-        precision=settings.value_of("precision"),
-        workers=settings.value_of("workers") if is_off and "workers" in type(settings).__pydantic_fields__ else None,
+        precision=settings.value_of("precision") if "precision" in names else None,
+        workers=settings.value_of("workers") if is_off and "workers" in names else None,
     )
 
 

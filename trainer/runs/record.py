@@ -75,7 +75,8 @@ class Device(Document):
 
     accelerator: Literal["cpu", "cuda"]
     world_size: Annotated[Count, Field(ge=1)]
-    precision: str
+    precision: str | None
+    """`None` for a script, which has its own."""
     workers: Count | None = None
     """Workers of the data loader: an ingredient at determinism `off` only, since at other levels they do not affect the result."""
 
@@ -84,6 +85,8 @@ class Ingredients(Document):
     """Everything that determines a run."""
 
     experiment: OneLine
+    kind: Literal["script"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
+    """`script` for a program that has a training loop of its own."""
     settings: dict[str, JsonValue]
     """The values of the settings that affect the result."""
     source: Digest
@@ -205,7 +208,7 @@ class Circumstances(Document):
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
     limits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
-    """What a run of a plain LightningModule does not promise, with the reason: `data`, `order`, `resume`."""
+    """What a run of a plain LightningModule or of a script does not promise, with the reason: `data`, `order`, `resume`, `network`, ..."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
     """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name."""
     origins: dict[str, str]
@@ -254,6 +257,8 @@ class Outcome(Document):
     """The largest difference of each result metric that the experiment declares to be equal."""
     weights: Digest | None = None
     """The digest of the weights in `tensors.json`: equal if and only if the final weights are bit-identical."""
+    outputs: Digest | None = Field(default=None, exclude_if=lambda digest: digest is None)
+    """The digest of a script's outputs in `outputs.json`: equal if and only if the outputs that are compared hold the same."""
     files: list[File] = []
     certificates: list[str] = []
 

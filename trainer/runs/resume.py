@@ -6,6 +6,7 @@ An attempt must have the ingredients of its run, except for kinds of changes tha
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
@@ -71,6 +72,9 @@ def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> 
             records.append(close_killed(attempt, host=host) if running else record)
     if not records:
         raise ResumeError(f"run {run.name} has no record to resume from", hint="start a new run")
+    if records[-1].ingredients.kind == "script":
+        message = f"run {run.name} is a script's, which has its own loop: it cannot be resumed"
+        raise ResumeError(message, hint=f"start it again: {shlex.join(records[-1].circumstances.command)}")
     if any(record.outcome.status is Status.COMPLETED for record in records):
         raise ResumeError(f"run {run.name} is completed and cannot be resumed", hint="start a new run")
     return records[-1]

@@ -51,6 +51,10 @@ class Experiment:
         """Whether the package's own steps train and measure the net, with any reader."""
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _MEASURING)
 
+    def datasets(self, settings: TrainingSettings) -> list[str]:
+        """Return the name of the dataset that the settings name."""
+        return [settings.dataset]
+
     def make_net(self) -> Task:
         """Return the net with constructor arguments from the settings; raise `ExperimentError` if it overwrites a task attribute."""
         net: Task = configured(self.net)()

@@ -44,6 +44,7 @@ from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps,
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.tracing.trace import Tracer, parameter_names, tracers, write_tensors
+from trainer.training.trained import Trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,22 +142,6 @@ class Assembly:
     """Callbacks that collect results or write files of their own."""
     saves_within_epoch: Callable[[], bool] = lambda: True
     inspection: Inspection | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """The results of a training."""
-
-    metrics: dict[str, float]
-    undefined: dict[str, str]
-    """The reason for each metric that is NaN."""
-    telemetry: dict[str, float]
-    steps: int
-    evaluated: EvaluatedWeights
-    weights: str
-    """The digest of the weights' table in `tensors.json`."""
-    inspection: Inspection | None = None
-    """The inspection of the dataset before the first step."""
 
 
 def train(job: Job) -> Trained:
@@ -361,6 +346,7 @@ def _test(
         steps=steps,
         evaluated=EvaluatedWeights(epoch=epoch_of(position), step=saved.step),
         weights=weights,
+        tolerances=dict(getattr(job.experiment.net, "tolerances", {})),
     )
 
 

@@ -9,6 +9,22 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from trainer.settings.fields import LaunchSettings, Role
 
 
+class ScriptSettings(LaunchSettings):
+    """Settings of a script, which has a training loop of its own."""
+
+    arguments: list[str] = []
+    """Words after `--`. `{run}` stands for the folder of the script's outputs, `{dataset:NAME}` for a dataset's folder."""
+    results: str | None = None
+    """Output file with the results (default: results.json, metrics.json, results.csv, metrics.csv, metrics.jsonl or TensorBoard's)."""
+    tolerances: dict[str, NonNegativeFloat] = {}
+    """The largest difference of each result that counts as equal, as `{loss = 1e-6}`."""
+    exclude: list[str] = []
+    """Patterns of outputs that are kept and not compared, as `*.log` for files that contain the time."""
+
+    publish: Annotated[bool, Role.EXECUTION] = True
+    """Publish the run to the store when it ends."""
+
+
 class FitSettings(LaunchSettings):
     """Settings of every training, also of a plain LightningModule."""
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from trainer.base.errors import ExperimentError, SettingError
+from trainer.data.references import datasets_in, with_folders
 from trainer.settings.origins import Origins, parse_options, resolve
-from trainer.training.plain.parameters import datasets_in, object_of, parameters_of, settings_class, with_folders
+from trainer.training.plain.parameters import object_of, parameters_of, settings_class
 from trainer.training.settings import FitSettings
 
 if TYPE_CHECKING:

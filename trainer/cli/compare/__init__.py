@@ -38,7 +38,8 @@ from trainer.runs.names import resolve_run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from trainer.comparison.compare import Comparison, Divergence
+    from trainer.comparison.compare import Comparison
+    from trainer.comparison.compare_outputs import OutputDifference
     from trainer.comparison.verdict import Figure
     from trainer.comparison.weights import TensorDifference, WeightsComparison
     from trainer.runs.differences import Candidate
@@ -156,9 +157,10 @@ def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
     requirements = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
     yield from _block("determinism", _reduced_determinism(comparison))
     yield from _block("not promised", _limits(comparison))
-    yield from _block("first difference", _divergence(comparison.divergence) if comparison.divergence else ())
+    yield from _block("first difference", _divergence(comparison))
     yield from _candidates(comparison, limit)
     yield from _block("result metrics", _figures(comparison.verdict.figures) if comparison.verdict.figures else ())
+    yield from _block("outputs", _outputs(comparison.outputs, limit) if comparison.outputs else ())
     yield from _block("weights", _weights(comparison.weights, limit) if comparison.weights else ())
     yield from _block("for a stronger verdict", columns(requirements) if requirements else ())
     yield from _block("not compared", map(spelled, comparison.notes))
@@ -197,7 +199,13 @@ def _limits(comparison: Comparison) -> Iterator[str]:
             yield from (f"{run}: {name}: {each[name]}" for run, each in (("A", a), ("B", b)) if name in each)
 
 
-def _divergence(divergence: Divergence) -> Iterator[str]:
+def _divergence(comparison: Comparison) -> Iterator[str]:
+    if (divergence := comparison.divergence) is None:
+        return
+    if comparison.are_scripts:
+        yield f"step {divergence.step} of the logged results"
+        yield f"{divergence.quantity}: {divergence.a} in A, {divergence.b} in B"
+        return
     stream = f"stream {divergence.stream}" + (f", tensor {divergence.tensor}" if divergence.tensor else "")
     previous = f"after step {divergence.after}, " if divergence.after is not None else ""
     prefix = "" if divergence.by == FILE else f"{previous}not later than "
@@ -264,6 +272,14 @@ def _distance(figure: Figure) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
+
+
+def _outputs(outputs: tuple[int, list[OutputDifference]], limit: int | None) -> Iterator[str]:
+    count, differing = outputs
+    yield f"{len(differing)} of {count} differ" if differing else f"all {count} are equal"
+    yield from columns([(each.path, each.detail) for each in differing[:limit]]) if differing else ()
+    if limit is not None and len(differing) > limit:
+        yield f"... and {len(differing) - limit} more outputs: --all shows them"
 
 
 def _weights(weights: WeightsComparison, limit: int | None) -> Iterator[str]:

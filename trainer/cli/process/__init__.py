@@ -7,6 +7,7 @@ The record is closed on any failure. The launcher starts this process: it sets t
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,6 +24,7 @@ from trainer.cli.process.attempt import (
     SOURCE,
     attribute_errors,
     datasets_of,
+    find_experiment,
     import_any_experiment,
     open_attempt,
     resolve_settings,
@@ -36,9 +38,10 @@ from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved, restore_check
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
 from trainer.runs.run import abandon
-from trainer.settings.ledger import Ledger
+from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
 from trainer.training.resuming.stop_requests import Stop
+from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +50,10 @@ if TYPE_CHECKING:
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
-    from trainer.training.fit import Trained
+    from trainer.training.experiment import Experiment
+    from trainer.training.fit import Job
+    from trainer.training.plain.experiment import PlainExperiment
+    from trainer.training.trained import Result, Trained
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +62,7 @@ def main(argv: list[str]) -> int:
     launch = read_launch(os.environ)
     if launch.frozen is None:
         stop.listen()
-        experiment = import_any_experiment(launch, argv)
+        experiment = find_experiment(launch, argv)
         print(experiment_help(experiment.name, experiment.settings), file=escaping(sys.stdout))
         return 0
     as_json = "json" in parse_options(argv)
@@ -65,8 +71,11 @@ def main(argv: list[str]) -> int:
             return follow(launch, launch.frozen, argv, stop)
         session = _open_session(launch, launch.frozen, argv, stop)
         with closing(session):
-            session.trained = fetch_and_train(session)
-            require_result(session.trained)
+            experiment = session.experiment
+            if isinstance(experiment, Script):
+                session.trained = fetch_and_run(session, experiment)
+            else:
+                session.trained = fetch_and_train(session, experiment)
         return finish(session, as_json=as_json, out=out)
 
 
@@ -80,8 +89,8 @@ def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: S
         raise
 
 
-def fetch_and_train(session: Session) -> Trained:
-    """Fetch and train; the record keeps the duration of each stage."""
+def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) -> Trained:
+    """Fetch and train; the record keeps the duration of each stage. Raise `NotFiniteError` for a result that is not finite."""
     environment = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
     with session.stop.patient():
         titles = " and ".join(dataset.title for dataset in session.datasets)
@@ -93,7 +102,7 @@ def fetch_and_train(session: Session) -> Trained:
         fetched = [FetchedDataset(declared=each, files=fetch_data(each, say=session.say)) for each in session.datasets]
     job = Job(
         run=session.frozen.run,
-        experiment=session.experiment,
+        experiment=experiment,
         ledger=session.ledger,
         datasets=fetched,
         into=session.opened.folder,
@@ -109,9 +118,18 @@ def fetch_and_train(session: Session) -> Trained:
         on_limit=session.limit,
         inspection=cached_inspection(session.datasets[0], Cache(root=cache_folder())) if session.datasets else None,
     )
-    if not session.launch.resumes:
+    if session.launch.resumes:
+        session.trained = _resume(session, job)
+    else:
         with session.stage("train"):
-            return train(job)
+            session.trained = train(job)
+    require_result(session.trained)
+    return session.trained
+
+
+def _resume(session: Session, job: Job) -> Trained:
+    from trainer.training.fit import train
+
     rejected: dict[str, str] = {}
     while True:
         saved = _restore_checkpoint(session, rejected)
@@ -122,6 +140,33 @@ def fetch_and_train(session: Session) -> Trained:
             if saved is None or session.resolved.settings.devices > 1:
                 raise
             rejected[saved.sha256] = fault.message
+
+
+def fetch_and_run(session: Session, script: Script) -> Result:
+    """Fetch the datasets that a script's arguments name, and run it; the record keeps the duration of each stage."""
+    from trainer.training.scripts.run import ScriptJob, run
+
+    settings = session.resolved.settings
+    with use_ledger(session.ledger):
+        words = shlex.join([session.launch.experiment, *settings.arguments])
+    environment = session.opened.record.circumstances.image.environment
+    session.say(f"run {session.frozen.run}: {words}{f' in {environment}' if environment else ''}")
+    with session.stage("fetch"):
+        folders = {each.name: fetch_data(each, say=session.say).folder() for each in session.datasets}
+    job = ScriptJob(
+        script=script,
+        settings=settings,
+        folders=folders,
+        attempt=session.opened.folder,
+        device=session.launch.device,
+        stop=session.stop,
+        say=session.say,
+        note=session.note,
+        on_start=session.stepping,
+        on_limit=session.limit,
+    )
+    with session.stage("train"):
+        return run(job)
 
 
 def _restore_checkpoint(session: Session, rejected: Mapping[str, str]) -> Saved | None:

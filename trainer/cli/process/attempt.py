@@ -27,6 +27,7 @@ from trainer.runs.run import attempts, open_run
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, Resolved, given_settings, parse_options, resolve, setting_options
+from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from trainer.runs.run import OpenRun
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
-    from trainer.training.fit import Trained
     from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.trained import Result
 
 BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
 LOG: Final = "log.txt"
@@ -54,14 +55,14 @@ class Session:
 
     launch: Launch
     frozen: FrozenSource
-    experiment: Experiment | PlainExperiment
+    experiment: Experiment | PlainExperiment | Script
     resolved: Resolved[Any]
     ledger: Ledger
     datasets: tuple[Dataset, ...]
     stop: Stop
     opened: OpenRun
     stages: dict[str, float] = field(default_factory=dict)
-    trained: Trained | None = None
+    trained: Result | None = None
     publishes: bool = True
     has_stepped: bool = False
     """Whether a first step has begun: before it, input can still be rejected, and then there was no run."""
@@ -70,7 +71,7 @@ class Session:
     """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""
 
     limits: dict[str, str] = field(default_factory=dict)
-    """What a plain module's run does not promise, such as `resume`, with the reason."""
+    """What the run of a plain module or of a script does not promise, such as `resume`, with the reason."""
 
     began_at: int = 0
     """The step from which this attempt resumed."""
@@ -125,7 +126,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
     start = monotonic()
     with stop.patient():
-        experiment = import_any_experiment(launch, argv)
+        experiment = find_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
     folder = Path(frozen.folder)
     if launch.resumes:
@@ -189,11 +190,11 @@ def _register(attempt: Path) -> None:
         print(f"not registered as your own, so --resume will ask: {fault}", file=sys.stderr)
 
 
-def datasets_of(experiment: Experiment | PlainExperiment, settings: Any, *, root: Path = Path()) -> tuple[Dataset, ...]:
+def datasets_of(
+    experiment: Experiment | PlainExperiment | Script, settings: Any, *, root: Path = Path()
+) -> tuple[Dataset, ...]:
     """Load the datasets that the settings name. Raise `DatasetError`."""
-    from trainer.training.plain.experiment import PlainExperiment
-
-    names = experiment.datasets(settings) if isinstance(experiment, PlainExperiment) else [settings.dataset]
+    names = experiment.datasets(settings)
     return tuple(load_dataset(name, root=root) for name in names)
 
 
@@ -208,6 +209,13 @@ def import_experiment(launch: Launch) -> Experiment:
 
     with _explaining_imports(launch):
         return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+
+
+def find_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | PlainExperiment | Script:
+    """Return the script of the frozen source, or import the experiment."""
+    if launch.is_script:
+        return Script(name=launch.experiment, file=SOURCE / launch.file)
+    return import_any_experiment(launch, argv)
 
 
 def import_any_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | PlainExperiment:
@@ -256,7 +264,7 @@ def attribute_errors(experiment: Experiment | PlainExperiment) -> AbstractContex
     return attributing(file=experiment.file, root=SOURCE, net=experiment.net.__name__)
 
 
-def resolve_settings(experiment: Experiment | PlainExperiment, argv: list[str]) -> Resolved[Any]:
+def resolve_settings(experiment: Experiment | PlainExperiment | Script, argv: list[str]) -> Resolved[Any]:
     """Return the experiment's settings, resolved from all origins. Raise `SettingError`."""
     origins = _origins(argv)
     if hasattr(experiment, "require_fillable"):  # a plain module

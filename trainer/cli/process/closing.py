@@ -77,7 +77,7 @@ def closing(session: Session) -> Iterator[None]:
             text = "".join(traceback.format_exception(fault)).rstrip("\n")
             with suppress(OSError):  # on a full disk the traceback is omitted
                 session.note(text.replace(f"{SOURCE}/", ""))
-        status = _failure_status(error)
+        status = _failure_status(error, can_resume=not session.launch.is_script)
         _close_record(session, status, reason=_reason(error))
         unpublished = PublishOutcome(fault=f"{status} runs are published only by `runs publish`")
         location = publish(session) if status is Status.PREEMPTED else unpublished
@@ -93,10 +93,10 @@ def closing(session: Session) -> Iterator[None]:
 
 
 def _as_reported(fault: BaseException, session: Session) -> BaseException:
-    from trainer.training.failures import attributed
-
     if isinstance(fault, RepriseError | KeyboardInterrupt):
         return fault
+    from trainer.training.failures import attributed
+
     if isinstance(fault, OSError) and fault.errno in {ENOSPC, EDQUOT}:
         return disk_fault(fault, str(fault.filename or f"the run folder {session.frozen.shown}"))
     net = getattr(session.experiment, "net", None)
@@ -108,10 +108,12 @@ def _as_reported(fault: BaseException, session: Session) -> BaseException:
     return attributed_error or fault
 
 
-def _failure_status(fault: BaseException) -> Status:
+def _failure_status(fault: BaseException, *, can_resume: bool) -> Status:
     if isinstance(fault, InterruptedRunError | KeyboardInterrupt):
         return Status.INTERRUPTED
-    return Status.PREEMPTED if isinstance(fault, StoppedError) else Status.FAILED
+    if isinstance(fault, StoppedError):
+        return Status.PREEMPTED if can_resume else Status.INTERRUPTED
+    return Status.FAILED
 
 
 def _reason(fault: BaseException) -> str:
@@ -134,19 +136,21 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
         evaluated=trained.evaluated if trained else None,
         ledger=ledger.entries(),
         unread=ledger.unread(),
-        tolerances=dict(getattr(session.experiment.net, "tolerances", {})) if trained else {},
+        tolerances=dict(trained.tolerances) if trained else {},
         weights=trained.weights if trained else None,
+        outputs=trained.outputs if trained else None,
     )
     circumstances = session.opened.record.circumstances
     session.stages["close"] = monotonic() - start
     timing = circumstances.timing.model_copy(
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
-    # without a step the switches were not checked
-    switched = session.switched if session.switched or session.has_stepped else None
+    # without a step the switches were not checked, and those of a script are its own
+    is_script = session.launch.is_script
+    switched = session.switched if session.switched or (session.has_stepped and not is_script) else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
     updates = {"timing": timing, "drift_at_end": drift, "determinism_at_end": switched, "limits": session.limits}
-    updates["imported"] = read_imported(SOURCE)
+    updates["imported"] = None if is_script else read_imported(SOURCE)
     session.opened.close(outcome, circumstances=circumstances.model_copy(update=updates))
 
 
@@ -211,7 +215,7 @@ def report_lines(
         address = os.environ.get("REPRISE_STORE")  # it may have been set for this command only
         store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
         rows.append(("", spelled(f"reprise runs publish {record.run}{store}")))
-    if record.outcome.status in _STOPPED:
+    if record.outcome.status in _STOPPED and not session.launch.is_script:
         rows.append(("go on", spelled(f"reprise train --resume {record.run}")))
     return list(columns([*rows, *more]))
 

@@ -31,10 +31,12 @@ from trainer.cli.machine import (
 from trainer.cli.messages import spelled
 from trainer.cli.train.command_line import (
     TrainRequest,
+    as_typed,
     from_checkout,
     parse_train_options,
     parse_train_request,
     require_captured,
+    with_arguments,
     with_option,
 )
 from trainer.cli.train.manual import launch_help, resume_help
@@ -58,8 +60,9 @@ def main(argv: list[str]) -> int:
     began = monotonic()
     stop = Stop()
     stop.listen()
+    argv = with_arguments(argv)
     options = parse_train_options(argv)
-    if "exp" not in options and "help" in options:
+    if not {"exp", "script"} & options.keys() and "help" in options:
         print(resume_help() if "resume" in options else launch_help(experiment_names(CHECKOUT)))
         return 0
     resumption = None
@@ -108,8 +111,9 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         file=(
             request.experiment.outside if request.asks_help and request.experiment.outside else request.experiment.file
         ).as_posix(),
+        is_script=request.is_script,
         device=device,
-        command=["reprise", "train", *argv],
+        command=["reprise", "train", *as_typed(argv)],
         started=datetime.now(UTC),
         monotonic=began,
     )
@@ -131,7 +135,8 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         frozen = FrozenSource(
             run=run, folder=str(folder), shown=shown_path(folder), digest=bundle.digest, source=bundle.source
         )
-        print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
+        if not request.is_script:
+            print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
         for line in bundle.left_out:
             print(f"left out of the source: {line}", file=sys.stderr)
         _execute(launch.model_copy(update={"frozen": frozen}), request, source=folder / "source")

@@ -5,18 +5,27 @@ Settings that the experiment's text does not determine are checked by the traini
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import ExperimentError, RepriseError, SettingError, UsageError
+from trainer.base.document import json_value
+from trainer.base.errors import DocumentError, ExperimentError, RepriseError, SettingError, UsageError
 from trainer.base.plain_text import read_python
 from trainer.base.suggestions import listed, short
 from trainer.cli.configuration import CHECKOUT
-from trainer.cli.experiments import ExperimentFile, experiment_names, find_experiment, nearest_experiment
+from trainer.cli.experiments import (
+    ExperimentFile,
+    experiment_names,
+    find_experiment,
+    find_script,
+    nearest_experiment,
+)
 from trainer.cli.messages import is_composed
 from trainer.data.declaration import check_pairing, load_dataset
 from trainer.settings import errors as setting_faults
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
 
     from trainer.source.capture import SourceBundle
 
+_ARGUMENTS: Final = "--arguments="
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
@@ -42,13 +53,15 @@ class TrainRequest:
     experiment: ExperimentFile
     settings: LaunchSettings
     origins: Origins
+    is_script: bool = False
     asks_help: bool = False
 
 
 def check_arguments(argv: list[str]) -> int:
     """Raise the error that `train` would raise for wrong arguments: the hidden command of scripts/train, before it builds an image."""
+    argv = with_arguments(argv)
     options = parse_train_options(argv)
-    if "exp" in options or not options.keys() & {"help", "resume"}:
+    if options.keys() & {"exp", "script"} or not options.keys() & {"help", "resume"}:
         parse_train_request(argv)
     return 0
 
@@ -67,11 +80,19 @@ def parse_train_options(argv: Sequence[str]) -> dict[str, str | None]:
 def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path | None = None) -> TrainRequest:
     """Parse a command line for the source in `root`. Raise `UsageError`, `ExperimentError`, `SettingError`."""
     options = parse_train_options(argv)
-    name, path = options.get("exp"), options.get("settings")
+    is_script, path = "script" in options, options.get("settings")
+    if is_script and "exp" in options:
+        raise UsageError(
+            "--exp and --script exclude each other", hint="a script is started, an experiment imported: keep one"
+        )
+    name = options.get("script" if is_script else "exp")
     if name is None:
         known = listed(experiment_names(root))
-        raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
-    experiment = _find_experiment(name, root=root, brought=brought)
+        hint = "write --script FILE -- ARGUMENTS" if is_script else f"known: {known}; or the path of a Python file"
+        raise UsageError(
+            f"train needs {'a file: --script FILE' if is_script else 'an experiment: --exp NAME'}", hint=hint
+        )
+    experiment = _find_experiment(name, root=root, brought=brought, is_script=is_script)
     if not path and "settings" in options:
         raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
     file = Path(path).absolute() if path else None
@@ -81,28 +102,77 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
             hint="copy the file into the checkout",
         )
     origins = Origins(options=setting_options(options), environ=os.environ, file=file)
-    settings = None if "help" in options else _settings_of_text(experiment, origins, checkout=root)
+    settings: LaunchSettings | None = None
+    if "help" not in options:
+        settings = (
+            _settings_of_script(origins, checkout=root)
+            if is_script
+            else _settings_of_text(experiment, origins, checkout=root)
+        )
     if settings is None:
         settings = resolve(LaunchSettings, origins, partly=True).settings
     require_one_process(settings.determinism, settings.devices)
     return TrainRequest(
-        argv=argv, experiment=experiment, settings=settings, origins=origins, asks_help="help" in options
+        argv=argv,
+        experiment=experiment,
+        settings=settings,
+        origins=origins,
+        is_script=is_script,
+        asks_help="help" in options,
     )
 
 
-def _find_experiment(name: str, *, root: Path, brought: Path | None) -> ExperimentFile:
+def with_arguments(argv: list[str]) -> list[str]:
+    """Return a command line with the words after `--`, a script's arguments, as the value of the setting `arguments`.
+
+    >>> with_arguments(["--script", "a.py", "--", "--lr", "0.1"])
+    ['--script', 'a.py', '--arguments=["--lr", "0.1"]']
+    """
+    if "--" not in argv:
+        return argv
+    at = argv.index("--")
+    if not any(word.partition("=")[0] == "--script" for word in argv[:at]):
+        message = "found -- without --script; the words after -- are a script's arguments"
+        raise UsageError(message, hint="write --script FILE -- ARGUMENTS")
+    return [*argv[:at], f"{_ARGUMENTS}{json.dumps(argv[at + 1 :], ensure_ascii=False)}"]
+
+
+def as_typed(argv: Sequence[str]) -> list[str]:
+    """Return a command line with a script's arguments as the words after `--`: the inverse of `with_arguments`."""
+    given = next((word for word in argv if word.startswith(_ARGUMENTS)), None)
+    with suppress(DocumentError):
+        words = json_value(given.removeprefix(_ARGUMENTS), where=_ARGUMENTS) if given else None
+        if isinstance(words, list):
+            return [*(word for word in argv if word != given), "--", *map(str, words)]
+    return [*argv]
+
+
+def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
+    """Resolve the settings of a script. Raise `SettingError`, `DatasetError` for an undeclared dataset in its arguments."""
+    from trainer.training.scripts.script import datasets_of, require_supported
+    from trainer.training.settings import ScriptSettings
+
+    settings = resolve(ScriptSettings, origins).settings
+    require_supported(settings)
+    for name in datasets_of(settings):
+        load_dataset(name, root=checkout)
+    return settings
+
+
+def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: bool) -> ExperimentFile:
     here = Path.cwd() if root == CHECKOUT else root
     if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
         raise ExperimentError(
             f"experiment {name} is not in this container: only the checkout is mounted",
-            hint=f"scripts/train --exp {name} copies it into the container; or copy it into the checkout",
+            hint=f"scripts/train --{'script' if is_script else 'exp'} {name} copies it into the container; or copy it into the checkout",
         )
-    return find_experiment(name, checkout=root, here=here, brought=brought)
+    find = find_script if is_script else find_experiment
+    return find(name, checkout=root, here=here, brought=brought)
 
 
 def from_checkout(request: TrainRequest) -> list[str]:
     """Return the command line with paths relative to the checkout, where the container starts. Raise `UsageError`."""
-    argv = with_option(request.argv, "exp", request.experiment.name)
+    argv = with_option(request.argv, "script" if request.is_script else "exp", request.experiment.name)
     if request.origins.file is None:
         return argv
     file = request.origins.file.resolve()

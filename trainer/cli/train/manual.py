@@ -26,18 +26,20 @@ OWN: Final = OPTIONS["train"]
 """Options of the command itself: no settings."""
 _USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml]
                      [--SETTING VALUE ...] [--json]
+       reprise train --script FILE [--SETTING VALUE ...] [-- ARGUMENTS]
        reprise train --resume RUN [--SETTING VALUE ...]
                      [--allow KINDS] [--trust] [--grant NAMES] [--json]"""
 _TITLE: Final = "Train an experiment and record everything that is needed to reproduce the run."
 _OPTIONS: Final = {
     "--exp EXPERIMENT": "experiment: a name from the list below, or a Python file",
+    "--script FILE": "script or program to start as it is; the words after `--` are its arguments",
     "--settings FILE.toml": "TOML file with settings: one `name = value` per line",
     "--json": "print the result as JSON",
     "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
     "--allow KINDS": "with --resume: accept and record changes of settings, image, dataset, determinism, device (comma-separated)",
     "--trust": "with --resume: run code and load checkpoints from another machine or user without asking",
     "--grant NAMES": "with --resume: additional access for such code, comma-separated: network, store, machine",
-    "--help": "with --exp: list all settings of the experiment; with --resume: list what can be changed",
+    "--help": "with --exp or --script: list all settings; with --resume: list what can be changed",
 }
 _ORIGINS: Final = (
     "A setting's value comes from its default, the experiment, the settings file, the environment (REPRISE_SETTING_NAME) or the command "

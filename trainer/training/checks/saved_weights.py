@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.training.checks.subject import Subject, Trial
-    from trainer.training.fit import Trained
     from trainer.training.readers import Samples
     from trainer.training.tasks.task import Task
+    from trainer.training.trained import Trained
 
 _HALF: Final = 3
 """Steps before the checkpoint, and steps after it."""

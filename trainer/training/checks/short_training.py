@@ -19,7 +19,7 @@ from trainer.settings.ledger import Ledger
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed
 from trainer.training.checks.subject import LARGEST_BATCH, Subject
 from trainer.training.determinism.seeds import derived
-from trainer.training.fit import FetchedDataset, Job, Trained, quieten, train
+from trainer.training.fit import FetchedDataset, Job, quieten, train
 from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop_requests import Stop
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trainer.training.checks.subject import Trial
     from trainer.training.experiment import Experiment
     from trainer.training.tasks.task import Task
+    from trainer.training.trained import Trained
 
 STEPS: Final = 40
 _BATCHES: Final = 8

@@ -16,17 +16,16 @@ from pydantic import Field
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.suggestions import did_you_mean, listed
+from trainer.data.references import datasets_in, with_folders
 from trainer.settings.hints import option
 from trainer.settings.ledger import current
 from trainer.training.plain.parameters import (
     Parameter,
-    datasets_in,
     new_settings,
     object_of,
     parameters_of,
     place_of,
     settings_class,
-    with_folders,
 )
 from trainer.training.settings import FitSettings, SampleSettings
 

@@ -12,7 +12,6 @@ import builtins
 import functools
 import importlib
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +23,17 @@ from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, Validati
 from pydantic.errors import PydanticSchemaGenerationError
 
 from trainer.base.errors import ExperimentError, SettingError
+from trainer.data.references import with_folders
 from trainer.settings.declarations import name_fault
 from trainer.settings.fields import Role, role_of
 from trainer.settings.hints import option
 from trainer.settings.type_kinds import agree, members, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from trainer.training.settings import FitSettings
 
-DATASET: Final = re.compile(r"\{dataset:([a-z0-9][a-z0-9_.-]*)\}")
-"""The place of a dataset's folder in a text."""
 _EMPTY: Final = inspect.Parameter.empty
 _BY_NAME: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 _LATER: Final = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
@@ -177,35 +175,6 @@ def _kind(parameter: Parameter) -> Any:
         return parameter.annotation
     may_be_absent = parameter.default is not _EMPTY or NoneType in members(parameter.annotation)
     return str | None if may_be_absent else str
-
-
-def datasets_in(values: Mapping[str, Any]) -> list[str]:
-    """Return the datasets that texts among these values name, in order."""
-    texts = [text for value in values.values() for text in _texts(value)]
-    return list(dict.fromkeys(name for text in texts for name in DATASET.findall(text)))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str | Path):
-        yield str(value)
-    elif isinstance(value, list | tuple | set):
-        for each in value:
-            yield from _texts(each)
-    elif isinstance(value, dict):
-        yield from _texts([*value, *value.values()])
-
-
-def with_folders(value: Any, folders: Mapping[str, Path]) -> Any:
-    """Return a value with the folders of datasets in place of their names."""
-    if isinstance(value, str):
-        return DATASET.sub(lambda found: str(folders[found[1]]), value)
-    if isinstance(value, Path):
-        return Path(with_folders(str(value), folders))
-    if isinstance(value, list | tuple):
-        return type(value)(with_folders(each, folders) for each in value)
-    if isinstance(value, dict):
-        return {key: with_folders(each, folders) for key, each in value.items()}
-    return value
 
 
 def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: Mapping[str, Path]) -> Any:

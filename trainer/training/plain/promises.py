@@ -14,7 +14,7 @@ from trainer.base.run_files import read_run_json
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, PREVIOUS, Saved
 from trainer.settings.ledger import Ledger
 from trainer.training.check_result import Finding, Status
-from trainer.training.fit import FetchedDataset, Job, Trained, train
+from trainer.training.fit import FetchedDataset, Job, train
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from trainer.settings.origins import Resolved
     from trainer.training.plain.experiment import PlainExperiment
+    from trainer.training.trained import Trained
 
 STEPS: Final = 20
 _QUIET: Final[dict[str, Any]] = {

@@ -1,0 +1,7 @@
+"""The nets of train.py, imported as a neighbor."""
+
+from torch import nn
+
+
+def build_net(width):
+    return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10))

@@ -1,0 +1,220 @@
+"""Scripts as teams have them, through the command: recorded, rerun, compared, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from trainer.runs.record import Status
+from trainer.runs.run import load_record
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.training.conftest import Checkout
+    from trainer.runs.record import Record
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+PROGRAMS: Final = Path(__file__).parent / "programs"
+SCRIPT: Final = ("train", "--script", "old/train.py", "--no-publish")
+
+
+@pytest.fixture(scope="module")
+def team(checkout: Checkout) -> Checkout:
+    """The checkout with the scripts of a team in the folder `old`."""
+    if not (checkout.root / "old").exists():
+        shutil.copytree(PROGRAMS, checkout.root / "old", ignore=shutil.ignore_patterns("__pycache__"))
+    return checkout
+
+
+def newest_run(checkout: Checkout) -> Path:
+    return max((checkout.root / "runs").glob("2*"), key=lambda path: path.stat().st_ctime_ns)
+
+
+def run(checkout: Checkout, *arguments: str, options: tuple[str, ...] = (), code: int = 0) -> tuple[Path, Record, str]:
+    """Run the script; return its attempt's folder, its record, and what was printed."""
+    done = checkout.reprise(*SCRIPT, *options, "--", *arguments)
+    assert done.returncode == code, done.stderr
+    attempt = newest_run(checkout) / "attempts/1"
+    return attempt, load_record(attempt / "record.json"), done.stderr
+
+
+def test_outputs_results_and_limits_are_recorded(team: Checkout) -> None:
+    attempt, record, printed = run(team, "--out", "{run}", "--lr", "0.1")
+    assert record.ingredients.kind == "script"
+    assert record.ingredients.settings["arguments"] == ["--out", "{run}", "--lr", "0.1"]
+    assert sorted(record.outcome.metrics) == ["test_accuracy", "train_loss"]
+    assert {"resume", "seed", "trace"} <= record.circumstances.limits.keys()
+    assert "network" not in record.circumstances.limits
+    assert json.loads((attempt / "output/args.json").read_text())["lr"] == 0.1
+    table = json.loads((attempt / "outputs.json").read_text())["outputs"]
+    assert {name: each["form"] for name, each in table.items()} == {
+        "args.json": "bytes",
+        "last.pt": "archive",
+        "metrics.csv": "bytes",
+        "tensorboard/events.out.tfevents.*": "scalars",
+    }
+    assert "epoch 2: loss" in printed
+    assert "epoch 2: loss" in (attempt / "log.txt").read_text()
+    assert [json.loads(line)["step"] for line in (attempt / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2]
+
+
+def test_a_rerun_of_a_seeded_script_is_identical(team: Checkout) -> None:
+    attempt, _, _ = run(team, "--out", "{run}")
+    done = team.reprise("reproduce", attempt.parents[1].name, "--no-container", "--allow-drift")
+    assert done.returncode == 0, done.stdout
+    assert "identical: outputs and all result metrics (2) are equal bit for bit" in done.stdout
+    assert "all 4 are equal" in done.stdout
+
+
+def test_a_rerun_without_a_seed_is_different_and_shows_where(team: Checkout) -> None:
+    attempt, _, _ = run(team, "--out", "{run}", "--seed", "-1")
+    done = team.reprise("reproduce", attempt.parents[1].name, "--no-container", "--allow-drift")
+    assert done.returncode == 20, done.stdout
+    assert "step 0 of the logged results" in done.stdout
+    assert "metrics.csv" in done.stdout
+    assert "line 2: '0," in done.stdout
+
+
+def test_results_within_declared_tolerances_are_so(team: Checkout) -> None:
+    options = ("--tolerances", "{train_loss = 10, test_accuracy = 1}", "--exclude", '["*.pt"]')
+    a, _, _ = run(team, "--out", "{run}", "--seed", "-1", options=options)
+    b, _, _ = run(team, "--out", "{run}", "--seed", "-1", options=options)
+    assert team.reprise("compare", a.parents[1].name, b.parents[1].name).returncode == 10
+
+
+def test_files_of_the_working_folder_are_outputs(team: Checkout) -> None:
+    attempt, record, _ = run(team, "--out", "results/of/today", "--epochs", "1")
+    assert (attempt / "output/results/of/today/last.pt").is_file()
+    assert not (attempt.parents[1] / "source/results/of/today/last.pt").exists()
+    assert record.outcome.metrics
+
+
+def test_a_dataset_reaches_a_script_as_a_folder(team: Checkout) -> None:
+    done = team.reprise("train", "--script", "old/list.sh", "--no-publish", "--", "{dataset:dots}")
+    assert done.returncode == 0, done.stderr
+    attempt = newest_run(team) / "attempts/1"
+    record = load_record(attempt / "record.json")
+    assert list(record.ingredients.datasets) == ["dots"]
+    assert (attempt / "output/listing.txt").read_text().strip()
+    unknown = team.reprise("train", "--script", "old/list.sh", "--", "{dataset:dotz}")
+    assert unknown.returncode != 0
+    assert "did you mean dots?" in unknown.stderr
+
+
+def test_a_failure_is_recorded_with_its_last_line(team: Checkout) -> None:
+    attempt, record, printed = run(team, "--out", "{run}", "--crash", code=82)
+    assert record.outcome.status is Status.FAILED
+    assert record.outcome.reason == "train.py ended with exit status 1"
+    assert "-> RuntimeError: the disk of the cluster is gone" in printed
+    assert (attempt / "output/last.pt").is_file()
+    assert "Traceback" in (attempt / "log.txt").read_text()
+
+
+def start_until_first_epoch(checkout: Checkout) -> tuple[subprocess.Popen[str], Path]:
+    before = {*(checkout.root / "runs").iterdir()}
+    process = checkout.start("--script", "old/train.py", "--no-publish", "--", "--out", "{run}", "--sleep", "30")
+    deadline = monotonic() + 100
+    while monotonic() < deadline and process.poll() is None:
+        new = [path for path in (checkout.root / "runs").glob("2*") if path not in before]
+        if new and (new[0] / "attempts/1/output/last.pt").exists():
+            return process, new[0]
+        sleep(0.01)
+    process.kill()
+    raise AssertionError(process.communicate()[1])
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "reason"),
+    [
+        (signal.SIGTERM, 143, "the run was stopped by SIGTERM; train.py was ended by SIGTERM"),
+        (signal.SIGINT, 130, "the run was stopped by Ctrl-C; train.py was ended by SIGINT"),
+    ],
+)
+def test_a_signal_reaches_the_script_and_is_recorded(team: Checkout, number: int, code: int, reason: str) -> None:
+    process, folder = start_until_first_epoch(team)
+    os.kill(process.pid, number)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == code, printed
+    record = load_record(folder / "attempts/1/record.json")
+    assert (record.outcome.status, record.outcome.reason) == (Status.INTERRUPTED, reason)
+    assert "last.pt" in (folder / "attempts/1/outputs.json").read_text()
+    assert "--resume" not in printed
+
+
+def test_a_killed_run_leaves_no_process_and_cannot_be_resumed(team: Checkout) -> None:
+    process, folder = start_until_first_epoch(team)
+    children = children_of(process.pid)
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = monotonic() + 10
+    while any(map(is_running, children)) and monotonic() < deadline:
+        sleep(0.05)
+    assert not any(map(is_running, children))
+    resumed = team.reprise("train", "--resume", folder.name)
+    assert resumed.returncode != 0
+    assert "it cannot be resumed" in resumed.stderr
+    assert "reprise train --script old/train.py" in resumed.stderr
+    assert load_record(folder / "attempts/1/record.json").outcome.status is Status.INTERRUPTED
+
+
+def test_what_a_script_does_beyond_its_record_is_stated(team: Checkout, tmp_path: Path) -> None:
+    outside = Path("/var/tmp") / f"reprise-{os.getpid()}.txt"  # noqa: S108 - outside of every folder that is known
+    try:
+        _, record, printed = run(team, "--out", "{run}", "--epochs", "1", "--outside", str(outside))
+    finally:
+        outside.unlink(missing_ok=True)
+    assert record.circumstances.limits["writes"] == f"the script wrote {outside}, outside of {{run}}: it is not kept"
+    assert "not promised: writes" in printed
+    source = "import socket\ns = socket.socket()\ns.settimeout(0.01)\ntry: s.connect(('192.0.2.1', 80))\nexcept OSError: pass\n"
+    (team.root / "old/net.py").write_text(source + f"open({str(tmp_path / 'own.csv')!r}).read()\n")
+    (tmp_path / "own.csv").write_text("1,2")
+    done = team.reprise("train", "--script", "old/net.py", "--no-publish", TMPDIR="/dev/shm")  # noqa: S108 - the tests lie in the usual one
+    assert done.returncode == 0, done.stderr
+    limits = load_record(newest_run(team) / "attempts/1/record.json").circumstances.limits
+    assert limits["network"] == "the script connected to 192.0.2.1:80: what it received is not recorded"
+    assert "own.csv, which is neither source nor a dataset" in limits["reads"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["--script", "old/trian.py"], "script old/trian.py is not a file", "did you mean train.py?"),
+        (["--script"], "train needs a file: --script FILE", "write --script FILE -- ARGUMENTS"),
+        (["--script", "old/train.py", "--exp", "dots.py"], "--exp and --script exclude each other", "keep one"),
+        (["--exp", "dots.py", "--", "--lr", "1"], "found -- without --script", "write --script FILE -- ARGUMENTS"),
+        (["--script", "old/train.py", "--lr", "1"], "unknown setting --lr", "--help"),
+        (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "leave --devices out"),
+        (["--script", "old/notes.txt"], "script old/notes.txt is not a program", "chmod +x old/notes.txt"),
+        (
+            ["--script", "old/train.py", "--results", "metric.csv", "--", "--epochs", "1"],
+            "which the script did not write",
+            "metrics.csv",
+        ),
+    ],
+)
+def test_wrong_words_are_one_sentence_and_a_hint(team: Checkout, words: list[str], message: str, hint: str) -> None:
+    (team.root / "old/notes.txt").write_text("no program")
+    done: Any = team.reprise("train", "--no-publish", *words)
+    assert done.returncode not in {0, 1}, done.stderr
+    assert message in done.stderr
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,41 @@
+"""Datasets that texts name as `{dataset:NAME}`; the text stands for the folder of the dataset's files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_DATASET: Final = re.compile(r"\{dataset:([a-z0-9][a-z0-9_.-]*)\}")
+
+
+def datasets_in(values: Mapping[str, Any]) -> list[str]:
+    """Return the datasets that texts among these values name, in order."""
+    texts = [text for value in values.values() for text in _texts(value)]
+    return list(dict.fromkeys(name for text in texts for name in _DATASET.findall(text)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str | Path):
+        yield str(value)
+    elif isinstance(value, list | tuple | set):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+
+
+def with_folders(value: Any, folders: Mapping[str, Path]) -> Any:
+    """Return a value with the folders of datasets in place of their names."""
+    if isinstance(value, str):
+        return _DATASET.sub(lambda found: str(folders[found[1]]), value)
+    if isinstance(value, Path):
+        return Path(with_folders(str(value), folders))
+    if isinstance(value, list | tuple):
+        return type(value)(with_folders(each, folders) for each in value)
+    if isinstance(value, dict):
+        return {key: with_folders(each, folders) for key, each in value.items()}
+    return value

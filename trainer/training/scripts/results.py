@@ -1,0 +1,158 @@
+"""The results of a script: the numbers of a JSON, JSON Lines or CSV file, or the scalars of TensorBoard's event files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from trainer.base.document import json_value
+from trainer.base.errors import DocumentError, ExperimentError
+from trainer.base.plain_text import read_text
+from trainer.base.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+EVENTS: Final = "events.out.tfevents."
+"""The beginning of the name of an event file."""
+_NAMES: Final = ("results.json", "metrics.json", "results.csv", "metrics.csv", "metrics.jsonl")
+_STEPS: Final = ("step", "global_step", "iteration", "epoch")
+_LARGEST: Final = 1 << 28
+_MOST: Final = 1_000
+"""The most results of a run."""
+
+
+class Scalar(NamedTuple):
+    """A value that TensorBoard draws."""
+
+    name: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """The results of a script, and the values that it logged on the way."""
+
+    file: str | None = None
+    """The output file that holds them."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """The step and the values of each logged row."""
+
+
+def read_results(output: Path, name: str | None) -> Results:
+    """Read the file `name` of a script's outputs, or the one with a usual name. Raise `ExperimentError`, `DocumentError`."""
+    if (path := _find(output, name)) is None:
+        return Results()
+    if path.name.startswith(EVENTS):
+        return _of_rows(_by_step(scalars_of(path.parent)), file=path, output=output)
+    text = read_text(path, most=_LARGEST)
+    if path.suffix == ".csv":
+        return _of_rows(_csv_rows(text), file=path, output=output)
+    if path.suffix == ".jsonl":
+        lines = [json_value(line, where=str(path)) for line in text.splitlines() if line.strip()]
+        return _of_rows(map(_numbers, lines), file=path, output=output)
+    content = json_value(text, where=str(path))
+    if isinstance(content, list):
+        return _of_rows(map(_numbers, content), file=path, output=output)
+    return Results(file=path.relative_to(output).as_posix(), metrics=_limited(_numbers(content), path))
+
+
+def _find(output: Path, name: str | None) -> Path | None:
+    files = sorted(path for path in output.rglob("*") if path.is_file() and not path.is_symlink())
+    if name is None:
+        usual = [path for each in _NAMES for path in files if path.name == each]
+        return next(iter([*usual, *(path for path in files if path.name.startswith(EVENTS))]), None)
+    if (found := next((path for path in files if path.relative_to(output).as_posix() == name), None)) is not None:
+        return found
+    names = [path.relative_to(output).as_posix() for path in files]
+    message = f"setting results is {name!r}, which the script did not write; it wrote {len(names)} files"
+    raise ExperimentError(message, hint=did_you_mean(name, names))
+
+
+def _csv_rows(text: str) -> Iterator[dict[str, float]]:
+    for row in csv.DictReader(io.StringIO(text)):
+        yield {name: number for name, value in row.items() if name and (number := _number(value)) is not None}
+
+
+def _of_rows(rows: Iterable[Mapping[str, float]], *, file: Path, output: Path) -> Results:
+    """Return the last value of each column; rows without a step are numbered from 0."""
+    metrics: dict[str, float] = {}
+    logged = []
+    for number, row in enumerate(rows):
+        step = next((row[name] for name in _STEPS if name in row), number)
+        values = {name: value for name, value in row.items() if name not in _STEPS}
+        metrics |= values
+        logged.append((int(step) if math.isfinite(step) else number, values))
+    return Results(file=file.relative_to(output).as_posix(), metrics=_limited(metrics, file), logged=logged)
+
+
+def _by_step(scalars: Sequence[Scalar]) -> list[dict[str, float]]:
+    rows: dict[int, dict[str, float]] = {}
+    for each in scalars:
+        rows.setdefault(each.step, {"step": float(each.step)})[each.name] = each.value
+    return [rows[step] for step in sorted(rows)]
+
+
+def scalars_of(folder: Path) -> list[Scalar]:
+    """Return the scalars in the event files of a folder, by name and step; of equal steps the one written last.
+
+    A file that ends within an event is read as far as it goes.
+    """
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found: dict[tuple[str, int], float] = {}
+    for path in sorted(folder.glob(f"{EVENTS}*")):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if (
+                    value.HasField("tensor")
+                    and (array := make_ndarray(value.tensor)).size == 1
+                    and array.dtype.kind in "fiu"
+                ):
+                    found[value.tag, event.step] = float(array.reshape(()))
+    return [Scalar(name, step, value) for (name, step), value in sorted(found.items())]
+
+
+def _numbers(content: Any, prefix: str = "") -> dict[str, float]:
+    """Return the numbers of a JSON value, named by their keys joined with `/`."""
+    if isinstance(content, dict):
+        return {
+            name: number
+            for key, value in content.items()
+            for name, number in _numbers(value, f"{prefix}/{key}").items()
+        }
+    number = _number(content)
+    return {} if number is None or not prefix else {prefix[1:]: number}
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _limited(metrics: dict[str, float], file: Path) -> dict[str, float]:
+    if len(metrics) > _MOST:
+        message = f"{file.name} has {len(metrics):,} numbers; a run has at most {_MOST:,} results"
+        raise DocumentError(message, hint="write the results into a file of their own, and name it: --results FILE")
+    return metrics
+
+
+def metric_lines(results: Results) -> bytes:
+    """Return the logged rows as lines of metrics.jsonl, for curves and for the first step that differs."""
+    rows = (
+        {"step": step, **{name: value for name, value in row.items() if math.isfinite(value)}}
+        for step, row in results.logged
+    )
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()

@@ -1,0 +1,155 @@
+"""Run a script as a run: start it, keep its outputs, read its results, and state what its run does not promise."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import DocumentError
+from trainer.base.run_files import attempt_root
+from trainer.base.safe_folder import run_root
+from trainer.base.suggestions import counted
+from trainer.runs.outputs import FOLDER
+from trainer.source.capture import COPY
+from trainer.training.scripts.outputs import write_outputs
+from trainer.training.scripts.process import run_script, script_environ
+from trainer.training.scripts.results import Results, metric_lines, read_results
+from trainer.training.scripts.script import LIMITS, require_supported
+from trainer.training.trained import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from trainer.base.safe_folder import Root
+    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.scripts.script import Script
+    from trainer.training.settings import ScriptSettings
+
+ACCESSES: Final = "accesses.txt"
+"""A file of the attempt's folder: what the script was seen to read and write outside of what the run records."""
+_METRICS: Final = "metrics.jsonl"
+_SKIPPED: Final = ("__pycache__/", ".git/")
+_PHRASES: Final = {
+    "network": "the script connected to {}: what it received is not recorded",
+    "reads": "the script read {}, which is neither source nor a dataset: it is not recorded",
+    "writes": "the script wrote {}, outside of {{run}}: it is not kept",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptJob:
+    """The inputs of a script's run."""
+
+    script: Script
+    settings: ScriptSettings
+    folders: Mapping[str, Path]
+    """The folders of the datasets that its arguments name."""
+    attempt: Path
+    device: str
+    stop: Stop
+    say: Callable[[str], None]
+    note: Callable[[str], None]
+    """Adds text to the attempt's log."""
+    on_start: Callable[[], None]
+    """Called when the script starts: from then on the run is recorded."""
+    on_limit: Callable[[str, str], Any]
+
+
+def run(job: ScriptJob) -> Result:
+    """Run the script to its end. Raise `ExperimentFailedError`, `StoppedError`; its outputs are kept in any case."""
+    require_supported(job.settings)
+    output, source = job.attempt / FOLDER, job.attempt.parents[1] / COPY
+    command = job.script.command(job.settings, output=output, folders=job.folders)
+    environ = script_environ(
+        os.environ,
+        source=source,
+        output=output,
+        report=job.attempt / ACCESSES,
+        folders=[*job.folders.values()],
+        device=job.device,
+    )
+    with attempt_root(job.attempt) as root:
+        root.mkdir(FOLDER)
+    before = _states(source)
+    for name, reason in LIMITS.items():
+        job.on_limit(name, reason)
+    job.on_start()
+    try:
+        run_script(command, folder=source, environ=environ, log=job.note, stop=job.stop)
+    finally:
+        _keep_outputs(job, before)
+        table = write_outputs(job.attempt, exclude=job.settings.exclude)
+    results = _results(job, output)
+    with attempt_root(job.attempt) as root:
+        root.write_whole(_METRICS, metric_lines(results))
+    where = (
+        f"results from {results.file}"
+        if results.file
+        else "no results: no output file has a usual name; --results names one"
+    )
+    job.say(f"{counted(len(table.outputs), 'output')} in {FOLDER}/; {where}")
+    return Result(metrics=results.metrics, outputs=table.digest, tolerances=dict(job.settings.tolerances))
+
+
+def _results(job: ScriptJob, output: Path) -> Results:
+    """Read the results; a file that the settings do not name is only reported if it cannot be read."""
+    try:
+        return read_results(output, job.settings.results)
+    except DocumentError as fault:
+        if job.settings.results is not None:
+            raise
+        job.say(f"no results: {fault.message}")
+        return Results()
+
+
+def _states(source: Path) -> dict[str, tuple[int, int]]:
+    with run_root(source.parent) as run, run.below(COPY) as folder:
+        return dict(_files(folder))
+
+
+def _files(folder: Root) -> Iterator[tuple[str, tuple[int, int]]]:
+    for path, status in folder.walk():
+        if stat.S_ISREG(status.st_mode) and not any(each in f"{path}/" for each in _SKIPPED):
+            yield path, (status.st_size, status.st_mtime_ns)
+
+
+def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None:
+    """Move what the script created in its working folder to its outputs, and state what it did outside of them."""
+    changed = []
+    with (
+        run_root(job.attempt.parents[1]) as run,
+        run.below(COPY) as source,
+        attempt_root(job.attempt) as root,
+        root.below(FOLDER) as output,
+    ):
+        for path, state in [*_files(source)]:
+            if before.get(path) == state:
+                continue
+            changed += [path] if path in before else []
+            if output.stat(path) is None:
+                with output.create(path, make=True):
+                    pass  # with the folders above it
+                source.rename(path, path, to=output)
+    if changed:
+        job.on_limit("source", f"the script changed {_some(changed)} of its own source")
+    for kind, found in _accesses(job.attempt).items():
+        job.on_limit(kind, _PHRASES[kind].format(_some(found)))
+
+
+def _accesses(attempt: Path) -> dict[str, list[str]]:
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    with attempt_root(attempt) as root:
+        text = root.read(ACCESSES).decode(errors="replace") if root.has_file(ACCESSES) else ""
+    for line in text.splitlines():
+        kind, _, what = line.partition("\t")
+        if kind in _PHRASES:
+            found[kind][what] = None
+    return {kind: [*each] for kind, each in sorted(found.items())}
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

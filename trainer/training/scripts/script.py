@@ -1,0 +1,69 @@
+"""A script as an experiment: its file, its settings, and the words that start it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import ExperimentError, SettingError
+from trainer.data.references import datasets_in, with_folders
+from trainer.training.settings import ScriptSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_RUN: Final = "{run}"
+LIMITS: Final = {
+    "resume": "a script has its own loop: a stopped run cannot be resumed, only started again",
+    "trace": "no step is seen: a difference is located in the outputs only",
+    "seed": "its seeds and its clock are its own: `reprise reproduce` tests whether its outputs repeat",
+}
+"""What no script's run promises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """A program that trains, started as it is."""
+
+    name: str
+    file: Path
+    settings: type[ScriptSettings] = ScriptSettings
+
+    @property
+    def reads_fields(self) -> bool:
+        """Whether the package's own steps read the sample's fields: never."""
+        return False
+
+    def datasets(self, settings: ScriptSettings) -> list[str]:
+        """Return the names of the datasets that the arguments name."""
+        return datasets_of(settings)
+
+    def command(self, settings: ScriptSettings, *, output: Path, folders: Mapping[str, Path]) -> list[str]:
+        """Return the words that start the script. Raise `ExperimentError` if it is not a program."""
+        words = [word.replace(_RUN, str(output)) for word in with_folders(settings.arguments, folders)]
+        return [*self._program(), *words]
+
+    def _program(self) -> list[str]:
+        if self.file.suffix == ".py":
+            return [sys.executable, str(self.file)]
+        if self.file.suffix in {".sh", ".bash"}:
+            return ["bash", str(self.file)]
+        if os.access(self.file, os.X_OK):
+            return [str(self.file)]
+        message = f"script {self.name} is not a program: it ends neither in .py nor in .sh, and is not executable"
+        raise ExperimentError(message, hint=f"chmod +x {self.name}")
+
+
+def datasets_of(settings: ScriptSettings) -> list[str]:
+    """Return the names of the datasets that a script's arguments name."""
+    return datasets_in({"arguments": settings.value_of("arguments")})
+
+
+def require_supported(settings: ScriptSettings) -> None:
+    """Raise `SettingError` for several devices: a script starts its own processes."""
+    if (devices := settings.value_of("devices")) > 1:
+        message = f"setting devices is {devices}; a script starts its own processes"
+        raise SettingError(message, hint="leave --devices out, and give the script its own option")
