@@ -73,7 +73,19 @@ VERBS: Final = {
     "certify": ("rerun", "resume"),
     "baseline": ("check", "refresh"),
 }
-OWN: Final = {"--yes", "--channels", "--sizes", "--setting", "--lr", "--hidden-dim", "--data-dir", "--data", "--model"}
+OWN: Final = {
+    "--yes",
+    "--channels",
+    "--sizes",
+    "--setting",
+    "--lr",
+    "--hidden-dim",
+    "--data-dir",
+    "--data",
+    "--model",
+    "--out",
+    "--epochs",
+}
 """An option of scripts/train, settings of the experiment digits, of examples and of plain modules, and a placeholder."""
 
 

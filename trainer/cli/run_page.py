@@ -171,7 +171,7 @@ def _ingredients(record: Record) -> list[tuple[str, str]]:
             for name, item in ingredients.datasets.items()
         ),
         ("determinism", f"{level(record)}, {determinism.threads} threads{caps}"),
-        ("device", f"{device.accelerator}, {device.world_size} at once, precision {device.precision}"),
+        ("device", f"{device.accelerator}, {device.world_size} at once, precision {device.precision or 'its own'}"),
     ]
 
 

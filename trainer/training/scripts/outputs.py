@@ -1,14 +1,15 @@
 """The outputs of a script: what they hold, by digest, so that equal outputs of two runs have equal digests.
 
 Files are compared by their bytes, with these exceptions. The path of the run's folder, which is another one in each run, counts as `{run}`.
-An archive (a checkpoint of torch, an .npz) is its members. TensorBoard's event files of a folder are the scalars that they hold, since each
-event has the time, and each name the time and the host.
+An archive (a checkpoint of torch, an .npz) is its members, and a pickle in it its operations, since a pickle has the length of each text.
+TensorBoard's event files of a folder are the scalars that they hold, since each event has the time, and each name the time and the host.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import pickletools
 import zipfile
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 _BLOCK: Final = 1 << 20
+_LARGEST_PICKLE: Final = 1 << 24
 _VARYING: Final = "/.data/serialization_id"
 """A member of torch's archives that is computed from the others."""
 
@@ -70,7 +72,21 @@ def _members(file: BinaryIO, run: bytes) -> Iterator[tuple[str, str]]:
         for info in archive.infolist():
             if not info.filename.endswith(_VARYING):
                 with archive.open(info) as member:
-                    yield info.filename, _digest(_replaced(member, run))
+                    is_pickle = info.filename.endswith(".pkl") and info.file_size <= _LARGEST_PICKLE
+                    blocks = _operations(member.read(), run) if is_pickle else _replaced(member, run)
+                    yield info.filename, _digest(blocks)
+
+
+def _operations(data: bytes, run: bytes) -> Iterator[bytes]:
+    """Yield the operations of a pickle, without executing any; a pickle that cannot be read is yielded as it is."""
+    try:
+        operations = [(each.name, repr(argument)) for each, argument, _ in pickletools.genops(data)]
+    except (ValueError, IndexError, UnicodeDecodeError, OverflowError):
+        yield data
+        return
+    for name, argument in operations:
+        if name != "FRAME":  # its argument is a length
+            yield f"{name} {argument}\n".encode(errors="backslashreplace").replace(run, b"{run}")
 
 
 def _replaced(file: Iterable[bytes] | BinaryIO, run: bytes) -> Iterator[bytes]:

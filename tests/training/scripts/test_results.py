@@ -1,0 +1,80 @@
+"""The numbers that are read from the outputs of a script."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from trainer.base.errors import DocumentError, ExperimentError
+from trainer.training.scripts.results import metric_lines, read_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "metrics", "steps"),
+    [
+        (
+            "results.json",
+            '{"test": {"loss": 0.5, "top": [1]}, "n": 3, "ok": true, "name": "a"}',
+            {"test/loss": 0.5, "n": 3},
+            [],
+        ),
+        ("metrics.csv", "epoch,loss,acc\n0,2,\n1,1,0.5\n", {"loss": 1, "acc": 0.5}, [0, 1]),
+        ("metrics.csv", "step,val_loss,train_loss\n9,,3\n9,2,\n19,,1\n", {"val_loss": 2, "train_loss": 1}, [9, 9, 19]),
+        ("metrics.csv", "loss\n2\n1\n", {"loss": 1}, [0, 1]),
+        ("metrics.jsonl", '{"step": 5, "loss": 2}\n\n{"step": 6, "loss": 1}\n', {"loss": 1}, [5, 6]),
+        ("metrics.json", '[{"loss": 2}, {"loss": 1}]', {"loss": 1}, [0, 1]),
+        ("metrics.csv", "", {}, []),
+    ],
+)
+def test_results_and_logged_rows_of_a_file(
+    tmp_path: Path, name: str, text: str, metrics: dict[str, float], steps: list[int]
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / name).write_text(text)
+    found = read_results(tmp_path, None)
+    assert (found.file, found.metrics) == (f"deep/{name}", metrics)
+    assert [json.loads(line)["step"] for line in metric_lines(found).splitlines()] == steps
+
+
+def test_results_of_event_files(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "tb")) as writer:
+        for step in (0, 10):
+            writer.add_scalar("loss", 1.5 - step / 10, step)
+        writer.add_text("note", "no number", 0)
+    found = read_results(tmp_path, None)
+    assert found.metrics == {"loss": 0.5}
+    assert found.logged == [(0, {"loss": 1.5}), (10, {"loss": 0.5})]
+
+
+def test_a_named_file_is_read_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "final.json").write_text('{"a": 1}')
+    assert read_results(tmp_path, "final.json").metrics == {"a": 1}
+    with pytest.raises(ExperimentError, match="which the script did not write") as caught:
+        read_results(tmp_path, "finale.json")
+    assert caught.value.hint == "did you mean final.json?"
+
+
+@pytest.mark.parametrize("text", ["{", "[[[", '{"a": ' + "[" * 5000])
+def test_a_file_that_is_no_document_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(DocumentError):
+        read_results(tmp_path, None)
+
+
+def test_too_many_numbers_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({f"n{number}": number for number in range(1001)}))
+    with pytest.raises(DocumentError, match="a run has at most 1,000 results"):
+        read_results(tmp_path, None)
+
+
+def test_without_a_usual_name_there_are_no_results(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    assert read_results(tmp_path, None).file is None
