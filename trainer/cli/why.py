@@ -111,6 +111,9 @@ def _parser() -> Arguments:
 def _load(name: str, admission: TrustDecision, *, in_process: bool) -> ExplainedRun:
     """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
     run = find_run(name)
+    if run.record.ingredients.kind == "script":
+        message = f"run {run.record.run} is a script's, which has no trace of its steps"
+        raise UsageError(message, hint="`reprise compare A B` shows the outputs that differ")
     runner = choose_runner(run.record, in_process=in_process)
     require_trust(run.record, run.folder, admission, is_isolated=runner.is_isolated)
     trace = read_trace(run.folder / ATTEMPTS / str(run.record.attempt) / FILE)

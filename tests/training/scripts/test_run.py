@@ -194,6 +194,15 @@ def test_what_a_script_does_beyond_its_record_is_stated(team: Checkout, tmp_path
     assert "own.csv, which is neither source nor a dataset" in limits["reads"]
 
 
+def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
+    attempt, _, _ = run(team, "--out", "{run}", "--epochs", "1")
+    explained = team.reprise("why", attempt.parents[1].name, attempt.parents[1].name, "--no-container")
+    assert explained.returncode == 2
+    assert "is a script's, which has no trace of its steps" in explained.stderr
+    checked = team.reprise("check", "old/nets.py")
+    assert "--script FILE runs a script" in checked.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [

@@ -116,7 +116,7 @@ def plain_experiment(
     net = _choose(module, L.LightningModule, "model", chosen.get("model"), file=file)
     if net is None:
         message = f"experiment {name} has neither a class Settings with a task's net, nor a LightningModule"
-        hint = "docs/how-to/experiments.md shows a task's net, docs/how-to/lightning.md a LightningModule"
+        hint = "docs/how-to/experiments.md shows a task's net, docs/how-to/lightning.md a LightningModule; --script FILE runs a script"
         raise ExperimentError(message, hint=hint)
     if not _has(net, "training_step", L.LightningModule):
         message = f"{place_of(net)}: {net.__name__} has no training_step, so there is nothing to train"
