@@ -25,12 +25,24 @@ def test_new_prints_the_next_command_and_the_lines_to_edit(
     assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: say in a sentence')
 
 
+def test_new_prints_what_it_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "mine", "--like", "digits", "--dataset", "faces", "--into", "."]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == ['filled  dataset = "faces"', "filled  input_shape = [1, 25, 25]", "filled  classes = 2"]
+    assert main(["new", "other", "--dataset", "faces", "--into", ".", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["filled"]["classes"] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         (["digits"], 42, "exists already"),
         (["mine", "--like", "digit"], 42, "did you mean digits?"),
         (["mine", "--dataset", "digist"], 44, "did you mean digits?"),
+        (["mine", "--dataset", "topics"], 44, "no field can be the target_field of digits"),
         (["mine", "--lik", "digits"], 2, "did you mean --like?"),
     ],
 )

@@ -43,8 +43,8 @@ def test_edits_after_the_start_are_in_no_training(experiment_file: Path, tmp_pat
     for _ in range(2):
         run, folder = new_run(tmp_path / "runs")
         words = recipe.place_source(folder)
-        assert (folder / "settings.toml").read_text() == "seed = 1\n"
-        assert words == ["--exp", "experiment/idea.py", f"--settings={folder / 'settings.toml'}"]
+        assert (folder / "settings/idea.toml").read_text() == "seed = 1\n"
+        assert words == ["--exp", "experiment/idea.py", f"--settings={folder / 'settings/idea.toml'}"]
         place = parse_train_request(words, root=source_of(folder)).experiment
         assert (place.file.as_posix(), place.outside) == ("experiment/idea.py", None)
         bundle = take_placed_source(folder)

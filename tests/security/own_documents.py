@@ -41,7 +41,7 @@ def settings(folder: Path) -> Kind:
         if next(turn) % 2:
             read_points(path)
         else:
-            resolve(TrainingSettings, Origins(options=parse_options([]), environ={}, file=path))
+            resolve(TrainingSettings, Origins(options=parse_options([]), environ={}, files=(path,)))
 
     good = b'# mine\nlearning-rate = 1e-3\nmax_epochs = 2\nprecision = "32-true"\ndeterminism = "machine"\nseed = 7\n'
     points = b'[[points]]\nseed = 1\nname = "a"\nsizes = [1, 2]\n[[points]]\nseed = 2\nwhen = 1979-05-27T07:32:00Z\n'

@@ -14,7 +14,7 @@ from trainer.training.settings import TrainingSettings
 
 
 def read(path: Path) -> None:
-    resolve(TrainingSettings, Origins(options=parse_options([]), environ={}, file=path))
+    resolve(TrainingSettings, Origins(options=parse_options([]), environ={}, files=(path,)))
 
 
 FILES = {

@@ -57,7 +57,11 @@ class Checked:
 
 def given(annotation: Any, *argv: str, environ: dict[str, str] | None = None, file: Path | None = None) -> Any:
     kind = type("Row", (LaunchSettings,), {"__annotations__": {"x": annotation}, "__module__": __name__})
-    return written(resolve(kind, Origins(options=parse_options(argv), environ=environ or {}, file=file)).settings)["x"]
+    return written(
+        resolve(
+            kind, Origins(options=parse_options(argv), environ=environ or {}, files=(file,) if file else ())
+        ).settings
+    )["x"]
 
 
 def ways(annotation: Any, text: str, folder: Path) -> list[Callable[[], Any]]:

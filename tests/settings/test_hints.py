@@ -70,7 +70,7 @@ def test_a_hint_has_the_form_of_the_type(annotation: Any, text: str, hint: str) 
         (list[int], 8, Origin.FILE, "write x = [8]"),
         (set[int], [1, 1], Origin.FILE, "write x = [1]"),
         (dict[str, int], 5, Origin.FILE, "write, for example, x = {a = 8}"),
-        (int | None, "none", Origin.FILE, "give --x none: TOML has no form for it"),
+        (int | None, "none", Origin.FILE, 'write "--x" = "none": TOML has no form for it'),
         (bool, 1, Origin.EXPERIMENT, "write x = True"),
         (str, 5, Origin.EXPERIMENT, "write, for example, x = 'a'"),
         (bool, "on", Origin.ENVIRONMENT, "write REPRISE_SETTING_X=true"),

@@ -48,7 +48,7 @@ def test_a_later_origin_overrides_earlier_ones(tmp_path: Path) -> None:
     environ = {"REPRISE_SETTING_LIMIT": "2", "REPRISE_SETTING_SIZES": "[2]", "REPRISE_SETTING_THREADS": "4"}
     record = {"sizes": [3], "threads": 5}
     found = resolve(
-        Settings, Origins(options=parse_options(["--threads", "6"]), environ=environ, file=file, record=record)
+        Settings, Origins(options=parse_options(["--threads", "6"]), environ=environ, files=(file,), record=record)
     )
     values = [found.settings.value_of(name) for name in ("learning_rate", "limit", "sizes", "threads")]
     assert values == [0.1, 2, [3], 6]
@@ -142,7 +142,7 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path, text: str, message: s
     file = tmp_path / "a.toml"
     file.write_text(text)
     with pytest.raises((SettingError, DocumentError), match=message) as caught:
-        resolve(Settings, Origins(options=parse_options([]), environ={}, file=file))
+        resolve(Settings, Origins(options=parse_options([]), environ={}, files=(file,)))
     assert "a.toml" in caught.value.message
 
 

@@ -9,7 +9,8 @@ import pytest
 from trainer.base.errors import DocumentError, SettingError, UsageError
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.origins import Origins, parse_options, resolve
-from trainer.settings.sources import of_environment, of_file
+from trainer.settings.settings_file import read_settings_file
+from trainer.settings.sources import of_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,17 +68,17 @@ def test_a_misspelled_name_in_a_variable_is_reported_with_the_variable() -> None
 def test_an_unknown_name_in_a_file_is_reported(tmp_path: Path, text: str, hint: str) -> None:
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(SettingError, match="unknown setting") as caught:
-        resolve(Settings, Origins(options=parse_options([]), environ={}, file=tmp_path / "s.toml"))
+        resolve(Settings, Origins(options=parse_options([]), environ={}, files=(tmp_path / "s.toml",)))
     assert hint in str(caught.value.hint)
 
 
 def test_dotted_keys_and_tables_of_a_file_are_one_setting(tmp_path: Path) -> None:
     for text in ("m.a = 1\nm.b = 2\n", "[m]\na = 1\nb = 2\n", "m = {a = 1, b = 2}\n"):
         (tmp_path / "s.toml").write_text(text)
-        assert of_file(tmp_path / "s.toml") == {"m": {"a": 1, "b": 2}}
+        assert read_settings_file(tmp_path / "s.toml") == {"m": {"a": 1, "b": 2}}
     (tmp_path / "s.toml").write_text("[m]\na = 1\n[m]\nb = 2\n")
     with pytest.raises(DocumentError, match=r"twice .*line 3"):
-        of_file(tmp_path / "s.toml")
+        read_settings_file(tmp_path / "s.toml")
 
 
 def test_spaces_around_an_equals_sign_are_reported() -> None:

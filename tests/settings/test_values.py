@@ -89,7 +89,7 @@ class Settings(LaunchSettings):
 
 
 def made(*argv: str, file: Path | None = None, environ: dict[str, str] | None = None) -> Resolved[Settings]:
-    return resolve(Settings, Origins(options=parse_options(argv), environ=environ or {}, file=file))
+    return resolve(Settings, Origins(options=parse_options(argv), environ=environ or {}, files=(file,) if file else ()))
 
 
 def value(name: str, text: str) -> object:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from trainer.base.errors import ExperimentError, NotWritableError
+from tests.checking import run_checks_on
+from trainer.base.errors import DatasetError, ExperimentError, NotWritableError
 from trainer.data.declaration import load_dataset
-from trainer.training.new_experiment import check_name, new_experiment, renamed_copy
+from trainer.training.check_result import Status
+from trainer.training.new_experiment import check_name, dataset_settings, new_experiment, renamed_copy
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in ("characters", "diabetes", "digits", "faces", "pairs")]
@@ -37,9 +39,70 @@ def test_a_copy_trains_like_its_original(page: Path) -> None:
 
 def test_another_dataset_sets_its_name_and_classes() -> None:
     text = (ROOT / "trainer/experiments/digits.py").read_text()
-    copy = renamed_copy(text, name="mine", like="digits", dataset=load_dataset("faces", root=ROOT))
+    values = dataset_settings(text, load_dataset("faces", root=ROOT), like="digits").values
+    copy = renamed_copy(text, name="mine", like="digits", values=values)
     assert ('    dataset = "faces"\n' in copy, "    classes = 2\n" in copy, "1,437" in copy) == (True, True, False)
     assert "    learning_rate = 3e-3\n" in copy
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("like", "name"), [("digits", "faces"), ("faces", "digits"), ("pairs", "faces")])
+def test_a_copy_for_another_dataset_needs_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, like: str, name: str
+) -> None:
+    dataset = load_dataset(name, root=ROOT)
+    made = new_experiment(tmp_path / "mine.py", like=ROOT / f"trainer/experiments/{like}.py", dataset=dataset)
+    shape = [*dataset.twin["image"].shape]
+    assert (made.filled["input_shape"], made.changes) == (shape, [])
+    findings = run_checks_on(tmp_path / "mine.py", tmp_path, monkeypatch, words=["--batch-size=16"])
+    assert not [finding for finding in findings.values() if finding.status is Status.FAILED]
+
+
+THEIRS = """
+class Settings(ClassificationSettings):
+    dataset = "digits"
+    classes: int = (
+        10  # of them
+    )
+
+class Net(Classifier):
+    def forward(self, x): ...
+"""
+
+
+def test_values_are_replaced_in_place_and_inherited_settings_are_added() -> None:
+    copy = renamed_copy(
+        THEIRS, name="mine", like="theirs", values={"dataset": 'é"', "classes": 2, "input_field": "x"}
+    ).splitlines()
+    at = next(number for number, line in enumerate(copy) if line.startswith("    dataset"))
+    assert copy[at : at + 5] == [
+        '    dataset = "é\\""',
+        '    input_field = "x"',
+        "    classes: int = (",
+        "        2  # of them",
+        "    )",
+    ]
+
+
+def test_a_setting_without_a_known_value_is_a_line_to_change(tmp_path: Path) -> None:
+    dataset = load_dataset("digits", root=ROOT).model_copy(update={"twin": {}})
+    made = new_experiment(tmp_path / "mine.py", like=PAGES[2], dataset=dataset)
+    text = (tmp_path / "mine.py").read_text().splitlines()
+    numbers = {
+        words: next(n for n, line in enumerate(text, 1) if line.strip().startswith(words))
+        for words in ("classes =", "input_shape:", "def forward")
+    }
+    assert made.filled == {"dataset": "digits"}
+    assert [change.partition(": ")[0] for change in made.changes] == [
+        f"mine.py:{numbers[words]}" for words in ("input_shape:", "classes =", "def forward")
+    ]
+
+
+def test_nothing_is_written_for_a_dataset_that_cannot_fit(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no field can be the target_field of digits"):
+        new_experiment(tmp_path / "mine.py", like=PAGES[2], dataset=load_dataset("topics", root=ROOT))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -22,14 +23,16 @@ def main(argv: list[str]) -> int:
     dataset = load_dataset(args.dataset, root=CHECKOUT) if args.dataset else None
     folder = CHECKOUT / FOLDER if args.into is None else working_folder / args.into
     file = folder / f"{args.name}.py"
-    changes = new_experiment(file, like=template.path(CHECKOUT), dataset=dataset)
+    written = new_experiment(file, like=template.path(CHECKOUT), dataset=dataset)
     experiment = find_experiment(str(file), checkout=CHECKOUT, here=working_folder)
     if experiment.outside is None:
         path, train = experiment.file, f"docker compose run --rm train --exp {shlex.quote(experiment.name)}"
     else:
         path, train = file, f"scripts/reprise train --exp {shlex.quote(str(file.resolve()))}"
-    lines = [f"wrote   {path}", f"train   {train}", *(f"change  {note}" for note in changes)]
-    print_result({"file": str(path), "train": train, "change": changes}, lines, as_json=args.json)
+    filled = [f"filled  {name} = {json.dumps(value)}" for name, value in written.filled.items()]
+    lines = [f"wrote   {path}", *filled, f"train   {train}", *(f"change  {note}" for note in written.changes)]
+    document = {"file": str(path), "train": train, "filled": written.filled, "change": written.changes}
+    print_result(document, lines, as_json=args.json)
     return 0
 
 
@@ -42,7 +45,9 @@ def _parser() -> Arguments:
         "--like", metavar="EXPERIMENT", default="digits", help="experiment to copy (default: %(default)s)"
     )
     parser.add_argument(
-        "--dataset", metavar="NAME", help="dataset to train on (default: that of the copied experiment)"
+        "--dataset",
+        metavar="NAME",
+        help="dataset to train on, from whose declaration settings are filled (default: that of the copied experiment)",
     )
     parser.add_argument("--into", metavar="FOLDER", type=Path, help=f"folder to write to (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -97,6 +97,9 @@ def find_run_to_resume(options: Options) -> Path:
     name = options["resume"]
     if not name:
         raise UsageError("--resume needs a run", hint="`reprise runs ls` lists them")
+    if "print_settings" in options:
+        hint = f"`reprise runs show {name}` shows the settings of the run with their origins"
+        raise UsageError("found --print-settings with --resume, which uses the settings of the run", hint=hint)
     for other in ("exp", "script", "settings"):
         if other in options:
             raise UsageError(

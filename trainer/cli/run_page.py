@@ -220,7 +220,7 @@ def _settings(record: Record, current: Mapping[str, JsonValue]) -> Iterator[str]
         bound = bool(name in ledger and ledger[name].bound)
         read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
         original = f" (began with {value_text(first[name])})" if name in first and first[name] != value else ""
-        cells.append((name, value_text(value) + original, origins.get(name, ""), read))
+        cells.append((name, value_text(value) + original, record.circumstances.origin_of(name), read))
     if cells:
         yield ""
         yield "settings"

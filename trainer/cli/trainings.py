@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DocumentError, RunError
-from trainer.base.plain_text import read_text
+from trainer.base.plain_text import read_bytes
 from trainer.base.safe_folder import run_root
 from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.machine import device_for, torch_version, visible_gpus
 from trainer.cli.sweep.launchers import frozen_image
-from trainer.cli.train.command_line import require_captured, with_option
+from trainer.cli.train.command_line import require_captured, with_option, with_settings_files
 from trainer.launch.container import kill_container
 from trainer.launch.contract import CommandRequest
 from trainer.launch.process import ProcessCommand, ProcessLauncher
@@ -38,8 +38,8 @@ from trainer.runs.record import RUN_ID
 from trainer.runs.run import abandon, new_run, record_of
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import PURPOSE
+from trainer.settings.settings_file import LARGEST_SETTINGS, copy_names
 from trainer.source.capture import BEGUN, COPY, capture, place_source
-from trainer.sweeps.folder import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,29 +55,34 @@ _RUN_LINE: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """The source and the settings file that all trainings of a command start from."""
+    """The source and the settings files that all trainings of a command start from."""
 
     arguments: list[str]
     source: SourceBundle
-    settings: str | None
+    settings: dict[str, bytes]
+    """The settings files, by the names of their copies in the folder of a new run."""
 
     def place_source(self, folder: Path) -> list[str]:
         """Write both into the folder of a new run; return the arguments of `train` that use them."""
         place_source(self.source, folder)
-        if self.settings is None:
-            return self.arguments
         with disk_faults(folder), run_root(folder) as run:
-            run.write_whole(SETTINGS, self.settings.encode())
-        return with_option(self.arguments, "settings", str(folder / SETTINGS))
+            for name, content in self.settings.items():
+                with run.create(name, make=True) as copy:
+                    copy.write(content)
+        return with_settings_files(self.arguments, [folder / name for name in self.settings])
 
 
 def freeze(request: TrainRequest) -> Recipe:
-    """Capture the source and read the settings file. Raises `SourceError`, `ExperimentError`."""
+    """Capture the source and read the settings files. Raises `SourceError`, `ExperimentError`."""
     source = capture(CHECKOUT, extra=request.experiment.extra, runs=runs_folder())
     require_captured(request.experiment, source)
-    file = request.origins.file
-    text = None if file is None else read_text(file)
-    return Recipe(arguments=with_option(request.argv, "exp", request.experiment.name), source=source, settings=text)
+    arguments = with_option(request.argv, "exp", request.experiment.name)
+    copies = copy_names(request.origins.files, checkout=CHECKOUT)
+    return Recipe(
+        arguments=arguments,
+        source=source,
+        settings={name: read_bytes(file, most=LARGEST_SETTINGS) for name, file in copies.items()},
+    )
 
 
 @contextmanager

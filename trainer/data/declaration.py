@@ -12,7 +12,7 @@ from trainer.base.digest import Digest
 from trainer.base.document import Count, Document, read_toml
 from trainer.base.errors import DatasetError, RepriseError, SettingError
 from trainer.base.suggestions import did_you_mean, listed, nearest, short
-from trainer.data.reader import Arrays, Drawn, RawFiles, Reader, Table, Typed
+from trainer.data.reader import Arrays, Drawn, Images, Length, Lines, RawFiles, Reader, Table, Text, Typed
 from trainer.data.splits import Split
 from trainer.settings.hints import option
 
@@ -159,6 +159,40 @@ def sample_fields(reader: Reader) -> tuple[str, ...]:
     return tuple(reader.fields) if isinstance(reader, Arrays | Table) else _FIELDS[reader.kind]
 
 
+def sample_types(dataset: Dataset) -> dict[str, Drawn | None]:
+    """Return type, shape and number of classes of each field of a sample; `None` for a field that is not declared."""
+    read = _types_of(dataset.reader)
+    return {name: _declared_type(dataset, name, read.get(name)) for name in sample_fields(dataset.reader)}
+
+
+def _declared_type(dataset: Dataset, name: str, read: Drawn | None) -> Drawn | None:
+    """Return a field's type and shape from `sample`, else from the reader, else from `twin`, with the number of classes of any."""
+    twin = dataset.twin.get(name)
+    typed = dataset.sample.get(name) or read or twin
+    if typed is None:
+        return None
+    classes = next((each.classes for each in (read, twin) if each and each.classes), None)
+    return Drawn(dtype=typed.dtype, shape=typed.shape, classes=classes)
+
+
+def _types_of(reader: Reader) -> dict[str, Drawn]:
+    match reader:
+        case Images():
+            size: tuple[Length, Length] = reader.size if reader.size and reader.resize != "fit" else ("any", "any")
+            image = Drawn(dtype=reader.dtype, shape=(_CHANNELS[reader.mode], *size))
+            classes = len(reader.classes) if len(reader.classes) > 1 else None
+            return {"image": image, "label": Drawn(dtype="int64", classes=classes)}
+        case Table():
+            return {name: Drawn(dtype=column.dtype, shape=column.shape) for name, column in reader.fields.items()}
+        case Lines():
+            return {"text": Drawn(dtype="uint8", shape=("any",)), "length": Drawn(dtype="int64")}
+        case Text():
+            return {name: Drawn(dtype="int64", shape=(reader.window,)) for name in ("text", "next")}
+        case RawFiles():
+            return {"bytes": Drawn(dtype="uint8", shape=("any",)), "length": Drawn(dtype="int64")}
+    return {}
+
+
 def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, skip: Collection[str] = ()) -> None:
     """Raise `SettingError` if the experiment uses a field that `dataset` lacks; settings in `skip` are not checked."""
     known = sample_fields(dataset.reader)
@@ -175,6 +209,7 @@ def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, skip: Collection
             raise SettingError(message, hint=f"{choose}{other}")
 
 
+_CHANNELS: Final = {"L": 1, "RGB": 3, "RGBA": 4}
 _FIELD_SETTINGS: Final = ("input_field", "target_field")
 _FIELDS: Final = {
     "images": ("image", "label"),

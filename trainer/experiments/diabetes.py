@@ -18,6 +18,8 @@ class Settings(RegressionSettings):
     weight_decay = 1e-2
     monitor = "val_loss"
 
+    input_shape: list[PositiveInt] = [10]
+    """Measurements of a patient."""
     width: PositiveInt = 16
     """Units of the hidden layer."""
 
@@ -26,12 +28,15 @@ class Settings(RegressionSettings):
 class Net(Regressor):
     """Batch normalization and one hidden layer; the output is scaled to the range of the targets."""
 
-    def __init__(self, *, width: int) -> None:
+    def __init__(self, *, input_shape: list[int], width: int) -> None:
         """Create the layers."""
         super().__init__()
-        self.layers = nn.Sequential(nn.BatchNorm1d(10), nn.Linear(10, width), nn.ReLU(), nn.Linear(width, 1))
+        (measurements,) = input_shape
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(measurements), nn.Linear(measurements, width), nn.ReLU(), nn.Linear(width, 1)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return a prediction for each patient: `[batch, 10]` to `[batch]`; targets lie between 25 and 346."""
+        """Return a prediction for each patient: `[batch, measurements]` to `[batch]`; targets lie between 25 and 346."""
         numbers: Tensor = self.layers(features).squeeze(-1)
         return 150.0 + 75.0 * numbers

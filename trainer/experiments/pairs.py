@@ -17,6 +17,8 @@ class Settings(VerificationSettings):
     learning_rate = 3e-3
     schedule = "cosine"
 
+    input_shape: list[PositiveInt] = [1, 8, 8]
+    """Channels, height and width of an image."""
     channels: PositiveInt = 16
     """Channels of the convolution."""
     dimensions: PositiveInt = 16
@@ -27,20 +29,21 @@ class Settings(VerificationSettings):
 class Net(Verifier):
     """One convolution, one pooling, two linear layers."""
 
-    def __init__(self, *, channels: int, dimensions: int) -> None:
+    def __init__(self, *, input_shape: list[int], channels: int, dimensions: int) -> None:
         """Create the layers."""
         super().__init__()
+        colors, height, width = input_shape
         self.layers = nn.Sequential(
-            nn.Conv2d(1, channels, 3, padding=1),
+            nn.Conv2d(colors, channels, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(channels * 4 * 4, 64),
+            nn.Linear(channels * (height // 2) * (width // 2), 64),
             nn.ReLU(),
             nn.Linear(64, dimensions, bias=False),  # it would cancel in every distance
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return an embedding of each digit: `[batch, 1, 8, 8]` to `[batch, dimensions]`."""
+        """Return an embedding of each digit: `[batch, channels, height, width]` to `[batch, dimensions]`."""
         embeddings: Tensor = self.layers(images)
         return embeddings

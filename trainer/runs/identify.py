@@ -94,6 +94,7 @@ def identify(
         retest_of=original if is_run_id(original := environ.get(RETEST, "")) else None,
         purpose=purpose if re.fullmatch("[a-z]{1,20}", purpose := environ.get(PURPOSE, "")) else None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
+        settings_files=facts.resolved.files,
         execution=_values_of(facts, Role.EXECUTION) | _values_of(facts, Role.LAUNCH),
         manifests={dataset.name: dataset.manifest for dataset in facts.datasets},
         variables=_variables(settings),

@@ -213,6 +213,8 @@ class Circumstances(Document):
     """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name."""
     origins: dict[str, str]
     """The origin of each setting's value."""
+    settings_files: dict[str, str] = Field(default={}, exclude_if=lambda files: not files)
+    """The settings file of each value with the origin `file`: its path in the source, or on the machine."""
     execution: dict[str, JsonValue] = {}
     """The values of the settings that do not affect the result."""
     manifests: dict[str, Digest] = {}
@@ -220,6 +222,10 @@ class Circumstances(Document):
     variables: dict[str, str] = {}
     """Environment variables read by libraries that the determinism level set."""
     timing: Timing
+
+    def origin_of(self, name: str) -> str:
+        """Return the origin of a setting's value, with its settings file; empty if it is not recorded."""
+        return " ".join(filter(None, (self.origins.get(name, ""), self.settings_files.get(name, ""))))
 
 
 # --- outcome

@@ -187,6 +187,12 @@ def origins_of(record: Record, origins: Mapping[str, Origin], *, command: Sequen
     }
 
 
+def files_of(record: Record, origins: Mapping[str, Origin]) -> dict[str, str]:
+    """Return the recorded settings file of each value of a resumed attempt that still has it."""
+    files = record.circumstances.settings_files
+    return {name: file for name, file in files.items() if origins.get(name) is Origin.FILE}
+
+
 def concurrent_start_error(run: Path, number: int) -> ResumeError:
     """Return the error for an attempt that another process has just started."""
     host = _host_suffix(run / ATTEMPTS / str(number))

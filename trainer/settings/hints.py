@@ -41,7 +41,7 @@ def how_to_type(name: str, info: FieldInfo, origin: Origin, *, found: object = N
     if is_flag(info) and origin is Origin.COMMAND_LINE:
         return f"write {option(name)} or {option(f'no_{name}')}{f' or {option(name)} none' if may_be_none else ''}"
     if may_be_none and origin is Origin.FILE and found in ("", "none", "None", "null"):
-        return f"give {option(name)} none: TOML has no form for it"
+        return f'write "{option(name)}" = "none": TOML has no form for it'
     if texts := _rewritten(info, found, origin):
         return f"write {' or '.join(assigned(name, info, text, origin) for text in texts[:2])}"
     text = example(info.annotation)

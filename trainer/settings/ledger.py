@@ -121,6 +121,8 @@ class Ledger:
         """Create an empty ledger for these settings, and record all their attribute accesses from now on."""
         self._settings = resolved.settings
         self._origins = resolved.origins
+        self._files = resolved.files
+        self._neutral = resolved.neutral
         self._root = root
         self._notes = Notes()
         self._settings.observe(self._on_read)
@@ -143,7 +145,7 @@ class Ledger:
 
     def unbound(self) -> list[str]:
         """Return the settings that were given, and that nothing has been bound to or has read so far."""
-        used = self._used()
+        used = self._used() | self._neutral
         return [name for name, origin in self._origins.items() if origin.is_given and name not in used]
 
     def unread(self) -> list[str]:
@@ -174,7 +176,7 @@ class Ledger:
         similar = nearest(name, [other for other in self._origins if other in used], most=1)
         suggestion = f"did you mean {option(similar[0])}? " if similar else ""
         advice = f"it is used with {' or '.join(choices)}; otherwise " if choices else suggestion
-        return unused(name, str(self._origins[name]), hint=f"{advice}leave it out")
+        return unused(name, self._files.get(name) or str(self._origins[name]), hint=f"{advice}leave it out")
 
     def needed(self, name: str, *, by: str) -> SettingError:
         """Return the error for a parameter that neither the caller nor a setting supplies."""
@@ -191,6 +193,7 @@ class Ledger:
             name: LedgerEntry(
                 value="(secret)" if is_secret(kinds[name]) else values[name],
                 origin=str(origin),
+                file=self._files.get(name),
                 bound=bound.get(name, []),
                 read=read.get(name, []),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from trainer.base.document import Document
 
@@ -12,5 +12,7 @@ class LedgerEntry(Document):
 
     value: JsonValue
     origin: str
+    file: str | None = Field(default=None, exclude_if=lambda file: file is None)
+    """The settings file, if the origin is `file`."""
     bound: list[str] = []
     read: list[str] = []

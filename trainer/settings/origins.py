@@ -1,4 +1,4 @@
-"""Read settings from the command line, a settings file and the environment, with each value's origin.
+"""Read settings from the command line, settings files and the environment, with each value's origin.
 
 Errors name the setting. `trainer.settings.values` decides which value a text has.
 
@@ -8,14 +8,15 @@ On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from trainer.base.errors import SettingError, UsageError
 from trainer.base.redaction import REDACTOR
-from trainer.settings.canonical_forms import unrecordable
+from trainer.settings.canonical_forms import document_of, one_form, unrecordable
 from trainer.settings.declarations import OPTIONS, complete
 from trainer.settings.errors import (
     VARIABLE,
@@ -39,7 +40,8 @@ from trainer.settings.fields import (
 )
 from trainer.settings.hints import option
 from trainer.settings.replay import changed_by_record
-from trainer.settings.sources import of_environment, of_file, of_words
+from trainer.settings.settings_file import TypedText, read_settings_file
+from trainer.settings.sources import of_environment, of_words
 from trainer.settings.values import (
     MisfitError,
     has_early_validator,
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=LaunchSettings)
 
+_REPEATABLE: Final = "settings"
+
 
 Options = Mapping[str, str | None]
 """A parsed command line: options in the given order; `None` for an option without a value."""
@@ -67,6 +71,10 @@ class Resolved(Generic[S]):
 
     settings: S
     origins: dict[str, Origin]
+    files: dict[str, str] = field(default_factory=dict)
+    """The settings file of each value with the origin `file`."""
+    neutral: frozenset[str] = frozenset()
+    """Settings that a file gives their default: no error if nothing uses them, so that a file may hold all settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,29 +83,48 @@ class Origins:
 
     options: Options
     environ: Mapping[str, str]
-    file: Path | None = None
+    files: tuple[Path, ...] = ()
+    """Settings files; a later file overrides an earlier one, setting by setting."""
     record: Mapping[str, Any] | None = None
 
 
 def parse_options(argv: Sequence[str]) -> dict[str, str | None]:
     """Parse a command line without knowledge of any option. Raise `UsageError` for a non-option word and a repeated option.
 
+    Only `--settings` may be repeated: `settings_names` returns all its values.
+
     >>> parse_options(["--learning-rate=1e-3", "--progress", "--seed", "-1"])
     {'learning_rate': '1e-3', 'progress': None, 'seed': '-1'}
     """
     options: dict[str, str | None] = {}
+    for name, text in _options_in(argv):
+        if name in options and name != _REPEATABLE:
+            raise UsageError(f"--{name.replace('_', '-')} is given twice", hint="give it once")
+        options[name] = text
+    return options
+
+
+def settings_names(argv: Sequence[str]) -> list[str | None]:
+    """Return the values of `--settings` on a command line, in order; `None` for one without a value.
+
+    >>> settings_names(["--settings", "base.toml", "--seed", "1", "--settings=models/large"])
+    ['base.toml', 'models/large']
+    """
+    return [text for name, text in _options_in(argv) if name == _REPEATABLE]
+
+
+def _options_in(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    before: dict[str, str | None] = {}
     remaining = list(argv)
     while remaining:
         word = remaining.pop(0)
         if not word.startswith("--") or word == "--":
-            raise _no_option(word, options)
+            raise _no_option(word, before)
         name, equals, text = word[2:].partition("=")
         name = name.replace("-", "_")
-        if name in options:
-            raise UsageError(f"--{name.replace('_', '-')} is given twice", hint="give it once")
         alone = not equals and (not remaining or remaining[0].startswith("--"))
-        options[name] = None if alone else (text if equals else remaining.pop(0))
-    return options
+        before[name] = None if alone else (text if equals else remaining.pop(0))
+        yield name, before[name]
 
 
 def as_words(options: Options) -> list[str]:
@@ -129,7 +156,10 @@ def given_settings(origins: Origins) -> dict[str, Any]:
     >>> given_settings(Origins(options=parse_options(["--seed", "1", "--no-publish", "--full"]), environ={"REPRISE_SETTING_CLASSES": "3"}))
     {'classes': '3', 'seed': '1', 'publish': False, 'full': True}
     """
-    values = of_file(origins.file) | of_environment(origins.environ)
+    values: dict[str, Any] = {}
+    for file in origins.files:
+        values |= read_settings_file(file)
+    values |= of_environment(origins.environ)
     for name, text in origins.options.items():
         denied = text is None and name.startswith("no_")
         values[name.removeprefix("no_") if denied else name] = (not denied) if text is None else text
@@ -146,7 +176,7 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
         _Read(Origin.COMMAND_LINE, of_words(settings, origins.options), "on the command line"),
         _Read(Origin.RECORD, origins.record or {}, "by the record"),
         _Read(Origin.ENVIRONMENT, of_environment(origins.environ), f"by the environment variable {VARIABLE}"),
-        _Read(Origin.FILE, of_file(origins.file), f"in {origins.file}"),
+        *(_Read(Origin.FILE, read_settings_file(file), f"in {file}", file) for file in reversed(origins.files)),
     ]
     _keep_out_of_texts(settings, read)
     faults = [fault for each in read for fault in _refused(settings, each, partly=partly)]
@@ -161,7 +191,16 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
     faults += [*misfits.values(), *_odd_defaults(made, sources, known=misfits), *_unrecorded(made, sources)]
     if faults := faults or [*changed_by_record(made)]:
         raise all_of(faults)
-    return Resolved(settings=made, origins=_origins(settings, sources, retest=RETEST in origins.environ))
+    retest = RETEST in origins.environ
+    files = {
+        name: str(each.file) for each, source in zip(read, sources, strict=True) if each.file for name in source.values
+    }
+    return Resolved(
+        settings=made,
+        origins=_origins(settings, sources, retest=retest),
+        files={} if retest else files,
+        neutral=frozenset(name for name in files if _is_default(made, name)),
+    )
 
 
 class _Read(NamedTuple):
@@ -170,11 +209,11 @@ class _Read(NamedTuple):
     origin: Origin
     values: Mapping[str, Any]
     phrase: str
+    file: Path | None = None
 
-    @property
-    def is_text(self) -> bool:
-        """Whether the values are texts, which have no type yet."""
-        return self.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
+    def is_text(self, name: str) -> bool:
+        """Return whether a value is a text that has no type yet."""
+        return self.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT} or isinstance(self.values[name], TypedText)
 
 
 def _keep_out_of_texts(settings: type[LaunchSettings], read: Sequence[_Read]) -> None:
@@ -210,7 +249,7 @@ def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[lis
             if (value := each.values[name]) is None and each.origin is Origin.COMMAND_LINE:
                 continue
             try:
-                values[name] = _typed(settings, name, value, textual=each.is_text)
+                values[name] = _typed(settings, name, value, textual=each.is_text(name))
             except MisfitError as fault:
                 values[name] = value
                 faults[name] = misfit(
@@ -280,6 +319,17 @@ def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[Set
         if reason := unrecordable(made.value_of(name)):
             phrase = next((source.phrase for source in sources if name in source.values), None)
             yield unrecorded(name, *reason, phrase=phrase)
+
+
+def _is_default(made: LaunchSettings, name: str) -> bool:
+    """Return whether a value is the setting's default, in the form that a document has for it."""
+    info = type(made).__pydantic_fields__[name]
+    if info.is_required() or is_secret(info):
+        return False
+    with suppress(ValueError):  # a default that no document can have
+        default = one_form(info.get_default(call_default_factory=True))
+        return bool(document_of(default) == document_of(made.value_of(name)))
+    return False
 
 
 def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:

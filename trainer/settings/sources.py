@@ -1,26 +1,18 @@
-"""Read the values of a command line, the environment and a settings file, by name, before they have a type."""
+"""Read the values of a command line and of the environment, by name, before they have a type."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from trainer.base.document import parse_toml
-from trainer.base.errors import DocumentError, SettingError, UsageError
-from trainer.base.plain_text import read_text
+from trainer.base.errors import SettingError, UsageError
 from trainer.settings.fields import ENVIRONMENT_PREFIX, LaunchSettings
 from trainer.settings.hints import option
 from trainer.settings.values import is_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-LARGEST_SETTINGS: Final = 1 << 20
-"""Maximum bytes of a settings file; a larger file was probably named by mistake."""
-_MOST_KEYS: Final = 1_000
-"""Maximum keys of a settings file: each unknown key is compared with all known names."""
-_WRONG_FILE_HINT: Final = "is it the settings file?"
 _LIKE_PREFIX: Final = re.compile(r"REPRISE[_-]?SETTING(S?[_-]|)", re.IGNORECASE)
 """Misspellings of the variable prefix."""
 
@@ -56,21 +48,4 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
             message = f"setting {name} is given by two environment variables, which differ in their case"
             raise SettingError(message, hint=f"give {ENVIRONMENT_PREFIX}{name.upper()} alone")
         values[name] = text
-    return values
-
-
-def of_file(file: Path | None) -> dict[str, Any]:
-    """Return the values of a settings file; `-` and `_` in names are equivalent. Raise `DocumentError`."""
-    if file is None:
-        return {}
-    content = parse_toml(read_text(file, most=LARGEST_SETTINGS), where=f"settings file {file}")
-    if len(content) > _MOST_KEYS:
-        raise DocumentError(
-            f"settings file {file} has {len(content):,} keys; expected at most {_MOST_KEYS:,}", hint=_WRONG_FILE_HINT
-        )
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        if name.replace("-", "_") in values:
-            raise DocumentError(f"settings file {file}: {name} is given twice, with - and with _", hint="give it once")
-        values[name.replace("-", "_")] = value
     return values

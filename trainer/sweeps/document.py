@@ -13,11 +13,12 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from trainer.base.digest import Digest, canonical, digest_of_document
 from trainer.base.document import Document, parse_toml
 from trainer.base.errors import DocumentError, UsageError
+from trainer.base.paths import path_fault
 from trainer.base.plain_text import read_text
 from trainer.base.run_files import SWEEPS
 from trainer.base.suggestions import listed
@@ -32,9 +33,18 @@ FOLDER: Final = SWEEPS
 """The folder of all sweeps, in the folder of all runs."""
 FILE: Final = "sweep.json"
 FORMAT: Final = "reprise.sweep/1"
+SETTINGS: Final = "settings.toml"
+"""The copy of the only settings file, in sweeps of earlier versions."""
 MOST: Final = 1000
 _RANGE: Final = re.compile(r"(-?\d{1,9})\.\.(-?\d{1,9})(?:\.\.(\d{1,9}))?")
 _OPENING, _CLOSING, _QUOTES = "[{(", "]})", "\"'"
+
+
+def _path(text: str) -> str:
+    if fault := path_fault(text):
+        raise ValueError(f"not a path inside a folder: {fault}")
+    return text
+
 
 RunId = Annotated[str, StringConstraints(pattern=rf"^{RUN_ID.pattern}$")]
 
@@ -62,6 +72,14 @@ class Point(Document):
         return " ".join(f"{name}={text}" for name, text in self.settings.items()) or "(no settings)"
 
 
+class SettingsCopy(Document):
+    """A copy of a settings file."""
+
+    path: Annotated[str, AfterValidator(_path)]
+    """Its path in the folder of the sweep and in the folders of its runs."""
+    text: str
+
+
 class SweepRequest(Document):
     """The request: equal for equal commands, regardless of folder and time."""
 
@@ -74,10 +92,17 @@ class SweepRequest(Document):
     secrets: list[str] = []
     """Names of secret settings in environment variables; their values are read each time."""
     file: str | None = None
-    """The text of the settings file."""
+    """The text of the settings file, in sweeps of versions that accepted a single file."""
+    files: list[SettingsCopy] = Field(default=[], exclude_if=lambda files: not files)
+    """The settings files, the later file last."""
     axes: list[str] = []
     """The settings that differ between points, in the order of the command line."""
     points: list[dict[str, str]] = Field(min_length=1, max_length=MOST)
+
+    @property
+    def settings_files(self) -> dict[str, str]:
+        """The texts of all settings files by the path of their copies, the later file last."""
+        return {SETTINGS: self.file} if self.file is not None else {each.path: each.text for each in self.files}
 
     @property
     def digest(self) -> str:

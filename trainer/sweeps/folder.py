@@ -4,7 +4,7 @@ The state of a point is read from its run's record, so a killed process leaves n
 
     sweep.json          the frozen inputs, and the runs of the points
     source.tar.gz       the frozen source; source/ is its unpacked copy, in which points start
-    settings.toml       the settings file, if given
+    settings/           the settings files, if given
     logs/<n>.txt        the output of the processes of point n; a process holds a lock on its log while it is alive
 """
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
     from trainer.source.capture import SourceBundle
 
-SETTINGS: Final = "settings.toml"
 LOGS: Final = "logs"
 _LOCK: Final = "lock"
 
@@ -70,8 +69,7 @@ def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Pa
             unpack(bundle, place, COPY)
             place.below(f"{COPY}/runs", make=True).close()  # the mount point of the runs in a container
             open_to_all(place, COPY)
-            if sweep.asked.file is not None:
-                place.write_whole(SETTINGS, sweep.asked.file.encode())
+            _write_settings(sweep, place)
     save(sweep, folder)
     return folder
 
@@ -248,5 +246,11 @@ def prepare(sweep: Sweep, run: Path, *, runs: Path) -> None:
         with place.open(ARCHIVE) as frozen, new.create(ARCHIVE) as copy:
             shutil.copyfileobj(frozen, copy)
         new.write_whole(CAPTURED, canonical(sweep.captured.model_dump(mode="json")))
-        if sweep.asked.file is not None:
-            new.write_whole(SETTINGS, sweep.asked.file.encode())
+        _write_settings(sweep, new)
+
+
+def _write_settings(sweep: Sweep, folder: Root) -> None:
+    """Write the settings files into the folder of the sweep or of a new run."""
+    for path, text in sweep.asked.settings_files.items():
+        with folder.create(path, make=True) as copy:
+            copy.write(text.encode())

@@ -6,16 +6,21 @@ The new file trains like the original, except for a dataset that the user names.
 from __future__ import annotations
 
 import ast
+import json
 import keyword
 import re
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import ExperimentError, NotWritableError
 from trainer.base.plain_text import read_python
 from trainer.base.suggestions import short
-from trainer.data.reader import Images
+from trainer.training.dataset_settings import SHAPE, DatasetSettings, settings_for
+from trainer.training.declared_settings import sketched
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from trainer.data.declaration import Dataset
@@ -34,11 +39,26 @@ _CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
 _FORWARD: Final = "# The net is tried on two samples before the first step; errors name what does not fit the task."
 
 
-def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> list[str]:
-    """Write `file` after the model of `like`; return the changes that remain for the user; raise `ExperimentError` if `file` exists."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewExperiment:
+    """A written experiment."""
+
+    filled: dict[str, Any]
+    """The settings that got their values from the dataset."""
+    changes: list[str]
+    """What remains for the user, with file and line."""
+
+
+def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> NewExperiment:
+    """Write `file` after the model of `like`, with the settings that follow from `dataset`.
+
+    Raise `ExperimentError` if `file` exists, `DatasetError` if the dataset does not fit the experiment.
+    """
     check_name(file.stem)
     try:
-        text = renamed_copy(read_python(like), name=file.stem, like=like.stem, dataset=dataset)
+        original = read_python(like)
+        found = dataset_settings(original, dataset, like=like.stem)
+        text = renamed_copy(original, name=file.stem, like=like.stem, values=found.values)
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
         said = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
@@ -52,20 +72,58 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
     except OSError as fault:
         said = f"{file} cannot be written: {fault.strerror}"
         raise NotWritableError(said, hint="type it in a checkout of your own: scripts/reprise new") from fault
-    changes = {"classes =": "how many classes the dataset has"} if dataset and not _classes(dataset) else {}
-    changes |= {"def forward": "the input and output sizes of the net"}
-    return [
-        f"{file.name}:{number}: {change}"
-        for number, line in enumerate(text.splitlines(), start=1)
-        for words, change in changes.items()
-        if line.strip().startswith(words)
-    ]
+    return NewExperiment(filled=found.values, changes=[*_changes(text, file.name, found)])
 
 
-def renamed_copy(text: str, *, name: str, like: str, dataset: Dataset | None = None) -> str:
-    """Return the text under its new name; a comment that is already there is not repeated."""
+def _changes(text: str, file: str, found: DatasetSettings) -> Iterator[str]:
+    """Yield what remains to be edited, with file and line: settings without a known value, and sizes in the net."""
     lines = text.splitlines()
-    for at, end, new in sorted(_edits(ast.parse(text), name, like, dataset), reverse=True):
+    notes = {rf"{name}\s*[:=]": note for name, note in found.notes.items()}
+    if SHAPE not in found.values:
+        notes["def forward"] = "the input and output sizes of the net"
+    for pattern, note in notes.items():
+        number = next((number for number, line in enumerate(lines, start=1) if re.match(pattern, line.strip())), None)
+        name = "" if pattern == "def forward" else f"{pattern.partition(chr(92))[0]}: "
+        if number is not None:
+            yield f"{file}:{number}: {name}{note}"
+        elif name:
+            yield f"{file}: add {pattern.partition(chr(92))[0]} to Settings: {note}"
+
+
+def dataset_settings(text: str, dataset: Dataset | None, *, like: str) -> DatasetSettings:
+    """Return what an experiment's settings are for a dataset. Raise `DatasetError` if the dataset does not fit its task."""
+    if dataset is None:
+        return DatasetSettings()
+    sketch = sketched(text)
+    if sketch is None:
+        return settings_for(dataset, dict(_assigned(ast.parse(text))), like=like)
+    defaults = {name: info.default for name, info in sketch.settings.__pydantic_fields__.items()}
+    return settings_for(dataset, defaults, task=sketch.settings if sketch.reads_fields else None, like=like)
+
+
+def _assigned(page: ast.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that the class `Settings` gives a literal value."""
+    for name, value in _values(page):
+        with suppress(ValueError):
+            yield name, ast.literal_eval(value)
+
+
+def _values(page: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    for node in page.body:
+        for line in node.body if isinstance(node, ast.ClassDef) and node.name == "Settings" else ():
+            match line:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    yield name, value
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                    yield name, value
+
+
+def renamed_copy(text: str, *, name: str, like: str, values: Mapping[str, Any] | None = None) -> str:
+    """Return the text under its new name and with these settings; a comment that is already there is not repeated."""
+    lines = _with_values(text, values or {}).splitlines()
+    for at, end, new in sorted(
+        _edits(ast.parse("\n".join(lines)), name, like, has_other_dataset=bool(values)), reverse=True
+    ):
         lines[at:end] = [line for line in new if not (line.lstrip().startswith("# ") and line in lines)]
     lines[:2] = [line for line in lines[:2] if not _CODING.match(line)]  # the new file is UTF-8
     return "\n".join(lines) + "\n"
@@ -88,13 +146,13 @@ _Edit = tuple[int, int, list[str]]
 """A replacement of the lines `[at:end]`."""
 
 
-def _edits(page: ast.Module, name: str, like: str, dataset: Dataset | None) -> list[_Edit]:
+def _edits(page: ast.Module, name: str, like: str, *, has_other_dataset: bool) -> list[_Edit]:
     said = f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Begun as a copy of {like}."""'
     first = page.body[0] if page.body and ast.get_docstring(page) is not None else None
     found = [(0, 0, [said]) if first is None else (first.lineno - 1, first.end_lineno or 1, [said])]
     for node in page.body:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":
-            found += [_above(node, _SETTINGS), *_of_dataset(node, dataset)]
+            found += [_above(node, _SETTINGS), *_of_dataset(node, has_other_dataset=has_other_dataset)]
         elif isinstance(node, ast.ClassDef):
             found.append(_above(node, _NET))
             found += [_above(part, _FORWARD) for part in node.body if getattr(part, "name", "") == "forward"]
@@ -107,25 +165,38 @@ def _above(node: ast.stmt, comment: str) -> _Edit:
     return at, at, [f"{' ' * node.col_offset}{line}" for line in comment.splitlines()]
 
 
-def _of_dataset(settings: ast.ClassDef, dataset: Dataset | None) -> list[_Edit]:
-    """Add a comment to the dataset's line, and insert the dataset and its number of classes."""
-    values = {} if dataset is None else {"dataset": repr(dataset.name).replace("'", '"'), "classes": _classes(dataset)}
+def _of_dataset(settings: ast.ClassDef, *, has_other_dataset: bool) -> list[_Edit]:
+    """Add a comment above the dataset's line, and replace the description of the original's samples."""
     found: list[_Edit] = []
     for line in settings.body:
         match line:
-            case ast.Assign(targets=[ast.Name(id=name)]) if name == "dataset" or values.get(name):
-                indent = " " * line.col_offset
-                comment = [f"{indent}{_DATASET}"] if name == "dataset" else []
-                value = values.get(name) or ast.unparse(line.value).replace("'", '"')
-                found.append((line.lineno - 1, line.end_lineno or line.lineno, [*comment, f"{indent}{name} = {value}"]))
-            case ast.Expr(value=ast.Constant(value=str())) if line is settings.body[0] and dataset is not None:
+            case ast.Assign(targets=[ast.Name(id="dataset")]):
+                found.append(_above(line, _DATASET))
+            case ast.Expr(value=ast.Constant(value=str())) if line is settings.body[0] and has_other_dataset:
                 meaning = f'{" " * line.col_offset}"""What this experiment can be given."""'
                 found.append((line.lineno - 1, line.end_lineno or line.lineno, [meaning]))
     return found
 
 
-def _classes(dataset: Dataset) -> str | None:
-    if isinstance(dataset.reader, Images) and len(dataset.reader.classes) > 1:
-        return str(len(dataset.reader.classes))
-    counts = [field.classes for field in dataset.twin.values() if field.classes]
-    return str(counts[0]) if len(counts) == 1 else None
+def _with_values(text: str, values: Mapping[str, Any]) -> str:
+    """Return the text with other values of settings; a setting that `Settings` only inherits is added below `dataset`."""
+    if not values:
+        return text
+    lines, places = text.splitlines(), dict(_values(ast.parse(text)))
+    added = [name for name in values if name not in places]
+    for name, node in sorted(places.items(), key=lambda each: each[1].lineno, reverse=True):
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        if name in values:
+            before = lines[first].encode()[: node.col_offset].decode()
+            lines[first : last + 1] = [
+                before + _literal(values[name]) + lines[last].encode()[node.end_col_offset :].decode()
+            ]
+            last = first
+        if name == "dataset":
+            indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
+            lines[last + 1 : last + 1] = [f"{indent}{each} = {_literal(values[each])}" for each in added]
+    return "\n".join(lines) + "\n"
+
+
+def _literal(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

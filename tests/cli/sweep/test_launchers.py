@@ -16,7 +16,7 @@ from trainer.cli.sweep.launchers import PointLauncher, points_in_containers, poi
 from trainer.environments.engine import ImageFacts
 from trainer.runs.record import new_run_id
 from trainer.source.capture import capture
-from trainer.sweeps.document import Point, Sweep, SweepRequest
+from trainer.sweeps.document import Point, SettingsCopy, Sweep, SweepRequest
 from trainer.sweeps.folder import create_sweep_folder
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def make_sweep(tmp_path: Path) -> tuple[Sweep, Path]:
             environment={"REPRISE_SETTING_WORKERS": "2"},
             secrets=["REPRISE_SETTING_TOKEN", "REPRISE_SETTING_GONE"],
             points=[{"seed": "1"}],
+            files=[SettingsCopy(path="settings/base.toml", text=""), SettingsCopy(path="settings/a.toml", text="")],
         ),
         source=bundle.digest,
         captured=bundle.source,
@@ -96,7 +97,7 @@ def test_a_container_gets_the_frozen_values_and_not_the_shells(tmp_path: Path, d
     assert {"--env=REPRISE_SETTING_WORKERS=2", "--env=REPRISE_SETTING_TOKEN"} <= set(words)
     assert not [word for word in words if "SEED" in word or "GONE" in word or "hush" in word]
     assert words[-3:] == ["train", "train", "--exp=digits"]
-    assert place.settings(run) == f"/project/runs/{run.name}/settings.toml"
+    assert place.settings(run) == [f"/project/runs/{run.name}/settings/{name}.toml" for name in ("base", "a")]
 
 
 def test_a_sweep_without_its_image_is_an_error(tmp_path: Path) -> None:

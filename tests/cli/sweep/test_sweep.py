@@ -203,10 +203,17 @@ def test_a_string_in_a_points_file_stays_a_string(tmp_path: Path) -> None:
     assert [next(iter(point.values())) for point in points] == ["5", '"5"', "none", '"q"', '"1"', "0.0001", "x,y"]
 
 
-def test_a_sweep_saves_a_settings_file_of_any_encoding(tmp_path: Path) -> None:
+def test_a_sweep_saves_settings_files_of_any_encoding_in_order(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_bytes("batch-size = 16\r\n".encode("utf-16"))
-    found = parse_request("digits", ["--seed", "1,2", "--settings", str(tmp_path / "s.toml")], points=None).asked
-    assert found.file == "batch-size = 16\n"
+    (tmp_path / "a.toml").write_text("batch-size = 8\n")
+    words = [word for name in ("s.toml", "a.toml") for word in ("--settings", str(tmp_path / name))]
+    found = parse_request("digits", ["--seed", "1,2", *words], points=None).asked
+    assert list(found.settings_files.items()) == [
+        ("settings/s.toml", "batch-size = 16\n"),
+        ("settings/a.toml", "batch-size = 8\n"),
+    ]
+    other = parse_request("digits", ["--seed", "1,2", *words[2:], *words[:2]], points=None).asked
+    assert other.digest != found.digest
 
 
 def test_another_dataset_is_an_axis() -> None:

@@ -52,7 +52,7 @@ def test_in_the_container_paths_are_relative_to_the_checkouts_root(
     asked = replace(parse_train_request([*words, "--help"]), argv=words)
     assert from_checkout(asked) == ["--seed", "2", "--exp", "digits", "--settings=pyproject.toml"]
     with pytest.raises(UsageError, match="outside of the checkout"):
-        from_checkout(replace(asked, origins=replace(asked.origins, file=tmp_path / "mine.toml")))
+        from_checkout(replace(asked, origins=replace(asked.origins, files=(tmp_path / "mine.toml",))))
 
 
 @pytest.mark.parametrize("text", ["none.py", "docs/", "README.md/x"])

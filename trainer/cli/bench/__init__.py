@@ -47,8 +47,7 @@ def main(argv: list[str]) -> int:
             f" expected --steps {_LEAST} or more, --warmup 1 or more, --seconds more than 0",
             hint="reprise bench digits --steps 200 --warmup 20 --seconds 60",
         )
-    train = ["--exp", args.experiment, *settings]
-    request = parse_train_request(train)
+    request = parse_train_request(["--exp", args.experiment, *settings])
     other = _other(args.against) if args.against else None
     claim = claim_image(os.environ, run=None)
     if not can_train():
@@ -59,7 +58,7 @@ def main(argv: list[str]) -> int:
     path = runs_folder() / "profiles" / name if args.profile else None
     course = {name: getattr(args, name) for name in ("synthetic", "steps", "warmup", "seconds")}
     course["profile"] = str(path or "")
-    bench, *dearest = run_hidden_command(["_bench", json.dumps(course), *train], request)
+    bench, *dearest = run_hidden_command(["_bench", json.dumps(course), *request.argv], request)
     document = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
     print_result(document.model_dump(mode="json"), _page(document, args.against), as_json=args.json)
     return 0

@@ -69,18 +69,17 @@ def main(argv: list[str]) -> int:
     if args.bits and (args.synthetic or args.experiment == ALL):
         raise UsageError("--bits looks at one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
     names = experiment_names(CHECKOUT) if args.experiment == ALL else [args.experiment]
-    lists = [["--exp", name, *settings] for name in names]
-    requests = [(parse_train_request(each), each) for each in lists]
+    requests = [parse_train_request(["--exp", name, *settings]) for name in names]
     claim = claim_image(os.environ, run=None)
     if not can_train():
         return run_in_image(["check", *argv])
     check_lock(claim, CHECKOUT)
-    for request, _ in requests:
+    for request in requests:
         check_environment(claim, request.settings)
     if args.bits:
-        return print_first_difference(requests[0][0], steps=steps, as_json=args.json)
+        return print_first_difference(requests[0], steps=steps, as_json=args.json)
     options = [str(steps), "synthetic" if args.synthetic else "data"]
-    results = [_check_experiment(request, [*options, *each], aloud=not args.json) for request, each in requests]
+    results = [_check_experiment(request, [*options, *request.argv], aloud=not args.json) for request in requests]
     if args.json:
         print_json(results if args.experiment == ALL else results[0])
     return 0 if all(result["passed"] for result in results) else CheckFailedError.code

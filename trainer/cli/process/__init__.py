@@ -13,13 +13,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.base.errors import CheckpointError, SettingError
 from trainer.base.run_files import read_run_json
-from trainer.cli.configuration import cache_folder, store_of_dataset
+from trainer.cli.configuration import cache_folder, shown_path, store_of_dataset
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
-from trainer.cli.output import escaping, result_stream
+from trainer.cli.output import escaping, print_json, result_stream
 from trainer.cli.process.attempt import (
     SOURCE,
     attribute_errors,
@@ -40,6 +40,7 @@ from trainer.runs.hardware import read_gauges
 from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
+from trainer.settings.settings_file import settings_text
 from trainer.training.resuming.stop_requests import Stop
 from trainer.training.scripts.script import Script
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.fit import Job
     from trainer.training.plain.experiment import PlainExperiment
@@ -60,12 +62,17 @@ def main(argv: list[str]) -> int:
     """Run the experiment that the launcher froze, or describe it."""
     stop = Stop()
     launch = read_launch(os.environ)
+    options = parse_options(argv)
+    as_json = "json" in options
     if launch.frozen is None:
         stop.listen()
-        experiment = find_experiment(launch, argv)
-        print(experiment_help(experiment.name, experiment.settings), file=escaping(sys.stdout))
+        with result_stream() as out:
+            experiment = find_experiment(launch, argv)
+            if "help" in options:
+                print(experiment_help(experiment.name, experiment.settings), file=out)
+            else:
+                print_settings(resolve_settings(experiment, argv), as_json=as_json, out=out)
         return 0
-    as_json = "json" in parse_options(argv)
     with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             return follow(launch, launch.frozen, argv, stop)
@@ -77,6 +84,18 @@ def main(argv: list[str]) -> int:
             else:
                 session.trained = fetch_and_train(session, experiment)
         return finish(session, as_json=as_json, out=out)
+
+
+def print_settings(resolved: Resolved[Any], *, as_json: bool, out: TextIO) -> None:
+    """Print every setting with its origin: as a settings file, or as JSON."""
+    files = {name: shown_path(Path(file)) for name, file in resolved.files.items()}
+    resolved = replace(resolved, files=files)
+    if as_json:
+        entries = Ledger(resolved).entries()
+        document = {name: entries[name].model_dump(mode="json", exclude={"bound", "read"}) for name in entries}
+        print_json({"settings": document}, file=out)
+    else:
+        print(settings_text(resolved), end="", file=out)
 
 
 def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:

@@ -22,11 +22,27 @@ from trainer.cli.output import escaping
 from trainer.data.declaration import check_pairing, load_dataset
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.register import register_attempt
-from trainer.runs.resume import check_ingredients, concurrent_start_error, last_record, origins_of, require_resumable
+from trainer.runs.resume import (
+    check_ingredients,
+    concurrent_start_error,
+    files_of,
+    last_record,
+    origins_of,
+    require_resumable,
+)
 from trainer.runs.run import attempts, open_run
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.settings.ledger import Ledger
-from trainer.settings.origins import Origins, Resolved, given_settings, parse_options, resolve, setting_options
+from trainer.settings.origins import (
+    Origins,
+    Resolved,
+    given_settings,
+    parse_options,
+    resolve,
+    setting_options,
+    settings_names,
+)
+from trainer.settings.settings_file import COPIES
 from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
@@ -127,13 +143,12 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     start = monotonic()
     with stop.patient():
         experiment = find_experiment(launch, argv)
-    resolved = resolve_settings(experiment, argv)
     folder = Path(frozen.folder)
+    resolved = with_file_names(resolve_settings(experiment, argv), run=folder)
     if launch.resumes:
-        resolved = replace(
-            resolved,
-            origins=origins_of(last_record(folder, passed=launch.passed), resolved.origins, command=launch.command),
-        )
+        earlier = last_record(folder, passed=launch.passed)
+        origins = origins_of(earlier, resolved.origins, command=launch.command)
+        resolved = replace(resolved, origins=origins, files=files_of(earlier, origins))
     datasets = datasets_of(experiment, resolved.settings)
     if experiment.reads_fields:
         check_pairing(resolved, *datasets)
@@ -272,7 +287,12 @@ def resolve_settings(experiment: Experiment | PlainExperiment | Script, argv: li
     return resolve(experiment.settings, origins)
 
 
+def with_file_names(resolved: Resolved[Any], *, run: Path) -> Resolved[Any]:
+    """Return settings with the names of files that another command copied into the run's folder, instead of the copies' paths."""
+    copies = f"{run / COPIES}/"
+    return replace(resolved, files={name: file.removeprefix(copies) for name, file in resolved.files.items()})
+
+
 def _origins(argv: Sequence[str]) -> Origins:
-    options = parse_options(argv)
-    path = options.get("settings")
-    return Origins(options=setting_options(options), environ=os.environ, file=Path(path) if path else None)
+    files = tuple(Path(name) for name in settings_names(argv) if name)
+    return Origins(options=setting_options(parse_options(argv)), environ=os.environ, files=files)

@@ -98,7 +98,10 @@ def _settings_of_run(run: PageRun) -> Iterator[Markup | None]:
 def _ledger(run: PageRun, names: Sequence[str]) -> Markup | None:
     """Return a table with value, origin, and the places that the value is bound to and read by."""
     values, origins = run.values, run.record.circumstances.origins
-    rows = [(name, value(values[name]), origins.get(name, ""), *_readers(run.record, name)) for name in names]
+    rows = [
+        (name, value(values[name]), run.record.circumstances.origin_of(name), *_readers(run.record, name))
+        for name in names
+    ]
     kinds = ["given" if origins.get(name) in GIVEN else "" for name in names]
     return table(("setting", "value", "origin", "bound to", "read by"), rows, label="settings", kinds=kinds)
 

@@ -30,7 +30,7 @@ from trainer.settings.fields import ENVIRONMENT_PREFIX, LaunchSettings
 from trainer.settings.origins import Origins, parse_options, resolve, setting_options
 from trainer.source.capture import COPY
 from trainer.sweeps.document import FOLDER
-from trainer.sweeps.folder import SETTINGS, sweep_root
+from trainer.sweeps.folder import sweep_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,9 +89,9 @@ class PointLauncher:
             raise RunError(message, hint="see the output above")
         return output
 
-    def settings(self, run: Path) -> str:
-        """Return the path of the settings file in a run's folder, as the point sees it."""
-        return f"{self.runs}/{run.name}/{SETTINGS}"
+    def settings(self, run: Path) -> list[str]:
+        """Return the paths of the settings files in a run's folder, as the point sees them."""
+        return [f"{self.runs}/{run.name}/{path}" for path in self.sweep.asked.settings_files]
 
 
 def points_in_containers(sweep: Sweep, folder: Path, *, checkout: Path, engine: Engine) -> PointLauncher:
@@ -195,7 +195,7 @@ def origins_of_point(sweep: Sweep, point: Point, folder: Path) -> Origins:
     return Origins(
         options=setting_options(parse_options([*sweep.asked.words, *point.words()])),
         environ=sweep.asked.environment,
-        file=None if sweep.asked.file is None else folder / SETTINGS,
+        files=tuple(folder / path for path in sweep.asked.settings_files),
     )
 
 

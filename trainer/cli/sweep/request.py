@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.document import parse_toml
 from trainer.base.errors import RepriseError, SettingError, UsageError
 from trainer.base.plain_text import read_python, read_text
 from trainer.cli.configuration import CHECKOUT
@@ -16,9 +15,18 @@ from trainer.cli.experiments import find_experiment
 from trainer.cli.train.command_line import parse_train_request
 from trainer.settings.errors import all_of, each_of
 from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, written
-from trainer.settings.origins import Options, Origins, as_words, given_settings, parse_options, resolve, setting_options
-from trainer.settings.sources import LARGEST_SETTINGS
-from trainer.sweeps.document import SweepRequest, crossed, read_points, require_distinct, values
+from trainer.settings.origins import (
+    Options,
+    Origins,
+    as_words,
+    given_settings,
+    parse_options,
+    resolve,
+    setting_options,
+    settings_names,
+)
+from trainer.settings.settings_file import LARGEST_SETTINGS, copy_names, parse_settings
+from trainer.sweeps.document import SettingsCopy, SweepRequest, crossed, read_points, require_distinct, values
 from trainer.training.declared_settings import sketched_in
 from trainer.training.settings import TrainingSettings
 
@@ -60,23 +68,18 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
     combined = crossed(read_points(Path(points), spell) if points else [{}], axes)
     if repeated := sorted({other for point in combined for other in point} & fixed.keys()):
         raise UsageError(f"{repeated[0]} is given for every point and in single points", hint="give it once")
-    file = given_options.get("settings")
-    typed = [*as_words(dict(sorted(fixed.items()))), *([f"--settings={file}"] if file else [])]
+    typed = [*as_words(dict(sorted(fixed.items()))), *(f"--settings={file or ''}" for file in settings_names(rest))]
     request = _check_points(name, typed, combined)
     if not axes and points is None:
         raise UsageError(
             f"{_NO_AXIS}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE"
         )
-    path = request.experiment.path(CHECKOUT)
+    files = request.origins.files
     recorded, secret_names = _environment(os.environ, sketch)
-    text = None if request.origins.file is None else _read_settings_file(request.origins.file, path, sketch)
+    texts = _read_settings_files(request, sketch)
     if sketch is not None:
-        require_distinct(
-            combined, [_settings_of_point(sketch, point, typed, request.origins.file) for point in combined]
-        )
-    origins = Origins(
-        options=setting_options(given_options, own=_COMMAND_OPTIONS), environ=os.environ, file=request.origins.file
-    )
+        require_distinct(combined, [_settings_of_point(sketch, point, typed, files) for point in combined])
+    origins = Origins(options=setting_options(given_options, own=_COMMAND_OPTIONS), environ=os.environ, files=files)
     names = {*given_settings(origins), *(name for point in combined for name in point)}
     return ParsedSweep(
         asked=SweepRequest(
@@ -84,7 +87,7 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
             words=as_words(dict(sorted(fixed.items()))),
             environment=recorded,
             secrets=secret_names,
-            file=text,
+            files=texts,
             axes=list(axes),
             points=combined,
         ),
@@ -95,11 +98,11 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
 
 
 def _settings_of_point(
-    sketch: Sketch, point: Mapping[str, str], typed: Sequence[str], file: Path | None
+    sketch: Sketch, point: Mapping[str, str], typed: Sequence[str], files: tuple[Path, ...]
 ) -> dict[str, object]:
     """Return all settings of a point; as text if the type is not known."""
     options = parse_options([*typed, *as_words(point)])
-    origins = Origins(options=setting_options(options, own=_COMMAND_OPTIONS), environ=os.environ, file=file)
+    origins = Origins(options=setting_options(options, own=_COMMAND_OPTIONS), environ=os.environ, files=files)
     return written(resolve(sketch.settings, origins).settings) | sketch.given(origins)
 
 
@@ -176,10 +179,16 @@ def _is_no_secret(name: str, sketch: Sketch | None) -> bool:
     return info is not None and info.annotation is not Any and not is_secret(info)
 
 
-def _read_settings_file(file: Path, experiment: Path, sketch: Sketch | None) -> str:
-    """Read the settings file, of which the sweep keeps a copy. Raises `SettingError` if it holds a secret of the experiment."""
-    text, code = read_text(file, most=LARGEST_SETTINGS), read_python(experiment)
-    for name in (key.replace("-", "_") for key in parse_toml(text, where=f"settings file {file}")):
+def _read_settings_files(request: TrainRequest, sketch: Sketch | None) -> list[SettingsCopy]:
+    """Read the settings files, of which the sweep keeps copies. Raises `SettingError` if one holds a secret of the experiment."""
+    code = read_python(request.experiment.path(CHECKOUT))
+    copies = copy_names(request.origins.files, checkout=CHECKOUT)
+    return [SettingsCopy(path=name, text=_read_settings_file(file, code, sketch)) for name, file in copies.items()]
+
+
+def _read_settings_file(file: Path, code: str, sketch: Sketch | None) -> str:
+    text = read_text(file, most=LARGEST_SETTINGS)
+    for name in parse_settings(text, where=f"settings file {file}"):
         if not _is_no_secret(name, sketch) and re.search(rf"^\s+{re.escape(name)}\s*:.*Secret", code, re.MULTILINE):
             message = f"setting {name} is a secret, given in {file}, of which a sweep keeps a copy"
             raise SettingError(message, hint=f"set the environment variable {ENVIRONMENT_PREFIX}{name.upper()}")

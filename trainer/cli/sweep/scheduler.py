@@ -178,8 +178,8 @@ class Scheduler:
         self._save_point(number, point.model_copy(update={"runs": [*recorded, run], "code": None}))
         self.restarted.discard(number)
         self._print_point(number, f"run {run}")
-        file = [] if self.sweep.asked.file is None else [f"--settings={self.launcher.settings(folder)}"]
-        return [f"--exp={self.sweep.asked.experiment}", *file, *self.sweep.asked.words, *point.words()]
+        files = [f"--settings={path}" for path in self.launcher.settings(folder)]
+        return [f"--exp={self.sweep.asked.experiment}", *files, *self.sweep.asked.words, *point.words()]
 
     def _resume_arguments(self, point: Point) -> list[str]:
         assert point.run is not None  # noqa: S101 - checked by the caller

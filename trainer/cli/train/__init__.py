@@ -38,6 +38,7 @@ from trainer.cli.train.command_line import (
     require_captured,
     with_arguments,
     with_option,
+    with_settings_files,
 )
 from trainer.cli.train.manual import launch_help, resume_help
 from trainer.runs.handoff import FrozenSource, Launch
@@ -99,7 +100,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         from trainer.cli.containers import train_in_container
 
         return train_in_container(from_checkout(request), request.experiment, placed=placed)
-    if claim.baked is not None and not request.asks_help and (address := store_address()):
+    if claim.baked is not None and not request.describes and (address := store_address()):
         require_mounted(address, typed=argv)
     check_lock(claim, root)
     check_environment(claim, request.settings)
@@ -109,7 +110,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     launch = Launch(
         experiment=request.experiment.name,
         file=(
-            request.experiment.outside if request.asks_help and request.experiment.outside else request.experiment.file
+            request.experiment.outside if request.describes and request.experiment.outside else request.experiment.file
         ).as_posix(),
         is_script=request.is_script,
         device=device,
@@ -117,7 +118,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         started=datetime.now(UTC),
         monotonic=began,
     )
-    if request.asks_help:
+    if request.describes:
         _execute(launch, request, source=root)
     print(first_line(claim, launch, request.settings), file=sys.stderr)
     if claim.baked is not None and claim.image.reason:
@@ -184,14 +185,22 @@ def _execute(launch: Launch, request: TrainRequest, *, source: Path) -> NoReturn
     switches = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     if _is_compiled():
         switches["PYTHONDONTWRITEBYTECODE"] = "1"
-    argv = [word for word in request.argv if word not in {"-h", "--help"}] + (["--help"] if request.asks_help else [])
+    argv = ["--help" if word == "-h" else word for word in request.argv]
+    arguments = with_settings_files(argv, [_in_source(file, source) for file in request.origins.files])
     hold()
     os.chdir(source)
-    arguments = (
-        argv if request.origins.file is None else with_option(argv, "settings", str(request.origins.file))
-    )  # the folder changes
     command = [sys.executable, "-P", "-m", "trainer", "_process", *arguments]
     os.execvpe(sys.executable, command, {**os.environ, **settings, **switches, **launch.variables()})  # noqa: S606 - replaces this process, without a shell
+
+
+def _in_source(file: Path, source: Path) -> Path:
+    """Return a settings file as the process names it: by its path in the frozen source if that has the same bytes."""
+    if not file.is_relative_to(CHECKOUT) or source == CHECKOUT:
+        return file
+    inside = file.relative_to(CHECKOUT)
+    frozen = source / inside
+    is_frozen = bool(inside.suffix) and frozen.is_file() and frozen.read_bytes() == file.read_bytes()
+    return inside if is_frozen else file
 
 
 def _is_compiled() -> bool:

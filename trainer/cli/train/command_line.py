@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,12 +33,13 @@ from trainer.settings.declarations import OPTIONS, unnamable
 from trainer.settings.determinism import require_one_process
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.hints import option
-from trainer.settings.origins import Origins, parse_options, resolve, setting_options
+from trainer.settings.origins import Origins, parse_options, resolve, setting_options, settings_names
+from trainer.settings.settings_file import find_settings_files
 from trainer.training.declared_settings import misnamed, sketched, sketched_in, untyped
 from trainer.training.unused_settings import parameter, untaken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from trainer.source.capture import SourceBundle
 
@@ -50,11 +51,13 @@ class TrainRequest:
     """A parsed command line of `reprise train`."""
 
     argv: list[str]
+    """With absolute paths of settings files."""
     experiment: ExperimentFile
     settings: LaunchSettings
     origins: Origins
     is_script: bool = False
-    asks_help: bool = False
+    describes: bool = False
+    """Whether the settings are listed, with `--help` or `--print-settings`, and nothing is trained."""
 
 
 def check_arguments(argv: list[str]) -> int:
@@ -80,7 +83,7 @@ def parse_train_options(argv: Sequence[str]) -> dict[str, str | None]:
 def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path | None = None) -> TrainRequest:
     """Parse a command line for the source in `root`. Raise `UsageError`, `ExperimentError`, `SettingError`."""
     options = parse_train_options(argv)
-    is_script, path = "script" in options, options.get("settings")
+    is_script = "script" in options
     if is_script and "exp" in options:
         raise UsageError(
             "--exp and --script exclude each other", hint="a script is started, an experiment imported: keep one"
@@ -93,15 +96,14 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
             f"train needs {'a file: --script FILE' if is_script else 'an experiment: --exp NAME'}", hint=hint
         )
     experiment = _find_experiment(name, root=root, brought=brought, is_script=is_script)
-    if not path and "settings" in options:
-        raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
-    file = Path(path).absolute() if path else None
-    if is_composed() and file is not None and not file.exists() and not file.resolve().is_relative_to(root):
-        raise UsageError(
-            f"--settings {path} is not in this container: only the checkout is mounted",
-            hint="copy the file into the checkout",
-        )
-    origins = Origins(options=setting_options(options), environ=os.environ, file=file)
+    files = find_settings_files(settings_names(argv), root=root, here=Path.cwd())
+    for file in files if is_composed() else ():
+        if not file.exists() and not file.resolve().is_relative_to(root):
+            raise UsageError(
+                f"--settings {file} is not in this container: only the checkout is mounted",
+                hint="copy the file into the checkout",
+            )
+    origins = Origins(options=setting_options(options), environ=os.environ, files=files)
     settings: LaunchSettings | None = None
     if "help" not in options:
         settings = (
@@ -113,12 +115,12 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
         settings = resolve(LaunchSettings, origins, partly=True).settings
     require_one_process(settings.determinism, settings.devices)
     return TrainRequest(
-        argv=argv,
+        argv=with_settings_files(argv, files),
         experiment=experiment,
         settings=settings,
         origins=origins,
         is_script=is_script,
-        asks_help="help" in options,
+        describes=bool(options.keys() & {"help", "print_settings"}),
     )
 
 
@@ -172,16 +174,20 @@ def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: 
 
 def from_checkout(request: TrainRequest) -> list[str]:
     """Return the command line with paths relative to the checkout, where the container starts. Raise `UsageError`."""
+    files = [file.resolve() for file in request.origins.files]
+    for file in files:
+        if not file.is_relative_to(CHECKOUT):
+            raise UsageError(
+                f"--settings {file} is outside of the checkout; the container has the checkout only",
+                hint="copy the file into the checkout",
+            )
     argv = with_option(request.argv, "script" if request.is_script else "exp", request.experiment.name)
-    if request.origins.file is None:
-        return argv
-    file = request.origins.file.resolve()
-    if not file.is_relative_to(CHECKOUT):
-        raise UsageError(
-            f"--settings {file} is outside of the checkout; the container has the checkout only",
-            hint="copy the file into the checkout",
-        )
-    return with_option(argv, "settings", file.relative_to(CHECKOUT).as_posix())
+    return with_settings_files(argv, [_as_path(file.relative_to(CHECKOUT)) for file in files])
+
+
+def _as_path(file: Path) -> str:
+    """Return a path as a word that is not read as the name of a group: a file may lack the suffix `.toml`."""
+    return file.as_posix() if file.suffix else f"./{file.as_posix()}"
 
 
 def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
@@ -199,17 +205,22 @@ def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
     )
 
 
-def with_option(argv: list[str], option: str, value: str) -> list[str]:
-    """Return the command line with the value of an existing option replaced."""
+def with_option(argv: list[str], option: str, *values: str) -> list[str]:
+    """Return the command line with the values of an existing option replaced, in order."""
     replaced: list[str] = []
-    words = iter(argv)
+    words, following = iter(argv), iter(values)
     for word in words:
         if word == f"--{option}":
             next(words)
-            replaced += [word, value]
+            replaced += [word, next(following)]
         else:
-            replaced.append(f"--{option}={value}" if word.startswith(f"--{option}=") else word)
+            replaced.append(f"--{option}={next(following)}" if word.startswith(f"--{option}=") else word)
     return replaced
+
+
+def with_settings_files(argv: list[str], files: Iterable[Path | str]) -> list[str]:
+    """Return the command line with its settings files replaced by as many others."""
+    return with_option(argv, "settings", *map(str, files))
 
 
 def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout: Path) -> LaunchSettings | None:
@@ -232,6 +243,7 @@ def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout:
     for name in origins.options.keys() - sketch.settings.__pydantic_fields__.keys():
         _require_no_parameter(name, text, file=file.name)
     resolved = resolve(sketch.settings, origins)
+    resolved = replace(resolved, neutral=resolved.neutral | (sketch.unknown_defaults & resolved.files.keys()))
     if faults := list(untaken(resolved, text, package=checkout / "trainer" / "training")):
         raise setting_faults.all_of(faults)
     unknown = {name for name in sketch.unknown_defaults if not resolved.origins[name].is_given}

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 OWN: Final = OPTIONS["train"]
 """Options of the command itself: no settings."""
-_USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml]
-                     [--SETTING VALUE ...] [--json]
+_USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml ...]
+                     [--SETTING VALUE ...] [--print-settings] [--json]
        reprise train --script FILE [--SETTING VALUE ...] [-- ARGUMENTS]
        reprise train --resume RUN [--SETTING VALUE ...]
                      [--allow KINDS] [--trust] [--grant NAMES] [--json]"""
@@ -33,7 +33,8 @@ _TITLE: Final = "Train an experiment and record everything that is needed to rep
 _OPTIONS: Final = {
     "--exp EXPERIMENT": "experiment: a name from the list below, or a Python file",
     "--script FILE": "script or program to start as it is; the words after `--` are its arguments",
-    "--settings FILE.toml": "TOML file with settings: one `name = value` per line",
+    "--settings FILE.toml": "TOML file with settings: one `name = value` per line, or a group, NAME for settings/NAME.toml; the last wins",
+    "--print-settings": "print every setting with its origin, in the form of a settings file; train nothing",
     "--json": "print the result as JSON",
     "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
     "--allow KINDS": "with --resume: accept and record changes of settings, image, dataset, determinism, device (comma-separated)",
@@ -42,7 +43,7 @@ _OPTIONS: Final = {
     "--help": "with --exp or --script: list all settings; with --resume: list what can be changed",
 }
 _ORIGINS: Final = (
-    "A setting's value comes from its default, the experiment, the settings file, the environment (REPRISE_SETTING_NAME) or the command "
+    "A setting's value comes from its default, the experiment, the settings files, the environment (REPRISE_SETTING_NAME) or the command "
     "line (--name value, --name=value, --flag, --no-flag); the last of these wins. A list is written '[8, 16]', a table "
     "'{a = 8}'; docs/how-to/settings.md has a table of all types."
 )

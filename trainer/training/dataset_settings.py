@@ -1,0 +1,143 @@
+"""Settings whose values follow from a dataset's declaration: fields, the shape of the input, the number of classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import counted, listed
+from trainer.data.declaration import sample_types
+from trainer.data.reader import Lines, RawFiles, Text
+from trainer.training.settings import ClassificationSettings, RegressionSettings, SequenceSettings, VerificationSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from trainer.data.declaration import Dataset
+    from trainer.data.reader import Drawn
+
+    Fits = Callable[[Drawn], bool]
+
+INPUT, TARGET, SHAPE, CLASSES = "input_field", "target_field", "input_shape", "classes"
+_CHANNELS: Final = 3
+"""Axes of an image: channels, height, width."""
+
+
+def _is_label(typed: Drawn) -> bool:
+    return "int" in typed.dtype
+
+
+def _is_number(typed: Drawn) -> bool:
+    return typed.shape == () and typed.dtype != "bool"
+
+
+def _has_axes(typed: Drawn) -> bool:
+    return bool(typed.shape)
+
+
+def _is_text(typed: Drawn) -> bool:
+    return len(typed.shape) == 1 and typed.dtype in {"uint8", "int64"}
+
+
+_NEEDS: Final[dict[type, dict[str, tuple[str, Fits]]]] = {
+    ClassificationSettings: {TARGET: ("labels, whole numbers", _is_label), INPUT: ("values with axes", _has_axes)},
+    VerificationSettings: {TARGET: ("labels, whole numbers", _is_label), INPUT: ("values with axes", _has_axes)},
+    RegressionSettings: {TARGET: ("one number per sample", _is_number), INPUT: ("values with axes", _has_axes)},
+    SequenceSettings: {INPUT: ("bytes of a text", _is_text)},
+}
+"""What the fields of each task hold."""
+_WITHOUT_TARGET: Final = (Lines, Text, RawFiles)
+"""Readers whose samples have no field to predict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSettings:
+    """The values that settings get from a dataset, and what must be edited by hand, by setting."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def settings_for(
+    dataset: Dataset, defaults: Mapping[str, Any], *, task: type | None = None, like: str = "the experiment"
+) -> DatasetSettings:
+    """Return the values of an experiment's settings for a dataset; `defaults` are the experiment's own.
+
+    `task` is the base class of its settings, `None` if its steps do not read fields. Raise `DatasetError` if no field fits the task.
+    """
+    result, types = DatasetSettings(values={"dataset": dataset.name}), sample_types(dataset)
+    chosen: dict[str, str] = {}
+    for name, (meaning, fits) in _needs_of(task).items():
+        fields = {} if name == TARGET and isinstance(dataset.reader, _WITHOUT_TARGET) else types
+        found = [each for each in _candidates(fields, defaults.get(name), fits) if each not in chosen.values()]
+        if not found:
+            raise _misfit(dataset, f"no field can be the {name} of {like} ({meaning})", name)
+        chosen[name] = found[0]
+        if len(found) > 1:
+            result.notes[name] = f"which of {listed(found)} it is"
+        elif found[0] != defaults.get(name):
+            result.values[name] = found[0]
+    _fill_shape(result, dataset, defaults, given=types.get(chosen.get(INPUT, str(defaults.get(INPUT, "")))), like=like)
+    if CLASSES in defaults:
+        counts = [typed.classes for typed in types.values() if typed and typed.classes]
+        target = types.get(chosen.get(TARGET, str(defaults.get(TARGET, ""))))
+        count = (target and target.classes) or (counts[0] if len(counts) == 1 else None)
+        _fill(result, CLASSES, count, "how many classes the dataset has")
+    return result
+
+
+def _needs_of(task: type | None) -> dict[str, tuple[str, Fits]]:
+    return next((needs for kind, needs in _NEEDS.items() if task is not None and issubclass(task, kind)), {})
+
+
+def _candidates(types: Mapping[str, Drawn | None], default: str | None, fits: Fits) -> list[str]:
+    """Return the fields that fit, or of unknown type: the default alone if it is among them."""
+    found = [name for name, typed in types.items() if typed is None or fits(typed)]
+    return [default] if default in found else found
+
+
+def _misfit(dataset: Dataset, reason: str, setting: str) -> DatasetError:
+    fields = listed(f"{name} {typed}" if typed else name for name, typed in sample_types(dataset).items())
+    return DatasetError(
+        f"dataset {dataset.name}: {reason}; the fields of a sample are {fields}",
+        hint=f"--like an experiment for such samples; or leave --dataset out, and edit dataset and {setting} in the copy",
+    )
+
+
+def _fill_shape(
+    result: DatasetSettings, dataset: Dataset, defaults: Mapping[str, Any], *, given: Drawn | None, like: str
+) -> None:
+    """Add the settings that are the shape of the input, or one of its lengths."""
+    shape, before = given.shape if given else (), defaults.get(SHAPE)
+    if shape and isinstance(before, list | tuple) and len(before) != len(shape):
+        raise _misfit(
+            dataset,
+            f"input_shape {list(before)} of {like} has {counted(len(before), 'number')}, and the input, {given}, has other axes",
+            SHAPE,
+        )
+    lengths = dict(_lengths(shape))
+    for name in (SHAPE, *_LENGTHS):
+        if name in defaults:
+            _fill(result, name, lengths.get(name), "the dataset does not declare the shape of its input, or it varies")
+
+
+_LENGTHS: Final = ("input_channels", "input_height", "input_width", "input_features")
+
+
+def _lengths(shape: tuple[int | str, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that a shape determines; `None` for lengths that vary."""
+    known = [None if length == "any" else length for length in shape]
+    if known:
+        yield SHAPE, None if None in known else known
+    if len(known) == _CHANNELS:
+        yield from zip(_LENGTHS, known, strict=False)
+    if len(known) == 1:
+        yield "input_features", known[0]
+
+
+def _fill(result: DatasetSettings, name: str, value: Any, note: str) -> None:
+    if value is None:
+        result.notes[name] = note
+    else:
+        result.values[name] = value
