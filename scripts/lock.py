@@ -22,7 +22,7 @@ import pinned_uv
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from trainer.environments.lock_file import any_torch_build, extras_with, misplaced, packages  # noqa: E402 - the repository's own, found by the line above
+from trainer.environments.lock_file import PYTHON, any_torch_build, extras_with, misplaced, packages  # noqa: E402 - the repository's own, found by the line above
 
 LOCK = ROOT / "uv.lock"
 PROJECT = ROOT / "pyproject.toml"
@@ -133,8 +133,11 @@ def timeless() -> list[str]:
     ]
 
 
-def make(options: list[str]) -> int:
-    """Create `uv.lock` with uv in a copy of the project, remove the addresses, and return the exit code."""
+def make(options: list[str], *, any_torch: bool = False) -> int:
+    """Create `uv.lock` with uv in a copy of the project, remove the addresses, and return the exit code.
+
+    With `any_torch` a package that links torch may come from another index than torch: `reprise add` then corrects its source.
+    """
     (_, address), wheels = torch_index(), torch_wheels()
     if problems := timeless():
         return report(problems, hint="edit pyproject.toml, then run scripts/lock again")
@@ -152,7 +155,7 @@ def make(options: list[str]) -> int:
     text = neutral(made, torch={place: address, place.removeprefix("file://"): address, address: address})
     if problems := places(text, address) + hashes(text):
         return report(problems)
-    if problems := other_torch(text):
+    if not any_torch and (problems := other_torch(text)):
         return report(problems, hint="uv.lock stays as it was: edit pyproject.toml, then run scripts/lock again")
     try:
         LOCK.write_text(text, encoding="utf-8")
@@ -197,10 +200,14 @@ def hashes(text: str) -> list[str]:
     return problems
 
 
-def environments() -> dict[str, list[str]]:
-    """Return the extras of each environment that the checkout declares."""
+def environments() -> dict[str, tuple[list[str], str]]:
+    """Return the extras and the Python of each environment that the checkout declares."""
     files = [path for path in sorted((ROOT / "environments").glob("*.toml")) if not path.name.endswith(".pin.toml")]
-    return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")).get("extras", []) for path in files}
+    declared = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in files}
+    return {
+        name: (own.get("extras", []), {**declared.get(own.get("like", ""), {}), **own}.get("python", PYTHON))
+        for name, own in declared.items()
+    }
 
 
 def other_torch(text: str) -> list[str]:
@@ -210,9 +217,9 @@ def other_torch(text: str) -> list[str]:
     """
     exempt = any_torch_build(PROJECT.read_text(encoding="utf-8"))
     problems = []
-    for name, extras in environments().items():
-        torch = packages(text, extras).get("torch")
-        for one in misplaced(text, extras, exempt=exempt):
+    for name, (extras, python) in environments().items():
+        torch = packages(text, extras, python=python).get("torch")
+        for one in misplaced(text, extras, exempt=exempt, python=python):
             said = f"uv.lock: environment {name}: found {one.name} {one.version} of {index_name(one.source)}"
             expected = (
                 f"expected the build of {index_name(torch.source)}, where torch {torch.version} is from"
@@ -298,6 +305,7 @@ def main() -> int:
     parser.add_argument(
         "--upgrade-package", metavar="P", action="append", default=[], help="move one package and its dependencies"
     )
+    parser.add_argument("--any-torch", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--torch-index", metavar="REQUIREMENTS", help=argparse.SUPPRESS)
     parser.add_argument("--torch-wheels", metavar="REQUIREMENTS", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -308,7 +316,7 @@ def main() -> int:
     if given.check:
         return check()
     moved = ["--upgrade"] if given.upgrade else []
-    return make(moved + [f"--upgrade-package={name}" for name in given.upgrade_package])
+    return make(moved + [f"--upgrade-package={name}" for name in given.upgrade_package], any_torch=given.any_torch)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-HOST: Final = ("--no-default-groups",)
+HOST: Final = ("--no-default-groups", "--group=host")
 EVERYTHING: Final = ("--extra=cpu", "--extra=store", "--extra=samples")
 SYSTEMS: Final = (
     "x86_64-unknown-linux-gnu",

@@ -30,6 +30,8 @@ KNOWN: Final = {
     "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
     "trainer/cli/why.py": "the command in the hint of an error, which spells it",
     "trainer/cli/messages.py": "the speller's own examples",
+    "trainer/environments/dependencies.py": "the hint of an error, which spells it",
+    "trainer/environments/dependency_lock.py": "the hint of an error, which spells it",
     "trainer/environments/pin.py": "the first line of a file that is committed",
     "trainer/comparison/compare.py": "notes, kept in documents; the page spells them",
     "trainer/comparison/verdict.py": "notes, kept in documents; the page spells them",

@@ -15,7 +15,8 @@ GATED: Final = {"train", "reproduce", "why", "sweep"}
 STARTED_BY_THESE: Final = {"_process", "_points"}
 """What a gated verb starts."""
 UNGATED: Final = {
-    "new", "runs", "report", "compare", "noise", "certify", "verify", "check", "bench", "baseline", "data", "image", "setup", "doctor",
+    "new", "runs", "report", "compare", "noise", "certify", "verify", "check", "bench", "baseline", "data", "add", "remove", "image",
+    "setup", "doctor",
     "doctor store", "_baseline", "_bench", "_check", "_fetch", "_foresee", "_inspect", "_observe", "_self_test",
 }  # fmt: skip
 """Verbs that run the checkout's own code, or `train`, or nothing."""

@@ -18,6 +18,8 @@ ALLOWED: Final = {
     "trainer.data.sample_datasets": "a folder of its own",
     "trainer.training.new_experiment": "the checkout",
     "trainer.environments.pin": "the checkout",
+    "trainer.environments.dependencies": "a copy of the checkout",
+    "trainer.environments.trial": "a copy of the checkout, and a journal in the checkout",
     "trainer.environments.setup": "the checkout, and the folder of runs itself",
     "trainer.base.safe_folder": "it is the way",
     "trainer.cli": "the null device",

@@ -52,6 +52,8 @@ COMMANDS: Final = {
     "bench": Command("measure the time of an experiment's training steps", "image"),
     "baseline": Command("compare short trainings of experiments with their recorded baselines"),
     "data": Command("publish, fetch, push, list, show, diff, verify and gc datasets"),
+    "add": Command("add a package to environments, and lock and build them", "host", entry="dependencies:add"),
+    "remove": Command("remove a package from environments", "host", entry="dependencies:remove"),
     "image": Command("build, pin, unpin, restore, list, show and smoke-test images", "host"),
     "setup": Command("set up this checkout: write the managed block of .env", "host"),
     "doctor": Command("check this machine and show how to fix each problem", "host"),
@@ -62,7 +64,8 @@ GROUPS: Final = {
     "Train": ("train", "sweep", "bench"),
     "Runs": ("runs", "report", "compare", "why", "reproduce"),
     "Evidence": ("noise", "baseline", "certify", "verify"),
-    "Storage": ("data", "image"),
+    "Environments": ("add", "remove", "image"),
+    "Storage": ("data",),
 }
 """The commands as the overview shows them."""
 SUBCOMMANDS: Final = {

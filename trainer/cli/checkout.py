@@ -46,16 +46,16 @@ def ca_bundle() -> Path | None:
     return next((path for path in map(Path, (*named, *_SYSTEM_BUNDLES)) if path.is_file()), None)
 
 
-def ensure_image(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> BuiltImage:
-    """Return the image of the checkout's inputs; build it if it does not exist or if `fresh`."""
-    if not fresh and (built := find_built_image(name, stage=stage, engine=docker, root=ROOT)):
+def ensure_image(name: str, *, stage: Stage, docker: Engine, fresh: bool = False, root: Path = ROOT) -> BuiltImage:
+    """Return the image of the inputs in `root`, the checkout or a copy of it; build it if it does not exist or if `fresh`."""
+    if not fresh and (built := find_built_image(name, stage=stage, engine=docker, root=root)):
         return built
     docker.facts()
-    base = resolve_base(load_environment(name, root=ROOT).base, root=ROOT)
+    base = resolve_base(load_environment(name, root=root).base, root=ROOT)
     indexes = read_indexes(os.environ, home=Path.home())
     proxies = {key: os.environ[key] for key in _PROXIES if os.environ.get(key)}
     machine = BuildMachine(base=base, indexes=indexes, ca=ca_bundle(), proxies=proxies)
-    return build(plan(name, stage=stage, base=base, root=ROOT), engine=docker, machine=machine, root=ROOT, fresh=fresh)
+    return build(plan(name, stage=stage, base=base, root=root), engine=docker, machine=machine, root=root, fresh=fresh)
 
 
 def fetch_pinned(name: str, *, docker: Engine) -> None:

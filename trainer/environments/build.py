@@ -16,7 +16,7 @@ from trainer.base.digest import canonical, digest_of_document, digest_of_file
 from trainer.base.errors import EngineAbsentError, EngineError, ImageBuildError, UsageError
 from trainer.environments.declaration import image_json, inputs_of, load_environment, read_lock
 from trainer.environments.engine import BuildRequest
-from trainer.environments.lock_file import any_torch_build, misplaced
+from trainer.environments.lock_file import any_torch_build, empty_extras, misplaced
 from trainer.source.capture import capture
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def build(
     """Build the image of a plan; `fresh` uses no cache. Raise `ImageBuildError`."""
     start = time.monotonic()
     check_torch(requested.inputs.environment, root=root)
+    check_machine(requested.inputs.environment, machine=engine.facts().architecture, root=root)
     with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
         request = _request(requested, machine=machine, root=root, folder=Path(folder), fresh=fresh)
         context = _copy_for_build(root, Path(folder) / "checkout") if requested.stage == "code" else root
@@ -123,9 +124,18 @@ def check_torch(environment: Environment, *, root: Path) -> None:
     """Raise `ImageBuildError` if a package is locked for another build of torch, since its import would fail."""
     project = root / "pyproject.toml"
     exempt = any_torch_build(project.read_text(encoding="utf-8")) if project.is_file() else ()
-    if packages := misplaced(read_lock(root), environment.extras, exempt=exempt):
+    if packages := misplaced(read_lock(root), environment.extras, exempt=exempt, python=environment.python):
         message = f"environment {environment.name}: uv.lock has {packages[0].name} {packages[0].version} for another build of torch"
         raise ImageBuildError(message, hint="scripts/lock --check names the edit of pyproject.toml")
+
+
+def check_machine(environment: Environment, *, machine: str, root: Path) -> None:
+    """Raise `ImageBuildError` if an extra has no package for the engine's machine: the image would lack them, torch for example."""
+    if empty := empty_extras(read_lock(root), environment.extras, python=environment.python, machine=machine):
+        raise ImageBuildError(
+            f"environment {environment.name}: extra {empty[0]!r} has no package for the engine's machine, {machine}",
+            hint=f"build on x86_64; or add {machine} to the markers of {empty[0]!r} in pyproject.toml, then run scripts/lock",
+        )
 
 
 def recipe(text: str, variables: Mapping[str, str]) -> str:
@@ -158,12 +168,17 @@ def _request(requested: BuildPlan, *, machine: BuildMachine, root: Path, folder:
 def _arguments(requested: BuildPlan, environment: Environment) -> dict[str, str]:
     return {
         "BASE": requested.inputs.base,
-        "SYSTEM_PACKAGES": " ".join(sorted(environment.packages)),
+        "SYSTEM_PACKAGES": " ".join(_system_packages(environment)),
         "EXTRAS": " ".join(environment.extras),
         "ENVIRONMENT": environment.name,
         "IMAGE_JSON": canonical(image_json(requested.inputs)).decode(),
         "BUILD_ID": requested.build_id,
     }
+
+
+def _system_packages(environment: Environment) -> list[str]:
+    """Return the Debian packages; a base whose python3 has another version than the declared one fails the build by name."""
+    return [*sorted({*environment.packages} - {"python3"}), f"python3={environment.python}*"]
 
 
 def _secrets(machine: BuildMachine, folder: Path) -> dict[str, Path]:

@@ -12,7 +12,15 @@ from trainer.base.document import Document, read_toml, typed
 from trainer.base.errors import DocumentError, EnvironmentNameError
 from trainer.base.plain_text import read_text
 from trainer.base.suggestions import did_you_mean
-from trainer.environments.lock_file import packages, requirements_digest, tool_digest, undefined_extras
+from trainer.environments.lock_file import (
+    empty_extras,
+    packages,
+    requirements_digest,
+    supported_pythons,
+    supports_python,
+    tool_digest,
+    undefined_extras,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +43,8 @@ BAKED_SCRIPTS: Final = ("trainer/environments/inventory.py", "trainer/environmen
 Base = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./:_-]+@sha256:[0-9a-f]{64}$")]
 """An image reference with its digest, since a tag can move."""
 Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+Python = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,2}$")]
+"""A minor version, such as `3.11`."""
 Extra = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
 Value = Annotated[str, StringConstraints(pattern=r'^[^\n"$\\]*$')]
@@ -46,8 +56,8 @@ class Environment(Document):
 
     name: str = Field(pattern=NAME)
     base: Base
-    python: Literal["3.11"]
-    """The version of Debian 12."""
+    python: Python
+    """The version that the base's Debian has, and that `requires-python` of pyproject.toml allows."""
     extras: tuple[Extra, ...] = Field(min_length=1)
     packages: tuple[Package, ...]
     """Debian packages by name; the image's inventory lists their versions, which depend on the day of the build."""
@@ -59,7 +69,7 @@ class Declaration(Document):
 
     like: str | None = None
     base: Base | None = None
-    python: Literal["3.11"] | None = None
+    python: Python | None = None
     extras: tuple[Extra, ...] = Field(min_length=1)
     packages: tuple[Package, ...] | None = None
     variables: dict[Variable, Value] | None = None
@@ -155,14 +165,33 @@ def inputs_of(environment: Environment, *, base: str, root: Path) -> Inputs:
 
 
 def requirements_of(environment: Environment, *, root: Path) -> str:
-    """Return the digest of the packages that the lock gives to an environment. Raise `DocumentError` if an extra is not locked."""
+    """Return the digest of the packages that the lock gives to an environment.
+
+    Raise `DocumentError` if an extra is not locked or is empty for the environment's Python, or if `requires-python` excludes it.
+    """
     text = read_lock(root)
+    _require_python(environment, text)
     if missing := undefined_extras(text, environment.extras):
         message = f"environment {environment.name}: uv.lock has no extra {missing[0]!r}"
         raise DocumentError(
             message, hint="add it to [project.optional-dependencies] of pyproject.toml, then run scripts/lock"
         )
-    return requirements_digest(text, environment.extras)
+    return requirements_digest(text, environment.extras, python=environment.python)
+
+
+def _require_python(environment: Environment, lock: str) -> None:
+    """Raise `DocumentError` if the lock is not made for the environment's Python."""
+    python, name = environment.python, environment.name
+    if not supports_python(lock, python):
+        raise DocumentError(
+            f"environment {name}: python is {python!r}; expected a version in requires-python, {supported_pythons(lock)}",
+            hint="edit requires-python in pyproject.toml, then run scripts/lock; or `python` of the environment",
+        )
+    if empty := empty_extras(lock, environment.extras, python=python):
+        raise DocumentError(
+            f"environment {name}: the markers of extra {empty[0]!r} leave no package for Python {python}",
+            hint=f"edit the markers of {empty[0]!r} in pyproject.toml, then run scripts/lock",
+        )
 
 
 def read_lock(root: Path) -> str:

@@ -26,9 +26,9 @@ MACHINE: Final = {
     "platform_python_implementation": "CPython",
 }
 """The values of markers in every image."""
-PYTHONS: Final = ("3.11.0", "3.11.99")
-"""The first and the last release of Python 3.11: a package that either needs belongs to the environment."""
-_MINOR: Final = 11
+PYTHON: Final = "3.11"
+"""The Python of Debian 12, for questions that no environment asks."""
+_OPERATORS: Final = {"<": ast.Lt, "<=": ast.LtE, ">": ast.Gt, ">=": ast.GtE, "==": ast.Eq, "!=": ast.NotEq}
 _RANGE: Final = {ast.Lt: (-1,), ast.LtE: (-1, 0), ast.Gt: (1,), ast.GtE: (0, 1), ast.Eq: (0,), ast.NotEq: (-1, 1)}
 
 
@@ -51,18 +51,75 @@ class LockedPackage:
         return any(not name.endswith("-none-any.whl") for name, _ in self.wheels)
 
 
-def packages(text: str, extras: Iterable[str], *, group: str | None = None) -> dict[str, LockedPackage]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """What markers are evaluated for: a minor version of Python, a machine, and the extras of the project."""
+
+    python: str
+    machine: str
+    active: frozenset[str]
+
+
+def packages(
+    text: str, extras: Collection[str], *, group: str | None = None, python: str = PYTHON
+) -> dict[str, LockedPackage]:
     """Return the packages that a lock installs for these extras, by name; with `group`, only those of a dependency group."""
     project, blocks_by_name = _blocks(text)
-    name = project.get("name", "")
-    active = {f"extra-{len(name)}-{name}-{extra}" for extra in extras}
     requested = project.get("dev-dependencies", {}).get(group, []) if group else project.get("dependencies", [])
-    return _closure([*requested, *_listed(project, extras)], blocks_by_name, active)
+    return _closure([*requested, *_listed(project, extras)], blocks_by_name, _target(project, extras, python=python))
 
 
-def requirements_digest(text: str, extras: Iterable[str]) -> str:
+def requirements_digest(text: str, extras: Collection[str], *, python: str = PYTHON) -> str:
     """Return the digest of what a lock installs for these extras: names, versions and hashes of wheels."""
-    return _digest(packages(text, extras))
+    return _digest(packages(text, extras, python=python))
+
+
+def empty_extras(
+    text: str, extras: Collection[str], *, python: str, machine: str = MACHINE["platform_machine"]
+) -> list[str]:
+    """Return the extras that list packages, but none for this Python and machine (`x86_64`, `aarch64`)."""
+    project, _ = _blocks(text)
+    target = _target(project, extras, python=python, machine=machine)
+    listed = {extra: _listed(project, [extra]) for extra in extras}
+    return [
+        extra
+        for extra, entries in listed.items()
+        if entries and not any(_applies(entry.get("marker", ""), target) for entry in entries)
+    ]
+
+
+def moved_packages(before: str, after: str) -> list[tuple[str, str, str]]:
+    """Return the packages whose versions differ between two locks: name, version before, version after; empty if absent."""
+    sides = [_versions(before), _versions(after)]
+    return [
+        (name, sides[0].get(name, ""), sides[1].get(name, ""))
+        for name in sorted(sides[0].keys() | sides[1].keys())
+        if sides[0].get(name) != sides[1].get(name)
+    ]
+
+
+def _versions(text: str) -> dict[str, str]:
+    """Return the versions of each package but the project's own; several, if environments have different ones."""
+    project, blocks_by_name = _blocks(text)
+    return {
+        name: ", ".join(sorted({block.get("version", "") for block in blocks}))
+        for name, blocks in blocks_by_name.items()
+        if project not in blocks
+    }
+
+
+def supported_pythons(text: str) -> str:
+    """Return the range of `requires-python`, such as `>=3.11, <3.14`; empty if the lock has none."""
+    return str(tomllib.loads(text).get("requires-python", ""))
+
+
+def supports_python(text: str, python: str) -> bool:
+    """Return whether a minor version of Python, such as `3.12`, is in the range of `requires-python`."""
+    clauses = [
+        re.fullmatch(r"(<=|>=|==|!=|<|>)\s*([\d.]+(?:\.\*)?)", each.strip())
+        for each in supported_pythons(text).split(",")
+    ]
+    return all(_compare_marker("python_version", python, _OPERATORS[each[1]](), each[2]) for each in clauses if each)
 
 
 def tool_digest(text: str, group: str) -> str:
@@ -81,13 +138,15 @@ def extras_with(text: str, package: str) -> list[str]:
     return [extra for extra, entries in named if any(entry["name"] == package for entry in entries)]
 
 
-def misplaced(text: str, extras: Collection[str], *, exempt: Collection[str] = ()) -> list[LockedPackage]:
+def misplaced(
+    text: str, extras: Collection[str], *, exempt: Collection[str] = (), python: str = PYTHON
+) -> list[LockedPackage]:
     """Return the packages that link torch and come from another index than torch: their import would fail.
 
     A package links torch if it ships machine code and depends on torch, or its name starts with "torch". `exempt` lists packages that work
     with every build of torch.
     """
-    locked = packages(text, extras)
+    locked = packages(text, extras, python=python)
     torch = locked.get("torch")
     if torch is None:
         return []
@@ -125,21 +184,21 @@ def _listed(block: Mapping[str, Any], extras: Iterable[str]) -> list[dict[str, A
 
 
 def _closure(
-    pending: list[dict[str, Any]], blocks_by_name: Mapping[str, list[dict[str, Any]]], active: Collection[str]
+    pending: list[dict[str, Any]], blocks_by_name: Mapping[str, list[dict[str, Any]]], target: _Target
 ) -> dict[str, LockedPackage]:
     packages_found: dict[str, LockedPackage] = {}
     visited: set[tuple[str, str]] = set()
     while pending:
         entry = pending.pop()
         block = _block(entry, blocks_by_name)
-        if block is None or not _applies(entry.get("marker", ""), active):
+        if block is None or not _applies(entry.get("marker", ""), target):
             continue
         for extra in ("", *entry.get("extra", [])):
             if (entry["name"], extra) in visited:
                 continue
             visited.add((entry["name"], extra))
             pending += _listed(block, [extra]) if extra else block.get("dependencies", [])
-        packages_found[entry["name"]] = _package(block, active)
+        packages_found[entry["name"]] = _package(block, target)
     return packages_found
 
 
@@ -154,7 +213,7 @@ def _block(entry: Mapping[str, Any], blocks_by_name: Mapping[str, list[dict[str,
     return named[0] if named else None
 
 
-def _package(block: Mapping[str, Any], active: Collection[str]) -> LockedPackage:
+def _package(block: Mapping[str, Any], target: _Target) -> LockedPackage:
     files = (
         (file.get("url", file.get("path", "")).rpartition("/")[2], file["hash"]) for file in block.get("wheels", [])
     )
@@ -162,22 +221,22 @@ def _package(block: Mapping[str, Any], active: Collection[str]) -> LockedPackage
         name=block["name"],
         version=block.get("version", ""),
         source=str(block["source"].get("registry", block["source"])),
-        wheels=tuple(sorted((name, digest) for name, digest in files if _fits(name))),
+        wheels=tuple(sorted((name, digest) for name, digest in files if _fits(name, target))),
         requires=frozenset(
-            entry["name"] for entry in block.get("dependencies", []) if _applies(entry.get("marker", ""), active)
+            entry["name"] for entry in block.get("dependencies", []) if _applies(entry.get("marker", ""), target)
         ),
     )
 
 
-def _fits(wheel: str) -> bool:
-    """Return whether Python 3.11 on Linux x86_64 can install a wheel of this name."""
+def _fits(wheel: str, target: _Target) -> bool:
+    """Return whether the target's Python on Linux can install a wheel of this name."""
     python, abi, platform = wheel.removesuffix(".whl").split("-")[-3:]
-    if platform != "any" and not any("linux" in tag and tag.endswith("x86_64") for tag in platform.split(".")):
+    if platform != "any" and not any("linux" in tag and tag.endswith(target.machine) for tag in platform.split(".")):
         return False
-    older = abi in {"abi3", "none"}
+    older, minor = abi in {"abi3", "none"}, int(target.python.split(".")[1])
     minors = (re.fullmatch(r"(?:cp|py)3(\d+)", tag) for tag in python.split("."))
-    return any(tag in {"cp311", "py3"} for tag in python.split(".")) or any(
-        older and match is not None and int(match[1]) <= _MINOR for match in minors
+    return any(tag in {f"cp3{minor}", "py3"} for tag in python.split(".")) or any(
+        older and match is not None and int(match[1]) <= minor for match in minors
     )
 
 
@@ -191,15 +250,27 @@ def _digest(locked: Mapping[str, LockedPackage]) -> str:
 # --- markers
 
 
-def _applies(marker: str, extras: Collection[str]) -> bool:
-    """Return whether a dependency's marker can be true in an image; an unreadable marker counts as true."""
+def _target(
+    project: Mapping[str, Any], extras: Iterable[str], *, python: str, machine: str = MACHINE["platform_machine"]
+) -> _Target:
+    name = project.get("name", "")
+    active = frozenset(f"extra-{len(name)}-{name}-{extra}" for extra in extras)
+    return _Target(python=python, machine=machine, active=active)
+
+
+def _applies(marker: str, target: _Target) -> bool:
+    """Return whether a dependency's marker can be true in an image; an unreadable marker counts as true.
+
+    A package that the first or the last release of the target's Python needs belongs to the environment.
+    """
     if not marker:
         return True
+    machine = {**MACHINE, "platform_machine": target.machine, "python_version": target.python}
     try:
         tree = ast.parse(marker, mode="eval").body
         return any(
-            _truth(tree, {**MACHINE, "python_full_version": python, "python_version": "3.11"}, extras)
-            for python in PYTHONS
+            _truth(tree, {**machine, "python_full_version": f"{target.python}.{release}"}, target.active)
+            for release in (0, 99)
         )
     except (SyntaxError, ValueError, KeyError):
         return True

@@ -23,6 +23,8 @@ class EngineFacts:
     """The folder of its images."""
     devices: tuple[str, ...] = ()
     """Devices that containers can use by name (CDI), such as `nvidia.com/gpu=all`."""
+    architecture: str = "x86_64"
+    """The machine that images are built for, as `uname -m` prints it."""
 
     @property
     def nvidia(self) -> bool:

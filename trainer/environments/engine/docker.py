@@ -67,6 +67,7 @@ class DockerEngine:
             keeps_manifests=any("io.containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or []),
             runtimes=tuple(sorted(info.get("Runtimes") or {})),
             root=Path(str(info["DockerRootDir"])),
+            architecture=str(info.get("Architecture") or "x86_64"),
             devices=tuple(str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or []),
         )
 

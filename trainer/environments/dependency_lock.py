@@ -1,0 +1,224 @@
+"""Locking a change of dependencies: `scripts/lock`, its errors, and packages that must come from the index of their environment's torch."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import LockError, UsageError
+from trainer.base.plain_text import read_text
+from trainer.base.suggestions import did_you_mean
+from trainer.environments.declaration import load_environment, read_lock
+from trainer.environments.dependencies import (
+    PROJECT,
+    Requirement,
+    add_requirement,
+    environments_with,
+    extras_with_torch,
+    listed,
+    listed_names,
+    marker_of,
+    own_extra,
+    remove_requirement,
+    take_from_torchs_index,
+    use_extra,
+)
+from trainer.environments.lock_file import any_torch_build, misplaced, packages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_ROUNDS: Final = 5
+"""The most packages that link torch behind each other, such as timm, which needs torchvision."""
+_NO_WHEEL: Final = re.compile(r"no usable wheels|-compatible wheels|no wheels with a matching")
+_WHEELLESS: Final = re.compile(r"Wheels are (?:required|available) for `([^`]+)`|all versions of (\S+) cannot")
+_UNREACHABLE: Final = re.compile(r"Failed to fetch|ould not connect|error sending request|onnectivity is disabled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The environments of a change, the extras that are edited, and the environment's name if it is for one alone."""
+
+    environments: tuple[str, ...]
+    extras: tuple[str, ...]
+    only: str | None = None
+
+
+def scope_of(environment: str | None, *, root: Path) -> Scope:
+    """Return the scope of one environment, or of every environment that has torch."""
+    if environment:
+        return Scope(environments=(environment,), extras=(own_extra(environment, root=root),), only=environment)
+    extras = extras_with_torch(root)
+    return Scope(environments=tuple(environments_with(extras, root=root)), extras=tuple(extras))
+
+
+def add_packages(requirements: Sequence[Requirement], scope: Scope, *, root: Path) -> None:
+    """List packages in the extras of a scope and lock them, with the locked version as the lower bound if none is given.
+
+    A package that links torch is taken from torch's index and pinned, since it belongs to one version of torch. Raise `LockError`, and
+    `UsageError` for a package that is listed already.
+    """
+    for each in requirements:
+        _require_new(each, scope, root)
+        _list(each, scope, root)
+    lock(root, name=requirements[0].name, any_torch=True)
+    linked = _take_linked_from_torchs_index(scope, root)
+    new = {each.name: each for each in requirements} | {name: Requirement(name=name) for name in linked}
+    locked = packages(
+        read_lock(root), load_environment(scope.environments[0], root=root).extras, python=_python(scope, root)
+    )
+    torch = locked.get("torch")
+    for each in new.values():
+        found = locked[each.name]
+        bound = "==" if each.name in linked or (torch and found.compiled and "torch" in found.requires) else ">="
+        version = each.version or f"{bound}{found.version.partition('+')[0]}"
+        add_requirement(
+            replace(each, version=version),
+            extras=_listing(each.name, scope, root),
+            marker=_marker(scope, root),
+            root=root,
+        )
+    lock(root, name=requirements[0].name)
+
+
+def remove_packages(names: Sequence[str], scope: Scope, *, root: Path) -> None:
+    """Remove packages from the extras of a scope, without one from every extra, and lock. Raise `UsageError`, `LockError`."""
+    for name in names:
+        found = [*listed(name, root=root)]
+        extras = [extra for extra in found if scope.only is None or extra in scope.extras]
+        if not extras:
+            raise _unlisted(name, found, scope, root)
+        remove_requirement(name, extras=extras, root=root)
+    lock(root, name=names[0])
+
+
+def lock(root: Path, *, name: str, any_torch: bool = False) -> None:
+    """Make the lock with `scripts/lock`; `name` is the package that the error is about. Raise `LockError`.
+
+    With `any_torch` a package may come from another index than torch.
+    """
+    words = [str(root / "scripts" / "lock"), *(["--any-torch"] if any_torch else [])]
+    result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode:
+        raise lock_error(result.stdout, name)
+
+
+def lock_error(output: str, name: str) -> LockError:
+    """Return the error for the output of `scripts/lock`: what uv found, and the ways out."""
+    text = re.sub(r"\{[^{}]*\}", "", output)  # the markers behind each name, which are those of the extras
+    other = f"another version: reprise add '{name}==VERSION'"
+    if f"there are no versions of {name} " in " ".join(text.split()) or f"{name} was not found" in text:
+        hint = f"check the spelling; for a Debian package: reprise add --system {name}; for an index of your own: docs/how-to/mirror.md"
+        return LockError(f"the package index has no package {name!r}", hint=hint)
+    if _NO_WHEEL.search(text):
+        match = _WHEELLESS.search(text)
+        message = f"{(match and (match[1] or match[2])) or name} has no wheel for the images, and nothing is built from source"
+        hint = (
+            f"{other}; or a package with wheels, often {name}-binary; or a wheel that you build once: "
+            "docs/how-to/environments.md, A package without a wheel"
+        )
+        return LockError(message, hint=hint)
+    if _UNREACHABLE.search(text):
+        lines = [" ".join(line.split()) for line in text.splitlines() if _UNREACHABLE.search(line)]
+        return LockError(f"{name} cannot be locked: {lines[-1]}", hint="docs/how-to/mirror.md")
+    if own := re.search(r"^(?:uv\.lock|pyproject\.toml): (.*)\n  -> (.*)", text, re.MULTILINE):
+        return LockError(f"{name} cannot be locked: {own[1]}", hint=own[2])
+    return LockError(f"{name} cannot be locked: {_reason(text)}", hint=other)
+
+
+def _reason(text: str) -> str:
+    """Return the first conclusion of uv's explanation, or else the last line."""
+    match = re.search(r"Because (.*?), we can conclude", " ".join(text.split()))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return match[1] if match else lines[-1] if lines else "uv reported nothing"
+
+
+def _require_new(requirement: Requirement, scope: Scope, root: Path) -> None:
+    known = listed(requirement.name, root=root)
+    if not requirement.version and {*scope.extras} <= {*known}:
+        raise UsageError(
+            f"{requirement.name} is already in {', '.join(scope.extras)}: {known[scope.extras[0]]}",
+            hint=f"to change its version: reprise add '{requirement.name}==VERSION'",
+        )
+
+
+def _list(requirement: Requirement, scope: Scope, root: Path) -> None:
+    """List a package in the extras of a scope, with the marker of their environment's other packages."""
+    add_requirement(requirement, extras=scope.extras, marker=_marker(scope, root), root=root)
+    if scope.only:
+        use_extra(scope.only, scope.extras[0], root=root)
+
+
+def _marker(scope: Scope, root: Path) -> str:
+    return marker_of([*load_environment(scope.environments[0], root=root).extras, *scope.extras], root=root)
+
+
+def _python(scope: Scope, root: Path) -> str:
+    return load_environment(scope.environments[0], root=root).python
+
+
+def _listing(name: str, scope: Scope, root: Path) -> list[str]:
+    """Return the extras of a scope that list a package."""
+    return [extra for extra in scope.extras if extra in listed(name, root=root)]
+
+
+def _take_linked_from_torchs_index(scope: Scope, root: Path) -> list[str]:
+    """Take what links torch from the index of its environment's torch, also what a new package needs; return the names."""
+    names: list[str] = []
+    for _ in range(_ROUNDS):
+        found = [(environment, name) for environment in scope.environments for name in _misplaced(environment, root)]
+        if not (new := [pair for pair in found if pair[1] not in names]):
+            break
+        for environment, name in new:
+            names.append(name)
+            _take_from_torchs_index(name, environment, scope, root)
+        try:
+            lock(root, name=new[0][1], any_torch=True)
+        except LockError as fault:
+            raise _no_build(new[0][1], fault) from fault
+    return names
+
+
+def _misplaced(environment: str, root: Path) -> list[str]:
+    declared = load_environment(environment, root=root)
+    exempt = any_torch_build(read_text(root / PROJECT))
+    return [each.name for each in misplaced(read_lock(root), declared.extras, exempt=exempt, python=declared.python)]
+
+
+def _take_from_torchs_index(name: str, environment: str, scope: Scope, root: Path) -> None:
+    """Take a package from the index of torch; it must be listed for that, also if another package brings it."""
+    if not _listing(name, scope, root):
+        _list(Requirement(name=name), scope, root)
+    installed = load_environment(environment, root=root).extras
+    extras = [extra for extra in _listing(name, scope, root) if extra in installed]
+    take_from_torchs_index(name, environment=environment, extras=extras, root=root)
+
+
+def _no_build(name: str, fault: LockError) -> LockError:
+    """Return the error for a package that links torch, if the index of torch has no build of it."""
+    exempt = f'if it works with every build of torch: [tool.reprise] any-torch-build = ["{name}"] in pyproject.toml'
+    return LockError(
+        f"{name} links torch, and torch's own index gave no build of it: {fault.message}",
+        hint=f"{exempt}; if the index cannot be reached: docs/how-to/mirror.md",
+    )
+
+
+def _unlisted(name: str, found: list[str], scope: Scope, root: Path) -> UsageError:
+    if found:
+        message = f"{name} is in {', '.join(found)}, which other environments install too"
+        return UsageError(message, hint=f"reprise remove {name}, without --environment")
+    extras = scope.extras if scope.only else None
+    return UsageError(f"no extra of pyproject.toml lists {name}", hint=did_you_mean(name, listed_names(root, extras)))
+
+
+def require_unused(name: str, *, root: Path) -> None:
+    """Raise `UsageError` for a package that a module of the checkout imports by its own name."""
+    pattern = re.compile(rf"^\s*(?:import|from) {re.escape(name.replace('-', '_'))}\b", re.MULTILINE)
+    for path in sorted((root / "trainer").rglob("*.py")):
+        if match := pattern.search(read_text(path)):
+            line = read_text(path).count("\n", 0, match.end()) + 1
+            message = f"{path.relative_to(root)}:{line} imports {name}; expected a package that no module imports"
+            raise UsageError(message, hint="remove the import first")

@@ -1,0 +1,109 @@
+"""A trial of a change of a checkout's environments: edited, locked and built in a copy, then applied as a whole, or not at all.
+
+The checkout stays as it is until every step in the copy has succeeded, so a failure or a kill during a step changes nothing. The files are
+then replaced one after the other; a journal in `.reprise/` lets the next command restore them if a kill comes between two of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import StringConstraints
+
+from trainer.base.atomic_file import write_whole
+from trainer.base.document import Document, read_json
+from trainer.base.errors import SourceError
+from trainer.base.plain_text import read_text
+from trainer.environments.declaration import FOLDER, pin_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FOLDERS: Final = ("docker", FOLDER, "scripts", "trainer/environments")
+_FILES: Final = (".dockerignore", "pyproject.toml", "trainer/__init__.py", "uv.lock")
+_JOURNAL: Final = ".reprise/changed-files.json"
+
+
+class _Texts(Document):
+    """The texts of a file before and after a change."""
+
+    before: str
+    after: str
+
+
+class _Journal(Document):
+    """The files of a change that is being applied, by their paths in the checkout."""
+
+    files: dict[
+        Annotated[str, StringConstraints(pattern=r"^(environments/[a-z0-9-]+|pyproject)\.toml$|^uv\.lock$")], _Texts
+    ]
+
+
+@contextmanager
+def trial_checkout(root: Path) -> Iterator[Path]:
+    """Return a context with a copy of the files of a checkout that determine its lock and its images."""
+    (root / ".reprise").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="reprise-trial-") as folder:
+        trial = Path(folder).resolve()
+        for name in _FOLDERS:
+            shutil.copytree(root / name, trial / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in _FILES:
+            if (root / name).exists():
+                shutil.copy(root / name, trial / name)
+        (trial / ".reprise").symlink_to(root / ".reprise")
+        yield trial
+
+
+def changeable_files(root: Path) -> dict[str, str]:
+    """Return the texts of the files that a trial may change, by their paths in the checkout."""
+    pins = {pin_path(path.stem, root) for path in (root / FOLDER).glob("*.toml")}
+    declarations = [path for path in sorted((root / FOLDER).glob("*.toml")) if path not in pins]
+    return {
+        path.relative_to(root).as_posix(): read_text(path)
+        for path in (root / "pyproject.toml", root / "uv.lock", *declarations)
+    }
+
+
+@contextmanager
+def applied(changes: dict[str, str], before: dict[str, str], *, root: Path) -> Iterator[None]:
+    """Replace files of a checkout, and restore them if the block raises. Raise `SourceError` if one was changed meanwhile."""
+    for name in changes:
+        if read_text(root / name) != before[name]:
+            raise SourceError(f"{name} was changed by another process meanwhile", hint="run the command again")
+    journal = _Journal(files={name: _Texts(before=before[name], after=text) for name, text in changes.items()})
+    write_whole(root / _JOURNAL, journal.model_dump_json().encode())
+    try:
+        for name, text in changes.items():
+            write_whole(root / name, text.encode())
+        yield
+    except BaseException:
+        _restore(journal, root)
+        (root / _JOURNAL).unlink()
+        raise
+    (root / _JOURNAL).unlink()
+
+
+def restore_interrupted(root: Path) -> list[str]:
+    """Restore the files of a change that a kill stopped between two files, and return their names.
+
+    A file that was edited since stays as it is; a change whose last file was written is complete.
+    """
+    path = root / _JOURNAL
+    if not path.exists():
+        return []
+    journal = read_json(path, _Journal)
+    complete = all(read_text(root / name) == texts.after for name, texts in journal.files.items())
+    restored = [] if complete else _restore(journal, root)
+    path.unlink()
+    return restored
+
+
+def _restore(journal: _Journal, root: Path) -> list[str]:
+    names = [name for name, texts in journal.files.items() if read_text(root / name) == texts.after]
+    for name in names:
+        write_whole(root / name, journal.files[name].before.encode())
+    return names
