@@ -32,7 +32,16 @@ def run_reprise(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.usefixtures("socket")
 @pytest.mark.parametrize(
     "words",
-    [("image", "ls"), ("image", "build", "cpu"), ("image", "show", "cpu"), ("image", "smoke", "cpu"), ("setup",)],
+    [
+        ("image", "ls"),
+        ("image", "build", "cpu"),
+        ("image", "show", "cpu"),
+        ("image", "smoke", "cpu"),
+        ("setup",),
+        ("add", "einops"),
+        ("add", "--system", "libgl1", "--environment", "cpu"),
+        ("remove", "einops"),
+    ],
 )
 def test_without_an_engine_the_error_has_a_hint(words: tuple[str, ...]) -> None:
     result = run_reprise(*words)

@@ -158,3 +158,22 @@ def test_a_package_for_another_torch_is_rejected_before_the_build(tmp_path: Path
     assert engine.built == []
     (root / "pyproject.toml").write_text('[tool.reprise]\nany-torch-build = ["torchvision"]\n')
     build(expected, engine=engine, machine=MACHINE, root=root)
+
+
+def test_an_image_is_not_built_for_a_machine_that_its_extras_exclude(tmp_path: Path) -> None:
+    root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, architecture="aarch64"))
+    server = '{ name = "server" }'
+    text = LOCK.replace(server, server.replace(" }", ", marker = \"platform_machine == 'x86_64'\" }"))
+    (root / "uv.lock").write_text(text)
+    with pytest.raises(ImageBuildError, match="extra 'store' has no package for the engine's machine, aarch64"):
+        build(plan("store", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    assert engine.built == []
+    build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+
+
+def test_the_bases_python_must_be_the_declared_one(tmp_path: Path) -> None:
+    root, engine = write_checkout(tmp_path), MemoryEngine()
+    build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    packages = engine.built[0].arguments["SYSTEM_PACKAGES"].split()
+    assert "python3=3.11*" in packages
+    assert "python3" not in packages

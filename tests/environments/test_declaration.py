@@ -153,3 +153,44 @@ def test_a_pin_of_another_environment_is_rejected(tmp_path: Path) -> None:
 
 def test_the_repository_contains_no_pin() -> None:
     assert not list((ROOT / "environments").glob("*.pin.toml"))
+
+
+def declare_python(root: Path, python: str) -> None:
+    """Declare an environment with this Python."""
+    (root / "environments" / "mine.toml").write_text(f'like = "cpu"\npython = "{python}"\nextras = ["cpu"]\n')
+
+
+def test_the_python_of_an_environment_is_part_of_its_build_id(tmp_path: Path) -> None:
+    root = write_checkout(tmp_path)
+    declare_python(root, "3.11")
+    before = build_id("mine", root)
+    declare_python(root, "3.13")
+    assert load_environment("mine", root=root).python == "3.13"
+    assert build_id("mine", root) != before
+
+
+@pytest.mark.parametrize("python", ["3", "3.11.2", "2.7", "3.x"])
+def test_python_is_a_minor_version(tmp_path: Path, python: str) -> None:
+    root = write_checkout(tmp_path)
+    declare_python(root, python)
+    with pytest.raises(DocumentError, match="python: found"):
+        load_environment("mine", root=root)
+
+
+def test_a_python_that_the_lock_is_not_made_for_is_rejected(tmp_path: Path) -> None:
+    root = write_checkout(tmp_path)
+    (root / "uv.lock").write_text(f'requires-python = ">=3.11, <3.14"\n{LOCK}')
+    declare_python(root, "3.14")
+    with pytest.raises(DocumentError, match=r"environment mine: python is '3\.14'; expected .* >=3\.11, <3\.14"):
+        build_id("mine", root)
+
+
+def test_an_extra_without_a_package_for_this_python_is_rejected(tmp_path: Path) -> None:
+    root = write_checkout(tmp_path)
+    torch = '{ name = "torch", version = "2.13.0+cpu" }'
+    marked = torch.replace(" }", ", marker = \"python_full_version < '3.12'\" }")
+    (root / "uv.lock").write_text(LOCK.replace(torch, marked))
+    declare_python(root, "3.12")
+    with pytest.raises(DocumentError, match=r"the markers of extra 'cpu' leave no package for Python 3\.12") as caught:
+        build_id("mine", root)
+    assert "edit the markers of 'cpu'" in str(caught.value.hint)

@@ -11,7 +11,15 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.checkouts import LOCK, locked_package
-from trainer.environments.lock_file import misplaced, packages, requirements_digest, undefined_extras
+from trainer.environments.lock_file import (
+    empty_extras,
+    misplaced,
+    moved_packages,
+    packages,
+    requirements_digest,
+    supports_python,
+    undefined_extras,
+)
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 IMAGE: Final = {
@@ -105,3 +113,48 @@ def test_an_extra_of_a_dependency_includes_its_packages() -> None:
 def test_without_torch_nothing_is_misplaced() -> None:
     assert misplaced(LOCK, ["store"]) == []
     assert undefined_extras(LOCK, ["cpu", "vision"]) == ["vision"]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_markers_and_wheels_follow_the_environments_python(python: str) -> None:
+    minor = python.removeprefix("3.")
+    text = LOCK.replace(
+        "cpu = [", 'cpu = [{ name = "only", marker = "python_full_version < \'3.12\'" }, { name = "native" }, '
+    )
+    text += locked_package("only") + locked_package("native", tag="cp311-cp311-manylinux_2_28_x86_64").replace(
+        "wheels = [",
+        f'wheels = [{{ url = "https://files.invalid/native-1-cp3{minor}-cp3{minor}-manylinux_2_28_x86_64.whl", hash = "sha256:2" }}, ',
+    )
+    found = packages(text, ["cpu"], python=python)
+    assert ("only" in found) == (python == "3.11")
+    assert all(f"-cp3{minor}-" in name for name, _ in found["native"].wheels)
+    assert (requirements_digest(text, ["cpu"], python=python) == requirements_digest(text, ["cpu"])) == (
+        python == "3.11"
+    )
+
+
+def test_an_extra_whose_markers_exclude_python_or_machine_is_empty() -> None:
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    extras = ("cpu", "store")
+    assert empty_extras(text, extras, python="3.11") == []
+    assert empty_extras(text, extras, python="3.12") == ["cpu", "store"]
+    assert empty_extras(text, extras, python="3.11", machine="aarch64") == ["cpu", "store"]
+    assert empty_extras(LOCK, ["cpu", "samples"], python="3.12", machine="aarch64") == []
+
+
+@pytest.mark.parametrize(
+    ("python", "supported"), [("3.10", False), ("3.11", True), ("3.13", True), ("3.14", False), ("3.9", False)]
+)
+def test_python_must_be_in_the_range_of_the_lock(python: str, supported: bool) -> None:  # noqa: FBT001 - a case
+    assert supports_python((ROOT / "uv.lock").read_text(encoding="utf-8"), python) == supported
+    assert supports_python(LOCK, python)
+
+
+def test_moved_packages_are_those_whose_versions_differ() -> None:
+    after = LOCK.replace("2.13.0", "2.14.0") + locked_package("added")
+    assert moved_packages(LOCK, LOCK) == []
+    assert moved_packages(LOCK, after) == [
+        ("added", "", "1"),
+        ("torch", "2.13.0, 2.13.0+cpu", "2.14.0, 2.14.0+cpu"),
+    ]
+    assert moved_packages(after, LOCK)[0] == ("added", "1", "")

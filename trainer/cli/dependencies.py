@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import ImageBuildError, PinError, UsageError
 from trainer.cli.arguments import Arguments
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from trainer.environments.build import BuiltImage
     from trainer.environments.engine import Engine
 
-_UNCHANGED = "pyproject.toml, environments/ and uv.lock are unchanged"
+_UNCHANGED: Final = "pyproject.toml, environments/ and uv.lock are unchanged"
+_HINT: Final = (
+    "if an import lacks a library (libGL.so.1): reprise add --system PACKAGE (libgl1), then repeat the command; "
+    "or another version: reprise add 'PACKAGE==VERSION'"
+)
+_SYSTEM_HINT: Final = "check the name, in the Debian of the environment's base: apt-cache search PACKAGE"
 
 
 def add(argv: list[str]) -> int:
@@ -82,7 +87,7 @@ def _run(args: Namespace, edit: Callable[[Scope, Path], None]) -> int:
         name = _environment_to_build(scope, docker)
         with trial_checkout(ROOT) as trial:
             edit(scope, trial)
-            old, built = _images(name, docker=docker, trial=trial)
+            old, built = _images(name, docker=docker, trial=trial, hint=_SYSTEM_HINT if args.system else _HINT)
             after, changed = changeable_files(trial), _changed_environments(trial)
         changes = {path: text for path, text in after.items() if before[path] != text}
         with applied(changes, before, root=ROOT):
@@ -117,7 +122,7 @@ def _environment_to_build(scope: Scope, docker: Engine) -> str:
     return name
 
 
-def _images(name: str, *, docker: Engine, trial: Path) -> tuple[BuiltImage | None, BuiltImage]:
+def _images(name: str, *, docker: Engine, trial: Path, hint: str) -> tuple[BuiltImage | None, BuiltImage]:
     """Return the image of the checkout, if it is built, and build that of the trial, which imports its packages."""
     old = find_built_image(name, stage="environment", engine=docker, root=ROOT)
     try:
@@ -125,10 +130,6 @@ def _images(name: str, *, docker: Engine, trial: Path) -> tuple[BuiltImage | Non
     except ImageBuildError as fault:
         if "see the output above" not in fault.message:
             raise
-        hint = (
-            "if an import lacks a library (libGL.so.1): reprise add --system PACKAGE (libgl1), then repeat the command; "
-            "or another version: reprise add 'PACKAGE==VERSION'"
-        )
         raise ImageBuildError(
             f"the image of environment {name!r} cannot be built with this change: see the output above; {_UNCHANGED}",
             hint=hint,

@@ -198,11 +198,17 @@ def _take_from_torchs_index(name: str, environment: str, scope: Scope, root: Pat
 
 
 def _no_build(name: str, fault: LockError) -> LockError:
-    """Return the error for a package that links torch, if the index of torch has no build of it."""
-    exempt = f'if it works with every build of torch: [tool.reprise] any-torch-build = ["{name}"] in pyproject.toml'
+    """Return the error for a package that links torch, if the index of torch cannot be reached or has no build of it."""
+    if _UNREACHABLE.search(fault.message):
+        cause = fault.message.partition("cannot be locked: ")[2]
+        wheel = f"{name.replace('-', '_')}-*+cpu-*.whl"
+        return LockError(
+            f"{name} links torch and must come from torch's own index, which cannot be reached: {cause}",
+            hint=f"put {wheel} into a folder of find-links, or change the index's address: docs/how-to/mirror.md",
+        )
     return LockError(
-        f"{name} links torch, and torch's own index gave no build of it: {fault.message}",
-        hint=f"{exempt}; if the index cannot be reached: docs/how-to/mirror.md",
+        f"{name} links torch, and torch's own index has no build of it for this torch",
+        hint=f'if it works with every build of torch: [tool.reprise] any-torch-build = ["{name}"] in pyproject.toml',
     )
 
 
