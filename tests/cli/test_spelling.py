@@ -26,6 +26,7 @@ NOT_FOLLOWED: Final = {"Arguments", "ArgumentParser", "add_argument", "add_parse
 KNOWN: Final = {
     "trainer/cli/__init__.py": "the overview; and what no container can do, with the host's spelling beside it",
     "trainer/cli/train/manual.py": "the manual",
+    "trainer/cli/dependencies.py": "the hint of an error, which spells it",
     "trainer/cli/containers.py": "the sentence names the command that was typed",
     "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
     "trainer/cli/why.py": "the command in the hint of an error, which spells it",

@@ -225,6 +225,14 @@ def test_what_links_torch_comes_from_the_index_of_each_environments_torch(root: 
     assert 'torchvision = [{ index = "pytorch-cpu", extra = "cpu" }]' in (root / "pyproject.toml").read_text()
 
 
+def test_a_typed_version_of_a_package_that_links_torch_is_kept(root: Path) -> None:
+    add(root, "torchvision<0.29")
+    assert listed("torchvision", root=root) == {"cpu": "torchvision<0.29", "cuda": "torchvision<0.29"}
+    add(root, "timm")
+    assert listed("torchvision", root=root)["cpu"] == "torchvision<0.29"
+    assert versions(root, "cpu")["torchvision"] == "0.28.0+cpu"
+
+
 def test_an_environment_gets_an_extra_of_its_own(root: Path) -> None:
     digests = {name: requirements_of(load_environment(name, root=root), root=root) for name in ("cpu", "cuda", "store")}
     add(root, "torchvision", "einops", environment="vision")

@@ -26,7 +26,7 @@ from trainer.environments.trial import applied, changeable_files, restore_interr
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trainer.environments.build import BuiltImage
@@ -87,8 +87,10 @@ def _run(args: Namespace, edit: Callable[[Scope, Path], None]) -> int:
         name = _environment_to_build(scope, docker)
         with trial_checkout(ROOT) as trial:
             edit(scope, trial)
+            changed = _changed_environments(trial)
+            _require_no_pin(changed)
             old, built = _images(name, docker=docker, trial=trial, hint=_SYSTEM_HINT if args.system else _HINT)
-            after, changed = changeable_files(trial), _changed_environments(trial)
+            after = changeable_files(trial)
         changes = {path: text for path, text in after.items() if before[path] != text}
         with applied(changes, before, root=ROOT):
             refresh_block(docker)
@@ -109,17 +111,22 @@ def _run(args: Namespace, edit: Callable[[Scope, Path], None]) -> int:
 
 
 def _environment_to_build(scope: Scope, docker: Engine) -> str:
-    """Return the environment whose image is built: the one in scope that this checkout trains in. Raise `PinError`, `UsageError`."""
+    """Return the environment whose image is built: the one in scope that this checkout trains in. Raise `UsageError`."""
     trains_in = setup.environment_name(setup.Choice(), read_block(DOTENV).values, nvidia=docker.facts().nvidia)
     name = trains_in if trains_in in scope.environments else next(iter(scope.environments), None)
     if name is None:
         raise UsageError("no environment lists torch; expected the environment to change", hint="--environment NAME")
-    if pin := load_pin(name, root=ROOT):
-        raise PinError(
-            f"environment {name!r} is pinned to {pin.reference}, so its packages cannot change",
-            hint=f"reprise image unpin {name}, repeat the command, then: reprise image pin {name} REPOSITORY --push",
-        )
     return name
+
+
+def _require_no_pin(names: Sequence[str]) -> None:
+    """Raise `PinError` if one of the environments that change is pinned."""
+    for name in names:
+        if pin := load_pin(name, root=ROOT):
+            raise PinError(
+                f"environment {name!r} is pinned to {pin.reference}, so its packages cannot change",
+                hint=f"reprise image unpin {name}, repeat the command, then: reprise image pin {name} REPOSITORY --push",
+            )
 
 
 def _images(name: str, *, docker: Engine, trial: Path, hint: str) -> tuple[BuiltImage | None, BuiltImage]:

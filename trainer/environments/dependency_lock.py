@@ -61,12 +61,14 @@ def add_packages(requirements: Sequence[Requirement], scope: Scope, *, root: Pat
     A package that links torch is taken from torch's index and pinned, since it belongs to one version of torch. Raise `LockError`, and
     `UsageError` for a package that is listed already.
     """
+    before = listed_names(root)
     for each in requirements:
         _require_new(each, scope, root)
         _list(each, scope, root)
     lock(root, name=requirements[0].name, any_torch=True)
     linked = _take_linked_from_torchs_index(scope, root)
-    new = {each.name: each for each in requirements} | {name: Requirement(name=name) for name in linked}
+    brought = {name: Requirement(name=name) for name in linked if name not in before}
+    new = brought | {each.name: each for each in requirements}
     locked = packages(
         read_lock(root), load_environment(scope.environments[0], root=root).extras, python=_python(scope, root)
     )
@@ -123,7 +125,7 @@ def lock_error(output: str, name: str) -> LockError:
         return LockError(message, hint=hint)
     if _UNREACHABLE.search(text):
         lines = [" ".join(line.split()) for line in text.splitlines() if _UNREACHABLE.search(line)]
-        return LockError(f"{name} cannot be locked: {lines[-1]}", hint="docs/how-to/mirror.md")
+        return LockError(f"{name} cannot be locked: {lines[-1].removeprefix('cause: ')}", hint="docs/how-to/mirror.md")
     if own := re.search(r"^(?:uv\.lock|pyproject\.toml): (.*)\n  -> (.*)", text, re.MULTILINE):
         return LockError(f"{name} cannot be locked: {own[1]}", hint=own[2])
     return LockError(f"{name} cannot be locked: {_reason(text)}", hint=other)
@@ -199,16 +201,17 @@ def _take_from_torchs_index(name: str, environment: str, scope: Scope, root: Pat
 
 def _no_build(name: str, fault: LockError) -> LockError:
     """Return the error for a package that links torch, if the index of torch cannot be reached or has no build of it."""
+    exempt = f'if it works with every build of torch: [tool.reprise] any-torch-build = ["{name}"] in pyproject.toml'
     if _UNREACHABLE.search(fault.message):
         cause = fault.message.partition("cannot be locked: ")[2]
         wheel = f"{name.replace('-', '_')}-*+cpu-*.whl"
         return LockError(
             f"{name} links torch and must come from torch's own index, which cannot be reached: {cause}",
-            hint=f"put {wheel} into a folder of find-links, or change the index's address: docs/how-to/mirror.md",
+            hint=f"put {wheel} into a folder of find-links, or change the index's address: docs/how-to/mirror.md; {exempt}",
         )
     return LockError(
         f"{name} links torch, and torch's own index has no build of it for this torch",
-        hint=f'if it works with every build of torch: [tool.reprise] any-torch-build = ["{name}"] in pyproject.toml',
+        hint=exempt,
     )
 
 

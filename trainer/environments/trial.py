@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import StringConstraints
 
-from trainer.base.atomic_file import write_whole
+from trainer.base.atomic_file import disk_faults, write_whole
 from trainer.base.document import Document, read_json
 from trainer.base.errors import SourceError
 from trainer.base.plain_text import read_text
@@ -46,7 +46,8 @@ class _Journal(Document):
 @contextmanager
 def trial_checkout(root: Path) -> Iterator[Path]:
     """Return a context with a copy of the files of a checkout that determine its lock and its images."""
-    (root / ".reprise").mkdir(exist_ok=True)
+    with disk_faults(root / ".reprise"):
+        (root / ".reprise").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reprise-trial-") as folder:
         trial = Path(folder).resolve()
         for name in _FOLDERS:
