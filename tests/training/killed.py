@@ -47,16 +47,21 @@ class Settings(ClassificationSettings):
     warmup_steps = 2
     monitor = "val_loss"
     stop_at: str = ""
+    noise: float = 0.0
 
 class Net(Classifier):
-    def __init__(self, *, classes: int, stop_at: str) -> None:
+    def __init__(self, *, classes: int, stop_at: str, noise: float) -> None:
         super().__init__()
-        self.stop_at = stop_at
+        self.stop_at, self.noise = stop_at, noise
         self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten())
         self.head = nn.Linear(16, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.body(images))
+
+    def transform(self, sample, generator):
+        image = sample["image"] + self.noise * (torch.rand(1, 4, 4, generator=generator) + torch.rand(1, 4, 4))
+        return sample | {"image": image.flip(-1) if self.noise and torch.rand(()) < 0.5 else image}
 
     def at(self, name: str) -> None:
         tick(name)

@@ -101,6 +101,19 @@ def test_a_terminated_run_resumes_to_identical_bits(runs: Runs, place: str) -> N
     assert saved["step"] == {"step 0.2": 2, "epoch 0": 4, "stepped 0.6": 4, "validation 0.1": 4}.get(place, 8)
 
 
+NOISY: Final = (*OFTEN, "--noise", "0.5")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_killed_run_with_a_transform_resumes_to_identical_bits(runs: Runs, workers: str) -> None:
+    whole, places = runs.whole(*NOISY)
+    assert (whole / "tensors.json").read_bytes() != (runs.whole(*OFTEN)[0] / "tensors.json").read_bytes()
+    number = next(at for at, found in enumerate(places, 1) if found.endswith("stepped 1.1"))
+    assert runs.attempt(f"noisy {workers}", *NOISY, kill=number) == KILLED
+    assert runs.attempt(f"noisy {workers}", *NOISY, "--workers", workers) == 0
+    assert runs.differing(f"noisy {workers}", whole) == []
+
+
 AVERAGED: Final = (
     *("--ema-decay", "0.8", "--schedule", "one_cycle"),
     *("--patience", "1", "--min-delta", "9", "--max-epochs", "4"),

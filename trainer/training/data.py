@@ -6,6 +6,7 @@ the same bits.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from trainer.data.reader import Typed
     from trainer.settings.ledger import Ledger
     from trainer.training.readers import Samples
+    from trainer.training.transforms import SampleTransform
 
 
 _PACKAGE: Final = "trainer.training.readers"
@@ -50,8 +52,17 @@ class Failed:
 class Picked(Dataset["Batch | Failed"]):
     """The samples of a reader, read in batches by epoch and index, and compared with the declaration of the dataset."""
 
+    transform: SampleTransform | None = None
+    """What changes the samples of train before they become a batch."""
+
     def __init__(self, samples: Samples, *, seed: int, declared: Mapping[str, Typed], dataset: str) -> None:
         self.samples, self.seed, self.declared, self.dataset = samples, seed, dict(declared), dataset
+
+    def transformed(self, transform: SampleTransform) -> Picked:
+        """Return these samples with a transform."""
+        other = copy.copy(self)
+        other.transform = transform
+        return other
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | Failed:
         """Read a batch; loaders prefer this method to one call per sample."""
@@ -67,14 +78,19 @@ class Picked(Dataset["Batch | Failed"]):
 
     def read(self, keys: Sequence[Key]) -> Batch:
         """Read a batch in this process; raise `DatasetError` if it does not match the declaration, `ExperimentError` if not a dict."""
-        batch: Batch = self._batch([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
-        values: Any = batch
+        picks = [Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys]
+        if self.transform is None:
+            return self._checked(self._batch(picks))
+        return self.transform.batch(self.samples, [(pick, self._checked(self._batch([pick]))) for pick in picks])
+
+    def _checked(self, values: Any) -> Batch:
         for name, each in values.items() if isinstance(values, Mapping) else [("", values)]:
             if not name or not isinstance(each, torch.Tensor):
                 what = f"the field {name!r} of a batch" if name else "a batch"
                 said = f"{type(self.samples).__name__}.batch returns {what} as {type(each).__name__}"
                 hint = "docs/how-to/datasets.md shows a reader"
                 raise ExperimentError(f"{said}; expected a dict of tensors by field", hint=hint)
+        batch: Batch = values
         if self.declared:
             found = {
                 name: (str(field.dtype).removeprefix("torch."), tuple(field.shape[1:])) for name, field in batch.items()
@@ -109,13 +125,24 @@ class Loader(DataLoader[Any]):
 class RunData(L.LightningDataModule):
     """The splits of a dataset as loaders: `train` is shuffled, `val` and `test` are in order."""
 
-    def __init__(self, declared: Declared, samples: Samples, *, batch_size: int, seed: int, workers: int) -> None:
+    def __init__(
+        self,
+        declared: Declared,
+        samples: Samples,
+        transform: SampleTransform | None = None,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+    ) -> None:
         """Use the samples of a dataset; raise `DatasetError` if the first sample does not match the declaration."""
         super().__init__()
         self.declared = declared
         self.picked = Picked(samples, seed=seed, declared=declared.sample, dataset=declared.title)
         if declared.sample and len(samples):
             self.picked[0, 0]
+        self.trained = self.picked if transform is None else self.picked.transformed(transform)
+        """The samples as the training gets them: with the net's transform, if it has one."""
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
@@ -134,6 +161,10 @@ class RunData(L.LightningDataModule):
         """Return the first samples of the training split as a batch of the first epoch; raise `DatasetError`."""
         return self.read(self._split("train")[:count])
 
+    def trained_example(self, count: int = 2) -> Batch:
+        """Return the example as the training gets it in the first epoch; raise `ExperimentError`."""
+        return self.trained.read([(0, row) for row in self._split("train")[:count]])
+
     def read(self, rows: Sequence[int]) -> Batch:
         """Return the samples `rows` as a batch of the first epoch; raise `DatasetError`."""
         return self.picked.read([(0, row) for row in rows])
@@ -151,15 +182,19 @@ class RunData(L.LightningDataModule):
                 hint="give a smaller --batch-size",
             )
         batches.start_at(epoch=self.start[0], batch=self.start[1])
-        return self._loader(batches)
+        return self._loader(self.trained, batches)
 
     def val_dataloader(self) -> Loader:
         """Return the loader of the validation split."""
-        return self._loader(PlainBatches(self._split("val"), batch_size=self.batch_size, share=self._share()))
+        return self._loader(
+            self.picked, PlainBatches(self._split("val"), batch_size=self.batch_size, share=self._share())
+        )
 
     def test_dataloader(self) -> Loader:
         """Return the loader of the test split."""
-        return self._loader(PlainBatches(self._split("test"), batch_size=self.batch_size, share=self._share()))
+        return self._loader(
+            self.picked, PlainBatches(self._split("test"), batch_size=self.batch_size, share=self._share())
+        )
 
     def _split(self, name: str) -> Sequence[int]:
         return select(name, self.declared.splits, self.picked.samples.layout, dataset=self.declared.name)
@@ -168,9 +203,9 @@ class RunData(L.LightningDataModule):
         attached = self.trainer
         return Share() if attached is None else Share(rank=attached.global_rank, world=attached.world_size)
 
-    def _loader(self, batches: Sampler[list[Key]]) -> Loader:
+    def _loader(self, picked: Picked, batches: Sampler[list[Key]]) -> Loader:
         return Loader(
-            self.picked,
+            picked,
             batch_sampler=batches,
             collate_fn=_unchanged,
             num_workers=self.workers,

@@ -44,7 +44,7 @@ from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps,
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.tracing.trace import Tracer, parameter_names, tracers, write_tensors
-from trainer.training.trained import Trained
+from trainer.training.transforms import transform_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,7 +189,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     (dataset,) = job.datasets
     samples = net.samples(dataset.declared, dataset.files)
     net.class_names = samples.classes
-    data = call_configured(RunData, dataset.declared, samples)
+    data = call_configured(RunData, dataset.declared, samples, transform_of(net))
     shown = Gallery(job.into, job.say, dataset=dataset.declared, samples=samples)
     inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
     seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
@@ -211,7 +211,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     call_configured(require_supported, net)
     if experiment.reads_samples:
         dataset = job.datasets[0]
-        read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files))
+        read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files), None)
         return Assembly(net=net, data=read, start_at=read.start_at, outputs=[CollectResults()])
     data = experiment.make_data(folders)
     loaders = call_configured(ControlledLoaders, job.on_limit)
@@ -312,7 +312,9 @@ def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Tas
     apply_level()
     seed_start()
     net = experiment.make_net()
-    return net, call_configured(RunData, dataset, net.samples(dataset, files))
+    samples = net.samples(dataset, files)
+    net.class_names = samples.classes
+    return net, call_configured(RunData, dataset, samples, transform_of(net))
 
 
 def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:

@@ -93,6 +93,25 @@ def test_an_unseeded_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "pick" in str(findings["reader"].look)
 
 
+DRAWN: Final = """
+    def transform(self, sample, generator):
+        return sample | {{"image": sample["image"] * (1 - 1e-5 * ({noise}))}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("noise", "failing"),
+    [("next(CALLS)", ["reader"]), ("float(torch.rand(())) * random.random() * np.random.rand()", [])],
+)
+def test_a_transform_fails_unless_its_randomness_follows_from_the_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str, failing: list[str]
+) -> None:
+    findings = run_quick_checks(tmp_path, monkeypatch, more=DRAWN.format(noise=noise).strip())
+    assert names_of(list(findings.values()), Status.FAILED) == failing, findings
+    said = "'image' of a sample differs when Net.transform is called again" if failing else "; also after Net.transform"
+    assert findings["reader"].said.endswith(said)
+
+
 def test_a_forward_pass_with_state_outside_the_net_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = "hidden = hidden * (1 + 1e-4 * next(CALLS)) if self.training else hidden"
     findings = run_quick_checks(tmp_path, monkeypatch, passed=passed)

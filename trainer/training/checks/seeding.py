@@ -71,7 +71,14 @@ def reader(trial: Trial) -> str:
         other = _samples(trial, draw=draw)
         if odd := next((name for name, value in first.items() if not _equal(value, other.get(name))), None):
             raise CheckFailed(f"{odd!r} of a sample depends on {whose} global generator, not on the sample's own")
-    return "samples are bit-identical when they are read again, whatever the state of the global generators"
+    said = "samples are bit-identical when they are read again, whatever the state of the global generators"
+    if trial.transform is None:
+        return said
+    one, again = _first_and_second(trial, "transform")
+    if odd := next((name for name, value in one.items() if not _equal(value, again.get(name))), None):
+        what = f"{odd!r} of a sample differs when {trial.transform.name} is called again"
+        raise CheckFailed(what, look="a counter, the clock, or a generator without a seed: draw from `generator`")
+    return f"{said}; also after {trial.transform.name}"
 
 
 def determinism(trial: Trial) -> str:
@@ -134,6 +141,14 @@ def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch
     return {name: value.clone() for name, value in found.items()}
 
 
+def _transformed(trial: Trial) -> Batch:
+    """Read samples with the net's transform, after other samples."""
+    rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
+    if trial.looks:
+        trial.whole.trained.read([(1, row) for row in rows[::-1]])
+    return trial.whole.trained.read([(1, row) for row in rows[:_FEW]])
+
+
 def _training_loss(trial: Trial) -> Tensor:
     net = trial.fresh().train()
     seed_all(derived(0, "step"))
@@ -154,6 +169,7 @@ def _equal(one: Tensor, other: Tensor | None) -> bool:
 _LOOKS: Final[Mapping[str, Callable[[Trial], Any]]] = {
     "constructor": lambda trial: state_of(trial.fresh()),
     "reader": _samples,
+    "transform": _transformed,
     "training pass": _training_loss,
 }
 _OWN_GENERATOR: Final = "a counter, the clock, or the reader's own generator: draw only from pick.generator()"

@@ -21,6 +21,7 @@ from trainer.training.fit import small_trainer
 from trainer.training.inspection import Inspector
 from trainer.training.readers import Samples
 from trainer.training.step_callbacks import SeedEveryStep
+from trainer.training.transforms import transform_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from trainer.training.experiment import Experiment
     from trainer.training.readers import Batch, Pick, Sample
     from trainer.training.tasks.task import Task
+    from trainer.training.transforms import SampleTransform
 
 LARGEST_BATCH: Final = 32
 BATCHES: Final = 8
@@ -100,6 +102,11 @@ class Trial:
         return net.samples(self.subject.dataset, self.subject.data)
 
     @cached_property
+    def transform(self) -> SampleTransform | None:
+        """Return the net's transform of training samples."""
+        return transform_of(self.subject.experiment.make_net())
+
+    @cached_property
     def rows(self) -> dict[str, Any]:
         """Return each split's rows."""
         layout, declared = self.samples.layout, self.subject.dataset
@@ -108,7 +115,7 @@ class Trial:
     @cached_property
     def whole(self) -> RunData:
         """Return all samples as the data of a run."""
-        return call_configured(RunData, self.subject.dataset, self.samples)
+        return call_configured(RunData, self.subject.dataset, self.samples, self.transform)
 
     @cached_property
     def inspection(self) -> Inspection | None:
@@ -131,7 +138,7 @@ class Trial:
 
     def batches(self, split: str) -> list[Batch]:
         """Read the few batches of a split, in the order of its first epoch."""
-        data = call_configured(RunData, *self.first_samples)
+        data = call_configured(RunData, *self.first_samples, self.transform)
         return [self.on_device(batch) for batch in getattr(data, f"{split}_dataloader")()]
 
     @cached_property
@@ -215,6 +222,10 @@ class SelectedSamples(Samples):
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Read a batch of samples."""
         return self.whole.batch([self._original(pick) for pick in picks])
+
+    def stack(self, samples: Sequence[Sample]) -> Batch:
+        """Return samples as a batch, as the wrapped reader does."""
+        return self.whole.stack(samples)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
+from trainer.base.errors import DatasetError
 from trainer.data.splits import Layout
-from trainer.training.readers.samples import Batch, FileSamples, Pick, padded
+from trainer.training.readers.samples import Batch, FileSamples, Pick, Sample, padded, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,10 @@ class TextLines(_ByteSamples):
         """Read several lines."""
         text, lengths = padded([self._line(pick.index) for pick in picks])
         return {"text": text, "length": lengths}
+
+    def stack(self, samples: Sequence[Sample]) -> Batch:
+        """Return lines as a batch, padded."""
+        return _padded(samples, "text")
 
     def _line(self, index: int) -> bytes:
         number, row = self._layout.place(index)
@@ -94,3 +99,19 @@ class WholeFiles(_ByteSamples):
         """Read several files."""
         whole, lengths = padded([self._files.read(self._layout.files[pick.index]) for pick in picks])
         return {"bytes": whole, "length": lengths}
+
+    def stack(self, samples: Sequence[Sample]) -> Batch:
+        """Return files as a batch, padded."""
+        return _padded(samples, "bytes")
+
+
+def _padded(samples: Sequence[Sample], field: str) -> Batch:
+    """Return samples as a batch with `field` padded with zeros; raise `DatasetError` if a sample's length is not that of its field."""
+    rows = [sample[field] for sample in samples]
+    lengths = torch.tensor([len(row) for row in rows])
+    for sample, length in zip(samples, lengths, strict=True):
+        if int(sample["length"]) != int(length):
+            said = f"a sample has {int(length)} bytes in {field!r} and the length {int(sample['length'])}"
+            raise DatasetError(said, hint=f"set `length` to the length of `{field}`")
+    others = stacked([{name: values for name, values in sample.items() if name != field} for sample in samples])
+    return {field: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), **others}

@@ -71,7 +71,11 @@ class Samples(Dataset[Sample]):
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Return several samples in this order, stacked along a new first axis."""
-        return stacked([self.sample(pick) for pick in picks])
+        return self.stack([self.sample(pick) for pick in picks])
+
+    def stack(self, samples: Sequence[Sample]) -> Batch:
+        """Return samples as a batch; raise `DatasetError` if they do not fit together. A reader that pads overrides it."""
+        return stacked(samples)
 
     @property
     def layout(self) -> Layout:

@@ -104,6 +104,8 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
     net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - the task's own
     notes = value_notes(net, seen, batch) if seen is not None else []
     predicted = try_out(net, batch)
+    if data.trained is not data.picked:
+        try_out(net, moved(data.trained_example()))
     odd = net.describe_oddity(predicted, net._input_and_target(batch)[1])  # noqa: SLF001 - the task's own
     if seen is not None:
         require_finite_losses(net, data, seen, moved)

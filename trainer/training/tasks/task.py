@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection, SplitValues
     from trainer.runs.figure import Figure
-    from trainer.training.readers import Batch, Samples
+    from trainer.training.readers import Batch, Sample, Samples
     from trainer.training.tasks.split_metrics import OutputRows
 
 SPLITS: Final = ("val", "test")
@@ -86,6 +86,14 @@ class Task(L.LightningModule):
     def samples(self, declared: Dataset, files: Files) -> Samples:
         """Open the samples with the reader that the dataset declares; override to use another reader."""
         return open_samples(declared, files)
+
+    def transform(self, sample: Sample, generator: torch.Generator) -> Sample:
+        """Return a training sample, changed at random (augmentation): one tensor per field, with the dtypes of `sample`, `[...]` each.
+
+        Called after reading and before batching, of train only. Draw from `generator`, which is seeded by run, epoch and sample.
+        """
+        del generator
+        return sample
 
     def used_fields(self) -> tuple[str, ...]:
         """Return the names of the fields to read: the settings `input_field` and `target_field`."""

@@ -219,6 +219,10 @@ class Pairs(Samples):
         """Return both samples of each pair, one after the other: `[2 * pairs, ...]`."""
         return self.singles.batch([each for pick in picks for each in (pick, self.second(pick))])
 
+    def stack(self, samples: Sequence[Sample]) -> Batch:
+        """Return samples of pairs as a batch, as the wrapped reader does."""
+        return self.singles.stack(samples)
+
     @property
     def holds_values(self) -> bool:
         """Whether the wrapped reader holds values."""
