@@ -35,6 +35,7 @@ import os, signal
 import torch
 from torch import Tensor, nn
 from tests.training.killing import tick
+from trainer.training.normalization import Normalize
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):
@@ -53,7 +54,7 @@ class Net(Classifier):
     def __init__(self, *, classes: int, stop_at: str, noise: float) -> None:
         super().__init__()
         self.stop_at, self.noise = stop_at, noise
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten())
+        self.body = nn.Sequential(Normalize(1), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten())
         self.head = nn.Linear(16, classes)
 
     def forward(self, images: Tensor) -> Tensor:

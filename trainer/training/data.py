@@ -26,6 +26,7 @@ from trainer.training.determinism.seeds import Key, PlainBatches, Share, Shuffle
 from trainer.training.determinism.switches import warm_up
 from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
+from trainer.training.train_split import TrainSplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,6 +165,12 @@ class RunData(L.LightningDataModule):
     def trained_example(self, count: int = 2) -> Batch:
         """Return the example as the training gets it in the first epoch; raise `ExperimentError`."""
         return self.trained.read([(0, row) for row in self._split("train")[:count]])
+
+    def train_split(self, *, resumed: bool = False) -> TrainSplit:
+        """Return the samples of train as they are read, for what is fitted before the first step."""
+        return TrainSplit(
+            lambda: (self.picked.samples, self._split("train")), dataset=self.declared.title, resumed=resumed
+        )
 
     def read(self, rows: Sequence[int]) -> Batch:
         """Return the samples `rows` as a batch of the first epoch; raise `DatasetError`."""

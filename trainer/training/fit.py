@@ -17,6 +17,7 @@ from trainer.base.errors import (
     DeviceError,
     DigestMismatchError,
     DocumentError,
+    ExperimentError,
     RepriseError,
     SettingError,
 )
@@ -34,6 +35,7 @@ from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.inspection import Inspector
 from trainer.training.logs.loggers import METRICS, LossLines, displays, finish, log_at_steps, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
+from trainer.training.normalization import Normalize
 from trainer.training.optimization.callbacks import averaging, early_stopping
 from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.plain.loaders import HOOKS, ControlledLoaders
@@ -193,6 +195,9 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     shown = Gallery(job.into, job.say, dataset=dataset.declared, samples=samples)
     inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
     seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
+    fitted = net.fit_to_train(data.train_split(resumed=job.saved is not None))
+    for line in fitted if job.record else ():
+        job.say(line)
     return Assembly(
         net=net,
         data=data,
@@ -209,6 +214,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     net = experiment.make_net(folders)
     switches.require_unchanged("the constructor of the net")
     call_configured(require_supported, net)
+    require_no_normalize(net)
     if experiment.reads_samples:
         dataset = job.datasets[0]
         read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files), None)
@@ -243,6 +249,15 @@ def require_supported(net: L.LightningModule, *, accumulate: int, clip_norm: flo
         if is_given:
             message = f"setting {name} has no effect: {type(net).__name__} optimizes manually"
             raise SettingError(message, hint=f"leave {option(name)} out; the module does that itself")
+
+
+def require_no_normalize(net: L.LightningModule) -> None:
+    """Raise `ExperimentError` for a `Normalize` in a plain LightningModule: only a task's net is fitted."""
+    if name := next((name for name, each in net.named_modules() if isinstance(each, Normalize)), None):
+        said = f"{type(net).__name__}.{name} is a Normalize, which a run fits in the net of a task only"
+        raise ExperimentError(
+            said, hint="derive the net from a task (docs/how-to/experiments.md), or use nn.BatchNorm1d"
+        )
 
 
 def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:
@@ -314,7 +329,9 @@ def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Tas
     net = experiment.make_net()
     samples = net.samples(dataset, files)
     net.class_names = samples.classes
-    return net, call_configured(RunData, dataset, samples, transform_of(net))
+    data = call_configured(RunData, dataset, samples, transform_of(net))
+    net.fit_to_train(data.train_split())
+    return net, data
 
 
 def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:

@@ -95,8 +95,9 @@ def test_an_unseeded_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 DRAWN: Final = """
     def transform(self, sample, generator):
-        return sample | {{"image": sample["image"] * (1 - 1e-5 * ({noise}))}}
+        return sample | {{"image": 1 + sample["image"] * (1 - 1e-5 * ({noise}))}}
 """
+"""Its values lie outside of the dataset's declared range: the check `declared` is about samples as they are read."""
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from trainer.training.checks import module_location
 from trainer.training.checks.fit_monitor import Watch
 from trainer.training.checks.module_location import grouped
 from trainer.training.checks.subject import SPLITS, Trial
+from trainer.training.normalization import fields_unchanged
 from trainer.training.optimization.optimizers import require_reached, require_trainable
 from trainer.training.tasks.fit_checks import (
     describe_large,
@@ -77,7 +78,7 @@ def declared(trial: Trial) -> str:
     said = {**trial.subject.dataset.sample, **trial.subject.dataset.twin}
     if not said:
         raise NothingToCheck(f"datasets/{trial.subject.dataset.name}.toml declares neither [twin] nor [sample]")
-    batches = [batch for split in SPLITS for batch in trial.batches(split)]
+    batches = [batch for split in SPLITS for batch in trial.batches(split, as_read=True)]
     known = {name: typed for name, typed in said.items() if name in batches[0]}
     if not known:
         raise NothingToCheck("the experiment's own reader returns none of the declared fields")
@@ -107,7 +108,8 @@ def forward(trial: Trial) -> str:
     net = trial.fresh()
     count = len(trial.given)
     try:
-        with single_values(net, count) as singles:
+        field = trial.input_field
+        with single_values(net, count) as singles, fields_unchanged(net, trial.batch, field=field):
             found = outputs(net, trial.given)
     except RepriseError:
         raise

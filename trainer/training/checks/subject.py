@@ -21,6 +21,7 @@ from trainer.training.fit import small_trainer
 from trainer.training.inspection import Inspector
 from trainer.training.readers import Samples
 from trainer.training.step_callbacks import SeedEveryStep
+from trainer.training.train_split import TrainSplit
 from trainer.training.transforms import transform_of
 
 if TYPE_CHECKING:
@@ -92,8 +93,14 @@ class Trial:
         """Return a new net, ready for steps."""
         seed_all(derived(seed, "init"))
         net = self.subject.experiment.make_net()
+        net.fit_to_train(self.train_split)
         net.setup("fit")
         return self._placed(net)
+
+    @cached_property
+    def train_split(self) -> TrainSplit:
+        """Return the training split, to which each new net is fitted: it keeps what it was asked for."""
+        return TrainSplit(lambda: (self.samples, self.rows["train"]), dataset=self.subject.dataset.title)
 
     @cached_property
     def samples(self) -> Samples:
@@ -136,9 +143,9 @@ class Trial:
         count = min(self.batch_size * (BATCHES if split == "train" else 1), len(self.rows[split]))
         return count - 1 if count % self.batch_size == 1 and count > 1 else count
 
-    def batches(self, split: str) -> list[Batch]:
-        """Read the few batches of a split, in the order of its first epoch."""
-        data = call_configured(RunData, *self.first_samples, self.transform)
+    def batches(self, split: str, *, as_read: bool = False) -> list[Batch]:
+        """Read the few batches of a split, in the order of its first epoch; `as_read`: without the net's transform."""
+        data = call_configured(RunData, *self.first_samples, None if as_read else self.transform)
         return [self.on_device(batch) for batch in getattr(data, f"{split}_dataloader")()]
 
     @cached_property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import lightning as L
+    from torch import Tensor
 
 
 @configured
@@ -29,6 +31,7 @@ class AveragedWeights(EMAWeightAveraging):
 
     def __init__(self, *, ema_decay: float) -> None:
         super().__init__(decay=ema_decay)
+        self._kwargs["avg_fn"] = _exact_where_equal(self._kwargs["avg_fn"])
         self.is_swapped = False
         """Whether the average and the weights of the net are swapped."""
 
@@ -105,3 +108,14 @@ def early_stopping(say: Callable[[str], None], *, patience: int | None, monitor:
     if monitor is None:
         raise unmonitored()
     return [call_configured(StopEarly, say)]
+
+
+def _exact_where_equal(
+    average: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the average, without the rounding by which values that never change, as counts and statistics, would drift."""
+
+    def averaged(old: Tensor, new: Tensor, count: Tensor) -> Tensor:
+        return torch.where(old == new, new, average(old, new, count).to(new.dtype))
+
+    return averaged

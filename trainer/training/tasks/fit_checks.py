@@ -19,6 +19,7 @@ from trainer.base.errors import DatasetError, ExperimentError, RepriseError, Set
 from trainer.data.inspection import describe_farthest, describe_not_finite
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import call_configured, configured
+from trainer.training.normalization import fields_unchanged
 from trainer.training.optimization.optimizers import require_reached
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.split_metrics import require_numbers
@@ -183,7 +184,7 @@ def try_out(net: Task, batch: Batch) -> Tensor:
     """Return a net's output for a batch in eval mode, with its graph; restore the net's modes."""
     given, wanted = net._input_and_target(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
-    with evaluating(net):
+    with evaluating(net), fields_unchanged(net, batch, field=next(iter(net._used), "")):  # noqa: SLF001 - as above
         predicted: Tensor = _pass(net, given)
     net.check_output(predicted, wanted)
     with torch.no_grad():

@@ -16,6 +16,7 @@ from torchmetrics import MetricCollection, SumMetric
 from trainer.base.errors import DatasetError, ExperimentError
 from trainer.base.suggestions import did_you_mean
 from trainer.settings.ledger import call_configured, configured
+from trainer.training.normalization import fit_normalizations
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
 from trainer.training.readers import open_samples
 from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, nothing_measured, wrong_loss
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from trainer.runs.figure import Figure
     from trainer.training.readers import Batch, Sample, Samples
     from trainer.training.tasks.split_metrics import OutputRows
+    from trainer.training.train_split import TrainSplit
 
 SPLITS: Final = ("val", "test")
 MADE_AT_SETUP: Final = (
@@ -94,6 +96,13 @@ class Task(L.LightningModule):
         """
         del generator
         return sample
+
+    def fit_to_train(self, train: TrainSplit) -> list[str]:
+        """Fit what the training split determines before the first step, as every `Normalize`; return lines to report.
+
+        Called before `setup`, also of a resumed run: `train.resumed` then says that the checkpoint replaces parameters and buffers.
+        """
+        return fit_normalizations(self, train, field=next(iter(self.used_fields()), ""))
 
     def used_fields(self) -> tuple[str, ...]:
         """Return the names of the fields to read: the settings `input_field` and `target_field`."""
