@@ -124,6 +124,10 @@ IN_A_FIT: Final[
     "trace": ("digits", (), ("--trace", "off"), size_of("trace.jsonl")),
     "ClassificationSettings.classes": ("digits", (), ("--classes", "11"), weights),
     "ClassificationSettings.label_smoothing": ("digits", (), ("--label-smoothing", "0.5"), weights),
+    "ClassificationSettings.class_weights": ("digits", (), ("--class-weights", "[1,2,3,4,5,6,7,8,9,10]"), weights),
+    "MultiLabelSettings.labels": ("labeled", (), ("--labels", "4"), fault("setting labels is 4")),
+    "MultiLabelSettings.input_field": ("labeled", (), ("--input-field", "pixels"), fault("pixels")),
+    "MultiLabelSettings.target_field": ("labeled", (), ("--target-field", "kind"), fault("kind")),
     "ClassificationSettings.input_field": ("digits", (), ("--input-field", "pixels"), fault("pixels")),
     "ClassificationSettings.target_field": ("digits", (), ("--target-field", "kind"), fault("kind")),
     "RegressionSettings.input_field": ("diabetes", (), ("--input-field", "columns"), fault("columns")),
@@ -136,9 +140,13 @@ IN_A_FIT: Final[
 }
 
 
+OF_TESTS: Final = ("labeled",)
+
+
 @cache
 def prepared(name: str) -> Any:
-    experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
+    folder = "tests/training/tasks" if name in OF_TESTS else "trainer/experiments"
+    experiment = load_experiment(name, ROOT / f"{folder}/{name}.py", root=ROOT)
     return experiment, *make_synthetic(load_dataset(_dataset(experiment), root=ROOT), rows=96)
 
 

@@ -125,6 +125,19 @@ class ClassificationSettings(TrainingSettings):
     """Field of the dataset that holds the class."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing: fraction of the target probability spread over all classes."""
+    class_weights: Literal["none", "balanced"] | Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] = "none"
+    """Weight of each class in the loss: none, `balanced` (inverse to the class's samples in train), or a list of one number per class."""
+
+
+class MultiLabelSettings(TrainingSettings):
+    """Settings of a multi-label classification: any number of labels for each sample."""
+
+    labels: PositiveInt
+    """Number of labels; a target is 1 for each label that a sample has, else 0."""
+    input_field: str = "image"
+    """Field of the dataset that is the net's input."""
+    target_field: str = "labels"
+    """Field of the dataset that holds 0 or 1 for each label."""
 
 
 class RegressionSettings(TrainingSettings):

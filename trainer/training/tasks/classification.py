@@ -17,6 +17,7 @@ from trainer.settings.ledger import configured
 from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import Row, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
+from trainer.training.tasks.class_weights import described_weights, weights_of_classes
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float
 from trainer.training.tasks.split_metrics import OutputRows
 from trainer.training.tasks.task import Task
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from trainer.base.errors import RepriseError
     from trainer.data.inspection import FieldValues, Inspection, Value
     from trainer.runs.figure import Figure
+    from trainer.training.train_split import TrainSplit
 
 __all__ = ["ClassificationSettings", "Classifier"]
 
@@ -48,6 +50,20 @@ class Classifier(Task):
     Metrics: accuracy over samples, F1 averaged over classes. Figures: confusion matrix, ROC curve of each class, samples with largest loss.
     """
 
+    _class_weights: Tensor | None = None
+    """The weight of each class in the loss, float `[classes]`; None if all classes count the same."""
+
+    def fit_to_train(self, train: TrainSplit) -> list[str]:
+        """Count the classes of the training split, if the loss weighs them, and fit every `Normalize`."""
+        lines = super().fit_to_train(train)
+        if type(self).make_loss is not Classifier.make_loss:  # a loss of the experiment's own does not use the setting
+            return lines
+        self._class_weights = weights_of_classes(lambda classes: train.counts(self.used_fields()[-1], classes))
+        if self._class_weights is None:
+            return lines
+        names = class_names(tuple(self.class_names))
+        return [*lines, described_weights(self._class_weights, names)]
+
     def setup(self, stage: str) -> None:
         """Read the names of the classes and create loss, metrics and buffers."""
         self._named = class_names(tuple(self.class_names))
@@ -55,7 +71,7 @@ class Classifier(Task):
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the cross entropy."""
-        return cross_entropy()
+        return cross_entropy(self._class_weights)
 
     def make_metrics(self) -> MetricCollection:
         """Return accuracy and F1."""
@@ -87,6 +103,13 @@ class Classifier(Task):
         """Report outputs that are probabilities: cross entropy applies the softmax itself."""
         del wanted
         return odd_probabilities(self, predicted, dim=1) if isinstance(self.loss, nn.CrossEntropyLoss) else None
+
+    def counted(self, wanted: Tensor) -> Tensor | int:
+        """Return the number of samples, each with the weight of its class: the loss is a mean with these weights."""
+        weight = getattr(self.loss, "weight", None)
+        if weight is None:
+            return len(wanted)
+        return torch.where(wanted == IGNORED, 0, weight[wanted.long().clamp(min=0)].double()).sum()
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return buffers for the predictions, for all scores if there are few classes, and for the samples with the largest loss."""
@@ -154,6 +177,12 @@ _INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --colu
 class _CrossEntropy(nn.CrossEntropyLoss):
     """Cross entropy that raises an error for a label out of range; on a GPU, CUDA would end the process with an assertion."""
 
+    def __init__(self, weight: Tensor | None, *, label_smoothing: float) -> None:
+        super().__init__(label_smoothing=label_smoothing)
+        if weight is not None:
+            del self.weight
+            self.register_buffer("weight", weight, persistent=False)  # it follows from the training split
+
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Return the loss; raise `SettingError` or `DatasetError` if a label is out of range."""
         try:
@@ -165,9 +194,9 @@ class _CrossEntropy(nn.CrossEntropyLoss):
 
 
 @configured
-def cross_entropy(*, label_smoothing: float) -> nn.CrossEntropyLoss:
-    """Return the cross entropy of scores `[batch, classes]` and labels `[batch]`: the mean over the batch."""
-    return _CrossEntropy(label_smoothing=label_smoothing)
+def cross_entropy(weight: Tensor | None = None, *, label_smoothing: float) -> nn.CrossEntropyLoss:
+    """Return the cross entropy of scores `[batch, classes]` and labels `[batch]`: the mean over the batch, by the weights of classes."""
+    return _CrossEntropy(weight, label_smoothing=label_smoothing)
 
 
 @configured

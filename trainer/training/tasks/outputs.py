@@ -45,6 +45,15 @@ def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[s
     return said, f"remove {ends} from the end of `forward`: with both the net learns slowly"
 
 
+def odd_sigmoid(net: nn.Module, predicted: Tensor) -> tuple[str, str] | None:
+    """Return an error and a hint if `forward` ends with a sigmoid: the loss applies it itself."""
+    ends = _SQUASHING.get(_last_operation(predicted), "")
+    if not ends or not bool(((predicted >= 0) & (predicted <= 1)).all()):
+        return None
+    said = f"{type(net).__name__}.forward returns values within 0 and 1, as {ends} does; the loss takes the sigmoid of scores itself"
+    return said, f"remove {ends} from the end of `forward`: with both the net learns slowly"
+
+
 _SQUASHING: Final = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid"}
 _SHAPING: Final = frozenset(
     [

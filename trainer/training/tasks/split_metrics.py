@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import BinaryAUROC, BinaryEER, MulticlassAccuracy
+from torchmetrics.classification import BinaryAUROC, BinaryEER, MulticlassAccuracy, MultilabelAveragePrecision
 
 from trainer.base.errors import ExperimentError
 from trainer.training.tasks.outputs import described
@@ -162,6 +162,27 @@ class Accuracy(MulticlassAccuracy):
         judged = sum(int(torch.as_tensor(getattr(self, name)).sum()) for name in ("tp", "fn"))
         self.undefined = None if judged else "there is nothing to judge"
         return super().compute()
+
+
+class MeanAveragePrecision(MultilabelAveragePrecision):
+    """Average precision of each label, `[batch, labels]`, averaged over the labels that a sample has; undefined if none has any."""
+
+    undefined: str | None = None
+
+    def __init__(self, labels: int) -> None:
+        super().__init__(num_labels=labels, average="none")
+
+    def compute(self) -> Tensor:  # type: ignore[override] # as MultilabelAveragePrecision does
+        """Return the mean."""
+        kept: Any = self.target
+        targets = torch.cat(list(kept)) if isinstance(kept, list | tuple) else kept
+        occurs = (targets == 1).any(dim=0)
+        self.undefined = None if bool(occurs.any()) else "no sample has a label"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the labels that are left out
+            each: Any = super().compute()
+        mean: Tensor = each[occurs].mean()
+        return mean
 
 
 class R2(Metric):
