@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
-ARRAYS = ["diabetes", "digits", "faces"]
+ARRAYS = ["diabetes", "digits", "faces", "masks"]
 
 
 @pytest.mark.parametrize("name", ARRAYS)

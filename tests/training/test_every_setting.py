@@ -125,6 +125,8 @@ IN_A_FIT: Final[
     "ClassificationSettings.classes": ("digits", (), ("--classes", "11"), weights),
     "ClassificationSettings.label_smoothing": ("digits", (), ("--label-smoothing", "0.5"), weights),
     "ClassificationSettings.class_weights": ("digits", (), ("--class-weights", "[1,2,3,4,5,6,7,8,9,10]"), weights),
+    "SegmentationSettings.target_field": ("masks", (), ("--target-field", "kind"), fault("kind")),
+    "SegmentationSettings.ignore_index": ("masks", (), ("--ignore-index", "0"), weights),
     "MultiLabelSettings.labels": ("labeled", (), ("--labels", "4"), fault("setting labels is 4")),
     "MultiLabelSettings.input_field": ("labeled", (), ("--input-field", "pixels"), fault("pixels")),
     "MultiLabelSettings.target_field": ("labeled", (), ("--target-field", "kind"), fault("kind")),

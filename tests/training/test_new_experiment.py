@@ -15,7 +15,8 @@ from trainer.training.check_result import Status
 from trainer.training.new_experiment import check_name, dataset_settings, new_experiment, renamed_copy
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in ("characters", "diabetes", "digits", "faces", "pairs")]
+NAMES = ("characters", "diabetes", "digits", "faces", "pairs", "masks")
+PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in NAMES]
 
 
 def code_without_comments(text: str) -> str:

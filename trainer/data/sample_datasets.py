@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _FACES: Final = 100
 """The number of crops with a face, which come first."""
+_SHAPES: Final = 300
+_SIDE: Final = 16
+"""Height and width of a picture of shapes."""
 
 Fields = dict[str, "NDArray[Any]"]
 
@@ -53,6 +56,31 @@ def faces() -> dict[str, bytes]:
     return _arrays("faces", {"images.npy": images, "labels.npy": labels})
 
 
+def masks() -> dict[str, bytes]:
+    """300 pictures of squares and discs: images float32 [300, 1, 16, 16] from 0 to 1, masks uint8 [300, 16, 16]: 1 square, 2 disc."""
+    drawings = [_shapes(number) for number in range(_SHAPES)]
+    pictures, labels = (np.stack(each) for each in zip(*drawings, strict=True))
+    return {"images.npy": npy(pictures[:, None]), "masks.npy": npy(labels)}
+
+
+def _shapes(number: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return a picture and its mask, drawn from the bytes of SHAKE-256: a square and a disc, at random places, in noise."""
+    drawn = np.frombuffer(hashlib.shake_256(f"masks/{number}".encode()).digest(_SIDE * _SIDE + 8), dtype=np.uint8)
+    image, (rows, columns) = drawn[8:].reshape(_SIDE, _SIDE).astype("<f4") / 1024, np.mgrid[:_SIDE, :_SIDE]
+    mask = np.zeros((_SIDE, _SIDE), dtype="|u1")
+    for kind in (1, 2):
+        y, x, size, light = (int(each) for each in drawn[4 * kind - 4 : 4 * kind])
+        radius = 2 + size % 3
+        away = rows - (radius + y % (_SIDE - 2 * radius)), columns - (radius + x % (_SIDE - 2 * radius))
+        is_square = kind == 1
+        inside = (
+            np.maximum(*np.abs(away)) <= radius - 1 if is_square else np.square(away).sum(axis=0) <= radius * radius
+        )
+        mask[inside] = kind
+        image[inside] += np.float32(0.375 + light % 64 / 256)
+    return np.minimum(image, np.float32(1)), mask
+
+
 def topics() -> dict[str, bytes]:
     """The topics of the running Python's manual (`help("if")`), each below a line `# name`."""
     named = sorted(pydoc_data.topics.topics.items())
@@ -60,7 +88,7 @@ def topics() -> dict[str, bytes]:
 
 
 SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {
-    make.__name__: make for make in (diabetes, digits, faces, topics)
+    make.__name__: make for make in (diabetes, digits, faces, masks, topics)
 }
 
 

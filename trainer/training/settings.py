@@ -129,6 +129,15 @@ class ClassificationSettings(TrainingSettings):
     """Weight of each class in the loss: none, `balanced` (inverse to the class's samples in train), or a list of one number per class."""
 
 
+class SegmentationSettings(ClassificationSettings):
+    """Settings of a segmentation: a class for each pixel."""
+
+    target_field: str = "mask"
+    """Field of the dataset that holds the class of each pixel."""
+    ignore_index: int | None = None
+    """Label of pixels that count neither in the loss nor in the metrics, for example 255."""
+
+
 class MultiLabelSettings(TrainingSettings):
     """Settings of a multi-label classification: any number of labels for each sample."""
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Settings(MultiLabelSettings):
     """Three labels."""
 
-    dataset = "digits"
-    labels = 3
-    target_field = "label"
+    dataset: str = "digits"
+    labels: int = 3
+    target_field: str = "label"
 
 
 class Net(MultiLabelClassifier):

@@ -17,6 +17,8 @@ from trainer.training.tasks.classification import cross_entropy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trainer.training.fit import Trained
+
 pytestmark = pytest.mark.torch
 
 
@@ -60,7 +62,7 @@ def small(folder: Path, code: str = CLASSIFIER) -> Small:
 def test_balanced_counts_train_alone_and_equals_the_same_weights_as_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {}
+    found: dict[tuple[str, ...], Trained] = {}
     for words in ((), ("--class-weights", "balanced"), ("--class-weights", "[0.6, 3]")):
         trained = small(tmp_path / str(len(found)))
         trained.record = object() if words == ("--class-weights", "balanced") else None

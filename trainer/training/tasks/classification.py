@@ -42,6 +42,7 @@ IGNORED: Final = -100
 COMMONLY_IGNORED: Final = 255
 """The label that masks and uint8 datasets commonly use for samples to ignore."""
 _LISTED: Final = 5
+_PACKAGE: Final = "trainer.training."
 
 
 class Classifier(Task):
@@ -56,13 +57,19 @@ class Classifier(Task):
     def fit_to_train(self, train: TrainSplit) -> list[str]:
         """Count the classes of the training split, if the loss weighs them, and fit every `Normalize`."""
         lines = super().fit_to_train(train)
-        if type(self).make_loss is not Classifier.make_loss:  # a loss of the experiment's own does not use the setting
+        if not type(self).make_loss.__module__.startswith(
+            _PACKAGE
+        ):  # a loss of the experiment's own does not use the setting
             return lines
-        self._class_weights = weights_of_classes(lambda classes: train.counts(self.used_fields()[-1], classes))
+        self._class_weights = weights_of_classes(lambda classes: self.class_counts(train, classes))
         if self._class_weights is None:
             return lines
         names = class_names(tuple(self.class_names))
         return [*lines, described_weights(self._class_weights, names)]
+
+    def class_counts(self, train: TrainSplit, classes: int) -> list[int]:
+        """Return the number of training labels of each class, for balanced weights."""
+        return train.counts(self.used_fields()[-1], classes)
 
     def setup(self, stage: str) -> None:
         """Read the names of the classes and create loss, metrics and buffers."""
@@ -174,7 +181,7 @@ _KIND: Final = "give --target-field the field of the class number, or choose ano
 _INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --column label=COLUMN:int64"
 
 
-class _CrossEntropy(nn.CrossEntropyLoss):
+class CrossEntropy(nn.CrossEntropyLoss):
     """Cross entropy that raises an error for a label out of range; on a GPU, CUDA would end the process with an assertion."""
 
     def __init__(self, weight: Tensor | None, *, label_smoothing: float) -> None:
@@ -196,7 +203,7 @@ class _CrossEntropy(nn.CrossEntropyLoss):
 @configured
 def cross_entropy(weight: Tensor | None = None, *, label_smoothing: float) -> nn.CrossEntropyLoss:
     """Return the cross entropy of scores `[batch, classes]` and labels `[batch]`: the mean over the batch, by the weights of classes."""
-    return _CrossEntropy(weight, label_smoothing=label_smoothing)
+    return CrossEntropy(weight, label_smoothing=label_smoothing)
 
 
 @configured
@@ -274,7 +281,7 @@ def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | 
 
 
 _LEAVE_OUT: Final = (
-    "leave those places out of loss and metrics (docs/how-to/experiments.md, Labels to ignore); of masks of 0 and 255 publish "
+    "derive the net from Segmenter, with ignore_index (docs/how-to/experiments.md, Labels to ignore); of masks of 0 and 255 publish "
     "masks // 255; or set classes to 256"
 )
 

@@ -185,6 +185,39 @@ class MeanAveragePrecision(MultilabelAveragePrecision):
         return mean
 
 
+class MeanIoU(Metric):
+    """Intersection over union of each class, averaged over the classes that a pixel has or is predicted to have.
+
+    Counts are exact, in any order and on any device; torchmetrics' counts take memory for every pair of classes and pixel if torch is to be
+    deterministic.
+    """
+
+    full_state_update = False
+    undefined: str | None = None
+    both: Tensor
+    either: Tensor
+
+    def __init__(self, classes: int, *, ignore_index: int | None = None) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        for name in ("both", "either"):
+            self.add_state(name, default=torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, wanted: Tensor) -> None:
+        """Add predicted and true classes, integers of one shape."""
+        known = torch.ones_like(wanted, dtype=torch.bool) if self.ignore_index is None else wanted != self.ignore_index
+        for number in range(len(self.both)):
+            said, true = (predicted == number) & known, (wanted == number) & known
+            self.both[number] += (said & true).sum()
+            self.either[number] += (said | true).sum()
+
+    def compute(self) -> Tensor:
+        """Return the mean."""
+        occurs = self.either > 0
+        self.undefined = None if bool(occurs.any()) else "there is no pixel to judge"
+        return (self.both[occurs].double() / self.either[occurs]).mean()
+
+
 class R2(Metric):
     """R2, the fraction of the targets' variance that is explained; undefined for fewer than two targets and for equal targets.
 
