@@ -127,6 +127,7 @@ IN_A_FIT: Final[
     "ClassificationSettings.class_weights": ("digits", (), ("--class-weights", "[1,2,3,4,5,6,7,8,9,10]"), weights),
     "SegmentationSettings.target_field": ("masks", (), ("--target-field", "kind"), fault("kind")),
     "SegmentationSettings.ignore_index": ("masks", (), ("--ignore-index", "0"), weights),
+    "MultiTaskSettings.input_field": ("several", (), ("--input-field", "pixels"), fault("pixels")),
     "MultiLabelSettings.labels": ("labeled", (), ("--labels", "4"), fault("setting labels is 4")),
     "MultiLabelSettings.input_field": ("labeled", (), ("--input-field", "pixels"), fault("pixels")),
     "MultiLabelSettings.target_field": ("labeled", (), ("--target-field", "kind"), fault("kind")),
@@ -142,7 +143,7 @@ IN_A_FIT: Final[
 }
 
 
-OF_TESTS: Final = ("labeled",)
+OF_TESTS: Final = ("labeled", "several")
 
 
 @cache

@@ -68,6 +68,8 @@ class Sketch:
     unknown_defaults: frozenset[str] = frozenset()
     reads_fields: bool = True
     """Whether the package's own steps read the sample's fields; an experiment with its own steps may not use them."""
+    has_input_fields: bool = False
+    """Whether the net declares `input_fields`, instead of the setting `input_field`."""
 
     @property
     def known(self) -> frozenset[str]:
@@ -130,7 +132,14 @@ def sketched(text: str) -> Sketch | None:
     if declared is None or sketch is None:
         return None
     functions = {node.name for node in ast.walk(declared.module) if isinstance(node, ast.FunctionDef)}
-    return replace(sketch, reads_fields=not functions & STEPS)
+    targets = [each for node in ast.walk(declared.module) for each in _assigned(node)]
+    return replace(sketch, reads_fields=not functions & STEPS, has_input_fields="input_fields" in targets)
+
+
+def _assigned(node: ast.AST) -> list[str]:
+    """Return the names that a statement assigns."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [each.id for each in targets if isinstance(each, ast.Name)]
 
 
 def untyped(text: str) -> Untyped | None:

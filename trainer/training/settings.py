@@ -149,6 +149,13 @@ class MultiLabelSettings(TrainingSettings):
     """Field of the dataset that holds 0 or 1 for each label."""
 
 
+class MultiTaskSettings(TrainingSettings):
+    """Settings of a net with several outputs; the net names the target field of each."""
+
+    input_field: str = "image"
+    """Field of the dataset that is the net's input, unless the net declares `input_fields`."""
+
+
 class RegressionSettings(TrainingSettings):
     """Settings of a regression."""
 

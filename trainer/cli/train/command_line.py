@@ -253,7 +253,7 @@ def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout:
     if "dataset" not in unknown:
         dataset = load_dataset(settings.dataset, root=checkout)
         if sketch.reads_fields:
-            check_pairing(resolved, dataset, skip=unknown)
+            check_pairing(resolved, dataset, skip=unknown | ({"input_field"} if sketch.has_input_fields else set()))
     return settings
 
 

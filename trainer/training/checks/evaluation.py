@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_map
 
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks import module_location
@@ -17,6 +18,7 @@ from trainer.training.checks.first_epoch import outputs
 from trainer.training.checks.subject import state_of
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.tasks.fit_checks import evaluating
+from trainer.training.tasks.outputs import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,34 +66,35 @@ def order(trial: Trial) -> str:
     whole = outputs(net, given)
     if not all(bool(torch.isfinite(output).all()) for output in whole):
         raise NothingToCheck("the net's output is not finite")
-    reverse = torch.arange(len(given) - 1, -1, -1, device=given.device)
-    reversed_outputs = outputs(net, given[reverse])
+    count = len(leaves(given)[0])
+    reverse = torch.arange(count - 1, -1, -1, device=leaves(given)[0].device)
+    reversed_outputs = outputs(net, tree_map(lambda each: each[reverse], given))
     require(
         _close(reversed_outputs, [output[reverse] for output in whole]),
         "the outputs depend on the order of the samples",
     )
-    others = given[:1].expand(given.shape).contiguous()
+    others = tree_map(lambda each: each[:1].expand(each.shape).contiguous(), given)
     first = [output[:1] for output in whole]
     if not _close([output[:1] for output in outputs(net, others)], first):
 
         def differ(one: Tensor, other: Tensor) -> bool:  # the first sample's row
-            return one.dim() > 0 and len(one) == len(given) and bool(module_location.far(one[:1], other[:1]).any())
+            return one.dim() > 0 and len(one) == count and bool(module_location.far(one[:1], other[:1]).any())
 
         place = _first_difference(net, given, others, differ)
         raise CheckFailed(f"the output of the first sample depends on the other samples of its batch{place}")
-    alone = outputs(net, given[:1].contiguous())
+    alone = outputs(net, tree_map(lambda each: each[:1].contiguous(), given))
     shapes = [list(output.shape) for output in alone]
     fits = shapes == [list(output.shape) for output in first]
     require(fits, f"the outputs of a batch of one have the shape {shapes}", look="squeeze() without a dimension")
     require(_close(alone, first), "the output of the first sample is different in a batch of one")
-    return f"{len(given)} samples: each output is the same in reverse order, with other samples and alone"
+    return f"{count} samples: each output is the same in reverse order, with other samples and alone"
 
 
 def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return not any(bool(module_location.far(one, other).any()) for one, other in zip(found, expected, strict=True))
 
 
-def _first_difference(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> str:
+def _first_difference(net: Task, given: Any, instead: Any, apart: Callable[[Tensor, Tensor], bool]) -> str:
     """Return the first module whose output differs between two passes, as a phrase to append to a finding."""
     call = module_location.first_difference(
         module_location.record_pass(net, given, seed=1), module_location.record_pass(net, instead, seed=2), apart

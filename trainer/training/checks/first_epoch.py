@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.nn.parameter import UninitializedParameter
-from torch.utils._pytree import tree_leaves
 
 from trainer.base.errors import DatasetError, RepriseError
 from trainer.settings.ledger import call_configured
@@ -26,6 +25,7 @@ from trainer.training.tasks.fit_checks import (
     value_notes,
     wrong_dtype,
 )
+from trainer.training.tasks.outputs import called, leaves
 from trainer.training.tasks.split_metrics import computed
 from trainer.training.tasks.task import Task
 
@@ -106,7 +106,7 @@ def _require_within(name: str, found: Tensor, typed: Any) -> None:
 def forward(trial: Trial) -> str:
     """Pass a batch through the net."""
     net = trial.fresh()
-    count = len(trial.given)
+    count = len(leaves(trial.given)[0])
     try:
         field = trial.input_field
         with single_values(net, count) as singles, fields_unchanged(net, trial.batch, field=field):
@@ -124,7 +124,8 @@ def forward(trial: Trial) -> str:
     for output in found:
         fits = output.dim() > 0 and len(output) == count
         require(fits, f"for {count} samples the net returns {list(output.shape)}; expected [{count}, ...]")
-    return f"{list(trial.given.shape)} to {', '.join(str(list(output.shape)) for output in found)}"
+    taken, gave = (", ".join(str(list(each.shape)) for each in some) for some in (leaves(trial.given), found))
+    return f"{taken} to {gave}"
 
 
 def targets(trial: Trial) -> str:
@@ -166,7 +167,7 @@ def _value_notes(trial: Trial, net: Task) -> list[str]:
 def _predicted(net: Task, batch: Batch) -> tuple[Tensor, Tensor]:
     given, wanted = net._input_and_target(batch)  # noqa: SLF001 - a task looks up its fields there
     with torch.enable_grad():
-        return net(given), wanted
+        return called(net, given), wanted
 
 
 def _loss(net: Task, batch: Batch) -> float:
@@ -248,23 +249,18 @@ def overfits(trial: Trial) -> str:
     return f"{text}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is low"
 
 
-def outputs(net: Task, given: Tensor) -> list[Tensor]:
+def outputs(net: Task, given: Any) -> list[Tensor]:
     """Return every output tensor of the net; if a module raises, its name is added to the exception as a note."""
     with torch.no_grad():
         try:
-            returned = net(given)
+            returned = called(net, given)
         except Exception:
             with module_location.recording(net):
-                net(given)
+                called(net, given)
             raise
-    if tensors := tensors_of(returned):
+    if tensors := leaves(returned):
         return tensors
     raise DatasetError(f"forward returns {type(returned).__name__}; expected a tensor", hint="return the result")
-
-
-def tensors_of(values: Any) -> list[Tensor]:
-    """Return the tensors of nested values."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
 def _dtype(value: Tensor) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from trainer.training.determinism.seeds import seed_all
+from trainer.training.tasks.outputs import called
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -93,11 +94,11 @@ def recording(net: nn.Module) -> Iterator[Pass]:
             handle.remove()
 
 
-def record_pass(net: nn.Module, given: Tensor, *, seed: int = 0) -> Pass:
+def record_pass(net: nn.Module, given: Any, *, seed: int = 0) -> Pass:
     """Record every call of a pass with this seed."""
     seed_all(seed)
     with torch.no_grad(), recording(net) as seen:
-        net(given)
+        called(net, given)
     return seen
 
 

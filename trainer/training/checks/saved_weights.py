@@ -12,10 +12,11 @@ import torch
 from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
-from trainer.training.checks.first_epoch import outputs, tensors_of
+from trainer.training.checks.first_epoch import outputs
 from trainer.training.checks.short_training import notebook, train_shortly
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
+from trainer.training.tasks.outputs import leaves
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,14 +120,16 @@ def exporting(trial: Trial) -> str:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            shapes: Any = ({0: torch.export.Dim("batch")},)
-            program: Any = torch.export.export(net, (given,), dynamic_shapes=shapes).module()
+            arguments = given if isinstance(given, tuple) else (given,)
+            shapes: Any = tuple({0: torch.export.Dim("batch")} for _ in arguments)
+            program: Any = torch.export.export(net, arguments, dynamic_shapes=shapes).module()
         except Exception as fault:
             line = (str(fault).strip().splitlines() or [""])[0][:160]
             raise CheckFailed(f"torch.export failed: {type(fault).__name__}: {line}") from fault
-        for count in dict.fromkeys((len(given), max(2, len(given) // 2))):
-            some = given[:count]
-            pairs = zip(tensors_of(program(some)), outputs(net, some), strict=True)
+        whole = len(arguments[0])
+        for count in dict.fromkeys((whole, max(2, whole // 2))):
+            some = tuple(each[:count] for each in arguments)
+            pairs = zip(leaves(program(*some)), outputs(net, some), strict=True)
             apart = max(float((one - other).abs().max() / other.abs().max().clamp(min=1e-6)) for one, other in pairs)
             require(
                 apart <= _CLOSE,

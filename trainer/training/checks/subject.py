@@ -154,7 +154,7 @@ class Trial:
         return self.batches("train")[0]
 
     @cached_property
-    def given(self) -> Tensor:
+    def given(self) -> Any:
         """Return the net's input from the batch."""
         return self.fresh()._input_and_target(self.batch)[0]  # noqa: SLF001 - a task looks up its fields there
 

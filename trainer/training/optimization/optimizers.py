@@ -10,9 +10,10 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.utils._pytree import tree_leaves
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.settings.determinism import Level
@@ -21,7 +22,6 @@ from trainer.settings.ledger import call_configured, configured
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from torch import Tensor
     from torch.optim import Optimizer
 
     Parameters = Iterable[nn.Parameter]
@@ -216,10 +216,10 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
             )
 
 
-def require_reached(net: nn.Module, predicted: Tensor, parameters: Iterable[Tensor]) -> None:
+def require_reached(net: nn.Module, predicted: Any, parameters: Iterable[Tensor]) -> None:
     """Raise `ExperimentError` if the output of `forward` depends on a parameter not in `parameters`: it would not be trained."""
     known = {id(each) for each in parameters}
-    for leaf in _leaves(predicted):
+    for leaf in _leaves([each for each in tree_leaves(predicted) if isinstance(each, Tensor)]):
         if isinstance(leaf, nn.Parameter) and id(leaf) not in known:
             kind, name = str(leaf.dtype).removeprefix("torch."), type(net).__name__
             raise ExperimentError(
@@ -229,9 +229,9 @@ def require_reached(net: nn.Module, predicted: Tensor, parameters: Iterable[Tens
             )
 
 
-def _leaves(tensor: Tensor) -> Iterator[Tensor]:
-    """Yield the leaf tensors that receive gradients from a tensor."""
-    waiting, seen = [tensor.grad_fn], set[Any]()
+def _leaves(tensors: list[Tensor]) -> Iterator[Tensor]:
+    """Yield the leaf tensors that receive gradients from any of these tensors."""
+    waiting, seen = [each.grad_fn for each in tensors], set[Any]()
     while waiting:
         node: Any = waiting.pop()
         if node is None or node in seen:

@@ -94,7 +94,7 @@ class Classifier(Task):
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` or `SettingError` if a label of any split is not a class; note classes without a training sample."""
-        labels = seen.field(self._used[1])
+        labels = seen.field(self._used[-1])
         require_classes(labels, classes=len(self._named))
         return [*not_trained_on(labels, self._named)]
 

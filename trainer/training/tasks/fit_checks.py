@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map
 
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError, SettingError
 from trainer.data.inspection import describe_farthest, describe_not_finite
@@ -21,7 +22,7 @@ from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.normalization import fields_unchanged
 from trainer.training.optimization.optimizers import require_reached
-from trainer.training.tasks.outputs import described
+from trainer.training.tasks.outputs import called, described, leaves
 from trainer.training.tasks.split_metrics import require_numbers
 from trainer.training.tasks.task import Task
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import lightning as L
-    from torch import Tensor
 
     from trainer.data.inspection import Inspection
     from trainer.training.data import RunData
@@ -174,9 +174,9 @@ def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, flo
     """Return the largest output for a sample and the first sample of train, and their loss, in eval mode."""
     given, wanted = net._input_and_target(moved(data.read([row, data.first])))  # noqa: SLF001 - the task's own
     with evaluating(net):
-        predicted = net(given)
+        predicted = called(net, given)
         net.check_output(predicted, wanted)
-        return float(predicted.abs().max()), float(net._loss(predicted, wanted))  # noqa: SLF001
+        return max(float(each.abs().max()) for each in leaves(predicted)), float(net._loss(predicted, wanted))  # noqa: SLF001
 
 
 @torch.enable_grad()
@@ -189,7 +189,7 @@ def try_out(net: Task, batch: Batch) -> Tensor:
     net.check_output(predicted, wanted)
     with torch.no_grad():
         metrics: Any = net.measured["val"]
-        require_numbers(metrics, *net.metric_inputs(predicted.detach(), wanted))
+        require_numbers(metrics, *net.metric_inputs(tree_map(Tensor.detach, predicted), wanted))
     return predicted
 
 
@@ -205,9 +205,9 @@ def evaluating(net: Task) -> Iterator[None]:
             module.training = training
 
 
-def _pass(net: Task, given: Tensor) -> Any:
+def _pass(net: Task, given: Any) -> Any:
     try:
-        return net(given)
+        return called(net, given)
     except RepriseError:
         raise
     except Exception as fault:
@@ -216,12 +216,14 @@ def _pass(net: Task, given: Tensor) -> Any:
         raise
 
 
-def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
+def wrong_dtype(net: Task, given: Any) -> DatasetError | None:
     """Return the error for a `forward` that fails only because of its input's dtype: the net accepts another dtype."""
     weights = next((each.dtype for each in net.parameters() if each.is_floating_point()), torch.float32)
     calls = {torch.float64: "double", torch.float16: "half", torch.bfloat16: "bfloat16"}
+    if not isinstance(given, Tensor):
+        return None
     for dtype, call in ((weights, calls.get(weights, "float")), (torch.int64, "long")):
-        if dtype == given.dtype or not isinstance(given, torch.Tensor):
+        if dtype == given.dtype:
             continue
         try:
             net(given.to(dtype))
@@ -243,7 +245,7 @@ def _uses_fields_unchanged(net: Task, batch: Batch) -> bool:
     def is_slice(whole: Tensor, part: Tensor) -> bool:
         return whole.ndim == part.ndim and torch.equal(whole[tuple(map(slice, part.shape))].to(part.dtype), part)
 
-    pairs = zip(net._used, net._input_and_target(batch), strict=False)  # noqa: SLF001 - the task's own
+    pairs = zip(net._used, leaves(net._input_and_target(batch)), strict=False)  # noqa: SLF001 - the task's own
     return all(
         is_slice(batch[name], part) or (part.is_floating_point() and bool(torch.isnan(part).any()))
         for name, part in pairs

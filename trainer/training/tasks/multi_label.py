@@ -55,7 +55,7 @@ class MultiLabelClassifier(Task):
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` if a target of any split is not within 0 and 1."""
-        for split, values in seen.field(self._used[1]).items():
+        for split, values in seen.field(self._used[-1]).items():
             for bound in filter(None, (values.low, values.high)):
                 if not 0 <= bound.value <= 1:
                     said = f"targets of split {split} include {bound.value:g} (the first is in {bound.name}); expected 0 or 1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torchmetrics import MetricCollection
 
 from trainer.base.errors import ExperimentError
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 
 _CLOSE: Final = 1e-3
+
+
+def called(net: Any, given: Any) -> Any:
+    """Return the output of a net for the tensor of its input field, or for a tuple with a tensor of each of its `input_fields`."""
+    return net(*given) if isinstance(given, tuple) else net(given)
+
+
+def leaves(values: Any) -> list[Tensor]:
+    """Return the tensors of an input, an output or a target, which may be nested."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def described(tensor: Tensor) -> str:

@@ -50,16 +50,16 @@ class Regressor(Task):
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Note a training split whose targets are all equal."""
-        same = _same(seen.splits.get("train"), self._used[1])
+        same = _same(seen.splits.get("train"), self._used[-1])
         return [] if same is None else [f"all targets of split train are {same:g}: the net learns that number"]
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
         """Return R2, with the reason, if the split has fewer than two different targets."""
-        values = seen.fields.get(self._used[1])
+        values = seen.fields.get(self._used[-1])
         count = seen.samples * (math.prod(values.shapes[0].shape) if values and values.shapes else 1)
         if count < _FEWEST:
             return {"r2": f"the split has {count} target{'' if count == 1 else 's'}; R2 needs 2"}
-        same = _same(seen, self._used[1])
+        same = _same(seen, self._used[-1])
         return {} if same is None else {"r2": f"all {count:,} targets are {same:g}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:

@@ -75,7 +75,7 @@ class Segmenter(Classifier):
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` or `SettingError` if a mask of any split has a label that is neither a class nor ignored."""
-        labels, ignored, classes = seen.field(self._used[1]), ignored_class(), len(self._named)
+        labels, ignored, classes = seen.field(self._used[-1]), ignored_class(), len(self._named)
         known = {split: values for split, values in labels.items() if not _is_bound(values, ignored)}
         if ignored is None and any(_is_bound(values, 255) for values in labels.values()) and classes <= 255:  # noqa: PLR2004 - uint8
             said = f"masks include the label 255; the net gives scores for {classes} classes, 0 to {classes - 1}"

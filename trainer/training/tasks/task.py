@@ -19,7 +19,15 @@ from trainer.settings.ledger import call_configured, configured
 from trainer.training.normalization import fit_normalizations
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
 from trainer.training.readers import open_samples
-from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, nothing_measured, wrong_loss
+from trainer.training.tasks.outputs import (
+    called,
+    leaves,
+    loss_of,
+    metrics_of,
+    no_gradient,
+    nothing_measured,
+    wrong_loss,
+)
 from trainer.training.tasks.split_metrics import NO_NUMBER, MeanLoss, computed, noting
 
 if TYPE_CHECKING:
@@ -68,6 +76,8 @@ class Task(L.LightningModule):
     """The largest difference of each result metric, such as `test_accuracy`, that counts as equal when two runs are compared."""
     frozen: ClassVar[Sequence[str]] = ()
     """The prefixes of the names of parameters that stay untrained on purpose; `reprise check` reports every other untrained parameter."""
+    input_fields: ClassVar[Sequence[str]] = ()
+    """The fields that `forward` takes, a tensor each in this order; if empty, `forward` takes the field of the setting `input_field`."""
     causal: ClassVar[bool] = False
     """Whether `forward` maps `[batch, time, ...]` to `[batch, time, ...]` and an output depends only on inputs up to its time."""
     class_names: Sequence[str] = ()
@@ -105,13 +115,14 @@ class Task(L.LightningModule):
         return fit_normalizations(self, train, field=next(iter(self.used_fields()), ""))
 
     def used_fields(self) -> tuple[str, ...]:
-        """Return the names of the fields to read: the settings `input_field` and `target_field`."""
-        return fields()
+        """Return the names of the fields to read: `input_fields` or the setting `input_field`, and last the setting `target_field`."""
+        return (*self.input_fields, target()) if self.input_fields else fields()
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the inputs and the targets of a batch."""
-        given, wanted = self._used
-        return batch[given], batch[wanted]
+        """Return the inputs and the targets of a batch; with `input_fields` the inputs are a tuple."""
+        *given, wanted = (batch[name] for name in self._used)
+        inputs: Any = tuple(given) if self.input_fields else given[0]
+        return inputs, wanted
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` if samples do not suit this task; called before the first step."""
@@ -150,7 +161,7 @@ class Task(L.LightningModule):
         return {}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
-        """Store the outputs of a test batch that `figures` needs."""
+        """Store the outputs of a test batch that `figures` needs; `given` is the first of several inputs."""
 
     def figures(self) -> list[Figure]:
         """Return figures of the test's results, and add PNG files to `pictures`; called after the test, on rank 0 only."""
@@ -180,7 +191,7 @@ class Task(L.LightningModule):
         """Return the loss of a batch; `learned` collects it for the progress display."""
         del index
         given, wanted = self._input_and_target(batch)
-        predicted = self(given)
+        predicted = called(self, given)
         self.check_output(predicted, wanted)
         loss = self._loss(predicted, wanted)
         if torch.is_grad_enabled() and not loss.requires_grad:
@@ -236,15 +247,16 @@ class Task(L.LightningModule):
 
     def _measure(self, batch: Batch, split: str) -> tuple[Tensor, Tensor, Tensor]:
         given, wanted = self._input_and_target(batch)
-        predicted = self(given)
+        predicted = called(self, given)
         self.check_output(predicted, wanted)
         loss = self._loss(predicted, wanted)
         self.losses[split].update(loss, self.counted(wanted))  # type: ignore[operator]
         with noting(f"the metrics of {split}", predicted, wanted):
             self.measured[split].update(*self.metric_inputs(predicted, wanted))  # type: ignore[operator]
-        if isinstance(predicted, Tensor) and predicted.is_floating_point():
-            self.blank[split].update(loss.detach().isnan() & predicted.detach().isnan().any())  # type: ignore[operator]
-        return given, predicted, wanted
+        if found := [each for each in leaves(predicted) if each.is_floating_point()]:
+            gave_nan = torch.stack([each.detach().isnan().any() for each in found]).any()
+            self.blank[split].update(loss.detach().isnan() & gave_nan)  # type: ignore[operator]
+        return leaves(given)[0], predicted, wanted
 
     def _close(self, split: str) -> None:
         if not self.losses[split].update_called:
@@ -298,3 +310,9 @@ def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
 def fields(*, input_field: str, target_field: str) -> tuple[str, str]:
     """Return the names of the input field and the target field."""
     return input_field, target_field
+
+
+@configured
+def target(*, target_field: str) -> str:
+    """Return the name of the target field."""
+    return target_field

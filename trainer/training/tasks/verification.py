@@ -74,12 +74,12 @@ class Verifier(Task):
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Note a training split whose pairs are all of the same class, or all of different classes."""
-        why = _one_kind_of_pairs(seen.splits.get("train"), self._used[1])
+        why = _one_kind_of_pairs(seen.splits.get("train"), self._used[-1])
         return [f"split train: {why}: nothing can be learned from it"] if why else []
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
         """Return AUC and EER, with the reason, if the split lacks pairs of the same class or pairs of different classes."""
-        why = _one_kind_of_pairs(seen, self._used[1])
+        why = _one_kind_of_pairs(seen, self._used[-1])
         return dict.fromkeys(("auc", "eer"), why) if why else {}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:

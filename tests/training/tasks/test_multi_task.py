@@ -1,0 +1,182 @@
+"""Nets with several inputs, and with several outputs that have a loss and metrics each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.checking import ROOT, run_checks_on
+from tests.small_training import Small
+from trainer.base.errors import DatasetError, ExperimentError, RepriseError
+from trainer.data.reader import Arrays
+from trainer.training.check_result import Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.declaration import Dataset
+
+pytestmark = pytest.mark.torch
+TWO_INPUTS = """
+class Settings(RegressionSettings):
+    dataset = "dots"
+    target_field = "y"
+
+class Net(Regressor):
+    input_fields = ("x", "z")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Linear(6, 1)
+
+    def forward(self, x, z):
+        return self.layers(torch.cat([x, z], dim=1))[:, 0]
+"""
+TWO_OUTPUTS = """
+from torchmetrics.classification import BinaryAccuracy
+from trainer.training.tasks.multi_task import MultiTask, MultiTaskSettings, Output
+
+class Settings(MultiTaskSettings):
+    dataset = "dots"
+    learning_rate = 0.05
+
+class Net(MultiTask):
+    input_fields = ("x", "z")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.size, self.kind = nn.Linear(6, 8), nn.Linear(8, 1), nn.Linear(8, 2)
+
+    def make_outputs(self):
+        class Accuracy(BinaryAccuracy):
+            def update(self, predicted, wanted):
+                super().update(predicted.argmax(dim=1), wanted)
+
+        return {
+            "size": Output(field="y", loss=nn.MSELoss()),
+            "kind": Output(field="k", loss=nn.CrossEntropyLoss(), metrics={"accuracy": Accuracy()}, weight=2.0),
+        }
+
+    def forward(self, x, z):
+        hidden = self.body(torch.cat([x, z], dim=1)).relu()
+        return {"size": self.size(hidden)[:, 0], "kind": self.kind(hidden)}
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Several(Small):
+    """Two inputs, x and z; two targets, y and k."""
+
+    def dataset(self) -> Dataset:
+        declared = Small.dataset(self)
+        random = np.random.default_rng(1)
+        z = random.random((40, 2), dtype=np.float32)
+        np.save(self.place / "data/z.npy", z)
+        np.save(self.place / "data/k.npy", (z[:, 0] > 0.5).astype(np.int64))
+        np.save(self.place / "data/y.npy", z.sum(axis=1))
+        fields = {name: f"{name}.npy" for name in ("x", "y", "z", "k")}
+        return declared.model_copy(update={"reader": Arrays(kind="arrays", fields=fields)})
+
+
+def train(folder: Path, code: str, patch: pytest.MonkeyPatch, *words: str, record: Any = None) -> Any:
+    folder.mkdir(exist_ok=True)
+    return Several(place=folder, code=code, record=record).train(patch, *words)
+
+
+def test_forward_gets_each_input_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = train(tmp_path / "1", TWO_INPUTS, monkeypatch, "--max-epochs", "3", record=object())
+    swapped = TWO_INPUTS.replace('("x", "z")', '("z", "x")').replace("self, x, z", "self, z, x")
+    other = train(tmp_path / "2", swapped, monkeypatch, "--max-epochs", "3", "--workers", "1")
+    assert one.weights == other.weights
+    assert one.metrics == other.metrics
+
+
+def test_each_output_has_its_loss_and_metrics_and_the_net_learns_their_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = train(tmp_path, TWO_OUTPUTS, monkeypatch, "--max-epochs", "40", record=object())
+    names = ("loss", "size_loss", "kind_loss", "kind_accuracy")
+    assert set(trained.metrics) == {f"{split}_{name}" for split in ("val", "test") for name in names}
+    found = {name: trained.metrics[f"test_{name}"] for name in names}
+    assert found["loss"] == pytest.approx(found["size_loss"] + 2 * found["kind_loss"], rel=1e-6)
+    assert found["kind_accuracy"] > 0.7
+    lines = [json.loads(line) for line in (tmp_path / "attempt/metrics.jsonl").read_text().splitlines()]
+    assert any("val_kind_accuracy" in str(line) for line in lines)
+
+
+def test_a_metric_of_an_output_can_be_monitored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--monitor", "val_kind_accuracy", "--monitor-mode", "max", "--max-epochs", "2")
+    assert train(tmp_path, TWO_OUTPUTS, monkeypatch, *words).metrics
+
+
+@pytest.mark.parametrize(
+    ("code", "old", "new", "kind", "message"),
+    [
+        (TWO_INPUTS, '("x", "z")', '("x", "zz")', DatasetError, "has no field 'zz'"),
+        (TWO_OUTPUTS, 'field="k"', 'field="kk"', DatasetError, "has no field 'kk'"),
+        (TWO_OUTPUTS, 'return {"size"', 'return {"sizes"', ExperimentError, "returns no output 'size'; expected a dict with"),
+        (TWO_OUTPUTS, "(hidden)}\n", '(hidden), "more": z}\n', ExperimentError, "returns the output 'more'"),
+        (TWO_OUTPUTS, 'return {"size": self.size(hidden)[:, 0], "kind": self.kind(hidden)}', "return hidden", ExperimentError,
+         r"returns float32 \[2, 8\]; expected a dict with size, kind"),
+        (TWO_OUTPUTS, "(hidden)[:, 0]", "(hidden)", ExperimentError, r"'size' as float32 \[2, 1\]; the targets are float32 \[2\]"),
+        (TWO_OUTPUTS, "weight=2.0", "weight=-1", ExperimentError, "the weight of output 'kind' is -1"),
+        (TWO_OUTPUTS, "        return {\n", "        return None\n        return {\n", ExperimentError, "make_outputs returns nothing"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_rejected_in_a_sentence_with_a_hint(
+    code: str,
+    old: str,
+    new: str,
+    kind: type[RepriseError],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert old in code
+    fault = Several(place=tmp_path, code=code.replace(old, new)).failed(monkeypatch)
+    with pytest.raises(kind, match=message):
+        raise fault
+    assert getattr(fault, "hint", None)
+
+
+def test_an_input_field_that_is_given_has_no_effect_beside_input_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Several(place=tmp_path, code=TWO_INPUTS).failed(monkeypatch, "--input-field", "x")
+    assert isinstance(fault, RepriseError)
+    assert "input_field" in fault.message
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_net_with_several_outputs_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = run_checks_on(ROOT / "tests/training/tasks/several.py", tmp_path, monkeypatch)
+    wrong = [each for each in findings.values() if each.status is Status.FAILED]
+    assert not wrong, wrong
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_net_with_several_inputs_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "both.py"
+    text = (ROOT / "tests/training/tasks/several.py").read_text()
+    text = text.replace("class Net(MultiTask):\n", 'class Net(MultiTask):\n    input_fields = ("image", "label")\n\n')
+    text = text.replace("self, images: Tensor)", "self, images: Tensor, labels: Tensor)")
+    file.write_text(text.replace("self.ink(pixels)[:, 0]", "self.ink(pixels)[:, 0] + labels"))
+    findings = run_checks_on(file, tmp_path, monkeypatch)
+    wrong = [each for each in findings.values() if each.status is Status.FAILED]
+    assert not wrong, wrong
+    assert findings["forward"].said == "[32, 1, 8, 8], [32] to [32, 10], [32]"
+
+
+def test_the_sum_is_that_of_the_weighted_losses() -> None:
+    from trainer.training.tasks.multi_task import Output, SummedLoss
+
+    loss = SummedLoss(
+        {"a": Output(field="y", loss=torch.nn.MSELoss()), "b": Output(field="y", loss=torch.nn.L1Loss(), weight=3)}
+    )
+    ones, zeros = torch.ones(4), torch.zeros(4)
+    assert float(loss({"a": 2 * ones, "b": 2 * ones}, {"a": zeros, "b": zeros})) == 4 + 3 * 2

@@ -1,0 +1,192 @@
+"""Several outputs of one net: each has a target field, a loss and metrics; the net learns the weighted sum of the losses."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from dataclasses import field as with_default
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.wrappers.abstract import WrapperMetric
+
+from trainer.base.errors import DatasetError, ExperimentError
+from trainer.base.suggestions import did_you_mean, listed
+from trainer.settings.ledger import configured
+from trainer.training.settings import MultiTaskSettings
+from trainer.training.tasks.outputs import described
+from trainer.training.tasks.split_metrics import MeanLoss
+from trainer.training.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from trainer.training.readers import Batch
+
+__all__ = ["MultiTask", "MultiTaskSettings", "Output"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One output of a net."""
+
+    field: str
+    """The field of the target."""
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """The loss of predictions and targets: a scalar, the mean over the batch."""
+    metrics: Mapping[str, Metric] = with_default(default_factory=dict)
+    """The metrics by name, each updated with predictions and targets."""
+    weight: float = 1.0
+    """The factor of the loss in the sum."""
+
+
+class MultiTask(Task):
+    """A net whose `forward` returns a dict with a tensor `[batch, ...]` for each output of `make_outputs`.
+
+    Metrics: for each output its loss, as `digit_loss`, and its metrics, as `digit_accuracy`.
+    """
+
+    @abstractmethod
+    def make_outputs(self) -> Mapping[str, Output]:
+        """Return the outputs by name."""
+
+    def used_fields(self) -> tuple[str, ...]:
+        """Return the names of the input fields, and of the target field of each output."""
+        self._targets = {name: output.field for name, output in self._outputs().items()}
+        return (*(self.input_fields or (given_field(),)), *self._targets.values())
+
+    def split_batch(self, batch: Batch) -> tuple[Any, Any]:
+        """Return the inputs, a tuple if there are `input_fields`, and a dict with the targets of each output."""
+        given = tuple(batch[name] for name in self.input_fields) or batch[self._used[0]]
+        return given, {name: batch[each] for name, each in self._targets.items()}
+
+    def make_loss(self) -> Callable[[Any, Any], Tensor]:
+        """Return the weighted sum of the losses."""
+        return SummedLoss(self._outputs())
+
+    def make_metrics(self) -> MetricCollection:
+        """Return the loss and the metrics of each output."""
+        found: dict[str, Metric] = {}
+        for name, output in self._outputs().items():
+            found[f"{name}_loss"] = _OutputLoss(name, output.loss)
+            found |= {f"{name}_{metric}": _OutputMetric(name, each) for metric, each in output.metrics.items()}
+        return MetricCollection(found, compute_groups=False)  # type: ignore[arg-type]
+
+    def check_output(self, predicted: Any, wanted: Any) -> None:
+        """Raise `ExperimentError` if the output is not a dict with a float tensor for each output."""
+        name, expected = type(self).__name__, f"a dict with {listed(list(wanted))}"
+        if not isinstance(predicted, dict):
+            found = described(predicted) if isinstance(predicted, Tensor) else f"a {type(predicted).__name__}"
+            raise ExperimentError(
+                f"{name}.forward returns {found}; expected {expected}", hint=f"return {_example(wanted)}"
+            )
+        if odd := [*(key for key in wanted if key not in predicted), *(key for key in predicted if key not in wanted)]:
+            said = (
+                f"{name}.forward returns {'no' if odd[0] in wanted else 'the'} output {odd[0]!r}; expected {expected}"
+            )
+            raise ExperimentError(said, hint=did_you_mean(str(odd[0]), predicted if odd[0] in wanted else wanted))
+        for key, target in wanted.items():
+            self._check_one(key, predicted[key], target)
+
+    def _check_one(self, key: str, found: Any, target: Tensor) -> None:
+        shown = described(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        said = f"{type(self).__name__}.forward returns {key!r} as {shown}; the targets are {described(target)}"
+        if (
+            not isinstance(found, Tensor)
+            or not found.is_floating_point()
+            or not found.ndim
+            or len(found) != len(target)
+        ):
+            raise ExperimentError(f"{said}; expected float [{len(target)}, ...]", hint="correct what `forward` returns")
+        if found.ndim == target.ndim and found.shape != target.shape:
+            raise ExperimentError(f"{said}; their shapes would be combined to all pairs", hint="give both one shape")
+        if found.ndim != target.ndim and target.is_floating_point():
+            raise ExperimentError(f"{said}; expected one shape", hint="remove the last axis in `forward`: [:, 0]")
+
+    def counted(self, wanted: Any) -> int:
+        """Return the number of samples."""
+        return len(next(iter(wanted.values())))
+
+    def check_batch(self, given: Any, wanted: Any) -> None:
+        """Raise `DatasetError` if a target is not one number or more for each sample."""
+        del given
+        for name, target in wanted.items():
+            if not target.ndim:
+                raise DatasetError(
+                    f"targets of {name!r} are {described(target)}; expected [batch, ...]", hint="see its reader"
+                )
+
+    def _outputs(self) -> Mapping[str, Output]:
+        made: Any = self.make_outputs()
+        if not isinstance(made, dict) or not made or not all(isinstance(each, Output) for each in made.values()):
+            what = "nothing" if not made else f"a {type(made).__name__}"
+            what = "a dict of other values" if isinstance(made, dict) and made else what
+            said = f"{type(self).__name__}.make_outputs returns {what}; expected a dict of Output by name"
+            raise ExperimentError(said, hint='return {"NAME": Output(field="FIELD", loss=nn.CrossEntropyLoss())}')
+        if odd := next((name for name in made if not str(name).isidentifier()), None):
+            raise ExperimentError(f"an output is named {odd!r}; expected letters, digits and _", hint="rename it")
+        if bad := next((name for name, each in made.items() if not 0 <= each.weight < float("inf")), None):
+            said = f"the weight of output {bad!r} is {made[bad].weight}; expected a number from 0"
+            raise ExperimentError(said, hint="correct it")
+        found: Mapping[str, Output] = made
+        return found
+
+
+def _example(wanted: Mapping[str, Tensor]) -> str:
+    return "{" + ", ".join(f'"{name}": ..' for name in wanted) + "}"
+
+
+class SummedLoss(nn.Module):
+    """The weighted sum of the losses of all outputs."""
+
+    def __init__(self, outputs: Mapping[str, Output]) -> None:
+        super().__init__()
+        self.losses = {name: output.loss for name, output in outputs.items()}
+        self.weights = {name: output.weight for name, output in outputs.items()}
+        self.modules_of = nn.ModuleList([each for each in self.losses.values() if isinstance(each, nn.Module)])
+
+    def forward(self, predicted: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum, `[]`."""
+        parts = [self.weights[name] * loss(predicted[name], wanted[name]) for name, loss in self.losses.items()]
+        return torch.stack(parts).sum()
+
+
+class _OutputMetric(WrapperMetric):
+    """A metric of one output."""
+
+    def __init__(self, name: str, metric: Metric) -> None:
+        super().__init__()
+        self.name, self.metric = name, metric
+
+    @property
+    def undefined(self) -> str | None:
+        return getattr(self.metric, "undefined", None)
+
+    def update(self, predicted: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+        self.metric.update(predicted[self.name], wanted[self.name])
+
+    def compute(self) -> Any:
+        return self.metric.compute()
+
+    def reset(self) -> None:
+        self.metric.reset()
+        super().reset()
+
+
+class _OutputLoss(MeanLoss):
+    """The mean loss of one output, without its weight."""
+
+    def __init__(self, name: str, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.name, self.loss = name, loss
+
+    def update(self, predicted: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:  # type: ignore[override]
+        super().update(self.loss(predicted[self.name], wanted[self.name]), len(wanted[self.name]))
+
+
+@configured
+def given_field(*, input_field: str) -> str:
+    """Return the name of the input field."""
+    return input_field
