@@ -121,6 +121,16 @@ def test_custom_steps_may_read_other_fields() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "found"),
+    [('input_fields = ("x", "z")', True), ('input_fields: tuple[str, ...] = ("x",)', True), ("pass", False)],
+)
+def test_a_net_that_names_its_input_fields_is_found(line: str, *, found: bool) -> None:
+    sketch = sketch_of("classes = 2", after=f"class Net:\n    {line}")
+    assert sketch is not None
+    assert sketch.has_input_fields is found
+
+
+@pytest.mark.parametrize(
     ("kind", "right", "wrong"),
     [
         ("list[int]", [1], ["a"]),
