@@ -46,6 +46,7 @@ from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps,
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.tracing.trace import Tracer, parameter_names, tracers, write_tensors
+from trainer.training.trained import Trained
 from trainer.training.transforms import transform_of
 
 if TYPE_CHECKING:

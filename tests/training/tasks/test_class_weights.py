@@ -17,7 +17,7 @@ from trainer.training.tasks.classification import cross_entropy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.training.fit import Trained
+    from trainer.training.trained import Trained
 
 pytestmark = pytest.mark.torch
 

@@ -151,7 +151,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         resolved = replace(resolved, origins=origins, files=files_of(earlier, origins))
     datasets = datasets_of(experiment, resolved.settings)
     if experiment.reads_fields:
-        skipped = ("input_field",) if getattr(experiment.net, "input_fields", ()) else ()
+        skipped = ("input_field",) if getattr(getattr(experiment, "net", None), "input_fields", ()) else ()
         check_pairing(resolved, *datasets, skip=skipped)
     ledger = Ledger(resolved, root=SOURCE)
     facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
