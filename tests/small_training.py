@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tests.checking import restored_threads
+from tests.runs.runs import start_run
 from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays
@@ -70,7 +71,7 @@ class Small:
     splits: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(SPLITS))
     said: list[str] = field(default_factory=list)
     record: Any = None
-    """What stands for the run's record: the first rank has one, and inspects the data."""
+    """Whether the run has a record: the first rank has one, and inspects the data."""
 
     @property
     def file(self) -> Path:
@@ -126,7 +127,7 @@ class Small:
             device="cpu",
             started=monotonic(),
             on_first_step=lambda: None,
-            record=self.record,
+            record=start_run(self.place / "recorded" / "runs").record if self.record else None,
         )
         with restored_threads():
             return train(job)

@@ -26,6 +26,7 @@ _DOING: Final = {
     "tasks": "making a step of {net}",
     "readers": "reading samples",
     "data": "reading samples",
+    "logs": "starting the loggers of {net}",
     "figures": "drawing the figures of the test",
     "resuming": "saving a checkpoint of {net}",
     "atomic_write": "saving a checkpoint of {net}",

@@ -33,7 +33,8 @@ from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failur
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.inspection import Inspector
-from trainer.training.logs.loggers import METRICS, LossLines, displays, finish, log_at_steps, loggers
+from trainer.training.logs.guarded_loggers import own_loggers
+from trainer.training.logs.loggers import METRICS, LossLines, displays, facts, finish, log_at_steps, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.normalization import Normalize
 from trainer.training.optimization.callbacks import averaging, early_stopping
@@ -116,7 +117,7 @@ class Job:
     on_switched: Callable[[str], None] = lambda _: None
     """Called with each line that reports that the net changed the level of determinism."""
     on_limit: Callable[[str, str], object] = lambda _, __: None
-    """Called with what a plain module's run does not promise, such as `resume`, and the reason."""
+    """Called with what the run does not promise, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
 
@@ -173,6 +174,7 @@ def train(job: Job) -> Trained:
             guards,
             [*assembled.losses, *call_configured(early_stopping, job.say), *parts],
         )
+        machine.loggers = _loggers(job, assembled.net)
         try:
             names = _fit(job, machine, assembled, checkpoints)
             return replace(_test(job, machine, assembled, clock, names), inspection=assembled.inspection)
@@ -295,7 +297,7 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
     machine = L.Trainer(
         **limits(),
         **placement(job.device),
-        logger=_loggers(job),
+        logger=False,
         callbacks=[
             checkpoints,
             StopBetweenSteps(job.stop, checkpoints),
@@ -316,10 +318,13 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
     return machine
 
 
-def _loggers(job: Job) -> list[Logger]:
+def _loggers(job: Job, net: L.LightningModule) -> list[Logger]:
     """Return the loggers; for a plain module TensorBoard's is first: modules call `self.logger.experiment.add_image`."""
     lines, *others = loggers(job.into, job.record)
-    return [*others, lines] if isinstance(job.experiment, PlainExperiment) else [lines, *others]
+    own = own_loggers(net, job.into, job.record, job.on_limit)
+    for logger in own:
+        logger.log_hyperparams(facts(job.record))  # type: ignore[arg-type] # only a run with a record has its own
+    return [*others, lines, *own] if isinstance(job.experiment, PlainExperiment) else [lines, *others, *own]
 
 
 def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Task, RunData]:

@@ -87,7 +87,7 @@ class Session:
     """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""
 
     limits: dict[str, str] = field(default_factory=dict)
-    """What the run of a plain module or of a script does not promise, such as `resume`, with the reason."""
+    """What the run does not promise, such as `resume`, with the reason."""
 
     began_at: int = 0
     """The step from which this attempt resumed."""

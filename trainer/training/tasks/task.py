@@ -32,7 +32,9 @@ from trainer.training.tasks.split_metrics import NO_NUMBER, MeanLoss, computed, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
+    from lightning.pytorch.loggers import Logger
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from trainer.data.declaration import Dataset
@@ -166,6 +168,11 @@ class Task(L.LightningModule):
     def figures(self) -> list[Figure]:
         """Return figures of the test's results, and add PNG files to `pictures`; called after the test, on rank 0 only."""
         return []
+
+    def make_loggers(self, folder: Path) -> Sequence[Logger]:
+        """Return further Lightning loggers of a run; those that write files write below `folder`, which does not exist yet."""
+        del folder
+        return ()
 
     @property
     def validated(self) -> list[str]:
