@@ -20,7 +20,7 @@ ONE_HOME = {
     "cryptography": {"trainer.comparison.certificate"},
     "securesystemslib": {"trainer.comparison.certificate"},
 }
-TORCH = {"torch", "lightning", "torchmetrics", "safetensors", "tensorboard", "wandb"}
+TORCH = {"torch", "lightning", "torchmetrics", "safetensors", "tensorboard", "wandb", "mlflow"}
 NAMES_FOR_NOTHING = {
     "utils",
     "util",

@@ -74,8 +74,9 @@ def test_a_resumed_run_gets_its_original_settings() -> None:
 
 
 def test_a_rerun_neither_publishes_nor_logs_online() -> None:
-    again = rerun_arguments(a_record(execution={"wandb": "online", "publish": True}, origins={"wandb": "command line"}))
-    assert (again.settings["wandb"], again.settings["publish"]) == ("off", False)
+    execution: dict[str, JsonValue] = {"wandb": "online", "mlflow": "http://h", "publish": True}
+    again = rerun_arguments(a_record(execution=execution, origins=dict.fromkeys(execution, "command line")))
+    assert [again.settings[name] for name in execution] == ["off", "off", False]
 
 
 @pytest.mark.parametrize("name", ["a b", "--x", "", "X", "a=b", "settings\n", "é", "_a", "a" * 200])

@@ -291,7 +291,7 @@ def test_another_environment_than_this_one_is_rejected(checkout: Checkout) -> No
 
 BY_COMMAND: Final = {
     *("dataset", "publish", "determinism", "threads", "environment"),
-    *("devices", "accelerator", "wandb", "wandb_project"),
+    *("devices", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),
 }
 
 

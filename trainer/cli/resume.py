@@ -27,7 +27,7 @@ from trainer.cli.trust import TrustDecision, grants, own_attempts_of, require_ch
 from trainer.comparison.examine_run import find_datasets
 from trainer.comparison.noise import is_same_value
 from trainer.comparison.reproduce import prepare_rerun
-from trainer.comparison.rerun import resume_arguments
+from trainer.comparison.rerun import SERVICES, resume_arguments
 from trainer.data.declaration import Dataset
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
@@ -199,7 +199,8 @@ def resume_isolated(options: Options, admission: Admission) -> int:
         setting_options(options, own={"resume", "trust", "grant", "json", "publish", "no_publish"})
     )
     unpublished = [] if "store" in granted else ["--no-publish"]
-    offline = [] if granted or record.circumstances.execution.get("wandb", "off") == "off" else ["--wandb=off"]
+    used = [name for name in SERVICES if record.circumstances.execution.get(name, "off") != "off"]
+    offline = [] if granted else [f"--{name}=off" for name in used]
     with dotenv_adopted():
         runner = ContainerRunner(granted)
         print_progress(f"resuming run {record.run}: {runner.isolation}")

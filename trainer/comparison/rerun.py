@@ -29,7 +29,9 @@ _GIVEN: Final = ("file", "environment", "command line", "record")
 LOCAL: Final = "localhost/"
 """The repository prefix of images that were built on the machine, which are in no registry."""
 REBUILD: Final = "`reprise image build ENVIRONMENT` in the run's source gives the same one"
-_NOT_OURS: Final = frozenset({"environment", "progress", "wandb_project"})
+_NOT_OURS: Final = frozenset({"environment", "progress", "wandb_project", "mlflow_experiment"})
+SERVICES: Final = ("wandb", "mlflow")
+"""The settings that send logs to a service; `off` sends none."""
 
 
 class RerunArguments(Document):
@@ -81,8 +83,7 @@ def rerun_arguments(record: Record) -> RerunArguments:
     accelerator = "gpu" if record.ingredients.device.accelerator == "cuda" else "cpu"
     settings = {name: value for name, value in _chosen_settings(record).items() if name not in _NOT_OURS}
     settings |= {"accelerator": accelerator, "publish": False}
-    if record.circumstances.execution.get("wandb", "off") != "off":
-        settings["wandb"] = "off"
+    settings |= {name: "off" for name in SERVICES if record.circumstances.execution.get(name, "off") != "off"}
     return _arguments(record, settings)
 
 

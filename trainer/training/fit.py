@@ -320,7 +320,7 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
 
 def _loggers(job: Job, net: L.LightningModule) -> list[Logger]:
     """Return the loggers; for a plain module TensorBoard's is first: modules call `self.logger.experiment.add_image`."""
-    lines, *others = loggers(job.into, job.record)
+    lines, *others = loggers(job.into, job.record, job.on_limit)
     own = own_loggers(net, job.into, job.record, job.on_limit)
     for logger in own:
         logger.log_hyperparams(facts(job.record))  # type: ignore[arg-type] # only a run with a record has its own

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from trainer.settings.fields import LaunchSettings, Role
+
+_TRACKING: Final = re.compile(r"off|on|databricks(://[\w-]+)?|[a-z+]+://[^/@?]*(/[^@?]*)?")
+
+
+def require_tracking_address(text: str) -> str:
+    """Return the setting `mlflow`; raise `ValueError` for another word, and for an address with a password: the record would have it."""
+    if not _TRACKING.fullmatch(text):
+        raise ValueError("off, on, or an address as http://host:5000, without user and password")
+    return text
 
 
 class ScriptSettings(LaunchSettings):
@@ -65,6 +75,10 @@ class FitSettings(LaunchSettings):
     """Also write the metrics for Weights & Biases; `offline` keeps them in the run folder."""
     wandb_project: Annotated[str, Role.EXECUTION] = "reprise"
     """The Weights & Biases project."""
+    mlflow: Annotated[str, AfterValidator(require_tracking_address), Role.EXECUTION] = "off"
+    """Also write the metrics for MLflow: `on` (the server in MLFLOW_TRACKING_URI), or an address such as `http://host:5000`."""
+    mlflow_experiment: Annotated[str, Role.EXECUTION] = "reprise"
+    """The MLflow experiment."""
     publish: Annotated[bool, Role.EXECUTION] = True
     """Publish the run to the store when it ends."""
 

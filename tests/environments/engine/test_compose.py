@@ -102,10 +102,14 @@ def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> N
 
 @pytest.mark.engine
 @pytest.mark.parametrize("service", ["train", "samples", "dev"])
-def test_wandb_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, service: str) -> None:
+def test_wandb_mlflow_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, service: str) -> None:
     shell = {
         "WANDB_API_KEY": "k",
         "WANDB_BASE_URL": "https://w.example",
+        "MLFLOW_TRACKING_URI": "https://m.example",
+        "MLFLOW_TRACKING_TOKEN": "t",
+        "MLFLOW_TRACKING_USERNAME": "u",
+        "MLFLOW_TRACKING_PASSWORD": "p",
         "AWS_CA_BUNDLE": "/ca.pem",
         "REPRISE_HOST": "h",
     }
@@ -118,7 +122,7 @@ def test_wandb_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, service
 def test_unset_variables_are_not_passed_as_empty(tmp_path: Path) -> None:
     """An empty AWS_CA_BUNDLE would disable the verification of certificates."""
     found = service_config("train", tmp_path)["environment"]
-    assert [found.get(name) for name in ("AWS_CA_BUNDLE", "WANDB_API_KEY", "WANDB_BASE_URL")] == [None, None, None]
+    assert [found.get(name) for name in ("AWS_CA_BUNDLE", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")] == [None, None, None]
 
 
 @pytest.mark.engine

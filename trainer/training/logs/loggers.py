@@ -1,4 +1,4 @@
-"""Loggers and progress displays of a training: metrics.jsonl at full precision, TensorBoard, Weights & Biases, a bar or one line per epoch.
+"""Loggers and progress displays of a training: metrics.jsonl at full precision, TensorBoard, Weights & Biases, MLflow, a bar or lines.
 
 Messages are passed to a callable; this module does not print. A page of Weights & Biases shows the metrics and the inputs of the run from
 its record. The library's automatic metadata (command line, host, user, git remote, packages, terminal output) is disabled: the record has
@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from trainer.base.digest import canonical
 from trainer.base.errors import SettingError
 from trainer.runs.metric_text import metric_text
-from trainer.settings.ledger import configured
+from trainer.settings.ledger import call_configured, configured
+from trainer.training.logs.guarded_loggers import guard
 from trainer.training.logs.log_file import LogFile
 from trainer.training.results import is_plain, numbers, undefined_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.runs.record import Record
+    from trainer.training.logs.guarded_loggers import Report
     from trainer.training.tasks.split_metrics import MeanLoss
 
     Say = Callable[[str], None]
@@ -59,9 +61,18 @@ class JsonLines(Logger):
 
 @configured
 def loggers(
-    folder: Path, record: Record | None = None, *, tensorboard: bool, wandb: str, wandb_project: str
+    folder: Path,
+    record: Record | None = None,
+    report: Report = lambda *_: None,
+    *,
+    tensorboard: bool,
+    wandb: str,
+    wandb_project: str,
 ) -> list[Logger]:
-    """Return the loggers for the folder of an attempt. A library is imported only if requested. The page of a run shows its record."""
+    """Return the loggers for the folder of an attempt. A library is imported only if requested. The page of a run shows its record.
+
+    `report` is called with what a logger that fails leaves out, and the reason.
+    """
     found: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -70,8 +81,18 @@ def loggers(
     if wandb != "off":
         from trainer.training.logs.loggers import page
 
-        found.append(page(folder, record, project=wandb_project, offline=wandb == "offline"))
-    return found
+        found.append(guard(page(folder, record, project=wandb_project, offline=wandb == "offline"), report))
+    return [*found, *call_configured(trackers, record, report)]
+
+
+@configured
+def trackers(record: Record | None, report: Report, *, mlflow: str, mlflow_experiment: str) -> list[Logger]:
+    """Return the logger of MLflow, if requested, in the process that has the record."""
+    if mlflow == "off" or record is None:
+        return []
+    from trainer.training.logs.mlflow_run import tracked
+
+    return tracked(record, report, address=mlflow, experiment=mlflow_experiment)
 
 
 def finish(loggers: Iterable[Logger]) -> None:
