@@ -291,6 +291,7 @@ def test_another_environment_than_this_one_is_rejected(checkout: Checkout) -> No
 
 BY_COMMAND: Final = {
     *("dataset", "publish", "determinism", "threads", "environment"),
+    "compile",  # tests/training/test_compilation.py
     *("devices", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),
 }
 

@@ -138,6 +138,18 @@ def test_averaged_weights_and_early_stopping_resume_to_identical_bits(runs: Runs
     assert runs.differing(f"ended {place}", whole) == []
 
 
+COMPILED: Final = ("--compile", "--checkpoint-every", "3")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", "trained"])
+def test_a_compiled_net_resumes_to_identical_bits(runs: Runs, place: str) -> None:
+    whole, _ = runs.whole(*COMPILED)
+    assert runs.attempt(f"compiled {place}", *COMPILED, "--stop-at", place) == 143
+    assert runs.attempt(f"compiled {place}", *COMPILED) == 0
+    assert runs.differing(f"compiled {place}", whole) == []
+
+
 def test_a_run_that_ends_within_an_epoch_is_validated(runs: Runs) -> None:
     words = ("--max-steps", "9", "--monitor", "none")
     whole, places = runs.whole(*words)

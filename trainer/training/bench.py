@@ -18,6 +18,7 @@ from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile
 
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
+from trainer.training.compilation import compiling
 from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.fit import prepare, small_trainer
 from trainer.training.logs.loggers import LossLines, loggers
@@ -119,6 +120,7 @@ def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | N
             call_configured(StopIfNotFinite),
             call_configured(SeedEveryStep),
             call_configured(LossLines),
+            *call_configured(compiling, course.device),
             *tracers(course.folder),
             *watching,
         ]

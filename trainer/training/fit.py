@@ -26,6 +26,7 @@ from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
 from trainer.runs.record import EvaluatedWeights, Record
 from trainer.settings.hints import option
 from trainer.settings.ledger import call_configured, configured, use_ledger
+from trainer.training.compilation import compiling
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches, apply_level
@@ -141,7 +142,7 @@ class Assembly:
     losses: list[Any] = field(default_factory=list)
     """Callbacks that log the loss and average the weights."""
     checks: list[Any] = field(default_factory=list)
-    """Callbacks that check the net before the first step."""
+    """Callbacks that check the net before the first step, and compile it."""
     outputs: list[Any] = field(default_factory=list)
     """Callbacks that collect results or write files of their own."""
     saves_within_epoch: Callable[[], bool] = lambda: True
@@ -206,7 +207,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
         data=data,
         start_at=data.start_at,
         losses=[call_configured(LossLines), *call_configured(averaging)],
-        checks=[CheckNet(experiment, data, seen, job.say)],
+        checks=[CheckNet(experiment, data, seen, job.say), *call_configured(compiling, job.device)],
         outputs=[shown],
         inspection=seen,
     )
@@ -217,11 +218,12 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     net = experiment.make_net(folders)
     switches.require_unchanged("the constructor of the net")
     call_configured(require_supported, net)
-    require_no_normalize(net)
+    compiles_itself = any(each.name == "compile" for each in experiment.parameters)
+    checks = [] if compiles_itself else call_configured(compiling, job.device)
     if experiment.reads_samples:
         dataset = job.datasets[0]
         read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files), None)
-        return Assembly(net=net, data=read, start_at=read.start_at, outputs=[CollectResults()])
+        return Assembly(net=net, data=read, start_at=read.start_at, checks=checks, outputs=[CollectResults()])
     data = experiment.make_data(folders)
     loaders = call_configured(ControlledLoaders, job.on_limit)
     for owner, base in ((net, L.LightningModule), (data, L.LightningDataModule)):
@@ -233,6 +235,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
         net=net,
         data=data,
         start_at=loaders.start_at,
+        checks=checks,
         outputs=[CollectResults()],
         saves_within_epoch=lambda: loaders.resumes_within_epoch,
     )

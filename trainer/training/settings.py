@@ -50,6 +50,8 @@ class FitSettings(LaunchSettings):
     """Maximum gradient norm; larger gradients are scaled down."""
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point precision; `*-mixed` keeps weights in float32."""
+    compile: bool = False
+    """Compile the net with torch.compile; needs a C++ compiler in the environment. Changes the bits of a result."""
     monitor: str | None = None
     """Validation metric that selects the best weights, for example `val_loss`; these are kept and tested. Without it: the last weights."""
     monitor_mode: Literal["min", "max"] = "min"
