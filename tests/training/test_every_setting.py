@@ -122,6 +122,8 @@ IN_A_FIT: Final[
     "progress": ("digits", (), ("--no-progress",), lines),
     "tensorboard": ("digits", (), ("--tensorboard=true",), size_of("tensorboard")),
     "trace": ("digits", (), ("--trace", "off"), size_of("trace.jsonl")),
+    "frozen": ("digits", (), ("--frozen", '["layers.0.*"]'), weights),
+    "learning_rates": ("digits", (), ("--learning-rates", '{"layers.0.*": 0.5}'), weights),
     "ClassificationSettings.classes": ("digits", (), ("--classes", "11"), weights),
     "ClassificationSettings.label_smoothing": ("digits", (), ("--label-smoothing", "0.5"), weights),
     "ClassificationSettings.class_weights": ("digits", (), ("--class-weights", "[1,2,3,4,5,6,7,8,9,10]"), weights),

@@ -138,6 +138,17 @@ def test_averaged_weights_and_early_stopping_resume_to_identical_bits(runs: Runs
     assert runs.differing(f"ended {place}", whole) == []
 
 
+TUNED: Final = ("--frozen", '["body.*"]', "--learning-rates", '{"head.bias": 0.01}', "--checkpoint-every", "3")
+
+
+@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1"])
+def test_a_fine_tuned_net_resumes_to_identical_bits(runs: Runs, place: str) -> None:
+    whole, places = runs.whole(*TUNED)
+    assert runs.attempt(f"tuned {place}", *TUNED, kill=places.index(place) + 1) == KILLED
+    assert runs.attempt(f"tuned {place}", *TUNED) == 0
+    assert runs.differing(f"tuned {place}", whole) == []
+
+
 COMPILED: Final = ("--compile", "--checkpoint-every", "3")
 
 

@@ -54,6 +54,8 @@ class Header(Line):
     """The weights' names, in the order of `tensors` in a step."""
     gradients: list[str] | None = None
     """The parameters' names, in the order of `gradients` in a step; only in a full trace."""
+    frozen: list[str] | None = None
+    """The names of the parameters that were not trained when the trace began; absent if all were."""
     schedule: list[str]
     """The names of the numbers in `schedule` of a step, for example `0.lr` for the optimizer's first group."""
 

@@ -84,6 +84,8 @@ class Tensors(Document):
     step: Count
     weights: dict[str, TensorDescription]
     optimizer: dict[str, TensorDescription] = {}
+    frozen: list[str] = []
+    """The names of the parameters that were not trained."""
 
     @property
     def digest(self) -> str:
@@ -185,6 +187,8 @@ class WeightsComparison:
     optimizer_tensors: int
     numbers: bool
     """Whether the numbers are available on both sides; otherwise only digests are compared."""
+    frozen: tuple[int, int] = (0, 0)
+    """The number of parameters that were not trained, on each side."""
 
 
 def compare_weights(a: Path, b: Path, *, digests: tuple[str | None, str | None]) -> WeightsComparison:
@@ -207,6 +211,7 @@ def compare_weights(a: Path, b: Path, *, digests: tuple[str | None, str | None])
         differing=tuple(differing),
         optimizer=tuple(name for name in states if one.optimizer.get(name) != other.optimizer.get(name)),
         optimizer_tensors=len(states),
+        frozen=(len(one.frozen), len(other.frozen)),
         numbers=numbers,
     )
 

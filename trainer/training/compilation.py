@@ -88,9 +88,10 @@ class CompileNet(Callback):
 
 def _call_of(module: nn.Module) -> Callable[..., Any]:
     """Return a function that calls the module; `nn.Module.compile` would compile nothing of torch's own layers, such as `Sequential`."""
+    uncompiled: Any = module._call_impl  # noqa: SLF001
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return module._call_impl(*args, **kwargs)  # noqa: SLF001
+        return uncompiled(*args, **kwargs)
 
     call.__code__ = call.__code__.replace(co_name=f"call_{type(module).__name__}")  # torch counts shapes by code object
     return call

@@ -16,11 +16,12 @@ from pydantic import PydanticUserError
 
 from trainer.base.errors import ExperimentError, RepriseError
 from trainer.settings import errors as setting_faults
-from trainer.settings.ledger import configured
+from trainer.settings.ledger import call_configured, configured
 from trainer.settings.parameters import configured_parameters, parameters_in, require_agreement
 from trainer.training.declared_settings import STEPS, untyped_named
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.failures import own_failure
+from trainer.training.optimization.parameter_groups import freeze
 from trainer.training.plain.experiment import PlainExperiment, plain_experiment
 from trainer.training.settings import TrainingSettings
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
@@ -56,7 +57,10 @@ class Experiment:
         return [settings.dataset]
 
     def make_net(self) -> Task:
-        """Return the net with constructor arguments from the settings; raise `ExperimentError` if it overwrites a task attribute."""
+        """Return the net with constructor arguments from the settings, and its frozen parameters.
+
+        Raise `ExperimentError` if it overwrites a task attribute, `SettingError` for a pattern of `frozen` that matches nothing.
+        """
         net: Task = configured(self.net)()
         attributes = {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - where torch keeps them
         bases = [base for base in type(net).__mro__ if base.__module__.startswith(_PACKAGE)]
@@ -70,6 +74,7 @@ class Experiment:
         if empty := next((name for name, each in net.named_parameters() if each.is_meta), None):
             said = f"parameter {empty} of {type(net).__name__} lies on the device meta: it has no values"
             raise ExperimentError(said, hint="make the layer on the CPU; the run moves it to its device")
+        call_configured(freeze, net)
         return net
 
 

@@ -47,7 +47,7 @@ from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fit_checks import CheckNet
-from trainer.training.tracing.trace import Tracer, parameter_names, tracers, write_tensors
+from trainer.training.tracing.trace import Tracer, frozen_in, parameter_names, tracers, write_tensors
 from trainer.training.trained import Trained
 from trainer.training.transforms import transform_of
 
@@ -365,7 +365,7 @@ def _test(
         machine.validate(net, datamodule=data, verbose=False)  # `max_steps` ended the run before the epoch's validation
     if _has_loop(assembled, "test_step", "test_dataloader"):
         machine.test(net, datamodule=data, verbose=False)
-    weights = write_tensors(job.into, checkpoint, names) if machine.is_global_zero else ""
+    weights = write_tensors(job.into, checkpoint, names, frozen=frozen_in(net)) if machine.is_global_zero else ""
     position = checkpoint["reprise"]
     return Trained(
         metrics=position["results"] | results_of(net),

@@ -116,6 +116,10 @@ class TrainingSettings(SampleSettings):
     """Decay rate of the second-moment estimate in the Adam optimizers and `rmsprop`."""
     epsilon: PositiveFloat = 1e-8
     """Term added to the denominator for numerical stability, in all optimizers but `sgd`."""
+    frozen: list[str] = []
+    """Patterns of the names of parameters that are not trained, for example `body.*`."""
+    learning_rates: dict[str, PositiveFloat] = {}
+    """Learning rates of parameters by patterns of their names, for example `{"body.*" = 1e-5}`; all others have `learning_rate`."""
     schedule: Literal["constant", "cosine", "linear", "step", "one_cycle"] = "constant"
     """Schedule of the learning rate after the warm-up; `one_cycle` has its own warm-up."""
     warmup_steps: NonNegativeInt = 0

@@ -292,6 +292,8 @@ def _weights(weights: WeightsComparison, limit: int | None) -> Iterator[str]:
         yield from columns([head, *map(_tensor, weights.differing[:limit])])
         if limit is not None and count > limit:
             yield f"... and {count - limit} more tensors: --all shows them"
+    if any(weights.frozen):
+        yield f"frozen: {weights.frozen[0]} tensors in A, {weights.frozen[1]} in B"
     if weights.optimizer_tensors:
         yield f"state of the optimizer: {len(weights.optimizer)} of {weights.optimizer_tensors} tensors differ"
 

@@ -17,6 +17,7 @@ from trainer.training.checks.module_location import grouped
 from trainer.training.checks.subject import SPLITS, Trial
 from trainer.training.normalization import fields_unchanged
 from trainer.training.optimization.optimizers import require_reached, require_trainable
+from trainer.training.optimization.parameter_groups import frozen_names
 from trainer.training.tasks.fit_checks import (
     describe_large,
     require_finite_losses,
@@ -218,7 +219,8 @@ def gradients(trial: Trial) -> str:
     """Check for parameters that are frozen, unused, without a gradient, or not changed by an optimizer."""
     watch = trial.watched
     net = watch.net
-    meant = tuple(net.frozen)
+    patterns = trial.subject.resolved.settings.value_of("frozen")
+    meant = (*net.frozen, *sorted(frozen_names(net, patterns)))
     names = {name: parameter for name, parameter in net.named_parameters() if not (meant and name.startswith(meant))}
     frozen = [name for name, parameter in names.items() if not parameter.requires_grad]
     require(not frozen, f"frozen (requires_grad is False): {grouped(net, frozen)}")
@@ -226,7 +228,7 @@ def gradients(trial: Trial) -> str:
     require(not unused, f"only zero gradients reach {grouped(net, unused)}")
     still = [name for name in watch.still() if name in names]
     require(not still, f"{grouped(net, still)} gets gradients, but no step changes it", look="configure_optimizers")
-    left = f"; {listed(list(meant))} frozen on purpose" if meant else ""
+    left = f"; {listed([*net.frozen, *patterns])} frozen on purpose" if meant else ""
     return f"all {len(names)} parameters get gradients and change{left}"
 
 

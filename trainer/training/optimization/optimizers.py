@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    Parameters = Iterable[nn.Parameter]
+    Parameters = Iterable[Any]
+    """Parameters, or groups of parameters as torch takes them."""
 
 _FUSED: Final = ("adamw", "adam", "adagrad")
 """Optimizers with a fused kernel, which supports real numbers only."""
@@ -89,7 +90,10 @@ def rmsprop(
 def adagrad(parameters: Parameters, *, learning_rate: float, weight_decay: float, epsilon: float) -> Optimizer:
     """Adagrad: gradients divided by the root of the sum of their squares (Duchi et al., 2011)."""
     parameters = list(parameters)
-    fused = call_configured(may_fuse) and all(each.device.type == "cpu" for each in parameters)  # torch has no other
+    each_parameter = (one for each in parameters for one in (each["params"] if isinstance(each, dict) else [each]))
+    fused = call_configured(may_fuse) and all(
+        each.device.type == "cpu" for each in each_parameter
+    )  # torch has no other
     return torch.optim.Adagrad(parameters, lr=learning_rate, weight_decay=weight_decay, eps=epsilon, fused=fused)
 
 
@@ -162,12 +166,13 @@ def step(optimizer: Optimizer, steps: int, *, warmup_steps: int, step_size: int,
 
 
 @configured
-def one_cycle(optimizer: Optimizer, steps: int, *, learning_rate: float) -> LRScheduler:
+def one_cycle(optimizer: Optimizer, steps: int) -> LRScheduler:
     """Torch's one-cycle schedule: an increase for 30% of the steps, then a decrease to about 0 (Smith and Topin, 2018).
 
     The momentum stays constant.
     """
-    return OneCycleLR(optimizer, max_lr=learning_rate, total_steps=max(steps, 2), cycle_momentum=False)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=rates, total_steps=max(steps, 2), cycle_momentum=False)
 
 
 def _after_warmup(optimizer: Optimizer, warmup_steps: int, factor: Callable[[int], float]) -> LambdaLR:

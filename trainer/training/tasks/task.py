@@ -18,6 +18,7 @@ from trainer.base.suggestions import did_you_mean
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.normalization import fit_normalizations
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
+from trainer.training.optimization.parameter_groups import trained_parameters
 from trainer.training.readers import open_samples
 from trainer.training.tasks.outputs import (
     called,
@@ -237,7 +238,7 @@ class Task(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and its schedule; raise `ExperimentError` if a parameter is not trained."""
         call_configured(require_trainable, self)
-        optimizer = make_optimizer(self.parameters())
+        optimizer = make_optimizer(call_configured(trained_parameters, self))
         schedule = make_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -171,6 +171,7 @@ class Tracer(Callback):
             ),
             tensors=[name for name, _, _ in self.weights],
             gradients=[name for name, _ in net.named_parameters()] if self.full else None,
+            frozen=frozen_in(net) or None,
             schedule=[name for optimizer in trainer.optimizers for name, _ in scheduled(optimizer)],
         )
 
@@ -197,6 +198,11 @@ def scheduled(optimizer: Optimizer) -> Iterator[tuple[str, float]]:
                     yield f"{place}.{name}.{number}" if isinstance(value, tuple) else f"{place}.{name}", float(one)
 
 
+def frozen_in(net: nn.Module) -> list[str]:
+    """Return the names of the parameters that are not trained."""
+    return [name for name, each in net.named_parameters() if not each.requires_grad]
+
+
 def norm_of(gradients: list[torch.Tensor]) -> torch.Tensor:
     """Return the norm of all gradients together in one call: the same bits as torch's `get_total_norm`, but faster."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else _ZERO  # noqa: SLF001 - it has no public name
@@ -211,7 +217,9 @@ def _packed(values: list[int]) -> bytes:
     return b"".join(value.to_bytes(8, "big") for value in values)
 
 
-def write_tensors(folder: Path, checkpoint: Mapping[str, Any], names: Sequence[Sequence[str]]) -> str:
+def write_tensors(
+    folder: Path, checkpoint: Mapping[str, Any], names: Sequence[Sequence[str]], *, frozen: Sequence[str] = ()
+) -> str:
     """Write both files for a checkpoint; return the digest of the weights' table. `names` are the parameters of each optimizer."""
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
     weights = {name: value.detach().cpu().contiguous() for name, value in saved.items()}
@@ -225,6 +233,7 @@ def write_tensors(folder: Path, checkpoint: Mapping[str, Any], names: Sequence[S
         "step": checkpoint["global_step"],
         "weights": table,
         "optimizer": moments,
+        **({"frozen": [*frozen]} if frozen else {}),
     }
     write_whole(folder / "weights.safetensors", save({name: value.clone() for name, value in weights.items()}))
     write_whole(folder / "tensors.json", canonical(document) + b"\n")

@@ -1,0 +1,81 @@
+"""Fine-tuning by patterns of the names of parameters: which are frozen, and which have a learning rate of their own.
+
+A pattern is that of a file name: `body.*` matches `body.0.weight`. One that matches nothing is an error.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trainer.base.errors import SettingError
+from trainer.base.suggestions import did_you_mean, listed
+from trainer.settings.ledger import configured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+
+@configured
+def freeze(net: nn.Module, *, frozen: list[str]) -> None:
+    """Freeze the parameters that the setting `frozen` matches; a batch norm without another parameter keeps its statistics, too.
+
+    Raise `SettingError` for a pattern that matches no parameter.
+    """
+    names = frozen_names(net, frozen)
+    for name, parameter in net.named_parameters():
+        if name in names:
+            parameter.requires_grad = False
+    for prefix, module in net.named_modules():
+        if isinstance(module, _BatchNorm) and _is_covered(prefix, module, names):
+            module.eval()
+
+
+def _is_covered(prefix: str, module: nn.Module, names: set[str]) -> bool:
+    own = [f"{prefix}.{name}" if prefix else name for name, _ in module.named_parameters()]
+    return bool(own) and names.issuperset(own)
+
+
+def frozen_names(net: nn.Module, frozen: Iterable[str]) -> set[str]:
+    """Return the names of the parameters that the patterns match; raise `SettingError` for a pattern that matches none."""
+    return {name for pattern in frozen for name in _matched(net, pattern, setting="frozen")}
+
+
+@configured
+def trained_parameters(net: nn.Module, *, frozen: list[str], learning_rates: dict[str, float]) -> list[Any]:
+    """Return the parameters for an optimizer, without the frozen ones; if some have a learning rate of their own, in groups.
+
+    The group of all others is the first. Raise `SettingError` for a pattern that matches no trained parameter, and for two patterns that
+    match the same parameter: a record does not keep the order of a table.
+    """
+    excluded = frozen_names(net, frozen)
+    rest = {name: each for name, each in net.named_parameters() if name not in excluded}
+    if not learning_rates:
+        return [*rest.values()]
+    groups, owners = [], dict[str, str]()
+    for pattern in sorted(learning_rates):
+        names = [name for name in _matched(net, pattern, setting="learning_rates") if name not in excluded]
+        if not names:
+            said = f"setting learning_rates: {pattern!r} matches only frozen parameters"
+            raise SettingError(said, hint="remove the pattern from learning_rates or from frozen")
+        if twice := next((name for name in names if name in owners), None):
+            said = f"setting learning_rates: {owners[twice]!r} and {pattern!r} both match {twice}"
+            raise SettingError(said, hint="write patterns of which only one matches a parameter")
+        owners |= dict.fromkeys(names, pattern)
+        groups.append({"params": [rest.pop(name) for name in names], "lr": learning_rates[pattern]})
+    return [*([{"params": [*rest.values()]}] if rest else []), *groups]
+
+
+def _matched(net: nn.Module, pattern: str, *, setting: str) -> list[str]:
+    names = [name for name, _ in net.named_parameters()]
+    if found := [name for name in names if fnmatchcase(name, pattern)]:
+        return found
+    modules = [
+        f"{name}.*" for name, module in net.named_modules() if name and next(module.parameters(), None) is not None
+    ]
+    said = f"setting {setting}: {pattern!r} matches no parameter of {type(net).__name__}, which has {listed(names)}"
+    raise SettingError(said, hint=did_you_mean(pattern, [*names, *modules]))
