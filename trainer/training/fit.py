@@ -192,6 +192,7 @@ def _assemble(job: Job, switches: WatchSwitches) -> Assembly:
 def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) -> Assembly:
     net = experiment.make_net()
     switches.require_unchanged("the constructor of the net")
+    call_configured(require_optimizing, net)
     (dataset,) = job.datasets
     samples = net.samples(dataset.declared, dataset.files)
     net.class_names = samples.classes
@@ -242,13 +243,19 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
 
 
 @configured
-def require_supported(net: L.LightningModule, *, accumulate: int, clip_norm: float | None, devices: int) -> None:
-    """Raise `SettingError` for several devices, and for a setting without effect because the module steps its optimizers itself."""
+def require_supported(net: L.LightningModule, *, devices: int) -> None:
+    """Raise `SettingError` for several devices, and for a setting without effect."""
     if devices > 1:
         message = (
             f"setting devices is {devices}; a plain LightningModule, as {type(net).__name__} is, trains on one device"
         )
         raise SettingError(message, hint="leave --devices out")
+    call_configured(require_optimizing, net)
+
+
+@configured
+def require_optimizing(net: L.LightningModule, *, accumulate: int, clip_norm: float | None) -> None:
+    """Raise `SettingError` for a setting without effect because the net steps its optimizers itself."""
     if net.automatic_optimization:
         return
     for name, is_given in (("accumulate", accumulate != 1), ("clip_norm", clip_norm is not None)):

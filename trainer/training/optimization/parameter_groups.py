@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.base.errors import SettingError
+from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.suggestions import did_you_mean, listed
 from trainer.settings.ledger import configured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import nn
+    from torch.optim import Optimizer
 
 
 @configured
@@ -46,14 +47,19 @@ def frozen_names(net: nn.Module, frozen: Iterable[str]) -> set[str]:
 
 
 @configured
-def trained_parameters(net: nn.Module, *, frozen: list[str], learning_rates: dict[str, float]) -> list[Any]:
+def trained_parameters(
+    net: nn.Module, modules: Sequence[nn.Module] = (), *, frozen: list[str], learning_rates: dict[str, float]
+) -> list[Any]:
     """Return the parameters for an optimizer, without the frozen ones; if some have a learning rate of their own, in groups.
 
-    The group of all others is the first. Raise `SettingError` for a pattern that matches no trained parameter, and for two patterns that
-    match the same parameter: a record does not keep the order of a table.
+    Those of `modules` only, if there are any. The group of all others is the first. Raise `SettingError` for a pattern that matches no
+    trained parameter, and for two patterns that match the same parameter: a record does not keep the order of a table.
     """
     excluded = frozen_names(net, frozen)
     rest = {name: each for name, each in net.named_parameters() if name not in excluded}
+    others = {id(each) for each in rest.values()} - {id(each) for module in modules for each in module.parameters()}
+    elsewhere = {name for name, each in rest.items() if modules and id(each) in others}
+    rest = {name: each for name, each in rest.items() if name not in elsewhere}
     if not learning_rates:
         return [*rest.values()]
     groups, owners = [], dict[str, str]()
@@ -66,8 +72,21 @@ def trained_parameters(net: nn.Module, *, frozen: list[str], learning_rates: dic
             said = f"setting learning_rates: {owners[twice]!r} and {pattern!r} both match {twice}"
             raise SettingError(said, hint="write patterns of which only one matches a parameter")
         owners |= dict.fromkeys(names, pattern)
-        groups.append({"params": [rest.pop(name) for name in names], "lr": learning_rates[pattern]})
+        if mine := [rest.pop(name) for name in names if name not in elsewhere]:
+            groups.append({"params": mine, "lr": learning_rates[pattern]})
     return [*([{"params": [*rest.values()]}] if rest else []), *groups]
+
+
+def require_one_optimizer_each(net: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+    """Raise `ExperimentError` if a trained parameter is in several of the net's optimizers, or in none."""
+    owners = [{id(each) for group in one.param_groups for each in group["params"]} for one in optimizers]
+    for name, parameter in net.named_parameters():
+        count = sum(id(parameter) in owner for owner in owners)
+        if parameter.requires_grad and count != 1:
+            said = f"{type(net).__name__}.optimized_modules: parameter {name} is in {count} optimizers"
+            raise ExperimentError(
+                said, hint="name each module with parameters to train once; the setting frozen excludes parameters"
+            )
 
 
 def _matched(net: nn.Module, pattern: str, *, setting: str) -> list[str]:

@@ -6,6 +6,7 @@ The tasks are `classification`, `regression`, `verification` and `sequences`. Ex
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import lightning as L
@@ -18,7 +19,7 @@ from trainer.base.suggestions import did_you_mean
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.normalization import fit_normalizations
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
-from trainer.training.optimization.parameter_groups import trained_parameters
+from trainer.training.optimization.parameter_groups import require_one_optimizer_each, trained_parameters
 from trainer.training.readers import open_samples
 from trainer.training.tasks.outputs import (
     called,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.loggers import Logger
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from torch.optim.lr_scheduler import LRScheduler
 
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
@@ -235,12 +237,29 @@ class Task(L.LightningModule):
         """Close the test's metrics."""
         self._close("test")
 
+    def optimized_modules(self) -> Sequence[nn.Module]:
+        """Return a module for each optimizer; a net with several optimizes manually: its `training_step` steps them."""
+        return (self,)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimizer and its schedule; raise `ExperimentError` if a parameter is not trained."""
+        """Return an optimizer with its schedule for each of `optimized_modules`; raise `ExperimentError` if a parameter is not trained."""
         call_configured(require_trainable, self)
-        optimizer = make_optimizer(call_configured(trained_parameters, self))
-        schedule = make_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        modules = [*self.optimized_modules()]
+        if len(modules) != 1 and self.automatic_optimization:
+            said = f"{type(self).__name__} has {len(modules)} optimizers, and automatic optimization steps exactly one"
+            hint = "set self.automatic_optimization = False in the constructor, and step each in training_step"
+            raise ExperimentError(said, hint=hint)
+        steps, most = int(self.trainer.estimated_stepping_batches), self.trainer.max_steps
+        if most > 0:  # Lightning counts the steps of all optimizers
+            steps = min(steps, -(-most // len(modules)))
+        optimizers = [make_optimizer(call_configured(trained_parameters, self, [each])) for each in modules]
+        require_one_optimizer_each(self, optimizers)
+        schedules = [make_schedule(each, steps=steps) for each in optimizers]
+        if self.automatic_optimization:
+            return {"optimizer": optimizers[0], "lr_scheduler": {"scheduler": schedules[0], "interval": "step"}}
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):  # Lightning leaves this to the net
+            optimizer.register_step_post_hook(partial(_advance, schedule))
+        return optimizers, schedules
 
     def _open(self, split: str) -> None:
         self.losses[split].reset()  # type: ignore[operator]
@@ -303,6 +322,10 @@ class Task(L.LightningModule):
                 hint="return batch[INPUT], batch[TARGET]",
             )
         return pair[0], pair[1]
+
+
+def _advance(schedule: LRScheduler, *_: object) -> None:
+    schedule.step()
 
 
 def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:

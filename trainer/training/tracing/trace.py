@@ -109,10 +109,16 @@ class Tracer(Callback):
             self.step.data.append(self.integers.prints(given))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, _net: object, optimizer: Optimizer) -> None:
-        """Record the gradients before clipping, and the optimizer's hyperparameters."""
+        """Record the norm of the optimizer's gradients before clipping, and its hyperparameters."""
         if not trainer.is_global_zero:
             return
-        given = [_filled(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
+        stepped = self.parameters
+        if (
+            len(trainer.optimizers) > 1
+        ):  # gradients of another optimizer's last step remain, and a resumed run does not have them
+            own = {id(each) for group in optimizer.param_groups for each in group["params"]}
+            stepped = [parameter for parameter in self.parameters if id(parameter) in own]
+        given = [_filled(parameter.grad) for parameter in stepped if parameter.grad is not None]
         self.step.norm.append(self.integers.number(norm_of(given)))
         self.step.schedules[id(optimizer)] = [value for _, value in scheduled(optimizer)]
         if self.full:
@@ -172,7 +178,7 @@ class Tracer(Callback):
             tensors=[name for name, _, _ in self.weights],
             gradients=[name for name, _ in net.named_parameters()] if self.full else None,
             frozen=frozen_in(net) or None,
-            schedule=[name for optimizer in trainer.optimizers for name, _ in scheduled(optimizer)],
+            schedule=_schedule_names(trainer.optimizers),
         )
 
     def _evaluated(self, split: Literal["val", "test"], trainer: L.Trainer, net: L.LightningModule) -> None:
@@ -188,9 +194,18 @@ def tracers(folder: Path, *, trace: str) -> list[Tracer]:
     return [] if trace == "off" else [Tracer(folder, full=trace == "full")]
 
 
-def scheduled(optimizer: Optimizer) -> Iterator[tuple[str, float]]:
-    """Yield an optimizer's hyperparameters by group: `0.lr`, `0.betas.1`, `0.weight_decay`."""
-    for place, group in enumerate(optimizer.param_groups):
+def _schedule_names(optimizers: Sequence[Optimizer]) -> list[str]:
+    """Return the names of the optimizers' hyperparameters; the groups of a second optimizer are numbered after those of the first."""
+    names, first = [], 0
+    for optimizer in optimizers:
+        names += [name for name, _ in scheduled(optimizer, first=first)]
+        first += len(optimizer.param_groups)
+    return names
+
+
+def scheduled(optimizer: Optimizer, *, first: int = 0) -> Iterator[tuple[str, float]]:
+    """Yield an optimizer's hyperparameters by group, numbered from `first`: `0.lr`, `0.betas.1`, `0.weight_decay`."""
+    for place, group in enumerate(optimizer.param_groups, start=first):
         for name, value in group.items():
             several = value if isinstance(value, tuple) else (value,)
             for number, one in enumerate(several):
