@@ -13,8 +13,9 @@ from torch._dynamo.utils import counters
 from torchmetrics.classification import BinaryAccuracy
 
 from tests.small_training import CLASSIFIER, Small
-from trainer.base.errors import SettingError
+from trainer.base.errors import RepriseError, SettingError
 from trainer.settings.determinism import Level
+from trainer.training import compilation
 from trainer.training.compilation import CompileNet, compiled_parts, compiling
 
 if TYPE_CHECKING:
@@ -70,6 +71,18 @@ def test_an_environment_without_a_compiler_is_rejected_with_the_packages_to_add(
 def test_compiled_kernels_are_not_portable() -> None:
     with pytest.raises(SettingError, match="at determinism portable"):
         compiling("cpu", compile=True, determinism=Level.PORTABLE)
+
+
+@pytest.mark.trains
+def test_more_shapes_than_are_compiled_are_an_error_and_not_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "_MOST_SHAPES", 1)
+    torch._dynamo.reset()
+    failure = Small(place=tmp_path, code=CLASSIFIER).failed(monkeypatch, "--compile", "--batch-size", "5")
+    assert isinstance(failure, RepriseError)
+    assert failure.message.startswith("the compiled net was called with more than 64 shapes of tensors")
+    assert "--no-compile" in str(failure.hint)
 
 
 @pytest.mark.trains

@@ -40,6 +40,8 @@ _IN_WORKER: Final = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOrigi
 _WORKER_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 _EARLY: Final = "torch._functorch._aot_autograd.graph_compile"
 """Torch's logger for ahead-of-time compilation."""
+_TOO_MANY_SHAPES: Final = "FailOnRecompileLimitHit"
+"""Torch's exception, by name: importing its class loads the compiler."""
 _NO_COMPILER: Final = ("InvalidCxxCompiler", "No working C++ compiler", "Failed to find C compiler")
 
 
@@ -117,6 +119,11 @@ def _known_failure(fault: BaseException) -> RepriseError | None:
     for each in _chain(fault):
         if isinstance(each, RuntimeError) and (exact := translated(each)):
             return exact
+        if type(each).__name__ == _TOO_MANY_SHAPES:
+            return ExperimentFailedError(
+                "the compiled net was called with more than 64 shapes of tensors, each of which is compiled",
+                hint="give batches fewer shapes, for example by padding, or give --no-compile",
+            )
         if _lacks_compiler(each):
             return ExperimentFailedError(
                 "torch.compile needs a C++ compiler, and this environment has none",
