@@ -219,6 +219,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     net = experiment.make_net(folders)
     switches.require_unchanged("the constructor of the net")
     call_configured(require_supported, net)
+    require_no_normalize(net)
     compiles_itself = any(each.name == "compile" for each in experiment.parameters)
     checks = [] if compiles_itself else call_configured(compiling, job.device)
     if experiment.reads_samples:
