@@ -208,7 +208,7 @@ class Circumstances(Document):
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
     limits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
-    """What the run does not promise, with the reason: `data`, `order`, `resume` of a plain LightningModule, `network`, ... of a script, `logs of NAME`."""
+    """What the run does not promise, with the reason: `order`, `resume` of a LightningModule, `network` of a script, `logs of NAME`."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
     """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name."""
     origins: dict[str, str]
