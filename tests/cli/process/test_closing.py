@@ -36,7 +36,7 @@ def make_session(tmp_path: Path) -> Session:
     resolved = resolve(LaunchSettings, Origins(options=parse_options([]), environ={}))
     folder = run.folder.parents[1]
     return Session(
-        launch=cast("Any", type("Launched", (), {"monotonic": 0.0})),
+        launch=cast("Any", type("Launched", (), {"monotonic": 0.0, "is_script": False})),
         frozen=FrozenSource(
             run=run.record.run,
             folder=str(folder),
