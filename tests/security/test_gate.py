@@ -39,7 +39,9 @@ CALLERS: Final = {
     ("trainer.runs.resume", "require_source"): {
         "trainer.cli.resume",
         "trainer.cli.trust",
+        "trainer.training.saved_net",
     },
+    ("trainer.training.saved_net", "load_net"): {"trainer.notebook.run"},
     ("trainer.cli.resume", "prepare"): {"trainer.cli.train"},
     ("trainer.cli.containers", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.resume", "resume_isolated"): {"trainer.cli.train"},
@@ -51,6 +53,7 @@ GATES: Final = {
     "trainer.cli.reproduce": ("require_trust(", "prepare_rerun("),
     "trainer.cli.why": ("require_trust(", "prepare_rerun("),
     "trainer.cli.train": ("admit(folder, options)", "prepare(options, admission)"),
+    "trainer.notebook.run": ("own_attempts_of(self.folder)", "load_net(self.record"),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }
 
@@ -91,5 +94,6 @@ def test_processes_of_another_source_are_started_in_listed_modules_only() -> Non
     assert found == {
         "trainer.cli.train",
         "trainer.launch.process",
+        "trainer.notebook.training",  # `train` of this checkout
         "trainer.training.scripts.process",  # in the training process, which passed the gate
     }

@@ -33,6 +33,7 @@ from trainer.runs.record import (
 )
 from trainer.settings.determinism import Level, capabilities, threads_at, variables
 from trainer.settings.fields import PURPOSE, RETEST, LaunchSettings, Role, roles, written
+from trainer.source.capture import CELLS, NOTEBOOK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -93,6 +94,7 @@ def identify(
         drift=drifted(inventory, source=source, baked_inventory=baked_inventory),
         retest_of=original if is_run_id(original := environ.get(RETEST, "")) else None,
         purpose=purpose if re.fullmatch("[a-z]{1,20}", purpose := environ.get(PURPOSE, "")) else None,
+        notebook=CELLS if NOTEBOOK in environ and (source / CELLS).is_file() else None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
         settings_files=facts.resolved.files,
         execution=_values_of(facts, Role.EXECUTION) | _values_of(facts, Role.LAUNCH),

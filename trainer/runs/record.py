@@ -207,6 +207,8 @@ class Circumstances(Document):
     """The run that this run repeats, if `reprise reproduce` started it."""
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
+    notebook: str | None = Field(default=None, exclude_if=lambda path: path is None)
+    """The file in the source with the executed cells of the notebook that started the run; absent if none did."""
     limits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
     """What the run does not promise, with the reason: `order`, `resume` of a LightningModule, `network` of a script, `logs of NAME`."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)

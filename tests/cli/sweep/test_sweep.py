@@ -75,7 +75,10 @@ def test_a_misspelled_setting_is_not_an_axis(runs: Path) -> None:
     with pytest.raises(SettingError, match="2 settings are wrong") as caught:
         main(["digits", "--learning-rat", "1,2", "--batch-size", "8,0"])
     hint = str(caught.value.hint)
-    assert "unknown setting --learning-rat, given on the command line (did you mean --learning-rate?)" in hint
+    assert (
+        "unknown setting --learning-rat, given on the command line (did you mean --learning-rate or --learning-rates?)"
+        in hint
+    )
     assert "[point batch_size=0]" in hint
     assert not (runs / "sweeps").exists()
 

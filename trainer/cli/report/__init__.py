@@ -49,9 +49,7 @@ def main(argv: list[str]) -> int:
     if len(args.run) > MOST_RUNS:
         raise UsageError(f"{len(args.run)} runs were named; a page has room for {MOST_RUNS}", hint="name fewer")
     runs, unreadable = _load(dict.fromkeys(args.run))
-    datasets = declared(run.compared.record for run in runs)
-    pictures = samples(runs, datasets, draw=not args.no_samples)
-    text = page(runs, _comparisons(runs), declared=datasets, samples=pictures)
+    text = _text(runs, draw=not args.no_samples)
     if args.output == "-":
         sys.stdout.write(text)
         return 0
@@ -67,6 +65,16 @@ def main(argv: list[str]) -> int:
     document |= {"unreadable": unreadable} if unreadable else {}
     print(json.dumps(document) if args.json else displayed)
     return 0
+
+
+def report_text(names: Iterable[str]) -> str:
+    """Return the page about these runs as HTML. Raise the errors of finding and reading a run."""
+    return _text(_load(names)[0], draw=True)
+
+
+def _text(runs: Sequence[RunContents], *, draw: bool) -> str:
+    datasets = declared(run.compared.record for run in runs)
+    return page(runs, _comparisons(runs), declared=datasets, samples=samples(runs, datasets, draw=draw))
 
 
 def _parser() -> Arguments:

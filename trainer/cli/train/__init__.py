@@ -47,7 +47,7 @@ from trainer.runs.record import is_run_id
 from trainer.runs.run import abandon, new_run
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import CONFINED
-from trainer.source.capture import BEGUN, CAPTURED, COPY, freeze, take_placed_source
+from trainer.source.capture import BEGUN, CAPTURED, CELLS, COPY, NOTEBOOK, freeze, take_placed_source
 from trainer.training.resuming.stop_requests import Stop, hold
 
 if TYPE_CHECKING:
@@ -129,7 +129,9 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     run, folder = (prepared, runs_folder() / prepared) if prepared else new_run(runs_folder())
     try:
         stop.listen()
-        bundle = take_placed_source(folder) or freeze(CHECKOUT, folder, extra=request.experiment.extra)
+        bundle = take_placed_source(folder) or freeze(
+            CHECKOUT, folder, extra=request.experiment.extra | _notebook_cells()
+        )
         with disk_faults(folder), run_root(folder) as new:
             new.remove_tree(BROUGHT.as_posix())
         require_captured(request.experiment, bundle)
@@ -144,6 +146,12 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     except BaseException:
         abandon(folder)
         raise
+
+
+def _notebook_cells() -> dict[str, Path]:
+    """Return the file of the cells of the notebook that started this run, by its path in the source."""
+    file = os.environ.get(NOTEBOOK)
+    return {CELLS: Path(file)} if file else {}
 
 
 def source_of(folder: Path) -> Path:

@@ -1,0 +1,132 @@
+"""A run as a Python object: its record, metrics and curves as tables, its net with its weights, its report."""
+
+from __future__ import annotations
+
+import html
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.base.errors import UntrustedCodeError
+from trainer.cli.configuration import runs_folder
+from trainer.cli.find_run import find_run
+from trainer.cli.report import report_text
+from trainer.cli.trust import own_attempts_of
+from trainer.notebook.tables import Table
+from trainer.reporting.curves import read_curves, read_telemetry
+from trainer.runs.list import list_runs
+from trainer.runs.run import ATTEMPTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.runs.record import Record
+
+
+class Report:
+    """A run's report; a notebook displays it in place."""
+
+    def __init__(self, text: str) -> None:
+        """`text` is the page."""
+        self.text = text
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame, so that its style stays its own."""
+        return f'<iframe srcdoc="{html.escape(self.text)}" style="width:100%;height:800px;border:0"></iframe>'
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """A run on this machine."""
+
+    record: Record
+    """The record of its last attempt."""
+    folder: Path
+    """The run's folder."""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.record.run
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The result metrics."""
+        return dict(self.record.outcome.metrics)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The value of every setting."""
+        return {**self.record.circumstances.execution, **self.record.ingredients.settings}
+
+    def curves(self) -> Table:
+        """Return what was logged, a row for each step."""
+        return _by_step(read_curves(self._attempt / "metrics.jsonl"))
+
+    def telemetry(self) -> Table:
+        """Return learning rate, throughput and memory, a row for each step at which they were measured."""
+        return _by_step(
+            read_telemetry(self.folder / ATTEMPTS / str(each) for each in range(1, self.record.attempt + 1))
+        )
+
+    def net(self, *, trust: bool = False) -> Any:
+        """Return the net, a LightningModule, with the weights that the test evaluated, in evaluation mode on the CPU.
+
+        The experiment's module is imported from the run's frozen source, `trainer` from this process. Raise `UntrustedCodeError` for a run
+        that was made elsewhere, unless `trust` is given, and `RunError` if the run has no weights.
+        """
+        from trainer.training.saved_net import load_net
+
+        if not trust and self.record.attempt not in own_attempts_of(self.folder):
+            message = f"run {self.id} was made elsewhere; its net is code, which would run in this process"
+            raise UntrustedCodeError(message, hint="read its source first, then: net(trust=True)")
+        return load_net(self.record, self.folder)
+
+    def report(self) -> Report:
+        """Return the page of `reprise report`; a notebook displays it in place."""
+        return Report(report_text([str(self.folder)]))
+
+    @property
+    def _attempt(self) -> Path:
+        return self.folder / ATTEMPTS / str(self.record.attempt)
+
+    def _repr_html_(self) -> str:
+        """Return the run's result as a table."""
+        row = {"run": self.id, "status": str(self.record.outcome.status), **self.metrics}
+        return Table([row])._repr_html_()
+
+
+def load(run: str = "latest") -> LoadedRun:
+    """Load a run by its id, the start of an id, `latest`, or its folder; one that is in the store only is pulled.
+
+    Raise `RunNotFoundError`, `DocumentError`, `StoreError`.
+    """
+    found = find_run(run)
+    return LoadedRun(found.record, found.folder)
+
+
+def table() -> Table:
+    """Return the runs on this machine, the newest first: experiment, status, results, and the settings that were given."""
+    return Table(_row(listed.record) for listed in list_runs(runs_folder()) if listed.record is not None)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    origins = record.circumstances.origins
+    given = {name: value for name, value in record.ingredients.settings.items() if origins.get(name) != "default"}
+    return {
+        "run": record.run,
+        "experiment": record.ingredients.experiment,
+        "status": str(record.outcome.status),
+        "started": record.circumstances.timing.started,
+        "seconds": record.circumstances.timing.seconds,
+        **record.outcome.metrics,
+        **given,
+    }
+
+
+def _by_step(curves: Any) -> Table:
+    rows: defaultdict[float, dict[str, Any]] = defaultdict(dict)
+    for name, line in curves.items():
+        for step, value in zip(line.x, line.y, strict=True):
+            rows[step][name] = value
+    return Table({"step": int(step), **rows[step]} for step in sorted(rows))
