@@ -15,5 +15,5 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of runs, with an empty cache and without a store."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("REPRISE_STORE", raising=False)
+    monkeypatch.setenv("REPRISE_STORE", "")  # none, also not the one in .env of this checkout
     return tmp_path / "runs"

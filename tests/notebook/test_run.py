@@ -17,7 +17,6 @@ from trainer.runs.run import load_record
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
-pytest_plugins = ["tests.training.conftest"]
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 PAGE = Path(__file__).parents[2] / "docs/how-to/notebooks.md"
 
@@ -56,6 +55,7 @@ def test_the_page_runs_from_its_first_cell_to_its_last(checkout: Checkout, monke
     assert 'runs.train("dots.py"' in (folder.parents[1] / "source/notebook/cells.py").read_text()
 
 
+@pytest.mark.long
 def test_a_run_of_a_notebook_is_reproduced_without_it(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = "from trainer import runs\nruns.train('dots.py', max_epochs=1, publish=False).id"
     (result,) = execute(checkout, cell, monkeypatch=monkeypatch)
@@ -87,6 +87,7 @@ def test_a_net_made_elsewhere_needs_trust(checkout: Checkout, monkeypatch: pytes
     assert result["text/plain"] == "'Net'"
 
 
+@pytest.mark.long
 def test_the_net_has_the_recorded_weights(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = checkout.train("--max-epochs", "1", "--no-publish")
     assert code == 0, err

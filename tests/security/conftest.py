@@ -24,7 +24,7 @@ __all__ = ["Checkout", "checkout", "home", "published", "s3_address", "s3_endpoi
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This machine's runs."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.delenv("REPRISE_STORE", raising=False)
+    monkeypatch.setenv("REPRISE_STORE", "")  # none, also not the one in .env of this checkout
     return tmp_path / "runs"
 
 

@@ -47,6 +47,7 @@ def changed_lines(path: Path, root: Path) -> int:
     return sum(line[0] in "+-" for line in difflib.ndiff(before, now))
 
 
+@pytest.mark.long
 def test_a_loop_runs_as_a_script_and_as_a_module(checkout: Checkout) -> None:
     text = (DOCS / "custom-loops.md").read_text(encoding="utf-8")
     (checkout.root / "old").mkdir(exist_ok=True)

@@ -83,6 +83,7 @@ def test_a_rerun_without_a_seed_is_different_and_shows_where(team: Checkout) -> 
     assert "line 2: '0," in done.stdout
 
 
+@pytest.mark.long
 def test_results_within_declared_tolerances_are_so(team: Checkout) -> None:
     options = ("--tolerances", "{train_loss = 10, test_accuracy = 1}", "--exclude", '["*.pt"]')
     a, _, _ = run(team, "--out", "{run}", "--seed", "-1", options=options)
@@ -90,6 +91,7 @@ def test_results_within_declared_tolerances_are_so(team: Checkout) -> None:
     assert team.reprise("compare", a.parents[1].name, b.parents[1].name).returncode == 10
 
 
+@pytest.mark.long
 def test_files_of_the_working_folder_are_outputs(team: Checkout) -> None:
     attempt, record, _ = run(team, "--out", "results/of/today", "--epochs", "1")
     assert (attempt / "output/results/of/today/last.pt").is_file()
@@ -146,7 +148,12 @@ def is_running(pid: int) -> bool:
     ("number", "code", "reason"),
     [
         (signal.SIGTERM, 143, "the run was stopped by SIGTERM; train.py was ended by SIGTERM"),
-        (signal.SIGINT, 130, "the run was stopped by Ctrl-C; train.py was ended by SIGINT"),
+        pytest.param(
+            signal.SIGINT,
+            130,
+            "the run was stopped by Ctrl-C; train.py was ended by SIGINT",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_signal_reaches_the_script_and_is_recorded(team: Checkout, number: int, code: int, reason: str) -> None:
@@ -194,6 +201,7 @@ def test_what_a_script_does_beyond_its_record_is_stated(team: Checkout, tmp_path
     assert "own.csv, which is neither source nor a dataset" in limits["reads"]
 
 
+@pytest.mark.long
 def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
     attempt, _, _ = run(team, "--out", "{run}", "--epochs", "1")
     explained = team.reprise("why", attempt.parents[1].name, attempt.parents[1].name, "--no-container")

@@ -1,0 +1,7 @@
+"""The checkout of the tests that train."""
+
+from __future__ import annotations
+
+from tests.training.conftest import checkout
+
+__all__ = ["checkout"]
