@@ -16,9 +16,10 @@ from trainer.data.reader import Arrays
 from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, Resolved, parse_options, resolve
+from trainer.training.assembly import FetchedDataset, Job
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
-from trainer.training.fit import FetchedDataset, Job, train
+from trainer.training.fit import train
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:

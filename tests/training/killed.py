@@ -26,8 +26,9 @@ from trainer.runs.checkpoint_pointer import restore_checkpoint
 from trainer.runs.run import ATTEMPTS, attempts
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, parse_options, resolve
+from trainer.training.assembly import FetchedDataset, Job
 from trainer.training.experiment import load_experiment
-from trainer.training.fit import FetchedDataset, Job, train
+from trainer.training.fit import train
 from trainer.training.resuming.stop_requests import Stop
 
 EXPERIMENT = """

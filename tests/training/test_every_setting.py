@@ -18,8 +18,9 @@ from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training import settings as ours
+from trainer.training.assembly import FetchedDataset, Job
 from trainer.training.experiment import load_experiment
-from trainer.training.fit import FetchedDataset, Job, placement, train
+from trainer.training.fit import placement, train
 from trainer.training.logs.loggers import loggers
 from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop_requests import Stop

@@ -193,7 +193,7 @@ def _promises(
     experiment: PlainExperiment, arguments: list[str], *, steps: int, folder: Path
 ) -> Iterator[dict[str, Any]]:
     """Yield what a plain module's runs promise, tested with its real data."""
-    from trainer.training.fit import FetchedDataset
+    from trainer.training.assembly import FetchedDataset
     from trainer.training.plain.promises import STEPS as MOST
     from trainer.training.plain.promises import PlainSubject, check_promises
 

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
+    from trainer.training.assembly import Job
     from trainer.training.experiment import Experiment
-    from trainer.training.fit import Job
     from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.trained import Result, Trained
 
@@ -115,7 +115,8 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         titles = " and ".join(dataset.title for dataset in session.datasets)
         title = f"{session.launch.experiment} on {titles}" if titles else session.launch.experiment
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
-        from trainer.training.fit import FetchedDataset, Job, train
+        from trainer.training.assembly import FetchedDataset, Job
+        from trainer.training.fit import train
 
     with session.stage("fetch"):
         fetched = [FetchedDataset(declared=each, files=fetch_data(each, say=session.say)) for each in session.datasets]
@@ -222,7 +223,8 @@ def require_epochs_left(saved: Saved, *, epochs: int) -> None:
 
 def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
     """Train as a rank other than 0, started by Lightning; rank 0 keeps the record."""
-    from trainer.training.fit import FetchedDataset, Job, train
+    from trainer.training.assembly import FetchedDataset, Job
+    from trainer.training.fit import train
 
     stop.listen()
     experiment = import_any_experiment(launch, argv)

@@ -16,10 +16,11 @@ import torch
 from trainer.base.suggestions import nearest
 from trainer.settings.fields import Role, roles
 from trainer.settings.ledger import Ledger
+from trainer.training.assembly import FetchedDataset, Job
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed
 from trainer.training.checks.subject import LARGEST_BATCH, Subject
 from trainer.training.determinism.seeds import derived
-from trainer.training.fit import FetchedDataset, Job, quieten, train
+from trainer.training.fit import quieten, train
 from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop_requests import Stop
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.run_files import read_run_json
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, PREVIOUS, Saved
 from trainer.settings.ledger import Ledger
+from trainer.training.assembly import FetchedDataset, Job
 from trainer.training.check_result import Finding, Status
-from trainer.training.fit import FetchedDataset, Job, train
+from trainer.training.fit import train
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:

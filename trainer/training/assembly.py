@@ -1,0 +1,196 @@
+"""The inputs of a training, and their assembly: net, data, and the parts that only one kind of experiment needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+
+from trainer.base.errors import (
+    ExperimentError,
+    SettingError,
+)
+from trainer.settings.hints import option
+from trainer.settings.ledger import call_configured, configured
+from trainer.training.compilation import compiling
+from trainer.training.data import RunData
+from trainer.training.figures.gallery import Gallery
+from trainer.training.inspection import Inspector
+from trainer.training.logs.loggers import LossLines
+from trainer.training.normalization import Normalize
+from trainer.training.optimization.callbacks import averaging
+from trainer.training.plain.experiment import PlainExperiment
+from trainer.training.plain.loaders import HOOKS, ControlledLoaders
+from trainer.training.readers import open_samples
+from trainer.training.results import CollectResults
+from trainer.training.tasks.fit_checks import CheckNet
+from trainer.training.transforms import transform_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trainer.data.cache.folder import CachedInspection
+    from trainer.data.declaration import Dataset
+    from trainer.data.files import Files
+    from trainer.data.inspection import Inspection
+    from trainer.runs.checkpoint_pointer import Saved
+    from trainer.runs.record import Record
+    from trainer.settings.ledger import Ledger
+    from trainer.training.determinism.switches import WatchSwitches
+    from trainer.training.experiment import Experiment
+    from trainer.training.logs.telemetry import Gauges
+    from trainer.training.resuming.stop_requests import Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The inputs of a training."""
+
+    run: str
+    experiment: Experiment | PlainExperiment
+    ledger: Ledger
+    datasets: Sequence[FetchedDataset]
+    """The datasets that the settings name; a task has exactly one."""
+    into: Path
+    """The folder of the attempt."""
+    stop: Stop
+    say: Callable[[str], None]
+    on_first_step: Callable[[], None]
+    """Called when the first step begins: from then on the run is recorded."""
+    on_terminal: bool
+    device: str
+    """The device that the launcher found: `cpu` or `gpu`."""
+    started: float
+    """The time on the monotonic clock when the command started."""
+    saved: Saved | None = None
+    """The checkpoint in the attempt's folder from which to resume."""
+    record: Record | None = None
+    """The run's record, if this process writes it."""
+    inspection: CachedInspection | None = None
+    """Storage for the dataset's inspection, if this process makes an inspection: rank 0 does."""
+    on_switched: Callable[[str], None] = lambda _: None
+    """Called with each line that reports that the net changed the level of determinism."""
+    on_limit: Callable[[str, str], object] = lambda _, __: None
+    """Called with what the run does not promise, such as `resume`, and the reason."""
+    gauges: Gauges = lambda _: {}
+    """Returns measurements of this process and of its GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedDataset:
+    """A dataset and its files."""
+
+    declared: Dataset
+    files: Files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The net and the data of a training, and the parts that only its kind of experiment needs."""
+
+    net: L.LightningModule
+    data: L.LightningDataModule | None
+    start_at: Callable[..., None]
+    """Moves the training data to `epoch` and `batch`."""
+    losses: list[Any] = field(default_factory=list)
+    """Callbacks that log the loss and average the weights."""
+    checks: list[Any] = field(default_factory=list)
+    """Callbacks that check the net before the first step, and compile it."""
+    outputs: list[Any] = field(default_factory=list)
+    """Callbacks that collect results or write files of their own."""
+    saves_within_epoch: Callable[[], bool] = lambda: True
+    inspection: Inspection | None = None
+
+
+def assemble(job: Job, switches: WatchSwitches) -> Assembly:
+    """Make the net and the data of a job, with the parts that its kind of experiment needs; settings without effect are rejected."""
+    if isinstance(job.experiment, PlainExperiment):
+        return _assemble_plain(job, job.experiment, switches)
+    return _assemble_task(job, job.experiment, switches)
+
+
+def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) -> Assembly:
+    net = experiment.make_net()
+    switches.require_unchanged("the constructor of the net")
+    call_configured(require_optimizing, net)
+    (dataset,) = job.datasets
+    samples = net.samples(dataset.declared, dataset.files)
+    net.class_names = samples.classes
+    data = call_configured(RunData, dataset.declared, samples, transform_of(net))
+    shown = Gallery(job.into, job.say, dataset=dataset.declared, samples=samples)
+    inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
+    seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
+    fitted = net.fit_to_train(data.train_split(resumed=job.saved is not None))
+    for line in fitted if job.record else ():
+        job.say(line)
+    return Assembly(
+        net=net,
+        data=data,
+        start_at=data.start_at,
+        losses=[call_configured(LossLines), *call_configured(averaging)],
+        checks=[CheckNet(experiment, data, seen, job.say), *call_configured(compiling, job.device)],
+        outputs=[shown],
+        inspection=seen,
+    )
+
+
+def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitches) -> Assembly:
+    folders = {each.declared.name: each.files.folder() for each in job.datasets}
+    net = experiment.make_net(folders)
+    switches.require_unchanged("the constructor of the net")
+    call_configured(require_supported, net)
+    require_no_normalize(net)
+    compiles_itself = any(each.name == "compile" for each in experiment.parameters)
+    checks = [] if compiles_itself else call_configured(compiling, job.device)
+    if experiment.reads_samples:
+        dataset = job.datasets[0]
+        read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files), None)
+        return Assembly(net=net, data=read, start_at=read.start_at, checks=checks, outputs=[CollectResults()])
+    data = experiment.make_data(folders)
+    loaders = call_configured(ControlledLoaders, job.on_limit)
+    for owner, base in ((net, L.LightningModule), (data, L.LightningDataModule)):
+        own = [hook for hook in HOOKS if owner is not None and getattr(type(owner), hook) is not getattr(base, hook)]
+        loaders.control(owner, own)
+    if not job.datasets:
+        job.on_limit("data", "the data are not a dataset: their bytes are not recorded")
+    return Assembly(
+        net=net,
+        data=data,
+        start_at=loaders.start_at,
+        checks=checks,
+        outputs=[CollectResults()],
+        saves_within_epoch=lambda: loaders.resumes_within_epoch,
+    )
+
+
+@configured
+def require_supported(net: L.LightningModule, *, devices: int) -> None:
+    """Raise `SettingError` for several devices, and for a setting without effect."""
+    if devices > 1:
+        message = (
+            f"setting devices is {devices}; a plain LightningModule, as {type(net).__name__} is, trains on one device"
+        )
+        raise SettingError(message, hint="leave --devices out")
+    call_configured(require_optimizing, net)
+
+
+@configured
+def require_optimizing(net: L.LightningModule, *, accumulate: int, clip_norm: float | None) -> None:
+    """Raise `SettingError` for a setting without effect because the net steps its optimizers itself."""
+    if net.automatic_optimization:
+        return
+    for name, is_given in (("accumulate", accumulate != 1), ("clip_norm", clip_norm is not None)):
+        if is_given:
+            message = f"setting {name} has no effect: {type(net).__name__} optimizes manually"
+            raise SettingError(message, hint=f"leave {option(name)} out; the module does that itself")
+
+
+def require_no_normalize(net: L.LightningModule) -> None:
+    """Raise `ExperimentError` for a `Normalize` in a plain LightningModule: only a task's net is fitted."""
+    if name := next((name for name, each in net.named_modules() if isinstance(each, Normalize)), None):
+        said = f"{type(net).__name__}.{name} is a Normalize, which a run fits in the net of a task only"
+        raise ExperimentError(
+            said, hint="derive the net from a task (docs/how-to/experiments.md), or use nn.BatchNorm1d"
+        )
