@@ -71,6 +71,7 @@ def test_a_misspelt_setting_is_the_error_of_the_command(checkout: Checkout, monk
     assert "RunError" in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_net_made_elsewhere_needs_trust(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = checkout.train("--max-epochs", "1", "--no-publish")
     assert code == 0, err

@@ -46,6 +46,7 @@ def test_the_names_of_weights_stay() -> None:
 
 
 @pytest.mark.trains
+@pytest.mark.long
 def test_layers_of_torch_that_a_step_calls_itself_are_compiled() -> None:
     net = Net()
     torch._dynamo.reset()

@@ -76,6 +76,7 @@ def test_the_record_names_the_file_of_each_value_and_keeps_it_through_a_resume(
     assert record.outcome.ledger["seed"].file == "base.toml"
 
 
+@pytest.mark.long
 def test_a_run_with_settings_files_is_reproduced(checkout: Checkout, layered: tuple[str, ...]) -> None:
     code, _, err = checkout.train(*layered, "--max-epochs", "1", "--no-publish")
     assert code == 0, err
@@ -86,6 +87,7 @@ def test_a_run_with_settings_files_is_reproduced(checkout: Checkout, layered: tu
     assert checkout.last()[1].circumstances.settings_files == {}
 
 
+@pytest.mark.long
 def test_other_commands_take_the_same_files(checkout: Checkout, layered: tuple[str, ...]) -> None:
     checked = checkout.reprise("check", "dots.py", *layered, "--steps", "20")
     assert checked.returncode == 0, checked.stdout + checked.stderr

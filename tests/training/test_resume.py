@@ -104,7 +104,7 @@ def test_a_terminated_run_resumes_to_identical_bits(runs: Runs, place: str) -> N
 NOISY: Final = (*OFTEN, "--noise", "0.5")
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.long), "2"])
 def test_a_killed_run_with_a_transform_resumes_to_identical_bits(runs: Runs, workers: str) -> None:
     whole, places = runs.whole(*NOISY)
     assert (whole / "tensors.json").read_bytes() != (runs.whole(*OFTEN)[0] / "tensors.json").read_bytes()
@@ -141,7 +141,7 @@ def test_averaged_weights_and_early_stopping_resume_to_identical_bits(runs: Runs
 TUNED: Final = ("--frozen", '["body.*"]', "--learning-rates", '{"head.bias": 0.01}', "--checkpoint-every", "3")
 
 
-@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1"])
+@pytest.mark.parametrize("place", ["stepped 0.3", pytest.param("validation 1.1", marks=LONG)])
 def test_a_fine_tuned_net_resumes_to_identical_bits(runs: Runs, place: str) -> None:
     whole, places = runs.whole(*TUNED)
     assert runs.attempt(f"tuned {place}", *TUNED, kill=places.index(place) + 1) == KILLED

@@ -73,7 +73,7 @@ def train_killed(checkout: Checkout, number: int, *options: str, lines: int = 75
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=() if kind in {"GAN", "template"} else pytest.mark.long) for kind in KINDS],
+    [pytest.param(kind, marks=() if kind == "GAN" else pytest.mark.long) for kind in KINDS],
 )
 def test_a_killed_module_resumes_with_the_bits_of_an_uninterrupted_run(theirs: Checkout, kind: str) -> None:
     folder, record = train(theirs, *KINDS[kind], *EPOCHS)
@@ -150,6 +150,7 @@ def test_a_parameter_without_a_type_cannot_be_given(theirs: Checkout) -> None:
     assert "parameter activation of LitAutoEncoder (autoencoder.py:55) cannot be given: it has no type" in err
 
 
+@pytest.mark.long
 def test_a_sweep_checks_and_trains_its_points(theirs: Checkout) -> None:
     sweep = ("sweep", "theirs/gan.py", "--max-epochs", "1", "--no-publish")
     done = theirs.reprise(*sweep, "--lr", "1e-4,1e-3", "--json")
@@ -198,6 +199,7 @@ def test_a_setting_that_does_not_fit_a_module_is_an_error(
     assert message in err
 
 
+@pytest.mark.long
 def test_a_rerun_is_identical(theirs: Checkout) -> None:
     folder, _ = train(theirs, *TEMPLATE, "--max-epochs", "2", "--no-publish")
     done = theirs.reprise("reproduce", folder.parents[1].name, "--no-container", "--allow-drift")
