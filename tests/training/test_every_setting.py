@@ -261,7 +261,7 @@ def test_another_dataset_is_used_in_every_spelling(checkout: Checkout, by: str, 
     assert code == 0, err
     record = checkout.last()[1]
     assert list(record.ingredients.datasets) == ["spots"]
-    assert record.outcome.ledger["dataset"].read[0].startswith("datasets_of (trainer/cli/process/attempt.py:")
+    assert record.outcome.ledger["dataset"].read[0].startswith("Experiment.datasets (trainer/training/experiment.py:")
     assert (record.ingredients.determinism.level, record.ingredients.determinism.threads) == ("off", 1)
     assert all(record.outcome.ledger[name].read for name in ("determinism", "threads", "publish"))
 

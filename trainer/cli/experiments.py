@@ -113,7 +113,7 @@ def _absent(text: str, path: Path, *, checkout: Path, what: str) -> ExperimentEr
         if what == "script":
             near = path.parent.glob(f"*{path.suffix}") if path.parent.is_dir() else ()
             hint = (
-                did_you_mean(path.name, sorted(each.name for each in near))
+                did_you_mean(text, sorted((Path(text).parent / each.name).as_posix() for each in near))
                 if near
                 else f"ls {shlex.quote(str(path.parent.parent))}"
             )

@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from trainer.comparison.ulp import FORMATS, array_distance
+from trainer.runs.outputs import NO_OUTPUTS
 from trainer.runs.record import Status
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
         Rung.WITHIN_TOLERANCE: _beyond_tolerance(figures),
         Rung.WITHIN_NOISE: _beyond_noise(figures, noise),
     }
+    if a.ingredients.kind == "script":
+        del requirements[Rung.WITHIN_NOISE]  # a script has no seed that other commands know
     what = "outputs" if a.outcome.outputs is not None else "final weights"
     for rung, reason in requirements.items():
         if reason is None:
@@ -164,8 +167,12 @@ def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | No
     one, other = a.ingredients.datasets, b.ingredients.datasets
     if (one or other) and not one.keys() & other.keys():
         return f"they were measured on other data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
-    has_outputs = a.outcome.outputs is not None and b.outcome.outputs is not None
-    if not has_outputs and not any(figure.difference is not None for figure in figures):
+    if any(figure.difference is not None for figure in figures):
+        return None
+    outputs = {a.outcome.outputs, b.outcome.outputs}
+    if outputs == {NO_OUTPUTS}:
+        return "they have neither outputs that are compared nor result metrics"
+    if None in outputs:
         return "they have no result metric in common"
     return None
 

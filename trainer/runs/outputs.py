@@ -12,6 +12,9 @@ FILE: Final = "outputs.json"
 FOLDER: Final = "output"
 """The folder of the outputs, in the attempt's folder."""
 
+NO_OUTPUTS: Final = digest_of_document({})
+"""The digest of a table without outputs that are compared."""
+
 
 class OutputEntry(Document):
     """An output file, or the event files of a folder."""

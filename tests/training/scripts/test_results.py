@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.torch
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,12 @@ pytestmark = pytest.mark.torch
         ("metrics.jsonl", '{"step": 5, "loss": 2}\n\n{"step": 6, "loss": 1}\n', {"loss": 1}, [5, 6]),
         ("metrics.json", '[{"loss": 2}, {"loss": 1}]', {"loss": 1}, [0, 1]),
         ("metrics.csv", "", {}, []),
+        (
+            "results.json",
+            '{"acc": NaN, "b": [NaN], "loss": -Infinity, "name": "3", "text": "a: NaN, b"}',
+            {"acc": NAN, "loss": -INF},
+            [],
+        ),
     ],
 )
 def test_results_and_logged_rows_of_a_file(
@@ -40,7 +47,8 @@ def test_results_and_logged_rows_of_a_file(
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / name).write_text(text)
     found = read_results(tmp_path, None)
-    assert (found.file, found.metrics) == (f"deep/{name}", metrics)
+    assert found.file == f"deep/{name}"
+    assert repr(sorted(found.metrics.items())) == repr(sorted((key, float(value)) for key, value in metrics.items()))
     assert [json.loads(line)["step"] for line in metric_lines(found).splitlines()] == steps
 
 

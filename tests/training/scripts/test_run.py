@@ -183,22 +183,50 @@ def test_a_killed_run_leaves_no_process_and_cannot_be_resumed(team: Checkout) ->
     assert load_record(folder / "attempts/1/record.json").outcome.status is Status.INTERRUPTED
 
 
+BEYOND: Final = """
+import os, socket, tempfile
+open("/etc/hostname").read()
+open({own!r}).read()
+with tempfile.TemporaryDirectory() as folder:
+    open(f"{{folder}}/deleted", "w").write("1")
+    open(f"{{folder}}/deleted").read()
+open({lost!r}, "w").write("lost")
+s = socket.socket()
+s.settimeout(0.01)
+try:
+    s.connect(("192.0.2.1", 80))
+except OSError:
+    pass
+out = os.environ["REPRISE_OUTPUT"]
+open(f"{{out}}/last.pt", "w").write("1")
+os.symlink("last.pt", f"{{out}}/best.pt")
+os.mkfifo(f"{{out}}/pipe")
+"""
+
+
 def test_what_a_script_does_beyond_its_record_is_stated(team: Checkout, tmp_path: Path) -> None:
-    outside = Path("/var/tmp") / f"reprise-{os.getpid()}.txt"  # noqa: S108 - outside of every folder that is known
-    try:
-        _, record, printed = run(team, "--out", "{run}", "--epochs", "1", "--outside", str(outside))
-    finally:
-        outside.unlink(missing_ok=True)
-    assert record.circumstances.limits["writes"] == f"the script wrote {outside}, outside of {{run}}: it is not kept"
-    assert "not promised: writes" in printed
-    source = "import socket\ns = socket.socket()\ns.settimeout(0.01)\ntry: s.connect(('192.0.2.1', 80))\nexcept OSError: pass\n"
-    (team.root / "old/net.py").write_text(source + f"open({str(tmp_path / 'own.csv')!r}).read()\n")
-    (tmp_path / "own.csv").write_text("1,2")
-    done = team.reprise("train", "--script", "old/net.py", "--no-publish", TMPDIR="/dev/shm")  # noqa: S108 - the tests lie in the usual one
+    own, lost = tmp_path / "own.csv", tmp_path / "lost.txt"
+    own.write_text("1,2")
+    (team.root / "old/beyond.py").write_text(BEYOND.format(own=str(own), lost=str(lost)))
+    done = team.reprise("train", "--script", "old/beyond.py", "--no-publish")
     assert done.returncode == 0, done.stderr
     limits = load_record(newest_run(team) / "attempts/1/record.json").circumstances.limits
     assert limits["network"] == "the script connected to 192.0.2.1:80: what it received is not recorded"
-    assert "own.csv, which is neither source nor a dataset" in limits["reads"]
+    assert limits["reads"].startswith("the script read /etc/hostname and 1 more, which is neither source nor a dataset")
+    assert limits["writes"] == f"the script wrote {lost}, outside of {{run}}: it is not kept"
+    assert limits["links"].startswith("the script's outputs hold best.pt and 1 more, a link or a special file")
+    assert "not promised: writes" in done.stderr
+
+
+def test_runs_without_anything_to_compare_are_not_identical(team: Checkout, tmp_path: Path) -> None:
+    runs = []
+    for seed in ("1", "2"):
+        done = team.reprise(*SCRIPT, "--", "--epochs", "1", "--out", str(tmp_path / seed), "--seed", seed)
+        assert done.returncode == 0, done.stderr
+        runs.append(newest_run(team).name)
+    compared = team.reprise("compare", *runs)
+    assert compared.returncode == 30
+    assert "neither outputs that are compared nor result metrics" in compared.stdout
 
 
 @pytest.mark.long
@@ -214,11 +242,16 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["--script", "old/trian.py"], "script old/trian.py is not a file", "did you mean train.py?"),
+        (["--script", "old/trian.py"], "script old/trian.py is not a file", "did you mean old/train.py?"),
         (["--script"], "train needs a file: --script FILE", "write --script FILE -- ARGUMENTS"),
         (["--script", "old/train.py", "--exp", "dots.py"], "--exp and --script exclude each other", "keep one"),
         (["--exp", "dots.py", "--", "--lr", "1"], "found -- without --script", "write --script FILE -- ARGUMENTS"),
-        (["--script", "old/train.py", "--lr", "1"], "unknown setting --lr", "--help"),
+        (["--script", "old/train.py", "--lr", "1"], "unknown setting --lr", "stand after --: --script FILE -- --lr"),
+        (
+            ["--script", "old/train.py", "--", "--out", "{runs}"],
+            "'{runs}' has {runs}, for which nothing stands",
+            "did you mean {run}?",
+        ),
         (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "leave --devices out"),
         (["--script", "old/notes.txt"], "script old/notes.txt is not a program", "chmod +x old/notes.txt"),
         (

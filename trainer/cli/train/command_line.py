@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.document import json_value
 from trainer.base.errors import DocumentError, ExperimentError, RepriseError, SettingError, UsageError
 from trainer.base.plain_text import read_python
-from trainer.base.suggestions import listed, short
+from trainer.base.suggestions import listed, nearest, short
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import (
     ExperimentFile,
@@ -151,11 +151,18 @@ def as_typed(argv: Sequence[str]) -> list[str]:
 
 def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     """Resolve the settings of a script. Raise `SettingError`, `DatasetError` for an undeclared dataset in its arguments."""
-    from trainer.training.scripts.script import datasets_of, require_supported
+    from trainer.training.scripts.script import datasets_of, require_placeholders, require_supported
     from trainer.training.settings import ScriptSettings
 
+    for name in origins.options.keys() - ScriptSettings.__pydantic_fields__.keys():
+        if not nearest(name.removeprefix("no_"), ScriptSettings.__pydantic_fields__):
+            message = f"unknown setting {option(name)}, given on the command line"
+            raise SettingError(
+                message, hint=f"the script's own arguments stand after --: --script FILE -- {option(name)} ..."
+            )
     settings = resolve(ScriptSettings, origins).settings
     require_supported(settings)
+    require_placeholders(settings)
     for name in datasets_of(settings):
         load_dataset(name, root=checkout)
     return settings

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +25,19 @@ if TYPE_CHECKING:
     from trainer.training.resuming.stop_requests import Stop
 
 _WATCHED: Final = Path(__file__).parent / "watched"
-_SYSTEM: Final = ("/usr/", "/lib", "/etc/", "/proc/", "/sys/", "/dev/", "/run/", "/opt/reprise/")
+_SYSTEM: Final = ("/usr/", "/lib", "/proc/", "/sys/", "/dev/", "/opt/reprise/")
+_CONFIGURATION: Final = (
+    "ssl/",
+    "hosts",
+    "resolv.conf",
+    "nsswitch.conf",
+    "localtime",
+    "timezone",
+    "mime.types",
+    "os-release",
+    "ld.so",
+)
+"""What libraries read in /etc: it configures the network and the clock, and does not bear on a result."""
 _PATIENCE: Final = 8.0
 """Seconds after a signal in which the script can end itself; Docker waits ten."""
 _BREAK: Final = re.compile(rb"(?<=[\r\n])")
@@ -112,7 +123,7 @@ def _ending(code: int) -> str:
 
 def _hint(code: int, last: Sequence[str]) -> str:
     if code == -signal.SIGKILL:
-        return "nothing here sent it: a lack of memory does; `dmesg` says so"
+        return "the system ends a process in this way if memory is short: `dmesg` shows whether it did"
     return next(
         (line for line in reversed(last) if line.strip()), "it printed nothing; log.txt has all that it printed"
     )
@@ -153,8 +164,9 @@ def script_environ(
     """Return the variables of a script: this process's, the output folder, and what `watched/sitecustomize.py` needs."""
     python = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
     caches = [str(Path.home() / name) for name in (".cache", ".config")]
-    written = [_folder(each) for each in (output, source, tempfile.gettempdir(), report.parent / "log.txt", *caches)]
-    known = [*written, *_SYSTEM, *(_folder(each) for each in (*python, *folders, _WATCHED))]
+    written = [_folder(each) for each in (output, source, *caches)]
+    configuration = [f"/etc/{name}" for name in _CONFIGURATION]
+    known = [*written, *_SYSTEM, *configuration, *(_folder(each) for each in (*python, *folders, _WATCHED))]
     own = {
         "REPRISE_OUTPUT": str(output),
         "REPRISE_WATCH": json.dumps({"report": str(report), "known": known, "written": [*written, "/dev/", "/proc/"]}),

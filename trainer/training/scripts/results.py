@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 EVENTS: Final = "events.out.tfevents."
 """The beginning of the name of an event file."""
 _NAMES: Final = ("results.json", "metrics.json", "results.csv", "metrics.csv", "metrics.jsonl")
+_NOT_FINITE: Final = re.compile(r'"(?:\\.|[^"\\])*"|NaN|-?Infinity')
+"""A text, or what Python writes for a number that JSON does not have."""
+_WORDS: Final = ("NaN", "Infinity", "-Infinity")
 _STEPS: Final = ("step", "global_step", "iteration", "epoch")
 _LARGEST: Final = 1 << 28
 _MOST: Final = 1_000
@@ -44,6 +48,8 @@ class Results:
     metrics: dict[str, float] = field(default_factory=dict)
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """The step and the values of each logged row."""
+    fault: str | None = None
+    """Why a file that has a usual name could not be read."""
 
 
 def read_results(output: Path, name: str | None) -> Results:
@@ -53,6 +59,8 @@ def read_results(output: Path, name: str | None) -> Results:
     if path.name.startswith(EVENTS):
         return _of_rows(_by_step(scalars_of(path.parent)), file=path, output=output)
     text = read_text(path, most=_LARGEST)
+    if path.suffix != ".csv":
+        text = _NOT_FINITE.sub(lambda found: found[0] if found[0][0] == '"' else f'"{found[0]}"', text)
     if path.suffix == ".csv":
         return _of_rows(_csv_rows(text), file=path, output=output)
     if path.suffix == ".jsonl":
@@ -129,7 +137,7 @@ def _numbers(content: Any, prefix: str = "") -> dict[str, float]:
             for key, value in content.items()
             for name, number in _numbers(value, f"{prefix}/{key}").items()
         }
-    number = _number(content)
+    number = None if isinstance(content, str) and content not in _WORDS else _number(content)
     return {} if number is None or not prefix else {prefix[1:]: number}
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DocumentError
@@ -22,7 +23,6 @@ from trainer.training.trained import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from trainer.base.safe_folder import Root
     from trainer.training.resuming.stop_requests import Stop
@@ -86,13 +86,14 @@ def run(job: ScriptJob) -> Result:
     results = _results(job, output)
     with attempt_root(job.attempt) as root:
         root.write_whole(_METRICS, metric_lines(results))
-    where = (
-        f"results from {results.file}"
-        if results.file
-        else "no results: no output file has a usual name; --results names one"
-    )
-    job.say(f"{counted(len(table.outputs), 'output')} in {FOLDER}/; {where}")
+    job.say(f"{counted(len(table.outputs), 'output')} in {FOLDER}/; {_where(results)}")
     return Result(metrics=results.metrics, outputs=table.digest, tolerances=dict(job.settings.tolerances))
+
+
+def _where(results: Results) -> str:
+    if results.file:
+        return f"results from {results.file}"
+    return f"no results: {results.fault or 'no output file has a usual name; --results names one'}"
 
 
 def _results(job: ScriptJob, output: Path) -> Results:
@@ -102,8 +103,7 @@ def _results(job: ScriptJob, output: Path) -> Results:
     except DocumentError as fault:
         if job.settings.results is not None:
             raise
-        job.say(f"no results: {fault.message}")
-        return Results()
+        return Results(fault=fault.message)
 
 
 def _states(source: Path) -> dict[str, tuple[int, int]]:
@@ -134,6 +134,16 @@ def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None
                 with output.create(path, make=True):
                     pass  # with the folders above it
                 source.rename(path, path, to=output)
+        special = sorted(
+            path
+            for path, status in output.walk()
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode)
+        )
+    if special:
+        job.on_limit(
+            "links",
+            f"the script's outputs hold {_some(special)}, a link or a special file: it is neither compared nor published",
+        )
     if changed:
         job.on_limit("source", f"the script changed {_some(changed)} of its own source")
     for kind, found in _accesses(job.attempt).items():
@@ -148,7 +158,10 @@ def _accesses(attempt: Path) -> dict[str, list[str]]:
         kind, _, what = line.partition("\t")
         if kind in _PHRASES:
             found[kind][what] = None
-    return {kind: [*each] for kind, each in sorted(found.items())}
+    # its own temporary files: read by another of its processes, or deleted
+    found["reads"] = {path: None for path in found["reads"] if path not in found["writes"]}
+    found["writes"] = {path: None for path in found["writes"] if Path(path).exists()}
+    return {kind: [*each] for kind, each in sorted(found.items()) if each}
 
 
 def _some(names: list[str]) -> str:

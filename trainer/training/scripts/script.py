@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ExperimentError, SettingError
+from trainer.base.suggestions import nearest
 from trainer.data.references import datasets_in, with_folders
 from trainer.training.settings import ScriptSettings
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _RUN: Final = "{run}"
 LIMITS: Final = {
     "resume": "a script has its own loop: a stopped run cannot be resumed, only started again",
-    "trace": "no step is seen: a difference is located in the outputs only",
+    "trace": "no step is seen: a difference is located in the outputs and in the logged results",
     "seed": "its seeds and its clock are its own: `reprise reproduce` tests whether its outputs repeat",
 }
 """What no script's run promises."""
@@ -60,6 +62,15 @@ class Script:
 def datasets_of(settings: ScriptSettings) -> list[str]:
     """Return the names of the datasets that a script's arguments name."""
     return datasets_in({"arguments": settings.value_of("arguments")})
+
+
+def require_placeholders(settings: ScriptSettings) -> None:
+    """Raise `SettingError` for an argument with a word in braces that is nearly `{run}`: the outputs would lie elsewhere."""
+    for word in settings.value_of("arguments"):
+        for name in re.findall(r"\{(\w+)\}", word):
+            if name != "run" and nearest(name.lower(), ["run"]):
+                message = f"the script's argument {word!r} has {{{name}}}, for which nothing stands"
+                raise SettingError(message, hint="did you mean {run}?")
 
 
 def require_supported(settings: ScriptSettings) -> None:
