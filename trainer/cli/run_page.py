@@ -5,6 +5,7 @@ The text in a record may be from an untrusted user: it cannot leave its line or 
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
@@ -246,7 +247,15 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
 
 
 def value_text(value: object) -> str:
-    """Return a value at the precision of a table."""
+    """Return a value at the precision of a table; texts in a list, as a script's arguments, as words of a command line.
+
+    >>> [value_text(some) for some in (1 / 3, None, ["--out", "a b"], [1, 2])]
+    ['0.333333', 'none', "--out 'a b'", '[1, 2]']
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return shlex.join(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
