@@ -28,6 +28,7 @@ def layered(checkout: Checkout) -> tuple[str, ...]:
     return ("--settings", "base.toml", "--settings", "models/slow")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [("--max-epochs", "1", "--monitor", "val_loss"), (*TEMPLATE, "--max-epochs", "1")])
 def test_printed_settings_give_a_run_of_equal_identity(theirs: Checkout, options: tuple[str, ...]) -> None:
     runs = sorted((theirs.root / "runs").iterdir())

@@ -128,6 +128,7 @@ def test_what_would_not_be_trained_as_declared_is_rejected(
 
 
 @pytest.mark.trains
+@pytest.mark.long
 def test_a_killed_run_resumes_to_identical_bits(checkout: Checkout) -> None:
     (checkout.root / "several.py").write_text(DOTS)
     words = (
