@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer import __version__
-from trainer.cli.output import guarded_streams
 
 if TYPE_CHECKING:
     from trainer.base.errors import RepriseError
@@ -95,12 +94,19 @@ HIDDEN: Final = {
 """Commands that other commands start."""
 
 
+_CONSTANT: Final = {"-h", "--help", "help", "--version"}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code; an exception becomes a message with a hint on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is not a failure
-    hidden = HIDDEN.get(arguments[0]) if arguments else None
+    if not arguments or arguments[0] in _CONSTANT:
+        return _run_reporting_errors(arguments)  # it prints its own text, which has nothing to hide
+    from trainer.cli.output import guarded_streams
+
+    hidden = HIDDEN.get(arguments[0])
     with guarded_streams(escapes=not (hidden and hidden.runs_code)):
         return _run_reporting_errors(arguments)
 
