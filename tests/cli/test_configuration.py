@@ -12,7 +12,7 @@ from trainer.cli import configuration
 from trainer.cli.checkout import store_port
 from trainer.cli.configuration import adopt_dotenv, hand_in_store, require_mounted, store_at, two_stores
 from trainer.environments.dotenv import write_block
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 from trainer.stores.s3 import S3Store
 
 if TYPE_CHECKING:

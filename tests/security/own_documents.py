@@ -19,7 +19,8 @@ from trainer.data.inspection import Inspection, SplitValues, read_inspection, re
 from trainer.environments.declaration import load_environment, load_pin, read_lock
 from trainer.environments.dotenv import read_block, user_values
 from trainer.environments.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
-from trainer.runs.image_claim import BAKED, claim_image
+from trainer.runs.baked import BAKED
+from trainer.runs.image_claim import claim_image
 from trainer.runs.run import record_of
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.source.description import Source

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import ExperimentError, ExperimentFailedError, NotFiniteError
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 from trainer.runs.record import EvaluatedWeights, Record, Status
 from trainer.runs.run import load_record
 

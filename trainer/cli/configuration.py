@@ -17,7 +17,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import StoreMissingError, UsageError
 from trainer.base.safe_folder import Root
 from trainer.environments.dotenv import all_values, read_block, user_values
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 from trainer.stores import open_store
 from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
 

@@ -13,7 +13,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import did_you_mean, listed, nearest, short
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 
 FOLDER: Final = Path("trainer", "experiments")
 BROUGHT: Final = Path("experiment")

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
 from trainer.base.suggestions import counted
-from trainer.runs.hardware import gpu_nodes
-from trainer.runs.image_claim import BAKED
-from trainer.runs.record import Knowledge
+from trainer.runs.baked import BAKED
 from trainer.settings.determinism import Level, threads_at
 
 if TYPE_CHECKING:
@@ -87,6 +85,8 @@ def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = 
 
 def visible_gpus() -> list[str]:
     """Return the names of the GPUs that this process can use."""
+    from trainer.runs.hardware import gpu_nodes
+
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [] if hidden in {"", "-1"} else gpu_nodes()
 
@@ -102,9 +102,9 @@ def torch_version() -> str:
 
 
 _KNOWLEDGE: Final = {
-    Knowledge.VERIFIED: "verified by a launcher on the host",
-    Knowledge.ASSERTED: "asserted by .env",
-    Knowledge.UNKNOWN: "unknown",
+    "verified": "verified by a launcher on the host",
+    "asserted": "asserted by .env",
+    "unknown": "unknown",
 }
 """How the image is known: docs/reference/record.md."""
 

@@ -21,7 +21,7 @@ from trainer.cli import BAKED, COMMANDS
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.machine import can_train
 from trainer.cli.output import escaping, print_json
-from trainer.runs.image_claim import WATCHED
+from trainer.runs.baked import WATCHED
 
 HOST: Final = "scripts/reprise"
 DOOR: Final = "scripts/train"

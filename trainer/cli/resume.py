@@ -29,9 +29,9 @@ from trainer.comparison.noise import is_same_value
 from trainer.comparison.reproduce import prepare_rerun
 from trainer.comparison.rerun import SERVICES, resume_arguments
 from trainer.data.declaration import Dataset
+from trainer.runs.baked import BAKED
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
-from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Status
 from trainer.runs.resume import (
     archive_observed_image,

@@ -29,7 +29,7 @@ from trainer.comparison.reproduce import prepare_rerun
 from trainer.comparison.trace import FILE, Trace, first_difference, last_written_step, read_trace
 from trainer.comparison.verdict import Rung
 from trainer.data.declaration import Dataset
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 from trainer.runs.run import ATTEMPTS
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle

@@ -19,7 +19,8 @@ from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import RerunArguments, rerun_arguments
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.container import container_name, describe_image
-from trainer.runs.image_claim import WATCHED, write_observed_image
+from trainer.runs.baked import WATCHED
+from trainer.runs.image_claim import write_observed_image
 from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out

@@ -17,7 +17,8 @@ from trainer.base.digest import is_digest
 from trainer.base.errors import RepriseError
 from trainer.environments.engine.compose import run_command, start
 from trainer.launch.process import ProcessCommand
-from trainer.runs.image_claim import WATCHED, ObservedImage, write_observed_image
+from trainer.runs.baked import WATCHED
+from trainer.runs.image_claim import ObservedImage, write_observed_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

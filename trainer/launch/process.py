@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Unpack
 
-from trainer.runs.image_claim import WATCHED, ObservedImage, write_observed_image
+from trainer.runs.baked import WATCHED
+from trainer.runs.image_claim import ObservedImage, write_observed_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

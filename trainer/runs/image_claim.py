@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from pydantic import Field
@@ -20,18 +19,17 @@ from trainer.base.document import Document, parse_json
 from trainer.base.errors import DocumentError
 from trainer.base.plain_text import reading
 from trainer.base.safe_folder import run_root
+from trainer.runs.baked import BAKED
 from trainer.runs.record import Image, Knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 M = TypeVar("M", bound=Document)
 
-BAKED: Final = Path("/opt/reprise/image.json")
 OBSERVED_IMAGE: Final = "image-seen.json"
 """In the run's folder, written by a launcher on the host."""
-WATCHED: Final = "REPRISE_WATCHED_RUN"
-"""The variable with the run whose folder the launcher on the host created; the launcher in the container uses it."""
 
 
 class BakedImage(Document):

@@ -15,7 +15,7 @@ from trainer.cli.data.caches import UnreadableCache, container_cache, verify_cac
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, declaration, declared
 from trainer.environments.dotenv import write_block
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 
 if TYPE_CHECKING:
     from pathlib import Path

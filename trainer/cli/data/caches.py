@@ -23,7 +23,7 @@ from trainer.data.cache.folder import Cache
 from trainer.data.declaration import readable_datasets
 from trainer.data.fetch import verify_dataset
 from trainer.environments.dotenv import read_block
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -25,7 +25,7 @@ from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflow
 from trainer.data.reader import Arrays, Images, Table
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -33,7 +33,7 @@ from trainer.data.reader import Images
 from trainer.data.splits import describe_split
 from trainer.data.versions import diff_datasets, list_versions
 from trainer.launch.contract import CommandRequest
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 
 if TYPE_CHECKING:
     from argparse import Namespace

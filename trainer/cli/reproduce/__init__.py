@@ -29,7 +29,7 @@ from trainer.comparison.examine_run import examine_run, find_datasets, require_o
 from trainer.comparison.reproduce import load_rerun_record, prepare_rerun
 from trainer.comparison.retest import Retest, device_class, publish_retest, run_identity, save_retest
 from trainer.data.declaration import Dataset
-from trainer.runs.image_claim import BAKED
+from trainer.runs.baked import BAKED
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Status
 from trainer.runs.register import register_attempt

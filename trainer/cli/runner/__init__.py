@@ -22,9 +22,10 @@ from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
 from trainer.launch.contract import IMAGE_VARIABLES, CommandRequest
 from trainer.launch.process import ProcessCommand, ProcessLauncher
+from trainer.runs.baked import BAKED
 from trainer.runs.hardware import read_host
 from trainer.runs.identify import drifted
-from trainer.runs.image_claim import BAKED, claim_image
+from trainer.runs.image_claim import claim_image
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import RETEST
 

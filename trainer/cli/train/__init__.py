@@ -41,10 +41,7 @@ from trainer.cli.train.command_line import (
     with_settings_files,
 )
 from trainer.cli.train.manual import launch_help, resume_help
-from trainer.runs.handoff import FrozenSource, Launch
-from trainer.runs.image_claim import OBSERVED_IMAGE, WATCHED, claim_image
-from trainer.runs.record import is_run_id
-from trainer.runs.run import abandon, new_run
+from trainer.runs.baked import WATCHED
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import CONFINED
 from trainer.source.capture import BEGUN, CAPTURED, CELLS, COPY, NOTEBOOK, freeze, take_placed_source
@@ -52,6 +49,7 @@ from trainer.training.resuming.stop_requests import Stop, hold
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Resumption
+    from trainer.runs.handoff import Launch
 
 _PATIENCE: Final = 10.0
 
@@ -95,6 +93,11 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         from trainer.runs.resume import archive_observed_image
 
         archive_observed_image(resumption.folder)  # it describes an earlier attempt's container
+    # A wrong setting has been rejected: only now is imported what reads and writes records.
+    from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.runs.image_claim import claim_image
+    from trainer.runs.run import abandon, new_run
+
     claim = claim_image(os.environ, run=await_observed_image(runs_folder(), watched) if watched else None)
     if not can_train():
         from trainer.cli.containers import train_in_container
@@ -162,6 +165,8 @@ def source_of(folder: Path) -> Path:
 
 def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
     """Return the launch of a resumed run: with the run's own source and what may differ from before."""
+    from trainer.runs.handoff import FrozenSource
+
     record = resumption.record
     frozen = FrozenSource(
         run=record.run,
@@ -176,6 +181,9 @@ def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
 
 def await_observed_image(runs: Path, run: str) -> Path:
     """Wait up to ten seconds for the inspection of the container by the launcher on the host; return the run folder."""
+    from trainer.runs.image_claim import OBSERVED_IMAGE
+    from trainer.runs.record import is_run_id
+
     if not is_run_id(run) or not (runs / run).is_dir():
         raise UsageError(
             f"{WATCHED} is {run!r}, which is not a run in {runs}",

@@ -1,0 +1,11 @@
+"""Whether this process runs in an image, and for which run. Commands ask before they import what reads a record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+BAKED: Final = Path("/opt/reprise/image.json")
+"""The image's own metadata; exists only in containers of Reprise's images."""
+WATCHED: Final = "REPRISE_WATCHED_RUN"
+"""The variable with the run whose folder the launcher on the host created; the launcher in the container uses it."""
