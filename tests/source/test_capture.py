@@ -67,6 +67,14 @@ def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(make_
     assert len(bundle.source.commit) == 40
 
 
+def test_bytecode_that_git_does_not_ignore_is_no_source(make_checkout: Path) -> None:
+    before = capture(make_checkout)
+    for folder in ("__pycache__", "deep/__pycache__"):
+        (make_checkout / folder).mkdir(parents=True)
+        (make_checkout / folder / "a.cpython-311.pyc").write_bytes(b"1")
+    assert capture(make_checkout).digest == before.digest
+
+
 def test_a_clean_checkout_is_recorded_as_clean(make_checkout: Path) -> None:
     source = capture(make_checkout).source
     how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is no mount

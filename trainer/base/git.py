@@ -91,7 +91,12 @@ def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
     prefix = _git(checkout, "rev-parse", "--show-prefix")
     if tracked is None or status is None or prefix is None:
         return None, {}
-    entries = [entry for entry in status.split("\0") if entry]
+    # Untracked bytecode is no source: starting a command from a copy of it writes it again.
+    entries = [
+        entry
+        for entry in status.split("\0")
+        if entry and not (entry.startswith("? ") and "__pycache__" in entry[2:].split("/"))
+    ]
     above = prefix.rstrip("\n")
     untracked = (entry[2:].removeprefix(above) for entry in entries if entry.startswith("? "))
     commits = [entry.removeprefix("# branch.oid ") for entry in entries if entry.startswith("# branch.oid ")]
