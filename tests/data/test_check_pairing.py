@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.base.errors import SettingError
-from trainer.data.declaration import check_pairing, load_dataset, sample_fields
+from trainer.data.check_pairing import check_pairing
+from trainer.data.declaration import load_dataset, sample_fields
 from trainer.data.reader import RawFiles, Text
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.settings import ClassificationSettings

@@ -11,7 +11,8 @@ import pytest
 from tests.data.conftest import FILES, Published, contents
 from trainer.base.errors import UnsafePathError
 from trainer.data.cache.collect import YOUNG_S, collect_cache
-from trainer.data.cache.folder import Cache, cached_inspection
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import cached_inspection
 from trainer.data.cache.objects import own_name
 from trainer.data.fetch import fetch_dataset, verify_dataset
 

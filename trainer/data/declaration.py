@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tomli_w
 from pydantic import AfterValidator, Field
 
 from trainer.base.digest import Digest
 from trainer.base.document import Count, Document, read_toml
-from trainer.base.errors import DatasetError, RepriseError, SettingError
-from trainer.base.suggestions import did_you_mean, listed, nearest, short
+from trainer.base.errors import DatasetError, RepriseError
+from trainer.base.suggestions import did_you_mean, short
 from trainer.data.reader import Arrays, Drawn, Images, Length, Lines, RawFiles, Reader, Table, Text, Typed
 from trainer.data.splits import Split
-from trainer.settings.hints import option
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
-
-    from trainer.settings.origins import Resolved
 
 FOLDER: Final = "datasets"
 LONGEST_NAME: Final = 63
@@ -193,24 +189,7 @@ def _types_of(reader: Reader) -> dict[str, Drawn]:
     return {}
 
 
-def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, skip: Collection[str] = ()) -> None:
-    """Raise `SettingError` if the experiment uses a field that `dataset` lacks; settings in `skip` are not checked."""
-    known = sample_fields(dataset.reader)
-    for name in _FIELD_SETTINGS:
-        if name not in resolved.origins or name in skip:
-            continue
-        field, is_given = str(resolved.settings.value_of(name)), resolved.origins[name].is_given
-        if field not in known:
-            near = nearest(field, known, most=1)
-            flag, default = option(name), "" if is_given else ", the default of this experiment"
-            choose = f"did you mean {flag} {near[0]}?" if near else f"give {flag} {' or '.join(known[:4])}"
-            other = "" if is_given or near else ", or another --dataset"
-            message = f"setting {name} is {field!r}{default}; the fields of dataset {dataset.name} are {listed(known)}"
-            raise SettingError(message, hint=f"{choose}{other}")
-
-
 _CHANNELS: Final = {"L": 1, "RGB": 3, "RGBA": 4}
-_FIELD_SETTINGS: Final = ("input_field", "target_field")
 _FIELDS: Final = {
     "images": ("image", "label"),
     "lines": ("text", "length"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from trainer.data.cache.folder import CachedInspection
+    from trainer.data.cache.inspections import CachedInspection
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection

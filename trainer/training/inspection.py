@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.data.cache.folder import CachedInspection
+    from trainer.data.cache.inspections import CachedInspection
     from trainer.training.data import RunData
     from trainer.training.readers import Samples
     from trainer.training.readers.samples import Rows, Values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.data.cache.folder import Cache, cached_inspection
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import cached_inspection
 from trainer.data.declaration import Dataset
 from trainer.data.inspection import Inspection, SplitValues
 

@@ -39,7 +39,8 @@ from trainer.comparison.observation import (
     responsible_module,
 )
 from trainer.comparison.verdict import Rung
-from trainer.data.cache.folder import Cache, cached_inspection
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import cached_inspection
 from trainer.data.declaration import load_dataset
 from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image

@@ -32,7 +32,8 @@ from trainer.cli.process.attempt import (
 from trainer.cli.process.closing import closing, finish
 from trainer.cli.progress import transfer_progress
 from trainer.cli.train.manual import experiment_help
-from trainer.data.cache.folder import Cache, cached_inspection
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import cached_inspection
 from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved, restore_checkpoint
 from trainer.runs.handoff import read_launch

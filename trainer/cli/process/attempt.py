@@ -19,7 +19,8 @@ from trainer.base.errors import ExperimentFailedError, RepriseError
 from trainer.base.redaction import REDACTOR
 from trainer.base.run_files import attempt_root
 from trainer.cli.output import escaping
-from trainer.data.declaration import check_pairing, load_dataset
+from trainer.data.check_pairing import check_pairing
+from trainer.data.declaration import load_dataset
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.register import register_attempt
 from trainer.runs.resume import (

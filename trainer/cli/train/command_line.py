@@ -27,7 +27,8 @@ from trainer.cli.experiments import (
     nearest_experiment,
 )
 from trainer.cli.messages import is_composed
-from trainer.data.declaration import check_pairing, load_dataset
+from trainer.data.check_pairing import check_pairing
+from trainer.data.declaration import load_dataset
 from trainer.settings import errors as setting_faults
 from trainer.settings.declarations import OPTIONS, unnamable
 from trainer.settings.determinism import require_one_process

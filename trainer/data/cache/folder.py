@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import StringConstraints
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.digest import Digest, canonical, digest_of_document
+from trainer.base.digest import Digest, canonical
 from trainer.base.document import Count, Document, parse_json
 from trainer.base.errors import (
     DigestMismatchError,
@@ -38,7 +38,6 @@ from trainer.base.safe_folder import PARTIAL, Root
 from trainer.data.cache.locks import Lease, fetch_lock, take_lease
 from trainer.data.cache.objects import Objects, make_shared_folder, own_name
 from trainer.data.cache.version import RETRY, CachedDataset
-from trainer.data.inspection import FORMAT, read_inspection
 from trainer.data.manifest_lines import Listing, digest_of_raw
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.data.declaration import Dataset
-    from trainer.data.inspection import Inspection
 
 VERSIONS: Final = "versions"
 MANIFEST: Final = "manifest.jsonl"
@@ -248,43 +246,3 @@ def _remove(place: Root, names: Iterable[str]) -> None:
     for name in names:
         with disk_faults(place.path / name), suppress(PermissionError):
             place.unlink(name, missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CachedInspection:
-    """The inspection of one version with its declared reader and splits, so that only the first run on a machine reads every sample.
-
-    It lies beside the version. If the cache is full or read-only, the next run inspects again.
-    """
-
-    cache: Cache
-    dataset: Dataset
-    name: str
-
-    @property
-    def path(self) -> Path:
-        """The path of the inspection, whether it exists or not."""
-        return self.cache.place(self.dataset) / self.name
-
-    def read(self) -> Inspection | None:
-        """Return the inspection; `None` if it is missing or invalid."""
-        for name in (own_name(self.name), self.name):
-            with suppress(OSError, DocumentError, UnsafePathError), self.cache.version(self.dataset) as place:
-                return read_inspection(place.read(name), where=str(place.path / name))
-        return None
-
-    def write(self, inspection: Inspection) -> bool:
-        """Write the inspection; return whether the cache is writable."""
-        try:
-            with self.cache.version(self.dataset) as place:
-                write_beside(place, self.name, inspection.model_dump_json().encode())
-        except (MachineError, OSError):
-            return False
-        return True
-
-
-def cached_inspection(dataset: Dataset, cache: Cache) -> CachedInspection:
-    """Return the inspection of a cached version; its name changes with the reader and the splits."""
-    described = dataset.model_dump(mode="json", include={"reader", "splits"})
-    name = digest_of_document({"format": FORMAT, **described}).removeprefix("sha256:")[:16]
-    return CachedInspection(cache=cache, dataset=dataset, name=f"inspected-{name}.json")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.data.cache.folder import CachedInspection
+    from trainer.data.cache.inspections import CachedInspection
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
