@@ -77,7 +77,8 @@ def silently_cut(body: Iterator[bytes]) -> Iterator[bytes]:
 
 def reset(body: Iterator[bytes]) -> Iterator[bytes]:
     """The connection breaks in the middle."""
-    yield next(body)[:1]
+    block = next(body)
+    yield block[: len(block) // 2]
     raise StoreUnreachableError("reset")
 
 
