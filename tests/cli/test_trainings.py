@@ -1,4 +1,4 @@
-"""All trainings of one command use the source at the start of the command."""
+"""All trainings of a command use the source as it is at the start of the command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDEA = "from trainer.training.tasks.classification import ClassificationSettings
 
 @pytest.fixture
 def experiment_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An experiment from outside of the checkout, with a settings file beside it."""
+    """Return an experiment from outside the checkout, with a settings file beside it."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     (tmp_path / "idea.py").write_text(IDEA)
     (tmp_path / "idea.toml").write_text("seed = 1\n")

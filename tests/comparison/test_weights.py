@@ -1,4 +1,4 @@
-"""Files of weights: what is read from them, and what is refused."""
+"""Files of weights: what is read, and what is rejected."""
 
 from __future__ import annotations
 

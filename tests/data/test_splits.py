@@ -1,4 +1,4 @@
-"""Splits: which samples are whose, and what is said where a declaration does not fit."""
+"""Splits: the samples of each split, and the errors of declarations that do not fit."""
 
 from __future__ import annotations
 

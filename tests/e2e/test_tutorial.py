@@ -1,4 +1,4 @@
-"""The tutorial, typed as it stands in a fresh clone on a real engine."""
+"""The tutorial's commands, run as written in a fresh clone with a real engine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every experiment, trained small on synthetic data of its dataset, still comes to what `tests/baselines/` says.
+"""Each experiment, trained at small scale on synthetic data of its dataset, has the results in `tests/baselines/`.
 
-If not, the message tells with which code and where the baseline was written. `reprise baseline refresh` shows what
-moves, and writes it with a reason.
+If not, the message reports with which code and where the baseline was written. `reprise baseline refresh` shows the changes,
+and writes them with a reason.
 """
 
 from __future__ import annotations

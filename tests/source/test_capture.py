@@ -30,7 +30,7 @@ def git(folder: Path, *words: str) -> None:
 
 @pytest.fixture
 def make_checkout(tmp_path: Path) -> Path:
-    """A repository with one commit: code, a script, an ignored folder, runs/."""
+    """Return a repository with one commit: code, a script, an ignored folder, runs/."""
     root = tmp_path / "checkout"
     for path, text in {
         "code.py": "x = 1\n",
@@ -77,7 +77,7 @@ def test_bytecode_that_git_does_not_ignore_is_no_source(make_checkout: Path) -> 
 
 def test_a_clean_checkout_is_recorded_as_clean(make_checkout: Path) -> None:
     source = capture(make_checkout).source
-    how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is no mount
+    how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is not mounted
     assert (source.dirty, source.left_out, source.files, source.how) == (False, [], 4, how)
 
 
@@ -304,7 +304,7 @@ def test_a_runs_folder_of_another_name_is_never_captured(make_checkout: Path) ->
 
 
 def test_capturing_this_repository_is_cheap() -> None:
-    """Below 0.2 s without git; 1 s here in one of three attempts, because the machine is shared."""
+    """It takes less than 0.2 s without git; the limit is 1 s in one of three attempts, because the machine is shared."""
 
     def seconds() -> float:
         start = time.process_time()
@@ -326,7 +326,7 @@ def test_a_file_named_like_a_leftover_folder_is_captured(tmp_path: Path) -> None
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A repository of its own, with a submodule of its own."""
+    """Return a repository with a submodule."""
     for name in ("deepest", "library"):
         git(make(tmp_path / name, f"{name}.py"), "init", "-q", "-b", "main")
     git(tmp_path / "deepest", "add", "-A")

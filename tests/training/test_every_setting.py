@@ -1,4 +1,4 @@
-"""Every setting that `--help` lists: given once, with an effect that is observed. A new setting needs a line here."""
+"""Every setting in `--help`: given once, with an observed effect. A new setting needs a line here."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ LONG = ("--max-epochs", "4", "--learning-rate", "0.05")
 IN_A_FIT: Final[
     dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[[ShortTraining, ShortTraining], bool]]]
 ] = {
-    # setting: experiment, what it has an effect with, how it is given, what is seen of it
+    # setting: experiment, required options, the option itself, its observed effect
     "seed": ("digits", (), ("--seed", "1"), weights),
     "max_epochs": ("digits", (), ("--max-epochs", "2"), steps),
     "max_steps": ("digits", (), ("--max-steps", "2"), steps),

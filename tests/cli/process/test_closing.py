@@ -80,7 +80,7 @@ def test_a_failure_before_the_first_step_reports_that_no_step_ran(
 ) -> None:
     mine = make_session(tmp_path)
     mine.has_stepped, mine.began_at = stepped, began_at
-    with pytest.raises(ExperimentFailedError, match="made up"), closing(mine):  # this file lies in the checkout too
+    with pytest.raises(ExperimentFailedError, match="made up"), closing(mine):  # this file is in the checkout too
         raise ValueError("made up")
     assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.steps == steps
     assert ("steps      none" in capsys.readouterr().err) is (steps == 0)

@@ -1,4 +1,4 @@
-"""`reprise sweep`, as it is typed: what is refused before anything is frozen or started."""
+"""The command `reprise sweep`: what is rejected before anything is frozen or started."""
 
 from __future__ import annotations
 

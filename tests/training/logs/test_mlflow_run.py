@@ -1,4 +1,4 @@
-"""MLflow: a real server gets metrics, settings and inputs; a resumed run continues its run there; no credential is recorded."""
+"""MLflow: a real server gets metrics, settings and inputs; a resumed run continues its MLflow run; no credential is recorded."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch]
 SERVER: Final = os.environ.get("REPRISE_TEST_MLFLOW") or shutil.which("mlflow")
-"""The program of a whole MLflow; its server is more than the library that a run needs."""
-TOKEN: Final = "planted-token-of-mlflow"  # noqa: S105 - it opens nothing
+"""The executable of the full MLflow; its server is not part of the library that a run needs."""
+TOKEN: Final = "planted-token-of-mlflow"  # noqa: S105 - a made-up value
 
 
 def ignore(_name: str, _reason: str) -> None: ...

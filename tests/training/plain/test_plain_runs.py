@@ -1,4 +1,4 @@
-"""Plain LightningModules, as teams write them, through the command: recorded, killed, resumed, rerun and compared."""
+"""Typical LightningModules, trained by the command: recorded, killed, resumed, rerun and compared."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EPOCHS: Final = ("--max-epochs", "12", "--checkpoint-every", "7", "--no-publish"
 
 @pytest.fixture(scope="module")
 def theirs(checkout: Checkout) -> Checkout:
-    """The checkout with the modules of a team in the folder `theirs`."""
+    """Return the checkout with the modules of a team in the folder `theirs`."""
     if not (checkout.root / "theirs").exists():
         shutil.copytree(MODULES, checkout.root / "theirs", ignore=shutil.ignore_patterns("__pycache__"))
     return checkout

@@ -1,4 +1,4 @@
-"""The numbers that are read from the outputs of a script."""
+"""The metrics that are read from a script's outputs."""
 
 from __future__ import annotations
 
