@@ -1,4 +1,4 @@
-"""scripts/train after the first day: it types the everyday command, and can be stopped anywhere."""
+"""scripts/train on later days: it runs the everyday command, and can be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_a_signal_to_the_script_reaches_the_container(
     assert first_result.code == 0, first_result.text
     running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000")
     assert running.stderr is not None
-    seen = line = ""
+    output = line = ""
     while not line.startswith("epoch "):
         line = running.stderr.readline()
-        assert line, seen
-        seen += line
+        assert line, output
+        output += line
     running.send_signal(number)
     _, rest = running.communicate(timeout=120)
-    assert running.returncode == code, seen + rest
-    (run,) = set(RUN_ID.findall(seen))
+    assert running.returncode == code, output + rest
+    (run,) = set(RUN_ID.findall(output))
     assert house.record(run)["outcome"]["status"] == status
     assert not house.type("docker", "ps", "--all", "--quiet", "--filter", f"name=reprise-{run}").out
 

@@ -19,7 +19,8 @@ from trainer.cli.configuration import CHECKOUT, TYPED_COMMAND, hand_in_store, ha
 from trainer.cli.experiments import copy_into_run
 from trainer.cli.output import print_notice
 from trainer.environments.dotenv import read_block
-from trainer.environments.setup import owner, require_environment, require_folder, require_images
+from trainer.environments.setup import owner, require_environment, require_images
+from trainer.environments.store_setup import require_folder
 from trainer.launch.container import ContainerLauncher
 from trainer.launch.contract import CommandRequest, wait_forwarding_signals
 from trainer.runs.resume import archive_observed_image, require_not_running

@@ -13,7 +13,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import did_you_mean, listed, nearest, short
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 
 FOLDER: Final = Path("trainer", "experiments")
 BROUGHT: Final = Path("experiment")
@@ -120,7 +120,7 @@ def _absent(text: str, path: Path, *, checkout: Path, what: str) -> ExperimentEr
         return ExperimentError(f"{what} {text} is not a file", hint=hint)
     target = link.readlink() / path.relative_to(link)
     destination = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
-    if BAKED.exists() and not destination.is_relative_to(checkout):
+    if IMAGE_FILE.exists() and not destination.is_relative_to(checkout):
         message = f"{what} {text} is a link to {target}, which is not in this container: only the checkout is mounted"
         return ExperimentError(
             message,

@@ -37,7 +37,12 @@ if TYPE_CHECKING:
 def summary(listed: ListedRun) -> dict[str, Any]:
     """Return a run as one flat JSON object, for scripts."""
     record = listed.record
-    row: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
+    row: dict[str, Any] = {
+        "run": listed.run,
+        "location": listed.location,
+        "attempt": listed.attempt,
+        "store": listed.store,
+    }
     if record is None:
         return row | {"status": status(listed), "fault": listed.fault}
     return row | {
@@ -56,7 +61,7 @@ def summary(listed: ListedRun) -> dict[str, Any]:
         "seconds": record.circumstances.timing.seconds,
         "attempts": [_attempt(each) for each in listed.records],
         "changed": [line for _, lines in changes(listed.records) for line in lines],
-        "settings_now": current_settings(listed.records),
+        "current_settings": current_settings(listed.records),
     }
 
 
@@ -84,13 +89,13 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
     """Yield the page of a run, with the results of its reruns."""
     ingredients, circumstances, outcome = record.ingredients, record.circumstances, record.outcome
     command = circumstances.purpose and f"reprise {circumstances.purpose}"
-    location = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
+    location = f"{listed.location} ({listed.store})" if listed.store else str(listed.location)
     yield from _block(
         "run",
         [
             ("run", f"{record.run}, attempt {record.attempt}"),
             ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
-            ("where", location),
+            ("location", location),
             ("experiment", ingredients.experiment),
             ("started", f"{_moment(listed.records[0])}, took {duration_text(listed.records, died=listed.died) or '?'}"),
             ("command", " ".join(circumstances.command)),

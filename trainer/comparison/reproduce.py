@@ -19,8 +19,8 @@ from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import RerunArguments, rerun_arguments
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.container import container_name, describe_image
-from trainer.runs.baked import WATCHED
 from trainer.runs.image_claim import write_observed_image
+from trainer.runs.image_file import RUN_VARIABLE
 from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out
@@ -159,7 +159,7 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
             "REPRISE_CACHE": CACHE,
             "REPRISE_STORE": STORE,
             "REPRISE_HOST": container.host,
-            WATCHED: prepared.run,
+            RUN_VARIABLE: prepared.run,
             CONFINED: "1",
             **({} if prepared.resumes else {RETEST: prepared.original.run}),
             **container.access.variables,

@@ -238,7 +238,7 @@ def _verified(path: Path, tensors: Tensors) -> dict[str, Tensor]:
                 running.update(block)
             digest, expected = f"sha256:{running.hexdigest()}", tensors.weights[name].sha256
             if digest != expected:
-                message = f"{path}: tensor {name!a} is {digest}; {TENSORS} says {expected}"
+                message = f"{path}: tensor {name!a} is {digest}; {TENSORS} has {expected}"
                 raise DigestMismatchError(message, hint="do not use it")
     return header
 

@@ -59,7 +59,7 @@ class Described(Document):
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)
     """Fields in which `publish` accepts NaN and infinities."""
     twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)
-    """The fields of the dummy twin. It is not part of a published version, so it can be changed afterwards."""
+    """The fields of the synthetic dataset. They are not part of a published version, so they can be changed afterwards."""
 
 
 class Draft(Described):

@@ -65,7 +65,7 @@ class Typed(Document):
 
 
 class Drawn(Typed):
-    """A field of the dummy twin, whose values are random; `reprise check` compares real values with it."""
+    """A field of the synthetic dataset, whose values are random; `reprise check` compares real values with it."""
 
     classes: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
     """Values are whole numbers from 0 to `classes` - 1."""

@@ -237,7 +237,7 @@ class EvaluatedWeights(Document):
     """The weights that the test evaluated: of the last checkpoint, or of the best by `monitor`."""
 
     epoch: Count
-    """Epochs that had begun: 1 during the first epoch, 0 before it."""
+    """Epochs that had started: 1 during the first epoch, 0 before it."""
     step: Count
     """Optimizer steps taken until then."""
 

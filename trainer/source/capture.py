@@ -44,9 +44,9 @@ ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
 ALLOWED: Final = ".reprise-no-secrets"
 """The file of a checkout that lists files that look like secrets and are not."""
-CAPTURED: Final = "captured.json"
+SOURCE_DESCRIPTION: Final = "captured.json"
 """The description of a source that was placed into a run's folder before the run started."""
-BEGUN: Final = "REPRISE_BEGUN_RUN"
+PREPARED_RUN_VARIABLE: Final = "REPRISE_PREPARED_RUN"
 """The variable with the run whose folder and source another command prepared."""
 NOTEBOOK: Final = "REPRISE_NOTEBOOK"
 """The variable with the file of a notebook's cells, from which the run was started."""
@@ -84,7 +84,7 @@ def place_source(bundle: SourceBundle, into: Path) -> None:
     with disk_faults(into), run_root(into) as run:
         run.write_whole(ARCHIVE, archive(bundle))
         unpack(bundle, run, COPY)
-        run.write_whole(CAPTURED, canonical(bundle.source.model_dump(mode="json")))
+        run.write_whole(SOURCE_DESCRIPTION, canonical(bundle.source.model_dump(mode="json")))
 
 
 def take_placed_source(into: Path) -> SourceBundle | None:
@@ -93,12 +93,12 @@ def take_placed_source(into: Path) -> SourceBundle | None:
     Raise `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
     """
     with disk_faults(into), run_root(into) as run:
-        if run.stat(CAPTURED) is None:
+        if run.stat(SOURCE_DESCRIPTION) is None:
             return None
-        bundle = replace(read_archive(into / ARCHIVE), source=read_json_below(run, CAPTURED, Source))
+        bundle = replace(read_archive(into / ARCHIVE), source=read_json_below(run, SOURCE_DESCRIPTION, Source))
         run.remove_tree(COPY)
         unpack(bundle, run, COPY)
-        run.unlink(CAPTURED)
+        run.unlink(SOURCE_DESCRIPTION)
         return bundle
 
 
@@ -306,10 +306,10 @@ def _how(root: Path) -> Literal["mounted", "baked"]:
 
 __all__ = [
     "ARCHIVE",
-    "BEGUN",
-    "CAPTURED",
     "COPY",
     "LARGEST",
+    "PREPARED_RUN_VARIABLE",
+    "SOURCE_DESCRIPTION",
     "SourceBundle",
     "SourceFile",
     "archive",

@@ -78,8 +78,8 @@ class Inspector:
         rows = {name: np.asarray(self._rows(name), dtype=np.int64) for name in MEASURED}
         seen = inspect_blocks(self._own_blocks(rows), rows, name=self._name)
         count = sum(map(len, rows.values()))
-        said = f"{count:,} samples of val and test read by the experiment's own reader"
-        self.say(f"{self.data.declared.title}: {said} ({monotonic() - began:.3f} s)")
+        message = f"{count:,} samples of val and test read by the experiment's own reader"
+        self.say(f"{self.data.declared.title}: {message} ({monotonic() - began:.3f} s)")
         train = self._own_labels(fields[-1]) if len(fields) > 1 else {}
         return Inspection(splits={**train, **seen.splits})
 
@@ -90,8 +90,8 @@ class Inspector:
         if labels is None:
             return {}
         if len(labels) != len(rows):
-            said = f"{type(self._singles).__name__}.labels returns {len(labels):,} labels for {len(rows):,} samples"
-            raise ExperimentError(said, hint="have it give one for each, in their order")
+            message = f"{type(self._singles).__name__}.labels returns {len(labels):,} labels for {len(rows):,} samples"
+            raise ExperimentError(message, hint="have it give one for each, in their order")
         block = Block(rows=rows, fields={field: np.asarray(labels)})
         return inspect_blocks([block], {TRAIN: rows}, name=self._name).splits
 

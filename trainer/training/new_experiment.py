@@ -31,7 +31,7 @@ _SETTINGS: Final = """\
 _DATASET: Final = "# One of `reprise data ls`; docs/tutorial/your-own-data.md publishes your own."
 _NET: Final = """\
 # A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's:
-# docs/how-to/experiments.md says what of it may be overridden here."""
+# docs/how-to/experiments.md lists what can be overridden here."""
 _LONGEST: Final = 63
 """Maximum length of a name, in characters."""
 _CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
@@ -61,8 +61,8 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         text = renamed_copy(original, name=file.stem, like=like.stem, values=found.values)
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
-        said = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
-        raise ExperimentError(said, hint="correct it, or name another one: --like digits") from fault
+        message = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
+        raise ExperimentError(message, hint="correct it, or name another one: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as page:
@@ -70,8 +70,8 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
     except FileExistsError as fault:
         raise ExperimentError(f"{file} exists already", hint="choose another name, or change that one") from fault
     except OSError as fault:
-        said = f"{file} cannot be written: {fault.strerror}"
-        raise NotWritableError(said, hint="type it in a checkout of your own: scripts/reprise new") from fault
+        message = f"{file} cannot be written: {fault.strerror}"
+        raise NotWritableError(message, hint="type it in a checkout of your own: scripts/reprise new") from fault
     return NewExperiment(filled=found.values, changes=[*_changes(text, file.name, found)])
 
 
@@ -138,8 +138,10 @@ def check_name(name: str) -> None:
         near = f"{near}_net"
     if near and not near[0].isalpha():
         near = f"net_{near}"[:_LONGEST]
-    said = f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, a letter first"
-    raise ExperimentError(said, hint=f"for example {near or 'my_idea'}")
+    message = (
+        f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, a letter first"
+    )
+    raise ExperimentError(message, hint=f"for example {near or 'my_idea'}")
 
 
 _Edit = tuple[int, int, list[str]]
@@ -147,9 +149,11 @@ _Edit = tuple[int, int, list[str]]
 
 
 def _edits(page: ast.Module, name: str, like: str, *, has_other_dataset: bool) -> list[_Edit]:
-    said = f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Begun as a copy of {like}."""'
+    message = (
+        f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Copied from {like}."""'
+    )
     first = page.body[0] if page.body and ast.get_docstring(page) is not None else None
-    found = [(0, 0, [said]) if first is None else (first.lineno - 1, first.end_lineno or 1, [said])]
+    found = [(0, 0, [message]) if first is None else (first.lineno - 1, first.end_lineno or 1, [message])]
     for node in page.body:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":
             found += [_above(node, _SETTINGS), *_of_dataset(node, has_other_dataset=has_other_dataset)]

@@ -119,8 +119,8 @@ def _check(args: Namespace, name: str) -> int:
     result = _compare(entry, measured)
     changes_listed = [] if result.same_code else code_changes(CHECKOUT, name)
     if args.json:
-        document = {"experiment": name, "holds": result.holds, "said": result.summary, "moved": result.changes}
-        print(json.dumps(document | {"local": changes_listed}))
+        document = {"experiment": name, "holds": result.holds, "summary": result.summary, "changes": result.changes}
+        print(json.dumps(document | {"local_changes": changes_listed}))
     else:
         refresh = [] if result.holds else [f"if the change is intended: reprise baseline refresh {name} --why TEXT"]
         print("\n  ".join([f"{name}: {result.summary}", *changes_listed, *result.changes, *refresh]))

@@ -140,7 +140,7 @@ def _page(document: BenchResult, against: str | None) -> Iterator[str]:
 
 
 BATCHES = 8
-"""Batches in an epoch of the dummy twin."""
+"""Batches in an epoch of the synthetic dataset."""
 
 
 def print_benchmark(argv: list[str]) -> int:
@@ -173,7 +173,7 @@ def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) 
         resolved=resolved,
         dataset=dataset,
         data=data,
-        said=description,
+        description=description,
         device=launch.device,
         root=Path.cwd(),
         folder=folder,

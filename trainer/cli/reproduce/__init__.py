@@ -29,7 +29,7 @@ from trainer.comparison.examine_run import examine_run, find_datasets, require_o
 from trainer.comparison.reproduce import load_rerun_record, prepare_rerun
 from trainer.comparison.retest import Retest, device_class, publish_retest, run_identity, save_retest
 from trainer.data.declaration import Dataset
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Status
 from trainer.runs.register import register_attempt
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     """Rerun a record; return the verdict's exit code."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _stop)
-    if not BAKED.exists():
+    if not IMAGE_FILE.exists():
         wake_store()
     original = find_run(args.run)
     if original.record.outcome.status is not Status.RUNNING:

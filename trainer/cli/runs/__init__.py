@@ -177,7 +177,10 @@ def _table(lines: list[tuple[str, ...]]) -> None:
 def _show(args: Namespace) -> int:
     listed = _find_listed(args.run, args.store)
     if listed.record is None:
-        raise RunError(f"the record of run {listed.run} cannot be read: {listed.fault}", hint="the run ended too early")
+        raise RunError(
+            f"the record of run {listed.run} cannot be read: {listed.fault}",
+            hint="reprise runs pull restores a published record",
+        )
     lines = "" if args.json else page(listed, listed.record, retests=_retests(listed, args.store))
     print_result(listed.record.model_dump(mode="json"), lines, as_json=args.json, indent=1)
     return 0
@@ -186,7 +189,7 @@ def _show(args: Namespace) -> int:
 def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
     """Return the run's retests on this machine and, if the run is published, in the store, if it is reachable."""
     retests = {retest.retest.run: retest for retest in local_retests(runs_folder() / listed.run)}
-    if address and listed.where is not RunLocation.LOCAL:
+    if address and listed.location is not RunLocation.LOCAL:
         try:
             retests |= {retest.retest.run: retest for retest in published_retests(listed.run, store_at(address))}
         except StoreError as fault:
@@ -288,7 +291,7 @@ def _publish_one(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str
         print(f"published {run}: {counted(len(files), 'file')}, {total}, in {store.label}")
     return {
         "run": run,
-        "where": RunLocation.PUBLISHED,
+        "location": RunLocation.PUBLISHED,
         "store": store.address,
         "sealed": [note.sealed for note in notes],
     }

@@ -41,10 +41,18 @@ from trainer.cli.train.command_line import (
     with_settings_files,
 )
 from trainer.cli.train.manual import launch_help, resume_help
-from trainer.runs.baked import WATCHED
+from trainer.runs.image_file import RUN_VARIABLE
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import CONFINED
-from trainer.source.capture import BEGUN, CAPTURED, CELLS, COPY, NOTEBOOK, freeze, take_placed_source
+from trainer.source.capture import (
+    CELLS,
+    COPY,
+    NOTEBOOK,
+    PREPARED_RUN_VARIABLE,
+    SOURCE_DESCRIPTION,
+    freeze,
+    take_placed_source,
+)
 from trainer.training.resuming.stop_requests import Stop, hold
 
 if TYPE_CHECKING:
@@ -85,7 +93,7 @@ def main(argv: list[str]) -> int:
 
 def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption | None) -> int:
     command = argv if resumption is None else resumption.argv
-    watched, placed = os.environ.get(WATCHED), os.environ.pop(BEGUN, None)
+    watched, placed = os.environ.get(RUN_VARIABLE), os.environ.pop(PREPARED_RUN_VARIABLE, None)
     prepared = watched or placed
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, brought=runs_folder() / watched if watched else None)
@@ -160,7 +168,7 @@ def _notebook_cells() -> dict[str, Path]:
 def source_of(folder: Path) -> Path:
     """Return the source of a new run: the one that another command copied into the run folder, else the checkout."""
     copy = folder / COPY
-    return copy.resolve() if copy.is_dir() and (folder / CAPTURED).is_file() else CHECKOUT
+    return copy.resolve() if copy.is_dir() and (folder / SOURCE_DESCRIPTION).is_file() else CHECKOUT
 
 
 def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
@@ -186,8 +194,8 @@ def await_observed_image(runs: Path, run: str) -> Path:
 
     if not is_run_id(run) or not (runs / run).is_dir():
         raise UsageError(
-            f"{WATCHED} is {run!r}, which is not a run in {runs}",
-            hint=f"unset {WATCHED}: only the host's launcher sets it",
+            f"{RUN_VARIABLE} is {run!r}, which is not a run in {runs}",
+            hint=f"unset {RUN_VARIABLE}: only the host's launcher sets it",
         )
     deadline = monotonic() + _PATIENCE
     while not (runs / run / OBSERVED_IMAGE).exists() and monotonic() < deadline:

@@ -86,9 +86,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
     options = parse_train_options(argv)
     is_script = "script" in options
     if is_script and "exp" in options:
-        raise UsageError(
-            "--exp and --script exclude each other", hint="a script is started, an experiment imported: keep one"
-        )
+        raise UsageError("--exp and --script exclude each other", hint="remove one of them")
     name = options.get("script" if is_script else "exp")
     if name is None:
         known = listed(experiment_names(root))
@@ -159,7 +157,7 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
         if not nearest(name.removeprefix("no_"), ScriptSettings.__pydantic_fields__):
             message = f"unknown setting {option(name)}, given on the command line"
             raise SettingError(
-                message, hint=f"the script's own arguments stand after --: --script FILE -- {option(name)} ..."
+                message, hint=f"write the script's arguments after --: --script FILE -- {option(name)} ..."
             )
     settings = resolve(ScriptSettings, origins).settings
     require_supported(settings)

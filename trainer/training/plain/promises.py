@@ -68,7 +68,9 @@ def check_promises(subject: PlainSubject) -> Iterator[Finding]:
     if why := limits.get("resume"):
         yield _finding("resumable", why, began=began, notes=why)
     elif not previous.exists():
-        yield Finding(check="resumable", status=Status.SKIPPED, said="too few steps for a checkpoint before the last")
+        yield Finding(
+            check="resumable", status=Status.SKIPPED, message="too few steps for a checkpoint before the last"
+        )
     else:
         saved = read_run_json(previous, Saved)
         shutil.copytree(previous.parent, subject.folder / "resumed" / FOLDER)
@@ -105,4 +107,4 @@ def _train(subject: PlainSubject, name: str, limits: dict[str, str], *, saved: S
 
 def _finding(check: str, text: str, *, began: float, notes: str | None = None, failed: str | None = None) -> Finding:
     status = Status.FAILED if failed else Status.NOTED if notes else Status.PASSED
-    return Finding(check=check, status=status, said=text, look=failed, seconds=monotonic() - began)
+    return Finding(check=check, status=status, message=text, hint=failed, seconds=monotonic() - began)

@@ -3,8 +3,8 @@
 A field of one column has the shape `[]` in a sample and `[batch]` in a batch; of k columns `[k]` and `[batch, k]`. A missing value is NaN
 in a float field, and an error in any other.
 
-Only declared columns are decoded, a row group at a time, and `HELD` bytes of decoded groups are cached: memory does not grow with the
-table. Shuffled reading decodes an evicted group again: row groups of 10,000 to 100,000 rows are a good size.
+Only declared columns are decoded, one row group at a time, and decoded groups of `CACHED_BYTES` bytes are cached, so memory does not grow
+with the table. Shuffled reading decodes an evicted group again: row groups of 10,000 to 100,000 rows are a good size.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from trainer.training.readers.columns import Mask
     from trainer.training.readers.samples import Rows
 
-HELD: Final = 64 << 20
+CACHED_BYTES: Final = 64 << 20
 """Bytes of decoded row groups that a process caches; at least one group, whatever its size."""
 MOST_DECODED: Final = 2 << 30
 """Maximum bytes of one decoded row group: a file of kilobytes can contain a group of gigabytes."""
@@ -177,7 +177,7 @@ class _RowGroups:
     def group(self, number: int) -> _Group:
         if number not in self._cached:
             self._cached[number] = self._converted(number)
-            while len(self._cached) > 1 and sum(each.bytes for each in self._cached.values()) > HELD:
+            while len(self._cached) > 1 and sum(each.bytes for each in self._cached.values()) > CACHED_BYTES:
                 self._cached.popitem(last=False)
         self._cached.move_to_end(number)
         return self._cached[number]

@@ -90,7 +90,7 @@ def _end_with_parent() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Stop) -> None:
-    """Wait for the end; pass a requested stop on, and kill the script if it goes on for too long."""
+    """Wait for the end; pass a requested stop on, and kill the script if it does not end in time."""
     deadline: float | None = None
     while process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
