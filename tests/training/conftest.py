@@ -52,6 +52,7 @@ class Checkout:
 
     root: Path
     store: Path
+    python: str = sys.executable
 
     @property
     def environ(self) -> dict[str, str]:
@@ -63,7 +64,7 @@ class Checkout:
     def start(self, *argv: str, host: str = "", **environ: str) -> subprocess.Popen[str]:
         """Start a training of the experiment on a host with a given name, with further variables."""
         experiment = () if {"--exp", "--script"} & {*argv} else ("--exp", "dots.py")
-        command = [sys.executable, "-m", "trainer", "train", *experiment, *argv]
+        command = [self.python, "-m", "trainer", "train", *experiment, *argv]
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -82,7 +83,7 @@ class Checkout:
     def reprise(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, without a terminal."""
         return subprocess.run(
-            [sys.executable, "-m", "trainer", *words],
+            [self.python, "-m", "trainer", *words],
             cwd=self.root,
             env=self.environ | environ,
             stdin=subprocess.DEVNULL,
