@@ -240,6 +240,27 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        (
+            "metric.csv",
+            "the script did not write metric.csv, which --results names; it wrote args.json, last.pt, metrics.csv, tensorboard/",
+        ),
+        ("last.pt", "last.pt"),
+    ],
+)
+def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checkout, name: str, limit: str) -> None:
+    attempt, record, printed = run(team, "--out", "{run}", "--epochs", "1", options=("--results", name))
+    assert (record.outcome.status, record.outcome.metrics) == (Status.COMPLETED, {})
+    assert record.outcome.outputs
+    assert record.circumstances.limits["results"].startswith(limit)
+    assert f"not promised: results: {limit}" in printed
+    assert "results: " in team.reprise("runs", "show", attempt.parents[1].name).stdout
+    if name == "metric.csv":
+        assert "did you mean metrics.csv?" in printed
+
+
+@pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
         (["--script", "old/trian.py"], "script old/trian.py is not a file", "did you mean old/train.py?"),
@@ -255,9 +276,14 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
         (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "leave --devices out"),
         (["--script", "old/notes.txt"], "script old/notes.txt is not a program", "chmod +x old/notes.txt"),
         (
-            ["--script", "old/train.py", "--results", "metric.csv", "--", "--epochs", "1"],
-            "which the script did not write",
-            "metrics.csv",
+            ["--script", "old/train.py", "--results", "/mnt/metrics.csv"],
+            "setting results is '/mnt/metrics.csv': an absolute path",
+            "write --results metrics.csv",
+        ),
+        (
+            ["--script", "old/train.py", "--results", "{run}/deep/metrics.csv"],
+            "setting results is '{run}/deep/metrics.csv': it begins with {run}",
+            "write --results deep/metrics.csv",
         ),
     ],
 )

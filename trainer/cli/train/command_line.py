@@ -150,7 +150,12 @@ def as_typed(argv: Sequence[str]) -> list[str]:
 
 def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     """Resolve the settings of a script. Raise `SettingError`, `DatasetError` for an undeclared dataset in its arguments."""
-    from trainer.training.scripts.script import datasets_of, require_placeholders, require_supported
+    from trainer.training.scripts.script import (
+        datasets_of,
+        require_placeholders,
+        require_results_path,
+        require_supported,
+    )
     from trainer.training.settings import ScriptSettings
 
     for name in origins.options.keys() - ScriptSettings.__pydantic_fields__.keys():
@@ -165,6 +170,7 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     for name in datasets_of(settings):
         load_dataset(name, root=checkout)
     return settings
+    require_results_path(settings)
 
 
 def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: bool) -> ExperimentFile:

@@ -97,13 +97,15 @@ def _where(results: Results) -> str:
 
 
 def _results(job: ScriptJob, output: Path) -> Results:
-    """Read the results; a file that the settings do not name is only reported if it cannot be read."""
+    """Read the results. The script has ended: that its results cannot be read is a limit of the run, not a failure."""
+    name = job.settings.results
     try:
-        return read_results(output, job.settings.results)
+        found = read_results(output, name)
     except DocumentError as fault:
-        if job.settings.results is not None:
-            raise
-        return Results(fault=fault.message)
+        found = Results(fault=fault.message.replace(f"{output}/", ""))
+    if name is not None and not found.metrics:
+        job.on_limit("results", found.fault or f"{name}, which --results names, holds no number")
+    return found
 
 
 def _states(source: Path) -> dict[str, tuple[int, int]]:
