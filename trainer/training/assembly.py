@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from lightning.pytorch.callbacks import Callback
+
     from trainer.data.cache.inspections import CachedInspection
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
@@ -76,6 +78,8 @@ class Job:
     """Called with what the run does not promise, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
+    watching: Sequence[Callback] = ()
+    """Further callbacks, of a command that looks at a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

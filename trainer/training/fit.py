@@ -93,7 +93,7 @@ def train(job: Job) -> Trained:
             saves_within_epoch=assembled.saves_within_epoch,
         )
         guards = [switches, call_configured(StopIfNotFinite, assembled.inspection)]
-        parts = [*assembled.checks, clock, *traced, *assembled.outputs]
+        parts = [*assembled.checks, clock, *traced, *assembled.outputs, *job.watching]
         machine = _trainer(
             job,
             checkpoints,
