@@ -47,6 +47,7 @@ from trainer.settings.hints import option
 from trainer.settings.origins import as_words, setting_options
 from trainer.source.capture import ARCHIVE, COPY
 from trainer.source.copy import load_bundle
+from trainer.source.project import FOLDER as PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, MutableMapping
@@ -222,7 +223,8 @@ def resume_isolated(options: Options, admission: Admission) -> int:
 def notes(record: Record, current: Record, *, given: Collection[str]) -> Iterator[str]:
     """Yield lines about the failure of the last attempt, and about settings that differ from the run's first."""
     outcome, name = record.outcome, record.ingredients.experiment
-    experiment = f"PATH/OF/{name.removeprefix(f'{BROUGHT}/')}" if name.startswith(f"{BROUGHT}/") else name
+    inside = name.removeprefix(f"{PROJECT}/").removeprefix(f"{BROUGHT}/")
+    experiment = f"PATH/OF/{inside}" if inside != name else name
     if outcome.status is Status.FAILED:
         yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record has no reason')}"
         yield (

@@ -170,6 +170,7 @@ def _ingredients(record: Record) -> list[tuple[str, str]]:
             if code
         ),
         ("", f"{source.how}, {counted(source.files, 'file')}, {readable(source.bytes)}, commit {source.commit}{state}"),
+        *([("", f"{source.project.path}: {source.project.described}")] if source.project else ()),
         ("lock", ingredients.lock or "none"),
         *(("layers" if not index else "", layer) for index, layer in enumerate(ingredients.layers or ["not known"])),
         *(

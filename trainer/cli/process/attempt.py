@@ -44,6 +44,7 @@ from trainer.settings.origins import (
     settings_names,
 )
 from trainer.settings.settings_file import COPIES
+from trainer.source.project import find_project
 from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
@@ -240,8 +241,10 @@ def import_any_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | P
     from trainer.training.experiment import load_any_experiment
 
     chosen = chosen_classes(_origins(argv))
+    file = SOURCE / launch.file
+    project = None if file.is_relative_to(SOURCE) else find_project(file)
     with _explaining_imports(launch):
-        return load_any_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE, chosen=chosen)
+        return load_any_experiment(launch.experiment, file, root=SOURCE, chosen=chosen, project=project)
 
 
 @contextmanager

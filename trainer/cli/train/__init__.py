@@ -56,8 +56,11 @@ from trainer.source.capture import (
 from trainer.training.resuming.stop_requests import Stop, hold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trainer.cli.resume import Resumption
     from trainer.runs.handoff import Launch
+    from trainer.source.description import Source
 
 _PATIENCE: Final = 10.0
 
@@ -151,12 +154,19 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         )
         if not request.is_script:
             print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
-        for line in bundle.left_out:
-            print(f"left out of the source: {line}", file=sys.stderr)
+        for line in _remarks(bundle.source):
+            print(line, file=sys.stderr)
         _execute(launch.model_copy(update={"frozen": frozen}), request, source=folder / "source")
     except BaseException:
         abandon(folder)
         raise
+
+
+def _remarks(source: Source) -> Iterator[str]:
+    """Yield a line about the project in the source, and one for each file that was left out."""
+    if source.project is not None:
+        yield f"{source.project.path}: {source.project.described}"
+    yield from (f"left out of the source: {line}" for line in source.left_out)
 
 
 def _notebook_cells() -> dict[str, Path]:

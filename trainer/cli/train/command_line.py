@@ -36,6 +36,7 @@ from trainer.settings.fields import LaunchSettings
 from trainer.settings.hints import option
 from trainer.settings.origins import Origins, parse_options, resolve, setting_options, settings_names
 from trainer.settings.settings_file import find_settings_files
+from trainer.source.project import frozen_project, require_own_modules
 from trainer.training.declared_settings import misnamed, sketched, sketched_in, untyped
 from trainer.training.unused_settings import parameter, untaken
 
@@ -95,6 +96,8 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
             f"train needs {'a file: --script FILE' if is_script else 'an experiment: --exp NAME'}", hint=hint
         )
     experiment = _find_experiment(name, root=root, brought=brought, is_script=is_script)
+    argv = _with_paths_of_project(argv, options.get("data"), experiment)
+    options = parse_train_options(argv)
     files = find_settings_files(settings_names(argv), root=root, here=Path.cwd())
     for file in files if is_composed() else ():
         if not file.exists() and not file.resolve().is_relative_to(root):
@@ -167,21 +170,35 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     settings = resolve(ScriptSettings, origins).settings
     require_supported(settings)
     require_placeholders(settings)
+    require_results_path(settings)
     for name in datasets_of(settings):
         load_dataset(name, root=checkout)
     return settings
-    require_results_path(settings)
 
 
 def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: bool) -> ExperimentFile:
     here = Path.cwd() if root == CHECKOUT else root
+    option = "script" if is_script else "exp"
     if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
         raise ExperimentError(
             f"experiment {name} is not in this container: only the checkout is mounted",
-            hint=f"scripts/train --{'script' if is_script else 'exp'} {name} copies it into the container; or copy it into the checkout",
+            hint=f"scripts/train --{option} {name} brings it along, with its repository; or copy it into the checkout",
         )
     find = find_script if is_script else find_experiment
-    return find(name, checkout=root, here=here, brought=brought)
+    found = find(name, checkout=root, here=here, brought=brought)
+    file = found.path(root)
+    if project := found.project or frozen_project(file):
+        require_own_modules(file, project, checkout=root)
+    return found
+
+
+def _with_paths_of_project(argv: list[str], data: str | None, experiment: ExperimentFile) -> list[str]:
+    """Return the command line with `--data` relative to the experiment's project, so that the record does not need the project's place."""
+    path, colon, name = (data or "").partition(":")
+    file = (Path.cwd() / path).resolve()
+    if experiment.project is None or not path.endswith(".py") or not file.is_relative_to(experiment.project):
+        return argv
+    return with_option(argv, "data", f"{file.relative_to(experiment.project).as_posix()}{colon}{name}")
 
 
 def from_checkout(request: TrainRequest) -> list[str]:
