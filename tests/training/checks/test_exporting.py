@@ -89,7 +89,7 @@ def test_a_number_that_python_draws_is_a_constant_of_the_program_and_found() -> 
 def test_an_input_that_forward_does_not_take_is_not_tested() -> None:
     with pytest.raises(CheckNote, match="not tested: its forward does not take the first element of a batch") as caught:
         outcome("", [torch.ones(8, 7)])
-    assert "example_input_array" in str(caught.value.look)
+    assert "example_input_array" in str(caught.value.hint)
 
 
 def test_random_state_and_input_stay_as_they_are() -> None:
@@ -109,4 +109,4 @@ def test_random_state_and_input_stay_as_they_are() -> None:
 def test_the_net_of_digits_can_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = {*CHECKS} - {"settings", "data", "forward", "export"}
     findings = run_checks_on(ROOT / "trainer/experiments/digits.py", tmp_path, monkeypatch, without=others)
-    assert findings["export"].said == "the exported program's output is equal within 0.0001, also for other batch sizes"
+    assert findings["export"].message == "the exported program's output is equal within 0.0001, also for other batch sizes"

@@ -159,8 +159,8 @@ def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
             example.call(net)
         except Exception as fault:
             source = "its example_input_array" if is_own else "the first element of a batch"
-            said = f"not tested: its forward does not take {source}: {type(fault).__name__}{first_line(fault)}"
-            raise CheckNote(said, look=_INPUT) from fault
+            message = f"not tested: its forward does not take {source}: {type(fault).__name__}{first_line(fault)}"
+            raise CheckNote(message, hint=_INPUT) from fault
         return _exported(net, example, file=file, root=root)
 
 

@@ -96,10 +96,10 @@ def _exportable(seen: FirstBatch, subject: PlainSubject) -> Finding:
     try:
         text = exportable(seen, file=subject.experiment.file, root=subject.root)
     except NothingToCheck as fault:
-        return Finding(check="exportable", status=fault.status, said=fault.said)
+        return Finding(check="exportable", status=fault.status, message=fault.message)
     except (CheckNote, CheckFailed) as fault:
         seconds = monotonic() - began
-        return Finding(check="exportable", status=Status.NOTED, said=fault.said, look=fault.look, seconds=seconds)
+        return Finding(check="exportable", status=Status.NOTED, message=fault.message, hint=fault.hint, seconds=seconds)
     return _finding("exportable", text, began=began)
 
 

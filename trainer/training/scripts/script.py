@@ -82,8 +82,8 @@ def require_results_path(settings: ScriptSettings) -> None:
         return
     below = name.removeprefix(f"{_RUN}/")
     if (fault := path_fault(name)) or below != name:
-        said = fault or f"it begins with {_RUN}"
-        message = f"setting results is {name!r}: {said}; expected a path in the folder of the outputs, {_RUN}"
+        reason = fault or f"it begins with {_RUN}"
+        message = f"setting results is {name!r}: {reason}; expected a path in the folder of the outputs, {_RUN}"
         usable = below if not path_fault(below) else "metrics.csv"
         raise SettingError(message, hint=f"write --results {shlex.quote(usable)}")
 
