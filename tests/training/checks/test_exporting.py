@@ -109,4 +109,6 @@ def test_random_state_and_input_stay_as_they_are() -> None:
 def test_the_net_of_digits_can_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = {*CHECKS} - {"settings", "data", "forward", "export"}
     findings = run_checks_on(ROOT / "trainer/experiments/digits.py", tmp_path, monkeypatch, without=others)
-    assert findings["export"].message == "the exported program's output is equal within 0.0001, also for other batch sizes"
+    assert (
+        findings["export"].message == "the exported program's output is equal within 0.0001, also for other batch sizes"
+    )
