@@ -73,6 +73,8 @@ class Small:
     messages: list[str] = field(default_factory=list)
     record: Any = None
     """Whether the run has a record: the first rank has one, and inspects the data."""
+    initial: Any = None
+    """The file of the initial weights."""
 
     @property
     def file(self) -> Path:
@@ -128,6 +130,7 @@ class Small:
             device="cpu",
             started=monotonic(),
             on_first_step=lambda: None,
+            initial=self.initial,
             record=start_run(self.place / "recorded" / "runs").record if self.record else None,
         )
         with restored_threads():

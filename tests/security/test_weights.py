@@ -11,8 +11,9 @@ import pytest
 from tests.comparison.compared import make_run
 from tests.security.hostile import bad_run, set_value
 from trainer.base.errors import DocumentError
+from trainer.base.tensor_file import read_header
 from trainer.cli import main
-from trainer.comparison.weights import read_header, read_tensors
+from trainer.comparison.weights import read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,7 @@ from trainer.cli.runner import choose_runner
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable
 from trainer.comparison.examine_run import examine_run, find_datasets, require_reproducible
-from trainer.comparison.reproduce import prepare_rerun
+from trainer.comparison.reproduce import ParentSource, prepare_rerun
 from trainer.comparison.trace import FILE, Trace, first_difference, last_written_step, read_trace
 from trainer.comparison.verdict import Rung
 from trainer.data.declaration import Dataset
@@ -179,7 +179,8 @@ class HybridRuns:
 
     def _trace(self, inputs: RunInputs) -> Trace:
         runner = choose_runner(inputs.record, in_process=self.in_process, granted=self.granted)
-        with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder()) as ready:
+        initial = ParentSource(folder=self.a.folder)
+        with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder(), initial=initial) as ready:
             runner.provide_datasets(
                 [item for item in find_datasets(inputs.record, inputs.bundle) if isinstance(item, Dataset)], ready
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainer.base.errors import RunError
 from trainer.comparison.rerun import rerun_arguments
-from trainer.runs.record import identity_of
+from trainer.runs.record import WEIGHTS_ROLE, identity_of
 from trainer.source.capture import SourceBundle, bundle_digest
 from trainer.source.description import Source
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from trainer.runs.record import Record
+    from trainer.runs.record import DatasetIngredient, Record
     from trainer.source.capture import SourceFile
 
 LOCK: Final = "uv.lock"
@@ -148,6 +148,8 @@ def unswappable(a: RunInputs, b: RunInputs, *, images: bool) -> Iterator[str]:
     one, other = a.record.ingredients, b.record.ingredients
     if (one.device.accelerator, one.device.world_size) != (other.device.accelerator, other.device.world_size):
         yield f"device: {one.device.world_size} x {one.device.accelerator}, {other.device.world_size} x {other.device.accelerator}"
+    if one.initial_weights != other.initial_weights:
+        yield f"initial weights: {one.initial_weights}, {other.initial_weights}; every run begins with those of A"
     if not images and one.layers != other.layers:
         yield "image: no engine is reachable, so all runs use this environment"
 
@@ -176,7 +178,7 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
             "lock": image.record.ingredients.lock,
             "requirements": image.record.ingredients.requirements,
             "layers": image.record.ingredients.layers,
-            "datasets": {dataset: ingredient},
+            "datasets": {dataset: ingredient} | _weights_of(a.record, b.record, swapped),
             "determinism": _determinism(a.record, b.record, swapped),
         }
     )
@@ -188,6 +190,16 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
     )
     update = {"ingredients": ingredients, "circumstances": circumstances, "identity": identity_of(ingredients)}
     return RunInputs(record=a.record.model_copy(update=update), bundle=bundle)
+
+
+def _weights_of(a: Record, b: Record, swapped: Swaps) -> dict[str, DatasetIngredient]:
+    """Return the datasets of A's initial weights, in the version of B if that is swapped."""
+    datasets, others = a.ingredients.datasets, b.ingredients.datasets
+    return {
+        name: others.get(name, each) if Swap("dataset", name) in swapped else each
+        for name, each in datasets.items()
+        if each.roles == [WEIGHTS_ROLE]
+    }
 
 
 def _values(record: Record) -> dict[str, JsonValue]:

@@ -195,4 +195,5 @@ _FIELDS: Final = {
     "lines": ("text", "length"),
     "text": ("text", "next"),
     "files": ("bytes", "length"),
+    "weights": (),
 }

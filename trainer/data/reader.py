@@ -84,7 +84,7 @@ class _Reader(Document):
                 return (labels,)
             case Table(files=files):
                 return files
-            case Lines(file=file) | Text(file=file):
+            case Lines(file=file) | Text(file=file) | Weights(file=file):
                 return (file,) if isinstance(file, str) else file
             case _:
                 return ()
@@ -201,13 +201,20 @@ class Text(_Reader):
         return max(0, (size - self.window - 1) // self.step + 1)
 
 
+class Weights(_Reader):
+    """The tensors of a net, in one safetensors file: there are no samples; a run begins with them, by `init_from`."""
+
+    kind: Literal["weights"]
+    file: InnerPath = "weights.safetensors"
+
+
 class RawFiles(_Reader):
     """A sample is one file: `bytes` uint8 [size] and `length` int64; a batch is padded with zeros."""
 
     kind: Literal["files"] = "files"
 
 
-Reader = Annotated[Arrays | Images | Table | Lines | Text | RawFiles, Field(discriminator="kind")]
+Reader = Annotated[Arrays | Images | Table | Lines | Text | Weights | RawFiles, Field(discriminator="kind")]
 
 
 def check_sample(

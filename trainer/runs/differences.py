@@ -27,6 +27,7 @@ class DifferenceKind(StrEnum):
     EXPERIMENT = "experiment"
     SETTING = "setting"
     DATASET = "dataset"
+    INITIAL = "initial weights"
     CODE = "code"
     DETERMINISM = "determinism"
     DEVICE = "device"
@@ -82,6 +83,9 @@ def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     yield from _settings(a, b)
     yield from _compare(DifferenceKind.DATASET, *({name: f"{each.content} (version {each.version})"
                         for name, each in side.datasets.items()} for side in (one, other)))  # fmt: skip
+    yield from _compare(
+        DifferenceKind.INITIAL, *({"weights": side.initial_weights or "the net's own"} for side in (one, other))
+    )
     if not imported_equal(a, b):
         yield from _compare(DifferenceKind.CODE, {SOURCE: one.source}, {SOURCE: other.source})
     yield from _compare(DifferenceKind.DETERMINISM, *(_determinism(record) for record in (a, b)))

@@ -16,6 +16,7 @@ from trainer.settings.ledger import call_configured, configured
 from trainer.training.compilation import compiling
 from trainer.training.data import RunData
 from trainer.training.figures.gallery import Gallery
+from trainer.training.initial_weights import load_initial_weights
 from trainer.training.inspection import Inspector
 from trainer.training.logs.loggers import LossLines
 from trainer.training.normalization import Normalize
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.runs.checkpoint_pointer import Saved
-    from trainer.runs.record import Record
+    from trainer.runs.record import LoadedWeights, Record
     from trainer.settings.ledger import Ledger
     from trainer.training.determinism.switches import WatchSwitches
     from trainer.training.experiment import Experiment
+    from trainer.training.initial_weights import WeightsFile
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.resuming.stop_requests import Stop
 
@@ -68,6 +70,10 @@ class Job:
     """The time on the monotonic clock when the command started."""
     saved: Saved | None = None
     """The checkpoint in the attempt's folder from which to resume."""
+    initial: WeightsFile | None = None
+    """The tensors that replace the net's initial weights; not used if the run resumes from a checkpoint."""
+    on_loaded: Callable[[LoadedWeights], None] = lambda _: None
+    """Called with the report of the loaded tensors."""
     record: Record | None = None
     """The run's record, if this process writes it."""
     inspection: CachedInspection | None = None
@@ -119,6 +125,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     net = experiment.make_net()
     switches.require_unchanged("the constructor of the net")
     call_configured(require_optimizing, net)
+    load_initial(job, net)
     (dataset,) = job.datasets
     samples = net.samples(dataset.declared, dataset.files)
     net.class_names = samples.classes
@@ -146,6 +153,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     switches.require_unchanged("the constructor of the net")
     call_configured(require_supported, net)
     require_no_normalize(net)
+    load_initial(job, net)
     compiles_itself = any(each.name == "compile" for each in experiment.parameters)
     checks = [] if compiles_itself else call_configured(compiling, job.device)
     if experiment.reads_samples:
@@ -167,6 +175,13 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
         outputs=[CollectResults()],
         saves_within_epoch=lambda: loaders.resumes_within_epoch,
     )
+
+
+def load_initial(job: Job, net: L.LightningModule) -> None:
+    """Replace the net's initial weights by those of the setting `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
+    say = job.say if job.record else lambda _: None
+    if job.saved is None and (report := call_configured(load_initial_weights, net, job.initial, say)):
+        job.on_loaded(report)
 
 
 @configured

@@ -73,13 +73,18 @@ class Normalize(nn.Module):
 
 
 def fit_normalizations(net: nn.Module, train: TrainSplit, *, field: str) -> list[str]:
-    """Fit every `Normalize` of a net, to `field` if it names none; return lines to report. A resumed run has them in its checkpoint."""
+    """Fit every `Normalize` of a net, to `field` if it names none; return lines to report.
+
+    A resumed run has them in its checkpoint. Mean and standard deviation that were loaded with the initial weights are kept.
+    """
     if train.resumed:
         return []
+    named = {f"{type(net).__name__}.{name}": each for name, each in net.named_modules() if isinstance(each, Normalize)}
     return [
-        module.fit(train, field=module.field or field, name=f"{type(net).__name__}.{name}")
-        for name, module in net.named_modules()
-        if isinstance(module, Normalize)
+        f"{name} keeps the mean and standard deviation of the initial weights"
+        if int(module.count)
+        else module.fit(train, field=module.field or field, name=name)
+        for name, module in named.items()
     ]
 
 

@@ -12,6 +12,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentFailedError, NotWritableError
 from trainer.cli.process.attempt import LOG, Session
 from trainer.cli.process.closing import closing
+from trainer.cli.process.initial import Initial
 from trainer.runs.handoff import FrozenSource
 from trainer.runs.run import record_of
 from trainer.settings.fields import LaunchSettings
@@ -48,6 +49,7 @@ def make_session(tmp_path: Path) -> Session:
         resolved=resolved,
         ledger=Ledger(resolved),
         datasets=cast("Any", (None,)),
+        initial=Initial(resolved=resolved),
         stop=Stop(),
         opened=run,
     )

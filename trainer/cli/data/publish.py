@@ -20,6 +20,7 @@ from trainer.cli.configuration import two_stores
 from trainer.cli.data.inspect import inspect_draft
 from trainer.cli.data.publish_options import parse_distinct, parse_pair, parse_reader, parse_split
 from trainer.cli.data.show import class_table
+from trainer.cli.data.weights import folder_of_weights, is_weights_file, with_conversion
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
 from trainer.data.files import SourceFolder
@@ -40,7 +41,12 @@ def add_publish_options(parser: Verb) -> None:
     """Declare the options of `publish`."""
     parser.set_defaults(verb=publish)
     parser.add_argument("name", metavar="NAME", help="name in datasets/")
-    parser.add_argument("folder", metavar="DIR", type=_folder, help="folder with the data")
+    parser.add_argument(
+        "folder",
+        metavar="DIR",
+        type=_folder,
+        help="folder with the data; or a file of weights: .safetensors, or .pt, .pth, .ckpt, .bin, which are converted",
+    )
     add = parser.add_argument
     add(
         "--license",
@@ -133,9 +139,17 @@ def _seed(word: str) -> int:
 
 
 def publish(args: Namespace, context: DataContext) -> int:
-    """Check a folder, publish it as a version, and declare the version in this checkout."""
+    """Check a folder or a file of weights, publish it as a version, and declare the version in this checkout."""
     require_name(args.name)
     _require_utf8(args)
+    if is_weights_file(args.folder):
+        with folder_of_weights(args) as folder:
+            args.folder = folder
+            return _publish_folder(args, context)
+    return _publish_folder(args, context)
+
+
+def _publish_folder(args: Namespace, context: DataContext) -> int:
     before = load_dataset(args.name, root=context.root) if is_declared(args.name, root=context.root) else None
     draft = _draft(args, before)
     if not os.access(context.root / "datasets", os.W_OK):
@@ -188,6 +202,8 @@ def publish_samples(args: Namespace, context: DataContext) -> int:
 def _draft(args: Namespace, before: Dataset | None) -> Draft:
     values: dict[str, Any] = {} if before is None else before.model_dump(include=set(_INHERITED))
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
+    if (conversion := getattr(args, "conversion", None)) is not None:
+        values["source"] = with_conversion(values.get("source", ""), conversion)
     if args.split:
         values["splits"] = parse_distinct(args.split, partial(parse_split, seed=args.split_seed or 0))
     if args.split_seed is not None and not any(word.endswith("%") for word in args.split or ()):
@@ -196,7 +212,7 @@ def _draft(args: Namespace, before: Dataset | None) -> Draft:
         values["sample"] = parse_distinct(args.sample, _sample_field)
     if args.allow_nan:
         values["allow_nan"] = args.allow_nan
-    if reader := parse_reader(args):
+    if reader := getattr(args, "reader", None) or parse_reader(args):
         values["reader"] = reader
     return typed({"name": args.name, **values}, Draft, where="command line")
 

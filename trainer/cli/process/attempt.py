@@ -19,9 +19,11 @@ from trainer.base.errors import ExperimentFailedError, RepriseError
 from trainer.base.redaction import REDACTOR
 from trainer.base.run_files import attempt_root
 from trainer.cli.output import escaping
+from trainer.cli.process.initial import find_initial
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
 from trainer.runs.identify import RunFacts, identify
+from trainer.runs.initial_weights import keep
 from trainer.runs.register import register_attempt
 from trainer.runs.resume import (
     check_ingredients,
@@ -51,8 +53,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from trainer.cli.process.initial import Initial
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.runs.record import LoadedWeights
     from trainer.runs.run import OpenRun
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
@@ -77,6 +81,7 @@ class Session:
     resolved: Resolved[Any]
     ledger: Ledger
     datasets: tuple[Dataset, ...]
+    initial: Initial
     stop: Stop
     opened: OpenRun
     stages: dict[str, float] = field(default_factory=dict)
@@ -94,6 +99,9 @@ class Session:
     began_at: int = 0
     """The step from which this attempt resumed."""
 
+    loaded: LoadedWeights | None = None
+    """Which tensors of the initial weights were loaded."""
+
     @property
     def steps(self) -> int | None:
         """The optimizer steps of this attempt and of the earlier attempts; `None` if an unfinished attempt does not know them."""
@@ -104,6 +112,10 @@ class Session:
     def stepping(self) -> None:
         """Record that a step begins."""
         self.has_stepped = True
+
+    def load(self, report: LoadedWeights) -> None:
+        """Record which tensors were loaded."""
+        self.loaded = report
 
     def switch(self, line: str) -> None:
         """Record that the net left the run's level of determinism, and print it."""
@@ -147,20 +159,28 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         experiment = find_experiment(launch, argv)
     folder = Path(frozen.folder)
     resolved = with_file_names(resolve_settings(experiment, argv), run=folder)
-    if launch.resumes:
-        earlier = last_record(folder, passed=launch.passed)
+    earlier = last_record(folder, passed=launch.passed) if launch.resumes else None
+    if earlier is not None:
         origins = origins_of(earlier, resolved.origins, command=launch.command)
         resolved = replace(resolved, origins=origins, files=files_of(earlier, origins))
     datasets = datasets_of(experiment, resolved.settings)
     if experiment.reads_fields:
         skipped = ("input_field",) if getattr(getattr(experiment, "net", None), "input_fields", ()) else ()
         check_pairing(resolved, *datasets, skip=skipped)
+    initial = find_initial(resolved, folder=folder, earlier=earlier)
+    resolved = initial.resolved
     ledger = Ledger(resolved, root=SOURCE)
-    facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
+    facts = RunFacts(
+        launch=launch,
+        frozen=frozen,
+        resolved=resolved,
+        datasets=datasets,
+        initial=initial.run,
+        weights=initial.dataset,
+    )
     identified = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
     circumstances, ingredients = identified.circumstances, identified.ingredients
-    if launch.resumes:
-        earlier = last_record(folder, passed=launch.passed)
+    if earlier is not None:
         lines = check_ingredients(earlier, ingredients, circumstances, allowed=launch.allowed)
         ingredients, circumstances = (
             earlier.ingredients,
@@ -183,6 +203,8 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()
         raise concurrent_start_error(folder, number)
+    if initial.run is not None:
+        keep(folder, attempt=attempt.record.attempt)
     if not {CONFINED, RETEST} & os.environ.keys():  # the user who started a retest already decided about trust
         _register(attempt.folder)
     return Session(
@@ -192,6 +214,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         resolved=resolved,
         ledger=ledger,
         datasets=datasets,
+        initial=initial,
         stop=stop,
         opened=attempt,
         stages={"identify": monotonic() - start},

@@ -134,6 +134,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
         telemetry=dict(trained.telemetry) if trained else {},
         steps=session.steps,
         evaluated=trained.evaluated if trained else None,
+        loaded_weights=session.loaded,
         ledger=ledger.entries(),
         unread=ledger.unread(),
         tolerances=dict(trained.tolerances) if trained else {},

@@ -162,6 +162,9 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     from trainer.training.settings import ScriptSettings
 
     for name in origins.options.keys() - ScriptSettings.__pydantic_fields__.keys():
+        if name in {"init_from", "init_map", "init_allow"}:
+            message = f"found {option(name)} with --script: a script loads its weights itself"
+            raise SettingError(message, hint="hand it a dataset among its arguments: -- --weights {dataset:NAME}")
         if not nearest(name.removeprefix("no_"), ScriptSettings.__pydantic_fields__):
             message = f"unknown setting {option(name)}, given on the command line"
             raise SettingError(
@@ -279,6 +282,11 @@ def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout:
     settings = resolved.settings
     if not unknown & {"patience", "monitor"} and settings.patience is not None and settings.monitor is None:
         raise setting_faults.unmonitored()
+    if settings.init_from is not None:
+        from trainer.cli.process.initial import dataset_named, require_no_file
+
+        require_no_file(settings.init_from)
+        dataset_named(settings.init_from, root=checkout)
     if "dataset" not in unknown:
         dataset = load_dataset(settings.dataset, root=checkout)
         if sketch.reads_fields:

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
 from trainer.base.run_files import folder_of, open_run_file
-from trainer.comparison.weights import LARGEST_HEADER, read_parts
+from trainer.base.tensor_file import LARGEST_HEADER, read_parts
 from trainer.runs.checkpoint_pointer import NextStage, is_pickle
 from trainer.training.atomic_write import replacing
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
