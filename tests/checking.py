@@ -54,7 +54,7 @@ def run_checks_on(
     experiment = load_experiment(file.stem, file, root=ROOT)
     origins = Origins(options=parse_options(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
     resolved = resolve(experiment.settings, origins)
-    dataset, data = make_synthetic(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
+    dataset, data = make_synthetic(load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT), rows=256)
     subject = Subject(
         experiment=experiment,
         resolved=resolved,

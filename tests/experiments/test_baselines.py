@@ -37,7 +37,7 @@ def test_each_experiment_matches_its_baseline(file: Path, tmp_path: Path, monkey
         monkeypatch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options(WORDS), environ={}))
-    declared = load_dataset(resolved.settings.dataset, root=ROOT)
+    declared = load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT)
     key, code = environment_key(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
     entry = read_json(path, Baseline).nearest(key)
     assert entry

@@ -77,7 +77,7 @@ class Checkout:
     def train(self, *argv: str, **environ: str) -> tuple[int, str, str]:
         """Train to the end; return the exit code and the output."""
         process = self.start(*argv, **environ)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     def reprise(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -33,7 +33,7 @@ SHAPES = {
 def test_the_net_accepts_the_datasets_samples(name: str) -> None:
     experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options([]), environ={}))
-    dataset = load_dataset(resolved.settings.dataset, root=ROOT)
+    dataset = load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT)
     assert {"train", "val", "test"} <= dataset.splits.keys()
     given, gives = SHAPES[name]
     with use_ledger(Ledger(resolved)):

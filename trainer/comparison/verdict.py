@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.comparison.noise import Noise
-    from trainer.runs.record import Outcome, Record
+    from trainer.runs.record import DatasetIngredient, Outcome, Record
 
 
 class Rung(StrEnum):
@@ -164,7 +164,7 @@ def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | No
         if record.outcome.status is not Status.COMPLETED:
             why = f" ({record.outcome.reason})" if record.outcome.reason else ""
             return f"run {record.run} has no completed outcome: it is {record.outcome.status}{why}"
-    one, other = a.ingredients.datasets, b.ingredients.datasets
+    one, other = (_measured_on(record) for record in (a, b))
     if (one or other) and not one.keys() & other.keys():
         return f"they were measured on other data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
     if any(figure.difference is not None for figure in figures):
@@ -175,6 +175,12 @@ def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | No
     if None in outputs:
         return "they have no result metric in common"
     return None
+
+
+def _measured_on(record: Record) -> dict[str, DatasetIngredient]:
+    """Return the datasets on which results were measured: of val and test, if there are several."""
+    datasets = record.ingredients.datasets
+    return {name: each for name, each in datasets.items() if not each.roles or {"val", "test"} & {*each.roles}}
 
 
 def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str | None:

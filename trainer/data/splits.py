@@ -63,6 +63,13 @@ class Percent(Document):
     seed: NonNegativeInt = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The samples of a split that were selected before, from several datasets; no declaration has this form."""
+
+    rows: Sequence[int]
+
+
 def _kind(value: Any) -> str:
     keys = value.keys() if isinstance(value, dict) else type(value).model_fields if isinstance(value, Document) else ()
     return next((key for key in ("prefix", "files", "percent") if key in keys), "rows")
@@ -139,13 +146,15 @@ def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: s
     return chosen
 
 
-def _select(name: str, split: Split, layout: Layout, *, dataset: str) -> Sequence[int]:
+def _select(name: str, split: Split | Chosen, layout: Layout, *, dataset: str) -> Sequence[int]:
     match split:
         case (first, last):
             if last > layout.count:
                 message = f"split {name!r} of {dataset} ends at row {last:,}; its reader finds {layout.count:,} samples"
                 raise DatasetError(message, hint=_FIX)
             return range(first, last)
+        case Chosen(rows=rows):
+            return rows
         case Percent(percent=(low, high), seed=seed):
             return array(
                 "q", (index for index, key in enumerate(layout.names()) if low <= _percentile(seed, key) < high)

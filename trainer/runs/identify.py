@@ -15,6 +15,7 @@ from trainer.base.digest import digest_of_document, digest_of_file
 from trainer.base.document import json_value
 from trainer.base.errors import DocumentError, EnvironmentNameError
 from trainer.base.plain_text import read_bytes, read_text
+from trainer.data.references import datasets_by_role
 from trainer.environments import installed_files
 from trainer.environments.declaration import load_environment, requirements_of
 from trainer.environments.inventory import drift, live
@@ -117,8 +118,15 @@ def identify(
 
 
 def _ingredient(dataset: Dataset, facts: RunFacts) -> DatasetIngredient:
-    roles = [WEIGHTS_ROLE] if dataset == facts.weights else []
+    splits = roles_in(facts.resolved.settings).get(dataset.name, [])
+    roles = [*splits, *([WEIGHTS_ROLE] if dataset == facts.weights else [])]
     return DatasetIngredient(version=dataset.version, content=dataset.content, roles=roles)
+
+
+def roles_in(settings: LaunchSettings) -> dict[str, list[str]]:
+    """Return the splits that each of several datasets provides; nothing if the samples come from one dataset."""
+    value = settings.value_of("dataset") if "dataset" in type(settings).__pydantic_fields__ else None
+    return datasets_by_role(value) if isinstance(value, dict) else {}
 
 
 def drifted(inventory: InventoryData, *, source: Path, baked_inventory: Path) -> list[str]:

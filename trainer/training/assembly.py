@@ -24,6 +24,7 @@ from trainer.training.optimization.callbacks import averaging
 from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.plain.loaders import HOOKS, ControlledLoaders
 from trainer.training.readers import open_samples
+from trainer.training.readers.joined import JoinedSamples, RolePart, join
 from trainer.training.results import CollectResults
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.transforms import transform_of
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from trainer.training.experiment import Experiment
     from trainer.training.initial_weights import WeightsFile
     from trainer.training.logs.telemetry import Gauges
+    from trainer.training.readers import Samples
     from trainer.training.resuming.stop_requests import Stop
 
 
@@ -94,6 +96,8 @@ class FetchedDataset:
 
     declared: Dataset
     files: Files
+    splits: tuple[str, ...] = ()
+    """The splits that it provides, if the samples of a run come from several datasets; none of a dataset that a text names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +130,12 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     switches.require_unchanged("the constructor of the net")
     call_configured(require_optimizing, net)
     load_initial(job, net)
-    (dataset,) = job.datasets
-    samples = net.samples(dataset.declared, dataset.files)
+    declared, samples = open_joined(job.datasets, net.samples)
     net.class_names = samples.classes
-    data = call_configured(RunData, dataset.declared, samples, transform_of(net))
-    shown = Gallery(job.into, job.say, dataset=dataset.declared, samples=samples)
+    data = call_configured(RunData, declared, samples, transform_of(net))
+    first = job.datasets[0].declared
+    drawn = samples.parts[0].samples if isinstance(samples, JoinedSamples) else samples
+    shown = Gallery(job.into, job.say, dataset=first, samples=drawn)
     inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
     seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
     fitted = net.fit_to_train(data.train_split(resumed=job.saved is not None))
@@ -157,8 +162,8 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     compiles_itself = any(each.name == "compile" for each in experiment.parameters)
     checks = [] if compiles_itself else call_configured(compiling, job.device)
     if experiment.reads_samples:
-        dataset = job.datasets[0]
-        read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files), None)
+        several = [each for each in job.datasets if each.splits]
+        read = call_configured(RunData, *open_joined(several or job.datasets[:1], open_samples), None)
         return Assembly(net=net, data=read, start_at=read.start_at, checks=checks, outputs=[CollectResults()])
     data = experiment.make_data(folders)
     loaders = call_configured(ControlledLoaders, job.on_limit)
@@ -174,6 +179,18 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
         checks=checks,
         outputs=[CollectResults()],
         saves_within_epoch=lambda: loaders.resumes_within_epoch,
+    )
+
+
+def open_joined(
+    datasets: Sequence[FetchedDataset], read: Callable[[Dataset, Files], Samples]
+) -> tuple[Dataset, Samples]:
+    """Return the declaration and the samples of one dataset, or of several by role. Raise `DatasetError` if they do not fit together."""
+    return join(
+        [
+            RolePart(declared=each.declared, samples=read(each.declared, each.files), splits=each.splits)
+            for each in datasets
+        ]
     )
 
 

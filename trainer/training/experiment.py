@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import PydanticUserError
 
 from trainer.base.errors import ExperimentError, RepriseError
+from trainer.data.references import datasets_by_role
 from trainer.settings import errors as setting_faults
 from trainer.settings.ledger import call_configured, configured
 from trainer.settings.parameters import configured_parameters, parameters_in, require_agreement
@@ -54,8 +55,8 @@ class Experiment:
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _MEASURING)
 
     def datasets(self, settings: TrainingSettings) -> list[str]:
-        """Return the name of the dataset that the settings name."""
-        return [settings.dataset]
+        """Return the names of the datasets that the settings name, that of train first."""
+        return [*datasets_by_role(settings.dataset)]
 
     def make_net(self) -> Task:
         """Return the net with constructor arguments from the settings, and its frozen parameters.

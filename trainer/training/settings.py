@@ -15,6 +15,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from trainer.data.references import ROLES
 from trainer.settings.fields import LaunchSettings, Role
 
 _TRACKING: Final = re.compile(r"off|on|databricks(://[\w-]+)?|[a-z+]+://[^/@?]*(/[^@?]*)?")
@@ -42,6 +43,23 @@ def table_of(value: Any) -> Any:
     if len({*names}) < len(names):
         raise ValueError("each name once before =")
     return {old.strip(): new.strip() for old, _, new in pairs}
+
+
+def roles_of(value: Any) -> Any:
+    """Return the datasets of train, val and test as a table with all three, or as a text if it is one; any other value unchanged.
+
+    >>> roles_of("digits"), roles_of("train=a,test=b"), roles_of({"train": "a"})
+    ('digits', {'train': 'a', 'val': 'a', 'test': 'b'}, 'a')
+    """
+    table = table_of(value) if isinstance(value, str) and "=" in value else value
+    if not isinstance(table, dict) or not {*table} <= {*ROLES}:
+        return table
+    if "train" not in table:
+        raise ValueError(
+            "a dataset for train, as in train=a,test=b; val and test without one of their own have that of train"
+        )
+    names = {role: table.get(role, table["train"]) for role in ROLES}
+    return table["train"] if all(name == table["train"] for name in names.values()) else names
 
 
 def words_of(value: Any) -> Any:
@@ -129,8 +147,8 @@ class FitSettings(LaunchSettings):
 class SampleSettings(FitSettings):
     """Settings of a training whose batches are read from a dataset."""
 
-    dataset: str
-    """Name of the dataset: a file of `datasets/`."""
+    dataset: Annotated[str | dict[Literal["train", "val", "test"], str], BeforeValidator(roles_of)]
+    """Name of the dataset: a file of `datasets/`. Splits can come from several datasets: `train=a,test=b`."""
     batch_size: PositiveInt = 32
     """Samples in a batch, summed over all devices."""
 

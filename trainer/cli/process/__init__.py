@@ -39,6 +39,7 @@ from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved, restore_checkpoint
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
+from trainer.runs.identify import roles_in
 from trainer.runs.initial_weights import INITIAL
 from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
@@ -125,7 +126,13 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         from trainer.training.fit import train
 
     with session.stage("fetch"):
-        fetched = [FetchedDataset(declared=each, files=fetch_data(each, say=session.say)) for each in session.datasets]
+        roles = roles_in(session.resolved.settings)
+        fetched = [
+            FetchedDataset(
+                declared=each, files=fetch_data(each, say=session.say), splits=tuple(roles.get(each.name, ()))
+            )
+            for each in session.datasets
+        ]
         initial = _initial_file(session.initial, session.opened.folder, say=session.say)
     job = Job(
         run=session.frozen.run,
@@ -145,7 +152,9 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         record=session.opened.record,
         gauges=read_gauges,
         on_limit=session.limit,
-        inspection=cached_inspection(session.datasets[0], Cache(root=cache_folder())) if session.datasets else None,
+        inspection=None
+        if roles or not session.datasets
+        else cached_inspection(session.datasets[0], Cache(root=cache_folder())),
     )
     if session.launch.resumes:
         session.trained = _resume(session, job)
@@ -251,6 +260,7 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
     experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
     datasets = datasets_of(experiment, resolved.settings)
+    roles = roles_in(resolved.settings)
     attempt = Path(os.environ["REPRISE_ATTEMPT"])
     initial = initial_of_rank(resolved, attempt=attempt)
     latest = attempt / FOLDER / LATEST
@@ -261,7 +271,12 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
                 experiment=experiment,
                 ledger=Ledger(resolved, root=SOURCE),
                 datasets=[
-                    FetchedDataset(declared=each, files=fetch_data(each, say=lambda _: None)) for each in datasets
+                    FetchedDataset(
+                        declared=each,
+                        files=fetch_data(each, say=lambda _: None),
+                        splits=tuple(roles.get(each.name, ())),
+                    )
+                    for each in datasets
                 ],
                 into=attempt,
                 stop=stop,

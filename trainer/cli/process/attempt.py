@@ -15,13 +15,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import ExperimentFailedError, RepriseError
+from trainer.base.errors import ExperimentFailedError, RepriseError, SettingError
 from trainer.base.redaction import REDACTOR
 from trainer.base.run_files import attempt_root
 from trainer.cli.output import escaping
 from trainer.cli.process.initial import find_initial
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
+from trainer.data.references import datasets_by_role
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.initial_weights import keep
 from trainer.runs.register import register_attempt
@@ -166,7 +167,8 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     datasets = datasets_of(experiment, resolved.settings)
     if experiment.reads_fields:
         skipped = ("input_field",) if getattr(getattr(experiment, "net", None), "input_fields", ()) else ()
-        check_pairing(resolved, *datasets, skip=skipped)
+        for dataset in datasets:
+            check_pairing(resolved, dataset, skip=skipped)
     initial = find_initial(resolved, folder=folder, earlier=earlier)
     resolved = initial.resolved
     ledger = Ledger(resolved, root=SOURCE)
@@ -237,6 +239,15 @@ def datasets_of(
     """Load the datasets that the settings name. Raise `DatasetError`."""
     names = experiment.datasets(settings)
     return tuple(load_dataset(name, root=root) for name in names)
+
+
+def only_dataset(settings: Any, *, command: str, root: Path) -> Dataset:
+    """Load the dataset of a command that uses one. Raise `SettingError` if the settings name several by role, `DatasetError`."""
+    names = [*datasets_by_role(settings.value_of("dataset"))]
+    if len(names) > 1:
+        message = f"setting dataset names {len(names)} datasets by role; `reprise {command}` uses one"
+        raise SettingError(message, hint=f"name that of train: --dataset {names[0]}")
+    return load_dataset(names[0], root=root)
 
 
 def chosen_classes(origins: Origins) -> dict[str, Any]:

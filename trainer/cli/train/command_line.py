@@ -29,6 +29,7 @@ from trainer.cli.experiments import (
 from trainer.cli.messages import is_composed
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
+from trainer.data.references import datasets_by_role
 from trainer.settings import errors as setting_faults
 from trainer.settings.declarations import OPTIONS, unnamable
 from trainer.settings.determinism import require_one_process
@@ -288,8 +289,8 @@ def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout:
         require_no_file(settings.init_from)
         dataset_named(settings.init_from, root=checkout)
     if "dataset" not in unknown:
-        dataset = load_dataset(settings.dataset, root=checkout)
-        if sketch.reads_fields:
+        datasets = [load_dataset(name, root=checkout) for name in datasets_by_role(settings.dataset)]
+        for dataset in datasets if sketch.reads_fields else ():
             check_pairing(resolved, dataset, skip=unknown | ({"input_field"} if sketch.has_input_fields else set()))
     return settings
 
