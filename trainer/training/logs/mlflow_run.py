@@ -117,6 +117,7 @@ def tags_of(record: Record) -> dict[str, str]:
         "experiment": ingredients.experiment,
         "source": ingredients.source,
         "lock": ingredients.lock,
+        "initial_weights": ingredients.initial_weights,
         "image": record.circumstances.image.manifest,
         "commit": source.commit,
         "dirty": source.dirty,
