@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.comparison.test_verdict import make_record
-from tests.records import circumstances, ingredients
+from tests.records import circumstances, ingredients, record
 from trainer.base.digest import digest_of_bytes
 from trainer.runs.differences import Candidate, DifferenceKind, candidates
 from trainer.runs.record import DatasetIngredient, Determinism, Device, Distribution, Gpu, Imported, Inventory, Record
@@ -149,3 +149,24 @@ def test_hardware_drift_and_variables_are_listed() -> None:
         (DifferenceKind.HARDWARE, "CPU"),
         (DifferenceKind.HARDWARE, "GPU 0"),
     ]
+
+
+def test_several_datasets_are_compared_by_role() -> None:
+    content, other = digest_of_bytes(b"content"), digest_of_bytes(b"other")
+    one = record(ingredients(datasets={"a": DatasetIngredient(version=1, content=content)}))
+    roles = {
+        "a": DatasetIngredient(version=1, content=content, roles=["train", "val"]),
+        "b": DatasetIngredient(version=1, content=other, roles=["test"]),
+    }
+    (found,) = [each for each in candidates(one, record(ingredients(datasets=roles))) if each.ingredient]
+    assert (found.title, found.a, found.b) == (
+        "dataset of test",
+        f"a, {content} (version 1)",
+        f"b, {other} (version 1)",
+    )
+
+
+def test_other_initial_weights_are_a_candidate() -> None:
+    weights = digest_of_bytes(b"weights")
+    (found,) = [each for each in candidates(record(), record(ingredients(initial_weights=weights))) if each.ingredient]
+    assert (found.title, found.a, found.b) == ("initial weights", "the net's own", weights)

@@ -73,7 +73,7 @@ def test_compare_and_show_name_the_role(checkout: Checkout, runs: tuple[Record, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--dataset", "test=others"), "expected a dataset for train"),
+        (("--dataset", "test=others"), "a dataset for train"),
         (("--dataset", "train=dots,tets=others"), "setting dataset"),
         (("--dataset", "train=dots,test=otters"), "dataset 'otters' is not declared"),
         (("--dataset", "train=dots,val=others"), "dataset others has no split 'val'"),

@@ -55,9 +55,7 @@ def roles_of(value: Any) -> Any:
     if not isinstance(table, dict) or not {*table} <= {*ROLES}:
         return table
     if "train" not in table:
-        raise ValueError(
-            "a dataset for train, as in train=a,test=b; val and test without one of their own have that of train"
-        )
+        raise ValueError("a dataset for train, as in train=a,test=b")
     names = {role: table.get(role, table["train"]) for role in ROLES}
     return table["train"] if all(name == table["train"] for name in names.values()) else names
 
