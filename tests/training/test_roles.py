@@ -94,5 +94,5 @@ def test_wrong_roles_are_rejected_and_no_run_is_kept(
 def test_the_checks_use_one_dataset(checkout: Checkout, runs: tuple[Record, Record]) -> None:
     assert runs
     done = checkout.reprise("check", "dots.py", "--dataset", ROLES)
-    assert "`reprise check` uses one" in done.stderr + done.stdout, done.stderr
+    assert "reprise check` uses one" in done.stderr + done.stdout, done.stderr
     assert "Traceback" not in done.stderr
