@@ -24,6 +24,7 @@ ALLOWED: Final = {
     "trainer.base.safe_folder": "it is the way",
     "trainer.cli": "the null device",
     "trainer.cli.data.inspect": "a temporary file",
+    "trainer.cli.data.weights": "a temporary folder",
     "trainer.notebook.training": "a temporary file",
     "trainer.training.scripts.watched.sitecustomize": "runs in a script's process, without the package",
     "trainer.cli.image": "a temporary folder",

@@ -195,4 +195,4 @@ def test_a_run_begins_with_a_dataset_of_weights(checkout: Checkout, first: Recor
     assert again.returncode == 0, again.stderr
     text = (checkout.root / "datasets/net.toml").read_text()
     assert 'source = "a test; converted from net.pt, of its entry state_dict (sha256:' in text
-    assert "version = 1" in text, "equal tensors are equal bytes"
+    assert by_dataset.ingredients.datasets["net"].content in text, "equal tensors are equal bytes"
