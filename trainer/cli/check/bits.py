@@ -16,7 +16,7 @@ from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
 from trainer.cli.output import escaping, print_json, print_result, result_stream
 from trainer.cli.process import fetch_data
-from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
+from trainer.cli.process.attempt import attribute_errors, import_experiment, only_dataset, resolve_settings
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.observation import (
     Kind,
@@ -27,7 +27,6 @@ from trainer.comparison.observation import (
     responsible_module,
 )
 from trainer.comparison.verdict import Rung
-from trainer.data.declaration import load_dataset
 from trainer.runs.handoff import read_launch
 from trainer.settings.ledger import Ledger
 
@@ -125,7 +124,7 @@ def _subject(arguments: list[str], *, steps: int, folder: Path) -> Subject:
     launch = read_launch(os.environ)
     experiment, root = import_experiment(launch), Path.cwd()
     resolved = resolve_settings(experiment, arguments)
-    dataset = load_dataset(resolved.settings.dataset, root=root)
+    dataset = only_dataset(resolved.settings, command="check", root=root)
     return Subject(
         experiment=experiment,
         ledger=Ledger(resolved, root=root),
