@@ -23,6 +23,7 @@ ALLOWED: Final = {
     "trainer.environments.setup": "the checkout, and the folder of runs itself",
     "trainer.base.safe_folder": "it is the way",
     "trainer.cli": "the null device",
+    "trainer.cli.data.prepare_table": "the mode of the request for a container",
     "trainer.cli.data.inspect": "a temporary file",
     "trainer.cli.data.weights": "a temporary folder",
     "trainer.notebook.training": "a temporary file",

@@ -85,6 +85,7 @@ HIDDEN: Final = {
     "_check": Command("run the checks of check", "image", entry="check:run_checks", runs_code=True),
     "_fetch": Command("fetch datasets into the cache for a run without network", entry="fetch:main"),
     "_foresee": Command("reject wrong arguments of train", "host", entry="train.command_line:check_arguments"),
+    "_table": Command("write the Parquet file of a table for data publish", "image", entry="data.prepare_table:main"),
     "_inspect": Command("inspect the samples of a folder for data publish", "image", entry="data.inspect:main"),
     "_observe": Command(
         "observe the steps of check --bits", "image", entry="check.bits:print_observation", runs_code=True

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import ExperimentError, NotWritableError
 from trainer.base.plain_text import read_python
 from trainer.base.suggestions import short
-from trainer.training.dataset_settings import SHAPE, DatasetSettings, settings_for
+from trainer.training.dataset_settings import COUNTS, SHAPE, DatasetSettings, settings_for
 from trainer.training.declared_settings import sketched
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _changes(text: str, file: str, found: DatasetSettings) -> Iterator[str]:
     """Yield what remains to be edited, with file and line: settings without a known value, and sizes in the net."""
     lines = text.splitlines()
     notes = {rf"{name}\s*[:=]": note for name, note in found.notes.items()}
-    if SHAPE not in found.values:
+    if not {SHAPE, COUNTS} & found.values.keys():
         notes["def forward"] = "the input and output sizes of the net"
     for pattern, note in notes.items():
         number = next((number for number, line in enumerate(lines, start=1) if re.match(pattern, line.strip())), None)
@@ -98,7 +98,8 @@ def dataset_settings(text: str, dataset: Dataset | None, *, like: str) -> Datase
     if sketch is None:
         return settings_for(dataset, dict(_assigned(ast.parse(text))), like=like)
     defaults = {name: info.default for name, info in sketch.settings.__pydantic_fields__.items()}
-    return settings_for(dataset, defaults, task=sketch.settings if sketch.reads_fields else None, like=like)
+    task = sketch.settings if sketch.reads_fields else None
+    return settings_for(dataset, defaults, task=task, like=like, has_input_fields=sketch.has_input_fields)
 
 
 def _assigned(page: ast.Module) -> Iterator[tuple[str, Any]]:

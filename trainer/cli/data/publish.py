@@ -19,6 +19,7 @@ from trainer.base.suggestions import counted, short
 from trainer.cli.configuration import two_stores
 from trainer.cli.data.inspect import inspect_draft
 from trainer.cli.data.publish_options import parse_distinct, parse_pair, parse_reader, parse_split
+from trainer.cli.data.publish_table import add_table_options, is_table_file, require_no_table_options, table_folder
 from trainer.cli.data.show import class_table
 from trainer.cli.data.weights import folder_of_weights, is_weights_file, with_conversion
 from trainer.cli.progress import readable, transfer_progress
@@ -30,6 +31,7 @@ from trainer.data.versions import push_dataset
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from trainer.base.progress import Progress
     from trainer.cli.arguments import Verb
     from trainer.cli.data import DataContext
 
@@ -43,9 +45,9 @@ def add_publish_options(parser: Verb) -> None:
     parser.add_argument("name", metavar="NAME", help="name in datasets/")
     parser.add_argument(
         "folder",
-        metavar="DIR",
+        metavar="DIR|FILE",
         type=_folder,
-        help="folder with the data; or a file of weights: .safetensors, or .pt, .pth, .ckpt, .bin, which are converted",
+        help="folder with the data; a table in one file; or weights: .safetensors, or .pt, .pth, .ckpt, .bin, which are converted",
     )
     add = parser.add_argument
     add(
@@ -124,6 +126,7 @@ def add_publish_options(parser: Verb) -> None:
         help="allow NaN and infinities in FIELD, as missing values (default: reject them); repeatable",
     )
     add("--include-hidden", action="store_true", help="also publish hidden files, whose names begin with a dot")
+    add_table_options(parser)
 
 
 def _folder(word: str) -> Path:
@@ -151,21 +154,31 @@ def publish(args: Namespace, context: DataContext) -> int:
 
 def _publish_folder(args: Namespace, context: DataContext) -> int:
     before = load_dataset(args.name, root=context.root) if is_declared(args.name, root=context.root) else None
-    draft = _draft(args, before)
     if not os.access(context.root / "datasets", os.W_OK):
         raise MachineError(
             f"{context.root / 'datasets'} is not writable",
             hint="publish from a checkout: scripts/reprise data publish",
         )
     progress = transfer_progress("publishing")
-    source = SourceFolder(
-        root=args.folder, has_hidden=args.include_hidden, inspect=partial(inspect_draft, args.folder, progress.note)
-    )
-    published = publish_dataset(draft, source=source, store=context.open(), declared=before, progress=progress)
+    if is_table_file(args.folder):
+        values = _described(args, before)
+        with table_folder(args, values, before, progress.note) as (folder, draft):
+            published = _published(draft, folder, args, before, context, progress)
+    else:
+        require_no_table_options(args)
+        published = _published(_draft(args, before), args.folder, args, before, context, progress)
     if published.dataset != before:
         write_whole(declaration(args.name, root=context.root), declared(published.dataset).encode())
     _print_published(args, published)
     return 0
+
+
+def _published(
+    draft: Draft, folder: Path, args: Namespace, before: Dataset | None, context: DataContext, progress: Progress
+) -> PublishResult:
+    inspect = partial(inspect_draft, folder, progress.note)
+    source = SourceFolder(root=folder, has_hidden=args.include_hidden, inspect=inspect)
+    return publish_dataset(draft, source=source, store=context.open(), declared=before, progress=progress)
 
 
 def _require_utf8(args: Namespace) -> None:
@@ -199,7 +212,8 @@ def publish_samples(args: Namespace, context: DataContext) -> int:
     return 0
 
 
-def _draft(args: Namespace, before: Dataset | None) -> Draft:
+def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
+    """Return what options and the earlier version declare, without the reader."""
     values: dict[str, Any] = {} if before is None else before.model_dump(include=set(_INHERITED))
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
     if (conversion := getattr(args, "conversion", None)) is not None:
@@ -212,6 +226,11 @@ def _draft(args: Namespace, before: Dataset | None) -> Draft:
         values["sample"] = parse_distinct(args.sample, _sample_field)
     if args.allow_nan:
         values["allow_nan"] = args.allow_nan
+    return values
+
+
+def _draft(args: Namespace, before: Dataset | None) -> Draft:
+    values = _described(args, before)
     if reader := getattr(args, "reader", None) or parse_reader(args):
         values["reader"] = reader
     return typed({"name": args.name, **values}, Draft, where="command line")

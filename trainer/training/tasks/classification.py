@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from trainer.base.errors import DatasetError, SettingError
@@ -17,6 +17,7 @@ from trainer.settings.ledger import configured
 from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import Row, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
+from trainer.training.tasks.area import ClassArea
 from trainer.training.tasks.class_weights import described_weights, weights_of_classes
 from trainer.training.tasks.metrics import OutputRows
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trainer.base.errors import RepriseError
-    from trainer.data.inspection import FieldValues, Inspection, Value
+    from trainer.data.inspection import FieldValues, Inspection, SplitValues, Value
     from trainer.runs.figure import Figure
     from trainer.training.train_split import TrainSplit
 
@@ -48,7 +49,8 @@ _PACKAGE: Final = "trainer.training."
 class Classifier(Task):
     """A net whose `forward` returns scores, float `[batch, classes]`; labels are integers below `classes`, `[batch]`.
 
-    Metrics: accuracy over samples, F1 averaged over classes. Figures: confusion matrix, ROC curve of each class, samples with largest loss.
+    Metrics: accuracy over samples, F1 averaged over classes, AUC if there are two classes. Figures: confusion
+    matrix, ROC curve of each class, samples with largest loss.
     """
 
     _class_weights: Tensor | None = None
@@ -81,7 +83,7 @@ class Classifier(Task):
         return cross_entropy(self._class_weights)
 
     def make_metrics(self) -> MetricCollection:
-        """Return accuracy and F1."""
+        """Return accuracy, F1 and for two classes AUC."""
         return measures()
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
@@ -97,6 +99,14 @@ class Classifier(Task):
         labels = seen.field(self._used[-1])
         require_classes(labels, classes=len(self._named))
         return [*not_trained_on(labels, self._named)]
+
+    def undefined_on(self, seen: SplitValues) -> dict[str, str]:
+        """Return AUC, with the reason, if a split has samples of one class only."""
+        labels = seen.fields.get(self._used[-1])
+        values = labels.values if labels else None
+        if len(self._named) != 2 or not values or len(values) > 1:  # noqa: PLR2004 - AUC is of two classes
+            return {}
+        return {"auc": f"all {values[0].count:,} samples are of class {self._named[values[0].value]}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if the output is not one score per class, `DatasetError` if labels have too many axes."""
@@ -214,13 +224,14 @@ def class_names(known: tuple[str, ...], *, classes: int) -> list[str]:
 
 @configured
 def measures(*, classes: int) -> MetricCollection:
-    """Return accuracy and F1 over `classes`."""
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
-            "f1": MulticlassF1Score(num_classes=classes, average="macro"),
-        }
-    )
+    """Return accuracy and F1 over `classes`, and for two classes the area under the ROC curve."""
+    metrics: dict[str, Metric | MetricCollection] = {
+        "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
+        "f1": MulticlassF1Score(num_classes=classes, average="macro"),
+    }
+    if classes == 2:  # noqa: PLR2004 - one curve
+        metrics["auc"] = ClassArea()
+    return MetricCollection(metrics)
 
 
 def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
