@@ -12,7 +12,6 @@ import tempfile
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import DatasetError, MachineError
@@ -22,13 +21,10 @@ from trainer.data.declaration import Draft
 from trainer.data.files import FolderFiles
 from trainer.data.reader import Table
 from trainer.data.tables.convert import write_parquet
-from trainer.data.tables.text_rows import Dialect, text_blocks
+from trainer.data.tables.table_file import blocks_of
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
 from trainer.runs.baked import BAKED
-
-if TYPE_CHECKING:
-    from trainer.data.tables.source_table import SourceTable
 
 _DATA, _OUT, _REQUEST = "/data", "/out", "/run/reprise/request.json"
 _NEEDS = "publishing a table needs pyarrow and torch"
@@ -72,15 +68,8 @@ def _prepare(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
     source = draft.source_table
     assert source is not None  # noqa: S101 - a table
     assert isinstance(draft.reader, Table)  # noqa: S101
-    write_parquet(
-        source, text_blocks(file, dialect_of(source), columns=len(source.columns)), folder / draft.reader.files[0]
-    )
+    write_parquet(source, blocks_of(file, source), folder / draft.reader.files[0])
     return fit_fills(draft, FolderFiles(folder))
-
-
-def dialect_of(source: SourceTable) -> Dialect:
-    """Return how the cells of a declared table are split."""
-    return Dialect(encoding=source.encoding, delimiter=source.delimiter, quote=source.quote, header=source.header)
 
 
 def _in_container(draft: Draft, file: Path, folder: Path) -> dict[str, float]:

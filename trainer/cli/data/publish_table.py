@@ -16,13 +16,10 @@ from trainer.cli.data.publish_options import parse_distinct, parse_pair
 from trainer.cli.run_page import columns as aligned
 from trainer.data.declaration import Draft
 from trainer.data.reader import Table
-from trainer.data.tables.cells import MISSING
-from trainer.data.tables.column_scan import scan_columns
-from trainer.data.tables.column_types import number_format
-from trainer.data.tables.dialect import DialectOptions, detect_dialect
-from trainer.data.tables.plan import PlanOptions, TablePlan, describe_padding, describe_similar, plan_table
+from trainer.data.tables.dialect import DialectOptions
+from trainer.data.tables.plan import PlanOptions, TablePlan, describe_padding, describe_similar
 from trainer.data.tables.source_table import FORMATS, SourceTable
-from trainer.data.tables.text_rows import Dialect, header_of, text_blocks
+from trainer.data.tables.table_file import TableOptions, plan_file
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -159,50 +156,21 @@ def table_folder(
 
 
 def _planned(args: Namespace, path: Path, before: Dataset | None) -> tuple[SourceTable, TablePlan]:
+    options = TableOptions(
+        dialect=DialectOptions(
+            encoding=args.encoding,
+            delimiter=args.delimiter,
+            quote=args.quote,
+            header=None if args.header is None else args.header == "yes",
+        ),
+        decimal=args.decimal,
+        thousands=args.thousands,
+        nulls=tuple(args.null or ()),
+        plan=_plan_options(args),
+    )
     earlier = before.source_table if before else None
-    dialect = detect_dialect(path, _dialect_options(args, earlier))
-    names = header_of(path, dialect)
-    missing = frozenset({*MISSING, *(each.lower() for each in args.null or earlier_nulls(earlier))})
-    scans = scan_columns(names, text_blocks(path, dialect, columns=len(names)), missing=missing)
-    numbers = number_format(
-        scans,
-        file=path.name,
-        delimiter=dialect.delimiter,
-        decimal=args.decimal or (earlier.decimal if earlier else None),
-        thousands=args.thousands if args.thousands is not None else earlier.thousands if earlier else None,
-    )
     tables = (earlier, before.reader) if before and earlier and isinstance(before.reader, Table) else None
-    plan = plan_table(scans, file=path.name, numbers=numbers, options=_plan_options(args), before=tables)
-    return _source_table(path, dialect, plan), plan
-
-
-def earlier_nulls(earlier: SourceTable | None) -> tuple[str, ...]:
-    """Return the spellings of a missing value that an earlier version declares."""
-    return earlier.missing if earlier else ()
-
-
-def _source_table(path: Path, dialect: Dialect, plan: TablePlan) -> SourceTable:
-    return SourceTable(
-        file=path.name,
-        format=FORMATS[path.suffix.lower()],
-        encoding=dialect.encoding,
-        delimiter=dialect.delimiter,
-        quote=dialect.quote,
-        header=dialect.header,
-        decimal=plan.numbers.decimal,
-        thousands=plan.numbers.thousands,
-        missing=tuple(sorted({spelling for each in plan.columns for spelling in each.scan.spellings})),
-        columns={each.scan.name: each.source for each in plan.columns},
-    )
-
-
-def _dialect_options(args: Namespace, earlier: SourceTable | None) -> DialectOptions:
-    return DialectOptions(
-        encoding=args.encoding or (earlier.encoding if earlier else None),
-        delimiter=args.delimiter or (earlier.delimiter if earlier else None),
-        quote=args.quote if args.quote is not None else earlier.quote if earlier else None,
-        header=args.header == "yes" if args.header else earlier.header if earlier else None,
-    )
+    return plan_file(path, options, before=tables)
 
 
 def _plan_options(args: Namespace) -> PlanOptions:
