@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import accumulate, combinations
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,7 @@ from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_l
 from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, Weights, check_sample, even_rows
 from trainer.data.splits import Layout, select
 from trainer.data.splits import Listed as ListedSplit
+from trainer.data.tables.column_values import column_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -269,7 +271,8 @@ class _FileChecker:
             for column in table.fields.values():
                 footer.require(column.names, where=file)
         self._check_sample(table.sample_types)
-        return _stacked(table.files, lambda file: footers[file].rows)
+        layout = _stacked(table.files, lambda file: footers[file].rows)
+        return replace(layout, column=partial(column_texts, files=self.files, paths=table.files))
 
     def table(self, images: Images) -> bytes | None:
         """Return the bytes of the label table."""

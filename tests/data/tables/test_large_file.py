@@ -36,7 +36,6 @@ def peak(folder: Path, rows: int) -> int:
     path.unlink()
     found, gaps, kilobytes = map(int, done.stdout.split())
     assert (found, gaps) == (rows, rows // 100)
-    print(rows, kilobytes, "kB")
     return kilobytes
 
 

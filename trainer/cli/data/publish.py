@@ -19,7 +19,13 @@ from trainer.base.suggestions import counted, short
 from trainer.cli.configuration import two_stores
 from trainer.cli.data.inspect import inspect_draft
 from trainer.cli.data.publish_options import parse_distinct, parse_pair, parse_reader, parse_split
-from trainer.cli.data.publish_table import add_table_options, is_table_file, require_no_table_options, table_folder
+from trainer.cli.data.publish_table import (
+    DEFAULT_SPLITS,
+    add_table_options,
+    is_table_file,
+    require_no_table_options,
+    table_folder,
+)
 from trainer.cli.data.show import class_table
 from trainer.cli.data.weights import folder_of_weights, is_weights_file, with_conversion
 from trainer.cli.progress import readable, transfer_progress
@@ -65,6 +71,16 @@ def add_publish_options(parser: Verb) -> None:
     )
     add(
         "--split-seed", metavar="N", type=_seed, help="seed that assigns samples to the ranges given in %% (default: 0)"
+    )
+    add(
+        "--stratify",
+        metavar="COLUMN",
+        help="divide the rows of each value of COLUMN of a table evenly into the ranges given in %%",
+    )
+    add(
+        "--group",
+        metavar="COLUMN",
+        help="keep the rows of one value of COLUMN of a table in one of the ranges given in %%",
     )
     add("--array", metavar="FIELD=FILE", action="append", help="FIELD of a sample is a row of FILE (.npy); repeatable")
     add(
@@ -218,15 +234,30 @@ def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
     if (conversion := getattr(args, "conversion", None)) is not None:
         values["source"] = with_conversion(values.get("source", ""), conversion)
-    if args.split:
-        values["splits"] = parse_distinct(args.split, partial(parse_split, seed=args.split_seed or 0))
-    if args.split_seed is not None and not any(word.endswith("%") for word in args.split or ()):
-        raise UsageError("--split-seed has no effect without a range in %", hint="for example --split train=0%:80%")
+    values["splits"] = _splits(args, values.get("splits") or {})
     if args.sample:
         values["sample"] = parse_distinct(args.sample, _sample_field)
     if args.allow_nan:
         values["allow_nan"] = args.allow_nan
     return values
+
+
+def _splits(args: Namespace, declared: dict[str, Any]) -> dict[str, Any]:
+    """Return the splits: those of the options, else the declared ones, else for a table in one file 80, 10 and 10 %."""
+    seed, splits = args.split_seed or 0, declared
+    if args.split:
+        splits = parse_distinct(args.split, partial(parse_split, seed=seed))
+    elif not declared and is_table_file(args.folder):
+        splits = {name: {"percent": span, "seed": seed} for name, span in DEFAULT_SPLITS.items()}
+    is_chosen = bool(args.split) or splits is not declared
+    shares = {name: each for name, each in splits.items() if isinstance(each, dict) and "percent" in each}
+    by = {key: getattr(args, key) for key in ("stratify", "group") if getattr(args, key)}
+    if len(by) > 1:
+        raise UsageError("--stratify and --group exclude each other", hint="give one of them")
+    option = next(iter(by), "split-seed" if args.split_seed is not None else None)
+    if option and not (shares and is_chosen):
+        raise UsageError(f"--{option} has no effect without a range in %", hint="for example --split train=0%:80%")
+    return splits | {name: each | by for name, each in shares.items()} if by else splits
 
 
 def _draft(args: Namespace, before: Dataset | None) -> Draft:

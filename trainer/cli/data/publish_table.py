@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.document import typed
 from trainer.base.errors import UsageError
 from trainer.base.suggestions import counted, did_you_mean, short
 from trainer.cli.data.prepare_table import prepare_table
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.arguments import Verb
     from trainer.data.declaration import Dataset
+    from trainer.data.reader import Reader
 
 _READ: Final = ("number", "category", "date", "skip")
 _MISSING: Final = ("reject", "mean", "median", "indicator", "category")
@@ -44,8 +46,25 @@ _TABLE_OPTIONS: Final = (
     "thousands",
     "null",
 )
-_FOLDER_OPTIONS: Final = ("array", "images", "column", "table", "lines", "text", "sample")
-_DEFAULT_SPLITS: Final = {"train": (0, 80), "val": (80, 90), "test": (90, 100)}
+_FOLDER_OPTIONS: Final = (
+    *(
+        "array",
+        "images",
+        "column",
+        "table",
+        "lines",
+        "text",
+        "sample",
+        "size",
+        "resize",
+        "fill",
+        "mode",
+        "pixels",
+        "white",
+    ),
+    *("alpha", "frames", "labels", "window", "stride", "include_hidden"),
+)
+DEFAULT_SPLITS: Final = {"train": (0, 80), "val": (80, 90), "test": (90, 100)}
 
 
 def add_table_options(parser: Verb) -> None:
@@ -134,25 +153,30 @@ def table_folder(
     """Read a table, show its columns, ask, and yield a temporary folder with its Parquet file, and the draft of the dataset."""
     if option := next((name for name in _FOLDER_OPTIONS if getattr(args, name)), None):
         hint = "--read COLUMN=KIND declares how its columns are read"
-        raise UsageError(f"--{option} is for a folder of files; {args.folder} is a table in one file", hint=hint)
+        raise UsageError(
+            f"--{option.replace('_', '-')} is for a folder of files; {args.folder} is a table in one file", hint=hint
+        )
     path: Path = args.folder
     source, plan = _planned(args, path, before)
     file = f"{args.name}.parquet"
     values |= {"reader": plan.reader(file), "source_table": source}
-    if not values.get("splits"):
-        values["splits"] = {
-            name: {"percent": span, "seed": args.split_seed or 0} for name, span in _DEFAULT_SPLITS.items()
-        }
-        note(
-            f"{args.name}: no splits are declared; train, val and test get 80, 10 and 10 % of the rows (seed {args.split_seed or 0})"
-        )
-    draft = Draft.model_validate({"name": args.name, **values})
+    if before is None and not args.split:
+        note(f"{args.name}: no splits are declared; train, val and test get about 80, 10 and 10 % of the rows")
+    draft = typed({"name": args.name, **values}, Draft, where="command line")
     for line in (*describe_padding(plan, dataset=args.name), *describe_similar(plan, dataset=args.name)):
         note(line)
-    is_known = before is not None and before.reader == draft.reader and before.source_table == source
+    is_known = before is not None and _without_fills(before.reader) == draft.reader and before.source_table == source
     _confirm(args, source, plan, is_known=is_known)
     with tempfile.TemporaryDirectory(prefix="reprise-") as folder:
         yield Path(folder), prepare_table(draft, path.resolve(), Path(folder))
+
+
+def _without_fills(reader: Reader) -> Reader:
+    """Return a reader as it is planned, before the values are computed that replace missing ones."""
+    if not isinstance(reader, Table):
+        return reader
+    columns = {name: each.model_copy(update={"fill": None}) for name, each in reader.columns.items()}
+    return reader.model_copy(update={"columns": columns})
 
 
 def _planned(args: Namespace, path: Path, before: Dataset | None) -> tuple[SourceTable, TablePlan]:

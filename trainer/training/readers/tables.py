@@ -13,7 +13,7 @@ import os
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,7 @@ import torch
 from trainer.base.errors import DatasetError
 from trainer.data.file_formats import footer_start, read_footer
 from trainer.data.splits import Layout
+from trainer.data.tables.column_values import column_texts
 from trainer.training.readers.codes import Codes, codes_of
 from trainer.training.readers.columns import (
     ColumnLocation,
@@ -66,7 +67,8 @@ class TableRows(FileSamples):
         """Read the footers. Raise `DatasetError` if a footer is damaged or lacks a declared column."""
         self._reader = reader
         ends = list(accumulate(_count_rows(files, path, reader) for path in reader.files))
-        super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends))
+        column = partial(column_texts, files=files, paths=reader.files)
+        super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends, column=column))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Return several rows; each row group is decoded once. Raise `DatasetError` for a row that does not fit its type."""
