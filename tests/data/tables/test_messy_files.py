@@ -38,8 +38,8 @@ def published(tmp_path: Path, plan: Callable[..., Any]) -> Callable[..., dict[st
 
     def publish_bytes(body: bytes | str, *, name: str = "t.csv", **options: Any) -> dict[str, list[Any]]:
         source, _ = plan(body, name=name, **options)
-        write_parquet(source, blocks_of(tmp_path / name, source), tmp_path / "t.parquet")
-        columns: dict[str, list[Any]] = parquet.read_table(tmp_path / "t.parquet").to_pydict()
+        write_parquet(source, blocks_of(tmp_path / name, source), tmp_path / "published.parquet")
+        columns: dict[str, list[Any]] = parquet.read_table(tmp_path / "published.parquet").to_pydict()
         return columns
 
     return publish_bytes
@@ -189,6 +189,62 @@ def test_what_has_two_meanings_is_rejected(
         plan(body)
     assert message in caught.value.message
     assert hint in str(caught.value.hint)
+
+
+def test_json_lines_keep_numbers_texts_and_missing_keys(published: Callable[..., Any]) -> None:
+    body = '{"a": 1, "zip": "0123", "b": true}\n\n{"a": 2.5, "zip": "77", "b": false}\n{"zip": "0123", "b": null}\n'
+    assert published(body, name="t.jsonl") == {
+        "a": [1.0, 2.5, None],
+        "zip": ["0123", "77", "0123"],
+        "b": ["true", "false", None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"a": 1}\n{"a": "x"}\n', "line 2, column 'a': 'x' is a text; in the lines before it is a number"),
+        ('{"a": 1}\n{"a": [1]}\n', "line 2, column 'a': expected one value, found several"),
+        ('{"a": 1, "a": 2}\n', "line 1 is no JSON object: a key is given twice"),
+        ('{"a": Infinity}\n', "line 1 is no JSON object: Infinity is no number of JSON"),
+        ('{"a": 1\n', "line 1 is no JSON object"),
+        ("[1]\n", "line 1 is no JSON object"),
+    ],
+)
+def test_json_lines_are_rejected_by_line(body: str, message: str, plan: Callable[..., Any]) -> None:
+    with pytest.raises(DatasetError) as caught:
+        plan(body, name="t.jsonl")
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.feather", "t.arrow"])
+def test_typed_tables_keep_their_types(name: str, tmp_path: Path, published: Callable[..., Any]) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
+    columns = {"a": [1, 5, None], "zip": ["01", "77", "01"], "x": [0.1, 1e30, float("nan")], "b": [True, None, False]}
+    write(arrow.table(columns), tmp_path / "other" / name)
+    assert published((tmp_path / "other" / name).read_bytes(), name=name) == {
+        "a": [1, 5, None],
+        "zip": ["01", "77", "01"],
+        "x": [0.1, 1e30, None],
+        "b": ["true", None, "false"],
+    }
+
+
+def write(table: Any, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    path.parent.mkdir()
+    if path.suffix == ".arrow":
+        with pa.ipc.new_stream(str(path), table.schema) as stream:
+            stream.write_table(table)
+    else:
+        (parquet.write_table if path.suffix == ".parquet" else feather.write_feather)(table, str(path))
+
+
+def test_options_of_csv_are_rejected_for_other_formats(plan: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="--delimiter is for CSV"):
+        plan('{"a": 1}', name="t.jsonl", dialect=DialectOptions(delimiter=";"))
 
 
 def test_a_missing_target_is_rejected_with_its_line(plan: Callable[..., Any]) -> None:

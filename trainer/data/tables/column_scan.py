@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MOST_VALUES: Final = 10_000
 """Different values of a column that are counted, at most."""
 _EXAMPLES: Final = 3
+_DATES: Final = frozenset({"date", "day"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class ColumnScan:
     name: str
     missing: frozenset[str] = MISSING
     """The spellings of a missing value, in lower case."""
+    is_text: bool = False
+    """Whether the format declares the values as text, so that they are not read as numbers."""
     rows: int = 0
     spellings: Counter[str] = field(default_factory=Counter)
     """Missing values by spelling."""
@@ -79,7 +82,8 @@ class ColumnScan:
                 self.spellings[value] += count
                 continue
             counts[value] += count
-            self._count(kind_of(value), count, lines, cells, cell)
+            kind = kind_of(value)
+            self._count("text" if self.is_text and kind not in _DATES else kind, count, lines, cells, cell)
         self._follow(cells)
         if self.values is not None:
             self.values.update(counts)
@@ -105,9 +109,11 @@ class ColumnScan:
         self._last = numbers[-1]
 
 
-def scan_columns(names: Sequence[str], blocks: Iterable[TextBlock], *, missing: frozenset[str]) -> list[ColumnScan]:
-    """Read all rows once."""
-    scans = [ColumnScan(name=name, missing=missing) for name in names]
+def scan_columns(
+    names: Sequence[str], blocks: Iterable[TextBlock], *, missing: frozenset[str], texts: frozenset[str] = frozenset()
+) -> list[ColumnScan]:
+    """Read all rows once; `texts` are the columns that the format declares as text."""
+    scans = [ColumnScan(name=name, missing=missing, is_text=name in texts) for name in names]
     for block in blocks:
         for scan, cells in zip(scans, block.columns, strict=True):
             scan.add(block.lines, cells)

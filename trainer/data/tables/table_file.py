@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from trainer.base.errors import DatasetError, UsageError
+from trainer.data.tables.arrow_rows import arrow_blocks, arrow_columns
 from trainer.data.tables.cells import MISSING
 from trainer.data.tables.column_scan import scan_columns
-from trainer.data.tables.column_types import number_format
+from trainer.data.tables.column_types import NumberFormat, number_format
 from trainer.data.tables.dialect import DialectOptions, detect_dialect
+from trainer.data.tables.json_rows import json_blocks, json_columns
 from trainer.data.tables.plan import PlanOptions, TablePlan, plan_table
 from trainer.data.tables.source_table import FORMATS, SourceTable
 from trainer.data.tables.text_rows import Dialect, header_of, text_blocks
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.data.reader import Table
+    from trainer.data.tables.source_table import Format
     from trainer.data.tables.text_rows import TextBlock
 
 
@@ -40,27 +44,29 @@ def plan_file(
 
     Raises `DatasetError` with the line and the option that decides what is unclear.
     """
-    earlier = before[0] if before else None
-    dialect = detect_dialect(path, _with_earlier(options.dialect, earlier))
-    names = header_of(path, dialect)
+    earlier, kind = before[0] if before else None, FORMATS[path.suffix.lower()]
+    dialect, names, texts = _opened(path, kind, options, earlier)
     nulls = (*options.nulls, *(earlier.missing if earlier else ()))
     missing = frozenset({*MISSING, *(each.strip().lower() for each in nulls)})
-    scans = scan_columns(names, text_blocks(path, dialect, columns=len(names)), missing=missing)
-    numbers = number_format(
-        [scan for scan in scans if options.plan.reads.get(scan.name) not in {"skip", "category"}],
-        file=path.name,
-        delimiter=dialect.delimiter,
-        decimal=options.decimal or (earlier.decimal if earlier else None),
-        thousands=options.thousands if options.thousands is not None else earlier.thousands if earlier else None,
+    scans = scan_columns(names, _blocks(path, kind, dialect, names), missing=missing, texts=texts)
+    if not scans[0].rows:
+        raise DatasetError(f"{path.name} has no rows below its header", hint="give a file with rows")
+    numbers = (
+        NumberFormat()
+        if dialect is None
+        else number_format(
+            [scan for scan in scans if options.plan.reads.get(scan.name) not in {"skip", "category"}],
+            file=path.name,
+            delimiter=dialect.delimiter,
+            decimal=options.decimal or (earlier.decimal if earlier else None),
+            thousands=options.thousands if options.thousands is not None else earlier.thousands if earlier else None,
+        )
     )
     plan = plan_table(scans, file=path.name, numbers=numbers, options=options.plan, before=before)
     source = SourceTable(
         file=path.name,
-        format=FORMATS[path.suffix.lower()],
-        encoding=dialect.encoding,
-        delimiter=dialect.delimiter,
-        quote=dialect.quote,
-        header=dialect.header,
+        format=kind,
+        **({} if dialect is None else asdict(dialect)),
         decimal=numbers.decimal,
         thousands=numbers.thousands,
         missing=tuple(
@@ -82,7 +88,26 @@ def _with_earlier(options: DialectOptions, earlier: SourceTable | None) -> Diale
     )
 
 
+def _opened(
+    path: Path, kind: Format, options: TableOptions, earlier: SourceTable | None
+) -> tuple[Dialect | None, list[str], frozenset[str]]:
+    """Return how a file is split into cells, the names of its columns, and those that its format declares as text."""
+    if kind == "csv":
+        dialect = detect_dialect(path, _with_earlier(options.dialect, earlier))
+        return dialect, header_of(path, dialect), frozenset()
+    given = {**asdict(options.dialect), "decimal": options.decimal, "thousands": options.thousands}
+    if option := next((name for name, value in given.items() if value is not None), None):
+        raise UsageError(f"--{option} is for CSV; {path.name} is read as {kind}", hint=f"remove --{option}")
+    return None, *(json_columns(path) if kind == "json-lines" else arrow_columns(path))
+
+
+def _blocks(path: Path, kind: Format, dialect: Dialect | None, names: list[str]) -> Iterator[TextBlock]:
+    if dialect is not None:
+        return text_blocks(path, dialect, columns=len(names))
+    return json_blocks(path, names) if kind == "json-lines" else arrow_blocks(path)
+
+
 def blocks_of(path: Path, source: SourceTable) -> Iterator[TextBlock]:
     """Yield the rows of a file as it is declared. Raises `DatasetError` with the line."""
     dialect = Dialect(encoding=source.encoding, delimiter=source.delimiter, quote=source.quote, header=source.header)
-    return text_blocks(path, dialect, columns=len(source.columns))
+    return _blocks(path, source.format, dialect if source.format == "csv" else None, list(source.columns))
