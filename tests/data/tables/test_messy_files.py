@@ -175,6 +175,11 @@ REJECTED = {
     "no delimiter": ("a\n1\n2\n", "no delimiter in line 1", "--delimiter"),
     "two delimiters": ("a,b;c\n1,2;3\n", "comma and semicolon both split line 1", "--delimiter ','"),
     "names or values": ("yes,1\nyes,x\nno,y\n", "line 1: 'yes' may be the name of a column or a value", "--header yes"),
+    "years in line 1": (
+        "2019,2020,2021\n1,2,3\n4,5,6\n",
+        "line 1: '2019' may be the name of a column or a value",
+        "--header yes",
+    ),
     "UTF-16 without a mark": ("a,b\n1,2\n".encode("utf-16-le"), "line 1: a NUL character", "--encoding utf-16-le"),
     "a compressed file": (b"\x1f\x8b\x08\0", "is compressed (gzip)", "unpack"),
     "an empty file": (b"", "is empty", "header"),

@@ -12,6 +12,7 @@ import tempfile
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import DatasetError, MachineError
@@ -25,6 +26,9 @@ from trainer.data.tables.table_file import blocks_of
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
 from trainer.runs.baked import BAKED
+
+if TYPE_CHECKING:
+    from trainer.environments.engine import Engine, ImageFacts
 
 _DATA, _OUT, _REQUEST = "/data", "/out", "/run/reprise/request.json"
 _NEEDS = "publishing a table needs pyarrow and torch"
@@ -90,25 +94,28 @@ def _in_container(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
         json.dump(draft.model_dump(mode="json"), request)
         request.flush()
         Path(request.name).chmod(0o644)
-        lines: list[str] = []
-        container = IsolatedContainer(
-            name=f"reprise-table-{secrets.token_hex(4)}",
-            image=image.id,
-            words=("_table", f"{_DATA}/{file.name}", _OUT, _REQUEST),
-            variables={},
-            mounts=(
-                Mount(source=CHECKOUT, target="/project"),
-                Mount(source=file, target=f"{_DATA}/{file.name}"),
-                Mount(source=folder, target=_OUT, writable=True),
-                Mount(source=Path(request.name), target=_REQUEST),
-            ),
-            user=f"{os.getuid()}:{os.getgid()}",
-        )
-        code = docker.confine(container, say=lines.append)
-    if code or not lines:
-        raise MachineError(
-            f"the container exited with code {code}: {' '.join(lines[-2:])[:200]}", hint="reprise doctor"
-        )
+        return run_preparation(docker, image, file=file, folder=folder, request=Path(request.name))
+
+
+def run_preparation(docker: Engine, image: ImageFacts, *, file: Path, folder: Path, request: Path) -> dict[str, float]:
+    """Prepare a table in a container, as this user. Raises `DatasetError` for a value that does not fit, `MachineError`."""
+    lines: list[str] = []
+    container = IsolatedContainer(
+        name=f"reprise-table-{secrets.token_hex(4)}",
+        image=image.id,
+        words=("_table", f"{_DATA}/{file.name}", _OUT, _REQUEST),
+        variables={},
+        mounts=(
+            Mount(source=CHECKOUT, target="/project"),
+            Mount(source=file, target=f"{_DATA}/{file.name}"),
+            Mount(source=folder, target=_OUT, writable=True),
+            Mount(source=request, target=_REQUEST),
+        ),
+        user=f"{os.getuid()}:{os.getgid()}",
+    )
+    if (code := docker.confine(container, say=lines.append)) or not lines:
+        message = f"{file.name} was not published: the container exited with code {code}: {' '.join(lines[-2:])[:200]}"
+        raise MachineError(message, hint="reprise doctor")
     answer = parse_json(lines[-1], _Answer, where="the container's answer")
     if answer.error:
         raise DatasetError(answer.error, hint=answer.hint)

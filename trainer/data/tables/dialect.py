@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError
@@ -124,6 +125,8 @@ def _has_header(rows: list[list[str]], path: Path) -> bool:
     kinds = [_kind(cell) for cell in first]
     below = [{_kind(row[at]) for row in others if at < len(row)} - {""} for at in range(len(first))]
     values = [{row[at].strip() for row in others if at < len(row)} for at in range(len(first))]
+    if _counts(first):  # years, or the numbers that pandas gives to columns
+        raise _unclear_header(path, first[0])
     if others and all(kind != "text" for kind in kinds):
         return False
     typed = [at for at in range(len(first)) if below[at] and "text" not in below[at]]
@@ -134,8 +137,19 @@ def _has_header(rows: list[list[str]], path: Path) -> bool:
     if is_name and repeated is None:
         return True
     odd = repeated or next((cell for cell, kind in zip(first, kinds, strict=True) if kind != "text"), "")
-    message = f"{path.name}, line 1: {short(odd)!r} may be the name of a column or a value"
-    raise DatasetError(message, hint="--header yes if line 1 has the names of columns, else --header no")
+    raise _unclear_header(path, odd)
+
+
+def _unclear_header(path: Path, cell: str) -> DatasetError:
+    message = f"{path.name}, line 1: {short(cell)!r} may be the name of a column or a value"
+    return DatasetError(message, hint="--header yes if line 1 has the names of columns, else --header no")
+
+
+def _counts(cells: list[str]) -> bool:
+    """Return whether cells are whole numbers, each one more than the one before."""
+    if any(_kind(cell) != "whole" for cell in cells):
+        return False
+    return all(int(after) - int(before) == 1 for before, after in pairwise(cells))
 
 
 def _kind(cell: str) -> str:

@@ -44,6 +44,17 @@ def plan_file(
 
     Raises `DatasetError` with the line and the option that decides what is unclear.
     """
+    try:
+        return _planned(path, options, before)
+    except OSError as fault:
+        raise DatasetError(
+            f"{path} cannot be read: {fault.strerror}", hint="make it readable: chmod +r FILE"
+        ) from fault
+
+
+def _planned(
+    path: Path, options: TableOptions, before: tuple[SourceTable, Table] | None
+) -> tuple[SourceTable, TablePlan]:
     earlier, kind = before[0] if before else None, FORMATS[path.suffix.lower()]
     dialect, names, texts = _opened(path, kind, options, earlier)
     nulls = (*options.nulls, *(earlier.missing if earlier else ()))
