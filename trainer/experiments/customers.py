@@ -68,10 +68,11 @@ class Net(Classifier):
         """Return the fields that the table has, and the label."""
         return (*self.fields, target())
 
-    def forward(self, *given: Tensor) -> Tensor:
-        """Return a score for each class: `[batch, numbers]` and `[batch, categories]` to `[batch, classes]`."""
-        fields = dict(zip(self.fields, given, strict=True))
-        parts = [] if self.normalize is None else [self.normalize(fields["features"])]
-        parts += [layer(fields["categories"][:, at]) for at, layer in enumerate(self.embeddings)]
+    def forward(self, first: Tensor, second: Tensor | None = None) -> Tensor:
+        """Return a score for each class, `[batch, classes]`, from numbers and categories, or from the field that the table has."""
+        categories = second if self.normalize else first
+        parts = [self.normalize(first)] if self.normalize else []
+        if categories is not None:
+            parts += [layer(categories[:, at]) for at, layer in enumerate(self.embeddings)]
         scores: Tensor = self.layers(torch.cat(parts, dim=1))
         return scores
