@@ -171,9 +171,9 @@ def test_a_normalize_keeps_the_statistics_that_were_loaded(tmp_path: Path, monke
     (tmp_path / "one").mkdir()
     one = Small(place=tmp_path / "one", code=code, record=True)
     one.train(monkeypatch)
-    assert any("fitted to 'x'" in line for line in one.said)
+    assert any("fitted to 'x'" in line for line in one.messages)
     given = WeightsFile(path=one.place / "attempt/weights.safetensors", title="run P")
     (tmp_path / "two").mkdir()
     two = Small(place=tmp_path / "two", code=code, initial=given, record=True)
     two.train(monkeypatch)
-    assert "Net.scale keeps the mean and standard deviation of the initial weights" in two.said
+    assert "Net.scale keeps the mean and standard deviation of the initial weights" in two.messages

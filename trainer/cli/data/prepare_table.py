@@ -25,7 +25,7 @@ from trainer.data.tables.convert import write_parquet
 from trainer.data.tables.table_file import blocks_of
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from trainer.environments.engine import Engine, ImageFacts
@@ -77,7 +77,7 @@ def _prepare(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
 
 
 def _in_container(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
-    if BAKED.exists():
+    if IMAGE_FILE.exists():
         raise MachineError(
             f"{_NEEDS}; this image has no torch", hint="use an environment with torch: environments/cpu.toml"
         )
