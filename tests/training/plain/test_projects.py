@@ -86,6 +86,12 @@ def last_record(checkout: Checkout) -> tuple[Path, Record]:
     return folder, load_record(folder / "attempts/1/record.json")
 
 
+@pytest.fixture(autouse=True)
+def _checkout_without_src(checkout: Checkout) -> None:
+    """Remove the folder `src` that tests of a template repository may have written into the shared checkout."""
+    shutil.rmtree(checkout.root / "src", ignore_errors=True)
+
+
 @pytest.mark.parametrize("packages", [True, False])
 def test_a_module_of_another_repository_trains_and_is_repeated_without_it(
     checkout: Checkout, tmp_path: Path, *, packages: bool
