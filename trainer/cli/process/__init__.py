@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.base.errors import CheckpointError, SettingError
 from trainer.base.run_files import read_run_json
-from trainer.cli.configuration import cache_folder, shown_path, store_of_dataset
+from trainer.cli.configuration import cache_folder, cache_limit, shown_path, store_of_dataset
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
 from trainer.cli.output import escaping, print_json, result_stream
 from trainer.cli.process.attempt import (
@@ -45,6 +45,7 @@ from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
 from trainer.settings.settings_file import settings_text
+from trainer.stores.patience import Patience
 from trainer.training.resuming.stop_requests import Stop
 from trainer.training.scripts.script import Script
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.process.attempt import Session
     from trainer.cli.process.initial import Initial
+    from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
@@ -126,10 +128,12 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         from trainer.training.fit import train
 
     with session.stage("fetch"):
-        roles = roles_in(session.resolved.settings)
+        roles, check = roles_in(session.resolved.settings), session.stop.check
         fetched = [
             FetchedDataset(
-                declared=each, files=fetch_data(each, say=session.say), splits=tuple(roles.get(each.name, ()))
+                declared=each,
+                files=fetch_data(each, say=session.say, check=check),
+                splits=tuple(roles.get(each.name, ())),
             )
             for each in session.datasets
         ]
@@ -273,7 +277,7 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
                 datasets=[
                     FetchedDataset(
                         declared=each,
-                        files=fetch_data(each, say=lambda _: None),
+                        files=fetch_data(each, say=lambda _: None, check=stop.check),
                         splits=tuple(roles.get(each.name, ())),
                     )
                     for each in datasets
@@ -292,10 +296,34 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
     return 0
 
 
-def fetch_data(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
-    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache."""
+def fetch_data(
+    dataset: Dataset, *, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> CachedDataset | StreamedDataset:
+    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache.
+
+    With a limit of the cache that is too small for them, files are fetched when they are read; `check` raises if the process must stop.
+    """
     start, cache = monotonic(), Cache(root=cache_folder())
+    if (limit := cache_limit()) is not None:
+        return _open_data(dataset, cache, limit, Patience(say=say, check=check))
     state = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
     data = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
     say(f"{dataset.title}: {state} ({monotonic() - start:.3f} s)")
+    return data
+
+
+def _open_data(dataset: Dataset, cache: Cache, limit: int, patience: Patience) -> CachedDataset | StreamedDataset:
+    from trainer.data.cache.budget import Budget
+    from trainer.data.cache.streamed import StreamSource
+    from trainer.data.stream import open_dataset
+
+    start, was_cached = monotonic(), cache.has(dataset)
+    source = StreamSource(
+        cache=cache, dataset=dataset, budget=Budget(root=cache.root, limit=limit), open_store=store_of_dataset
+    )
+    data = open_dataset(source, progress=transfer_progress(), patience=patience)
+    state = "in the cache, nothing fetched" if was_cached else "fetched and verified"
+    if data.is_streamed:
+        state = f"{dataset.bytes / 1e6:,.1f} MB, fetched during the run: the cache's limit is {limit / 1e6:,.1f} MB"
+    patience.say(f"{dataset.title}: {state} ({monotonic() - start:.3f} s)")
     return data

@@ -10,8 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
@@ -24,14 +23,18 @@ from trainer.data.splits import Layout
 from trainer.training.determinism.seeds import derived
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.files import Files
+    from trainer.data.read_ahead import ReadAhead
 
 Values = np.ndarray[Any, Any]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _AHEAD: Final = 64
 """Samples that are read ahead of the inspection."""
+Piece = tuple[str, int, int]
+"""A range of a file: path, first byte, one past the last byte."""
 Sample = dict[str, Tensor]
 """One tensor per field."""
 Batch = dict[str, Tensor]
@@ -73,6 +76,15 @@ class Samples(Dataset[Sample]):
         """Return several samples in this order, stacked along a new first axis."""
         return self.stack([self.sample(pick) for pick in picks])
 
+    @property
+    def streamed(self) -> StreamedDataset | None:
+        """Return the files that the samples are read from, if these are fetched during the training."""
+        return None
+
+    def pieces(self, pick: Pick) -> Sequence[Piece] | None:  # noqa: ARG002 - a reader that knows overrides it
+        """Return the ranges of files that `batch` reads for a sample, to fetch them ahead; None if they are not known."""
+        return None
+
     def stack(self, samples: Sequence[Sample]) -> Batch:
         """Return samples as a batch; raise `DatasetError` if they do not fit together. A reader that pads overrides it."""
         return stacked(samples)
@@ -98,7 +110,9 @@ class Samples(Dataset[Sample]):
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
         """Yield these samples for an inspection; `rows` must be ascending."""
-        return single_blocks(lambda row: self.sample(Pick(index=row)), rows, self.layout.name_of)
+        return single_blocks(
+            lambda row: self.sample(Pick(index=row)), ahead_of(self, rows, many=_AHEAD), self.layout.name_of
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """Return one sample, as in the first epoch."""
@@ -126,9 +140,60 @@ class FileSamples(Samples):
         """Return the layout of the samples in files."""
         return self._layout
 
+    @property
+    def streamed(self) -> StreamedDataset | None:
+        """Return the files, if they are fetched during the training."""
+        return cast("StreamedDataset", self._files) if self._files.is_streamed else None
+
     def sample(self, pick: Pick) -> Sample:
         """Return one sample."""
         return {name: values[0] for name, values in self.batch([pick]).items()}
+
+
+def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
+    """Yield `rows` in parts of `many`; if the samples are streamed, each part once its files are fetched, and the next ones meanwhile."""
+    parts = [rows[first : first + many] for first in range(0, len(rows), many)]
+    ahead = fetch_ahead(samples, ((Pick(index=int(row)) for row in part) for part in parts))
+    for number, part in enumerate(parts):
+        if ahead is not None:
+            ahead.wait(number)
+        yield part
+        if ahead is not None:
+            ahead.advance(number + 1)
+
+
+def fetch_ahead(
+    samples: Samples, batches: Iterable[Iterable[Pick]], later: Iterable[Iterable[Pick]] = ()
+) -> Pass | None:
+    """Begin to fetch what `batches` read, and then `later`; None if the samples are not streamed, or their ranges are not known."""
+    files = samples.streamed
+    if files is None or not len(samples) or samples.pieces(Pick(index=0)) is None:
+        return None
+
+    def chunks(batch: Iterable[Pick]) -> list[int]:
+        pieces = (piece for pick in batch for piece in samples.pieces(pick) or ())
+        return [each for piece in pieces for each in files.chunk_ids(*piece)]
+
+    number = files.read_ahead.begin(
+        [chunks(batch) for batch in batches], [each for batch in later for each in chunks(batch)]
+    )
+    return Pass(ahead=files.read_ahead, number=number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One pass over batches whose files are fetched ahead."""
+
+    ahead: ReadAhead
+    number: int
+
+    def wait(self, batch: int) -> None:
+        """Wait until the files of a batch are fetched."""
+        self.ahead.wait(self.number, batch)
+
+    def advance(self, batch: int) -> None:
+        """Report that all batches before `batch` were read."""
+        self.ahead.advance(self.number, batch)
 
 
 def stacked(samples: Sequence[Sample]) -> Batch:
@@ -164,8 +229,10 @@ class Block:
     """The reason that none of these samples can be read, or a function from the number of a sample to its reason."""
 
 
-def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Callable[[int], str]) -> Iterator[Block]:
-    """Read samples one by one in several threads: decoders release the GIL."""
+def single_blocks(
+    read: Callable[[int], dict[str, Tensor]], parts: Iterable[Rows], name: Callable[[int], str]
+) -> Iterator[Block]:
+    """Read the samples of some parts one by one in several threads: decoders release the GIL."""
 
     def read_block(row: int) -> Block:
         numbers = np.array([row], dtype=np.int64)
@@ -182,10 +249,9 @@ def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Ca
             )
             return Block(rows=numbers, fault=fault_of(name(row), error))
 
-    waiting = iter(rows)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        while some := list(islice(waiting, _AHEAD)):
-            yield from pool.map(read_block, map(int, some))
+        for part in parts:
+            yield from pool.map(read_block, map(int, part))
 
 
 def fault_of(name: str, fault: DatasetError) -> Fault:
