@@ -100,7 +100,7 @@ def watched(folder: Path) -> Iterator[list[int]]:
     over, most = threading.Event(), [0]
 
     def watch() -> None:
-        while not over.wait(0.002):
+        while not over.wait(0.01):
             most.append(max(most[-1], disk_usage(folder)))
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
-LEAST_LIMIT: Final = 16 * 10**6
+LEAST_LIMIT: Final = 8 * 10**6
 """Bytes that a cache with a limit has at least: room for a few samples and for small files beside them."""
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 TYPED_COMMAND: Final = "REPRISE_TYPED"

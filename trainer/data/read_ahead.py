@@ -274,10 +274,12 @@ class ReadAhead:
     def _has_room(self, chunk: Chunk, job: _Job) -> bool:
         """Reserve room for a chunk, by evicting others; wait for it, unless the chunk is waited for. Return whether there is room."""
         while not self._folder.reserve(chunk.size):
+            if self._folder.take_room():
+                continue
             with self._changed:
                 victim = self._farthest(beyond=self._pending.get(chunk.id, job.position))
                 if victim is None and (self._is_paused or job.position < self._needed):
-                    return self._folder.take_room() and self._folder.reserve(chunk.size)
+                    return False
                 if victim is None:
                     self._changed.wait(_LOOK_S)
                     continue

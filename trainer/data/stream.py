@@ -66,10 +66,7 @@ def _has_room(streamed: StreamedDataset, missing: int) -> bool:
     budget = streamed.source.budget
     if missing > budget.usable - budget.count().other:
         return False
-    while not budget.reserve(None, missing):
-        if not streamed.folder_of_chunks.take_room(only_idle=True):
-            return False
-    return True
+    return budget.reserve(None, missing) or (streamed.folder_of_chunks.take_idle() and budget.reserve(None, missing))
 
 
 def _require_room(budget: Budget) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
-from time import time
-from typing import TYPE_CHECKING
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes
@@ -24,8 +24,13 @@ from trainer.data.cache.locks import active_leases
 from trainer.data.cache.objects import make_shared_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trainer.data.cache.budget import Budget
     from trainer.data.chunks import Chunk
+
+_LOOK_S: Final = 1.0
+"""Seconds between two readings of all leases."""
 
 
 class ChunkFolder:
@@ -35,6 +40,7 @@ class ChunkFolder:
         self.budget, self.path = budget, f"{version}/{STREAMED}u{os.getuid()}"
         with disk_faults(budget.root / self.path):
             self._folder = make_shared_folder(budget.root, self.path)
+        self._looked = -_LOOK_S
 
     def names(self) -> set[str]:
         """Return the names of all chunks."""
@@ -92,24 +98,32 @@ class ChunkFolder:
 
     def clear(self) -> None:
         """Evict all chunks: the version is complete."""
-        while self._take_from(self.path):
-            pass
+        self._take_from(self.path, many=None)
 
-    def take_room(self, *, only_idle: bool = False) -> bool:
-        """Evict some chunks of another streamed version that is not in use, or has more than its share; return whether there was one."""
+    def take_room(self) -> bool:
+        """Evict some chunks of another version of this user: one that no process uses, or has more than its share; return whether any."""
         count = self.budget.count().streamed
+        share = sum(count.values()) // len({*count, self.path})
+        own = count.pop(self.path, 0)
+        if any(self._take_from(path) for path in self._of_user(count) if count[path] > share > own):
+            return True
+        if not count or monotonic() - self._looked < _LOOK_S:
+            return False
+        self._looked = monotonic()
+        return self.take_idle()
+
+    def take_idle(self) -> bool:
+        """Evict all chunks of this user's versions that no process uses; return whether there were any."""
         leases = list(active_leases(self.budget.root, now=time()))
         leased = {f"{each.name}/{each.content.removeprefix('sha256:')}" for each in leases if each}
-        share = sum(count.values()) // max(1, len({*count, self.path}))
-        for path, size in sorted(count.items(), key=lambda each: -each[1]):
-            is_idle = None not in leases and "/".join(path.split("/")[1:3]) not in leased
-            is_own = path.endswith(f"/{STREAMED}u{os.getuid()}") and path != self.path
-            is_greedy = not only_idle and size > share > count.get(self.path, 0)
-            if is_own and (is_idle or is_greedy) and self._take_from(path):
-                return True
-        return False
+        others = [path for path in self._of_user(self.budget.count().streamed) if path != self.path]
+        idle = [] if None in leases else [path for path in others if "/".join(path.split("/")[1:3]) not in leased]
+        return sum(self._take_from(path, many=None) for path in idle) > 0
 
-    def _take_from(self, path: str, many: int = 64) -> bool:
+    def _of_user(self, paths: Iterable[str]) -> list[str]:
+        return [path for path in paths if path.endswith(f"/{STREAMED}u{os.getuid()}")]
+
+    def _take_from(self, path: str, many: int | None = 8) -> bool:
         taken = 0
         with suppress(OSError, UnsafePathError), Root.at(self.budget.root) as root, root.below(path) as folder:
             for name in folder.names()[:many]:
