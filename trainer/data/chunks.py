@@ -6,7 +6,6 @@ part is not a whole pack, only the file has a digest, and is one chunk.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,11 +95,10 @@ class Chunks:
 
     def named(self, names: set[str]) -> Iterator[int]:
         """Yield the ids of the chunks with these names; of equal files, all."""
-        packs = [each.sha256.removeprefix("sha256:") for each in self._listing.packs]
         for number, row in enumerate(self._listing.rows()):
             if number in self._ends:
-                for part, (pack, _, _) in enumerate(json.loads(b"[%b]" % row[4])):
-                    if packs[pack] in names:
+                for part, segment in enumerate(self._listing[number].segments):
+                    if segment.pack.sha256.removeprefix("sha256:") in names:
                         yield number << _PART_BITS | part
             elif row[3][7:].decode() in names:
                 yield number << _PART_BITS

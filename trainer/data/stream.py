@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DiskFullError
 from trainer.base.progress import SILENT
+from trainer.base.safe_folder import Root
 from trainer.data.cache.streamed import StreamedDataset
 from trainer.data.downloads import plan_fetch
 from trainer.data.fetch import fetch_dataset, read_manifest
@@ -38,7 +39,7 @@ def open_dataset(
     listing = cache.manifest(dataset)
     if listing is None:
         with disk_faults(cache.root):
-            cache.root.mkdir(parents=True, exist_ok=True)
+            Root.at(cache.root, make=True).close()
         listing = read_manifest(source.open_store(), dataset, folder=cache.root)
         cache.keep_manifest(dataset, listing.raw)
     streamed = StreamedDataset(source, listing, lease, patience=patience)

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import canonical
 from trainer.base.disk_errors import disk_fault
-from trainer.base.errors import UnsafePathError
+from trainer.base.document import Count, Document, parse_json
+from trainer.base.errors import DocumentError, UnsafePathError
 from trainer.base.safe_folder import Root
 from trainer.data.cache.locks import open_lock
 
@@ -48,8 +49,16 @@ def cost(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK + _ENTRY
 
 
+class UsageDocument(Document):
+    """The contents of `limit.json`."""
+
+    format: Literal["reprise.limit/1"] = "reprise.limit/1"
+    other: Count
+    streamed: dict[str, Count]
+
+
 @dataclass(slots=True)
-class Count:
+class Usage:
     """What the cache holds, in bytes."""
 
     other: int = 0
@@ -112,13 +121,13 @@ class Budget:
         with self._changed() as count:
             _add(count, owner, -size)
 
-    def count(self) -> Count:
+    def count(self) -> Usage:
         """Return the count."""
         with self._changed() as count:
-            return Count(count.other, dict(count.streamed))
+            return Usage(count.other, dict(count.streamed))
 
     @contextmanager
-    def _changed(self) -> Iterator[Count]:
+    def _changed(self) -> Iterator[Usage]:
         """Open the count for a change. Each change opens the file: its lock then excludes threads and forked processes, too."""
         with Root.at(self.root, make=True) as root:
             handle = open_lock(root, COUNT)
@@ -128,17 +137,25 @@ class Budget:
             with suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX)
             before = os.pread(handle, 1 << 20, 0)
-            count = _parsed(before) or measure(self.root)
+            count = self._parsed(before) or measure(self.root)
             yield count
-            after = json.dumps({"other": count.other, "streamed": count.streamed}).encode()
-            if after != before.rstrip():
+            after = canonical(UsageDocument(other=count.other, streamed=count.streamed).model_dump())
+            if after != before:
                 with disk_faults(self.root / COUNT):
-                    os.pwrite(handle, after.ljust(len(before)), 0)
+                    os.pwrite(handle, after, 0)
+                    os.ftruncate(handle, len(after))
         finally:
             os.close(handle)
 
+    def _parsed(self, text: bytes) -> Usage | None:
+        """Return the count in a file; `None` if the file is new or damaged."""
+        with suppress(DocumentError):
+            found = parse_json(text, UsageDocument, where=str(self.root / COUNT))
+            return Usage(found.other, dict(found.streamed))
+        return None
 
-def _add(count: Count, owner: str | None, size: int) -> None:
+
+def _add(count: Usage, owner: str | None, size: int) -> None:
     if owner is None:
         count.other = max(0, count.other + size)
         return
@@ -147,17 +164,9 @@ def _add(count: Count, owner: str | None, size: int) -> None:
         del count.streamed[owner]
 
 
-def _parsed(text: bytes) -> Count | None:
-    """Return the count in a file; `None` if the file is new or damaged."""
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
-        found = json.loads(text)
-        return Count(int(found["other"]), {str(name): int(size) for name, size in found["streamed"].items()})
-    return None
-
-
-def measure(root: Path) -> Count:
+def measure(root: Path) -> Usage:
     """Return what a cache holds, as `du` counts it; temporary files among the chunks of this user are removed."""
-    count, seen = Count(), set()
+    count, seen = Usage(), set()
     own = f"{STREAMED}u{os.getuid()}"
     with Root.at(root) as whole:
         count.other = os.fstat(whole.fileno()).st_blocks * 512
