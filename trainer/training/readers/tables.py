@@ -125,7 +125,7 @@ def _count_rows(files: Files, path: str, reader: Table) -> int:
 
 
 def _foot(files: Files, path: str) -> memoryview:
-    """Return a file with a verified footer; of a streamed file only its first and last bytes, which pyarrow reads as a file without rows."""
+    """Return a file with a verified footer; of a streamed file only its first and last bytes, which pyarrow reads as a file."""
     if not files.is_streamed:
         view = files.view(path)
         files.require(path, footer_start(view, where=path))
@@ -276,7 +276,7 @@ class _Verified:
         return self._size
 
     def close(self) -> None:
-        """Do nothing: the view closes with its last reference."""
+        """Do nothing: no file is open between two reads."""
 
 
 def _open(files: Files, path: str) -> pq.ParquetFile:
