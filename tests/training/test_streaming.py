@@ -130,3 +130,24 @@ def test_a_killed_streamed_run_resumes_to_identical_bits(noise: Checkout, on_dis
     assert done.returncode == 0, done.stderr
     assert usage[-1] <= LIMIT
     assert differing(run / "attempts/2", on_disk) == []
+
+
+def test_an_outage_of_the_store_costs_a_pause(noise: Checkout, on_disk: Path) -> None:
+    away = noise.store.with_name("away")
+    process = noise.start(*WORDS, REPRISE_CACHE_LIMIT="8MB")
+    assert process.stderr
+    lines = [""]
+    while not lines[-1].startswith("epoch 1/"):
+        lines.append(process.stderr.readline())
+        assert process.poll() is None
+    noise.store.rename(away)
+    try:
+        while "asking again, for up to 15 minutes" not in lines[-1]:
+            lines.append(process.stderr.readline())
+            assert process.poll() is None, lines
+    finally:
+        away.rename(noise.store)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert "the store answers again after" in err
+    assert differing(noise.last()[0], on_disk) == []
