@@ -22,6 +22,8 @@ from trainer.data.stream import open_dataset
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trainer.data.cache.streamed import StreamedDataset
+
 COUNT, SIZE = 120, 100_000
 LIMIT = COUNT * SIZE // 4
 
@@ -105,26 +107,49 @@ def _kept(number: int) -> Streams:
     return _KEPT[number]
 
 
-def test_several_runs_share_the_bound(streams: Streams) -> None:
+def read_all(files: StreamedDataset, expected: dict[str, bytes], epochs: int = 2) -> bool:
+    """Read all files one by one in shuffled orders, fetched ahead."""
+    for epoch in range(epochs):
+        order = [f"{number:04}.bin" for number in np.random.default_rng(epoch).permutation(COUNT)]
+        ids = [next(files.chunk_ids(path, 0, SIZE)) for path in order]
+        number = files.read_ahead.begin([[one] for one in ids], ids)
+        for at, path in enumerate(order):
+            files.read_ahead.wait(number, at)
+            assert bytes(files.read(path)) == expected[path]
+            files.read_ahead.advance(number, at + 1)
+    files.read_ahead.close()
+    return True
+
+
+@pytest.fixture
+def others(streams: Streams) -> Streams:
+    """Another dataset, streamed into the same cache."""
     other = SourceFolder(root=fill(streams.folder / "other", noise(1)))
-    second = Streams(folder=streams.folder, store=streams.store, dataset=streams.dataset, files=noise(1))
-    second.dataset = publish_dataset(Draft(name="other"), source=other, store=streams.store).dataset
+    dataset = publish_dataset(Draft(name="other"), source=other, store=streams.store).dataset
+    return Streams(folder=streams.folder, store=streams.store, dataset=dataset, files=noise(1))
 
-    def run(each: Streams) -> bool:
-        files = each.open(LIMIT)
-        for epoch in range(2):
-            order = [f"{number:04}.bin" for number in np.random.default_rng(epoch).permutation(COUNT)]
-            ids = [next(files.chunk_ids(path, 0, SIZE)) for path in order]
-            number = files.read_ahead.begin([[one] for one in ids], ids)
-            for at, path in enumerate(order):
-                files.read_ahead.wait(number, at)
-                assert bytes(files.read(path)) == each.files[path]
-                files.read_ahead.advance(number, at + 1)
-        files.read_ahead.close()
-        return True
 
+def test_several_runs_share_the_bound(streams: Streams, others: Streams) -> None:
     with watched(streams.folder / "cache") as usage, ThreadPoolExecutor() as threads:
-        assert [*threads.map(run, (streams, second, streams))] == [True] * 3
+        runs = [(each.open(LIMIT), each.files) for each in (streams, others, streams)]
+        assert [*threads.map(lambda run: read_all(*run), runs)] == [True] * 3
     assert LIMIT // 2 < usage[-1] <= LIMIT
-    count = Budget(root=streams.folder / "cache", limit=LIMIT).count()
-    assert min(count.streamed.values()) > LIMIT // 4
+
+
+def test_a_second_dataset_gets_half_of_the_bound(streams: Streams, others: Streams) -> None:
+    first, second = streams.open(LIMIT), others.open(LIMIT)
+    assert read_all(first, streams.files)
+    assert read_all(second, others.files)
+    streamed = Budget(root=streams.folder / "cache", limit=LIMIT).count().streamed
+    assert all(LIMIT * 0.35 < size < LIMIT * 0.65 for size in streamed.values())
+    assert len(streamed) == 2
+
+
+def test_chunks_that_no_run_uses_are_evicted_first(streams: Streams, others: Streams) -> None:
+    first = streams.open(LIMIT)
+    assert read_all(first, streams.files, epochs=1)
+    assert first.lease
+    first.lease.end()
+    assert read_all(others.open(LIMIT), others.files, epochs=1)
+    (path,) = Budget(root=streams.folder / "cache", limit=LIMIT).count().streamed
+    assert path.startswith("versions/other/")
