@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from trainer.settings.ledger import configured
 from trainer.training.normalization import Normalize
-from trainer.training.tasks.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.classification import ClassificationSettings, Classifier, measures_with_auc
 from trainer.training.tasks.task import target
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class Settings(ClassificationSettings):
@@ -67,6 +70,10 @@ class Net(Classifier):
     def used_fields(self) -> tuple[str, ...]:
         """Return the fields that the table has, and the label."""
         return (*self.fields, target())
+
+    def make_metrics(self) -> MetricCollection:
+        """Return accuracy, F1 and, for two classes, AUC."""
+        return measures_with_auc()
 
     def forward(self, first: Tensor, second: Tensor | None = None) -> Tensor:
         """Return a score for each class, `[batch, classes]`, from numbers and categories, or from the field that the table has."""

@@ -265,9 +265,17 @@ def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checko
     [
         (["--script", "old/trian.py"], "script old/trian.py is not a file", "did you mean old/train.py?"),
         (["--script"], "train needs a file: --script FILE", "write --script FILE -- ARGUMENTS"),
-        (["--script", "old/train.py", "--exp", "dots.py"], "--exp and --script exclude each other", "remove one of them"),
+        (
+            ["--script", "old/train.py", "--exp", "dots.py"],
+            "--exp and --script exclude each other",
+            "remove one of them",
+        ),
         (["--exp", "dots.py", "--", "--lr", "1"], "found -- without --script", "write --script FILE -- ARGUMENTS"),
-        (["--script", "old/train.py", "--lr", "1"], "unknown setting --lr", "arguments after --: --script FILE -- --lr"),
+        (
+            ["--script", "old/train.py", "--lr", "1"],
+            "unknown setting --lr",
+            "arguments after --: --script FILE -- --lr",
+        ),
         (
             ["--script", "old/train.py", "--", "--out", "{runs}"],
             "'{runs}' has {runs}, for which nothing stands",

@@ -39,3 +39,10 @@ def test_clear_scores_keep_their_order() -> None:
 def test_it_is_undefined_for_one_class() -> None:
     value, reason = area([0.1, 0.2], [1, 1])
     assert (value != value, reason) == (True, "all 2 samples are of one class")  # noqa: PLR0124 - NaN
+
+
+@pytest.mark.parametrize(("classes", "names"), [(2, {"accuracy", "f1", "auc"}), (3, {"accuracy", "f1"})])
+def test_only_two_classes_have_an_area(classes: int, names: set[str]) -> None:
+    from trainer.training.tasks.classification import measures_with_auc
+
+    assert set(measures_with_auc(classes=classes)) == names

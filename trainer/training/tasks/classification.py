@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from trainer.base.errors import DatasetError, SettingError
@@ -20,7 +20,7 @@ from trainer.training.settings import ClassificationSettings
 from trainer.training.tasks.area import ClassArea
 from trainer.training.tasks.class_weights import described_weights, weights_of_classes
 from trainer.training.tasks.metrics import OutputRows
-from trainer.training.tasks.outputs import described, odd_probabilities, require_float
+from trainer.training.tasks.outputs import described, metrics_of, odd_probabilities, require_float
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trainer.runs.figure import Figure
     from trainer.training.train_split import TrainSplit
 
-__all__ = ["ClassificationSettings", "Classifier"]
+__all__ = ["ClassificationSettings", "Classifier", "measures_with_auc"]
 
 _TABLED: Final = 100
 """The largest number of classes for which the report has a confusion matrix."""
@@ -49,8 +49,8 @@ _PACKAGE: Final = "trainer.training."
 class Classifier(Task):
     """A net whose `forward` returns scores, float `[batch, classes]`; labels are integers below `classes`, `[batch]`.
 
-    Metrics: accuracy over samples, F1 averaged over classes, AUC if there are two classes. Figures: confusion
-    matrix, ROC curve of each class, samples with largest loss.
+    Metrics: accuracy over samples, F1 averaged over classes; AUC if `make_metrics` returns `measures_with_auc`.
+    Figures: confusion matrix, ROC curve of each class, samples with largest loss.
     """
 
     _class_weights: Tensor | None = None
@@ -83,7 +83,7 @@ class Classifier(Task):
         return cross_entropy(self._class_weights)
 
     def make_metrics(self) -> MetricCollection:
-        """Return accuracy, F1 and for two classes AUC."""
+        """Return accuracy and F1."""
         return measures()
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
@@ -104,7 +104,7 @@ class Classifier(Task):
         """Return AUC, with the reason, if a split has samples of one class only."""
         labels = seen.fields.get(self._used[-1])
         values = labels.values if labels else None
-        if len(self._named) != 2 or not values or len(values) > 1:  # noqa: PLR2004 - AUC is of two classes
+        if "auc" not in metrics_of(self) or not values or len(values) > 1:
             return {}
         return {"auc": f"all {values[0].count:,} samples are of class {self._named[values[0].value]}"}
 
@@ -224,14 +224,22 @@ def class_names(known: tuple[str, ...], *, classes: int) -> list[str]:
 
 @configured
 def measures(*, classes: int) -> MetricCollection:
-    """Return accuracy and F1 over `classes`, and for two classes the area under the ROC curve."""
-    metrics: dict[str, Metric | MetricCollection] = {
-        "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
-        "f1": MulticlassF1Score(num_classes=classes, average="macro"),
-    }
-    if classes == 2:  # noqa: PLR2004 - one curve
-        metrics["auc"] = ClassArea()
-    return MetricCollection(metrics)
+    """Return accuracy and F1 over `classes`."""
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
+            "f1": MulticlassF1Score(num_classes=classes, average="macro"),
+        }
+    )
+
+
+@configured
+def measures_with_auc(*, classes: int) -> MetricCollection:
+    """Return accuracy and F1, and for two classes the area under the ROC curve of class 1."""
+    metrics = measures(classes=classes)
+    if classes == 2:  # noqa: PLR2004 - the curve is of two classes
+        metrics.add_metrics({"auc": ClassArea()})
+    return metrics
 
 
 def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
