@@ -243,7 +243,7 @@ def datasets_of(
 
 def only_dataset(settings: Any, *, command: str, root: Path) -> Dataset:
     """Load the dataset of a command that uses one. Raise `SettingError` if the settings name several by role, `DatasetError`."""
-    names = [*datasets_by_role(settings.value_of("dataset"))]
+    names = [*datasets_by_role(settings.dataset)]
     if len(names) > 1:
         message = f"setting dataset names {len(names)} datasets by role; `reprise {command}` uses one"
         raise SettingError(message, hint=f"name that of train: --dataset {names[0]}")
