@@ -50,7 +50,7 @@ LOOPS["the module of bare Lightning through Reprise, trace and determinism off"]
 ]
 RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
 """The line in which a training prints its run, to delete the run afterwards."""
-TOLD = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
+SECONDS_PER_STEP = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
 
 
 def seconds(loop: str, net: str) -> float:
@@ -58,7 +58,7 @@ def seconds(loop: str, net: str) -> float:
     done = subprocess.run(LOOPS[loop](net), cwd=ROOT, capture_output=True, text=True, check=False)
     for run in RUN_ID.findall(done.stderr):
         shutil.rmtree(ROOT / "runs" / run, ignore_errors=True)
-    found = TOLD.search(done.stdout)
+    found = SECONDS_PER_STEP.search(done.stdout)
     if found is None:
         sys.exit(f"overhead: {loop}, {net}: exit {done.returncode}: {(done.stdout + done.stderr)[-1000:]}")
     return float(found[1])

@@ -70,21 +70,21 @@ def seconds(case: Case) -> float:
     with subprocess.Popen(  # noqa: S602 - the command is a line of a file of ours
         case.command, shell=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        said, took = listened(process, case.until)
+        output, took = wait_for_line(process, case.until)
     end = took or time.perf_counter()
     if process.returncode or (case.until and not took):
-        sys.exit(f"bench: {case.name}: exit {process.returncode}, waited for {case.until!r}: {said[-1000:]}")
+        sys.exit(f"bench: {case.name}: exit {process.returncode}, waited for {case.until!r}: {output[-1000:]}")
     return end - start
 
 
-def listened(process: subprocess.Popen[str], until: str) -> tuple[str, float]:
+def wait_for_line(process: subprocess.Popen[str], until: str) -> tuple[str, float]:
     """Return the output of a process, and the time of the first matching line; 0 if no line matches."""
-    said, took = [], 0.0
+    output, took = [], 0.0
     for line in process.stdout or ():
         if until and not took and re.search(until, line):
             took = time.perf_counter()
-        said.append(line)
-    return "".join(said), took
+        output.append(line)
+    return "".join(output), took
 
 
 def table(benchmark: Benchmark) -> str:

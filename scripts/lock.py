@@ -220,13 +220,13 @@ def other_torch(text: str) -> list[str]:
     for name, (extras, python) in environments().items():
         torch = packages(text, extras, python=python).get("torch")
         for one in misplaced(text, extras, exempt=exempt, python=python):
-            said = f"uv.lock: environment {name}: found {one.name} {one.version} of {index_name(one.source)}"
+            message = f"uv.lock: environment {name}: found {one.name} {one.version} of {index_name(one.source)}"
             expected = (
                 f"expected the build of {index_name(torch.source)}, where torch {torch.version} is from"
                 if torch
                 else ""
             )
-            problems.append(f"{said}, {expected}: both link libtorch\n  -> {source_line(text, one.name, extras)}")
+            problems.append(f"{message}, {expected}: both link libtorch\n  -> {source_line(text, one.name, extras)}")
     return problems
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def make_keys(folder: Path, name: str = "key") -> tuple[Path, Path]:
-    """A new key pair: the private file and the public one."""
+    """Create a key pair; return the files of the private and the public key."""
     folder.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()
     paths = folder / f"{name}.pem", folder / f"{name}.pub.pem"

@@ -1,4 +1,4 @@
-"""Checks made in the process of the tests, on synthetic datasets."""
+"""Runs checks in the tests' process, on synthetic datasets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 THREADS: Final = 1
-"""More would spin while they wait: how they wait is said before torch is loaded, which it is here."""
+"""More threads would spin while they wait: their waiting policy is set before torch is loaded, and here it is loaded."""
 WORDS: Final = ("--determinism", "off", "--threads", str(THREADS))
 STEPS: Final = 30
 
@@ -48,13 +48,13 @@ def run_checks_on(
     to_first: bool = False,
     level: str = "off",
 ) -> dict[str, Finding]:
-    """Check the experiment in `file` on synthetic data; `to_first`: until a check fails."""
+    """Check the experiment in `file` on synthetic data; with `to_first`, stop at the first failed check."""
     for name, value in variables(Level.OFF, threads=THREADS).items():
         patch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
     origins = Origins(options=parse_options(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
     resolved = resolve(experiment.settings, origins)
-    dataset, data = make_synthetic(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
+    dataset, data = make_synthetic(load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT), rows=256)
     subject = Subject(
         experiment=experiment,
         resolved=resolved,

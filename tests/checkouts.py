@@ -1,4 +1,4 @@
-"""Small checkouts to build from: the declarations and recipes of this one, and a lock of a few lines."""
+"""Small checkouts that images can be built from: this checkout's declarations and recipes, and a lock of a few lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INDEX: Final = 'source = { registry = "https://index.invalid/simple" }'
 
 
 def locked_package(name: str, *, version: str = "1", needs: tuple[str, ...] = (), tag: str = "py3-none-any") -> str:
-    """A package of a lock, with one wheel."""
+    """Return a lock entry of a package with one wheel."""
     entries = ", ".join(f'{{ name = "{each}" }}' for each in needs)
     wheel = f'{{ url = "https://files.invalid/{name}-{version}-{tag}.whl", hash = "{HASH}" }}'
     return (
@@ -54,11 +54,11 @@ LOCK: Final = PROJECT + "".join(
         ),
     ]
 )
-"""A lock of a few packages: each environment has one that the others have not, and all share one."""
+"""Return a lock in which each environment has one package of its own, and all share one."""
 
 
 def write_checkout(folder: Path) -> Path:
-    """A checkout in `folder` with everything that a build is a function of."""
+    """Write a checkout with all inputs of a build into `folder`."""
     for name in (*RECIPES, *BAKED_SCRIPTS, *(f"environments/{name}.toml" for name in ("cpu", "cuda", "store"))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

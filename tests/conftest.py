@@ -1,6 +1,6 @@
-"""What a test may need from the machine, and how tests are shared out between processes.
+"""The requirements of marked tests, and how tests are distributed to processes.
 
-A test whose need is not met says which, and is skipped.
+A test whose requirement is not met is skipped with the requirement as the reason.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-# A shell starts background commands with Ctrl-C ignored, and every process below inherits that: tests of Ctrl-C would wait for ever.
+# A shell starts background commands with Ctrl-C ignored, and their children inherit that: tests of Ctrl-C would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A busy machine may take long for any example: how long is no property of the code.
+# On a busy machine any example can take long.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
@@ -37,7 +37,7 @@ collect_ignore_glob: Final = [] if HAS_TORCH else ["training/*", "experiments/*"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Keep compiled and rewritten tests, as Python itself does, even where it is told not to: 6 s of 13."""
+    """Cache compiled and rewritten tests, as Python does by default, even if that is switched off: it saves 6 s of 13."""
     result, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     try:
         return (yield)
@@ -46,34 +46,34 @@ def pytest_collection() -> Iterator[None]:
 
 
 @functools.cache
-def speaks_of(mark: str, path: Path) -> bool:
-    """Whether tests of a file carry a mark; told by its text, for who shares them out collects none."""
+def mentions_mark(mark: str, path: Path) -> bool:
+    """Return whether the text of a file names a mark; the process that distributes the files collects no tests."""
     return f"pytest.mark.{mark}" in path.read_text()
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc] # it has no types
-    """Gives a worker of `-n 2 --dist loadfile` a file's tests; all that ask the engine to one, for there is one engine."""
+    """Gives all tests of a file to one worker of `-n 2 --dist loadfile`, and all files that use the engine to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """Name what the test is given out with."""
+        """Return the group of tests that the test is distributed with."""
         file: str = super()._split_scope(nodeid)
-        return "engine" if speaks_of("engine", self.config.rootpath / file) else file
+        return "engine" if mentions_mark("engine", self.config.rootpath / file) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    """Share tests out by file."""
+    """Distribute tests by file."""
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, where workers share."""
+    """With several workers, begin with the slowest tests."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: [not speaks_of(mark, item.path) for mark in ("engine", "trains", "s3")])
+        items.sort(key=lambda item: [not mentions_mark(mark, item.path) for mark in ("engine", "trains", "s3")])
 
 
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
-    """A test that trains or fetches takes signals over; the next one begins without that."""
+    """Restore the signal handlers after a test that trains or fetches."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -82,14 +82,14 @@ def _own_signals() -> Iterator[None]:
 
 @functools.cache
 def has_engine() -> bool:
-    """Whether a Docker engine answers."""
+    """Return whether a Docker engine answers."""
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
 
 
 def has_weed() -> bool:
-    """Whether the S3 server of the lock is beside this Python, or on the PATH."""
+    """Return whether the locked S3 server is installed beside this Python or is on the PATH."""
     return (Path(sys.executable).parent / "weed").exists() or shutil.which("weed") is not None
 
 
@@ -107,7 +107,7 @@ NEEDS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
 
 
 def fail_if_skipped(report: Any, name: str) -> Any:
-    """Turn a skip into a failure on a build machine: it has, or installs, whatever a test needs."""
+    """Turn a skip into a failure on a build machine, which has or installs everything that a test needs."""
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REPRISE_TEST_NO_SKIPS"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
@@ -117,13 +117,13 @@ def fail_if_skipped(report: Any, name: str) -> Any:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Judge a test's skip."""
+    """Turn the skip of a test into a failure if necessary."""
     return fail_if_skipped((yield), item.nodeid)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
-    """Judge the skip of a whole file."""
+    """Turn the skip of a file into a failure if necessary."""
     return fail_if_skipped((yield), collector.nodeid)
 
 

@@ -1,4 +1,4 @@
-"""Records of flushes, because a power cut cannot be tested."""
+"""Records flushes to disk, because a power failure cannot be tested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def record_flushes(monkeypatch: pytest.MonkeyPatch, below: Path) -> list[tuple[str, int]]:
-    """Record flushes below a folder from now on: `folder` or `file`, and the size of the file."""
+    """Record flushes below a folder from now on, as `folder` or `file` with the size of the file."""
     found: list[tuple[str, int]] = []
     flush = os.fsync
 

@@ -29,7 +29,7 @@ from trainer.source.description import Source
 
 
 def ingredients(**other: Any) -> Ingredients:
-    """What a small run is made of."""
+    """Return a small run's ingredients."""
     usual: dict[str, Any] = {
         "experiment": "digits",
         "settings": {"seed": 0, "learning_rate": 0.001},
@@ -44,7 +44,7 @@ def ingredients(**other: Any) -> Ingredients:
 
 
 def circumstances(**other: Any) -> Circumstances:
-    """What happened around it."""
+    """Return a small run's circumstances."""
     usual: dict[str, Any] = {
         "command": ["reprise", "train", "--exp", "digits"],
         "source": Source(how="mounted", commit="0" * 40, dirty=False, files=3, bytes=100),
@@ -59,20 +59,20 @@ def circumstances(**other: Any) -> Circumstances:
 
 
 def record(
-    made: Ingredients | None = None,
+    ingredients_of_run: Ingredients | None = None,
     around: Circumstances | None = None,
     *,
     run: str | None = None,
     attempt: int = 1,
     **outcome: Any,
 ) -> Record:
-    """A run that is completed, where its outcome does not say otherwise."""
-    made = made or ingredients()
+    """Return the record of a run, completed unless its outcome states otherwise."""
+    ingredients_of_run = ingredients_of_run or ingredients()
     return Record(
         run=run or new_run_id(),
         attempt=attempt,
-        identity=identity_of(made),
-        ingredients=made,
+        identity=identity_of(ingredients_of_run),
+        ingredients=ingredients_of_run,
         circumstances=around or circumstances(),
         outcome=Outcome(**{"status": Status.COMPLETED} | outcome),
     )

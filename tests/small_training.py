@@ -1,4 +1,4 @@
-"""Trainings of a few small batches, made in the process of the tests."""
+"""Trains a few small batches in the process of the tests."""
 
 from __future__ import annotations
 
@@ -70,13 +70,15 @@ class Small:
     x: Any = None
     y: Any = None
     splits: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(SPLITS))
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     record: Any = None
     """Whether the run has a record: the first rank has one, and inspects the data."""
+    initial: Any = None
+    """The file of the initial weights."""
 
     @property
     def file(self) -> Path:
-        """The experiment's file."""
+        """Return the path of the experiment's file."""
         return self.place / "small.py"
 
     def loaded(self) -> Experiment:
@@ -105,7 +107,7 @@ class Small:
         )
 
     def train(self, patch: pytest.MonkeyPatch, *words: str) -> Trained:
-        """Train it; what is said is kept in `said`."""
+        """Train it and keep the messages in `messages`."""
         for name, value in variables(Level.OFF, threads=1).items():
             patch.setenv(name, value)
         experiment = self.loaded()
@@ -123,18 +125,19 @@ class Small:
             datasets=[FetchedDataset(declared=self.dataset(), files=FolderFiles(self.place / "data"))],
             into=into,
             stop=Stop(),
-            say=self.said.append,
+            say=self.messages.append,
             on_terminal=False,
             device="cpu",
             started=monotonic(),
             on_first_step=lambda: None,
+            initial=self.initial,
             record=start_run(self.place / "recorded" / "runs").record if self.record else None,
         )
         with restored_threads():
             return train(job)
 
     def failed(self, patch: pytest.MonkeyPatch, *words: str) -> RepriseError | BaseException:
-        """Train it until it fails; give the failure as a run words it."""
+        """Train until the training fails; return the error of the run."""
         from trainer.base.errors import RepriseError
 
         try:

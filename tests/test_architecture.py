@@ -166,7 +166,7 @@ UNBOUNDED = {
     ),
     **dict.fromkeys(["trainer.cli.bench", "trainer.cli.data.inspect"], "what the starting process asks"),
 }
-"""Modules that parse JSON or TOML without the loader, and why they may."""
+"""Modules that parse JSON or TOML without the loader, each with its reason."""
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,4 +1,4 @@
-"""The harness of `scripts/bench`: what it times, and what it writes."""
+"""`scripts/bench`: its timings and its tables."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def test_every_benchmark_in_the_repository_is_valid() -> None:
 
 
 def test_a_fresh_clone_is_prepared_before_the_timing(tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    cases = (bench.Case(name="a", command=f"test -d {made}"),)
-    bench.table(bench.Benchmark(title="t", aim="a", rounds=1, cases=cases, prepare=f"mkdir {made}"))
-    assert made.is_dir()
+    folder = tmp_path / "made"
+    cases = (bench.Case(name="a", command=f"test -d {folder}"),)
+    bench.table(bench.Benchmark(title="t", aim="a", rounds=1, cases=cases, prepare=f"mkdir {folder}"))
+    assert folder.is_dir()
 
 
 @pytest.mark.parametrize(

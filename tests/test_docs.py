@@ -27,7 +27,7 @@ def prose(page: str) -> str:
 
 @cache
 def anchors(page: str) -> frozenset[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ +(.*)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
     return frozenset(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)
 

@@ -1,4 +1,4 @@
-"""K01: documents of formats that runs and stores keep, as the first version wrote them: read for ever, written again byte for byte."""
+"""K01: documents of stored formats in the form of their first version: they are always read, and written again byte for byte."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READ: dict[str, Callable[[bytes], bytes]] = {
     "manifest-1.jsonl": lambda text: bytes(parse_manifest(text).raw),
     "sweep-1.json": lambda text: parse_json(text, Sweep, where="golden").to_json(),
 }
-"""How each is read and written again; those of record, seal, claim and retest are in tests of their own."""
+"""How each document is read and written again; record, seal, claim and retest have their own tests."""
 
 
 @pytest.mark.parametrize("name", READ)

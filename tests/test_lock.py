@@ -1,4 +1,4 @@
-"""The lock names no place and has one torch for each environment, and `scripts/lock --check` says so, offline."""
+"""The lock names no machine or mirror and has one torch for each environment; `scripts/lock --check` checks this offline."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ wheels = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the lock's inputs, for a test to damage."""
+    """Return a copy of the lock's inputs, for a test to damage."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("trainer/environments", "environments"):
         (tmp_path / folder).mkdir(parents=True)
@@ -158,7 +158,7 @@ CUDA_TORCH: Final = (
 
 
 def with_package(text: str, name: str, *, wheel: str, index: str = lock.INDEX, extras: str = "cpu cuda") -> str:
-    """A lock to which the extras have added a package that depends on torch."""
+    """Return a lock to which the extras add a package that depends on torch."""
     for extra in extras.split():
         text = text.replace(f"\n{extra} = [\n", f'\n{extra} = [\n    {{ name = "{name}" }},\n', 1)
     return f"""{text}

@@ -1,4 +1,4 @@
-"""Packages come by hash from wherever pip is told to look: a company's mirror, or a folder of wheels."""
+"""Packages are installed by hash from the index that pip is configured for: a company's mirror, or a folder of wheels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Mirror(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def requirements() -> str:
-    """The lines of the lock for a few small packages, as docs/how-to/mirror.md writes them."""
+    """Return the lines of the lock for a few small packages, as docs/how-to/mirror.md writes them."""
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *PART]
     return subprocess.run(
         [ROOT / "scripts" / "machine" / "uv", *export], capture_output=True, text=True, check=True
@@ -49,7 +49,7 @@ def requirements() -> str:
 
 @pytest.fixture(scope="module")
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of those wheels, filled as docs/how-to/mirror.md says."""
+    """Return a folder of these wheels, filled as docs/how-to/mirror.md says."""
     folder = tmp_path_factory.mktemp("wheelhouse")
     subprocess.run([ROOT / "scripts" / "machine" / "wheelhouse", folder, *PART], check=True, capture_output=True)
     return folder
@@ -57,7 +57,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mirror(wheelhouse: Path, tmp_path: Path) -> Iterator[str]:
-    """A package index on the loopback device that holds those wheels and nothing else."""
+    """Yield a package index on the loopback device that has only these wheels."""
     for name in SMALL:
         (wheel,) = wheelhouse.glob(f"{name.replace('-', '_')}-*.whl")
         page = tmp_path / "mirror" / "simple" / name / "index.html"

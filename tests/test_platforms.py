@@ -1,4 +1,4 @@
-"""Where the lock can be installed: the host part and the developer's tools everywhere, the images' part on one platform."""
+"""Where the lock can be installed: the host's part and the developer's tools on every platform, the images' part on one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A developer's verbs: what they answer, and that they change nothing where there is nothing to change."""
+"""The developer's scripts: their answers, and that they change nothing if there is nothing to change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCRIPTS: Final = ROOT / "scripts"
-SHELL: Final = sorted(  # Python keeps a folder there too
+SHELL: Final = sorted(  # Python adds a folder there
     path
     for path in SCRIPTS.rglob("*")
     if path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
@@ -27,8 +27,8 @@ DIGEST: Final = "sha256:" + "0" * 64
 
 def run_script(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPTS / name), *words]
-    nobody = subprocess.DEVNULL
-    return subprocess.run(command, env=os.environ | env, stdin=nobody, capture_output=True, text=True, check=False)
+    no_input = subprocess.DEVNULL
+    return subprocess.run(command, env=os.environ | env, stdin=no_input, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
@@ -142,7 +142,7 @@ def test_a_base_without_a_digest_is_rejected() -> None:
     assert "sha256" in result.stderr
 
 
-FAKES: Final = {  # a machine whose dockerd meets ${END} the first ${TIMES} times that it is started, and then answers
+FAKES: Final = {  # a machine whose dockerd ends with ${END} at the first ${TIMES} starts, and then answers
     "id": "echo 0",
     "systemctl": "exit 1",
     "docker": '[ "$1" != version ] || { [ -e "$0.up" ] && echo 26.1.5; }',

@@ -1,4 +1,4 @@
-"""The words that everything is built from: digests, suggestions, documents, errors."""
+"""Basic modules: digests, suggestions, documents, errors."""
 
 from __future__ import annotations
 
@@ -115,8 +115,10 @@ def lacking_hints(path: Path) -> list[str]:
     """Return the lines of a module that construct an error without a hint."""
     kinds = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, RepriseError)}
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in kinds]
-    return [f"{path}:{each.lineno}" for each in made if not {None, "hint"} & {word.arg for word in each.keywords}]
+    constructed = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in kinds]
+    return [
+        f"{path}:{each.lineno}" for each in constructed if not {None, "hint"} & {word.arg for word in each.keywords}
+    ]
 
 
 def test_k04_every_error_has_a_hint() -> None:

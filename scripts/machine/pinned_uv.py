@@ -39,8 +39,8 @@ class NoUvError(Exception):
 def require_no_colon() -> None:
     """Raise `NoUvError` if the path has a colon: Python cannot create an environment there."""
     if os.pathsep in str(ROOT):
-        said = f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {ROOT}"
-        raise NoUvError(f"{said}; move the checkout to a path without one")
+        message = f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {ROOT}"
+        raise NoUvError(f"{message}; move the checkout to a path without one")
 
 
 def pinned() -> tuple[str, list[str]]:
@@ -59,7 +59,7 @@ def uv(version: str, hashes: list[str]) -> Path:
     for found in (shutil.which("uv"), own(version)):
         if found and is_version(found, version):
             return Path(found)
-    return fetched(version, hashes)
+    return fetch_uv(version, hashes)
 
 
 def own(version: str) -> Path:
@@ -69,22 +69,22 @@ def own(version: str) -> Path:
 
 def is_version(program: str | Path, version: str) -> bool:
     """Return whether a program exists and reports this version of uv."""
-    return os.access(program, os.X_OK) and said_by(program, "--version").split()[1:2] == [version]
+    return os.access(program, os.X_OK) and output_of(program, "--version").split()[1:2] == [version]
 
 
-def said_by(*command: str | Path) -> str:
+def output_of(*command: str | Path) -> str:
     """Return the output of a command; empty if the command fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""
 
 
-def fetched(version: str, hashes: list[str]) -> Path:
+def fetch_uv(version: str, hashes: list[str]) -> Path:
     """Create an environment that contains only uv; it gets its final name when it is complete."""
     home = HOME / f"uv-{version}"
     partial = HOME / f"uv-{version}.{os.getpid()}"
     print(f"uv: fetching uv {version} into {home.relative_to(ROOT)}", file=sys.stderr)
     try:
-        made(partial, f"uv=={version} " + " ".join(f"--hash={digest}" for digest in hashes))
+        create_environment(partial, f"uv=={version} " + " ".join(f"--hash={digest}" for digest in hashes))
         if not is_version(own(version), version):  # another process may have been faster
             shutil.rmtree(home, ignore_errors=True)
             partial.rename(home)
@@ -93,7 +93,7 @@ def fetched(version: str, hashes: list[str]) -> Path:
     return own(version)
 
 
-def made(home: Path, requirement: str) -> None:
+def create_environment(home: Path, requirement: str) -> None:
     """Create an environment at `home` and install the requirement with pip, by hash."""
     if importlib.util.find_spec("ensurepip") is None:
         raise NoUvError(
@@ -130,7 +130,7 @@ def configured(listing: str) -> dict[str, str]:
     return found
 
 
-def handed_on(settings: dict[str, str]) -> dict[str, str]:
+def uv_settings(settings: dict[str, str]) -> dict[str, str]:
     """Return the settings of pip under their names in uv. Every file is verified by hash, so any index may serve it."""
     variables = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     for name, (variable, separator) in SETTINGS.items():
@@ -143,8 +143,8 @@ def environment() -> dict[str, str]:
     """Return the environment of this process with the settings of pip added; existing uv variables take precedence."""
     version, _ = pinned()
     python = own(version).with_name("python")
-    listing = said_by(python if os.access(python, os.X_OK) else sys.executable, "-m", "pip", "config", "list")
-    return {**handed_on(configured(listing)), **os.environ}
+    listing = output_of(python if os.access(python, os.X_OK) else sys.executable, "-m", "pip", "config", "list")
+    return {**uv_settings(configured(listing)), **os.environ}
 
 
 def main() -> NoReturn:

@@ -1,4 +1,4 @@
-"""What the file system says is worded with the advice that fits its reason."""
+"""Errors of the file system have a hint that fits their cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doing many pieces at once: results in order, the first failure ends all."""
+"""Parallel tasks: results keep their order, and the first failure stops all tasks."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_no_tasks_have_no_results() -> None:
 
 
 def test_the_first_failure_stops_all_tasks_and_is_raised() -> None:
-    begun: list[int] = []
+    started: list[int] = []
 
     def work(piece: int, stop: Stop) -> None:
-        begun.append(piece)
+        started.append(piece)
         if piece == 1:
             raise ObjectMissingError("one")
         while True:
@@ -44,7 +44,7 @@ def test_the_first_failure_stops_all_tasks_and_is_raised() -> None:
 
     with pytest.raises(ObjectMissingError, match="one"):
         in_parallel(work, range(1000), threads=3)
-    assert len(begun) <= 4
+    assert len(started) <= 4
 
 
 def failing(*faults: Exception) -> tuple[list[int], Callable[[], str]]:

@@ -1,4 +1,4 @@
-"""Which relative paths are acceptable."""
+"""Accepted and rejected relative paths."""
 
 from __future__ import annotations
 

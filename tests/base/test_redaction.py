@@ -1,4 +1,4 @@
-"""Values of secrets do not pass, in any encoding that occurs in messages."""
+"""Secret values are redacted, in any encoding that occurs in messages."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_the_longest_value_is_redacted_first() -> None:
 def test_the_first_part_of_a_value_is_redacted_in_a_cut_text(behind: str, length: int) -> None:
     redactor = Redactor()
     redactor.add("TOKEN", value := "q7Nls7c7hLFzosWTDnOujaydiwxXLX")
-    assert redactor.redact(f"said {value[:length]}{behind}") == f"said [redacted: TOKEN]{behind}"
-    assert redactor.redact(f"said {value[:length]}-other") == f"said {value[:length]}-other"
+    assert redactor.redact(f"key {value[:length]}{behind}") == f"key [redacted: TOKEN]{behind}"
+    assert redactor.redact(f"key {value[:length]}-other") == f"key {value[:length]}-other"
 
 
 def test_short_values_and_other_texts_stay() -> None:

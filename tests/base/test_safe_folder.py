@@ -1,4 +1,4 @@
-"""What lies below a root: every verb reaches it by descriptors, follows no link, and says what stands in the way."""
+"""Access below a root: every method uses descriptors, follows no link, and names the obstacle."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ OTHER = 4321
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Root]:
-    """A folder beside another one, in which nothing may change."""
+    """Return an open folder beside another folder, in which nothing may change."""
     (tmp_path / "root" / "in").mkdir(parents=True)
     (tmp_path / "outside").mkdir(mode=0o700)
     (tmp_path / "outside" / "file").write_bytes(b"precious")
     (tmp_path / "outside" / "file").chmod(0o600)
     (tmp_path / "root").chmod(0o755)
-    with Root.at(tmp_path / "root") as held:
-        yield held
+    with Root.at(tmp_path / "root") as opened:
+        yield opened
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
-    """What is in a folder, and how: mode, owner, names, bytes."""
+    """Return the content of a folder: modes, owners, numbers of links, bytes."""
     found = {}
     for path in (folder, *sorted(folder.rglob("*"))):
         about = path.lstat()
@@ -60,7 +60,7 @@ VERBS: dict[str, Callable[[Root, str], object]] = {
     "chown": lambda root, path: root.chown(path, OTHER, OTHER),
     "link": lambda root, path: root.link(path, "second", to=root),
 }
-"""What is done to a file that is there."""
+"""Operations on an existing file."""
 INSIDE: dict[str, Callable[[Root, str], object]] = VERBS | {
     "create": lambda root, path: root.create(path).close(),
     "write_whole": lambda root, path: root.write_whole(path, b"x"),
@@ -75,7 +75,7 @@ INSIDE: dict[str, Callable[[Root, str], object]] = VERBS | {
     "stat": lambda root, path: root.stat(path),
     "give": lambda root, path: root.give(path),
 }
-"""What is done to a path through a folder."""
+"""Operations on a path through a folder."""
 
 
 @pytest.mark.parametrize("verb", INSIDE.values(), ids=INSIDE)
@@ -118,7 +118,7 @@ def test_a_special_file_is_named_and_does_not_block(
         elif os.getuid() == 0:
             os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
         else:
-            pytest.skip("only root makes a device")
+            pytest.skip("needs root, to make a device")
         with pytest.raises(UnsafePathError, match=f"thing is {message}, of uid"):
             verb(root, "thing")
 
@@ -221,7 +221,7 @@ def test_a_file_that_vanishes_while_opened_is_reported(root: Root) -> None:
 
 
 def test_a_tree_of_any_depth_is_removed_or_reported(root: Root) -> None:
-    """Deeper than Python's recursion limit, and deeper than the limit of open files."""
+    """The depth exceeds Python's recursion limit and the limit of open files."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     nest(root, sys.getrecursionlimit() + 200)
     with pytest.raises(OSError, match="Too many open files"), limited(files=200):
@@ -303,8 +303,8 @@ def test_a_run_that_is_a_link_is_rejected(root: Root) -> None:
 
 def test_links_in_the_path_of_the_root_are_followed(root: Root) -> None:
     (root.path.parent / "link").symlink_to(root.path)
-    with Root.at(root.path.parent / "link") as held:
-        held.write_whole("file", b"x")
+    with Root.at(root.path.parent / "link") as opened:
+        opened.write_whole("file", b"x")
     assert root.read("file") == b"x"
 
 

@@ -1,4 +1,4 @@
-"""What each verb below a root does with what is not there, with modes and with owners."""
+"""Each method below a root: missing files, modes and owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken for a secret."""
+"""Values that are recognized as secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real browser without a window, told by the DevTools protocol over two pipes: no driver and no package is needed.
+"""Controls a real headless browser by the DevTools protocol over two pipes, without a driver or a package.
 
 Needs Chromium or Chrome on the PATH (Debian: apt-get install chromium).
 """
@@ -29,14 +29,14 @@ _WITH_PIPES: Final = (
 
 
 class Page:
-    """A page in a tab of its own."""
+    """A page in its own tab."""
 
     def __init__(self, read: FileIO, write: FileIO) -> None:
-        """Open an empty one."""
+        """Open an empty page."""
         self._read, self._write = read, write
         self._rest, self._number, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
-        """What the browser told meanwhile."""
+        """The events that the browser sent between calls."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
@@ -45,9 +45,11 @@ class Page:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method of the protocol."""
         self._number += 1
-        asked = {"id": self._number, "method": method, "params": params}
-        self._write.write(json.dumps(asked | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
-        while (message := self._next()).get("id") != asked["id"]:
+        request = {"id": self._number, "method": method, "params": params}
+        self._write.write(
+            json.dumps(request | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
+        )
+        while (message := self._next()).get("id") != request["id"]:
             self.events.append(message)
         assert "error" not in message, message
         result: dict[str, Any] = message["result"]
@@ -62,7 +64,7 @@ class Page:
         return found
 
     def open(self, file: Path, *, width: int = 1200, dark: bool = False) -> None:
-        """Load a file, and wait until it is there."""
+        """Load a file and wait until it is loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
@@ -78,19 +80,19 @@ class Page:
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def screenshot(self, path: Path) -> None:
-        """Take a picture of all of the page."""
+        """Take a screenshot of the whole page."""
         data = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")["data"]
         path.write_bytes(base64.b64decode(data))
 
     @property
     def requests(self) -> list[str]:
-        """The addresses that were asked for besides what is in the page itself."""
+        """Return the requested addresses that are not part of the page."""
         urls = [event["params"]["request"]["url"] for event in self.events if _is(event, "Network.requestWillBeSent")]
         return [url for url in urls if not url.startswith("data:")]
 
     @property
     def complaints(self) -> list[str]:
-        """What stands in the console."""
+        """Return the console's messages."""
         logged = [event["params"]["entry"]["text"] for event in self.events if _is(event, "Log.entryAdded")]
         messages = [str(event["params"]) for event in self.events if _is(event, "Runtime.consoleAPICalled")]
         return (
@@ -100,7 +102,7 @@ class Page:
 
 @contextmanager
 def page() -> Iterator[Page]:
-    """Start the browser; end it and forget its profile."""
+    """Start the browser; stop it and remove its profile at the end."""
     assert BROWSER
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()

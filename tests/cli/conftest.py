@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of runs, with an empty cache and without a store."""
+    """Return the runs folder, with an empty cache and without a store."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("REPRISE_STORE", "")  # none, also not the one in .env of this checkout
+    monkeypatch.setenv("REPRISE_STORE", "")  # no store, not even the one in .env of this checkout
     return tmp_path / "runs"

@@ -1,4 +1,4 @@
-"""Command lines that argparse cannot read: the word at fault is named, with what to type."""
+"""Command lines that argparse cannot parse: the error names the wrong word and has a hint."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from trainer.cli.arguments import Arguments
 
 
 def parser() -> Arguments:
-    made = Arguments("reprise x", "x")
-    made.add_argument("name", metavar="NAME")
-    made.add_argument("more", nargs="*", default=[])
-    made.add_argument("--into", type=Path)
-    made.add_argument("--at")
-    return made
+    arguments = Arguments("reprise x", "x")
+    arguments.add_argument("name", metavar="NAME")
+    arguments.add_argument("more", nargs="*", default=[])
+    arguments.add_argument("--into", type=Path)
+    arguments.add_argument("--at")
+    return arguments
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def test_a_dot_is_not_an_empty_argument() -> None:
 
 
 def test_the_same_value_twice_is_one_value() -> None:
-    made = parser()
-    made.add_argument("--each", action="append")
-    found = made.parse_args(["--at", "1", "--at=1", "--each", "1", "--each", "2", "--", "a", "--at", "2"])
+    arguments = parser()
+    arguments.add_argument("--each", action="append")
+    found = arguments.parse_args(["--at", "1", "--at=1", "--each", "1", "--each", "2", "--", "a", "--at", "2"])
     assert (found.at, found.each, found.more) == ("1", ["1", "2"], ["--at", "2"])
 
 
 def test_an_unknown_option_suggests_the_nearest_option_of_the_command() -> None:
-    made = Arguments("reprise x", "x")
-    made.commands().add_parser("build", help="").add_argument("--no-cache", action="store_true")
+    arguments = Arguments("reprise x", "x")
+    arguments.commands().add_parser("build", help="").add_argument("--no-cache", action="store_true")
     with pytest.raises(UsageError, match="unrecognized arguments: --no-cahce") as error:
-        made.parse_args(["build", "--no-cahce"])
+        arguments.parse_args(["build", "--no-cahce"])
     assert error.value.hint == "did you mean --no-cache?"

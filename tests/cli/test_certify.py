@@ -1,4 +1,4 @@
-"""`reprise certify`: what leaves nothing to observe is rejected before anything is trained."""
+"""`reprise certify` rejects trainings without observable results before it trains."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def test_an_error_names_the_last_possible_kill() -> None:
     ],
 )
 def test_the_last_complete_step_of_a_trace_is_returned(tmp_path: Path, lines: str, step: int) -> None:
-    """Manual optimization may record two steps per batch."""
+    """Manual optimization can record two steps for each batch."""
     (tmp_path / "trace.jsonl").write_text(lines)
     assert last_written_step(tmp_path / "trace.jsonl") == step

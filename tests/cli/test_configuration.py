@@ -1,4 +1,4 @@
-"""Where things are: what `.env` adds to the environment on a host."""
+"""Folders and addresses: the values of `.env` complete the environment on a host."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from trainer.cli import configuration
 from trainer.cli.checkout import store_port
 from trainer.cli.configuration import adopt_dotenv, hand_in_store, require_mounted, store_at, two_stores
 from trainer.environments.dotenv import write_block
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.stores.s3 import S3Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(BAKED.exists(), reason="is about hosts; this is an image")
+pytestmark = pytest.mark.skipif(IMAGE_FILE.exists(), reason="is about hosts; this is an image")
 
 BLOCK = {
     "REPRISE_STORE": "s3://reprise",
@@ -35,9 +35,9 @@ NAMES = (
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configured checkout; the environment names no store."""
+    """Return a configured checkout; the environment names no store."""
     for name in NAMES:
-        monkeypatch.setenv(name, "")  # so that it is as it was, afterwards
+        monkeypatch.setenv(name, "")  # to restore it at the end
         monkeypatch.delenv(name)
     monkeypatch.setattr(configuration, "CHECKOUT", tmp_path)
     write_block(tmp_path / ".env", BLOCK)

@@ -1,4 +1,4 @@
-"""The managed block of .env, checked before a container is started."""
+"""The managed block of .env is checked before a container starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding an experiment by name or path, through links too."""
+"""Finding an experiment by name or path, also through links."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_broken_link_is_reported_with_its_target(
 def test_a_container_reports_that_it_cannot_see_the_target_of_a_link_out_of_the_checkout(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiments, "BAKED", tmp_path)
+    monkeypatch.setattr(experiments, "IMAGE_FILE", tmp_path)
     create_link(checkout / "out.py", "../elsewhere/theirs.py")
     create_link(checkout / "in.py", "gone.py")
     with pytest.raises(ExperimentError, match="which is not in this container: only the checkout is mounted") as error:

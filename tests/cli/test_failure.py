@@ -22,6 +22,6 @@ from trainer.cli.messages import report
 def test_a_full_disk_is_reported_whichever_call_fails(
     capsys: pytest.CaptureFixture[str], error: OSError, code: int, message: str
 ) -> None:
-    """`close` writes too, and its OSError has no file name."""
+    """`close` writes too, and its OSError names no file."""
     assert report(error, as_json=False, debug=False) == code
     assert message in capsys.readouterr().err

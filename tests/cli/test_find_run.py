@@ -1,4 +1,4 @@
-"""Which run `latest` is, and what is printed about it."""
+"""The run that `latest` names, and the printed line about it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rename_run(run: Path, name: str) -> str:
 
 
 def make_failed_run(runs: Path, *, steps: int | None) -> str:
-    """Make the newest run: it failed after `steps` steps."""
+    """Make the newest run, which failed after `steps` steps."""
     run = start_run(runs)
     run.close(Outcome(status=Status.FAILED, reason="NameError", steps=steps))
     return rename_run(runs / run.record.run, newest_id(runs))

@@ -1,4 +1,4 @@
-"""The host's commands on a machine without an engine, and with words they do not know: one line, one hint, a code."""
+"""Commands on a host without an engine, and with unknown words: one line, one hint, one exit code."""
 
 from __future__ import annotations
 

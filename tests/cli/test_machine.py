@@ -25,7 +25,7 @@ def write_lock_claim(lock: bytes) -> ImageClaim:
 
 
 def with_packages(digest: str) -> ImageClaim:
-    """Pretend to run in an image of the environment `cpu` with this lock digest."""
+    """Return the claim of a process in an image of the environment `cpu` with this lock digest."""
     baked = BakedImage(format="reprise.image/1", environment="cpu", build_id=digest_of_bytes(b""), lock=digest)
     return ImageClaim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
 
@@ -68,24 +68,24 @@ def test_another_environment_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "gpus", "torch", "device"),
+    ("requested", "gpus", "torch", "device"),
     [
         ("auto", [], "2.13.0+cpu", "cpu"),
         ("auto", ["nvidia0"], "2.13.0+cu130", "gpu"),
         ("cpu", ["nvidia0"], "2.13.0+cpu", "cpu"),
     ],
 )
-def test_the_device_follows_from_the_hardware(asked: str, gpus: list[str], torch: str, device: str) -> None:
-    assert device_for(asked, gpus=gpus, torch=torch) == device
+def test_the_device_follows_from_the_hardware(requested: str, gpus: list[str], torch: str, device: str) -> None:
+    assert device_for(requested, gpus=gpus, torch=torch) == device
 
 
 @pytest.mark.parametrize(
-    ("asked", "gpus", "message"),
+    ("requested", "gpus", "message"),
     [("auto", ["nvidia0"], "built for CPUs"), ("gpu", ["nvidia0"], "built for CPUs"), ("gpu", [], "no GPU")],
 )
-def test_an_unused_gpu_is_always_reported(asked: str, gpus: list[str], message: str) -> None:
+def test_an_unused_gpu_is_always_reported(requested: str, gpus: list[str], message: str) -> None:
     with pytest.raises(DeviceError, match=message) as caught:
-        device_for(asked, gpus=gpus, torch="2.13.0+cpu")
+        device_for(requested, gpus=gpus, torch="2.13.0+cpu")
     assert "--accelerator cpu" in str(caught.value.hint)
 
 

@@ -1,4 +1,4 @@
-"""`reprise new`, typed: what it writes, what it says, what it refuses; without torch."""
+"""The command `reprise new` without torch: written files, output and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reprise noise`, as it is typed, where the runs are made already: nothing is trained."""
+"""The command `reprise noise` with existing runs: nothing is trained."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WORDS = ["digits", "--seeds", "3"]
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three runs of digits with the defaults of `reprise noise`."""
+    """Return three runs of digits with the defaults of `reprise noise`."""
     runs = tmp_path / "runs"
     monkeypatch.setenv("REPRISE_RUNS", str(runs))
     source = capture(CHECKOUT, runs=runs).digest
     for seed, loss in enumerate((0.5, 0.6, 0.7)):
         around = circumstances().model_copy(update={"origins": {"seed": "command line", "learning_rate": "experiment"}})
-        made = ingredients(source=source, settings={"seed": seed, "learning_rate": 0.001})
-        run = open_run(new_run(runs)[1], ingredients=made, circumstances=around)
+        recorded = ingredients(source=source, settings={"seed": seed, "learning_rate": 0.001})
+        run = open_run(new_run(runs)[1], ingredients=recorded, circumstances=around)
         run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, steps=3))
     return runs
 

@@ -1,4 +1,4 @@
-"""Words that no file can be named by, wherever a word becomes a path: an error with a code of its own, never a traceback or a bug."""
+"""Words that cannot name a file: an error with its own exit code, never a traceback or a reported bug."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DATA = [
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with a folder of one file, and empty runs, store and cache."""
+    """Return a checkout with a folder of one file, and empty runs, store and cache."""
     monkeypatch.setattr(data, "CHECKOUT", tmp_path)
     for variable, name in {"REPRISE_STORE": "store", "REPRISE_CACHE": "cache", "REPRISE_RUNS": "runs"}.items():
         monkeypatch.setenv(variable, str(tmp_path / name))

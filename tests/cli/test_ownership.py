@@ -1,4 +1,4 @@
-"""Whose a run's folder is where this user is root; and that nobody else gives anything away."""
+"""The owner of a pulled run's folder: root gives it to the containers' user; other users change no owner."""
 
 from __future__ import annotations
 
@@ -60,6 +60,6 @@ def test_without_a_target_user_ownership_stays(tmp_path: Path) -> None:
 
 def test_a_process_that_cannot_chown_does_not_look_up_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the dev container, `.env` may belong to the host's root and be unreadable for this user."""
-    (tmp_path / ".env").mkdir()  # nobody reads that, root neither
+    (tmp_path / ".env").mkdir()  # a folder, which not even root can read as a file
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     hand_over(make_run_folder(tmp_path), checkout=tmp_path)

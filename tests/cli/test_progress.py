@@ -1,4 +1,4 @@
-"""Progress of a transfer in a pipe: a few plain lines."""
+"""The progress of a transfer in a pipe: a few plain lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `reprise setup` prints: what this checkout runs in, where its store is, and what to do where one is not there."""
+"""The output of `reprise setup`: the image, the store, and hints if one of them is missing."""
 
 from __future__ import annotations
 

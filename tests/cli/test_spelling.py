@@ -1,4 +1,4 @@
-"""How a command of ours is spelled where it is read, and that every text which names one gets there."""
+"""The spelling of this package's commands: each text that names a command is spelled for the reader's environment."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 PACKAGE: Final = Path(__file__).parents[2] / "trainer"
 NAMED: Final = re.compile(rf"(?<![\w/.-])reprise ({'|'.join(COMMANDS)})\b")
 PRINTED_BY_REPORT: Final = {"hint", "remedy", "more"}
-"""What an error or a finding carries; `report` and the doctors print it, spelled."""
+"""The text of an error or a finding; `report` and the doctors spell it when they print it."""
 NOT_FOLLOWED: Final = {"Arguments", "ArgumentParser", "add_argument", "add_parser"}
-"""What a manual is made of: it names the command, which is typed already."""
+"""The parts of a help text: they name the command as the user typed it."""
 KNOWN: Final = {
     "trainer/cli/__init__.py": "the overview; and what no container can do, with the host's spelling beside it",
     "trainer/cli/train/manual.py": "the manual",

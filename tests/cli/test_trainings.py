@@ -1,15 +1,17 @@
-"""All trainings of one command use the source at the start of the command."""
+"""All trainings of a command use the source as it is at the start of the command."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from trainer.base.errors import MachineError, SourceError
+from trainer.cli.containers import bring_along
 from trainer.cli.train import source_of
-from trainer.cli.train.command_line import parse_train_request
+from trainer.cli.train.command_line import from_checkout, parse_train_request
 from trainer.cli.trainings import freeze, start
 from trainer.runs.run import new_run
 from trainer.source.capture import COPY, take_placed_source
@@ -24,7 +26,7 @@ IDEA = "from trainer.training.tasks.classification import ClassificationSettings
 
 @pytest.fixture
 def experiment_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An experiment from outside of the checkout, with a settings file beside it."""
+    """Return an experiment from outside the checkout, with a settings file beside it."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     (tmp_path / "idea.py").write_text(IDEA)
     (tmp_path / "idea.toml").write_text("seed = 1\n")
@@ -51,6 +53,30 @@ def test_edits_after_the_start_are_in_no_training(experiment_file: Path, tmp_pat
         assert bundle is not None
         assert (bundle.digest, run) == (recipe.source.digest, folder.name)
         assert (folder / COPY / place.file).read_text() == IDEA
+
+
+def test_the_project_of_an_experiment_is_captured_on_the_host_for_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    theirs = tmp_path / "theirs"
+    (theirs / "src/data").mkdir(parents=True)
+    for path in ("pyproject.toml", "src/idea.py", "src/data/points.py"):
+        (theirs / path).write_text(IDEA if path == "src/idea.py" else "")
+    (theirs / ".git").mkdir()
+    words = ["--exp", str(theirs / "src/idea.py"), "--data", f"{theirs}/src/data/points.py:Points", "--help"]
+    request = parse_train_request(words)
+    _, folder = new_run(tmp_path / "runs")
+    bring_along(request.experiment, folder)
+    shutil.rmtree(theirs)
+    inside = from_checkout(request)
+    assert inside == ["--exp", "experiment/project/src/idea.py", "--data", "src/data/points.py:Points", "--help"]
+    place = parse_train_request(inside, root=source_of(folder)).experiment
+    assert (place.file.as_posix(), place.project) == ("experiment/project/src/idea.py", None)
+    bundle = take_placed_source(folder)
+    assert bundle is not None
+    assert bundle.source.project is not None
+    assert bundle.source.project.files == 3
 
 
 def test_an_experiment_outside_the_source_is_rejected_before_anything_starts(experiment_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Untrusted code is shown and not run without consent."""
+"""Untrusted code is shown, and not run without consent."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WORD = TrustDecision(command="reprise reproduce RUN")
 
 
 def make_bundle(**files: bytes) -> SourceBundle:
-    made = tuple(
+    source_files = tuple(
         SourceFile(path=f"{name}.py", executable=False, sha256=digest_of_bytes(body), data=body)
         for name, body in files.items()
     )
-    return SourceBundle(digest=bundle_digest(made), source=Source(how="baked"), files=made)
+    return SourceBundle(digest=bundle_digest(source_files), source=Source(how="baked"), files=source_files)
 
 
 def test_a_registered_attempt_belongs_to_the_user(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

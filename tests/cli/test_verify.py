@@ -1,4 +1,4 @@
-"""`reprise verify`, as it is typed."""
+"""The command `reprise verify`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def signed_certificate(runs: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A signed certificate beside its run, and the public key."""
+    """Return a signed certificate beside its run, and the public key."""
     private, public = make_keys(tmp_path / "keys")
     stated = make_statement(make_traced_run(runs, 0.5), make_traced_run(runs, 0.5))
     return save_certificate(stated, sign(stated.to_json(), key=private), runs=runs)[0], public
@@ -109,5 +109,5 @@ def test_the_steps_of_a_certificate_must_match_the_records(runs: Path, tmp_path:
     document = json.loads(stated.to_json())
     document["predicate"]["steps"] = 200
     (tmp_path / "more.json").write_text(json.dumps(document))
-    with pytest.raises(CertificateError, match="says 200 steps; the record says 2"):
+    with pytest.raises(CertificateError, match="has 200 steps; the record has 2"):
         main([str(tmp_path / "more.json")])

@@ -1,4 +1,4 @@
-"""Runs to compare, made by the real actions, with files of weights as a training writes them; without torch."""
+"""Runs to compare, made by the real functions, with weights as a training writes them, without torch."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Values = dict[str, tuple[str, bytes]]
-"""Tensors of one dimension: dtype as safetensors names it, and bytes."""
+"""Return tensors of one dimension; `dtype` is a name of safetensors."""
 
 
 def float_tensor(*values: float) -> tuple[str, bytes]:
-    """A tensor of float32."""
+    """Return a tensor of float32."""
     return "F32", struct.pack(f"<{len(values)}f", *values)
 
 
 def save_weights(folder: Path, values: Values, *, optimizer: dict[str, Any] | None = None) -> str:
-    """Write both files; give the digest that a record holds."""
+    """Write both files; return the digest for a record."""
     header, data, table = {}, b"", {}
     for name, (dtype, body) in values.items():
         shape = [len(body) // FORMATS[dtype].width]
@@ -45,7 +45,7 @@ def save_weights(folder: Path, values: Values, *, optimizer: dict[str, Any] | No
 
 
 def save_trace(folder: Path, *losses: float, rate: float = 0.1, slow_from: int = 99) -> None:
-    """Write a trace of as many steps as there are losses; from one step on the learning rate is half as high."""
+    """Write a trace with these losses; from one step on the learning rate is halved."""
     layout = layout_of([("w", "float32", [1])])
     lines = [Header(algorithm="xxh3-64", layout=layout, tensors=["w"], schedule=["0.lr"]).to_line()]
     for step, loss in enumerate(losses, 1):
@@ -65,7 +65,7 @@ def make_run(
     around: dict[str, Any] | None = None,
     **other: Any,
 ) -> ComparedRun:
-    """A completed run of this code and with these weights; `around` is of its circumstances, `other` of its ingredients."""
+    """Return a completed run of this code with these weights; `around` changes circumstances, `other` changes ingredients."""
     checkout = runs.parent / f"checkout-{digest_of_bytes(code.encode())[7:15]}"
     checkout.mkdir(parents=True, exist_ok=True)
     (checkout / "code.py").write_text(code)

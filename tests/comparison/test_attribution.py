@@ -1,4 +1,4 @@
-"""Attribution: from how runs go to what makes the difference, in as few runs as that takes."""
+"""Attribution finds the cause of a difference with as few runs as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines: what holds, what has moved, and whether the environment or the code did it."""
+"""Baselines: which results hold, which changed, and whether environment or code differs."""
 
 from __future__ import annotations
 

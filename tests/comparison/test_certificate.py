@@ -86,5 +86,5 @@ def test_the_verdict_must_follow_from_the_records(rerun_statement: Statement, tm
             )
         }
     )
-    with pytest.raises(CertificateError, match="the records say different"):
+    with pytest.raises(CertificateError, match="the records give different"):
         rerun_statement.check_verdict([one, other])

@@ -1,4 +1,4 @@
-"""Certifying two runs: when the property holds, and what is named where it does not."""
+"""Certifying two runs: when the property holds, and the first difference if it does not."""
 
 from __future__ import annotations
 

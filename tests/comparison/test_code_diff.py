@@ -1,4 +1,4 @@
-"""The code of two runs, line by line."""
+"""The code of two runs, compared by lines."""
 
 from __future__ import annotations
 

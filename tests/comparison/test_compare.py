@@ -1,4 +1,4 @@
-"""Comparing two runs on this machine: verdict and evidence together."""
+"""Comparing two runs: verdict and evidence."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
     assert b.attempt is not None
     save_trace(a.attempt, 0.5, 0.4, 0.3)
     save_trace(b.attempt, 0.5, 0.4, 0.2, slow_from=2)
-    parting = run_compare(a, b, runs).divergence
-    assert parting is not None
-    assert (parting.step, parting.stream, parting.quantity) == (2, "schedule", "0.lr")
+    divergence = run_compare(a, b, runs).divergence
+    assert divergence is not None
+    assert (divergence.step, divergence.stream, divergence.quantity) == (2, "schedule", "0.lr")
 
 
 def test_a_missing_file_is_a_note(runs: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_json_document_is_deterministic(runs: Path) -> None:
     a, b = make_run(runs), make_run(runs, weights={"w": float_tensor(float("nan"), 2.0)})
     document = run_compare(a, b, runs).document()
     again = json.loads(canonical(document))
-    assert (again["format"], again["verdict"], again["exit"]) == ("reprise.same/1", "different", 20)
+    assert (again["format"], again["verdict"], again["exit"]) == ("reprise.comparison/1", "different", 20)
     assert again["weights"]["differing"][0]["apart"]["nan_against_number"] == 1
     assert canonical(run_compare(a, b, runs).document()) == canonical(document)
 

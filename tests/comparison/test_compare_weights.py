@@ -1,4 +1,4 @@
-"""The weights of two runs, in blocks, by every format."""
+"""The weights of two runs, compared in blocks, in every number format."""
 
 from __future__ import annotations
 

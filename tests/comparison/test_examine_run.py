@@ -1,4 +1,4 @@
-"""Whether a run can be reproduced: each missing input is one line with a hint."""
+"""Whether a run can be reproduced: one line with a hint for each missing input."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DATASET = Dataset(
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """A finished run, and a machine that has everything it needs."""
+    """Return a finished run, and a machine that has everything that the run needs."""
 
     record: Record
     folder: Path
@@ -54,7 +54,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """A run on one small dataset, in an image of a registry."""
+    """Return a run on one small dataset, in an image of a registry."""
     checkout = tmp_path / "checkout"
     (checkout / "datasets").mkdir(parents=True)
     (checkout / "datasets" / "small.toml").write_text(declared(DATASET))
@@ -69,7 +69,7 @@ def bench(tmp_path: Path) -> Bench:
     store = MemoryStore()
     store.write(object_key(DATASET.manifest), BODY, sha256=DATASET.manifest)
     machine = MachineResources(
-        engine=MemoryEngine(held={MANIFEST: IMAGE}),
+        engine=MemoryEngine(images_by_id={MANIFEST: IMAGE}),
         open_store=lambda: store,
         cached=lambda _: False,
         host=record.circumstances.host,

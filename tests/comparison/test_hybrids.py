@@ -1,4 +1,4 @@
-"""Swapping: what differs and can be swapped, and what a run with some of each is made of."""
+"""Hybrid runs: which differences can be swapped, and the inputs of a hybrid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOTS = DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))
 
 
 def make_side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> RunInputs:
-    """A run of these settings, with its verified source."""
+    """Return a run with these settings and its verified source."""
     chosen = SETTINGS | (settings or {})
     found = make_run(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
     assert found.folder
@@ -33,9 +33,13 @@ def make_side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | N
 
 def test_every_swappable_difference_is_listed(tmp_path: Path) -> None:
     a = make_side(tmp_path / "runs")
-    layers, held = [digest_of_bytes(b"other")], Determinism(level="machine", threads=1)
+    layers, determinism = [digest_of_bytes(b"other")], Determinism(level="machine", threads=1)
     b = make_side(
-        tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1, "new": 1}, layers=layers, determinism=held
+        tmp_path / "runs",
+        code="x = 2\n",
+        settings={"learning_rate": 0.1, "new": 1},
+        layers=layers,
+        determinism=determinism,
     )
     settings = [Swap("setting", name) for name in ("learning_rate", "new", "threads")]
     assert [*possible_swaps(a, b, images=True)] == [*settings, Swap("source"), Swap("image")]

@@ -1,4 +1,4 @@
-"""Measuring noise from runs that are there: which count, which are not alike, what is kept."""
+"""Measuring noise from existing runs: which runs count, which are not alike, and the saved document."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SOURCE = digest_of_bytes(b"source")
 def make_trained_run(
     runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Status.COMPLETED, **other: Any
 ) -> Record:
-    """A run of one seed; `other` is of its ingredients."""
+    """Return a run with a seed; `other` changes ingredients."""
     _, folder = new_run(runs)
-    made = ingredients(settings={"seed": seed, "learning_rate": 0.001}, **other)
-    run = open_run(folder, ingredients=made, circumstances=circumstances())
+    recorded = ingredients(settings={"seed": seed, "learning_rate": 0.001}, **other)
+    run = open_run(folder, ingredients=recorded, circumstances=circumstances())
     return run.close(Outcome(status=status, metrics={"test_loss": loss, "test_f1": 1.0}, steps=3))
 
 

@@ -1,4 +1,4 @@
-"""The spread of seeds: what a document of it must hold, and for which runs it does."""
+"""The spread of seeds: required content of its document, and the runs for which it holds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_meaningless_spread_is_rejected(change: dict[str, Any], message: str) 
 
 
 def test_noise_covers_19_of_20_pairs_of_seeds() -> None:
-    """Values are drawn from one normal distribution; the spread is estimated again for each pair."""
+    """All values are drawn from one normal distribution; the spread is estimated again for each pair."""
     draw = random.Random(0)  # noqa: S311 - no secret
     inside = 0
     for _ in range(4000):
@@ -75,19 +75,19 @@ def test_a_spread_has_mean_deviation_and_extremes() -> None:
 
 @pytest.mark.parametrize(("size", "count"), [(2.0, 6), (1.5, 9), (1.2, 12), (0.9, 21), (0.4, 100), (0.1, 1571)])
 def test_the_number_of_seeds_agrees_with_published_sample_sizes(size: float, count: int) -> None:
-    """Cohen's tables for a two-sided two-sample t-test at 5 % and power 80 %; at n = 6 and 100 the correction is one off at most."""
+    """Cohen's tables for a two-sided two-sample t-test at 5 % and power 80 %; at n = 6 and 100 the correction is off by at most one."""
     assert abs(seeds_needed(size, 1.0) - count) <= 1
 
 
 def test_the_number_of_seeds_detects_a_gain_in_four_of_five_experiments() -> None:
     draw = random.Random(1)  # noqa: S311 - no secret
-    count, seen = seeds_needed(1.0, 1.0), 0
+    count, detected = seeds_needed(1.0, 1.0), 0
     for _ in range(4000):
         a = [draw.gauss(0, 1) for _ in range(count)]
         b = [draw.gauss(1, 1) for _ in range(count)]
         error = sqrt((variance(a) + variance(b)) / count)
-        seen += abs(fmean(b) - fmean(a)) > student(2 * count - 2) * error
-    assert seen / 4000 == pytest.approx(0.8, abs=0.025)
+        detected += abs(fmean(b) - fmean(a)) > student(2 * count - 2) * error
+    assert detected / 4000 == pytest.approx(0.8, abs=0.025)
 
 
 def test_values_without_a_spread_need_two_seeds() -> None:

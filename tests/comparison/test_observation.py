@@ -1,4 +1,4 @@
-"""Observations: where two diverge, by module and by operation."""
+"""Observations: the first difference by module and operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reproducing a run: what the container gets, and which results are accepted."""
+"""Reproducing a run: the container's inputs, and accepted results."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     record = finish_run(tmp_path / "runs").record
-    return Bench(runs=tmp_path / "runs", original=record, engine=MemoryEngine(held={IMAGE.id: IMAGE}))
+    return Bench(runs=tmp_path / "runs", original=record, engine=MemoryEngine(images_by_id={IMAGE.id: IMAGE}))
 
 
 def run_honestly(ready: PreparedRerun) -> OpenRun:
@@ -115,8 +115,8 @@ def test_the_container_gets_only_known_paths_and_digests(bench: Bench) -> None:
 def test_the_image_is_recorded_before_the_container_starts(bench: Bench) -> None:
     with bench.ready() as ready:
         bench.go(ready, run_honestly)
-        seen = json.loads((ready.folder / OBSERVED_IMAGE).read_text())
-    assert (seen["manifest"], seen["build_id"], seen["layers"]) == (IMAGE.id, BUILD, list(IMAGE.layers))
+        observed = json.loads((ready.folder / OBSERVED_IMAGE).read_text())
+    assert (observed["manifest"], observed["build_id"], observed["layers"]) == (IMAGE.id, BUILD, list(IMAGE.layers))
 
 
 def test_a_retest_that_never_opened_leaves_nothing(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Command lines of reruns, also of hostile records."""
+"""Command lines of reruns, also for hostile records."""
 
 from __future__ import annotations
 
@@ -136,17 +136,17 @@ NAME = ImageName(manifest=MANIFEST, config=CONFIG, reference=REFERENCE, layers=[
 
 def test_an_image_is_found_by_its_manifest() -> None:
     elsewhere = replace(FOUND, references=(f"localhost/x@{MANIFEST}",))
-    assert find_image(NAME, engine=MemoryEngine(held={MANIFEST: elsewhere})) == elsewhere
+    assert find_image(NAME, engine=MemoryEngine(images_by_id={MANIFEST: elsewhere})) == elsewhere
 
 
 def test_an_image_is_found_by_its_config_in_a_store_without_manifests() -> None:
     image = replace(FOUND, id=CONFIG, references=())
-    assert find_image(NAME, engine=MemoryEngine(held={CONFIG: image})) == image
+    assert find_image(NAME, engine=MemoryEngine(images_by_id={CONFIG: image})) == image
 
 
 def test_an_image_with_other_layers_is_rejected() -> None:
     other = replace(FOUND, layers=(digest_of_bytes(b"other"),))
-    assert find_image(NAME, engine=MemoryEngine(held={MANIFEST: other})) is None
+    assert find_image(NAME, engine=MemoryEngine(images_by_id={MANIFEST: other})) is None
 
 
 def test_a_missing_image_is_pulled_from_its_registry() -> None:

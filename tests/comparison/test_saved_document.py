@@ -1,4 +1,4 @@
-"""Documents about runs: serializing, reading with checks, files in the folder of a kind."""
+"""Documents about runs: serialization, checks when reading, and one folder for each kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Count(SavedDocument):
-    """A document that contradicts itself if its count is negative."""
+    """A document that is inconsistent if its count is negative."""
 
     format: Literal["reprise.count/1"] = "reprise.count/1"
     count: int

@@ -1,4 +1,4 @@
-"""Envelopes: what a signature holds against."""
+"""Envelopes: what a signature detects."""
 
 from __future__ import annotations
 

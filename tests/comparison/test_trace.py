@@ -1,4 +1,4 @@
-"""The trace: what is written is read back, what differs is named, what a kill left is cut."""
+"""The trace: round trips, named differences, and lines cut by a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distance between numbers, by their bits: held against the definition, number by number."""
+"""The distance between numbers by their bits, compared with the definition for each number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ladder: which rung two outcomes hold, and what is lacking to a higher one."""
+"""Verdicts: the rung of two outcomes, and the requirements of higher rungs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MEASURED = Noise(
 
 
 def make_record(metrics: dict[str, Any], *, weights: str | None = WEIGHTS, **other: Any) -> Record:
-    """A completed run with these results; `other` is of its outcome."""
+    """Return a completed run with these results; `other` changes the outcome."""
     return records.record(metrics=metrics, weights=weights, **other)
 
 
 def test_equal_bits_are_identical() -> None:
     verdict = judge(make_record({"test_loss": 0.1}), make_record({"test_loss": 0.1}))
-    assert (verdict.rung, verdict.rung.code, verdict.lacking) == (Rung.IDENTICAL, 0, {})
+    assert (verdict.rung, verdict.rung.code, verdict.unmet) == (Rung.IDENTICAL, 0, {})
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-0", 0.0, 1])
@@ -55,7 +55,7 @@ def test_non_finite_values_equal_themselves(value: Any) -> None:
 def test_one_different_bit_is_different(a: Record, b: Record) -> None:
     for verdict in (judge(a, b), judge(b, a)):
         assert (verdict.rung, verdict.rung.code) == (Rung.DIFFERENT, 20)
-        assert list(verdict.lacking) == [Rung.IDENTICAL, Rung.WITHIN_TOLERANCE, Rung.WITHIN_NOISE]
+        assert list(verdict.unmet) == [Rung.IDENTICAL, Rung.WITHIN_TOLERANCE, Rung.WITHIN_NOISE]
 
 
 def test_a_tolerance_applies_if_both_runs_declare_it_for_every_metric() -> None:
@@ -65,7 +65,7 @@ def test_a_tolerance_applies_if_both_runs_declare_it_for_every_metric() -> None:
     assert judge(a, make_record({"test_loss": 1.26}, tolerances=narrow)).rung is Rung.DIFFERENT
     assert judge(a, make_record({"test_loss": 1.25})).rung is Rung.DIFFERENT
     undeclared = make_record({"test_loss": 1.25, "test_f1": 1}, tolerances=wide)
-    assert "test_f1" in judge(a, undeclared).lacking[Rung.WITHIN_TOLERANCE]
+    assert "test_f1" in judge(a, undeclared).unmet[Rung.WITHIN_TOLERANCE]
 
 
 def test_measured_noise_explains_a_difference() -> None:
@@ -73,7 +73,7 @@ def test_measured_noise_explains_a_difference() -> None:
     a = make_record({"test_loss": 1.0}, weights=OTHER)
     near, far = make_record({"test_loss": 1.6}), make_record({"test_loss": 1.62})
     assert (judge(a, near, noise=MEASURED).rung, judge(a, near).rung) == (Rung.WITHIN_NOISE, Rung.DIFFERENT)
-    assert "0.62 apart, what 3 seeds explain is 0.608" in judge(a, far, noise=MEASURED).lacking[Rung.WITHIN_NOISE]
+    assert "0.62 apart, what 3 seeds explain is 0.608" in judge(a, far, noise=MEASURED).unmet[Rung.WITHIN_NOISE]
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.COMPLETED])
@@ -82,8 +82,8 @@ def test_an_unfinished_run_is_not_comparable(status: Status) -> None:
         make_record({"test_loss": 1}), make_record({"test_loss": 1}, status=status, reason="the disk is full")
     )
     assert (verdict.rung, verdict.rung.code) == (Rung.NOT_COMPARABLE, 30)
-    assert status.value in verdict.because
-    assert "the disk is full" in verdict.because
+    assert status.value in verdict.reason
+    assert "the disk is full" in verdict.reason
 
 
 def test_runs_without_a_common_metric_on_one_dataset_are_not_comparable() -> None:
@@ -91,7 +91,7 @@ def test_runs_without_a_common_metric_on_one_dataset_are_not_comparable() -> Non
     assert judge(a, b).rung is Rung.NOT_COMPARABLE
     data = {"faces": DatasetIngredient(version=1, content=digest_of_bytes(b"faces"))}
     elsewhere = a.model_copy(update={"ingredients": records.ingredients(datasets=data)})
-    assert "faces" in judge(a, elsewhere).because
+    assert "faces" in judge(a, elsewhere).reason
 
 
 def test_the_ladder_is_ordered() -> None:

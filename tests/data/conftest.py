@@ -1,4 +1,4 @@
-"""A small dataset, published into a store in memory, and a cache to fetch it into."""
+"""A small dataset in a store in memory, and a cache to fetch it into."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What the tests start from."""
+    """The dataset, its store, its cache and its folder."""
 
     store: MemoryStore
     dataset: Dataset
@@ -48,24 +48,24 @@ def fill(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
+    """Return all files below a folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
 def objects(cache: Cache) -> list[Path]:
-    """The cache's objects that have a name."""
+    """Return the cache's complete objects."""
     return sorted(path for path in (cache.root / "objects").glob("*/*") if not path.name.startswith("."))
 
 
 def leftovers(cache: Cache) -> list[Path]:
-    """What lies in the cache under a temporary name."""
+    """Return the cache's temporary files."""
     return sorted(path for path in cache.root.rglob(".*") if path.is_file())
 
 
 def damage(path: Path, at: int = 0) -> None:
-    """Flip a byte's bits, length, mode and times left as they are."""
+    """Flip a bit of a byte; length, mode and times stay."""
     before = path.stat()
     path.chmod(0o644)
     with path.open("r+b") as file:
@@ -79,7 +79,7 @@ def damage(path: Path, at: int = 0) -> None:
 
 @pytest.fixture
 def published(tmp_path: Path) -> Published:
-    """A dataset of six files in an empty store."""
+    """Return a dataset of six files and an empty store."""
     store, source = MemoryStore(), SourceFolder(root=fill(tmp_path / "source", FILES))
     dataset = publish_dataset(Draft(name="small"), source=source, store=store).dataset
     return Published(store=store, dataset=dataset, source=source, cache=Cache(root=tmp_path / "cache"))

@@ -1,6 +1,6 @@
-"""Processes that are killed at the N-th change of the disk.
+"""Kills a process at the N-th change of the disk.
 
-Knows the steps: a write (half of it done), a rename, a link, a flush, a new file, a mode, a removal.
+A change is a write (of which half is done), a rename, a link, a flush, a new file, a change of mode or a removal.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EVENTS: Final = {"open", "os.rename", "os.link", "os.mkdir", "os.chmod", "os.remove", "os.rmdir"}
-"""Audit events (PEP 578) of the calls by path; those by handle are replaced in the process that is to die."""
+"""Audit events (PEP 578) of calls by path; calls by handle are replaced in the process that is killed."""
 BELOW_HANDLE: Final = ("open", "rename", "link", "mkdir", "unlink", "rmdir")
-"""Calls by the handle of a folder and a name in it: their events do not say which folder, so these are replaced too."""
+"""Calls by a folder's handle and a name: their events do not name the folder, so these calls are replaced too."""
 BY_HANDLE: Final = ("fsync", "ftruncate", "fchmod")
 _OPEN: Final = os.open
 NOT_COUNTED: Final = "fetch.lock"
-"""A sign of life is written there every second: not a step."""
+"""The lock's holder writes to it every second, which is not counted."""
 
 
 class Steps:
     """Counts changes below a folder and kills the process at change `last`."""
 
     def __init__(self, below: Path, last: int) -> None:
-        """Nothing has happened yet."""
+        """Begin to count at 0."""
         self.below, self.last, self.taken = str(below), last, 0
 
     def take(self, name: str, *, half: Callable[[], object] = lambda: None) -> None:
-        """Count a step, if it is one."""
+        """Count a change below the folder."""
         if name.startswith(self.below) and not name.endswith(NOT_COUNTED):
             self.taken += 1
             if self.taken == self.last:
@@ -42,14 +42,14 @@ class Steps:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def by_path(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """An audit hook."""
+        """Count a call by path; this is an audit hook."""
         if event in EVENTS and not (
             event == "open" and isinstance(arguments[2], int) and not arguments[2] & os.O_CREAT
         ):
             self.take(next((str(word) for word in arguments[:2] if isinstance(word, str | os.PathLike)), ""))
 
     def below_handle(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same system call; counted if it is told a folder's handle."""
+        """Return the system call, which is counted if it gets a folder's handle."""
 
         def counted(name: Any, *more: Any, **result: Any) -> Any:
             folder = result.get("dir_fd", result.get("src_dir_fd"))
@@ -60,7 +60,7 @@ class Steps:
         return counted
 
     def by_handle(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same system call, counted."""
+        """Return the system call, counted."""
 
         def counted(handle: int, *more: Any) -> Any:
             self.take(path_of(handle))
@@ -69,7 +69,7 @@ class Steps:
         return counted
 
     def writing(self, call: Callable[..., int]) -> Callable[..., int]:
-        """The same, half of whose bytes arrive when it is the last."""
+        """Return the system call, counted; the last call writes half of its bytes."""
 
         def counted(handle: int, data: Any, *more: Any) -> int:
             self.take(path_of(handle), half=lambda: call(handle, memoryview(data)[: len(data) // 2], *more))
@@ -79,8 +79,8 @@ class Steps:
 
 
 def path_of(handle: int) -> str:
-    """The path of an open file."""
-    return os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as the system says it
+    """Return the path of an open file."""
+    return os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - the path as the kernel reports it
 
 
 def arm(steps: Steps) -> None:
@@ -102,7 +102,7 @@ def arm(steps: Steps) -> None:
         raw = Counted(handle, mode)
         return raw if buffering == 0 else io.BufferedWriter(raw)
 
-    setattr(os, "fdopen", opened)  # noqa: B010 - for this process alone, which is about to die
+    setattr(os, "fdopen", opened)  # noqa: B010 - only in this process, which is killed
     sys.addaudithook(steps.by_path)
 
 
@@ -124,12 +124,12 @@ def run(work: Callable[[], object], *, below: Path, last: int) -> int | None:
 
 
 def _die(work: Callable[[], object], steps: Steps, pipe: int) -> NoReturn:
-    tell = os.write
+    write = os.write
     try:
         arm(steps)
         work()
-        tell(pipe, b"%d" % steps.taken)
+        write(pipe, b"%d" % steps.taken)
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - told to the parent
-        tell(pipe, traceback.format_exc().encode())
+    except BaseException:  # noqa: BLE001 - reported to the parent
+        write(pipe, traceback.format_exc().encode())
         os._exit(1)

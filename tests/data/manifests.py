@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def hashed_file(path: str, body: bytes = b"x", *, size: int | None = None) -> HashedFile:
-    """A file that is not laid yet; larger than a pack, its parts are all alike but the last."""
+    """Return a file without a pack; if it is larger than a pack, all its parts but the last are equal."""
     size = len(body) if size is None else size
     ends = [*range(PACK_BYTES, size, PACK_BYTES), size]
     parts = tuple(digest_of_bytes(body + bytes([end % PACK_BYTES != 0])) for end in ends)
@@ -25,24 +25,24 @@ def hashed_file(path: str, body: bytes = b"x", *, size: int | None = None) -> Ha
 
 
 def pack_files(*files: HashedFile, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
-    """What each new pack is made of, and the manifest, the packs' digests made up of their slices'."""
+    """Return the slices of each new pack, and the manifest with pack digests made from the slices' digests."""
     written = io.BytesIO()
     laying = PackPlan(written, known=None if known is None else Listing(known))
     for file in files:
         laying.add(file)
     lines = written.getvalue()
     plan = [[new] if isinstance(new, Slice) else list(new.slices(lines)) for new in laying.new]
-    made = [
+    packs = [
         Pack(sha256=digest_of_bytes("".join(each.sha256 for each in slices).encode()), size=new.size)
         for new, slices in zip(laying.new, plan, strict=True)
     ]
-    raw = b"".join(laying.manifest(lines, made))
+    raw = b"".join(laying.manifest(lines, packs))
     parse_manifest(raw)
     return plan, raw
 
 
 def manifest_of(entries: Iterable[Entry]) -> bytes:
-    """The manifest of files that are laid already."""
+    """Return the manifest of files that have packs."""
     lines = Lines()
     packs: dict[Pack, int] = {}
     body = b"".join(

@@ -42,11 +42,11 @@ FILES = {
     "half.csv": b"file,class\ncats/1.png,old\n",
 }
 ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy", "label": "y.npy"}}
-SAID = {"license": "CC0-1.0", "source": "made here"}
+REQUIRED = {"license": "CC0-1.0", "source": "made here"}
 
 
 def check(folder: Path, **options: Any) -> CheckResult:
-    draft = typed({"name": "small", **SAID, **options}, Draft, where="test")
+    draft = typed({"name": "small", **REQUIRED, **options}, Draft, where="test")
     source = SourceFolder(root=fill(folder, FILES))
     return check_dataset(draft, source, source.paths())
 

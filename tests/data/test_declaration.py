@@ -1,4 +1,4 @@
-"""The declaration of a dataset: what stands in datasets/NAME.toml, and what a wrong one gets."""
+"""Declarations of datasets in datasets/NAME.toml: valid content, and the errors of invalid content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between two versions, from their manifests alone."""
+"""The difference of two versions, computed from their manifests."""
 
 from __future__ import annotations
 

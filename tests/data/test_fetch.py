@@ -1,4 +1,4 @@
-"""Fetching: what appears is whole and verified, whatever the store, the disk and other processes do."""
+"""Fetching: complete and verified files only, whatever the store, the disk and other processes do."""
 
 from __future__ import annotations
 
@@ -236,5 +236,5 @@ def test_new_cache_files_have_the_permissions_of_the_cache(published: Published,
     published.cache.root.mkdir()
     published.cache.root.chmod(mode)
     fetch(published)
-    made = {path.stat().st_mode & 0o7777 for path in published.cache.root.rglob("*") if path.is_dir()}
-    assert made == {mode}
+    modes = {path.stat().st_mode & 0o7777 for path in published.cache.root.rglob("*") if path.is_dir()}
+    assert modes == {mode}

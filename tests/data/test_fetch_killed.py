@@ -1,4 +1,4 @@
-"""Fetching and publishing, killed at any step: what has a name is right, and the same command again ends with the whole dataset."""
+"""Fetching and publishing, killed at each step: named files are correct, and the repeated command completes the dataset."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
 
 CUT = 8192
-"""So small that one of the files is cut into parts."""
+"""A pack size so small that one of the files is cut into parts."""
 
 
 some_then_all = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
-"""Every fifth step is a sample, for each day."""
+"""Every fifth step, so that the sample takes less than all steps."""
 
 
 def publish(tmp_path: Path) -> Dataset:
-    """A dataset in a directory store, `tmp_path/store`: two packs, and one file in parts."""
+    """Return a dataset in a directory store, `tmp_path/store`: two packs, and one file in parts."""
     source = SourceFolder(root=tmp_path / "source", part_bytes=CUT)
     return publish_dataset(Draft(name="small"), source=source, store=open_store(str(tmp_path / "store"))).dataset
 

@@ -1,4 +1,4 @@
-"""Fetching a file that is cut into parts: what an interrupted fetch had is not fetched again, and never believed."""
+"""Fetching a file in parts: parts of an interrupted fetch are not fetched again, and are verified before use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODY = bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
 
 @pytest.fixture(scope="module")
 def published_large(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """A dataset of one file in three parts, and one small file, published once: the tests only read it."""
+    """Return a dataset of one file in three parts and one small file, published once; the tests only read it."""
     folder = tmp_path_factory.mktemp("large")
     store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BODY, "small": b"1"}))
     dataset = publish_dataset(Draft(name="large"), source=source, store=store).dataset
@@ -57,11 +57,11 @@ class WithoutThirdPart(fakes.FaultyStore):
         if length == len(BODY) - 2 * PACK_BYTES:
             for _ in range(2):
                 assert self._others.acquire(timeout=5)
-            self._others.release(2)  # for the next try
+            self._others.release(2)  # for the next attempt
             body = self._third(body)
         try:
             yield from body
-        finally:  # who has all bytes asks for no more
+        finally:  # a reader that has all bytes reads no further
             if length == PACK_BYTES:
                 self._others.release()
 

@@ -1,4 +1,4 @@
-"""One cache of two users, one of whom has a lock that lies: real processes, real user ids, real modes."""
+"""A cache of two users, one of whom has unreliable locks: real processes, user ids and modes."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
             document = {"error": fault.message, "hint": fault.hint}
         writing.send(json.dumps(document))
 
-    codecs.lookup(
-        "ascii"
-    )  # what is imported late must be here before: this Python may lie where the other user cannot look
+    codecs.lookup("ascii")  # late imports must happen now: the other user may have no access to this Python
     process = fork.Process(target=go)
     process.start()
     writing.close()
@@ -100,7 +98,7 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
 def fetch_and_verify(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = False) -> dict[str, Any]:
     """Fetch and read every file; return the bytes read from the store and whether all files are correct."""
     if lying:
-        fcntl.flock = lambda *_: None  # every lock is given, at once: in this process alone
+        fcntl.flock = lambda *_: None  # in this process, every lock succeeds at once
     store = CountingStore(open_store(str(shared / "store")))
     if start is not None:
         start.wait(timeout=30)

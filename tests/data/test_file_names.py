@@ -1,4 +1,4 @@
-"""Names that every colleague's file system can hold."""
+"""File names that are valid on every common file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a folder is published: regular files, and nothing silently."""
+"""Which files of a folder are published: regular files, and every other file is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of an inspection stops a publication or a run: said in one line, with the split, the count and the first sample."""
+"""Values that reject a publication or a run: the error names the split, the count and the first sample in one line."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ def make_inspection(**fields: FieldValues) -> Inspection:
     return Inspection(splits={"val": SplitValues(samples=9, fields=fields)})
 
 
-def make_values(**said: Any) -> FieldValues:
-    return FieldValues(dtype="float32", shapes=(), **said)
+def make_values(**fields: Any) -> FieldValues:
+    return FieldValues(dtype="float32", shapes=(), **fields)
 
 
-def make_draft(**said: Any) -> Draft:
-    return Draft.model_validate({"name": "d", "reader": TABLE, **said})
+def make_draft(**fields: Any) -> Draft:
+    return Draft.model_validate({"name": "d", "reader": TABLE, **fields})
 
 
 def test_columns_with_nan_are_named() -> None:
-    seen = make_inspection(x=make_values(nan=NAN), y=make_values(infinite=NAN))
-    assert describe_not_finite(seen, "x", make_draft()) == (
+    inspection = make_inspection(x=make_values(nan=NAN), y=make_values(infinite=NAN))
+    assert describe_not_finite(inspection, "x", make_draft()) == (
         "columns 'a', 'c' (field 'x') hold NaN: 3 in split val; the first is in row 7 of t.parquet"
     )
-    assert describe_not_finite(seen, "y", make_draft()).startswith(
+    assert describe_not_finite(inspection, "y", make_draft()).startswith(
         "column 'price' (field 'y') holds infinities: 3 in split val;"
     )
     assert describe_not_finite(make_inspection(x=make_values()), "x", make_draft()) == ""
 
 
 def test_consent_covers_nan_and_infinity_of_a_field() -> None:
-    seen = make_inspection(x=make_values(nan=NAN, infinite=NAN), y=make_values(nan=NAN))
+    inspection = make_inspection(x=make_values(nan=NAN, infinite=NAN), y=make_values(nan=NAN))
     with pytest.raises(DatasetError, match="column 'price'"):
-        require_publishable(seen, make_draft(allow_nan=["x"]))
-    require_publishable(seen, make_draft(allow_nan=["x", "y"]))
+        require_publishable(inspection, make_draft(allow_nan=["x"]))
+    require_publishable(inspection, make_draft(allow_nan=["x", "y"]))
 
 
 def test_an_unchanged_declaration_does_not_mention_consent() -> None:
@@ -65,17 +65,17 @@ def test_an_unchanged_declaration_does_not_mention_consent() -> None:
 
 
 def test_unreadable_samples_are_named_and_counted() -> None:
-    faults = tuple(Fault(name=str(at), said=f"{at}.png is damaged", hint=f"fix {at}") for at in range(5))
-    seen = Inspection(splits={"test": SplitValues(samples=9, unread=7, faults=faults)})
+    faults = tuple(Fault(name=str(at), message=f"{at}.png is damaged", hint=f"fix {at}") for at in range(5))
+    inspection = Inspection(splits={"test": SplitValues(samples=9, unread=7, faults=faults)})
     with pytest.raises(DatasetError) as caught:
-        require_readable(seen, dataset="d")
+        require_readable(inspection, dataset="d")
     first = "7 samples of d cannot be read: 0.png is damaged (split test); 1.png is damaged (split test); 2.png"
     assert caught.value.message == f"{first} is damaged (split test); and 4 more"
     assert caught.value.hint == "fix 0"
 
 
 def test_a_sample_in_two_splits_counts_once() -> None:
-    error = Fault(name="0.png", said="0.png is damaged")
+    error = Fault(name="0.png", message="0.png is damaged")
     both = dict.fromkeys(("train", "val"), SplitValues(samples=9, unread=1, faults=(error,)))
     with pytest.raises(
         DatasetError, match=r"^1 sample of d cannot be read: 0.png is damaged \(splits train and val\)$"

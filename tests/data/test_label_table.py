@@ -1,4 +1,4 @@
-"""Label tables: read strictly, with the number of the line."""
+"""Label tables are parsed strictly; errors name the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifest: what may stand in one, and that it regenerates byte for byte."""
+"""Manifests: valid content, and byte-identical regeneration."""
 
 from __future__ import annotations
 

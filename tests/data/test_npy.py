@@ -1,4 +1,4 @@
-"""The head of a `.npy` file, read as NumPy writes it."""
+"""The header of a `.npy` file, as NumPy writes it."""
 
 from __future__ import annotations
 

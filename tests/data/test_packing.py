@@ -86,7 +86,7 @@ def test_a_packed_file_needs_at_most_100_bytes_of_memory() -> None:
 
 
 def test_each_digest_has_one_number_in_the_order_of_addition() -> None:
-    count = 3000  # more than the first table has slots for
+    count = 3000  # more than the slots of the first table
     index, digests = DigestIndex(), [digest_of_bytes(b"%d" % number) for number in range(count)]
     assert [index.add(digest) for digest in digests] == list(range(count))
     assert [index.add(digest) for digest in reversed(digests)] == list(reversed(range(count)))

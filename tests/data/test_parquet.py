@@ -1,4 +1,4 @@
-"""What a Parquet file holds, and what is said of one that is none."""
+"""The footer of a Parquet file, and the errors for invalid files."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_a_damaged_footer_is_rejected() -> None:
 
 def test_a_negative_number_of_rows_is_rejected() -> None:
     good = parquet_file({"a": list(range(1000))})
-    bad = good.replace(b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19")  # num_rows of the foot, 1000 and -1000 in Thrift's way
+    bad = good.replace(
+        b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19"
+    )  # num_rows of the footer, 1000 and -1000 in Thrift's encoding
     assert (parse_footer(good).rows, len(bad), bad == good) == (1000, len(good), False)
     with pytest.raises(DatasetError, match=r"x\.parquet is damaged: its footer gives -1,000 rows"):
         parse_footer(bad)

@@ -1,4 +1,4 @@
-"""Which files are pictures, and of which class."""
+"""Which files are pictures, and their classes."""
 
 from __future__ import annotations
 

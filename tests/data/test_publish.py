@@ -1,4 +1,4 @@
-"""Publishing: what the store lacks and no more, and the version's name last."""
+"""Publishing uploads only what the store lacks, and the version's name last."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_colleagues_version_is_not_overwritten(published: Published) -> None:
 
 
 class EditedFolder(SourceFolder):
-    """A folder in which a file changes between hashing and reading."""
+    """A folder in which a file changes between hashing and upload."""
 
     def read(self, piece: Slice) -> bytes:
         return bytes(len(super().read(piece)))

@@ -1,4 +1,4 @@
-"""How samples are declared to be read: what is written is read again, and what cannot be is refused by its key."""
+"""Declarations of readers: round trips, and errors that name the wrong key."""
 
 from __future__ import annotations
 

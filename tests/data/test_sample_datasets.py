@@ -1,4 +1,4 @@
-"""The samples: made from packages, and the same bytes everywhere."""
+"""The sample datasets are made from packages, with the same bytes on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits: which samples are whose, and what is said where a declaration does not fit."""
+"""Splits: the samples of each split, and the errors of declarations that do not fit."""
 
 from __future__ import annotations
 
@@ -75,3 +75,42 @@ def test_a_sample_is_located_by_file_and_row() -> None:
 def test_every_split_has_a_description() -> None:
     assert describe_split((0, 8)) == "8 samples, rows 0 to 7"
     assert describe_split(Percent(percent=(80, 92.5), seed=2)) == "about 12.5 % of the samples, by their names (seed 2)"
+
+
+def by_column(values: list[str | None], **how: str) -> dict[str, list[int]]:
+    """Select 80, 10 and 10 % of rows of one file by a column."""
+    layout = Layout(count=len(values), files=("t.parquet",), ends=[len(values)], column=lambda _: iter(values))
+    spans = {"train": (0, 80), "val": (80, 90), "test": (90, 100)}
+    splits = {name: Percent.model_validate({"percent": span, **how}) for name, span in spans.items()}
+    return {name: list(select(name, splits, layout, dataset="t")) for name in splits}
+
+
+def test_stratified_splits_have_an_even_share_of_each_value() -> None:
+    values: list[str | None] = ["rare" if row % 17 == 3 else "common" for row in range(1000)]
+    chosen = by_column(values, stratify="y")
+    shares = {name: sum(values[row] == "rare" for row in rows) for name, rows in chosen.items()}
+    assert [len(rows) for rows in chosen.values()] == [pytest.approx(800, abs=2), *[pytest.approx(100, abs=2)] * 2]
+    assert shares == {
+        "train": pytest.approx(47, abs=1),
+        "val": pytest.approx(6, abs=1),
+        "test": pytest.approx(6, abs=1),
+    }
+
+
+def test_rows_of_one_group_are_in_one_split() -> None:
+    chosen = by_column([f"g{row % 90}" for row in range(900)], group="g")
+    groups = [{row % 90 for row in rows} for rows in chosen.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 90
+    assert len(chosen["train"]) == 10 * len(groups[0])
+
+
+@pytest.mark.parametrize("how", [{"group": "c"}, {"stratify": "c"}])
+def test_appended_rows_move_no_row_to_another_split(how: dict[str, str]) -> None:
+    values: list[str | None] = [f"v{row * row % 101}" for row in range(500)]
+    before, after = by_column(values, **how), by_column([*values, *reversed(values)], **how)
+    assert {name: [row for row in rows if row < 500] for name, rows in after.items()} == before
+
+
+def test_a_row_without_a_group_is_rejected() -> None:
+    with pytest.raises(DatasetError, match=r"row 1 of t\.parquet has no value in column 'c'"):
+        by_column(["a", None], group="c")

@@ -1,4 +1,4 @@
-"""Text files of a dataset: lines are counted, and text that would give wrong samples is an error."""
+"""Text files of a dataset: lines are counted, and text that would give wrong samples is rejected."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def test_the_command_that_joins_surrogate_pairs_restores_the_text(tmp_path: Path
         count_lines([cesu], where="t.txt")
     (tmp_path / "t.txt").write_bytes(cesu)
     command = str(caught.value.hint).removeprefix("join the halves: ")
-    subprocess.run(command, shell=True, cwd=tmp_path, check=True)  # noqa: S602 - it is what a person types
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)  # noqa: S602 - the command as a user types it
     assert (tmp_path / "new.txt").read_bytes().decode() == "é\U0001f600\ufffd\n"

@@ -1,4 +1,4 @@
-"""Verifying: a cached dataset is hashed again, and withdrawn when it is not what it was."""
+"""Verifying hashes a cached dataset again, and removes it from the cache if it changed."""
 
 from __future__ import annotations
 

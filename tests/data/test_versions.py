@@ -30,7 +30,7 @@ def all_objects(store: MemoryStore) -> dict[str, bytes]:
 
 
 def publish_second_version(published: Published) -> Published:
-    """A second version that shares packs with the first one."""
+    """Return a second version that shares packs with the first version."""
     fill(published.source.root, {"later.txt": b"later"})
     publish_dataset(Draft(name="small"), source=published.source, store=published.store)
     return published

@@ -1,3 +1,3 @@
-"""End to end, on the real engine and the real S3 server."""
+"""End-to-end tests with a real engine and a real S3 server."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A fresh clone on a real engine with a real S3 server."""
+"""A fresh clone with a real engine and a real S3 server."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class CommandResult:
 
     @property
     def text(self) -> str:
-        """Both streams."""
+        """Return stdout and stderr."""
         return self.out + self.err
 
     @property
     def run(self) -> str:
-        """The id of the run that it names last."""
+        """Return the last run ID in the output."""
         found = RUN_ID.findall(self.text)
         assert found, self.text
         return str(found[-1])
@@ -47,7 +47,7 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """A clone of this checkout, with its own compose project and its own port."""
+    """A clone of this checkout with its own compose project and port."""
 
     root: Path
     env: dict[str, str]
@@ -60,7 +60,7 @@ class House:
         )
 
     def type(self, *words: str, seconds: float = 600) -> CommandResult:
-        """Run a command in the clone to its end."""
+        """Run a command in the clone."""
         process = self.start(*words)
         try:
             out, err = process.communicate(timeout=seconds)
@@ -70,26 +70,26 @@ class House:
         return CommandResult(code=process.returncode, out=out, err=err)
 
     def train(self, *words: str) -> CommandResult:
-        """Train by `docker compose run`."""
+        """Train with `docker compose run`."""
         return self.type("docker", "compose", "run", "--rm", "train", *words)
 
     def train_and_stop(self, *words: str) -> CommandResult:
-        """Train in a container until an epoch is over, and `docker stop` it."""
+        """Train in a container until an epoch is complete, then `docker stop` it."""
         name = f"{self.root.name}-stopped"
         running = self.start("docker", "compose", "run", "--rm", "--name", name, "train", *words)
         assert running.stderr is not None
-        seen = ""
-        while "epoch 2/" not in seen.lower():
+        output = ""
+        while "epoch 2/" not in output.lower():
             line = running.stderr.readline()
-            assert line, seen
-            seen += line
+            assert line, output
+            output += line
         subprocess.run(["docker", "stop", name], capture_output=True, check=True)
         out, rest = running.communicate(timeout=60)
-        assert running.returncode == 143, seen + rest
-        return CommandResult(code=143, out=out, err=seen + rest)
+        assert running.returncode == 143, output + rest
+        return CommandResult(code=143, out=out, err=output + rest)
 
     def record(self, run: str) -> dict[str, Any]:
-        """A run's record, as the command shows it."""
+        """Return a run's record as the command prints it."""
         result = self.type("scripts/reprise", "runs", "show", run, "--json")
         assert result.code == 0, result.text
         document: dict[str, Any] = json.loads(result.out)
@@ -97,7 +97,7 @@ class House:
 
 
 def clone(into: Path) -> None:
-    """Clone what is tracked or would be, as it is in the working tree, and commit it."""
+    """Clone the tracked and untracked, not ignored files of the working tree, and commit them."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=CHECKOUT,
@@ -134,7 +134,7 @@ def house_at(root: Path, environ: dict[str, str]) -> Iterator[House]:
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A clone in which the first command of the README ran once; its containers are removed afterwards."""
+    """Yield a clone in which the first command of the README ran once; its containers are removed afterwards."""
     root = tmp_path_factory.mktemp("reprise-e2e-")
     clone(root)
     with house_at(root, os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"}) as mine:
@@ -145,7 +145,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture(scope="session")
 def first_result(house: House) -> CommandResult:
-    """The result of the first command."""
+    """Return the result of the first command."""
     kept = json.loads((house.root / "runs" / ".first.json").read_text())
     return CommandResult(code=kept["code"], out=kept["text"], err="")
 
@@ -154,7 +154,7 @@ def first_result(house: House) -> CommandResult:
 def second_house(
     house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    """Another clone on the same machine, with tracked files only."""
+    """Return another clone on the same machine, with tracked files only."""
     assert first_result.code == 0, first_result.text
     root = tmp_path_factory.mktemp("reprise-second-")
     clone(root)

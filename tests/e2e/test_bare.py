@@ -1,4 +1,4 @@
-"""A machine with nothing prepared: a privileged container made from the base image alone, an engine installed inside it."""
+"""An unprepared machine: a privileged container of the base image, in which an engine is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 
 def run_on_bare_machine(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run a command, or the README's first two, on a bare machine; return stdout and stderr as one text."""
+    """Run a command, or the README's first two commands, on a bare machine; return stdout and stderr as one text."""
     command = [str(ROOT / "scripts" / "machine" / "bare"), *words]
     both = subprocess.STDOUT
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=both, text=True, check=False, timeout=seconds)

@@ -1,4 +1,4 @@
-"""Checkouts of every kind: in each the first command trains, and the source of one commit is one source, in containers and on the host."""
+"""Every kind of checkout can train, and one commit has one source digest, in containers and on the host."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def archive(origin: Path, root: Path) -> None:
 
 
 def shallow(origin: Path, root: Path) -> None:
-    """The last commit only, with core.autocrlf, which .gitattributes overrides."""
+    """Return a clone of the last commit with core.autocrlf, which .gitattributes overrides."""
     git(origin, "clone", "-q", "--depth", "1", "-c", "core.autocrlf=true", origin.as_uri(), str(root))
 
 
 def source(house: House, run: str) -> tuple[str, str]:
-    """The digest and the commit that a run's record has."""
+    """Return the digest and the commit of a run's record."""
     record = house.record(run)
     return record["ingredients"]["source"], record["circumstances"]["source"]["commit"]
 

@@ -1,4 +1,4 @@
-"""A colleague in a second clone: from the run id alone, the run is listed, pulled, reproduced and compared."""
+"""A colleague in a second clone lists, pulls, reproduces and compares a run, given its ID only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": PASSWORD}
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A share that containers of this host's user may write."""
+    """Return a shared folder that containers of this host's user may write."""
     place = tmp_path_factory.mktemp("share-")
     place.chmod(0o755)
     store = place / "team store"
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bucket(house: House, second_house: House) -> Iterator[str]:
-    """A second S3 server, in the network of the second clone's containers: its endpoint, the same for them and for the host."""
+    """Start a second S3 server in the network of the second clone's containers; return its endpoint, which the host uses too."""
     project = project_name(second_house.root)
     labels = (f"--label=com.docker.compose.project={project}", "--label=com.docker.compose.network=default")
     docker("network", "create", *labels, f"{project}_default")
@@ -61,9 +61,9 @@ def bucket(house: House, second_house: House) -> Iterator[str]:
 
 
 def reproduce_as_colleague(house: House, run: str) -> None:
-    """List, pull, run again and compare, as a colleague does."""
+    """List, pull, reproduce and compare."""
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
-    assert [row["where"] for row in listed if row["run"] == run] == ["remote only"]
+    assert [row["location"] for row in listed if row["run"] == run] == ["remote only"]
     pulled = house.type("scripts/reprise", "runs", "pull", run)
     assert pulled.code == 0, pulled.text
     again = house.type("scripts/reprise", "reproduce", run, "--trust", "--json")
@@ -157,7 +157,7 @@ def test_two_clones_on_one_machine_share_the_local_store(
     trained = second_house.type("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
-    assert [row["where"] for row in listed if row["run"] == trained.run] == ["remote only"]
+    assert [row["location"] for row in listed if row["run"] == trained.run] == ["remote only"]
 
 
 def test_a_folder_of_the_environment_is_mounted_for_that_command(

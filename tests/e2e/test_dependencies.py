@@ -1,4 +1,4 @@
-"""Adding packages to a small environment on a real engine: one whose import fails, one after a Debian package, a kill in between."""
+"""Adding packages to a small environment on a real engine: a failing import, a missing Debian package, a kill."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ small = [
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A clone with an environment of one package; its images are removed afterwards."""
+    """Yield a clone with an environment of one package; its images are removed afterwards."""
     root = tmp_path_factory.mktemp("reprise-small-")
     clone(root)
     (root / "environments" / "small.toml").write_text(SMALL)
@@ -43,7 +43,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def files(house: House) -> dict[str, str]:
-    """The files that the command may change."""
+    """Return the files that the command can change."""
     paths = [
         house.root / "pyproject.toml",
         house.root / "uv.lock",

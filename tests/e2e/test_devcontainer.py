@@ -1,4 +1,4 @@
-"""The dev container, opened by the real dev container CLI."""
+"""The dev container, opened by the dev container CLI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLI: Final = "@devcontainers/cli@0.89.0"
 
 @pytest.fixture(scope="module")
 def devcontainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A clone that belongs to an ordinary user, opened; `devcontainer` is on its PATH."""
+    """Yield an open clone that belongs to an ordinary user; `devcontainer` is on its PATH."""
     if shutil.which("npm") is None:
         pytest.skip("needs npm, for the dev container CLI")
     tools, root = tmp_path_factory.mktemp("tools"), tmp_path_factory.mktemp("devcontainer-")

@@ -1,4 +1,4 @@
-"""The front door: one command, a trained model and a record; and then every day."""
+"""The first command gives a trained model and a record, and the everyday commands work after it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_second_command_builds_and_downloads_nothing(house: House, first_resul
     assert "MB/s" not in result.text
 
 
-@pytest.mark.long  # test_reproduce says so of a run every day
+@pytest.mark.long  # test_reproduce tests the same of a run every day
 def test_the_same_settings_give_the_same_bits(house: House) -> None:
     one, other = (house.train("--exp", "digits", *QUICK, "--seed", "7") for _ in range(2))
     first, second = house.record(one.run), house.record(other.run)
@@ -63,9 +63,9 @@ def test_the_record_has_the_engines_digest_of_the_image(house: House, first_resu
 def test_an_image_is_verified_if_a_launcher_on_the_host_observed_it(house: House, first_result: CommandResult) -> None:
     result = house.train("--exp", "digits", *QUICK)
     assert result.code == 0, result.text
-    output, seen = (house.record(run)["circumstances"]["image"] for run in (result.run, first_result.run))
-    assert (seen["known"], output["known"]) == ("verified", "asserted")
-    assert (seen["manifest"], seen["config"]) == (output["manifest"], output["config"])
+    output, verified = (house.record(run)["circumstances"]["image"] for run in (result.run, first_result.run))
+    assert (verified["known"], output["known"]) == ("verified", "asserted")
+    assert (verified["manifest"], verified["config"]) == (output["manifest"], output["config"])
 
 
 def test_an_edit_needs_no_build(house: House) -> None:
@@ -90,16 +90,16 @@ def test_an_edit_during_a_run_does_not_affect_it(house: House) -> None:
     assert running.stdout is not None
     assert running.stderr is not None
     try:
-        seen = ""
-        while not re.search(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}", seen):
+        output = ""
+        while not re.search(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}", output):
             line = running.stderr.readline()
-            assert line, seen
-            seen += line
+            assert line, output
+            output += line
         page.write_text("raise SystemExit('leaked')\n")
         out, err = running.communicate(timeout=300)
     finally:
         page.write_text(before)
-    assert running.returncode == 0, seen + out + err
+    assert running.returncode == 0, output + out + err
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_without_the_store_a_run_stays_local_and_is_published_later(house: House
     published = house.type("scripts/reprise", "runs", "publish", result.run)
     assert published.code == 0, published.text
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
-    assert [run["where"] for run in listed if run["run"] == result.run] == ["published"]
+    assert [run["location"] for run in listed if run["run"] == result.run] == ["published"]
 
 
 def test_docker_stop_leaves_a_checkpoint_and_a_record(house: House) -> None:
@@ -149,15 +149,15 @@ def test_docker_stop_leaves_a_checkpoint_and_a_record(house: House) -> None:
     words = ("docker", "compose", "run", "--rm", "--name", name, "train", "--exp", "digits", "--max-epochs", "1000")
     running = house.start(*words)
     assert running.stderr is not None
-    seen = ""
-    while "epoch" not in seen.lower():
+    output = ""
+    while "epoch" not in output.lower():
         line = running.stderr.readline()
-        assert line, seen
-        seen += line
+        assert line, output
+        output += line
     docker("stop", name)
     _, rest = running.communicate(timeout=60)
-    found = re.findall(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}", seen + rest)
-    assert running.returncode == 143, seen + rest
+    found = re.findall(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}", output + rest)
+    assert running.returncode == 143, output + rest
     record = house.record(found[-1])
     assert record["outcome"]["status"] == "preempted"
     assert any(file["path"].startswith("checkpoints/") for file in record["outcome"]["files"])

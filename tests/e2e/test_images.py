@@ -1,4 +1,4 @@
-"""The real images: the same bit for bit, without what must not be in them, and good for training."""
+"""The real images: bit-identical rebuilds, nothing unwanted inside, and able to train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A committed pin: a fresh clone fetches exactly that image from its registry, and takes no other."""
+"""A committed pin: a fresh clone fetches exactly that image from its registry, and uses no other image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRAIN = ("--exp", "digits", "--max-epochs", "1")
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """The registry's address; at the end, the engine's images of this registry are untagged."""
+    """Yield the registry's address; at the end, the engine's images of this registry are untagged."""
     place = f"127.0.0.1:{free_port()}"
     yield place
     forget_images(place)
@@ -44,7 +44,7 @@ def forget_images(address: str) -> None:
 def fresh_clone(
     second_house: House, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    """A clone by git of a repository in which the pin of `cpu` is committed, on a machine that lacks the pinned image."""
+    """Return a clone with a committed pin of `cpu`, on a machine that lacks the pinned image."""
     with serving(tmp_path, address):
         pinned = second_house.type("scripts/reprise", "image", "pin", "cpu", f"{address}/team/cpu", "--push")
         assert pinned.code == 0, pinned.text
@@ -61,8 +61,12 @@ def fresh_clone(
 def test_a_committed_pin_is_restored_by_digest_only(fresh_clone: House, address: str, tmp_path: Path) -> None:
     pin = load_pin("cpu", root=fresh_clone.root)
     assert pin is not None
-    asked = fresh_clone.type("scripts/train", *TRAIN)
-    assert (asked.code, pin.reference in asked.err, "scripts/train --yes --exp digits" in asked.err) == (62, True, True)
+    prompt = fresh_clone.type("scripts/train", *TRAIN)
+    assert (prompt.code, pin.reference in prompt.err, "scripts/train --yes --exp digits" in prompt.err) == (
+        62,
+        True,
+        True,
+    )
     with serving(tmp_path / "empty", address):
         lacking = fresh_clone.type("scripts/train", "--yes", *TRAIN)
     assert (lacking.code, f"{pin.reference}, which its registry does not have" in lacking.err) == (62, True), (
@@ -75,7 +79,7 @@ def test_a_committed_pin_is_restored_by_digest_only(fresh_clone: House, address:
         trained = fresh_clone.type("scripts/train", "--yes", *TRAIN)
     assert trained.code == 0, trained.text
     image = fresh_clone.record(trained.run)["circumstances"]["image"]
-    digest = image["reference"].partition("@")[2]  # the engine may know the same image by another registry's name, too
+    digest = image["reference"].partition("@")[2]  # the engine may also have the image under another registry's name
     assert (image["known"], digest, image["config"]) == ("verified", pin.reference.partition("@")[2], pin.config)
     shown = fresh_clone.type("scripts/reprise", "image", "show", "cpu")
     assert (shown.code, pin.reference in shown.out) == (0, True), shown.text

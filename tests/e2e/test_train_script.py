@@ -1,4 +1,4 @@
-"""scripts/train after the first day: it types the everyday command, and can be stopped anywhere."""
+"""scripts/train on later days: it runs the everyday command, and can be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_a_signal_to_the_script_reaches_the_container(
     assert first_result.code == 0, first_result.text
     running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000")
     assert running.stderr is not None
-    seen = line = ""
+    output = line = ""
     while not line.startswith("epoch "):
         line = running.stderr.readline()
-        assert line, seen
-        seen += line
+        assert line, output
+        output += line
     running.send_signal(number)
     _, rest = running.communicate(timeout=120)
-    assert running.returncode == code, seen + rest
-    (run,) = set(RUN_ID.findall(seen))
+    assert running.returncode == code, output + rest
+    (run,) = set(RUN_ID.findall(output))
     assert house.record(run)["outcome"]["status"] == status
     assert not house.type("docker", "ps", "--all", "--quiet", "--filter", f"name=reprise-{run}").out
 
@@ -67,9 +67,10 @@ def test_a_file_from_outside_the_checkout_is_copied(
     assert result.code == 0, result.text
     assert (house.root / "runs" / result.run / "source/experiment/idea.py").read_bytes() == mine.read_bytes()
     alone = house.train("--exp", str(mine))
-    assert (alone.code, f"scripts/train --exp {mine} copies it into the container" in alone.err) == (42, True), (
-        alone.text
-    )
+    assert (alone.code, f"scripts/train --exp {mine} brings it along, with its repository" in alone.err) == (
+        42,
+        True,
+    ), alone.text
 
 
 @pytest.mark.parametrize(("forgotten", "stage"), [("prepared", "preparing"), ("published", "publishing")])

@@ -1,4 +1,4 @@
-"""Host users: whoever types the everyday command owns what comes out, and nothing runs as root."""
+"""Users of the host: the user who runs the everyday command owns all results, and nothing runs as root."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def socket_group() -> int:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that other users may enter; pytest's own folders are private."""
+    """Return a folder that other users may enter; pytest's own folders are private."""
     with tempfile.TemporaryDirectory(prefix="reprise-users-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -56,7 +56,7 @@ def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first_resul
 
 def test_under_a_root_host_containers_are_user_1000(house: House, first_result: CommandResult) -> None:
     if os.getuid() != 0:
-        pytest.skip("needs root: it is about a host whose user is root")
+        pytest.skip("needs root, as on a host whose user is root")
     assert first_result.code == 0, first_result.text
     record = house.root / "runs" / first_result.run / "attempts" / "1" / "record.json"
     assert record.stat().st_uid == 1000

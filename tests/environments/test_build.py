@@ -1,4 +1,4 @@
-"""Building images: what is asked of the engine, and when nothing is."""
+"""Building images: the requests to the engine, and when none is needed."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_indexes_are_passed_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_p
 
 
 def test_without_manifests_an_image_is_referenced_by_its_config(tmp_path: Path) -> None:
-    root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
+    root, engine = write_checkout(tmp_path), MemoryEngine(info=replace(FACTS, keeps_manifests=False))
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     assert built.manifest is None
     assert built.reference == built.config
@@ -161,7 +161,7 @@ def test_a_package_for_another_torch_is_rejected_before_the_build(tmp_path: Path
 
 
 def test_an_image_is_not_built_for_a_machine_that_its_extras_exclude(tmp_path: Path) -> None:
-    root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, architecture="aarch64"))
+    root, engine = write_checkout(tmp_path), MemoryEngine(info=replace(FACTS, architecture="aarch64"))
     server = '{ name = "server" }'
     text = LOCK.replace(server, server.replace(" }", ", marker = \"platform_machine == 'x86_64'\" }"))
     (root / "uv.lock").write_text(text)

@@ -1,4 +1,4 @@
-"""Edits of pyproject.toml and environments/*.toml: what changes, and that the rest stays byte for byte."""
+"""Edits of pyproject.toml and environments/*.toml change what is requested; all other bytes stay."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VISION = '# Ours.\n\nlike = "cpu"\nextras = ["cpu"] # with torch\n\n[variables]\
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The declarations of this checkout, and an environment `vision` that shares the extra `cpu`."""
+    """Return this checkout's declarations, with an environment `vision` that shares the extra `cpu`."""
     shutil.copytree(ROOT / "environments", tmp_path / "environments")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "environments" / "vision.toml").write_text(VISION)
@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def changed_lines(root: Path, name: str = "pyproject.toml", *, before: str | None = None) -> list[str]:
-    """The lines that differ from this checkout's file."""
+    """Return the lines that differ from this checkout's file."""
     old = (ROOT / name).read_text() if before is None else before
     rows = difflib.unified_diff(old.splitlines(), (root / name).read_text().splitlines(), n=0, lineterm="")
     return [row for row in rows if not row.startswith(("---", "+++", "@@"))]

@@ -1,4 +1,4 @@
-"""Locking a change of dependencies with the real uv, on two local indexes: the ordinary one, and one with torch's CPU builds."""
+"""Locking a change of dependencies with the real uv, on two local indexes: a general index and an index of torch's CPU builds."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def write_wheel(folder: Path, name: str, version: str, tag: str, needs: tuple[st
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Two package indexes on the loopback device, `/simple` and `/cpu`."""
+    """Yield the address of two package indexes on the loopback device, `/simple` and `/cpu`."""
     home = tmp_path_factory.mktemp("indexes")
     for index, wheels in WHEELS.items():
         for name, version, tag, needs in wheels:
@@ -142,7 +142,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def locked(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A locked checkout with the environments `cpu`, `cuda`, `store`, and `vision`, which shares the extra `cpu`."""
+    """Return a locked checkout with the environments `cpu`, `cuda`, `store`, and `vision`, which shares the extra `cpu`."""
     root = tmp_path_factory.mktemp("checkout")
     for folder in ("scripts", "environments", "trainer/environments"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -163,7 +163,7 @@ def locked(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def use(server: str, patch: pytest.MonkeyPatch) -> None:
-    """Let pip, and so uv, use the local index alone."""
+    """Make pip, and so uv, use only the local index."""
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         patch.delenv(name)
     for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{server}/simple"}.items():
@@ -172,21 +172,21 @@ def use(server: str, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(locked: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the locked checkout."""
+    """Return a copy of the locked checkout."""
     use(server, monkeypatch)
     shutil.copytree(locked, tmp_path / "checkout", symlinks=True)
     return tmp_path / "checkout"
 
 
 def add(root: Path, *typed: str, environment: str | None = None) -> list[tuple[str, str, str]]:
-    """Add packages, and return what moved in the lock."""
+    """Add packages, and return the changes of the lock."""
     before = read_lock(root)
     add_packages([parse_requirement(each) for each in typed], scope_of(environment, root=root), root=root)
     return moved_packages(before, read_lock(root))
 
 
 def versions(root: Path, environment: str) -> dict[str, str]:
-    """The packages of an environment with their versions."""
+    """Return the packages of an environment with their versions."""
     declared = load_environment(environment, root=root)
     return {name: each.version for name, each in packages(read_lock(root), declared.extras).items()}
 

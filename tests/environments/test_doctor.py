@@ -1,4 +1,4 @@
-"""What the doctor says of machines that are not here."""
+"""The doctor's findings about simulated machines."""
 
 from __future__ import annotations
 

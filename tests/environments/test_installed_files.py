@@ -1,4 +1,4 @@
-"""The files that a process runs from, held against what was installed."""
+"""The files that a process runs from, compared with the installed files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEALED = "22 1 0:20 / / ro,relatime - overlay overlay rw\n23 22 0:21 / /tmp rw -
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An installation of one distribution of two files."""
+    """Return an installation of one distribution with two files."""
     place = tmp_path / "site-packages"
     (place / "numpy").mkdir(parents=True)
     (place / "numpy-2.3.0.dist-info").mkdir()

@@ -1,4 +1,4 @@
-"""What is installed and loaded, and how two such lists differ."""
+"""Inventories of installed and loaded software, and their differences."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_modules_that_shadow_installed_ones_are_named(tmp_path: Path, file: str,
 
 
 def test_taking_inventory_costs_milliseconds() -> None:
-    """30 ms of CPU time with 700 system packages; 0.5 s here, because the machine is shared."""
+    """It takes 30 ms of CPU time with 700 system packages; the limit is 0.5 s, because the machine is shared."""
     start = time.process_time()
     live()
     assert time.process_time() - start < 0.5

@@ -1,4 +1,4 @@
-"""What the lock gives to an environment: the same packages that uv exports for it."""
+"""The packages of an environment in the lock equal those that uv exports."""
 
 from __future__ import annotations
 

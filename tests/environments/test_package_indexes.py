@@ -1,4 +1,4 @@
-"""Pip's and uv's settings, as a build is given them."""
+"""The settings of pip and uv that a build gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def indexes_of(folder: Path, *, conf: str = "", **environ: str) -> Indexes:
-    """The settings of a home folder with this pip.conf."""
+    """Return the settings of a home folder with this pip.conf."""
     (folder / ".config" / "pip").mkdir(parents=True)
     (folder / ".config" / "pip" / "pip.conf").write_text(conf)
     return read_indexes(environ, home=folder, system=[])

@@ -1,4 +1,4 @@
-"""Pins: written for what is in a registry, obeyed or refused."""
+"""Pins are written for images in a registry, and are obeyed or fail."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def build_cpu_image(root: Path, engine: MemoryEngine) -> BuiltImage:
 def test_a_pin_has_the_pushed_digest(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
     image = build_cpu_image(root, engine)
-    made = pin(image, REPOSITORY, engine=engine, root=root, push=True)
-    assert load_pin("cpu", root=root) == made
-    assert made.reference == f"{REPOSITORY}@{image.manifest}"
-    assert made.build_id == image.plan.build_id
+    written = pin(image, REPOSITORY, engine=engine, root=root, push=True)
+    assert load_pin("cpu", root=root) == written
+    assert written.reference == f"{REPOSITORY}@{image.manifest}"
+    assert written.build_id == image.plan.build_id
 
 
 def test_an_image_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
@@ -43,27 +43,27 @@ def test_an_image_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
 
 
 def test_an_engine_without_manifests_cannot_pin(tmp_path: Path) -> None:
-    root, engine = write_checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
+    root, engine = write_checkout(tmp_path), MemoryEngine(info=replace(FACTS, keeps_manifests=False))
     with pytest.raises(PinError, match="keeps no manifests"):
         pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
 
 
 def test_setup_uses_the_pin(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
-    assert image_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
+    written = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    assert image_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == written.reference
 
 
 def test_a_missing_pinned_image_is_not_replaced_by_another(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    written = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     other = MemoryEngine(registries=engine.registries)
     with pytest.raises(ImageMissingError) as caught:
         image_values("cpu", engine=other, root=root)
     assert "image restore cpu" in str(caught.value.hint)
     assert "image unpin cpu" in str(caught.value.hint)
-    assert restore("cpu", engine=other, root=root).pin == made
-    assert image_values("cpu", engine=other, root=root)["REPRISE_IMAGE"] == made.reference
+    assert restore("cpu", engine=other, root=root).pin == written
+    assert image_values("cpu", engine=other, root=root)["REPRISE_IMAGE"] == written.reference
 
 
 def test_a_pin_of_other_inputs_is_rejected(tmp_path: Path) -> None:
@@ -76,18 +76,18 @@ def test_a_pin_of_other_inputs_is_rejected(tmp_path: Path) -> None:
 
 def test_an_image_that_differs_from_its_pin_is_rejected(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
-    engine.held[made.manifest] = replace(engine.held[made.manifest], layers=())
+    written = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    engine.images_by_id[written.manifest] = replace(engine.images_by_id[written.manifest], layers=())
     with pytest.raises(PinError, match="the pin has"):
         restore("cpu", engine=engine, root=root)
 
 
 def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None:
     root, engine = write_checkout(tmp_path), MemoryEngine()
-    made = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    written = pin(build_cpu_image(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     with pytest.raises(ImageMissingError, match="which its registry does not have") as caught:
         restore("cpu", engine=MemoryEngine(), root=root)
-    assert made.reference in caught.value.message
+    assert written.reference in caught.value.message
     assert f"image pin cpu {REPOSITORY} --push" in str(caught.value.hint)
     assert "image unpin cpu" in str(caught.value.hint)
 

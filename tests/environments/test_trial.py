@@ -1,4 +1,4 @@
-"""A change that is tried in a copy: the checkout has all of it or nothing, also after a kill."""
+"""A change that is tried in a copy: the checkout gets all of it or nothing, also after a kill."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ with applied(changes, changeable_files(root), root=root):
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A checkout with a file of each kind."""
+    """Return a checkout with a file of each kind."""
     for folder in ("environments", ".reprise"):
         (tmp_path / folder).mkdir()
     for name, text in CHANGES.items():

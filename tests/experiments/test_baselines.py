@@ -1,7 +1,7 @@
-"""Every experiment, trained small on synthetic data of its dataset, still comes to what `tests/baselines/` says.
+"""Each experiment, trained at small scale on synthetic data of its dataset, has the results in `tests/baselines/`.
 
-If not, the message tells with which code and where the baseline was written. `reprise baseline refresh` shows what
-moves, and writes it with a reason.
+If not, the message reports with which code and where the baseline was written. `reprise baseline refresh` shows the changes,
+and writes them with a reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def test_each_experiment_matches_its_baseline(file: Path, tmp_path: Path, monkey
         monkeypatch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options(WORDS), environ={}))
-    declared = load_dataset(resolved.settings.dataset, root=ROOT)
+    declared = load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT)
     key, code = environment_key(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
     entry = read_json(path, Baseline).nearest(key)
     assert entry

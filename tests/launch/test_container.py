@@ -53,7 +53,7 @@ def watch(process: Process, engine: Engine, run: Path) -> tuple[int, list[str]]:
     return wait_recording_image(training), lines
 
 
-def seen(folder: Path) -> ObservedImage:
+def observed(folder: Path) -> ObservedImage:
     return ObservedImage.model_validate_json((folder / OBSERVED_IMAGE).read_text())
 
 
@@ -66,7 +66,7 @@ def run(tmp_path: Path) -> Path:
 def test_a_failing_engine_is_reported_and_does_not_stop_the_run(run: Path) -> None:
     code, lines = watch(Process(9), FailingEngine(), run)
     assert code == 0
-    assert "the engine broke" in str(seen(run).fault)
+    assert "the engine broke" in str(observed(run).fault)
     assert lines == ["the image of run run is not verified: the engine broke while asked about reprise-run"]
 
 
@@ -74,9 +74,9 @@ def test_an_image_that_reprise_did_not_build_is_inspected_once(run: Path) -> Non
     digest = digest_of_bytes(b"an image")
     image = ImageFacts(id=digest, tags=(), references=(), layers=(), size=1, created="2026")
     process = Process(9)
-    watch(process, MemoryEngine(held={digest: image}, containers={"reprise-run": digest}), run)
+    watch(process, MemoryEngine(images_by_id={digest: image}, containers={"reprise-run": digest}), run)
     assert process.left == 8
-    assert seen(run).build_id is None
+    assert observed(run).build_id is None
 
 
 def test_a_container_that_never_starts_ends_the_watch(run: Path) -> None:
@@ -84,11 +84,11 @@ def test_a_container_that_never_starts_ends_the_watch(run: Path) -> None:
     assert not (run / OBSERVED_IMAGE).exists()
 
 
-@pytest.mark.parametrize("gone", [True, False])
-def test_a_folder_removed_by_the_container_is_not_an_error(run: Path, *, gone: bool) -> None:
-    folder = run / "gone" if gone else run
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_folder_removed_by_the_container_is_not_an_error(run: Path, *, is_removed: bool) -> None:
+    folder = run / "gone" if is_removed else run
     watch(Process(2), FailingEngine(), folder)
-    assert (folder / OBSERVED_IMAGE).exists() is not gone
+    assert (folder / OBSERVED_IMAGE).exists() is not is_removed
 
 
 @pytest.mark.parametrize(("exists", "code"), [(True, 7), (False, 128 + signal.SIGTERM)])
@@ -108,11 +108,11 @@ def test_a_signal_reaches_the_container_or_prevents_its_start(
 
 
 def engine_with_labels(labels: dict[str, str]) -> MemoryEngine:
-    """An engine with one container, whose image has `labels`."""
+    """Return an engine with one container, whose image has `labels`."""
     image = ImageFacts(
         id=ID, tags=(), references=(f"x/cpu@{ID}",), layers=(BUILD,), size=1, created="2026", labels=labels
     )
-    return MemoryEngine(held={ID: image}, containers={"reprise-run": ID})
+    return MemoryEngine(images_by_id={ID: image}, containers={"reprise-run": ID})
 
 
 def test_reference_digests_layers_and_build_id_of_a_containers_image_are_recorded(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Smoke-testing an image (K05): two runs, whose device and weights are looked at."""
+"""The smoke test of an image (K05): two runs, whose devices and weights are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checkout of the tests that train."""
+"""Uses the checkout of the tests that train."""
 
 from __future__ import annotations
 

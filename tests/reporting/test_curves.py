@@ -1,4 +1,4 @@
-"""Curves: read back from what a run logged, also where a kill cut the last line."""
+"""Curves from a run's logged values, also if a kill truncated the last line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gathering what there is to show of a run."""
+"""Collecting the contents of a run's report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attempts of one run, held together."""
+"""The attempts of one run, compared with each other."""
 
 from __future__ import annotations
 

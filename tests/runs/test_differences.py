@@ -1,4 +1,4 @@
-"""What differs between two records: everything that could bear on a result, and nothing else."""
+"""The differences of two records: everything that can affect a result, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.comparison.test_verdict import make_record
-from tests.records import circumstances, ingredients
+from tests.records import circumstances, ingredients, record
 from trainer.base.digest import digest_of_bytes
 from trainer.runs.differences import Candidate, DifferenceKind, candidates
 from trainer.runs.record import DatasetIngredient, Determinism, Device, Distribution, Gpu, Imported, Inventory, Record
@@ -15,11 +15,11 @@ from trainer.runs.record import DatasetIngredient, Determinism, Device, Distribu
 ONE, TWO = digest_of_bytes(b"1"), digest_of_bytes(b"2")
 
 
-def altered_record(*, around: dict[str, Any] | None = None, **made: Any) -> Record:
-    """The usual run, with some ingredients and circumstances other than usual."""
+def altered_record(*, around: dict[str, Any] | None = None, **changed: Any) -> Record:
+    """Return the default record with changed ingredients and circumstances."""
     usual = make_record({})
     happened = circumstances().model_copy(update=around or {})
-    return usual.model_copy(update={"ingredients": ingredients(**made), "circumstances": happened})
+    return usual.model_copy(update={"ingredients": ingredients(**changed), "circumstances": happened})
 
 
 def find_differences(b: Record, a: Record | None = None) -> list[tuple[DifferenceKind, str, str, str]]:
@@ -32,7 +32,7 @@ def test_equal_records_have_no_differences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "expected"),
+    ("changed", "expected"),
     [
         ({"experiment": "faces"}, (DifferenceKind.EXPERIMENT, "experiment", "digits", "faces")),
         ({"settings": {"seed": 1, "learning_rate": 0.001}}, (DifferenceKind.SETTING, "seed", "0", "1")),
@@ -51,10 +51,10 @@ def test_equal_records_have_no_differences() -> None:
     ],
 )
 def test_each_ingredient_is_listed_by_name_with_both_values(
-    made: dict[str, Any], expected: tuple[DifferenceKind, str, str, str]
+    changed: dict[str, Any], expected: tuple[DifferenceKind, str, str, str]
 ) -> None:
-    assert find_differences(altered_record(**made)) == [expected]
-    assert all(each.ingredient for each in candidates(make_record({}), altered_record(**made)))
+    assert find_differences(altered_record(**changed)) == [expected]
+    assert all(each.ingredient for each in candidates(make_record({}), altered_record(**changed)))
 
 
 def test_the_locks_packages_of_other_environments_are_ignored() -> None:
@@ -120,12 +120,12 @@ def test_libraries_are_compared_by_name_in_any_folder() -> None:
 
 
 def test_a_run_that_left_its_determinism_level_differs_from_one_that_did_not() -> None:
-    left = altered_record(around={"determinism_at_end": ["benchmark is True"]})
-    assert find_differences(left) == [
+    switched = altered_record(around={"determinism_at_end": ["benchmark is True"]})
+    assert find_differences(switched) == [
         (DifferenceKind.DETERMINISM, "benchmark is True", "absent", "switched by the net")
     ]
-    assert not any(each.ingredient for each in candidates(make_record({}), left))
-    assert find_differences(left, altered_record(around={"determinism_at_end": ["benchmark is True"]})) == []
+    assert not any(each.ingredient for each in candidates(make_record({}), switched))
+    assert find_differences(switched, altered_record(around={"determinism_at_end": ["benchmark is True"]})) == []
 
 
 def test_a_source_with_equal_imported_files_is_a_circumstance() -> None:
@@ -149,3 +149,24 @@ def test_hardware_drift_and_variables_are_listed() -> None:
         (DifferenceKind.HARDWARE, "CPU"),
         (DifferenceKind.HARDWARE, "GPU 0"),
     ]
+
+
+def test_several_datasets_are_compared_by_role() -> None:
+    content, other = digest_of_bytes(b"content"), digest_of_bytes(b"other")
+    one = record(ingredients(datasets={"a": DatasetIngredient(version=1, content=content)}))
+    roles = {
+        "a": DatasetIngredient(version=1, content=content, roles=["train", "val"]),
+        "b": DatasetIngredient(version=1, content=other, roles=["test"]),
+    }
+    (found,) = [each for each in candidates(one, record(ingredients(datasets=roles))) if each.ingredient]
+    assert (found.title, found.a, found.b) == (
+        "dataset of test",
+        f"a, {content} (version 1)",
+        f"b, {other} (version 1)",
+    )
+
+
+def test_other_initial_weights_are_a_candidate() -> None:
+    weights = digest_of_bytes(b"weights")
+    (found,) = [each for each in candidates(record(), record(ingredients(initial_weights=weights))) if each.ingredient]
+    assert (found.title, found.a, found.b) == ("initial weights", "the net's own", weights)

@@ -1,4 +1,4 @@
-"""Figures are data: typed, told apart, and written so that equal runs write equal bytes."""
+"""Figures are typed data, distinguished by kind, and equal runs write equal bytes."""
 
 from __future__ import annotations
 

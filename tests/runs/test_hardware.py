@@ -63,10 +63,10 @@ def test_multiprocessors_follow_from_cores_and_architecture() -> None:
 
 
 class Nvml:
-    """A driver's library with two GPUs, as far as it is asked."""
+    """A fake of the driver's library with two GPUs."""
 
     class NVMLError(Exception):
-        """What the library raises."""
+        """The exception that the library raises."""
 
     def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802 - the library's own names, here and below
         return 13000
@@ -117,7 +117,7 @@ def test_the_memory_of_this_process_is_read_and_an_unknown_gpu_is_omitted(tmp_pa
 def test_a_gpu_reports_each_available_gauge() -> None:
 
     class Refused(Exception):  # noqa: N818 - NVML calls it so
-        """What NVML raises."""
+        """The exceptions that NVML raises."""
 
     def power(_: object) -> int:
         raise Refused

@@ -1,4 +1,4 @@
-"""How much is known about the image: three witnesses, and what they agree on."""
+"""How well an image's identity is known: three sources, and whether they agree."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_matching_claim_is_asserted(image_statement: Path) -> None:
 
 
 def test_a_matching_observation_from_the_host_is_verified(image_statement: Path, tmp_path: Path) -> None:
-    """What the engine said counts for more than what was handed in."""
+    """The engine's inspection takes precedence over the passed identity."""
     write_observed_image(
         tmp_path,
         ObservedImage(
@@ -78,7 +78,7 @@ def test_two_build_ids_that_differ_are_both_shown(image_statement: Path) -> None
 
 
 def test_an_observation_of_another_build_is_unknown(image_statement: Path, tmp_path: Path) -> None:
-    """Neither is `.env`, when the engine contradicts the image."""
+    """`.env` does not count either if the engine contradicts the image."""
     write_observed_image(tmp_path, ObservedImage(container="c", reference="x", build_id=OTHER))
     assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.UNKNOWN
 
@@ -98,13 +98,13 @@ def test_a_damaged_claim_is_unknown_and_not_an_error(tmp_path: Path, text: str) 
 
 
 def test_an_empty_observation_leaves_the_claim_asserted(image_statement: Path, tmp_path: Path) -> None:
-    """What was handed in still counts, as far as `asserted` goes."""
+    """The passed identity still counts as `asserted`."""
     write_observed_image(tmp_path, ObservedImage(container="c", reference=None, fault="no engine"))
     assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.ASSERTED
 
 
 def test_an_observation_without_a_build_id_is_unknown(image_statement: Path, tmp_path: Path) -> None:
-    """The reason says what it saw."""
+    """The reason names the observed image."""
     write_observed_image(tmp_path, ObservedImage(container="c", reference="debian"))
     found = claim_image(HANDED, run=tmp_path, baked=image_statement).image
     assert (found.known, "without a build id" in str(found.reason)) == (Knowledge.UNKNOWN, True)
@@ -125,6 +125,12 @@ def test_an_image_built_by_compose_is_unknown_but_its_lock_is_compared(
 
 
 def test_an_observation_round_trips(tmp_path: Path) -> None:
-    seen: dict[str, Any] = {"container": "c", "reference": "r", "manifest": None, "config": CONFIG, "build_id": BUILD}
-    write_observed_image(tmp_path, ObservedImage(**seen))
-    assert ObservedImage.model_validate_json((tmp_path / "image-seen.json").read_text()) == ObservedImage(**seen)
+    observed: dict[str, Any] = {
+        "container": "c",
+        "reference": "r",
+        "manifest": None,
+        "config": CONFIG,
+        "build_id": BUILD,
+    }
+    write_observed_image(tmp_path, ObservedImage(**observed))
+    assert ObservedImage.model_validate_json((tmp_path / "image-seen.json").read_text()) == ObservedImage(**observed)

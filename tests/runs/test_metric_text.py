@@ -1,4 +1,4 @@
-"""A metric's value in a line: short, whatever its size."""
+"""A metric's value as short text, whatever its size."""
 
 from __future__ import annotations
 

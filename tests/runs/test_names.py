@@ -1,4 +1,4 @@
-"""How a person names a run."""
+"""How a user names a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing a run: claim, files, seal; and everything that can come in between."""
+"""Publishing a run: claim, files, seal, and interruptions between them."""
 
 from __future__ import annotations
 

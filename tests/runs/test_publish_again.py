@@ -1,4 +1,4 @@
-"""What is published of attempts that are odd: without record, claim or source, with logs that grew, changed on one side."""
+"""Publishing unusual attempts: without record, claim or source, with logs that grew, changed on one side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pulling a run that is partly here, and what a pull tells."""
+"""Pulling a run that is partly on this machine, and the reports of a pull."""
 
 from __future__ import annotations
 
@@ -82,18 +82,18 @@ def test_attempts_after_the_first_unclaimed_number_are_not_looked_up(
     run: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemoryStore()
-    asked: set[str] = set()
+    requested: set[str] = set()
     publish_run(run.folder.parents[1], store)
     size = store.size
 
     def recorded(key: str) -> int | None:
-        asked.add(key)
+        requested.add(key)
         return size(key)
 
     monkeypatch.setattr(store, "size", recorded)
     pull_run(run.record.run, store, runs=tmp_path / "there")
-    assert sealed_key(run.record.run, 2) in asked
-    assert sealed_key(run.record.run, 3) not in asked
+    assert sealed_key(run.record.run, 2) in requested
+    assert sealed_key(run.record.run, 3) not in requested
 
 
 def test_a_failed_rename_fails_the_pull_unless_the_file_exists(
@@ -172,7 +172,7 @@ def test_a_restored_record_is_reported(run: OpenRun) -> None:
 
 
 class OvertakenStore(MemoryStore):
-    """A store from which somebody else pulls the run while this pull is under way."""
+    """A store from which another process pulls the run during this pull."""
 
     def __init__(self, runs: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The record and what makes two runs the same run."""
+"""The record, and the inputs of a run's identity."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_the_order_of_settings_does_not_change_the_identity() -> None:
 
 
 def test_run_ids_contain_the_time_and_random_characters() -> None:
-    made = new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))
-    assert made.startswith("20260301t120005-")
-    assert is_run_id(made)
-    assert not is_run_id("../" + made)
+    run_id = new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))
+    assert run_id.startswith("20260301t120005-")
+    assert is_run_id(run_id)
+    assert not is_run_id("../" + run_id)
 
 
 def test_a_record_of_an_unknown_version_is_rejected() -> None:

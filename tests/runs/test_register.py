@@ -1,4 +1,4 @@
-"""The register: which attempts are the user's own, whatever a run's folder says of itself."""
+"""The register decides which attempts are the user's own; the content of a run's folder does not."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ME = {os.getuid()}
 
 @pytest.fixture
 def run(tmp_path: Path) -> OpenRun:
-    made = finish_run(tmp_path / "runs", status=Status.PREEMPTED)
-    register_attempt(made.folder)
-    return made
+    run = finish_run(tmp_path / "runs", status=Status.PREEMPTED)
+    register_attempt(run.folder)
+    return run
 
 
 def is_owned(run: OpenRun, users: set[int] = ME) -> bool:

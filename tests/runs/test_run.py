@@ -1,4 +1,4 @@
-"""A run's folder and its record, from open to close."""
+"""A run's folder and its record, from start to end."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_a_visible_record_always_has_a_live_process(tmp_path: Path) -> None:
         for number in range(1, 9):
             place = folder / "attempts" / str(number)
 
-            def seen(place: Path = place) -> bool:
+            def is_complete(place: Path = place) -> bool:
                 while not (place / "record.json").exists():
                     pass
                 return is_alive(place)
 
-            watcher = pool.submit(seen)
+            watcher = pool.submit(is_complete)
             opened = open_run(folder, ingredients=ingredients(), circumstances=circumstances())
             assert watcher.result(timeout=60)
             opened.release()

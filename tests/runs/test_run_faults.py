@@ -1,4 +1,4 @@
-"""A run's record under faults injected into the system calls that write it: the N-th call fails, or the process is killed there."""
+"""A run's record if a system call that writes it fails, or the process is killed there."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.runs.runs import begun
+from tests.runs.runs import start_run
 from trainer.cli.messages import report
 from trainer.runs.record import Outcome, Status
 
 try:
-    run = begun(Path(sys.argv[1]))
+    run = start_run(Path(sys.argv[1]))
     for step in range(3):
         run.update(outcome=Outcome(status=Status.RUNNING, steps=step))
     run.close(Outcome(status=Status.COMPLETED, steps=3))

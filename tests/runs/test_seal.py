@@ -1,4 +1,4 @@
-"""What a store holds about an attempt, and records of every version that was ever released."""
+"""The store's documents about an attempt, and records of every released version."""
 
 from __future__ import annotations
 

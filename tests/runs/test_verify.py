@@ -1,4 +1,4 @@
-"""What is no longer a record lists is reported, with the store that has an intact copy."""
+"""Files that differ from the record are reported, with the store that has an intact copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A campaign of mutated documents, in a process of its own with a bound on memory: only errors of Reprise come out of its readers.
+"""Reads mutated documents in a separate process with limited memory: the readers may only raise errors of Reprise.
 
     python -m tests.security.campaign --seconds 60 --seed 1 [--kind record]
 
@@ -33,7 +33,7 @@ SLOW = 20.0
 
 
 def main() -> int:
-    """Run the kinds that are named, or all of them."""
+    """Run the named kinds, or all kinds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10.0, help="of work, for each kind")
     parser.add_argument("--count", type=int, default=1 << 40, help="readings of each kind at most")
@@ -62,12 +62,12 @@ def main() -> int:
 
 
 def campaign(name: str, kind: Kind, words: argparse.Namespace) -> dict[str, Any]:
-    """Read mutated documents until the time is over, or the count is reached."""
-    draw, began, done, slowest = Random(f"{words.seed} {name}"), process_time(), 0, 0.0  # noqa: S311 - to be the same each time
+    """Read mutated documents until the time or the count is reached."""
+    draw, began, done, slowest = Random(f"{words.seed} {name}"), process_time(), 0, 0.0  # noqa: S311 - reproducible by the seed
     faults: dict[str, dict[str, Any]] = {}
     while done < words.count and process_time() - began < words.seconds:
         body = kind.mutated(draw)
-        if words.keep:  # what ends the process is the last one
+        if words.keep:  # if the process is killed, this is its last document
             words.keep.mkdir(parents=True, exist_ok=True)
             (words.keep / f"{name}-last").write_bytes(body)
         started = process_time()
@@ -85,12 +85,12 @@ def campaign(name: str, kind: Kind, words: argparse.Namespace) -> dict[str, Any]
 
 
 def _read(kind: Kind, body: bytes) -> str | None:
-    """What came out that is no error of Reprise, with the place that it came from."""
+    """Return the exception that is not an error of Reprise, with its location; `None` if there is none."""
     try:
         kind.read(body)
     except KeyboardInterrupt:
         raise
-    except BaseException as fault:  # noqa: BLE001 - that is what is looked for
+    except BaseException as fault:  # noqa: BLE001 - any exception is a result
         if isinstance(fault, Exception) and report(fault, as_json=True, debug=False) != 1:
             return None
         frames = [

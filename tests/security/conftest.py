@@ -1,4 +1,4 @@
-"""What the trials start from: stores, runs, a victim's home outside of every root, a dataset for a shared cache, a stranger's checkout."""
+"""Fixtures of the attacks: stores, runs, a victim's home outside of every root, a dataset for a shared cache, a stranger's checkout."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["Checkout", "checkout", "home", "published", "s3_address", "s3_endpoi
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This machine's runs."""
+    """Return this machine's runs."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("REPRISE_STORE", "")  # none, also not the one in .env of this checkout
+    monkeypatch.setenv("REPRISE_STORE", "")  # no store, not even the one in .env of this checkout
     return tmp_path / "runs"
 
 
 @pytest.fixture
 def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store folder that several users write to, configured for the machine that has `runs`."""
+    """Return a store folder that several users write to, configured for the machine that has `runs`."""
     assert not runs.exists()
     (tmp_path / "store").mkdir()
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
@@ -39,7 +39,7 @@ def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """The victim's home, unchanged at the end."""
+    """Return the victim's home, which must be unchanged at the end."""
     folder = victims_folder(tmp_path / "home")
     before = state(folder)
     yield folder
@@ -52,12 +52,12 @@ for _name in os.environ.get("VICTIM_FILE", "").split(":"):
     if _name:
         pathlib.Path(_name).write_text(repr({name: os.environ.get(name) for name in os.environ if name.startswith("AWS")}))
 """
-"""Writes the keys that it finds into the file that the tests look for."""
+"""An experiment that writes the keys that it finds into the file that the tests look for."""
 
 
 @pytest.fixture(scope="session")
 def stranger(checkout: Checkout) -> Checkout:
-    """The stranger's checkout."""
+    """Return the stranger's checkout."""
     root = checkout.root.parent / "stranger"
     shutil.copytree(checkout.root, root, ignore=lambda folder, _: ["runs"] if Path(folder) == checkout.root else [])
     (root / "runs").mkdir()
@@ -67,7 +67,7 @@ def stranger(checkout: Checkout) -> Checkout:
 
 @pytest.fixture
 def stolen(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that is there once code of the stranger ran in the victim's checkout, with the keys that it had."""
+    """Return the file that exists if the stranger's code ran in the victim's checkout; it contains the keys of that process."""
     path = checkout.root / "runs/STOLEN.txt"
     path.unlink(missing_ok=True)
     monkeypatch.setenv("VICTIM_FILE", str(path))

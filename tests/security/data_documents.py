@@ -1,4 +1,4 @@
-"""Documents and files of datasets: declarations, manifests, arrays, tables, pictures, as a stranger could change them."""
+"""Documents and files of datasets, as an attacker could change them: declarations, manifests, arrays, tables, pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def declaration(folder: Path) -> Kind:
-    """The declaration of a dataset, listed and shown."""
+    """A dataset's declaration, listed and shown."""
     (folder / "datasets").mkdir()
     path, turn = folder / "datasets" / "digits.toml", count()
     for module in (data_command, command_configuration):
@@ -60,7 +60,7 @@ def version(folder: Path) -> Kind:
 
 
 def manifest(_: Path) -> Kind:
-    """A manifest, whose digest a hostile declaration names."""
+    """A manifest whose digest a hostile declaration names."""
     raw = pack_files(*(hashed_file(f"a/{number:02}.txt", b"x" * (number + 1)) for number in range(20)))[1]
 
     def read(body: bytes) -> None:
@@ -71,7 +71,7 @@ def manifest(_: Path) -> Kind:
 
 
 def npy(folder: Path) -> Kind:
-    """An array, its head and its rows."""
+    """An array: its header and its rows."""
     import numpy as np
 
     from trainer.data.files import FolderFiles
@@ -96,7 +96,7 @@ def npy(folder: Path) -> Kind:
 
 
 def parquet(folder: Path) -> Kind:
-    """A table, its foot and its values."""
+    """A table: its footer and its values."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -126,13 +126,13 @@ def parquet(folder: Path) -> Kind:
 
 
 def labels(_: Path) -> Kind:
-    """A table of labels, as a spreadsheet saves it."""
+    """A label table, as a spreadsheet program saves it."""
     good = b'file,class\na/1.png,cat\na/2.png,"dog, big"\n'
     return Kind([good, good.decode().encode("utf-16")], lambda body: parse_labels(body, where="labels.csv"))
 
 
 def cache(folder: Path) -> Kind:
-    """The leases of a cache that others write to."""
+    """The leases of a cache that other users write to."""
     good = {"format": "reprise.lease/1", "name": "d", "content": digest_of_bytes(b""), "boot": "x", "since": 1e9}
     (folder / "cache" / "leases").mkdir(parents=True)
 

@@ -1,4 +1,4 @@
-"""What whoever can write to a store or a folder could leave there, for tests: runs whose documents were changed by hand."""
+"""Manipulated runs, as a user who can write to a store or a folder could leave them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     Change = Callable[[dict[str, Any]], object]
 
 ESCAPES = "\x1b]0;PWNED\x07\x1b[2J"
-"""What sets a terminal's title and clears it."""
+"""An escape sequence that sets a terminal's title and clears it."""
 
 
 def change_record(text: bytes, change: Change) -> bytes:
-    """A record's text after a change, its identity that of its ingredients: a stranger computes that as well."""
+    """Return a record's text after a change, with the identity of the changed ingredients, which an attacker computes too."""
     content = json.loads(text)
     change(content)
     try:
         body = {"format": content["format"], "ingredients": content["ingredients"]}
         content["identity"] = digest_of_document(body)
     except ValueError:
-        pass  # what RFC 8785 cannot write has no identity
+        pass  # a record that RFC 8785 cannot represent has no identity
     return json.dumps(content).encode()
 
 
 def bad_run(runs: Path, change: Change) -> str:
-    """A run on this machine whose record was changed."""
+    """Return a run on this machine whose record was changed."""
     run = finish_run(runs)
     path = run.folder / "record.json"
     path.write_bytes(change_record(path.read_bytes(), change))
@@ -42,7 +42,7 @@ def bad_run(runs: Path, change: Change) -> str:
 
 
 def bad_seal(store: Path, runs: Path, change: Change) -> str:
-    """A run that is in the store alone, whose seal was changed."""
+    """Return a run in the store only, whose seal was changed."""
     run = finish_run(runs)
     publish_run(runs / run.record.run, open_store(str(store)))
     path = store / "runs" / run.record.run / "attempts" / "1" / "sealed.json"
@@ -55,7 +55,7 @@ def bad_seal(store: Path, runs: Path, change: Change) -> str:
 
 
 def set_value(*keys: Any, value: Any) -> Change:
-    """The change of one value in a record."""
+    """Return a function that changes one value in a record."""
 
     def change(content: dict[str, Any]) -> None:
         here: Any = content

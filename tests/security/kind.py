@@ -1,4 +1,4 @@
-"""A kind of document that comes from outside: good ones, how they are changed, and what reads them as the commands do."""
+"""A kind of external document: valid examples, how they are mutated, and how the commands read them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Good documents, and what reads one."""
+    """Valid documents, and the function that reads one."""
 
     good: list[bytes]
     read: Callable[[bytes], object]
     change: Callable[[Random, bytes], bytes] = field(default=mutated_bytes)
 
     def mutated(self, draw: Random) -> bytes:
-        """One of the good ones, changed."""
+        """Return a mutated example."""
         return self.change(draw, draw.choice(self.good))
 
 
 def command(*words: str) -> int:
-    """A command, without what words its failure."""
+    """Run a command without the error handling of the command line."""
     return cli._dispatch([*words])

@@ -1,4 +1,4 @@
-"""All kinds of documents that come from outside, by name."""
+"""All kinds of external documents, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server before a real S3 server, which answers some requests itself: by a lie about a write, or by a web page."""
+"""A server in front of a real S3 server that gives some false answers: about a write, or a web page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = b"<!DOCTYPE html><html><body>Please log in to the guest network.</body></
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request: the lie answers it, or the real server does."""
+    """Handle a request: by the false answer, or by the real server."""
 
     protocol_version = "HTTP/1.1"
     upstream = ""
@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def pass_on(self) -> None:
-        """Answer as the real server does unless the lie answers."""
+        """Answer as the real server does unless there is a false answer."""
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else None
         if type(self).lie(self, body):
@@ -58,9 +58,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def faulty_server(upstream: str, lie: Lie) -> Iterator[str]:
-    """Give the address of a server that lies, before the server at `upstream`."""
-    made = type("Lying", (Handler,), {"upstream": upstream, "lie": staticmethod(lie)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), made)
+    """Yield the address of a lying server in front of the server at `upstream`."""
+    handler = type("Lying", (Handler,), {"upstream": upstream, "lie": staticmethod(lie)})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -71,7 +71,7 @@ def faulty_server(upstream: str, lie: Lie) -> Iterator[str]:
 
 
 def drops_writes(request: Handler, _: bytes | None) -> bool:
-    """Acknowledge each write below `objects/`, and keep nothing."""
+    """Acknowledge each write below `objects/`, and store nothing."""
     if request.command != "PUT" or "/objects/" not in request.path:
         return False
     request.answer(200, headers={"ETag": '"0"'})
@@ -79,7 +79,7 @@ def drops_writes(request: Handler, _: bytes | None) -> bool:
 
 
 def ignores_if_none_match(request: Handler, body: bytes | None) -> bool:
-    """Replace what is there, whatever the condition."""
+    """Replace the object, whatever the condition."""
     if request.command != "PUT" or request.headers.get("If-None-Match") is None:
         return False
     bucket, _, key = urlsplit(request.path).path.lstrip("/").partition("/")
@@ -89,7 +89,7 @@ def ignores_if_none_match(request: Handler, body: bytes | None) -> bool:
 
 
 def loses_the_completion(request: Handler, body: bytes | None) -> bool:
-    """Complete an upload in parts, and answer as other servers answer the second try: no such upload."""
+    """Complete a multipart upload, and answer as other servers answer the retry: no such upload."""
     if request.command != "POST" or "uploadId" not in request.path:
         return False
     send_request(urlsplit(request.upstream).netloc, "POST", request.path, dict(request.headers), body)
@@ -100,19 +100,19 @@ def loses_the_completion(request: Handler, body: bytes | None) -> bool:
 
 
 def web_page(request: Handler, _: bytes | None, *, status: int = 200) -> bool:
-    """Answer everything with the page of a captive portal."""
+    """Answer every request with the page of a captive portal."""
     request.answer(status, PAGE, {"content-type": "text/html; charset=utf-8"})
     return True
 
 
 def redirect(request: Handler, _: bytes | None) -> bool:
-    """Send everything elsewhere."""
+    """Redirect every request."""
     request.answer(302, b"", {"location": "http://portal.example/login?token=not-to-be-printed"})
     return True
 
 
 def redirects_to(request: Handler, _: bytes | None, *, endpoint: str, status: int, headers: dict[str, str]) -> bool:
-    """Send everything to another server."""
+    """Redirect every request to another server."""
     text = b"<Error><Code>PermanentRedirect</Code><Message>moved</Message><Endpoint>%s</Endpoint></Error>"
     place = {"location": f"{endpoint}{request.path}", "content-type": "application/xml"}
     request.answer(status, text % endpoint.encode(), place | headers)
@@ -120,7 +120,7 @@ def redirects_to(request: Handler, _: bytes | None, *, endpoint: str, status: in
 
 
 def swallows_the_completion(request: Handler, _: bytes | None) -> bool:
-    """Acknowledge the completion of an upload in parts, and never do it."""
+    """Acknowledge the completion of a multipart upload without completing it."""
     if request.command != "POST" or "uploadId" not in request.path:
         return False
     text = b"<CompleteMultipartUploadResult><Key>k</Key><ETag>&quot;0&quot;</ETag></CompleteMultipartUploadResult>"
@@ -129,7 +129,7 @@ def swallows_the_completion(request: Handler, _: bytes | None) -> bool:
 
 
 def skew_clock(request: Handler, _: bytes | None) -> bool:
-    """Refuse the client's clock; the server's own is an hour behind the year 2100."""
+    """Reject the client's clock; the server's clock is an hour before the year 2100."""
     text = b"<Error><Code>RequestTimeTooSkewed</Code><Message>skewed</Message></Error>"
     request.answer(403, text, {"content-type": "application/xml", "date": "Fri, 01 Jan 2100 00:00:00 GMT"})
     return True

@@ -1,4 +1,4 @@
-"""Changing bytes and documents at random, the same way for the same seed."""
+"""Mutations of bytes and documents, random and determined by the seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ODD: Final[tuple[Any, ...]] = (
     *("9999-12-31T23:59:59Z", "2026-03-01T12:00:00+14:00", "%s", "{0}", "[", "(", "\\", "*", "a.b.c"),
     *([], {}, [[]], {"": {}}, [None] * 50, [0] * 1000, [[0] * 10] * 10),
 )
-"""Values that readers stumble over."""
+"""Values that are hard to parse."""
 ODD_TEXT: Final = (
     *(
         b"\x00",
@@ -75,7 +75,7 @@ ODD_TEXT: Final = (
 
 
 def mutated_bytes(draw: Random, body: bytes) -> bytes:
-    """Bytes changed, removed, copied, inserted, cut."""
+    """Return the bytes with a change, removal, copy, insertion or cut."""
     found = bytearray(body)
     for _ in range(draw.choice((1, 1, 1, 2, 4, 16))):
         at, other = draw.randrange(len(found) + 1), draw.randrange(len(found) + 1)
@@ -100,7 +100,7 @@ def mutated_bytes(draw: Random, body: bytes) -> bytes:
 
 
 def mutated_json(draw: Random, body: bytes) -> bytes:
-    """A JSON document with values replaced, removed and added; now and then its bytes too."""
+    """Return a JSON document with values replaced, removed and added, and sometimes with changed bytes."""
     content = json.loads(body)
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
         content = _changed(draw, content)
@@ -112,7 +112,7 @@ def mutated_json(draw: Random, body: bytes) -> bytes:
 
 
 def _changed(draw: Random, content: Any) -> Any:
-    """The document with one place changed, which lies at any depth."""
+    """Return the document with one change at a random depth."""
     if isinstance(content, dict | list) and content and draw.random() < 0.85:
         key = draw.choice([*content] if isinstance(content, dict) else range(len(content)))
         content[key] = _changed(draw, content[key])

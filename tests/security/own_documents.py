@@ -1,4 +1,4 @@
-"""Documents of a checkout: settings, sweeps, environments, locks, as a colleague could change them."""
+"""Documents of a checkout, as a colleague could change them: settings, sweeps, environments, locks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from trainer.data.inspection import Inspection, SplitValues, read_inspection, re
 from trainer.environments.declaration import load_environment, load_pin, read_lock
 from trainer.environments.dotenv import read_block, user_values
 from trainer.environments.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
-from trainer.runs.baked import BAKED
 from trainer.runs.image_claim import claim_image
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.run import record_of
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.source.description import Source
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def settings(folder: Path) -> Kind:
-    """A settings file, and a file of a sweep's points."""
+    """A settings file, and the file of a sweep's points."""
     path, turn = folder / "settings.toml", count()
 
     def read(body: bytes) -> None:
@@ -50,7 +50,7 @@ def settings(folder: Path) -> Kind:
 
 
 def points_toml(folder: Path) -> Kind:
-    """TOML of any form, as a model that takes all."""
+    """TOML of any form, parsed as a model that accepts everything."""
 
     def read(body: bytes) -> None:
         (folder / "a.toml").write_bytes(body)
@@ -60,7 +60,7 @@ def points_toml(folder: Path) -> Kind:
 
 
 def documents(folder: Path) -> Kind:
-    """Small documents that are read whole: noise, baseline, benchmark, inspection, pointers of the cache."""
+    """Small documents: noise, baseline, benchmark, inspection, pointers of the cache."""
     found = record_of(new_run_of(folder).folder or Path())
     digest = digest_of_bytes(b"")
     readers: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
@@ -83,7 +83,7 @@ def documents(folder: Path) -> Kind:
             Inspection(splits={"": SplitValues(samples=1, unread=1)}).model_dump(mode="json"),
             lambda path: require_readable(read_inspection(path.read_bytes(), where="i"), dataset="d"),
         ),
-        "held": (
+        "objects": (
             {"manifest": digest, "content": digest, "files": 1, "bytes": 1, "objects": {"a": 1}},
             lambda path: read_json(path, VersionObjects),
         ),
@@ -95,7 +95,7 @@ def documents(folder: Path) -> Kind:
     }
     place = folder / "noise-here"
     place.mkdir()
-    assert not BAKED.exists()
+    assert not IMAGE_FILE.exists()
 
     def read(body: bytes) -> None:
         kind, _, text = body.partition(b"\n")
@@ -141,7 +141,7 @@ def sweep(folder: Path) -> Kind:
 
 
 def environment(folder: Path) -> Kind:
-    """Environments, pins and locks of a checkout that is a stranger's, and `.env`."""
+    """Environments, pins and locks of a stranger's checkout, and `.env`."""
     (folder / "environments").mkdir()
     declared = [each.read_bytes() for each in (ROOT / "environments").glob("c*.toml")]
     digest = digest_of_bytes(b"")

@@ -1,4 +1,4 @@
-"""Documents of runs: records, seals, traces, checkpoints, certificates, as a stranger could change them."""
+"""Documents of runs, as an attacker could change them: records, seals, traces, checkpoints, certificates."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def record(folder: Path) -> Kind:
 
 
 def seal(folder: Path) -> Kind:
-    """A seal in a store that others write to, listed, shown, compared and pulled."""
+    """A seal in a shared store, listed, shown, compared and pulled."""
     good, bad = new_run_of(folder), new_run_of(folder)
     run = bad.record.run
     publish_run(folder / "runs" / run, open_store(str(folder / "store")))
@@ -95,7 +95,7 @@ def seal(folder: Path) -> Kind:
 
 
 def claim_of_another(folder: Path) -> Kind:
-    """A claim in the store, and one here."""
+    """A claim in the store, and a local claim."""
     found = new_run_of(folder)
     run, here = found.record.run, attempt_of(found) / "claim.json"
     publish_run(folder / "runs" / run, open_store(str(folder / "store")))
@@ -114,7 +114,7 @@ def claim_of_another(folder: Path) -> Kind:
 
 
 def published(folder: Path) -> Kind:
-    """The note of a publication."""
+    """The note that a run was published."""
     found = new_run_of(folder)
     run, path, turn = found.record.run, attempt_of(found) / "published.json", count()
     publish_run(folder / "runs" / run, open_store(str(folder / "store")))
@@ -147,7 +147,7 @@ def latest(folder: Path) -> Kind:
 
 
 def checkpoint(folder: Path) -> Kind:
-    """A checkpoint's file, and a pickle of versions before."""
+    """A checkpoint's file, and a pickle of earlier versions."""
     import numpy as np
     import torch
 
@@ -211,7 +211,7 @@ def weights(folder: Path) -> Kind:
 
 
 def trace(folder: Path) -> Kind:
-    """A trace, compared, cut back and drawn."""
+    """A trace, compared, truncated and drawn."""
     a, b = new_run_of(folder), new_run_of(folder)
     path, other = attempt_of(b) / "trace.jsonl", ComparedPlaces(runs=folder / "runs", cache=folder / "cache")
 
@@ -225,7 +225,7 @@ def trace(folder: Path) -> Kind:
 
 
 def metrics(folder: Path) -> Kind:
-    """What a run logged, compared and drawn."""
+    """A run's logged values, compared and drawn."""
     a, b = new_run_of(folder), new_run_of(folder)
     for each in (a, b):
         (attempt_of(each) / "trace.jsonl").unlink()
@@ -290,7 +290,7 @@ def retest(folder: Path) -> Kind:
 
 
 def certificate(folder: Path) -> Kind:
-    """A certificate, signed and not."""
+    """A certificate, with and without a signature."""
     a, b = (certified.make_traced_run(folder / "runs", 0.5, 0.4) for _ in range(2))
     stated, (private, public) = certified.make_statement(a, b).to_json(), make_keys(folder)
     path, turn = folder / "runs" / a.record.run / "certificates" / "c.json", count()
@@ -307,7 +307,7 @@ def certificate(folder: Path) -> Kind:
 
 
 def source(folder: Path) -> Kind:
-    """A source bundle, its compressed bytes and its archive's."""
+    """A source bundle: the compressed bytes and the archive."""
     good = (new_run_of(folder).folder or Path()) / "source.tar.gz"
     plain = gzip.decompress(good.read_bytes())
 

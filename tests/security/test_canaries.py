@@ -1,4 +1,4 @@
-"""A secret in each place of a host where a user has one: none reaches a run, a store, a report, a sweep, a log or the terminal."""
+"""A secret in each place of a host where users have one: none reaches a run, a store, a report, a sweep, a log or the terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 def canary(place: str, *, length: int = 40) -> str:
-    """A value as keys have it: random, of letters and digits, a distinct one for each place."""
+    """Return a value in the form of a key: random letters and digits, distinct for each place."""
     digest = hashlib.sha512(f"canary of {place}".encode()).digest()
     return "q7" + base64.b64encode(digest).decode().replace("+", "").replace("/", "")[: length - 2]
 
@@ -42,7 +42,7 @@ ENVIRONMENT: Final = (
     "DB_PASSWORD",
     "REPRISE_SETTING_TOKEN",
 )
-"""Variables, of which the last one is a setting of type SecretStr."""
+"""Environment variables; the last one is a setting of type SecretStr."""
 FROM_FILE: Final = "a secret setting in a settings file"
 # Put together here, so that no file of this repository looks like a secret itself.
 SOURCES: Final[dict[str, str]] = {
@@ -75,20 +75,20 @@ SOURCES: Final[dict[str, str]] = {
     "id_rsa_backup": "%s",
     "points.toml": "# tok" + 'en = "%s"\n[[points]]\nlearning_rate = 0.01\n',
 }
-"""Files of the checkout that git does not ignore, each with a value of its own in it."""
+"""Files of the checkout that git does not ignore, each with its own value."""
 BESIDE: Final = {"remote": "url of the remote", "header": "http.extraheader", "home": ".netrc of the home"}
 """Places that no command of Reprise has to read."""
 LEAK: Final = """
         import base64, json, logging, os, sys, warnings
         from urllib.parse import quote
         inner = [os.environ[name] for name in NAMES] + [each.get_secret_value() for each in (self.token, self.other)]
-        for value in inner if not self.told else ():
+        for value in inner if not self.printed else ():
             print(value, repr(value), json.dumps({"key": value}), f"https://u:{quote(value, safe='')}@host/")
             print(base64.b64encode(f"user:{value}".encode()).decode(), file=sys.stderr)
             logging.getLogger("lightning.pytorch").warning("log %s", value)
             logging.getLogger("mine").error("log %s", value)
             warnings.warn(f"warning {value}", stacklevel=1)
-        self.told = True
+        self.printed = True
         if self.breaks:
             raise RuntimeError(f"{inner} {dict(os.environ)}")
 """
@@ -101,7 +101,7 @@ CODE: Final = (
     .replace("breaks: bool) -> None:", "breaks: bool, token: SecretStr, other: SecretStr) -> None:")
     .replace(
         "        self.breaks = breaks\n",
-        "        self.breaks, self.token, self.other, self.told = breaks, token, other, 0\n",
+        "        self.breaks, self.token, self.other, self.printed = breaks, token, other, 0\n",
     )
     .replace(
         "        return self.layers(images.T if self.breaks else images)",
@@ -111,7 +111,7 @@ CODE: Final = (
 
 
 def encodings(value: str) -> Iterator[bytes]:
-    """What to look for: the value as text, in UTF-16, in a URL, in JSON, in base64 at any place of a longer body, as hexadecimal digits."""
+    """Return the encodings to search for: text, UTF-16, URL, JSON, base64 at any offset, hexadecimal digits."""
     data = value.encode()
     yield from (data, value.encode("utf-16-le"), value.encode("utf-16-be"), quote(value, safe="").encode())
     yield from (json.dumps(value)[1:-1].encode(), data.hex().encode())
@@ -121,7 +121,7 @@ def encodings(value: str) -> Iterator[bytes]:
 
 
 def file_bodies(places: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
-    """Every file below these folders, unpacked where it is packed; and every name of one."""
+    """Yield every name and file below these folders, decompressed if necessary."""
     for name, folder in places.items():
         for path in sorted(folder.rglob("*")):
             yield f"the name of {name}", path.name.encode()
@@ -141,17 +141,17 @@ def find_canaries(values: Mapping[str, str], texts: list[tuple[str, bytes]]) -> 
 
 @pytest.fixture(scope="module")
 def host(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout, as of a user who has a secret in every place."""
+    """Return the checkout of a user who has a secret in every place."""
     place = tmp_path_factory.mktemp("canaries")
     for whole, new in ((checkout.root, "checkout"), (checkout.store, "store")):
         shutil.copytree(whole, place / new, ignore=lambda here, _, top=str(whole): ["runs"] if here == top else [])
     (place / "checkout/runs").mkdir()
-    made = replace(checkout, root=place / "checkout", store=place / "store")
-    (made.root / "leak.py").write_text(CODE)
+    target = replace(checkout, root=place / "checkout", store=place / "store")
+    (target.root / "leak.py").write_text(CODE)
     for name, text in SOURCES.items():
-        (made.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (target.root / name).parent.mkdir(parents=True, exist_ok=True)
         body = text.replace("%s", canary(name))
-        (made.root / name).write_bytes(body.encode("utf-16" if name == "utf16.txt" else "utf-8"))
+        (target.root / name).write_bytes(body.encode("utf-16" if name == "utf16.txt" else "utf-8"))
     remote = f"https://oauth2:{canary(BESIDE['remote'])}@git.example/x.git"
     for words in (
         ("init", "--quiet"),
@@ -160,16 +160,16 @@ def host(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checko
         ("add", "leak.py", "dots.py", "trainer"),
         ("-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "--quiet", "-m", "x"),
     ):
-        subprocess.run(["git", *words], cwd=made.root, check=True, capture_output=True)
+        subprocess.run(["git", *words], cwd=target.root, check=True, capture_output=True)
     home = place / "home"
     home.mkdir()
     (home / ".netrc").write_text(f"machine api.wandb.ai login user password {canary(BESIDE['home'])}\n")
     (home / "settings.toml").write_text(f'other = "{canary(FROM_FILE)}"\nmax_epochs = 1\n')
-    return made
+    return target
 
 
 def run_reprise(host: Checkout, *words: str) -> tuple[int, bytes]:
-    """Type a command with all secrets of the environment; its exit code, and all that it printed."""
+    """Run a command with all secrets in the environment; return its exit code and its output."""
     own = {name: canary(name) for name in ENVIRONMENT} | {"HOME": str(host.root.parent / "home")}
     command = [sys.executable, "-m", "trainer", *words]
     done = subprocess.run(command, cwd=host.root, env=host.environ | own, capture_output=True, check=False, timeout=300)

@@ -1,4 +1,4 @@
-"""A secret in each place where a user has one: in a container's labels, a run, its report and a store there is none of them."""
+"""A secret in each place where users have one: a container's labels, a run, its report and a store contain none."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["first_result", "house"]
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 MARK: Final = "Q7x5" + "kcanaryZr8w"
-"""What every one of the secrets begins with; its end names its place."""
+"""The common prefix of the secrets; the rest names the place."""
 FILES: Final = (".netrc", ".aws/credentials", "id_rsa", "secrets.yaml", "deploy/.env")
 FOR_CONTAINERS: Final = ("WANDB_API_KEY", "DB_PASSWORD", "REPRISE_SETTING_TOKEN")
 IN_THE_SHELL: Final = ("GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
 PRINTS: Final = """
         import base64, json, os, sys, urllib.parse
-        if not self.said:
+        if not self.printed:
             texts = [self.token.get_secret_value(), repr(dict(os.environ)), json.dumps(dict(os.environ))]
             texts += [f(value) for name, value in os.environ.items() if "KEY" in name or "PASSWORD" in name
                       for f in (urllib.parse.quote, lambda text: base64.b64encode(text.encode()).decode())]
             print(*texts)
             print(*texts, file=sys.stderr)
-            self.said = True
+            self.printed = True
         if os.environ.get("LEAK") == "raise":
             raise RuntimeError(str(texts))
 """
@@ -47,14 +47,14 @@ def canary(place: str) -> str:
 
 
 def encodings(secret: str) -> list[bytes]:
-    """A secret as it is, in UTF-16, in hexadecimal digits, and in base64, wherever it begins there."""
+    """Return the encodings of a secret: text, UTF-16, hexadecimal digits, and base64 at any offset."""
     plain = secret.encode()
     shifted = [base64.b64encode(b"\0" * shift + plain)[4 if shift else 0 :].rstrip(b"=")[:-1] for shift in range(3)]
     return [plain, secret.encode("utf-16-le"), plain.hex().encode(), *shifted]
 
 
 class Search:
-    """Looks for secrets in streams of bytes, unpacked if they are packed."""
+    """Searches streams of bytes for secrets, decompressing if necessary."""
 
     def __init__(self, secrets: list[str]) -> None:
         patterns = {form for secret in secrets for form in encodings(secret)}
@@ -102,7 +102,7 @@ def test_the_search_finds_a_secret_in_each_form(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def planted(house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A checkout, a home, a shell and a `.env` with a secret in each place."""
+    """Return a checkout, a home, a shell and a `.env` with a secret in each place."""
     assert first_result.code == 0, first_result.text
     root, home = tmp_path_factory.mktemp("reprise-canary-"), tmp_path_factory.mktemp("home-")
     clone(root)
@@ -123,7 +123,7 @@ def planted(house: House, first_result: CommandResult, tmp_path_factory: pytest.
         "channels: int, classes: int) -> None:", "channels: int, classes: int, token: SecretStr | None) -> None:"
     )
     code = code.replace(
-        "        super().__init__()\n", "        super().__init__()\n        self.token, self.said = token, False\n"
+        "        super().__init__()\n", "        super().__init__()\n        self.token, self.printed = token, False\n"
     )
     code = code.replace("        scores: Tensor", PRINTS.lstrip("\n") + "        scores: Tensor")
     (root / "leak.py").write_text(code)
@@ -181,5 +181,5 @@ def test_a_run_that_prints_every_secret_leaks_none(planted: House, tmp_path: Pat
 
 
 def tokens(planted: House) -> dict[str, str]:
-    """What `docker compose run --env NAME` hands in from the shell."""
+    """`docker compose run --env NAME` passes the value from the shell."""
     return {name: value for name, value in dotenv_values(planted).items() if name in FOR_CONTAINERS}

@@ -1,4 +1,4 @@
-"""A secret in each place that a build could read: no layer, configuration or history of an image has one of them."""
+"""A secret in each place that a build could read: no layer, configuration or history of an image contains one."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ VARIABLES: Final = (
     *(*IN_THE_SHELL, *FOR_CONTAINERS, "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX_TEAM_USERNAME"),
     *("UV_INDEX_TEAM_PASSWORD", "UV_PUBLISH_TOKEN", "IMAGE_JSON", "SYSTEM_PACKAGES", "NO_PROXY", "no_proxy"),
 )
-"""Of the shell: secrets, settings of indexes, names of build arguments, and a proxy's, which a build is given."""
+"""Variables of the shell: secrets, settings of indexes, names of build arguments, and a proxy, which a build gets."""
 PACKED: Final = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08\x00": "gzip"}
 LARGE: Final = 1 << 26
 
 
 def find_in_file(name: str, data: bytes) -> set[str]:
-    """What is found in a file, which may begin as a packed one and not be one."""
+    """Return the secrets in a file, which may only look compressed."""
     try:
         found = MARKED.in_bytes(data)
     except (OSError, EOFError):
@@ -47,7 +47,7 @@ def find_in_file(name: str, data: bytes) -> set[str]:
 
 
 def find_in_layer(layer: Any) -> Iterator[str]:
-    """What is found in the names, links and contents of a layer's files."""
+    """Return the secrets in the names, links and contents of a layer's files."""
     with tarfile.open(fileobj=layer, mode="r|") as files:
         for file in files:
             yield from find_in_file("a name", f"{file.name} {file.linkname} {file.pax_headers}".encode())
@@ -56,7 +56,7 @@ def find_in_layer(layer: Any) -> Iterator[str]:
 
 
 def find_in_blob(blob: IO[bytes]) -> tuple[set[str], bool]:
-    """What is found in a part of a saved image, and whether the part is a layer: the others are documents."""
+    """Return the secrets in a part of a saved image, and whether the part is a layer; other parts are documents."""
     packing = PACKED.get(blob.read(4))
     blob.seek(257)
     is_layer = packing is not None or blob.read(5) == b"ustar"
@@ -68,7 +68,7 @@ def find_in_blob(blob: IO[bytes]) -> tuple[set[str], bool]:
 
 
 def find_in_image(reference: str, folder: Path) -> tuple[set[str], int]:
-    """What is found in all that `docker save` writes, in the history and in the configuration; and the number of layers."""
+    """Return the secrets in the output of `docker save`, the history and the configuration, and the number of layers."""
     about = docker("history", "--no-trunc", reference) + docker("inspect", reference)
     found, layers = find_in_file("about it", about.encode()), 0
     docker("save", "--output", str(folder / "saved.tar"), reference)
@@ -82,21 +82,21 @@ def find_in_image(reference: str, folder: Path) -> tuple[set[str], int]:
 
 
 class Index(BaseHTTPRequestHandler):
-    """An index without any package, which notes who asks."""
+    """An empty package index that records its requests."""
 
-    asked: Final[set[str]] = set()
+    requested: Final[set[str]] = set()
 
     def do_GET(self) -> None:
-        self.asked.add(base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode())
+        self.requested.add(base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode())
         self.send_error(404)
 
     def log_message(self, *words: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
 def index() -> Iterator[str]:
-    """The address of such an index, without a user and a password."""
+    """Yield the index's address without user and password."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}/simple/"
@@ -105,7 +105,7 @@ def index() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with a secret in each place, beside a home with the same."""
+    """Return a checkout with a secret in each place, beside a home with the same files."""
     root = tmp_path_factory.mktemp("canaries") / "checkout"
     root.mkdir()
     clone(root)
@@ -166,7 +166,7 @@ def test_an_index_gets_its_password_and_no_image_contains_it(
         found, layers = find_in_image(reference, tmp_path)
     finally:
         remove_image(reference)
-    assert f"team:{canary(place)}" in Index.asked, "the build used it"
+    assert f"team:{canary(place)}" in Index.requested, "the build used it"
     assert (found, layers > 3) == (set(), True)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are not what they should be: E05, E05b of the trials. A run falls back to the one before, and never ends in exit 1."""
+"""Damaged checkpoints (E05, E05b): a run falls back to the previous checkpoint, and never ends with exit code 1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 @pytest.fixture(scope="module")
 def stopped_run(checkout: Checkout) -> tuple[Path, Path]:
-    """A run that was stopped in its second epoch, and a copy of its folder."""
+    """Return a run that was stopped in its second epoch, and a copy of its folder."""
     run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
     shutil.copytree(run, kept := checkout.root.parent / "kept")
     return run, kept
@@ -32,7 +32,7 @@ def stopped_run(checkout: Checkout) -> tuple[Path, Path]:
 
 @pytest.fixture
 def run(stopped_run: tuple[Path, Path]) -> Path:
-    """The stopped run as it was, whatever another test did to it."""
+    """Restore the stopped run, whatever another test changed."""
     run, kept = stopped_run
     shutil.rmtree(run)
     shutil.copytree(kept, run)
@@ -46,7 +46,7 @@ def uninterrupted_attempt(checkout: Checkout) -> Path:
 
 
 def change_checkpoint(run: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the checkpoint that a pointer names, and the digest in the pointer with it."""
+    """Change the checkpoint that a pointer names, and the digest in the pointer."""
     pointer = run / "attempts/1/checkpoints" / name
     document = json.loads(pointer.read_bytes())
     path = pointer.with_name(document["path"])

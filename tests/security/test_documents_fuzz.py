@@ -1,4 +1,4 @@
-"""Exit 1, "this is a bug in Reprise", is unreachable from outside data: mutated documents of every kind, in bounded memory (K01, K04)."""
+"""External data cannot cause exit code 1, "this is a bug in Reprise": mutated documents of every kind, in bounded memory (K01, K04)."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_any_value_at_any_path_of_a_record_is_shown_or_rejected(path: tuple[Any,
         found = read_record(text, where="record.json")
     except DocumentError:
         return
-    listed = ListedRun(run=found.run, where=RunLocation.LOCAL, attempt=found.attempt, record=found)
-    other = ListedRun(run="a", where=RunLocation.LOCAL, attempt=1, record=record())
+    listed = ListedRun(run=found.run, location=RunLocation.LOCAL, attempt=found.attempt, record=found)
+    other = ListedRun(run="a", location=RunLocation.LOCAL, attempt=1, record=record())
     assert [*page(listed, found), *table([listed, other])]
     json.dumps(summary(listed))
     assert read_record(found.to_json(), where="again").to_json() == found.to_json()
@@ -73,7 +73,7 @@ def test_any_value_at_any_path_of_a_seal_is_read_or_rejected(path: tuple[Any, ..
 
 
 def run_campaign(*words: str, patience: float) -> Sequence[dict[str, Any]]:
-    """What a campaign in a process of its own says, kind by kind."""
+    """Return the results of a campaign in a separate process, by kind."""
     command = [sys.executable, "-m", "tests.security.campaign", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False)
     document = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""A record edited here, or a seal edited in the store: no command shows an edited number as the published one, and the side is named."""
+"""An edited record, or an edited seal in the store: no command shows an edited number as published, and the edited side is named."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_edited_seal_is_attributed_to_the_store(run: OpenRun, store: MemorySt
 def test_a_read_only_run_folder_can_be_published(store: MemoryStore, tmp_path: Path) -> None:
     run = finish_run(tmp_path / "runs")
     note = run.folder / "published.json"
-    note.mkdir()  # root writes into read-only folders; a folder in the note's place cannot be written by anyone
+    note.mkdir()  # root can write into read-only folders; no user can write a file in the place of a folder
     publish_run(run.folder.parents[1], store)
     assert store.size(sealed_key(run.record.run, 1))
     assert read_publication(run.folder) is None

@@ -1,4 +1,4 @@
-"""Every verb that could run code that is not in the user's checkout goes through one gate: docs/security.md, Code from other users."""
+"""Every command that can run code from outside the user's checkout uses one gate: docs/security.md, Code from other users."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.test_architecture import MODULES
 from trainer.cli import COMMANDS, HIDDEN
 
 GATED: Final = {"train", "reproduce", "why", "sweep"}
-"""Verbs that run a recorded source: each asks `trainer.cli.trust` first."""
+"""Commands that run a recorded source: each first asks `trainer.cli.trust`."""
 STARTED_BY_THESE: Final = {"_process", "_points"}
-"""What a gated verb starts."""
+"""Commands that gated commands start."""
 UNGATED: Final = {
     "new", "runs", "report", "compare", "noise", "certify", "verify", "check", "bench", "baseline", "data", "add", "remove", "image",
     "setup", "doctor",
-    "doctor store", "_baseline", "_bench", "_check", "_fetch", "_foresee", "_inspect", "_observe", "_self_test",
+    "doctor store", "_baseline", "_bench", "_check", "_fetch", "_foresee", "_inspect", "_observe", "_self_test", "_table",
 }  # fmt: skip
-"""Verbs that run the checkout's own code, or `train`, or nothing."""
+"""Commands that run the checkout's own code, or `train`, or nothing."""
 CALLERS: Final = {
     ("trainer.cli.runner", "choose_runner"): {"trainer.cli.reproduce", "trainer.cli.why"},
     ("trainer.cli.runner.container", "ContainerRunner"): {
@@ -48,7 +48,7 @@ CALLERS: Final = {
     ("trainer.cli.sweep.scheduler", "Scheduler"): {"trainer.cli.sweep"},
     ("trainer.cli.sweep.launchers", "launcher_for"): {"trainer.cli.sweep", "trainer.cli.sweep.create"},
 }
-"""Who may import what brings a recorded source to life. Whoever adds one adds the gate and its name here; `doctor` only looks."""
+"""Modules that may unpack or start a recorded source. A new one adds the gate and its name here; `doctor` only reads."""
 GATES: Final = {
     "trainer.cli.reproduce": ("require_trust(", "prepare_rerun("),
     "trainer.cli.why": ("require_trust(", "prepare_rerun("),
@@ -59,7 +59,7 @@ GATES: Final = {
 
 
 def importers(module: str, name: str) -> set[str]:
-    """The modules that import a name, at their top or inside functions."""
+    """Return the modules that import a name, at their top level or inside functions."""
     found = set()
     for each, path in MODULES.items():
         imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]

@@ -1,4 +1,4 @@
-"""Code in a container can write to `runs/`: what it plants there is not followed, by root's commands neither."""
+"""Links that code in a container plants in `runs/` are not followed, not even by root's commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHER = 1000
 
 
 class Scene:
-    """A run that was trained and published, its folder, and where else it is."""
+    """A trained and published run: its folder and its other copies."""
 
     def __init__(self, runs: Path) -> None:
         self.run = finish_run(runs)
@@ -72,7 +72,7 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "require_whole": lambda scene: require_intact(scene.attempt, scene.record),
     "require_resumable": lambda scene: require_resumable(scene.folder, host="h"),
     "require_source": lambda scene: require_source(scene.folder, scene.record.ingredients.source),
-    "require_source anew": lambda scene: require_source(
+    "require_source again": lambda scene: require_source(
         scene.folder, scene.record.ingredients.source, unpack_again=True
     ),
     "move_seen_image": lambda scene: archive_observed_image(scene.folder),
@@ -84,7 +84,7 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "withdraw": lambda scene: OpenRun(folder=scene.attempt, record=scene.record).withdraw(),
     "abandon": lambda scene: abandon(scene.folder),
 }
-"""What commands do with a run; what removes it comes last."""
+"""Commands that use a run; the command that removes it comes last."""
 PLANTED = {
     "a link": ("", "attempts", "attempts/1", "attempts/1/record.json", "attempts/1/claim.json", "attempts/1/published.json",
         "attempts/1/checkpoints", "attempts/1/metrics.jsonl", "attempts/1/.reserve", "attempts/2", "source", "source.tar.gz", "retests",
@@ -129,7 +129,7 @@ def test_a_record_behind_a_link_is_not_read(scene: Scene, home: Path, planted: s
 
 
 def test_root_writes_no_retest_through_a_link_and_chowns_nothing(scene: Scene, home: Path) -> None:
-    """A container's process creates `retests`, and root runs `reprise reproduce`."""
+    """A container creates `retests`, and root runs `reprise reproduce`."""
     (scene.folder / "retests").symlink_to(home)
     with pytest.raises(UnsafePathError, match=r"retests is a symbolic link to '.*home', of uid .*; expected a folder"):
         save_retest(scene.folder, a_retest(), evidence=b"e")
@@ -157,7 +157,7 @@ def test_a_sweep_writes_through_no_link(tmp_path: Path, home: Path, planted: str
 
 
 def test_a_sweep_prints_nothing_of_a_links_target(tmp_path: Path, home: Path) -> None:
-    """A container replaces its point's log while root's sweep forwards it."""
+    """A container replaces the log of its point while root's sweep forwards it."""
     log = tmp_path / "runs/sweeps/20261128t000000-aaaaaa/logs/1.txt"
     log.parent.mkdir(parents=True)
     point = RunningPoint(number=0, run="r", log=log, training=ProcessCommand(None), slot=None)

@@ -1,4 +1,4 @@
-"""A neighbor who may write to a shared cache puts links and pipes into it; whoever fetches, reads, verifies or collects follows none."""
+"""Links and pipes that another user puts into a shared cache are not followed by any fetch, read, verification or collection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLANTED = (
     "leases",
     ".new-objects",
 )
-"""Folders of a cache, in whose place a link is put."""
+"""Folders of a cache that a link replaces."""
 
 
 def fetch(published: Published) -> CachedDataset:
@@ -39,7 +39,7 @@ def fetch(published: Published) -> CachedDataset:
 
 
 def version(published: Published) -> Path:
-    """The folder of the dataset's version, made by the neighbor."""
+    """Return the folder of the dataset's version, made by the other user."""
     place = published.cache.place(published.dataset)
     place.mkdir(parents=True, exist_ok=True)
     return place
@@ -111,7 +111,7 @@ def test_a_marker_that_is_not_a_file_is_replaced(published: Published, home: Pat
 
 
 def plant(path: Path, kind: str, home: Path) -> None:
-    """Put a link to the victim's file, or a pipe into which nothing is written, in a file's place."""
+    """Put a link to the victim's file, or a pipe without a writer, in a file's place."""
     if kind == "link":
         path.symlink_to(home / ".ssh" / "authorized_keys")
     else:

@@ -1,4 +1,4 @@
-"""A container that may write to `runs/` puts links and pipes into it; no verb of the host follows one, or waits (G02d)."""
+"""Links and pipes that a container puts into `runs/` are not followed by any command of the host, and none of them waits (G02d)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ VERBS: dict[str, Verb] = {
 
 
 def plant(path: Path, target: Path | None) -> None:
-    """Put a link, or a pipe, in the place of what is there, which stays under another name."""
+    """Replace a file by a link or a pipe; the file stays under another name."""
     if os.path.lexists(path):
         path.rename(path.with_name(f"{path.name}.moved"))
     if target is None:
@@ -59,7 +59,7 @@ def plant(path: Path, target: Path | None) -> None:
 
 @pytest.fixture(scope="module")
 def existing_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, MemoryStore]:
-    """A run that is over, one whose process was killed, and a store that has the first."""
+    """A finished run, a run whose process was killed, and a store with the finished run."""
     over, killed, store = (
         finish_run(tmp_path_factory.mktemp("over") / "runs"),
         start_run(tmp_path_factory.mktemp("killed") / "runs"),
@@ -78,7 +78,7 @@ def existing_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, Op
 def test_g02d_no_command_follows_a_planted_link(
     tmp_path: Path, home: Path, existing_runs: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
 ) -> None:
-    """The fixture `home` compares the victim's files; a command may only raise an error of Reprise."""
+    """The fixture `home` compares the victim's files; a command may only raise errors of Reprise."""
     whole = existing_runs[verb == "close"]
     assert isinstance(whole, OpenRun)
     folder = tmp_path / "runs" / whole.record.run

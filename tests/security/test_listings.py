@@ -1,4 +1,4 @@
-"""What cannot be read is named, and keeps nothing else from being listed: L01, L02, L04, G11b."""
+"""Unreadable documents are named, and all others are listed: L01, L02, L04, G11b."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 def write_deeply_nested(path: Path) -> None:
-    """Write what `json.dumps` cannot: thousands of levels."""
+    """Write what `json.dumps` cannot write: thousands of levels."""
     path.chmod(0o644)
     path.write_text(path.read_text().replace('"DEEP"', "[" * 5000 + "]" * 5000))
 

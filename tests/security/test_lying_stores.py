@@ -1,4 +1,4 @@
-"""A store that does not do what it says: no publication claims more than the store holds, and what stands in between is named."""
+"""Stores that violate their contract: no publication claims more than the store holds, and intermediate devices are named."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_d03c_an_acknowledged_completion_that_was_not_done_is_a_failure(
 
 
 def test_wrong_bytes_under_a_digest_are_replaced(s3_address: str) -> None:
-    """An object of equal length proves nothing: the checksum of the server decides."""
+    """Only the server's checksum proves that an object of equal length is equal."""
     store = open_store(s3_address)
     store.create("objects/a", bytes(len(BODY)))
     store.write("objects/a", BODY, sha256=digest_of_bytes(BODY))
@@ -125,17 +125,17 @@ def test_redirects_and_wrong_clocks_are_reported(
 def test_a15_no_redirect_takes_the_credentials_to_another_server(
     s3_address: str, s3_environment: str, status: int, region: dict[str, str]
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def notes(request: lying_server.Handler, _: bytes | None) -> bool:
-        asked.append(request.path)
+        requested.append(request.path)
         return lying_server.web_page(request, None)
 
     with faulty_server(s3_environment, notes) as other:
         lie = partial(lying_server.redirects_to, endpoint=other, status=status, headers=region)
         with faulty_server(s3_environment, lie) as endpoint, pytest.raises(StoreError) as caught:
             list(open_store(address_on(s3_address, endpoint)).read("a/b"))
-    assert asked == []
+    assert requested == []
     assert caught.value.hint
 
 

@@ -1,4 +1,4 @@
-"""A pointer beside a checkpoint that somebody else wrote: resuming touches nothing outside of the new attempt."""
+"""A manipulated pointer beside a checkpoint: resuming touches nothing outside of the new attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BODY = b"weights" * 1000
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run with a good checkpoint in its first attempt, and a second attempt that was just begun."""
+    """A run with a good checkpoint in its first attempt, and a second attempt that has just started."""
     first, second = (tmp_path / "runs/20261128t000000-aaaaaa/attempts" / number for number in "12")
     (first / "checkpoints").mkdir(parents=True)
     (first / "checkpoints/a.ckpt").write_bytes(BODY)
@@ -121,6 +121,6 @@ def test_a_link_in_the_new_attempt_is_not_written_through(run: Path, home: Path)
 
 
 def all_bytes(path: Path) -> dict[str, bytes]:
-    """The bytes of a file, or of all files in a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     return {str(file): file.read_bytes() for file in files}

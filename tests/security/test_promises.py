@@ -1,4 +1,4 @@
-"""Each promise of docs/security.md names the tests that try to break it, and these tests are there."""
+"""Each promise of docs/security.md names tests that try to break it, and these tests exist."""
 
 from __future__ import annotations
 

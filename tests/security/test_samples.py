@@ -1,4 +1,4 @@
-"""Arrays, tables and pictures that were made to be read badly: each is named, in bounded memory: P01b, P02, P03, P04."""
+"""Manipulated arrays, tables and pictures: each is named, in bounded memory: P01b, P02, P03, P04."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class OneFile:
         return memoryview(self.body)
 
     def require(self, *_: object) -> None:
-        """All of it is right."""
+        """All values are correct."""
 
 
 def open_table(body: bytes, *columns: str) -> TableRows:
@@ -117,7 +117,7 @@ def test_a_row_group_that_expands_when_decoded_is_rejected(monkeypatch: pytest.M
     assert len(body) < 20_000
     assert block.fault is not None
     error = block.fault if not callable(block.fault) else block.fault(0)
-    assert "row group 1 of t.parquet has 1,000,000 rows, which take 8,000,000 bytes" in error.said
+    assert "row group 1 of t.parquet has 1,000,000 rows, which take 8,000,000 bytes" in error.message
     assert "row_group_size=" in str(error.hint)
 
 
@@ -128,7 +128,7 @@ def test_a_column_of_one_repeated_long_text_is_rejected_in_bounded_memory() -> N
 
 
 def png_with_chunks(**chunks: bytes) -> bytes:
-    """A PNG of one pixel with further chunks before its data."""
+    """Return a PNG of one pixel with further chunks before its data."""
     whole = save_picture(np.zeros((1, 1, 3), dtype=np.uint8), "PNG")
     parts = [
         struct.pack(">I", len(body)) + kind.encode() + body + struct.pack(">I", zlib.crc32(kind.encode() + body))
@@ -145,7 +145,7 @@ REJECTED = {
     "text bomb": png_with_chunks(zTXt=b"a\0\0" + zlib.compress(bytes(100_000_000))),
     "international text bomb": png_with_chunks(iTXt=b"a\0\1\0\0\0" + zlib.compress(bytes(100_000_000))),
     "color profile bomb": png_with_chunks(iCCP=b"a\0\0" + zlib.compress(bytes(50_000_000))),
-    "chunk that is none": png_with_chunks(**{"\x00\x01ab": b"x"}),
+    "invalid chunk": png_with_chunks(**{"\x00\x01ab": b"x"}),
     "empty": b"",
     "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     "PSD": b"8BPS\0\1" + bytes(40),

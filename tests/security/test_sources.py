@@ -1,4 +1,4 @@
-"""A source that is not the user's own makes no tool run anything: R4, evil-1 of the trials, with a real git."""
+"""A foreign source makes no tool run code: R4, evil-1, with a real git."""
 
 from __future__ import annotations
 

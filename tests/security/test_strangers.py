@@ -1,4 +1,4 @@
-"""Code of strangers, in a store that is shared: R1, R2, R5, evil-3, evil-3b, evil-4 of the trials, without an engine."""
+"""Code of strangers in a shared store: R1, R2, R5, evil-3, evil-3b, evil-4, without an engine."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 @pytest.fixture(scope="module")
 def stranger_run(stranger: Checkout) -> str:
-    """A run of the stranger's that was stopped, in the store."""
+    """Return a stopped run of the stranger, in the store."""
     return interrupt_training(stranger, signal.SIGTERM).name
 
 
 @pytest.fixture(scope="module")
 def own_stopped_run(checkout: Checkout) -> tuple[Path, Path]:
-    """A run of the victim's that was stopped, in the store, and a copy of its folder."""
+    """Return a stopped run of the victim, in the store, and a copy of its folder."""
     run = interrupt_training(checkout, signal.SIGTERM)
     shutil.copytree(run, kept := checkout.root.parent / "mine")
     return run, kept
@@ -44,7 +44,7 @@ def own_stopped_run(checkout: Checkout) -> tuple[Path, Path]:
 
 @pytest.fixture
 def run(own_stopped_run: tuple[Path, Path]) -> Path:
-    """The victim's run as it was, whatever another test did to it."""
+    """Restore the victim's run, whatever another test changed."""
     run, kept = own_stopped_run
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(kept, run)
@@ -109,7 +109,7 @@ def test_reproduce_and_why_need_trust_too(
         assert run_reprise(checkout, "runs", "pull", stranger_run).returncode == 0
     closed = path / "attempts/1/record.json"
     closed.write_text(closed.read_text().replace('"preempted"', '"completed"'))
-    (path / "attempts/1/published.json").unlink()  # or the edit is what stops it
+    (path / "attempts/1/published.json").unlink()  # otherwise the edit would be the error
     done = run_reprise(checkout, verb, *subjects, *rest, *here)
     shutil.rmtree(path)
     assert done.returncode == 85, done.stderr
@@ -170,12 +170,12 @@ def test_a_run_of_equal_code_is_resumed_after_trust(checkout: Checkout, run: Pat
     register = next((checkout.root / "runs").glob(".own-*"))
     register.rename(aside := register.with_name(".aside"))
     try:
-        asked = checkout.reprise("train", "--resume", run.name, "--no-publish")
+        result = checkout.reprise("train", "--resume", run.name, "--no-publish")
         trusted = checkout.reprise("train", "--resume", run.name, "--no-publish", "--trust")
     finally:
         shutil.rmtree(register)
         aside.rename(register)
-    assert asked.returncode == 85, asked.stderr
-    assert "its code is the one of this checkout" in asked.stderr
+    assert result.returncode == 85, result.stderr
+    assert "its code is the one of this checkout" in result.stderr
     assert trusted.returncode == 0, trusted.stderr
     assert "resuming from step" in trusted.stderr

@@ -1,4 +1,4 @@
-"""R1, evil-3b, T1, resume-1 of the trials, end to end: a stranger's stopped run in the store, resumed by compose and from the host."""
+"""R1, evil-3b, T1, resume-1 end to end: a stranger's stopped run in the store, resumed with compose and from the host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RAN, REACHED = "CODE OF A STRANGER RUNS", "REACHED"
 
 @pytest.fixture(scope="module")
 def stranger_run(house: House) -> str:
-    """A run that a stranger stopped and published; nothing of it is in the victim's checkout, and no register has it."""
+    """Return a run that a stranger stopped and published; the victim's checkout and registers have nothing of it."""
     idea = house.root / "idea.py"
     idea.write_text((house.root / "trainer/experiments/digits.py").read_text() + HARM)
     result = house.train_and_stop("--exp", "idea.py", "--max-epochs", "9")
@@ -130,7 +130,7 @@ def reached_resources(house: House, message: CommandResult) -> set[str]:
 
 
 def answer_at_terminal(house: House, answer: str, *words: str) -> CommandResult:
-    """Type a command at a terminal, and a line at its question."""
+    """Run a command at a terminal, and answer its question."""
     ours, theirs = os.openpty()
     os.write(ours, f"{answer}\n".encode())
     process = subprocess.Popen(
@@ -139,7 +139,7 @@ def answer_at_terminal(house: House, answer: str, *words: str) -> CommandResult:
     os.close(theirs)
     out, _ = process.communicate(timeout=120)
     output = b""
-    with contextlib.suppress(OSError):  # a terminal's end
+    with contextlib.suppress(OSError):  # the terminal was closed
         while part := os.read(ours, 65536):
             output += part
     os.close(ours)

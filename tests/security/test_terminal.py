@@ -1,4 +1,4 @@
-"""Nothing that a stranger wrote is obeyed by a terminal, in values, names and keys: L03, L07, G08c, G11b."""
+"""A terminal executes no escape sequence from a stranger's values, names and keys: L03, L07, G08c, G11b."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 
 
 def print_safely(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a command prints on both streams, of which a terminal obeys nothing."""
+    """Return a command's output on both streams, which contains no active escape sequence."""
     capsys.readouterr()
     main([*words])
     captured = capsys.readouterr()
@@ -37,7 +37,7 @@ def print_safely(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def spoil(content: dict[str, Any]) -> None:
-    """Escapes in every text that may be any text, and as a key of every table that may have any."""
+    """Escape sequences in every free text, and as a key of every table with free keys."""
     around, outcome = content["circumstances"], content["outcome"]
     content["ingredients"]["settings"][EVIL] = EVIL
     outcome |= {"reason": EVIL, "unread": [EVIL], "undefined": {EVIL: EVIL}, "telemetry": {EVIL: EVIL}}
@@ -53,7 +53,7 @@ def spoil(content: dict[str, Any]) -> None:
 
 
 def spoil_key(content: dict[str, Any]) -> None:
-    """A key that the schema does not have, in a table of which each row has one."""
+    """A key that the schema does not have, in a table in which each row has one."""
     content["ingredients"]["datasets"][EVIL] = {EVIL: 1}
 
 

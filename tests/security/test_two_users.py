@@ -1,4 +1,4 @@
-"""One cache and one runs folder, an attacker, a victim and root: real processes, real user ids, real modes."""
+"""A shared cache and runs folder with an attacker, a victim and root: real processes, user ids and modes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ A_FILE: Final = (f"{VERSION}/fetch.lock", f"{VERSION}/complete.json", f"{VERSION
 
 
 class Scene:
-    """A cache that all may add to, a store, and the homes of those who are attacked."""
+    """A cache that all users may write to, a store, and the homes of the attacked users."""
 
     def __init__(self, root: Path, *, sticky: bool) -> None:
         root.chmod(0o755)
@@ -88,13 +88,13 @@ class Scene:
         place.symlink_to(self.home / target) if target != "pipe" else os.mkfifo(place)
 
     def use(self) -> list[str]:
-        said: list[str] = []
+        messages: list[str] = []
         for step in (self.fetch, self.folder, self.verify, self.suspect, self.fetch, self.collect):
             try:
                 step()
             except RepriseError as fault:
-                said.append(fault.message)
-        return said
+                messages.append(fault.message)
+        return messages
 
     def fetch(self) -> None:
         cached = fetch_dataset(self.dataset, cache=self.cache, open_store=lambda: open_store(str(self.root / "store")))
@@ -120,7 +120,7 @@ class Scene:
 
 @pytest.fixture(params=[True, False], ids=["sticky", "open"])
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """A cache of mode 1777, and of mode 777, where the kernel protects nobody from links."""
+    """A cache of mode 1777, and a cache of mode 777, for which the kernel restricts no links."""
     with tempfile.TemporaryDirectory() as name:
         yield Scene(Path(name), sticky=request.param)
 
@@ -132,15 +132,15 @@ def planted() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("uid", [VICTIM, ROOT], ids=["victim", "root"])
 def test_nothing_outside_a_shared_cache_changes(scene: Scene, uid: int) -> None:
-    """The attacker plants each fault in turn; the next user works beside it or reports it."""
+    """The attacker plants each fault in turn; the next user continues beside it or reports it."""
     before = state(scene.home)
     for path, target in planted():
         as_user(ATTACKER, lambda path=path, target=target: scene.plant(path, target, uid))()  # type: ignore[misc]
-        said = as_user(uid, scene.use)()
+        messages = as_user(uid, scene.use)()
         assert state(scene.home) == before, (path, target)
-        assert isinstance(said, list), said
+        assert isinstance(messages, list), messages
         if path in FOLDERS:
-            assert any("is a symbolic link" in line for line in said), (path, said)
+            assert any("is a symbolic link" in line for line in messages), (path, messages)
         empty_cache(scene.cache.root)
 
 

@@ -1,4 +1,4 @@
-"""Two users and root, one cache and one store: each trains and reads as itself, after one of the users has done harm to what they share."""
+"""Two users and root share a cache and a store: each trains and reads as itself after one of them damaged the shared files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ USERS: Final = (ATTACKER, VICTIM, ROOT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Team:
-    """A checkout that all read, a cache and a store that the group writes to, a folder of runs for each."""
+    """A checkout that all users read, a cache and a store that the group writes to, and a runs folder for each user."""
 
     place: Path
     image: str
@@ -67,7 +67,7 @@ class Team:
 
 @pytest.fixture(scope="module")
 def team(checkout: Checkout) -> Iterator[Team]:
-    """The attacker has fetched first: what is in the cache is the attacker's."""
+    """The attacker fetched first, so the cache's files belong to the attacker."""
     with tempfile.TemporaryDirectory(prefix="reprise-team-") as name:
         place = Path(name)
         place.chmod(0o755)
@@ -119,7 +119,7 @@ def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained_runs: 
         assert {path.lstat().st_uid for path in run.rglob("*")} == {uid}
         document = team.type(uid, "runs", "ls", "--json")
         assert document.returncode == 0, document.stderr
-        listed = {row["run"]: row["where"] for row in json.loads(document.stdout)}
+        listed = {row["run"]: row["location"] for row in json.loads(document.stdout)}
         assert listed.keys() == {path.name for path in trained_runs.values()}
         assert [name for name, where in listed.items() if where != "remote only"] == [run.name]
 
@@ -128,7 +128,7 @@ def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained_runs: 
 def test_a_planted_link_is_named_or_skipped(
     team: Team, trained_runs: dict[int, Path], home: Path, planted: str
 ) -> None:
-    """G02a, b, c: fetch and verification by the victim and by root succeed beside the link or fail with an error that names it."""
+    """G02a, b, c: fetch and verification by the victim and by root succeed beside the link, or fail with an error that names it."""
     assert trained_runs
     kept = team.cache.with_name("kept")
     team.cache.rename(kept)

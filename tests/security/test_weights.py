@@ -1,4 +1,4 @@
-"""Weights and their table that claim what is not there: G04; documents that are odd in small ways: L06."""
+"""Weights and tables with false claims: G04; slightly invalid documents: L06."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from tests.comparison.compared import make_run
 from tests.security.hostile import bad_run, set_value
 from trainer.base.errors import DocumentError
+from trainer.base.tensor_file import read_header
 from trainer.cli import main
-from trainer.comparison.weights import read_header, read_tensors
+from trainer.comparison.weights import read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ ODD = {
 @pytest.mark.parametrize("case", ODD)
 def test_an_unusual_record_is_shown_or_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("REPRISE_STORE", "")  # none, also not the one in .env of this checkout
+    monkeypatch.setenv("REPRISE_STORE", "")  # no store, not even the one in .env of this checkout
     good, bad = make_run(tmp_path / "runs").record.run, bad_run(tmp_path / "runs", ODD[case])
     assert main(["runs", "ls"]) == 0
     for words in (["runs", "show", bad], ["compare", good, bad], ["report", bad, "--no-samples", "-o", "-"]):

@@ -1,4 +1,4 @@
-"""Which modules change files by their paths: what lies below a run or the cache is changed through `trainer.base.safe_folder` alone."""
+"""Which modules change files by path: files below a run or the cache are changed only through `trainer.base.safe_folder`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ ALLOWED: Final = {
     "trainer.environments.setup": "the checkout, and the folder of runs itself",
     "trainer.base.safe_folder": "it is the way",
     "trainer.cli": "the null device",
+    "trainer.cli.data.prepare_table": "the mode of the request for a container",
     "trainer.cli.data.inspect": "a temporary file",
+    "trainer.cli.data.weights": "a temporary folder",
     "trainer.notebook.training": "a temporary file",
     "trainer.training.scripts.watched.sitecustomize": "runs in a script's process, without the package",
     "trainer.cli.image": "a temporary folder",
@@ -52,7 +54,7 @@ METHODS: Final = {
     "symlink_to": 1,
     "hardlink_to": 1,
 }
-"""Of `pathlib.Path`, with how many words: those of `trainer.base.safe_folder.Root` with the same names take one word more."""
+"""Methods of `pathlib.Path` with their numbers of arguments; the methods of `trainer.base.safe_folder.Root` take one more."""
 FUNCTIONS: Final = {
     "os": {"chmod", "chown", "link", "makedirs", "mkdir", "open", "remove", "rename", "replace", "rmdir", "symlink", "truncate", "unlink"},
     "shutil": {"chown", "copy", "copyfile", "copytree", "move", "rmtree"},
@@ -61,13 +63,13 @@ FUNCTIONS: Final = {
 
 
 def changes(path: Path) -> list[str]:
-    """The calls of a file that change something by its path, as `line: name`."""
+    """Return the calls in a file that change something by its path, as `line: name`."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [f"{call.lineno}: {name}" for call in calls if (name := changed_by(call))]
 
 
 def changed_by(node: ast.AST) -> str | None:
-    """What a call is named if it changes something by its path."""
+    """Return the name of a call that changes something by its path."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return None
     words, result = len(node.args), {keyword.arg for keyword in node.keywords}

@@ -1,4 +1,4 @@
-"""Conversions: what a type would make of a value without a word is rejected, however the value is given."""
+"""Type conversions that would silently change a value are rejected, from every source."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def given(annotation: Any, *argv: str, environ: dict[str, str] | None = None, fi
 
 
 def ways(annotation: Any, text: str, folder: Path) -> list[Callable[[], Any]]:
-    """The command line, the environment, and a settings file if TOML can write the value."""
+    """Return the sources: the command line, the environment, and a settings file if TOML can represent the value."""
     found: list[Callable[[], Any]] = [
         lambda: given(annotation, f"--x={text}"),
         lambda: given(annotation, environ={"REPRISE_SETTING_X": text}),

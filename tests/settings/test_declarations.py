@@ -1,4 +1,4 @@
-"""Declarations that no setting can have: rejected by file and line when the class is made, or when its types are looked up."""
+"""Declarations that no setting can have are rejected by file and line, when the class is created or its types are resolved."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_type_may_be_defined_below_the_class_and_a_class_within_it(tmp_path: P
     "name", ["training", "device", "logger", "name", "forward", "match", "type", "x1", "a__b", "a_"]
 )
 def test_names_of_torch_lightning_and_python_are_allowed(tmp_path: Path, name: str) -> None:
-    made = declared(tmp_path, f"    {name}: int = 3")
-    assert made.value_of(name) == 3
+    settings = declared(tmp_path, f"    {name}: int = 3")
+    assert settings.value_of(name) == 3
     option = f"--{name.replace('_', '-')}=4"
-    assert resolve(type(made), Origins(options=parse_options([option]), environ={})).settings.value_of(name) == 4
+    assert resolve(type(settings), Origins(options=parse_options([option]), environ={})).settings.value_of(name) == 4

@@ -15,10 +15,10 @@ def test_each_level_includes_the_level_below_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "asked", "threads"), [("machine", None, 2), ("off", 7, 7), ("portable", None, 1), ("portable", 1, 1)]
+    ("level", "requested", "threads"), [("machine", None, 2), ("off", 7, 7), ("portable", None, 1), ("portable", 1, 1)]
 )
-def test_the_number_of_threads_is_fixed_and_never_all_cores(level: str, asked: int | None, threads: int) -> None:
-    assert threads_at(Level(level), asked) == threads
+def test_the_number_of_threads_is_fixed_and_never_all_cores(level: str, requested: int | None, threads: int) -> None:
+    assert threads_at(Level(level), requested) == threads
 
 
 def test_portable_has_one_thread() -> None:

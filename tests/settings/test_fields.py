@@ -1,4 +1,4 @@
-"""Settings: what an experiment may override, what a setting bears on, and who is told of a read."""
+"""Settings: which can be overridden, their roles, and the observers of reads."""
 
 from __future__ import annotations
 
@@ -69,16 +69,16 @@ def test_secrets_are_never_written_and_never_part_of_the_identity() -> None:
 
 
 def test_a_read_is_reported_and_serializing_is_not_a_read() -> None:
-    settings, seen = Experiment(), list[tuple[str, str]]()
+    settings, reads = Experiment(), list[tuple[str, str]]()
 
     def reader(access: Access) -> None:
-        seen.append((access.name, access.function))
+        reads.append((access.name, access.function))
 
     settings.observe(reader)
     written(settings)
     settings.value_of("width")
     assert settings.width == 8
-    assert seen == [("width", "test_a_read_is_reported_and_serializing_is_not_a_read")]
+    assert reads == [("width", "test_a_read_is_reported_and_serializing_is_not_a_read")]
 
 
 def _package_settings() -> list[type[LaunchSettings]]:

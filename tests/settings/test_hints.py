@@ -1,4 +1,4 @@
-"""Hints: what was typed in the form that its type has, and only what can be typed."""
+"""Hints repeat the typed value in the form of its type, and contain only valid input."""
 
 from __future__ import annotations
 

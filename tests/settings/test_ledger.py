@@ -1,4 +1,4 @@
-"""The ledger: who is bound, who reads, and what it means when nobody does."""
+"""The ledger: who is bound to a setting, who reads it, and unused settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def area(*, width: int, depth: int = 1) -> int:
 
 
 @configured
-def careless(*, width: int, momentum: float) -> int:  # noqa: ARG001 - that is the point
+def careless(*, width: int, momentum: float) -> int:  # noqa: ARG001 - the test is about unused arguments
     return width
 
 
@@ -96,7 +96,7 @@ def test_a_bound_parameter_that_is_never_loaded_is_unread() -> None:
     with use_ledger(ledger):
         call_configured(careless)
     assert ledger.unread() == ["momentum", "depth"]
-    assert ledger.idle() == ["depth"]  # of the settings' own, and nothing was bound to it
+    assert ledger.idle() == ["depth"]  # nothing was bound to this setting
 
 
 def test_a_given_setting_without_a_use_is_an_error() -> None:
@@ -121,7 +121,7 @@ def test_an_unknown_parameter_is_named() -> None:
     assert "width" in str(caught.value.hint)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn where there are threads
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn about threads
 def test_a_read_in_a_forked_process_is_recorded() -> None:
     found: Any = resolve(Settings, Origins(options=parse_options(["--depth", "4", "--width", "3"]), environ={}))
     ledger = Ledger(found)

@@ -1,4 +1,4 @@
-"""Names that no setting can have: rejected where they are declared, before torch is imported and after."""
+"""Invalid names of settings are rejected where they are declared, before and after torch is imported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_invalid_name_is_rejected_with_its_line_early_and_late(
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}class Settings(ClassificationSettings):\n    dataset = 'd'\n    {line}\n", encoding="utf-8")
     found = misnamed(file.read_text(encoding="utf-8"))
-    if name != "model_config":  # which may be pydantic's own
+    if name != "model_config":  # pydantic defines it
         assert found is not None
         assert (found[0], found[2]) == (name, 6)
         assert why in found[1]

@@ -1,4 +1,4 @@
-"""Notes of several processes in one book."""
+"""Notes of several processes in one file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from trainer.settings.ledger import Notes
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*fork:DeprecationWarning"
-)  # later Pythons warn where there are threads
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn about threads
 
 
 def forked(notes: Notes, *places: str, end: int = 0) -> int:

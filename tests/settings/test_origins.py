@@ -1,4 +1,4 @@
-"""Origins: which one wins, and what a fault in each is told as."""
+"""Origins: their precedence, and the error for a wrong value from each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One name has one type, wherever it is taken."""
+"""One name has one type everywhere."""
 
 from __future__ import annotations
 

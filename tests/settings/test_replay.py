@@ -1,4 +1,4 @@
-"""Replay: settings that a rerun would read otherwise from the record are rejected before the first step."""
+"""Replay: settings that a rerun would read differently from the record are rejected before the first step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Pair(NamedTuple):
     other: float = 0.5
 
 
-def made(annotation: Any, default: Any) -> object:
+def settings_with(annotation: Any, default: Any) -> object:
     space = {"__annotations__": {"x": annotation}, "__module__": __name__, "x": default}
     kind = type("Row", (LaunchSettings,), space)
     return resolve(kind, Origins(options=parse_options([]), environ={})).settings.value_of("x")
@@ -69,7 +69,7 @@ def test_a_value_that_does_not_round_trip_through_its_record_is_rejected(
     annotation: Any, default: Any, message: str
 ) -> None:
     with pytest.raises(SettingError, match=f"setting x: .*{message}") as caught:
-        made(annotation, default)
+        settings_with(annotation, default)
     assert str(caught.value.hint).startswith("declare x with a type and validators that make the same value")
 
 

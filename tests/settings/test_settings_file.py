@@ -1,4 +1,4 @@
-"""Settings files: how they are found and layered, and that resolved settings survive being written as one."""
+"""Settings files: how they are found and layered, and the round trip of resolved settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Block(BaseModel):
 
 
 class Settings(LaunchSettings):
-    """One setting of each kind of type."""
+    """A setting of each kind of type."""
 
     flag: bool | None = None
     count: int | None = 3
@@ -147,7 +147,7 @@ def test_an_error_names_the_file_that_has_it() -> None:
 
 
 def test_a_file_may_give_an_unused_setting_its_default() -> None:
-    """Otherwise the printed settings, of which no run uses all, could not be given back."""
+    """Otherwise the printed settings, of which no run uses all, could not be used as a file."""
     assert Ledger(resolve_files("count = 3\nrate = 0.5\n")).unbound() == ["rate"]
     assert Ledger(resolve_files("count = 3\n", words=["--count", "3"])).unbound() == ["count"]
 

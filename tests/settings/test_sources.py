@@ -1,4 +1,4 @@
-"""Sources: what the environment and a settings file give by name, and names that nearly are theirs."""
+"""Sources: values from the environment and a settings file by name, and suggestions for similar names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts: what one stands for in a union, in whatever order its types are declared."""
+"""Texts: the value of a text for a union, for any order of its types."""
 
 from __future__ import annotations
 

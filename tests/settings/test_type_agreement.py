@@ -1,4 +1,4 @@
-"""Whether two annotations can mean one value."""
+"""Whether two annotations can have a common value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
         (Annotated[float, Field(ge=0, lt=1)], float),
         (int | None, int),
         (int, int | None),
-        (int | None, Optional[float]),  # noqa: UP045 - as somebody may write it
+        (int | None, Optional[float]),  # noqa: UP045 - as in older code
         (int | str, str),
         (Literal["adamw", "sgd"], str),
         (str, Literal["adamw", "sgd"]),

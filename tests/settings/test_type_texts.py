@@ -1,4 +1,4 @@
-"""Types in a user's words: every form of "expected", and an example that the type admits."""
+"""Descriptions of types: every form of "expected", with an example that the type admits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of settings: which value a text has for a type, and the one form of each value."""
+"""Values of settings: the value of a text for a type, and the canonical form of each value."""
 
 from __future__ import annotations
 
@@ -378,7 +378,7 @@ def test_an_invalid_value_that_a_later_origin_overrides_is_not_an_error(tmp_path
     assert made("--count=3", file=file).settings.count == 3
 
 
-class Held(LaunchSettings):
+class SetSettings(LaunchSettings):
     made: Callable[[], int] = int
     raw: bytes = b"\xff"
     kind: type[Enum] = Kernel
@@ -387,7 +387,7 @@ class Held(LaunchSettings):
 @pytest.mark.parametrize("name", ["made", "raw", "kind"])
 def test_a_value_that_json_cannot_represent_is_named(name: str) -> None:
     with pytest.raises(SettingError) as caught:
-        resolve(Held, Origins(options=parse_options([]), environ={}))
+        resolve(SetSettings, Origins(options=parse_options([]), environ={}))
     message = f"setting {name}, as the experiment has it: found a value of type"
     assert message in f"{caught.value.message} {caught.value.hint}"
 

@@ -1,4 +1,4 @@
-"""A source bundle as an archive and as a folder: its bounds, its modes, and what an archive of somebody else may not be."""
+"""A source bundle as an archive and as a folder: limits, modes, and manipulated archives."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MIB = 1 << 20
 
 def make_bundle(**files: bytes) -> SourceBundle:
     """Return a source; files that start with `x` are executable, and `__` stands for a slash."""
-    made = tuple(
+    source_files = tuple(
         SourceFile(path=name.replace("__", "/"), executable=name[0] == "x", sha256=digest_of_bytes(data), data=data)
         for name, data in files.items()
     )
-    return SourceBundle(digest=bundle_digest(made), source=Source(how="baked"), files=made)
+    return SourceBundle(digest=bundle_digest(source_files), source=Source(how="baked"), files=source_files)
 
 
 def zeros_archive(path: Path, *entries: tarfile.TarInfo) -> Path:
@@ -40,9 +40,9 @@ def zeros_archive(path: Path, *entries: tarfile.TarInfo) -> Path:
 
 
 def make_entry(size: int, *, mode: int = 0o644) -> tarfile.TarInfo:
-    made = tarfile.TarInfo("a")
-    made.size, made.mode = size, mode
-    return made
+    member = tarfile.TarInfo("a")
+    member.size, member.mode = size, mode
+    return member
 
 
 @pytest.mark.parametrize(("size", "is_read"), [(128 * MIB, True), (128 * MIB + 1, False)])

@@ -14,8 +14,9 @@ import pytest
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import SourceError
 from trainer.base.git import repository_of_worktree
-from trainer.source.capture import ARCHIVE, COPY, SourceBundle, archive, capture, freeze
+from trainer.source.capture import ALLOWED, ARCHIVE, COPY, SourceBundle, archive, capture, freeze
 from trainer.source.copy import lay_out
+from trainer.source.project import FOLDER
 
 ROOT = Path(__file__).parents[2]
 SECRET = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"
@@ -30,7 +31,7 @@ def git(folder: Path, *words: str) -> None:
 
 @pytest.fixture
 def make_checkout(tmp_path: Path) -> Path:
-    """A repository with one commit: code, a script, an ignored folder, runs/."""
+    """Return a repository with one commit: code, a script, an ignored folder, runs/."""
     root = tmp_path / "checkout"
     for path, text in {
         "code.py": "x = 1\n",
@@ -77,7 +78,7 @@ def test_bytecode_that_git_does_not_ignore_is_no_source(make_checkout: Path) -> 
 
 def test_a_clean_checkout_is_recorded_as_clean(make_checkout: Path) -> None:
     source = capture(make_checkout).source
-    how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is no mount
+    how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is not mounted
     assert (source.dirty, source.left_out, source.files, source.how) == (False, [], 4, how)
 
 
@@ -304,7 +305,7 @@ def test_a_runs_folder_of_another_name_is_never_captured(make_checkout: Path) ->
 
 
 def test_capturing_this_repository_is_cheap() -> None:
-    """Below 0.2 s without git; 1 s here in one of three attempts, because the machine is shared."""
+    """It takes less than 0.2 s without git; the limit is 1 s in one of three attempts, because the machine is shared."""
 
     def seconds() -> float:
         start = time.process_time()
@@ -326,7 +327,7 @@ def test_a_file_named_like_a_leftover_folder_is_captured(tmp_path: Path) -> None
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A repository of its own, with a submodule of its own."""
+    """Return a repository with a submodule."""
     for name in ("deepest", "library"):
         git(make(tmp_path / name, f"{name}.py"), "init", "-q", "-b", "main")
     git(tmp_path / "deepest", "add", "-A")
@@ -427,3 +428,76 @@ def test_every_text_file_of_this_repository_has_lf_in_every_clone() -> None:
     lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line for line in lines if "eol=lf" not in line and "-text" not in line] == []
     assert [line for line in lines if line.startswith(("i/crlf", "i/mixed"))] == []
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """Another repository, with an ignored file, a file that looks like a secret and is not, and an edit."""
+    root = tmp_path / "theirs"
+    for path, text in {
+        "src/models/net.py": "x = 1\n",
+        "runs/plot.py": "",
+        ".gitignore": "data/\n",
+        "data/big.bin": "ignored",
+        "test.key": "no secret",
+        ALLOWED: "test.key\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "first")
+    (root / "src/models/mnist.py").write_text("import src.models.net\n")
+    return root
+
+
+def test_a_project_is_captured_by_the_rules_of_a_checkout(make_checkout: Path, theirs: Path) -> None:
+    (theirs / "server.key").write_text("x")
+    bundle = capture(make_checkout, extra={FOLDER: theirs})
+    names = [".gitignore", ALLOWED, "runs/plot.py", "src/models/mnist.py", "src/models/net.py", "test.key"]
+    assert [path for path in paths(bundle) if path.startswith(FOLDER)] == [f"{FOLDER}/{name}" for name in names]
+    assert [line.partition(":")[0] for line in bundle.left_out] == [f"{FOLDER}/server.key"]
+    project = bundle.source.project
+    assert project is not None
+    assert (project.path, project.files, project.dirty, len(project.commit)) == (FOLDER, 6, True, 40)
+    assert project.commit != bundle.source.commit
+    assert not bundle.source.dirty
+
+
+def test_a_source_with_a_project_is_captured_again_to_the_same_digest(
+    make_checkout: Path, theirs: Path, tmp_path: Path
+) -> None:
+    bundle = capture(make_checkout, extra={FOLDER: theirs})
+    shutil.rmtree(theirs)
+    lay_out(bundle, tmp_path / "again")
+    assert capture(tmp_path / "again").digest == bundle.digest
+
+
+def test_checkout_and_project_share_the_largest_size(make_checkout: Path, theirs: Path) -> None:
+    alone = capture(make_checkout).source.bytes
+    with pytest.raises(SourceError, match=f"the source of {theirs} is .* expected at most"):
+        capture(make_checkout, extra={FOLDER: theirs}, largest=alone + 10)
+
+
+def test_a_checkout_in_a_project_is_captured_once(make_checkout: Path, theirs: Path) -> None:
+    inner = theirs / "checkout"
+    shutil.move(make_checkout, inner)
+    bundle = capture(inner, extra={FOLDER: theirs})
+    assert not [path for path in paths(bundle) if path.startswith(f"{FOLDER}/checkout")]
+    assert bundle.left_out == []
+
+
+def test_a_folder_of_the_checkout_in_the_projects_place_is_an_error(make_checkout: Path, theirs: Path) -> None:
+    (make_checkout / FOLDER).mkdir(parents=True)
+    (make_checkout / FOLDER / "mine.py").write_text("")
+    with pytest.raises(SourceError, match=f"the checkout has {FOLDER}/mine.py"):
+        capture(make_checkout, extra={FOLDER: theirs})
+
+
+def test_a_project_that_git_cannot_list_is_walked(make_checkout: Path, theirs: Path) -> None:
+    shutil.rmtree(theirs / ".git")
+    bundle = capture(make_checkout, extra={FOLDER: theirs})
+    assert f"{FOLDER}/src/models/mnist.py" in paths(bundle)
+    assert bundle.left_out[0].startswith(f"{FOLDER}: (git cannot list this folder")
+    assert bundle.source.project is not None
+    assert (bundle.source.project.commit, bundle.source.project.dirty) == ("unknown", None)

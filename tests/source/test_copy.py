@@ -1,4 +1,4 @@
-"""Laying a source bundle out, so that freezing it again gives the same digest."""
+"""Unpacking a source bundle, so that freezing it again gives the same digest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ODD = (
 
 @pytest.fixture
 def frozen_source(tmp_path: Path) -> tuple[Path, SourceBundle]:
-    """A repository of files that look like leftovers, frozen; and its archive."""
+    """Return a frozen repository of files that look like leftovers, and its archive."""
     checkout, run = tmp_path / "checkout", tmp_path / "runs" / "a"
     for name in ODD:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The stores under test: one of each kind, fresh for each test, on one real S3 server a session."""
+"""The tested stores: one of each kind, empty for each test, with one real S3 server for each session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _prefixes = (f"s3://{server.BUCKET}/test-{number}" for number in itertools.count
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running server's endpoint."""
+    """Yield a running server's endpoint."""
     if server.program() is None:
         pytest.skip("needs `weed` from the lock's extra `store`")
     with server.serving(tmp_path_factory.mktemp("s3")) as endpoint:
@@ -31,7 +31,7 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The server's endpoint, and this process's environment leading boto3 to it."""
+    """Return the server's endpoint, and point boto3 in this process to it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.USER)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.PASSWORD)
@@ -41,14 +41,14 @@ def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def s3_address(s3_environment: str) -> str:
-    """An address on the server under which nothing is stored yet."""
+    """Return an empty address on the server."""
     assert s3_environment
     return next(_prefixes)
 
 
 @pytest.fixture(params=["memory", "directory", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store of each kind."""
+    """Return an empty store of each kind."""
     makers: dict[str, Callable[[], Store]] = {
         "memory": MemoryStore,
         "directory": lambda: open_store(str(tmp_path)),

@@ -1,4 +1,4 @@
-"""A store that misbehaves as real ones do, around any store that does not."""
+"""A store that misbehaves as real stores do, around any correct store."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Fault = "Callable[[Iterator[bytes]], Iterator[bytes]]"
 
 
 class FaultyStore:
-    """Passes everything on; the first `times` bodies read below objects/ go through `fault`."""
+    """Passes all calls on; the first `times` bodies below objects/ are changed by `fault`."""
 
     def __init__(
         self, inner: Store, error: Callable[[Iterator[bytes]], Iterator[bytes]], *, times: int, after: int = 1
     ) -> None:
-        """Spoil `times` bodies, beginning after `after` good ones: the first is a manifest."""
+        """Change `times` bodies after `after` correct ones; the first body is a manifest."""
         self.address, self.label = inner.address, inner.label
         self.reads: list[tuple[str, int, int | None]] = []
         self._inner, self._fault, self._left, self._good = inner, error, times, after
         self._lock = Lock()
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Stream a range, spoilt if it is its turn."""
+        """Stream a range, changed if it is one of those bodies."""
         body = self._inner.read(key, start=start, length=length)
         with self._lock:
             self.reads.append((key, start, length))
@@ -59,37 +59,37 @@ class FaultyStore:
 
 
 def flipped(body: Iterator[bytes]) -> Iterator[bytes]:
-    """One bit of the first block is wrong."""
+    """Change one bit of the first block."""
     for number, block in enumerate(body):
         yield block if number else bytes([block[0] ^ 1]) + block[1:]
 
 
 def cut(body: Iterator[bytes]) -> Iterator[bytes]:
-    """The body ends early, and the transport notices."""
+    """End the body early; the transport notices."""
     yield next(body)[:-1]
     raise DigestMismatchError("cut short")
 
 
 def silently_cut(body: Iterator[bytes]) -> Iterator[bytes]:
-    """The body ends early, and nobody says so."""
+    """End the body early; the transport does not notice."""
     yield next(body)[:-1]
 
 
 def reset(body: Iterator[bytes]) -> Iterator[bytes]:
-    """The connection breaks in the middle."""
+    """Break the connection in the middle."""
     block = next(body)
     yield block[: len(block) // 2]
     raise StoreUnreachableError("reset")
 
 
 def endless(body: Iterator[bytes]) -> Iterator[bytes]:
-    """The body does not end."""
+    """Yield a body without an end."""
     yield from body
     while True:
         yield b"\0" * 65536
 
 
 def full(body: Iterator[bytes]) -> Iterator[bytes]:
-    """While the body comes, the disk it goes to becomes full."""
+    """Fill the disk while the body arrives."""
     yield next(body)[:1]
     raise OSError(28, "No space left on device")

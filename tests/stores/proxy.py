@@ -1,4 +1,4 @@
-"""A proxy between a client and a real S3 server, which spoils what comes back as networks, balancers and tired servers do."""
+"""A proxy in front of a real S3 server that damages answers as networks, load balancers and overloaded servers do."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The server's whole answer to a GET, and the client that waits for it."""
+    """The server's complete answer to a GET, and the waiting client."""
 
     handler: BaseHTTPRequestHandler
     status: int
     body: bytes
     whole: bytes
-    """The object, of which the body may be a range."""
+    """Return the object, of which the body may be a range."""
     over: threading.Event
 
     def begin(self, *, status: int | None = None, length: int | None = None, chunked: bool = False) -> None:
-        """Send the head."""
+        """Send the header."""
         self.handler.send_response(status or self.status)
         if chunked:
             self.handler.send_header("Transfer-Encoding", "chunked")
@@ -44,7 +44,7 @@ class Answer:
         self.handler.wfile.flush()
 
     def hang_up(self, *, rudely: bool = False) -> None:
-        """Close the connection; rudely is with a reset."""
+        """Close the connection, with a reset if `rudely` is set."""
         self.handler.close_connection = True
         if rudely:
             self.handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """Which answers are spoilt: GETs whose path ends with one of `keys`, the first `times` of them after `after` good ones."""
+    """Which answers are damaged: GETs whose path ends with one of `keys`, the first `times` after `after` correct ones."""
 
     fault: Fault
     keys: tuple[str, ...]
@@ -63,7 +63,7 @@ class Plan:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def spoils(self, path: str) -> bool:
-        """Whether it is this answer's turn."""
+        """Return whether this answer is damaged."""
         if not any(path.endswith(key) for key in self.keys):
             return False
         with self.lock:
@@ -72,25 +72,25 @@ class Plan:
 
 
 class QuietServer(ThreadingHTTPServer):
-    """A server to which a client that gave up is no news."""
+    """A server that ignores clients that closed the connection."""
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @contextmanager
 def spoiling_proxy(endpoint: str, plan: Plan) -> Iterator[str]:
-    """Give the address of a proxy before `endpoint`."""
+    """Yield the address of a proxy in front of `endpoint`."""
     upstream, over = urlsplit(endpoint).netloc, threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
         def pass_on(self) -> None:
-            """Ask the server the same; hand on what it says, or spoil it."""
+            """Forward the request; return the answer, or damage it."""
             length = int(self.headers.get("Content-Length") or 0)
             sent = self.rfile.read(length) if length else None
             answer, body = send_request(upstream, self.command, self.path, dict(self.headers), sent)
@@ -122,7 +122,7 @@ def spoiling_proxy(endpoint: str, plan: Plan) -> Iterator[str]:
 
 
 def send_request(host: str, verb: str, path: str, headers: dict[str, str], body: bytes | None) -> Any:
-    """One request of the real server."""
+    """Send a request to the real server."""
     connection = HTTPConnection(host)
     connection.request(verb, path, body=body, headers=headers)
     answer = connection.getresponse()
@@ -132,47 +132,47 @@ def send_request(host: str, verb: str, path: str, headers: dict[str, str], body:
 
 
 def cut_short(answer: Answer) -> None:
-    """The length that was promised, and half of the bytes."""
+    """Announce the full length and send half of the bytes."""
     answer.begin()
     answer.send(answer.body[: len(answer.body) // 2])
     answer.hang_up()
 
 
 def flipped(answer: Answer) -> None:
-    """One bit is wrong."""
+    """Change one bit."""
     answer.begin()
     middle = len(answer.body) // 2
     answer.send(answer.body[:middle] + bytes([answer.body[middle] ^ 1]) + answer.body[middle + 1 :])
 
 
 def busy(answer: Answer) -> None:
-    """503, as S3 says when it is asked too often."""
+    """Answer 503, as S3 does under too many requests."""
     text = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
     answer.begin(status=503, length=len(text))
     answer.send(text)
 
 
 def reset(answer: Answer) -> None:
-    """The connection is reset in the middle of the body."""
+    """Reset the connection in the middle of the body."""
     answer.begin()
     answer.send(answer.body[: len(answer.body) // 2])
     answer.hang_up(rudely=True)
 
 
 def replaced(answer: Answer) -> None:
-    """The object is another one now, of the same length."""
+    """Send another object of the same length."""
     answer.begin()
     answer.send(bytes(len(answer.body)))
 
 
 def whole_body(answer: Answer) -> None:
-    """The range is not heeded: 200 and the whole object."""
+    """Ignore the range: 200 and the whole object."""
     answer.begin(status=200, length=len(answer.whole))
     answer.send(answer.whole)
 
 
 def stalled(answer: Answer) -> None:
-    """Half of the body, and then nothing, with the connection open."""
+    """Send half of the body, then nothing, and keep the connection open."""
     answer.begin()
     answer.send(answer.body[: len(answer.body) // 2])
     answer.over.wait(30)
@@ -180,7 +180,7 @@ def stalled(answer: Answer) -> None:
 
 
 def trickling(answer: Answer) -> None:
-    """The body comes in small drops."""
+    """Send the body slowly in small blocks."""
     answer.begin()
     for at in range(0, len(answer.body), 500):
         answer.send(answer.body[at : at + 500])
@@ -188,7 +188,7 @@ def trickling(answer: Answer) -> None:
 
 
 def endless(answer: Answer) -> None:
-    """No length, and no end."""
+    """Send a body without length and end."""
     answer.begin(chunked=True)
     block = b"10000\r\n" + bytes(0x10000) + b"\r\n"
     try:

@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS from the lock) for tests: on 127.0.0.1, on free ports, its data in a folder that the test owns."""
+"""A real S3 server (the locked SeaweedFS) for tests, on 127.0.0.1 and free ports, with its data in the test's folder."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ START_S: Final = 60.0
 
 
 def program() -> str | None:
-    """Where `weed` lies: beside this Python, else on the PATH."""
+    """Return the path of `weed`, beside this Python or on the PATH."""
     beside = Path(sys.executable).with_name("weed")
     return str(beside) if beside.exists() else shutil.which("weed")
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Start a server on `folder`, give its endpoint, stop it (by process id) at the end."""
+    """Start a server on `folder`, yield its endpoint, and stop it by process id at the end."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
     words = [str(program()), "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
@@ -76,26 +76,26 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listened on a moment ago."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+    """Return ports that were free a moment ago."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [int(each.getsockname()[1]) for each in sockets]
 
 
 def wait_for(endpoint: str, *, lives: Callable[[], bool] = lambda: True) -> bool:
-    """Whether the server at `endpoint` is ready before its time is over, or it ends."""
+    """Return whether the server at `endpoint` gets ready before the time is over or the server ends."""
     until = time.monotonic() + START_S
     while time.monotonic() < until and lives():
         if _ready(endpoint):
             return True
-        time.sleep(0.1)  # a real server's start is the one thing here that has no event to wait for
+        time.sleep(0.1)  # the start of a real server gives no event to wait for
     return False
 
 
 def _ready(endpoint: str) -> bool:
-    """Whether the bucket is there: the server answers before it has made it."""
+    """Return whether the bucket exists: the server answers before it has created it."""
     session = boto3.Session(aws_access_key_id=USER, aws_secret_access_key=PASSWORD, region_name="us-east-1")
     try:
         session.client("s3", endpoint_url=endpoint).head_bucket(Bucket=BUCKET)

@@ -1,4 +1,4 @@
-"""What every store promises: each test runs against memory, a directory and a real S3 server."""
+"""The contract of stores, tested with memory, a directory and a real S3 server."""
 
 from __future__ import annotations
 

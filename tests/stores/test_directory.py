@@ -1,4 +1,4 @@
-"""The directory store: what is its own beyond the contract."""
+"""The directory store: behavior beyond the contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network that spoils what comes from a real S3 server: nothing wrong is ever named or used, and the same command converges."""
+"""A network that damages a real S3 server's answers: no wrong byte gets a name or is used, and the repeated command succeeds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def versions(s3_address: str, tmp_path: Path) -> tuple[Dataset, Dataset]:
-    """A dataset in one pack, and a second version that needs two ranges of that pack, far apart, and no more."""
+    """Return a dataset in one pack, and a second version that needs only two distant ranges of that pack."""
     source = fill(tmp_path / "source", FILES | {"b": BODY, "m": BODY[::-1], "y": BODY[7:]})
     publish = partial(
         publish_dataset, Draft(name="small"), source=SourceFolder(root=source), store=open_store(s3_address)

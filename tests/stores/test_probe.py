@@ -1,4 +1,4 @@
-"""Probing stores: the good ones hold all, and each lie is found."""
+"""Probing stores: correct stores pass, and each faulty store is detected."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_correct_store_is_trusted_and_left_unchanged(
 def test_an_incorrect_store_is_not_trusted(tmp_path: Path, lie: str) -> None:
     found, _ = probe_address(str(tmp_path), lie)
     assert lie in [each.about for each in found if each.needed and not each.holds]
-    assert all(each.therefore.startswith("do not use it") for each in found if each.needed and not each.holds)
+    assert all(each.consequence.startswith("do not use it") for each in found if each.needed and not each.holds)
 
 
 def test_an_incomplete_listing_is_only_noted(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_objects_that_cannot_be_deleted_are_counted(tmp_path: Path) -> None:
     keeping = Keeping(probe.raw)
     keeping.forget = keeping.forget_not
     probe.raw = keeping
-    left, why = probe.tidy()
-    assert left > 20
+    remaining, why = probe.tidy()
+    assert remaining > 20
     assert str(why).endswith("may not be removed")
 
 

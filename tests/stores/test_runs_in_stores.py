@@ -1,4 +1,4 @@
-"""Runs through every kind of store: published on one machine, pulled on another."""
+"""Runs in every kind of store: published on one machine, pulled on another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_run_round_trips_through_the_store(store: Store, tmp_path: Path) -> No
     run = finish_run(here)
     home = run.folder.parents[1]
     assert publish_run(home, store) == publish_run(home, store)
-    assert [listed.where for listed in list_runs(there, store=store)] == [RunLocation.REMOTE]
+    assert [listed.location for listed in list_runs(there, store=store)] == [RunLocation.REMOTE]
     assert pull_run(home.name, store, runs=there) == [run.record]
     files = {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()}
     files = {path: data for path, data in files.items() if path.parts[0] != COPY}
@@ -45,4 +45,4 @@ def test_a_run_counts_as_published_only_if_the_given_store_has_it(store: Store, 
 
 
 def _where(runs: Path, store: Store | None) -> RunLocation:
-    return list_runs(runs, store=store)[0].where
+    return list_runs(runs, store=store)[0].location

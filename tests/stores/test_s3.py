@@ -1,4 +1,4 @@
-"""The S3 store: what goes wrong between here and a server, and the line each fault gets."""
+"""The S3 store: faults between this machine and a server, and the error of each."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ class ConflictingHandler(BaseHTTPRequestHandler):
             self._answer(200)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def _answer(self, status: int, *, length: int = 0, checksum: str = "") -> None:
         self.send_response(status)

@@ -1,4 +1,4 @@
-"""Whole transfers over a real S3 server: published, fetched, damaged at rest, and with the server gone."""
+"""Transfers over a real S3 server: published, fetched, damaged in the store, and without the server."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         os.getuid() != 0
         or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=False).returncode
     ):
-        pytest.skip("needs root, and leave to mount a tmpfs")
+        pytest.skip("needs root and the right to mount a tmpfs")
     yield folder
-    gc.collect()  # the error held the fetch, and that a file there
+    gc.collect()  # the error referred to the fetch, which referred to a file there
     subprocess.run(["umount", folder], check=True)
 
 
@@ -113,16 +113,16 @@ def test_a_disk_full_at_any_write_is_one_line_and_the_same_command_continues(tmp
     store = str(tmp_path / "store")
     source = SourceFolder(root=fill(tmp_path / "source", FILES))
     dataset = publish_dataset(Draft(name="small"), source=source, store=open_store(store)).dataset
-    for left in count():
-        root = tmp_path / str(left)
-        with suppress_full() as faults, full_after(left):
+    for allowed in count():
+        root = tmp_path / str(allowed)
+        with suppress_full() as faults, full_after(allowed):
             assert contents(fetch(dataset, store, root)) == FILES
         if not faults:
             break
         assert "no space left" in faults[0].message
         assert not leftovers(Cache(root=root))
         assert contents(fetch(dataset, store, root)) == FILES
-    assert left > 8
+    assert allowed > 8
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def suppress_full() -> Iterator[list[DiskFullError]]:
 
 
 @contextmanager
-def full_after(left: int) -> Iterator[None]:
+def full_after(allowed: int) -> Iterator[None]:
     """Let `left` disk writes succeed in this process; all others fail."""
     with pytest.MonkeyPatch.context() as patched:
         calls, lock = count(1), Lock()
@@ -143,7 +143,7 @@ def full_after(left: int) -> Iterator[None]:
         def counted(real: Callable[..., Any]) -> Callable[..., Any]:
             def call(*words: Any, **options: Any) -> Any:
                 with lock:
-                    if next(calls) > left:
+                    if next(calls) > allowed:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 return real(*words, **options)
 

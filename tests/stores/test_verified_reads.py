@@ -1,4 +1,4 @@
-"""Reading from a store that is not trusted: up to a cap, and what its digest says."""
+"""Verified reads from an untrusted store: limited in size and checked by digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How points are written: lists, ranges, files."""
+"""The notation of a sweep's points: lists, ranges, files."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_an_invalid_list_is_rejected(text: str, message: str) -> None:
 
 
 def test_a_grid_is_every_combination_and_the_last_axis_changes_fastest() -> None:
-    made = grid({"learning_rate": ["1", "2"], "seed": ["1", "2", "3"]})
-    assert [(point["learning_rate"], point["seed"]) for point in made] == [(a, b) for a in "12" for b in "123"]
+    combined = grid({"learning_rate": ["1", "2"], "seed": ["1", "2", "3"]})
+    assert [(point["learning_rate"], point["seed"]) for point in combined] == [(a, b) for a in "12" for b in "123"]
     with pytest.raises(UsageError, match="1600 points"):
         grid({name: [str(value) for value in range(40)] for name in "ab"})
 
@@ -95,9 +95,9 @@ def test_a_date_in_a_points_file_becomes_its_text(tmp_path: Path) -> None:
 
 def test_points_are_crossed_with_the_grid() -> None:
     points = [{"learning_rate": "1e-4"}, {"learning_rate": "1e-3", "momentum": "0.5"}]
-    made = crossed(points, {"seed": ["1", "2"]})
-    assert made[1] == {"learning_rate": "1e-4", "seed": "2"}
-    assert len(made) == 4
+    combined = crossed(points, {"seed": ["1", "2"]})
+    assert combined[1] == {"learning_rate": "1e-4", "seed": "2"}
+    assert len(combined) == 4
     with pytest.raises(UsageError, match="given in the file"):
         crossed(points, {"momentum": ["0.1", "0.2"]})
     with pytest.raises(UsageError, match="point 2 is point 1 again"):

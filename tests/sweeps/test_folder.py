@@ -151,10 +151,10 @@ def test_a_process_that_holds_a_points_log_is_alive(runs: Path) -> None:
 def test_an_equal_run_has_the_same_settings_image_and_device(
     runs: Path, settings: dict[str, str], layers: list[str] | None, accelerator: str, *, met: bool
 ) -> None:
-    made = ingredients(settings={"seed": 0, "learning_rate": 0.01}, layers=["sha256:" + "1" * 64])
-    run = open_run(new_run(runs)[1], ingredients=made, circumstances=circumstances())
+    recorded = ingredients(settings={"seed": 0, "learning_rate": 0.01}, layers=["sha256:" + "1" * 64])
+    run = open_run(new_run(runs)[1], ingredients=recorded, circumstances=circumstances())
     run.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))
     record = record_of(run.folder.parents[1])
-    expected = RequestedRun(experiment="digits", source=made.source, settings=settings)
+    expected = RequestedRun(experiment="digits", source=recorded.source, settings=settings)
     found = equal_run(expected, [record], layers=layers, accelerator=accelerator)
     assert (found == record.run) is met

@@ -1,4 +1,4 @@
-"""A checkout with a small dataset in a store, and the real command in it."""
+"""A checkout with a small dataset in a store, and the real command."""
 
 from __future__ import annotations
 
@@ -48,22 +48,23 @@ class Net(Classifier):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """A checkout, a store that has its dataset, and where runs are cached and kept."""
+    """A checkout, a store with its dataset, and its folders for cache and runs."""
 
     root: Path
     store: Path
+    python: str = sys.executable
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of a command in it."""
+        """Return the environment of a command in the checkout."""
         mine = {"REPRISE_STORE": str(self.store), "REPRISE_CACHE": str(self.root.parent / "cache")}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("REPRISE_")}
         return {**kept, **mine, "PYTHONPATH": str(self.root)}
 
     def start(self, *argv: str, host: str = "", **environ: str) -> subprocess.Popen[str]:
-        """Start a training of the experiment, on a host that is told its name, with further variables."""
+        """Start a training of the experiment on a host with a given name, with further variables."""
         experiment = () if {"--exp", "--script"} & {*argv} else ("--exp", "dots.py")
-        command = [sys.executable, "-m", "trainer", "train", *experiment, *argv]
+        command = [self.python, "-m", "trainer", "train", *experiment, *argv]
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -74,15 +75,15 @@ class Checkout:
         )
 
     def train(self, *argv: str, **environ: str) -> tuple[int, str, str]:
-        """Train to the end; give the exit code and what was printed."""
+        """Train to the end; return the exit code and the output."""
         process = self.start(*argv, **environ)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     def reprise(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, without a terminal."""
         return subprocess.run(
-            [sys.executable, "-m", "trainer", *words],
+            [self.python, "-m", "trainer", *words],
             cwd=self.root,
             env=self.environ | environ,
             stdin=subprocess.DEVNULL,
@@ -92,14 +93,14 @@ class Checkout:
         )
 
     def last(self) -> tuple[Path, Record]:
-        """Give the newest attempt's folder and its record."""
+        """Return the newest attempt's folder and its record."""
         folder = max((self.root / "runs").glob("[0-9]*/attempts/1"), key=lambda path: path.stat().st_mtime_ns)
         return folder, load_record(folder / "record.json")
 
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Copy the package, publish 80 images of 4x4 dots, write an experiment."""
+    """Copy the package, publish 80 images of 4x4 dots, and write an experiment."""
     place = tmp_path_factory.mktemp("place")
     root, store, data = place / "checkout", place / "store", place / "data"
     shutil.copytree(ROOT / "trainer", root / "trainer", ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,7 +1,7 @@
-"""Run by the campaigns: trains a small net by the package's own `train`, killed where a line of standard input says, and goes on again.
+"""A process for the campaigns: trains a small net with the package's `train`, is killed where a line of standard input says, and resumes.
 
-A line is JSON: {"run": FOLDER, "kill": NUMBER or 0, "skip": .., "settings": [..words..]}. Each is done by a forked child, so that torch is
-loaded once; the answer is a line of JSON: the child's exit code.
+A line is JSON: {"run": FOLDER, "kill": NUMBER or 0, "skip": .., "settings": [..words..]}. A forked child handles each line, so that torch
+is loaded once; the answer is a line of JSON with the child's exit code.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def prepare(place: Path) -> Dataset:
 
 
 def run_attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
-    """Make the next attempt of a run, from where the last good checkpoint is; tell the places that it went through."""
+    """Make the next attempt of a run from its last good checkpoint; report the kill points that it passed."""
     run = Path(order["run"])
-    places = start_counting(order["kill"], Skip(**order["skip"]))
+    points = start_counting(order["kill"], Skip(**order["skip"]))
     into = run / ATTEMPTS / str(len(attempts(run)) + 1)
     into.mkdir(parents=True)
     experiment = load_experiment("dots.py", place / "dots.py", root=place)
@@ -140,23 +140,23 @@ def run_attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
         (into / "metrics.json").write_text(json.dumps(train(job).metrics))
     finally:
         sys.setprofile(None)
-        (into / "places.json").write_text(json.dumps(places.names))
+        (into / "kill-points.json").write_text(json.dumps(points.names))
 
 
 def run_child(place: Path, dataset: Dataset, order: dict[str, Any]) -> int:
-    """Be the child: end with the code of what happened."""
+    """Run in the child; exit with a code for the result."""
     try:
         run_attempt(place, dataset, order)
     except StoppedError as fault:
         return fault.code
-    except BaseException:  # noqa: BLE001 - a child that went on as its parent would answer twice
+    except BaseException:  # noqa: BLE001 - a child that continued as its parent would answer twice
         traceback.print_exc()
         return 1
     return 0
 
 
 def main(place: Path) -> None:
-    """Answer each line."""
+    """Answer each line of standard input."""
     dataset = prepare(place)
     for line in sys.stdin:
         order = json.loads(line)

@@ -1,7 +1,6 @@
-"""Places in a training at which it can be killed: counted, named, and the one that is asked for is the end of the process.
+"""Kill points of a training: they are counted and named, and the process is killed at the requested point.
 
-Knows nothing of a training: what is run tells where it is by `tick`, and each call of the system made by the code that writes
-checkpoints tells it by itself.
+A training calls `tick` at its kill points. Each system call of the code that writes checkpoints is a kill point too.
 """
 
 from __future__ import annotations
@@ -15,47 +14,47 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from types import FrameType
 
-WATCHED: Final = (
+CHECKPOINT_WRITERS: Final = (
     "trainer/training/atomic_write.py",
     "trainer/runs/checkpoint_pointer.py",
     "trainer/base/atomic_file.py",
 )
-"""Files whose every call of a built-in function is a place: before the file is opened, written, synced, renamed, removed."""
-BELOW: Final = ("trainer/base/safe_folder.py", "trainer/base/no_follow.py")
-"""What these call: a change of the disk there is a place too. Logs are written by the clock, so their changes are none."""
+"""Files in which each call of a built-in function is a kill point: before a file is opened, written, synced, renamed, removed."""
+FILE_FUNCTIONS: Final = ("trainer/base/safe_folder.py", "trainer/base/no_follow.py")
+"""Files that these call: a change of the disk there is a kill point. Logs are written at times of the clock and do not count."""
 CHANGES: Final = {"mkdir", "rename", "link", "unlink", "fsync", "fchmod"}
-"""Calls that change the disk. Opening is none: most opened folders are only entered, and what an opened file gets is written next."""
-WRITES: Final = "trainer/training/resuming/checkpoint_file.py"
-"""Writes the bytes of a checkpoint: before each write is a place."""
+"""Calls that change the disk. Opening does not count: most opened folders are only entered, and a write follows an opened file."""
+TENSOR_WRITER: Final = "trainer/training/resuming/checkpoint_file.py"
+"""The file that writes the bytes of a checkpoint: each write is a kill point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """Places that are only counted, as watching calls makes a training four times slower."""
+    """Kill points that are only counted, because watching calls makes a training four times slower."""
 
     reported: int
-    """How many of the places that are reported come before the watch begins; 0: it begins at once, -1: never."""
+    """Reported kill points before calls are watched; 0: from the beginning, -1: never."""
     number: int
-    """The number, among all places, of the last of them."""
+    """The number of the last of them among all kill points."""
 
     @classmethod
-    def until(cls, last: int, places: list[str]) -> Skip:
-        """Skip to the last reported place before place `last` of a run whose places are known."""
-        numbers = [number for number, name in enumerate(places[: last - 1], start=1) if ".py:" not in name]
+    def until(cls, last: int, names: list[str]) -> Skip:
+        """Skip to the last reported kill point before point `last` of a run whose kill points are known."""
+        numbers = [number for number, name in enumerate(names[: last - 1], start=1) if ".py:" not in name]
         return cls(reported=len(numbers), number=numbers[-1] if numbers else 0)
 
 
 class KillPoints:
-    """Counts places; is gone at the one whose number it was given."""
+    """Counts kill points, and kills the process at one of them."""
 
     def __init__(self, last: int, skip: Skip) -> None:
-        """Die at place `last`; 0: never."""
+        """Kill the process at point `last`; 0: never."""
         self.last, self.skip = last, skip
         self.names: list[str] = []
         self.number = self.reported = 0
 
-    def tell(self, name: str) -> None:
-        """Be at a place that is reported; from the last that is skipped on, all are counted."""
+    def report(self, name: str) -> None:
+        """Count a reported kill point; after the last skipped point, watch calls too."""
         self.reported += 1
         if self.skip.reported < 0 or self.reported < self.skip.reported:
             return
@@ -66,28 +65,28 @@ class KillPoints:
         self.tick(name)
 
     def tick(self, name: str) -> None:
-        """Be at a place."""
+        """Count a kill point; kill the process if it is the last."""
         self.names.append(name)
         self.number += 1
         if self.number == self.last:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, frame: FrameType, event: str, called: Any) -> None:
-        """Be at a place wherever a watched file calls a built-in function (`sys.setprofile`)."""
+        """Count each call of a built-in function in the watched files (for `sys.setprofile`)."""
         if event != "c_call":
             return
         name = frame.f_code.co_filename
         if (
-            name.endswith(WATCHED)
-            or (name.endswith(BELOW) and called.__name__ in CHANGES and _called_by_watched(frame))
-            or (name.endswith(WRITES) and called.__name__ == "write")
+            name.endswith(CHECKPOINT_WRITERS)
+            or (name.endswith(FILE_FUNCTIONS) and called.__name__ in CHANGES and _called_by_watched(frame))
+            or (name.endswith(TENSOR_WRITER) and called.__name__ == "write")
         ):
             self.tick(f"{name.rsplit('/', 1)[1]}:{frame.f_lineno} {called.__name__}")
 
 
 def _called_by_watched(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename.endswith(WATCHED):
+        if frame.f_code.co_filename.endswith(CHECKPOINT_WRITERS):
             return True
         frame = frame.f_back
     return False
@@ -97,7 +96,7 @@ _CURRENT: Final[list[KillPoints]] = []
 
 
 def start_counting(last: int, skip: Skip) -> KillPoints:
-    """Count anew in this process."""
+    """Begin a new count in this process."""
     _CURRENT[:] = [KillPoints(last, skip)]
     if skip.reported == 0:
         sys.setprofile(_CURRENT[0].watch)
@@ -105,5 +104,5 @@ def start_counting(last: int, skip: Skip) -> KillPoints:
 
 
 def tick(name: str) -> None:
-    """Be at a place of the training that is going on."""
-    _CURRENT[0].tell(name)
+    """Count a kill point of the running training."""
+    _CURRENT[0].report(name)

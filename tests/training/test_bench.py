@@ -1,4 +1,4 @@
-"""`reprise bench`, as it is typed."""
+"""The command `reprise bench`."""
 
 from __future__ import annotations
 

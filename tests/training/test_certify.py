@@ -1,4 +1,4 @@
-"""`reprise certify`, as it is typed: a training that comes out the same is certified, and one that keeps a secret is found out."""
+"""The command `reprise certify`: a reproducible training is certified, and hidden state is detected."""
 
 from __future__ import annotations
 

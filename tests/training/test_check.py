@@ -1,4 +1,4 @@
-"""`reprise check`, as it is typed."""
+"""The command `reprise check`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> Non
     document = json.loads(done.stdout)
     assert (done.returncode, document["passed"], document["failed"]) == (CheckFailedError.code, False, ["forward"])
     assert document["data"] == "dots@1, cpu"
-    assert "dots.py" in next(each["look"] for each in document["findings"] if each["check"] == "forward")
+    assert "dots.py" in next(each["hint"] for each in document["findings"] if each["check"] == "forward")
     assert set((checkout.root / "runs").iterdir()) == before
 
 

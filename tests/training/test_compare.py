@@ -1,4 +1,4 @@
-"""`reprise compare` on runs that the real training made: each difference is named with its cause's candidate and its first step."""
+"""`reprise compare` on real trainings: each difference is reported with its candidate and its first step."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Net(Classifier):
 
 @pytest.fixture(scope="module")
 def own_checkout(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A separate checkout whose experiment can be perturbed."""
+    """Return a separate checkout whose experiment can be perturbed."""
     root = tmp_path_factory.mktemp("same") / "checkout"
     shutil.copytree(checkout.root, root, ignore=lambda folder, _: ["runs"] if Path(folder) == checkout.root else [])
     (root / "runs").mkdir()
@@ -94,7 +94,7 @@ def run_compare(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], 
 def test_two_equal_trainings_are_identical(own_checkout: Checkout, first_run: Path) -> None:
     code, document, page = run_compare(own_checkout, first_run, train(own_checkout))
     assert (code, document["verdict"], document["same_run"]) == (0, "identical", False)
-    assert (document["candidates"], document["parting"], document["notes"]) == ([], None, [])
+    assert (document["candidates"], document["divergence"], document["notes"]) == ([], None, [])
     assert page.startswith("identical: final weights and all result metrics (6) are equal bit for bit\n")
 
 
@@ -104,7 +104,7 @@ def test_another_seed_diverges_at_the_first_step(own_checkout: Checkout, first_r
     assert [(each["kind"], each["name"], each["from_b"]) for each in document["candidates"]] == [
         ("setting", "seed", "command line")
     ]
-    assert (document["parting"]["step"], document["parting"]["stream"]) == (1, "data")
+    assert (document["divergence"]["step"], document["divergence"]["stream"]) == (1, "data")
     assert "  setting  seed  0 (default)  1 (command line)\n" in page
 
 
@@ -112,9 +112,9 @@ def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(own_checkou
     """It is found in the schedule before it changes any weight; the results are within the declared tolerance."""
     code, document, page = run_compare(own_checkout, first_run, train(own_checkout, "--nudge-at", "7"))
     assert (code, document["verdict"]) == (10, "within tolerance")
-    parting = document["parting"]
-    assert (parting["step"], parting["stream"], parting["quantity"]) == (7, "schedule", "0.lr")
-    assert (parting["a"], parting["b"]) == ("0.5", "0.5000000596046448")
+    divergence = document["divergence"]
+    assert (divergence["step"], divergence["stream"], divergence["quantity"]) == (7, "schedule", "0.lr")
+    assert (divergence["a"], divergence["b"]) == ("0.5", "0.5000000596046448")
     assert document["weights"]["differing"]
     assert "  step 7, stream schedule\n" in page
 
@@ -152,5 +152,5 @@ def test_a_changed_file_of_the_dataset_is_named(own_checkout: Checkout, first_ru
     finally:
         declaration.write_text(before)
     data = next(each for each in document["candidates"] if each["kind"] == "dataset")
-    assert (code in {10, 20}, document["parting"]["stream"]) == (True, "data")
+    assert (code in {10, 20}, document["divergence"]["stream"]) == (True, "data")
     assert [line.split()[:2] for line in data["inside"]] == [["~", "labels.npy"]]

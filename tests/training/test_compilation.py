@@ -21,7 +21,7 @@ from trainer.training.compilation import CompileNet, compiled_parts, compiling
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # torch warns of itself while it compiles
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # torch warns while it compiles
 
 
 class Net(L.LightningModule):
@@ -97,7 +97,7 @@ def test_two_compiled_trainings_are_bit_identical_and_are_no_uncompiled_ones(
     for number, words in enumerate([("--compile",), ("--compile",), ()]):
         (tmp_path / str(number)).mkdir()
         torch._dynamo.reset()
-        with torch._inductor.config.patch(force_disable_caches=True):  # each compiles again
+        with torch._inductor.config.patch(force_disable_caches=True):  # without caches each net is compiled again
             trained = Small(place=tmp_path / str(number), code=code).train(monkeypatch, *words, "--max-epochs", "2")
         found.append((trained.weights, trained.metrics))
     assert found[0] == found[1]

@@ -1,4 +1,4 @@
-"""The data of a run: which samples come when, whatever the number of workers and the way they start."""
+"""The data of a run: the order of samples, for any number of workers and any way of starting them."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def two_epochs(workers: int, method: str | None = None) -> list[Batch]:
     loader = data.train_dataloader()
     if method is not None:
         loader.multiprocessing_context = method
-    seen = []
+    batches = []
     for epoch in (0, 1):
         loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
-        seen += list(loader)
-    return seen + list(data.val_dataloader())
+        batches += list(loader)
+    return batches + list(data.val_dataloader())
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,12 @@ def test_no_number_of_workers_changes_a_bit(workers: int, method: str | None) ->
     assert len(found) == len(expected) == 7
     for one, other in zip(expected, found, strict=True):
         assert all(torch.equal(one[field], other[field]) for field in ("x", "noise"))
-    seen = {int(x): noise for batch in expected[:3] for x, noise in zip(batch["x"], batch["noise"], strict=True)}
+    noise_by_sample = {
+        int(x): noise for batch in expected[:3] for x, noise in zip(batch["x"], batch["noise"], strict=True)
+    }
     again = {int(x): noise for batch in expected[3:6] for x, noise in zip(batch["x"], batch["noise"], strict=True)}
-    assert seen.keys() == again.keys() == set(range(8))
-    assert not any(torch.equal(seen[number], again[number]) for number in seen)
+    assert noise_by_sample.keys() == again.keys() == set(range(8))
+    assert not any(torch.equal(noise_by_sample[number], again[number]) for number in noise_by_sample)
 
 
 def test_a_dataset_without_splits_is_an_error_that_names_the_missing_split() -> None:
@@ -108,7 +110,7 @@ def test_a_sample_that_differs_from_its_declaration_is_rejected_at_load(tmp_path
 
 
 class BrokenSamples(NoisySamples):
-    """The seventh sample cannot be read, in one way or another."""
+    """The seventh sample cannot be read."""
 
     def __init__(self, error: Exception) -> None:
         self.fault = error

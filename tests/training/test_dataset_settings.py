@@ -1,4 +1,4 @@
-"""Settings from a dataset's declaration: which values they get, what is left to the user, what cannot fit."""
+"""Settings from a dataset's declaration: their values, what remains for the user, and what cannot fit."""
 
 from __future__ import annotations
 

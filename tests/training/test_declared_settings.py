@@ -1,4 +1,4 @@
-"""The sketch: what an experiment's text makes certain, and where it gives no sketch."""
+"""Settings from an experiment's text: which are certain, and when there are none."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ def test_a_class_that_is_not_a_settings_class_has_no_sketch(text: str) -> None:
         ("dropout: float = 0.1", None),
         ("classes = 2", None),
         ("_hidden = 2", None),
-        ("width = wide()", None),  # it may be a property, say: running it tells
+        ("width = wide()", None),  # it may be a property: only a run shows its value
     ],
 )
 def test_a_setting_without_a_type_is_found_if_certain(body: str, found: str | None) -> None:
-    seen = untyped(f"{HEAD}class Settings(Base):\n    {body}\n")
-    assert (seen and (seen.name, seen.line)) == (found and (found, 5))
+    setting = untyped(f"{HEAD}class Settings(Base):\n    {body}\n")
+    assert (setting and (setting.name, setting.line)) == (found and (found, 5))
 
 
 def test_custom_steps_may_read_other_fields() -> None:

@@ -1,4 +1,4 @@
-"""Every setting that `--help` lists: given once, with an effect that is observed. A new setting needs a line here."""
+"""Every setting in `--help`: given once, with an observed effect. A new setting needs a line here."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ LONG = ("--max-epochs", "4", "--learning-rate", "0.05")
 IN_A_FIT: Final[
     dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[[ShortTraining, ShortTraining], bool]]]
 ] = {
-    # setting: experiment, what it has an effect with, how it is given, what is seen of it
+    # setting: experiment, required options, the option itself, its observed effect
     "seed": ("digits", (), ("--seed", "1"), weights),
     "max_epochs": ("digits", (), ("--max-epochs", "2"), steps),
     "max_steps": ("digits", (), ("--max-steps", "2"), steps),
@@ -295,6 +295,7 @@ def test_another_environment_than_this_one_is_rejected(checkout: Checkout) -> No
 BY_COMMAND: Final = {
     *("dataset", "publish", "determinism", "threads", "environment"),
     "compile",  # tests/training/test_compilation.py
+    *("init_from", "init_map", "init_allow"),  # tests/training/test_finetune.py
     *("devices", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),
 }
 

@@ -1,4 +1,4 @@
-"""The experiments: each is importable, its net takes what its dataset gives, its settings hold."""
+"""Each experiment is importable, its net fits its dataset, and its settings are valid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHAPES = {
 def test_the_net_accepts_the_datasets_samples(name: str) -> None:
     experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options([]), environ={}))
-    dataset = load_dataset(resolved.settings.dataset, root=ROOT)
+    dataset = load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT)
     assert {"train", "val", "test"} <= dataset.splits.keys()
     given, gives = SHAPES[name]
     with use_ledger(Ledger(resolved)):
@@ -98,7 +98,7 @@ def test_an_import_error_has_a_hint_with_the_import_root(
 
 
 def test_a_file_outside_a_package_imports_its_neighbors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a script does."""
+    """Build the net as a script does."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "neighbor_of_mine.py").write_text("VALUE = 3")
     (tmp_path / "mine.py").write_text("from neighbor_of_mine import VALUE\nassert VALUE == 3\n")
@@ -116,7 +116,7 @@ def test_a_failure_of_the_experiment_shows_only_its_lines(tmp_path: Path) -> Non
     file = tmp_path / "mine.py"
     file.write_text("def forward(x):\n    return x.nothing\n")
     space: dict[str, object] = {}
-    exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - her code
+    exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - the page's code
     with pytest.raises(AttributeError) as caught:
         space["forward"](1)  # type: ignore[operator]
     result = own_failure(caught.value, file=file)

@@ -38,12 +38,12 @@ def custom_metric(compute: str, update: str = "pass") -> tuple[str, str]:
         f"    def compute(self):\n        {compute}\n\n"
         "class Net"
     )
-    made = "    def make_metrics(self):\n        return MetricCollection({'mine': Mine()})\n\n    def forward"
-    return "class Net", f"from torchmetrics import Metric, MetricCollection\n\n{own}", "    def forward", made  # type: ignore[return-value]
+    code = "    def make_metrics(self):\n        return MetricCollection({'mine': Mine()})\n\n    def forward"
+    return "class Net", f"from torchmetrics import Metric, MetricCollection\n\n{own}", "    def forward", code  # type: ignore[return-value]
 
 
 CASES = {
-    # what a net is
+    # the net
     "no parameters": (MADE, "self.layers = lambda x: x[:, :2]", ExperimentError, "Net has no parameters"),
     "all frozen": (MADE, f"{MADE}.requires_grad_(False)", ExperimentError, "requires_grad is False for all"),
     "complex": (
@@ -64,7 +64,7 @@ CASES = {
         ExperimentError,
         "e (Embedding) gives sparse gradients",
     ),
-    # what forward returns
+    # the output of forward
     "integers": (FORWARD, f"{FORWARD}.long()", ExperimentError, "Net.forward returns int64"),
     "detached": (FORWARD, f"{FORWARD}.detach()", ExperimentError, "the loss of Net has no gradient"),
     "tuple": (FORWARD, f"{FORWARD}, x", ExperimentError, "Net.forward returns a tuple"),
@@ -111,7 +111,7 @@ CASES = {
         ExperimentFailedError,
         "ValueError: mine",
     ),
-    "parted": (
+    "split_batch": (
         *net_method("def split_batch(self, batch): return batch['x']"),
         ExperimentError,
         "Net.split_batch gives a Tensor; expected two tensors",
@@ -166,7 +166,7 @@ def test_a_metric_that_is_not_a_number_is_named(name: str, tmp_path: Path, monke
     error = small.failed(monkeypatch)
     assert type(error) is kind, repr(error)
     assert message in str(error)
-    assert kind is not ExperimentError or not small.said, "it was found before the first step"
+    assert kind is not ExperimentError or not small.messages, "it was found before the first step"
 
 
 def test_a_torchmetrics_error_names_the_values_that_were_passed(

@@ -1,4 +1,4 @@
-"""A loss that is no finite number ends a run at its step, also of a net that optimizes by itself."""
+"""A NaN or infinite loss ends a run at its step, also with manual optimization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run reads before its first step: every split, once on a machine; what cannot be trained on ends there, by name, without a run."""
+"""A run inspects every split before its first step, once on a machine; unusable data is an error without a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several settings files, groups, and printed settings, through the command: recorded, resumed, rerun."""
+"""Several settings files, groups, and printed settings, in a run: recorded, resumed, rerun."""
 
 from __future__ import annotations
 

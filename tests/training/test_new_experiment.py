@@ -1,4 +1,4 @@
-"""A page to begin with: it is the other's, but for its name, its comments and the dataset."""
+"""The file that `reprise new` writes equals the original except for name, comments and dataset."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def test_a_copy_trains_like_its_original(page: Path) -> None:
     text = page.read_text()
     copy = renamed_copy(text, name="my_idea", like=page.stem)
     assert code_without_comments(copy) == code_without_comments(text)
-    assert copy.startswith(
-        f'"""My idea: say in a sentence what is learned from what. Begun as a copy of {page.stem}."""'
-    )
+    assert copy.startswith(f'"""My idea: say in a sentence what is learned from what. Copied from {page.stem}."""')
     assert copy.count("# ") > text.count("# ")
     assert max(map(len, copy.splitlines())) <= 140
     assert renamed_copy(copy, name="my_idea", like=page.stem) == copy
@@ -53,9 +51,9 @@ def test_a_copy_for_another_dataset_needs_no_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, like: str, name: str
 ) -> None:
     dataset = load_dataset(name, root=ROOT)
-    made = new_experiment(tmp_path / "mine.py", like=ROOT / f"trainer/experiments/{like}.py", dataset=dataset)
+    written = new_experiment(tmp_path / "mine.py", like=ROOT / f"trainer/experiments/{like}.py", dataset=dataset)
     shape = [*dataset.twin["image"].shape]
-    assert (made.filled["input_shape"], made.changes) == (shape, [])
+    assert (written.filled["input_shape"], written.changes) == (shape, [])
     findings = run_checks_on(tmp_path / "mine.py", tmp_path, monkeypatch, words=["--batch-size=16"])
     assert not [finding for finding in findings.values() if finding.status is Status.FAILED]
 
@@ -88,14 +86,14 @@ def test_values_are_replaced_in_place_and_inherited_settings_are_added() -> None
 
 def test_a_setting_without_a_known_value_is_a_line_to_change(tmp_path: Path) -> None:
     dataset = load_dataset("digits", root=ROOT).model_copy(update={"twin": {}})
-    made = new_experiment(tmp_path / "mine.py", like=PAGES[2], dataset=dataset)
+    written = new_experiment(tmp_path / "mine.py", like=PAGES[2], dataset=dataset)
     text = (tmp_path / "mine.py").read_text().splitlines()
     numbers = {
         words: next(n for n, line in enumerate(text, 1) if line.strip().startswith(words))
         for words in ("classes =", "input_shape:", "def forward")
     }
-    assert made.filled == {"dataset": "digits"}
-    assert [change.partition(": ")[0] for change in made.changes] == [
+    assert written.filled == {"dataset": "digits"}
+    assert [change.partition(": ")[0] for change in written.changes] == [
         f"mine.py:{numbers[words]}" for words in ("input_shape:", "classes =", "def forward")
     ]
 

@@ -1,4 +1,4 @@
-"""Normalization by the training split: fitted before the first step, saved with the weights, restored by a resume."""
+"""Normalization by the training split: fitted before the first step, saved with the weights, restored on resume."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_a_constant_position_stays_finite_and_the_inverse_restores() -> None:
         return [], [0, 1, 2]  # type: ignore[return-value] # only counted
 
     scale = Normalize(2)
-    said = scale.fit(Train(load, dataset="small@1"), field="x", name="Net.scale")
-    assert said == "Net.scale fitted to 'x' of 3 training samples; 1 of 2 have equal values"
+    message = scale.fit(Train(load, dataset="small@1"), field="x", name="Net.scale")
+    assert message == "Net.scale fitted to 'x' of 3 training samples; 1 of 2 have equal values"
     values = torch.tensor([[1.0, 7.0], [3.0, 8.0]])
     assert torch.isfinite(scale(values)).all()
     assert scale(values)[:, 1].tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""An experiment that brings a reader of its own, in a few lines: the one that docs/how-to/datasets.md shows."""
+"""An experiment with its own reader, as docs/how-to/datasets.md shows it."""
 
 from __future__ import annotations
 

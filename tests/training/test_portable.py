@@ -1,6 +1,6 @@
-"""Level `portable`: the same bits on other x86-64 CPUs, held by one committed value; also when killed on one and resumed on another.
+"""Level `portable`: the same bits on other x86-64 CPUs, compared with one committed value; also when killed on one and resumed on another.
 
-The other CPUs are emulated by qemu-user, instruction by instruction: slow, and without a bit of this machine's own instructions.
+The other CPUs are emulated by qemu-user, which is slow and uses no instruction set extension of this machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EMULATOR: Final = "qemu-x86_64-static"
 UNTIL_S: Final = 300
 
 STARTER: Final = "import runpy, sys; sys.executable = sys.argv.pop(1); runpy.run_module('trainer', run_name='__main__', alter_sys=True)"
-"""The launcher itself needs no emulation; what it becomes, the training process, is started by the program given first."""
+"""The launcher needs no emulation; the training process is started by the given program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def result(attempt: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """qemu-user: the one on the PATH, or Debian's, unpacked here and not installed."""
+    """Return the path of qemu-user: on the PATH, or Debian's package, unpacked and not installed."""
     if found := shutil.which(EMULATOR) or shutil.which("qemu-x86_64"):
         return found
     if shutil.which("apt-get") is None:

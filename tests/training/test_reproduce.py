@@ -1,4 +1,4 @@
-"""`reprise reproduce RUN --no-container` by the real command."""
+"""`reprise reproduce RUN --no-container` with the real command."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.Co
 
 @pytest.fixture(scope="module")
 def original(checkout: Checkout) -> Record:
-    """A run with settings from the command line, one of which is None."""
+    """Return a run with settings from the command line, one of which is None."""
     code, _, err = checkout.train("--learning-rate", "0.01", "--max-epochs", "1", "--monitor", "none")
     assert code == 0, err
     return checkout.last()[1]
@@ -103,12 +103,12 @@ def test_an_altered_source_bundle_is_rejected_before_anything_runs(original: Rec
     kept = archive.read_bytes()
     archive.write_bytes(kept[:-20])
     try:
-        said = run_reproduce(checkout, original.run)
+        done = run_reproduce(checkout, original.run)
     finally:
         archive.write_bytes(kept)
-    assert said.returncode == 84
-    assert "source" in said.stderr
-    assert "Traceback" not in said.stderr
+    assert done.returncode == 84
+    assert "source" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_run_of_two_attempts_is_reproduced_in_one(checkout: Checkout) -> None:
@@ -119,11 +119,11 @@ def test_a_run_of_two_attempts_is_reproduced_in_one(checkout: Checkout) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     run = checkout.last()[1].run
-    assert f"go on      scripts/reprise train --resume {run}" in err
+    assert f"resume     scripts/reprise train --resume {run}" in err
     early = run_reproduce(checkout, run)
     assert (early.returncode, f"--resume {run}" in early.stderr) == (30, True), early.stderr
     command = [sys.executable, "-m", "trainer", "train", "--resume", run]
     subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, check=True)
-    said = run_reproduce(checkout, run)
-    assert said.returncode == 0, said.stderr
-    assert f"{run}  attempt 2" in said.stdout
+    done = run_reproduce(checkout, run)
+    assert done.returncode == 0, done.stderr
+    assert f"{run}  attempt 2" in done.stdout

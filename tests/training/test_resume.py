@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl", "metrics.json")
-"""Weights and optimizer state by tensor, what was logged, the trace, what the record would say."""
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 - another file system than that of temporary files, where a rename is no copy
+"""Return weights and optimizer state by tensor, logged values, trace and outcome."""
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - another file system than that of temporary files, so that a rename copies nothing
 KILLED: Final = -9
 ALL, NONE = Skip(reported=0, number=0), Skip(reported=-1, number=0)
-"""Every place is counted; none is."""
+"""A run in which every kill point is counted and none kills."""
 
 
 class Runs:
@@ -64,7 +64,7 @@ class Runs:
         name = f"whole{abs(hash(words))}"
         if not (self.folder / name).exists():
             assert self.attempt(name, *words) == 0
-        return self.last(name), json.loads((self.last(name) / "places.json").read_text())
+        return self.last(name), json.loads((self.last(name) / "kill-points.json").read_text())
 
     def differing(self, run: str, whole: Path) -> list[str]:
         last = self.last(run)
@@ -73,9 +73,9 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    made = Runs(tmp_path_factory.mktemp("runs"))
-    yield made
-    made.process.communicate()
+    runs = Runs(tmp_path_factory.mktemp("runs"))
+    yield runs
+    runs.process.communicate()
 
 
 OFTEN: Final = ("--accumulate", "2", "--checkpoint-every", "3")
@@ -118,7 +118,7 @@ AVERAGED: Final = (
     *("--ema-decay", "0.8", "--schedule", "one_cycle"),
     *("--patience", "1", "--min-delta", "9", "--max-epochs", "4"),
 )
-"""It averages its weights, has a schedule of torch's own, and ends after the second of four epochs: nothing is better by so much."""
+"""The module averages its weights, has a torch schedule, and ends after the second of four epochs, because nothing improved enough."""
 
 
 LONG: Final = pytest.mark.long

@@ -1,4 +1,4 @@
-"""A whole run by the real command: what it leaves, that it can be repeated bit for bit, and how it stops."""
+"""A complete run with the real command: its files, its bit-identical repetition, and its stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import ExperimentError, ExperimentFailedError, NotFiniteError
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.record import EvaluatedWeights, Record, Status
 from trainer.runs.run import load_record
 
@@ -33,7 +33,7 @@ def finished_run(checkout: Checkout) -> tuple[str, str, Path, Record]:
 
 def test_the_first_line_names_environment_image_and_device(finished_run: tuple[str, str, Path, Record]) -> None:
     first = finished_run[1].splitlines()[0]
-    if BAKED.exists():  # in the dev container
+    if IMAGE_FILE.exists():  # in the dev container
         assert first.startswith("environment cpu, image ")
     else:
         assert first.startswith("no environment (this machine's Python), image unknown, device cpu")
@@ -195,9 +195,9 @@ def test_invalid_input_is_one_line_with_its_exit_code(
     found, _, err = checkout.train(*argv)
     assert (found, "Traceback" in err) == (code, False), err
     assert message in err
-    left = set((checkout.root / "runs").iterdir()) - before
-    assert len(left) == (code == ExperimentFailedError.code)
-    for run in left:
+    remaining = set((checkout.root / "runs").iterdir()) - before
+    assert len(remaining) == (code == ExperimentFailedError.code)
+    for run in remaining:
         assert json.loads((run / "attempts/1/record.json").read_bytes())["outcome"]["status"] == "failed"
 
 

@@ -1,4 +1,4 @@
-"""`reprise sweep`: killed, continued, and nothing done twice."""
+"""`reprise sweep` is killed and continued, and no point is trained twice."""
 
 from __future__ import annotations
 

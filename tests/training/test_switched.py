@@ -1,4 +1,4 @@
-"""A net that leaves the level of determinism: refused before the first step, recorded after it."""
+"""A net that leaves the level of determinism: rejected before the first step, recorded after it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Net(Classifier):
 def test_a_net_that_disables_determinism_in_its_constructor_is_rejected(checkout: Checkout) -> None:
     (checkout.root / "switching.py").write_text(SWITCHING)
     runs = checkout.root / "runs"
-    before = list(runs.glob("[!.]*"))  # the register of own runs is no run
+    before = list(runs.glob("[!.]*"))  # the register is not a run
     code, _, err = checkout.train("--exp", "switching.py", "--early")
     assert (code, list(runs.glob("[!.]*"))) == (42, before), err
     assert "the constructor of the net changes a switch of torch: torch.are_deterministic_algorithms_enabled()" in err

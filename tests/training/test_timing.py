@@ -1,4 +1,4 @@
-"""What a benchmark's numbers mean: medians, intervals, ratios."""
+"""The numbers of a benchmark: medians, intervals, ratios."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BENCH = Bench(
 
 
 def test_an_interval_covers_the_median_at_its_confidence() -> None:
-    draw = random.Random(0)  # noqa: S311 - nothing is kept secret by it
+    draw = random.Random(0)  # noqa: S311 - not for a secret
     found = [interval([draw.expovariate(1.0) for _ in range(40)]) for _ in range(1000)]
     holding = sum(each.low <= 0.6931 <= each.high for each in found)
     assert 945 <= holding <= 985

@@ -1,4 +1,4 @@
-"""What is fitted to the training split: streamed in float64, of the samples of train alone."""
+"""Statistics of the training split: streamed in float64, of the samples of train only."""
 
 from __future__ import annotations
 

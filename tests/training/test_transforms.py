@@ -1,4 +1,4 @@
-"""The transform of training samples: the same bits with any number of workers, other bits in another epoch, one structure."""
+"""The transform of training samples: the same bits with any number of workers, other bits in another epoch, the same structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics that no net can have on a split are NaN, with a reason, and nothing is chosen by them."""
+"""Metrics that are undefined on a split are NaN with a reason, and nothing is selected by them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_verification_of_one_class_has_undefined_auc_and_equal_error_rate(
     assert math.isnan(trained.metrics["val_auc"])
     assert math.isnan(trained.metrics["val_eer"])
     assert trained.undefined == dict.fromkeys(["val_auc", "val_eer"], "all 8 pairs are of one class")
-    assert "val_auc is undefined: all 8 pairs are of one class" in small.said
-    assert "val_auc undefined" in small.said[-3]
+    assert "val_auc is undefined: all 8 pairs are of one class" in small.messages
+    assert "val_auc undefined" in small.messages[-3]
 
 
 @pytest.mark.parametrize(("split", "why"), [("val", "1 target"), ("test", "1 target")])
@@ -58,7 +58,7 @@ def test_monitoring_an_undefined_metric_is_rejected_before_training(
     with pytest.raises(SettingError, match="'val_r2', which is undefined on the split val: the split has 1 target"):
         small.train(monkeypatch, "--monitor", "val_r2")
     small.train(monkeypatch, "--monitor", "val_loss")
-    assert [line for line in small.said if "is undefined" in line] == [
+    assert [line for line in small.messages if "is undefined" in line] == [
         "dots@1: val_r2 is undefined: the split has 1 target; R2 needs 2"
     ]
 
@@ -73,7 +73,7 @@ def test_epochs_without_the_monitored_metric_neither_stop_a_run_nor_are_the_best
         monkeypatch, "--max-epochs", "4", "--monitor", "val_r2", "--monitor-mode", "max", "--patience", "1"
     )
     assert trained.steps == 12
-    assert small.said[-1] == (
+    assert small.messages[-1] == (
         "no epoch is the best: val_r2 was never a number (all 8 targets are 3); the last one is tested"
     )
 

@@ -1,4 +1,4 @@
-"""Which settings nothing would take, by the text alone."""
+"""Settings that are certainly unused, found from the text only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reprise why`, as it is typed: of real runs that differ in several things, the one that makes the difference is named."""
+"""The command `reprise why`: of real runs with several differences, the cause is named."""
 
 from __future__ import annotations
 

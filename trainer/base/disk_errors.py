@@ -25,20 +25,20 @@ def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> Ma
         case errno.ENOSPC:
             return DiskFullError(f"no space left to write {name}", hint="free space there, then run the command again")
         case errno.EDQUOT:
-            said = f"no space left to write {name}: the disk quota of this user is used up"
-            return DiskFullError(said, hint="remove files of yours on that disk, or have the quota raised")
+            message = f"no space left to write {name}: the disk quota of this user is used up"
+            return DiskFullError(message, hint="remove files of yours on that disk, or have the quota raised")
         case errno.EROFS:
-            said = f"{name} cannot be {done}: its file system is read-only"
-            return NotWritableError(said, hint="mount it writable, or name a folder on another disk")
+            message = f"{name} cannot be {done}: its file system is read-only"
+            return NotWritableError(message, hint="mount it writable, or name a folder on another disk")
         case errno.EACCES | errno.EPERM:
-            said = f"{name} cannot be {done} by uid {os.getuid()}, gid {os.getgid()}: {fault.strerror}"
-            return NotWritableError(said, hint="change its owner or permissions, or its folder's")
+            message = f"{name} cannot be {done} by uid {os.getuid()}, gid {os.getgid()}: {fault.strerror}"
+            return NotWritableError(message, hint="change its owner or permissions, or its folder's")
         case errno.ENAMETOOLONG:
             return MachineError(f"{name} cannot be {done}: the name is too long", hint="give a shorter name")
         case _:
-            said = f"{name} could not be {done}: {fault.strerror or fault}"
+            message = f"{name} could not be {done}: {fault.strerror or fault}"
             return MachineError(
-                said, hint="check that folder and its file system (ls -ld, df), then run the command again"
+                message, hint="check that folder and its file system (ls -ld, df), then run the command again"
             )
 
 

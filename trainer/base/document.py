@@ -107,8 +107,8 @@ def parse_toml(text: str, *, where: str) -> dict[str, Any]:
         raise DocumentError(f"{where} has too many nested brackets", hint="remove some") from fault
     except ValueError as fault:  # int() of thousands of digits
         line, number = _longest_number(text)
-        said = f"{where}, line {line}: a number has {len(number)} digits; expected at most {_DIGITS}"
-        raise DocumentError(said, hint="write a smaller number, or a text in quotes") from fault
+        message = f"{where}, line {line}: a number has {len(number)} digits; expected at most {_DIGITS}"
+        raise DocumentError(message, hint="write a smaller number, or a text in quotes") from fault
     _require_shallow(content, where)
     return content
 

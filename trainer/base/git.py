@@ -112,8 +112,8 @@ def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
 
 def changed_paths(checkout: Path, *below: str) -> list[str] | None:
     """Return the files below these folders that differ from the commit, including untracked files; `None` if git fails."""
-    told = _git(checkout, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *below)
-    return None if told is None else sorted(entry[3:] for entry in told.split("\0") if entry)
+    output = _git(checkout, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *below)
+    return None if output is None else sorted(entry[3:] for entry in output.split("\0") if entry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +178,10 @@ def _environment() -> dict[str, str]:
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     owner = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-    nobody = {
+    neutral = {
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C.UTF-8",
     }
-    return kept | owner | nobody
+    return kept | owner | neutral

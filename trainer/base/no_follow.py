@@ -75,8 +75,8 @@ def open_either(folder: int, name: str, path: Path, *, names: int = 1) -> int:
 def require_names(handle: int, path: Path, *, most: int = 1) -> None:
     """Raise `UnsafePathError` if a file has more than `most` hard links: it then belongs to another place too."""
     if (names := os.fstat(handle).st_nlink) > most:
-        said = f"{shown(path)} has {names} names (hard links); expected a file of its own"
-        raise UnsafePathError(said, hint=f"remove this name of it: rm {shlex.quote(str(path))}")
+        message = f"{shown(path)} has {names} names (hard links); expected a file of its own"
+        raise UnsafePathError(message, hint=f"remove this name of it: rm {shlex.quote(str(path))}")
 
 
 def link_file(folder: int, name: str, there: int, other: str, path: Path) -> None:
@@ -150,5 +150,5 @@ def _unsafe(folder: int, name: str, path: Path, *, expected: str) -> UnsafePathE
     except OSError:
         return UnsafePathError(f"{shown(path)} was changed while it was opened", hint="type the same command again")
     remove_it = f"{'rm -r' if stat.S_ISDIR(found.st_mode) else 'rm'} {shlex.quote(str(path))}"
-    said = f"{shown(path)} is {what}, of uid {found.st_uid}; expected {expected}"
-    return UnsafePathError(said, hint=f"nothing was done with it; to remove it: {remove_it}")
+    message = f"{shown(path)} is {what}, of uid {found.st_uid}; expected {expected}"
+    return UnsafePathError(message, hint=f"nothing was done with it; to remove it: {remove_it}")

@@ -69,8 +69,8 @@ def read_open(file: FileIO, path: Path, *, most: int) -> bytes:
     """Return the bytes of an open file, which `path` names in messages. Raise `DocumentError` if there are more than `most`."""
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
-        said = f"{path} is a named pipe or a device; expected a file: it is read more than once"
-        raise DocumentError(said, hint="write its contents into a file")
+        message = f"{path} is a named pipe or a device; expected a file: it is read more than once"
+        raise DocumentError(message, hint="write its contents into a file")
     raw = bytearray()
     while found.st_size <= most and len(raw) <= most and (block := file.read(most + 1 - len(raw))):
         raw += block
@@ -135,7 +135,7 @@ def decode_text(raw: bytes, *, where: str) -> str:
         found = (
             f"{SURROGATE}, which UTF-8 does not have" if is_surrogate(fault) else f"the byte 0x{byte} ({fault.reason})"
         )
-        said = f"{where}, line {line}: expected {encoding.upper()} text, found {found}"
-        raise DocumentError(said, hint=_HINT) from fault
+        message = f"{where}, line {line}: expected {encoding.upper()} text, found {found}"
+        raise DocumentError(message, hint=_HINT) from fault
     _require_no_nul(text.encode(), where=where)
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -248,8 +248,8 @@ class Root:
 
     def _parts(self, path: str) -> list[str]:
         if fault := path_fault(path):
-            said = f"{path[:200]!a} is not a path below {shown(self.path)}: {fault}"
-            raise UnsafePathError(said, hint="do not use the document that names it")
+            message = f"{path[:200]!a} is not a path below {shown(self.path)}: {fault}"
+            raise UnsafePathError(message, hint="do not use the document that names it")
         return path.split("/")
 
     def _entered(self, parts: list[str], *, make: bool = False) -> int:

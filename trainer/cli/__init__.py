@@ -32,7 +32,7 @@ class Command:
     """Whether the experiment's code prints in this process; its output is not escaped."""
 
 
-BAKED: Final = Path("/opt/reprise/image.json")
+IMAGE_FILE: Final = Path("/opt/reprise/image.json")
 """The image's own metadata; exists only in containers of Reprise's images."""
 
 COMMANDS: Final = {
@@ -85,8 +85,11 @@ HIDDEN: Final = {
     "_check": Command("run the checks of check", "image", entry="check:run_checks", runs_code=True),
     "_fetch": Command("fetch datasets into the cache for a run without network", entry="fetch:main"),
     "_foresee": Command("reject wrong arguments of train", "host", entry="train.command_line:check_arguments"),
+    "_table": Command("write the Parquet file of a table for data publish", "image", entry="data.prepare_table:main"),
     "_inspect": Command("inspect the samples of a folder for data publish", "image", entry="data.inspect:main"),
-    "_observe": Command("observe the steps of check --bits", "image", entry="check:print_observation", runs_code=True),
+    "_observe": Command(
+        "observe the steps of check --bits", "image", entry="check.bits:print_observation", runs_code=True
+    ),
     "_points": Command("check the points of sweep", "image", entry="sweep.create:print_faults", runs_code=True),
     "_process": Command("run the training process", "image", entry="process:main", runs_code=True),
     "_self_test": Command("give the integrity code valid and damaged inputs", entry="self_test:main"),
@@ -139,7 +142,7 @@ def _dispatch(arguments: list[str]) -> int:
     command = (COMMANDS | HIDDEN).get(name)
     if command is None:
         raise _unknown(arguments[0])
-    if command.location == "host" and BAKED.exists():
+    if command.location == "host" and IMAGE_FILE.exists():
         from trainer.base.errors import UsageError
 
         raise UsageError(

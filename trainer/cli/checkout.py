@@ -13,7 +13,7 @@ from trainer.base.errors import EngineError, ImageMissingError, PortTakenError, 
 from trainer.cli.configuration import TYPED_COMMAND, hand_in_store
 from trainer.cli.output import print_progress
 from trainer.environments import pin as pins
-from trainer.environments import setup
+from trainer.environments import setup, store_setup
 from trainer.environments.build import BuildMachine, BuiltImage, build, find_built_image, plan, resolve_base
 from trainer.environments.declaration import load_environment, load_pin
 from trainer.environments.dotenv import all_values, read_block, user_values, write_block
@@ -102,7 +102,7 @@ def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
         compose.run("samples", ["data", "publish-samples"], root=ROOT, environ=environ)
 
 
-def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> dict[str, str]:
+def block(docker: Engine, choice: store_setup.Choice, before: Mapping[str, str]) -> dict[str, str]:
     """Return the current values of the managed block."""
     nvidia = docker.facts().nvidia
     if not choice.environment:
@@ -113,18 +113,18 @@ def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> di
     port, joined = store_port(before), joined_store(docker, choice, before)
     values = setup.machine_values(ROOT, user=user, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
     values |= {"REPRISE_ENVIRONMENT": environment}
-    values |= setup.store_values(choice, before, port=port, joined=joined)
+    values |= store_setup.store_values(choice, before, port=port, joined=joined)
     if folder := values.get("REPRISE_STORE_FOLDER"):
-        setup.require_folder(Path(folder), user=user, root=ROOT)
+        store_setup.require_folder(Path(folder), user=user, root=ROOT)
     return values | setup.image_values(environment, engine=docker, root=ROOT)
 
 
-def joined_store(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> LocalStore | None:
+def joined_store(docker: Engine, choice: store_setup.Choice, before: Mapping[str, str]) -> LocalStore | None:
     """Return the local store of another checkout if this checkout uses it."""
-    if not setup.is_local(choice, before):
+    if not store_setup.is_local(choice, before):
         return None
     project = setup.project_name(ROOT)
-    return setup.store_to_join(choice, before, port=store_port(before), project=project, engine=docker)
+    return store_setup.store_to_join(choice, before, port=store_port(before), project=project, engine=docker)
 
 
 def compose_values() -> dict[str, str]:
@@ -145,15 +145,15 @@ def own_store_line(dotenv: Path = DOTENV) -> str | None:
 
 def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
     """Return the local store's port: from the environment, else a line of `.env` outside of the block, the block, the default."""
-    sources = (os.environ, user_values(dotenv), before, {"REPRISE_STORE_PORT": str(setup.STORE_PORT)})
+    sources = (os.environ, user_values(dotenv), before, {"REPRISE_STORE_PORT": str(store_setup.STORE_PORT)})
     return _port(next(values["REPRISE_STORE_PORT"] for values in sources if values.get("REPRISE_STORE_PORT")))
 
 
 def check_store_port(docker: Engine, values: Mapping[str, str], *, command: str) -> None:
     """Raise `PortTakenError` if a server other than this checkout's local store uses the port or the volume."""
     port, project = store_port(values), values.get("COMPOSE_PROJECT_NAME", "")
-    unchanged = str(port) == values.get("REPRISE_STORE_PORT", str(setup.STORE_PORT))
-    own = setup.own_volume(values, project)
+    unchanged = str(port) == values.get("REPRISE_STORE_PORT", str(store_setup.STORE_PORT))
+    own = store_setup.own_volume(values, project)
     for other in (store for store in docker.local_stores() if store.project != project):
         hint = "scripts/setup makes this checkout use that store"
         if other.volume == own:
@@ -163,13 +163,13 @@ def check_store_port(docker: Engine, values: Mapping[str, str], *, command: str)
             message = f"port {port} on 127.0.0.1 is used by the local store of another checkout ({other.project})"
             raise PortTakenError(message, hint=f"{hint}; or: REPRISE_STORE_PORT={port + 10} {command}")
     if not (unchanged and project and docker.serves(project, "store")):
-        setup.check_port(port, command=command)
+        store_setup.check_port(port, command=command)
 
 
-def refresh_block(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
+def refresh_block(docker: Engine, choice: store_setup.Choice | None = None) -> dict[str, str]:
     """Write the managed block with its current values; report and overwrite manual changes."""
     before = read_block(DOTENV)
-    values = block(docker, choice or setup.Choice(store=own_store_line()), before.values)
+    values = block(docker, choice or store_setup.Choice(store=own_store_line()), before.values)
     differing = sorted(n for n in before.values.keys() | values.keys() if before.values.get(n) != values.get(n))
     if before.edited:
         print_progress(
@@ -190,5 +190,7 @@ def _displayed(name: str, values: Mapping[str, str]) -> str:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1 << 16:
-        raise UsageError(f"REPRISE_STORE_PORT is {text!r}; expected a port number", hint=f"such as {setup.STORE_PORT}")
+        raise UsageError(
+            f"REPRISE_STORE_PORT is {text!r}; expected a port number", hint=f"such as {store_setup.STORE_PORT}"
+        )
     return int(text)

@@ -17,7 +17,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import StoreMissingError, UsageError
 from trainer.base.safe_folder import Root
 from trainer.environments.dotenv import all_values, read_block, user_values
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.stores import open_store
 from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
 
@@ -92,7 +92,7 @@ def store_at(address: str) -> Store:
     In a container, messages name the local store's endpoint on the host. Raise `UsageError`, and `StoreMissingError` in a container
     without the folder.
     """
-    if BAKED.exists():
+    if IMAGE_FILE.exists():
         require_mounted(address, typed=sys.argv[1:])
     return open_store(address, access=_access(address, _dotenv_values(CHECKOUT / ".env")))
 
@@ -223,7 +223,7 @@ def adopt_dotenv(checkout: Path | None = None) -> None:
 
 def _dotenv_values(path: Path) -> dict[str, str]:
     """Return the values of `.env`; empty in a container, or if this user cannot read the file."""
-    if BAKED.exists() or not os.access(path, os.R_OK):
+    if IMAGE_FILE.exists() or not os.access(path, os.R_OK):
         return {}
     values = all_values(path)
     if values.get("COMPOSE_PROFILES") == "store":  # its port may have been edited since setup wrote its address

@@ -18,14 +18,17 @@ from trainer.cli.checkout import DOTENV, check_store_port, compose_values, engin
 from trainer.cli.configuration import CHECKOUT, TYPED_COMMAND, hand_in_store, hand_over, runs_folder
 from trainer.cli.experiments import copy_into_run
 from trainer.cli.output import print_notice
+from trainer.cli.train.command_line import require_captured
 from trainer.environments.dotenv import read_block
-from trainer.environments.setup import owner, require_environment, require_folder, require_images
+from trainer.environments.setup import owner, require_environment, require_images
+from trainer.environments.store_setup import require_folder
 from trainer.launch.container import ContainerLauncher
 from trainer.launch.contract import CommandRequest, wait_forwarding_signals
 from trainer.runs.resume import archive_observed_image, require_not_running
 from trainer.runs.run import abandon, new_run
 from trainer.settings.fields import ENVIRONMENT_PREFIX, PURPOSE
 from trainer.settings.sources import of_environment
+from trainer.source.capture import capture, place_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,12 +56,22 @@ def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: s
     """Train in a container and return its exit status; `placed` is a run whose folder and source exist already."""
     require_set_up("training")
     folder = runs_folder() / placed if placed else new_run(runs_folder())[1]
-    copy_into_run(experiment, folder)
+    bring_along(experiment, folder)
     hand_over(folder, checkout=CHECKOUT)
     try:
         return _train(argv, folder)
     finally:
         abandon(folder)
+
+
+def bring_along(experiment: ExperimentFile, folder: Path) -> None:
+    """Put what the container of a run does not see into the run's folder: a file outside the checkout, or the source with its project."""
+    if experiment.project is None:
+        copy_into_run(experiment, folder)
+        return
+    bundle = capture(CHECKOUT, extra=experiment.extra, runs=runs_folder())
+    require_captured(experiment, bundle)
+    place_source(bundle, folder)
 
 
 def resume_in_container(argv: list[str], folder: Path) -> int:

@@ -10,7 +10,7 @@ from trainer.base.errors import ImageBuildError, PinError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, engine, ensure_image, refresh_block
 from trainer.cli.output import print_progress, print_result
-from trainer.environments import setup
+from trainer.environments import setup, store_setup
 from trainer.environments.build import find_built_image
 from trainer.environments.declaration import environment_names, inputs_of, load_environment, load_pin
 from trainer.environments.dependencies import (
@@ -112,7 +112,7 @@ def _run(args: Namespace, edit: Callable[[Scope, Path], None]) -> int:
 
 def _environment_to_build(scope: Scope, docker: Engine) -> str:
     """Return the environment whose image is built: the one in scope that this checkout trains in. Raise `UsageError`."""
-    trains_in = setup.environment_name(setup.Choice(), read_block(DOTENV).values, nvidia=docker.facts().nvidia)
+    trains_in = setup.environment_name(store_setup.Choice(), read_block(DOTENV).values, nvidia=docker.facts().nvidia)
     name = trains_in if trains_in in scope.environments else next(iter(scope.environments), None)
     if name is None:
         raise UsageError("no environment lists torch; expected the environment to change", hint="--environment NAME")

@@ -13,7 +13,9 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import did_you_mean, listed, nearest, short
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
+from trainer.source.project import FOLDER as PROJECT
+from trainer.source.project import find_project
 
 FOLDER: Final = Path("trainer", "experiments")
 BROUGHT: Final = Path("experiment")
@@ -30,6 +32,8 @@ class ExperimentFile:
     """The file's path in the frozen source."""
     outside: Path | None = None
     """The file's absolute path if it is outside the checkout."""
+    project: Path | None = None
+    """The root of the project that the file belongs to, if it is outside the checkout."""
 
     def path(self, checkout: Path) -> Path:
         """Return the file's path on this machine."""
@@ -37,7 +41,9 @@ class ExperimentFile:
 
     @property
     def extra(self) -> dict[str, Path]:
-        """Return the file that an experiment from outside the checkout adds to the source, by its path in the source."""
+        """Return the file or the project that an experiment from outside the checkout adds to the source, by path in the source."""
+        if self.project is not None:
+            return {PROJECT: self.project}
         return {} if self.outside is None else {self.file.as_posix(): self.outside}
 
 
@@ -54,7 +60,7 @@ def nearest_experiment(word: str, *, checkout: Path) -> str | None:
 
 
 def copy_into_run(experiment: ExperimentFile, folder: Path) -> None:
-    """Copy a file from outside the checkout into its run folder; a container finds it by the experiment's name."""
+    """Copy a file without a project from outside the checkout into its run folder; a container finds it by its name."""
     if experiment.outside is None:
         return
     with (
@@ -102,7 +108,9 @@ def _found(text: str, path: Path, *, checkout: Path, what: str = "experiment") -
     if file.is_relative_to(checkout):
         inside = file.relative_to(checkout)
         return ExperimentFile(name=inside.stem if inside.parent == FOLDER else inside.as_posix(), file=inside)
-    return ExperimentFile(name=(BROUGHT / file.name).as_posix(), file=BROUGHT / file.name, outside=file)
+    project = find_project(file)
+    inside = Path(PROJECT, file.relative_to(project)) if project else BROUGHT / file.name
+    return ExperimentFile(name=inside.as_posix(), file=inside, outside=file, project=project)
 
 
 def _absent(text: str, path: Path, *, checkout: Path, what: str) -> ExperimentError:
@@ -120,7 +128,7 @@ def _absent(text: str, path: Path, *, checkout: Path, what: str) -> ExperimentEr
         return ExperimentError(f"{what} {text} is not a file", hint=hint)
     target = link.readlink() / path.relative_to(link)
     destination = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
-    if BAKED.exists() and not destination.is_relative_to(checkout):
+    if IMAGE_FILE.exists() and not destination.is_relative_to(checkout):
         message = f"{what} {text} is a link to {target}, which is not in this container: only the checkout is mounted"
         return ExperimentError(
             message,

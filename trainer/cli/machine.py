@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
 from trainer.base.suggestions import counted
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.settings.determinism import Level, threads_at
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def can_train() -> bool:
     """Return whether this process can train: in a container of an image, or with torch on this machine."""
-    return BAKED.exists() or find_spec("torch") is not None
+    return IMAGE_FILE.exists() or find_spec("torch") is not None
 
 
 def check_lock(claim: ImageClaim, checkout: Path) -> None:

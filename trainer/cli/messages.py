@@ -17,11 +17,11 @@ from typing import Final
 from trainer.base.disk_errors import disk_fault
 from trainer.base.errors import RepriseError, UsageError
 from trainer.base.redaction import REDACTOR
-from trainer.cli import BAKED, COMMANDS
+from trainer.cli import COMMANDS, IMAGE_FILE
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.machine import can_train
 from trainer.cli.output import escaping, print_json
-from trainer.runs.baked import WATCHED
+from trainer.runs.image_file import RUN_VARIABLE
 
 HOST: Final = "scripts/reprise"
 DOOR: Final = "scripts/train"
@@ -40,8 +40,8 @@ _COMMAND: Final = re.compile(rf"(?<![\w/.-])reprise ({_NAMES})(?![\w-])")
 def spelled(text: str, *, by_compose: bool | None = None) -> str:
     """Return the text with each command as the reader types it; `by_compose` overrides `is_composed`.
 
-    >>> spelled("`reprise doctor` says why; scripts/reprise runs ls", by_compose=False)
-    '`scripts/reprise doctor` says why; scripts/reprise runs ls'
+    >>> spelled("`reprise doctor` shows the cause; scripts/reprise runs ls", by_compose=False)
+    '`scripts/reprise doctor` shows the cause; scripts/reprise runs ls'
     >>> spelled("reprise train --exp digits; reprise runs ls; `reprise doctor`", by_compose=True)
     'docker compose run --rm train --exp digits; docker compose run --rm train runs ls; `scripts/reprise doctor`'
     """
@@ -63,7 +63,7 @@ def is_composed() -> bool:
     always writable; so the folder at which images mount the checkout is examined.
     """
     checkout = _PROJECT if _PROJECT.is_dir() else CHECKOUT
-    return BAKED.exists() and WATCHED not in os.environ and not os.access(checkout, os.W_OK)
+    return IMAGE_FILE.exists() and RUN_VARIABLE not in os.environ and not os.access(checkout, os.W_OK)
 
 
 def is_set_up() -> bool:

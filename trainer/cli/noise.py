@@ -153,4 +153,4 @@ def _document(noise: Noise, path: Path, gain: float | None) -> str:
         metrics[name] = {**asdict(spread), "explains": noise.explains(name)}
         if gain:
             metrics[name]["seeds_needed"] = seeds_needed(gain, spread.deviation)
-    return json.dumps({**noise.model_dump(mode="json"), "spread": metrics, "kept": str(path)})
+    return json.dumps({**noise.model_dump(mode="json"), "spread": metrics, "file": str(path)})

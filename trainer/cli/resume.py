@@ -29,9 +29,9 @@ from trainer.comparison.noise import is_same_value
 from trainer.comparison.reproduce import prepare_rerun
 from trainer.comparison.rerun import SERVICES, resume_arguments
 from trainer.data.declaration import Dataset
-from trainer.runs.baked import BAKED
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.record import Status
 from trainer.runs.resume import (
     archive_observed_image,
@@ -47,6 +47,7 @@ from trainer.settings.hints import option
 from trainer.settings.origins import as_words, setting_options
 from trainer.source.capture import ARCHIVE, COPY
 from trainer.source.copy import load_bundle
+from trainer.source.project import FOLDER as PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, MutableMapping
@@ -108,7 +109,7 @@ def find_run_to_resume(options: Options) -> Path:
     try:
         return find_run(name).folder
     except RunNotFoundError:
-        if BAKED.exists() or not (CHECKOUT / ".env").is_file():
+        if IMAGE_FILE.exists() or not (CHECKOUT / ".env").is_file():
             raise
     wake_store()
     with dotenv_adopted():
@@ -130,7 +131,7 @@ def admit(folder: Path, options: Options) -> Admission:
         return Admission(folder=folder, word=word)
     if own:
         return Admission(folder=folder, word=word, passed=list(_skip_others(folder, own, word)))
-    record, is_isolated = record_of(folder), not BAKED.exists() and "machine" not in word.granted
+    record, is_isolated = record_of(folder), not IMAGE_FILE.exists() and "machine" not in word.granted
     if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
         return Admission(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
     if any(_has_pickle(folder, number) for number in recorded):
@@ -222,7 +223,8 @@ def resume_isolated(options: Options, admission: Admission) -> int:
 def notes(record: Record, current: Record, *, given: Collection[str]) -> Iterator[str]:
     """Yield lines about the failure of the last attempt, and about settings that differ from the run's first."""
     outcome, name = record.outcome, record.ingredients.experiment
-    experiment = f"PATH/OF/{name.removeprefix(f'{BROUGHT}/')}" if name.startswith(f"{BROUGHT}/") else name
+    inside = name.removeprefix(f"{PROJECT}/").removeprefix(f"{BROUGHT}/")
+    experiment = f"PATH/OF/{inside}" if inside != name else name
     if outcome.status is Status.FAILED:
         yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record has no reason')}"
         yield (

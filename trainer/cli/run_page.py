@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.cells import cell_len
 
 from trainer.base.suggestions import counted
+from trainer.base.suggestions import listed as listed_words
 from trainer.cli.output import one_line
 from trainer.cli.progress import readable
 from trainer.comparison.retest import summarize_retests
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.comparison.retest import Retest
+    from trainer.runs.initial_weights import Ancestor
     from trainer.runs.list import ListedRun
     from trainer.runs.record import Circumstances, Image, Outcome, Record
 
@@ -37,7 +39,12 @@ if TYPE_CHECKING:
 def summary(listed: ListedRun) -> dict[str, Any]:
     """Return a run as one flat JSON object, for scripts."""
     record = listed.record
-    row: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
+    row: dict[str, Any] = {
+        "run": listed.run,
+        "location": listed.location,
+        "attempt": listed.attempt,
+        "store": listed.store,
+    }
     if record is None:
         return row | {"status": status(listed), "fault": listed.fault}
     return row | {
@@ -47,6 +54,8 @@ def summary(listed: ListedRun) -> dict[str, Any]:
         "settings": record.ingredients.settings,
         "retest_of": record.circumstances.retest_of,
         "purpose": record.circumstances.purpose,
+        "parent": parent.run if (parent := record.circumstances.parent) else None,
+        "datasets": {name: each.model_dump(mode="json") for name, each in record.ingredients.datasets.items()},
         "identity": record.identity,
         "source": record.ingredients.source,
         "imported": code.digest if (code := record.circumstances.imported) else None,
@@ -56,7 +65,7 @@ def summary(listed: ListedRun) -> dict[str, Any]:
         "seconds": record.circumstances.timing.seconds,
         "attempts": [_attempt(each) for each in listed.records],
         "changed": [line for _, lines in changes(listed.records) for line in lines],
-        "settings_now": current_settings(listed.records),
+        "current_settings": current_settings(listed.records),
     }
 
 
@@ -80,17 +89,19 @@ def headline(outcome: Outcome) -> list[tuple[str, str]]:
     return [(name, "undefined" if name in outcome.undefined else value_text(value)) for name, value in metrics]
 
 
-def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
-    """Yield the page of a run, with the results of its reruns."""
+def page(
+    listed: ListedRun, record: Record, *, retests: Iterable[Retest] = (), lineage: Sequence[Ancestor] = ()
+) -> Iterator[str]:
+    """Yield the page of a run, with the results of its reruns and the runs that it descends from, the parent first."""
     ingredients, circumstances, outcome = record.ingredients, record.circumstances, record.outcome
     command = circumstances.purpose and f"reprise {circumstances.purpose}"
-    location = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
+    location = f"{listed.location} ({listed.store})" if listed.store else str(listed.location)
     yield from _block(
         "run",
         [
             ("run", f"{record.run}, attempt {record.attempt}"),
             ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
-            ("where", location),
+            ("location", location),
             ("experiment", ingredients.experiment),
             ("started", f"{_moment(listed.records[0])}, took {duration_text(listed.records, died=listed.died) or '?'}"),
             ("command", " ".join(circumstances.command)),
@@ -102,6 +113,7 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
     yield from _lines("changed when it was resumed", _changes(listed))
     yield from _block("result", _result(outcome))
     yield from _lines("retests", summarize_retests(retests))
+    yield from _lines("lineage", _lineage(record, lineage))
     yield from _block("ingredients", _ingredients(record))
     yield from _block("image", _image(circumstances.image))
     yield from _block("machine", _machine(circumstances))
@@ -165,15 +177,64 @@ def _ingredients(record: Record) -> list[tuple[str, str]]:
             if code
         ),
         ("", f"{source.how}, {counted(source.files, 'file')}, {readable(source.bytes)}, commit {source.commit}{state}"),
+        *([("", f"{source.project.path}: {source.project.described}")] if source.project else ()),
         ("lock", ingredients.lock or "none"),
         *(("layers" if not index else "", layer) for index, layer in enumerate(ingredients.layers or ["not known"])),
         *(
-            (f"dataset {name}", f"version {item.version}, {item.content}")
+            (f"dataset {name}", f"version {item.version}, {item.content}{_roles(item.roles)}")
             for name, item in ingredients.datasets.items()
         ),
+        *_initial(record),
         ("determinism", f"{level(record)}, {determinism.threads} threads{caps}"),
         ("device", f"{device.accelerator}, {device.world_size} at once, precision {device.precision or 'its own'}"),
     ]
+
+
+def _roles(roles: Sequence[str]) -> str:
+    return f", for {listed_words(roles)}" if roles else ""
+
+
+def _lineage(record: Record, lineage: Sequence[Ancestor]) -> Iterator[str]:
+    """Yield a line for each run of a chain, the first run first."""
+    for depth, each in enumerate(reversed(lineage)):
+        found = each.record
+        facts = f"{found.ingredients.experiment}, {found.outcome.status}" if found else "its record is not found"
+        altered = "; its recorded weights are not those that the next run began with" if each.has_other_weights else ""
+        yield f"{_branch(depth)}{each.run}  {facts}{altered}"
+    if lineage:
+        yield f"{_branch(len(lineage))}{record.run}  {record.ingredients.experiment}, this run"
+
+
+def _branch(depth: int) -> str:
+    return f"{'   ' * (depth - 1)}└─ " if depth else ""
+
+
+def lineage_rows(lineage: Sequence[Ancestor]) -> list[dict[str, Any]]:
+    """Return the runs that a run descends from as JSON data, the first run first."""
+    return [
+        {
+            "run": each.run,
+            "experiment": each.record.ingredients.experiment if each.record else None,
+            "status": each.record.outcome.status if each.record else None,
+            "identity": each.record.identity if each.record else None,
+            "has_other_weights": each.has_other_weights,
+        }
+        for each in reversed(lineage)
+    ]
+
+
+def _initial(record: Record) -> list[tuple[str, str]]:
+    parent, digest, report = (
+        record.circumstances.parent,
+        record.ingredients.initial_weights,
+        record.outcome.loaded_weights,
+    )
+    rows = [("weights", f"{digest} of run {parent.run}")] if parent else []
+    if report is not None:
+        kept = {"missing": report.missing, "unexpected": report.unexpected, "reshaped": report.reshaped}
+        said = [f"{len(names)} {kind}" for kind, names in kept.items() if names]
+        rows.append(("" if rows else "weights", ", ".join([counted(report.loaded, "tensor") + " loaded", *said])))
+    return rows
 
 
 def _image(image: Image) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from trainer.cli.checkout import (
 )
 from trainer.cli.configuration import TYPED_COMMAND
 from trainer.cli.output import print_progress, print_result
-from trainer.environments import setup
+from trainer.environments import setup, store_setup
 from trainer.environments.build import find_built_image
 from trainer.environments.declaration import load_environment, load_pin
 from trainer.environments.dotenv import conflicting_names, read_block
@@ -76,10 +76,10 @@ def main(argv: list[str]) -> int:
     name = setup.environment_name(choice, previous, nvidia=docker.facts().nvidia)
     require_store(choice, previous)  # before builds, which take minutes
     joined = joined_store(docker, choice, previous)
-    local_store = setup.is_local(choice, previous) and joined is None
+    local_store = store_setup.is_local(choice, previous) and joined is None
     if joined:
         print_progress(
-            f"using the local store of another checkout ({joined.project}): {setup.LOCAL_STORE} on port {joined.port}"
+            f"using the local store of another checkout ({joined.project}): {store_setup.LOCAL_STORE} on port {joined.port}"
         )
     if local_store:
         check_store_port(
@@ -115,7 +115,7 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
     ]
 
 
-def choose_store(args: Namespace, environ: Mapping[str, str], *, own: str | None) -> setup.Choice:
+def choose_store(args: Namespace, environ: Mapping[str, str], *, own: str | None) -> store_setup.Choice:
     """Return the user's choice, from options, environment, or for the store from a line `own` of `.env`. Raise `UsageError`."""
     store = args.store or environ.get("REPRISE_STORE") or own
     endpoint = args.endpoint
@@ -129,18 +129,18 @@ def choose_store(args: Namespace, environ: Mapping[str, str], *, own: str | None
         print_progress(f"the store is {store}, from REPRISE_STORE in the environment")
         if str(store).startswith("s3://"):
             endpoint = endpoint or environ.get("REPRISE_STORE_ENDPOINT") or environ.get("AWS_ENDPOINT_URL_S3")
-    return setup.Choice(environment=args.environment, store=store, endpoint=endpoint)
+    return store_setup.Choice(environment=args.environment, store=store, endpoint=endpoint)
 
 
 def _normalized(address: str) -> str:
     return str(folder_of(address) or address.rstrip("/"))
 
 
-def require_store(choice: setup.Choice, before: Mapping[str, str]) -> None:
+def require_store(choice: store_setup.Choice, before: Mapping[str, str]) -> None:
     """Raise `UsageError`, `StoreMissingError` or `NotWritableError` for a store that containers cannot use."""
-    values = setup.store_values(choice, before, port=setup.STORE_PORT)
+    values = store_setup.store_values(choice, before, port=store_setup.STORE_PORT)
     if folder := values.get("REPRISE_STORE_FOLDER"):
-        setup.require_folder(Path(folder), user=setup.owner(os.getuid(), os.getgid()), root=ROOT)
+        store_setup.require_folder(Path(folder), user=setup.owner(os.getuid(), os.getgid()), root=ROOT)
 
 
 def _build(name: str, *, local_store: bool, docker: Engine) -> None:

@@ -39,7 +39,7 @@ from trainer.runs.run import abandon, new_run, record_of
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import PURPOSE
 from trainer.settings.settings_file import LARGEST_SETTINGS, copy_names
-from trainer.source.capture import BEGUN, COPY, capture, place_source
+from trainer.source.capture import COPY, PREPARED_RUN_VARIABLE, capture, place_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,7 +154,7 @@ def start(arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = Non
     folder = None if recipe is None else new_run(runs_folder())[1]
     try:
         recipe_arguments = [] if folder is None or recipe is None else recipe.place_source(folder)
-        variables = {PURPOSE: purpose} | ({} if folder is None else {BEGUN: folder.name})
+        variables = {PURPOSE: purpose} | ({} if folder is None else {PREPARED_RUN_VARIABLE: folder.name})
         request = CommandRequest(words=["train", *recipe_arguments, *arguments], variables=variables)
         null, launcher = subprocess.DEVNULL, ProcessLauncher(source=CHECKOUT)
         command = launcher.start(request, stdin=null, stdout=null, stderr=subprocess.PIPE)

@@ -18,7 +18,7 @@ from trainer.base.errors import SourceError, UntrustedCodeError, UsageError
 from trainer.base.suggestions import counted, did_you_mean
 from trainer.cli.configuration import CHECKOUT, runs_folder, users
 from trainer.cli.output import one_line
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.register import RegisterEntry, has_entry, is_own, own_attempts, register
 from trainer.runs.resume import require_source
 from trainer.runs.run import ATTEMPTS
@@ -187,7 +187,7 @@ def has_own_image(record: Record, values: Mapping[str, str]) -> bool:
 
 
 def _dotenv() -> dict[str, str]:
-    if BAKED.exists():
+    if IMAGE_FILE.exists():
         return {}
     from trainer.cli.checkout import compose_values  # here: it imports docker
 

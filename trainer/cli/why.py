@@ -25,11 +25,11 @@ from trainer.cli.runner import choose_runner
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable
 from trainer.comparison.examine_run import examine_run, find_datasets, require_reproducible
-from trainer.comparison.reproduce import prepare_rerun
+from trainer.comparison.reproduce import ParentSource, prepare_rerun
 from trainer.comparison.trace import FILE, Trace, first_difference, last_written_step, read_trace
 from trainer.comparison.verdict import Rung
 from trainer.data.declaration import Dataset
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.run import ATTEMPTS
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
@@ -69,11 +69,11 @@ def main(argv: list[str]) -> int:
         text = f"nothing to explain: A and B are equal in {steps}, all that both traces contain"
         print(json.dumps({"attributed": None, "first_difference": None}) if args.json else text)
         return Rung.IDENTICAL.code
-    images = not (args.no_container or BAKED.exists())
+    images = not (args.no_container or IMAGE_FILE.exists())
     swaps = [*possible_swaps(a.inputs, b.inputs, images=images)]
     unswapped = [*unswappable(a.inputs, b.inputs, images=images)]
     if not swaps:
-        hint = "; ".join(unswapped) or "reprise compare A B says what differs around them"
+        hint = "; ".join(unswapped) or "`reprise compare A B` shows the other differences"
         raise RunError("nothing that differs between A and B can be swapped", hint=hint)
     through = max(difference.step, args.steps or 0)
     runs = HybridRuns(a=a, b=b, through=through, in_process=args.no_container, granted=granted)
@@ -179,7 +179,8 @@ class HybridRuns:
 
     def _trace(self, inputs: RunInputs) -> Trace:
         runner = choose_runner(inputs.record, in_process=self.in_process, granted=self.granted)
-        with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder()) as ready:
+        initial = ParentSource(folder=self.a.folder)
+        with prepare_rerun(inputs.record, inputs.bundle, runs=runs_folder(), initial=initial) as ready:
             runner.provide_datasets(
                 [item for item in find_datasets(inputs.record, inputs.bundle) if isinstance(item, Dataset)], ready
             )

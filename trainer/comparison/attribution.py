@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainer.base.errors import RunError
 from trainer.comparison.rerun import rerun_arguments
-from trainer.runs.record import identity_of
+from trainer.data.references import ROLES, datasets_by_role
+from trainer.runs.record import WEIGHTS_ROLE, identity_of
 from trainer.source.capture import SourceBundle, bundle_digest
 from trainer.source.description import Source
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from trainer.runs.record import Record
+    from trainer.runs.record import DatasetIngredient, Record
     from trainer.source.capture import SourceFile
 
 LOCK: Final = "uv.lock"
@@ -148,6 +149,8 @@ def unswappable(a: RunInputs, b: RunInputs, *, images: bool) -> Iterator[str]:
     one, other = a.record.ingredients, b.record.ingredients
     if (one.device.accelerator, one.device.world_size) != (other.device.accelerator, other.device.world_size):
         yield f"device: {one.device.world_size} x {one.device.accelerator}, {other.device.world_size} x {other.device.accelerator}"
+    if one.initial_weights != other.initial_weights:
+        yield f"initial weights: {one.initial_weights}, {other.initial_weights}; every run begins with those of A"
     if not images and one.layers != other.layers:
         yield "image: no engine is reachable, so all runs use this environment"
 
@@ -162,12 +165,7 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
             settings[name] = b.record.ingredients.settings[name]
             origins[name] = "record"
     bundle = _bundle(a, b, swapped)
-    dataset = settings.get("dataset")
-    sources = (b, a) if Swap("dataset", str(dataset)) in swapped else (a, b)
-    datasets = (run.record.ingredients.datasets.get(str(dataset)) for run in sources)
-    ingredient = next((each for each in datasets if each is not None), None)
-    if not isinstance(dataset, str) or ingredient is None:
-        raise RunError(f"neither run used dataset {dataset!a}", hint="compare runs that name their dataset")
+    datasets = _datasets_of(a, b, swapped, settings.get("dataset"))
     ingredients = a.record.ingredients.model_copy(
         update={
             "experiment": code.record.ingredients.experiment,
@@ -176,7 +174,7 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
             "lock": image.record.ingredients.lock,
             "requirements": image.record.ingredients.requirements,
             "layers": image.record.ingredients.layers,
-            "datasets": {dataset: ingredient},
+            "datasets": datasets | _weights_of(a.record, b.record, swapped),
             "determinism": _determinism(a.record, b.record, swapped),
         }
     )
@@ -188,6 +186,31 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
     )
     update = {"ingredients": ingredients, "circumstances": circumstances, "identity": identity_of(ingredients)}
     return RunInputs(record=a.record.model_copy(update=update), bundle=bundle)
+
+
+def _datasets_of(a: RunInputs, b: RunInputs, swapped: Swaps, setting: Any) -> dict[str, DatasetIngredient]:
+    """Return the datasets that a hybrid's setting `dataset` names, each of B if it is swapped. Raise `RunError`."""
+    is_named = isinstance(setting, str) or (isinstance(setting, dict) and {*setting} == {*ROLES})
+    found: dict[str, DatasetIngredient] = {}
+    for name, roles in datasets_by_role(setting).items() if is_named else ():
+        runs = (b, a) if Swap("dataset", name) in swapped else (a, b)
+        each = next((one for run in runs if (one := run.record.ingredients.datasets.get(name))), None)
+        if each is None:
+            raise RunError(f"neither run used dataset {name!a}", hint="compare runs that name their dataset")
+        found[name] = each.model_copy(update={"roles": roles})
+    if not found:
+        raise RunError(f"neither run used dataset {setting!a}", hint="compare runs that name their dataset")
+    return found
+
+
+def _weights_of(a: Record, b: Record, swapped: Swaps) -> dict[str, DatasetIngredient]:
+    """Return the datasets of A's initial weights, in the version of B if that is swapped."""
+    datasets, others = a.ingredients.datasets, b.ingredients.datasets
+    return {
+        name: others.get(name, each) if Swap("dataset", name) in swapped else each
+        for name, each in datasets.items()
+        if each.roles == [WEIGHTS_ROLE]
+    }
 
 
 def _values(record: Record) -> dict[str, JsonValue]:

@@ -157,11 +157,11 @@ class Statement(SavedDocument):
         """Compare the results of the certified runs again. Raise `CertificateError` if the statement disagrees."""
         stated = self.predicate
         if stated.steps != (steps := records[-1].outcome.steps):
-            message = f"the certificate says {stated.steps} steps; the record says {steps}"
+            message = f"the certificate has {stated.steps} steps; the record has {steps}"
             raise CertificateError(message, hint=_DISTRUST)
         rungs = [judge(records[0], other).rung for other in records[1:]]
         if any((rung is Rung.IDENTICAL) != (stated.verdict is Rung.IDENTICAL) for rung in rungs):
-            message = f"the certificate says {stated.verdict}; the records say {rungs[0]}"
+            message = f"the certificate has the verdict {stated.verdict}; the records give {rungs[0]}"
             raise CertificateError(message, hint=_DISTRUST)
 
 

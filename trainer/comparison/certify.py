@@ -49,7 +49,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
     """
     a, b, verdict = comparison.a.record, comparison.b.record, comparison.verdict
     if verdict.rung is Rung.NOT_COMPARABLE:
-        raise RunError(f"nothing can be certified: {verdict.because}", hint="reprise runs show RUN")
+        raise RunError(f"nothing can be certified: {verdict.reason}", hint="reprise runs show RUN")
     if a.identity != b.identity:
         names = ", ".join(each.title for each in candidates(a, b) if each.ingredient) or SOURCE
         raise RunError(f"nothing can be certified: this changed between the two runs: {names}", hint="test again")
@@ -110,7 +110,7 @@ def _require_attempts(a: Record, b: Record, kill: Kill | None) -> None:
 
 
 def _steps(attempt: Path, record: Record) -> int:
-    """Return the number of steps in a run's trace. Raise `RunError` if there are none, or fewer than the record says."""
+    """Return the number of steps in a run's trace. Raise `RunError` if there are none, or fewer than in the record."""
     _read(attempt / TRACE)
     traced, recorded = read_trace(attempt / TRACE).steps, record.outcome.steps
     if not traced or traced != recorded:

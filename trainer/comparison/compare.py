@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
     from trainer.stores.contract import Store
 
-FORMAT: Final = "reprise.same/1"
+FORMAT: Final = "reprise.comparison/1"
 METRICS: Final = "metrics.jsonl"
 _LONGEST: Final = 1 << 20
 """The largest line of metrics in bytes."""
@@ -90,17 +90,17 @@ class Comparison:
         return self.a.record.ingredients.kind == self.b.record.ingredients.kind == "script"
 
     def document(self) -> dict[str, Any]:
-        """Return the comparison as JSON data, format `reprise.same/1`."""
+        """Return the comparison as JSON data, format `reprise.comparison/1`."""
         return {
             "format": FORMAT,
             "verdict": self.verdict.rung,
             "exit": self.verdict.rung.code,
-            "because": self.verdict.because,
+            "reason": self.verdict.reason,
             "same_run": self.same_run,
             "a": _run_document(self.a),
             "b": _run_document(self.b),
             "candidates": [asdict(candidate) for candidate in self.candidates],
-            "parting": asdict(self.divergence) if self.divergence else None,
+            "divergence": asdict(self.divergence) if self.divergence else None,
             "metrics": [
                 {**asdict(figure), "difference": figure.difference, "ulp": figure.ulp}
                 for figure in self.verdict.figures
@@ -111,7 +111,7 @@ class Comparison:
                 if self.outputs
                 else {}
             ),
-            "lacking": self.verdict.lacking,
+            "unmet": self.verdict.unmet,
             "notes": self.notes,
         }
 
@@ -262,14 +262,16 @@ def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
                 values = json_value(line, where=str(path))
                 step = int(values.pop("step"))
             except (DocumentError, ValueError, KeyError, TypeError, AttributeError) as fault:
-                raise DocumentError(f"{path}, line {number}, is not a line of metrics", hint="it is damaged") from fault
+                raise DocumentError(
+                    f"{path}, line {number}, is not a line of metrics", hint="restore the file: reprise runs pull RUN"
+                ) from fault
             within = "epoch" in values
             yield from ((step + within, name, value) for name, value in values.items() if name != "epoch")
 
 
 def stronger_verdicts(comparison: Comparison) -> dict[Rung, str]:
     """Return the requirements for each stronger verdict, the nearest first, one sentence each."""
-    requirements = dict(reversed(comparison.verdict.lacking.items()))
+    requirements = dict(reversed(comparison.verdict.unmet.items()))
     if Rung.IDENTICAL in requirements:
         records = (comparison.a.record, comparison.b.record)
         runs = " and ".join(each.run for each in records if each.circumstances.determinism_at_end)

@@ -70,7 +70,7 @@ def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> I
     yield run_check("drift", lambda: _drift(record, folder, exact=machine.exact))
     if causes := record.circumstances.determinism_at_end:
         fact = f"off, {record.ingredients.determinism.level} was asked for: {causes[0]}"
-        yield note("level", fact, "equal bits are not promised; the verdict says more")
+        yield note("level", fact, "equal bits are not promised; the verdict has the details")
     if (engine := machine.engine) is not None:
         yield run_check("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
@@ -124,7 +124,7 @@ def require_outcome(record: Record) -> None:
     if status is not Status.COMPLETED:
         reason = f" ({record.outcome.reason})" if record.outcome.reason else ""
         message = f"not comparable: run {record.run} is {status}{reason}, so it has no result to compare with"
-        hint = f"`reprise train --resume {record.run}` brings it to its end: do this first"
+        hint = f"`reprise train --resume {record.run}` completes it: run that first"
         if status is Status.FAILED or record.ingredients.kind == "script":
             hint = "name a run that completed: `reprise runs ls` lists them"
         raise IncomparableError(message, hint=hint)
@@ -140,7 +140,7 @@ def _arguments(record: Record) -> Finding:
 
 def _files(record: Record, folder: Path) -> Finding:
     count = require_intact(folder / ATTEMPTS / str(record.attempt), record)
-    return well("files", f"{counted(count, 'file')}, as the record says")
+    return well("files", f"{counted(count, 'file')}, as the record lists them")
 
 
 def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
@@ -200,7 +200,7 @@ def _device(record: Record, host: Host) -> Finding:
         if recorded.cpu == host.cpu or level == "portable":
             return well("device", f"{host.cpu}, determinism {level}")
         message = f"recorded on {recorded.cpu}, here is {host.cpu}: at determinism {level} equal bits are not promised"
-        return note("device", message, "the verdict says what came out")
+        return note("device", message, "the verdict has the result")
     names, mine = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
     names = names or "a GPU"
     if len(host.gpus) < device.world_size:
@@ -208,7 +208,7 @@ def _device(record: Record, host: Host) -> Finding:
         raise DeviceError(message, hint="use a machine that has them")
     if mine != names:
         message = f"recorded on {names}, here is {mine}: equal bits are not promised"
-        return note("device", message, "the verdict says more")
+        return note("device", message, "the verdict has the details")
     driver = "" if recorded.driver == host.driver else f", driver {host.driver} where it was {recorded.driver}"
     return well("device", f"{mine}{driver}")
 

@@ -19,9 +19,10 @@ from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import RerunArguments, rerun_arguments
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.container import container_name, describe_image
-from trainer.runs.baked import WATCHED
 from trainer.runs.image_claim import write_observed_image
-from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
+from trainer.runs.image_file import RUN_VARIABLE
+from trainer.runs.initial_weights import stage_again, stage_parent
+from trainer.runs.run import ATTEMPTS, abandon, attempts, files_of, new_run, record_of
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out
 
@@ -90,13 +91,37 @@ class ContainerSettings:
     access: ExtraAccess = ExtraAccess()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentSource:
+    """Where the initial weights of a rerun come from."""
+
+    folder: Path
+    """The folder of the original run, whose attempt has a copy; or of `parent`."""
+    parent: Record | None = None
+    """The record of a run, if its weights replace those that the original began with."""
+
+    def stage(self, record: Record, *, into: Path) -> None:
+        """Copy the weights into the folder of a new run, verified."""
+        if self.parent is not None:
+            stage_parent(self.folder, self.parent, into=into)
+        else:
+            stage_again(self.folder / ATTEMPTS / str(record.attempt), record, into=into)
+
+
 @contextmanager
 def prepare_rerun(
-    record: Record, bundle: SourceBundle, *, runs: Path, resumes: Path | None = None, more: tuple[str, ...] = ()
+    record: Record,
+    bundle: SourceBundle,
+    *,
+    runs: Path,
+    initial: ParentSource | None = None,
+    resumes: Path | None = None,
+    more: tuple[str, ...] = (),
 ) -> Iterator[PreparedRerun]:
     """Create a new run's folder, or use the folder `resumes`, and write the source and the settings file next to it.
 
-    Source and settings are removed on exit, as is a run without a record.
+    The initial weights of a run with a parent are copied from `initial`. Source and settings are removed on exit, as is a run without a
+    record.
     """
     arguments = rerun_arguments(record)
     run, folder = (resumes.name, resumes) if resumes else new_run(runs)
@@ -110,6 +135,8 @@ def prepare_rerun(
                 root.chmod(name, 0o755)
             lay_out(bundle, paths["source"])
             root.write_whole(f"{inputs.name}/settings.toml", arguments.file())
+        if initial is not None and record.ingredients.initial_weights is not None:
+            initial.stage(record, into=folder)
         yield PreparedRerun(
             original=record,
             run=run,
@@ -159,7 +186,7 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
             "REPRISE_CACHE": CACHE,
             "REPRISE_STORE": STORE,
             "REPRISE_HOST": container.host,
-            WATCHED: prepared.run,
+            RUN_VARIABLE: prepared.run,
             CONFINED: "1",
             **({} if prepared.resumes else {RETEST: prepared.original.run}),
             **container.access.variables,

@@ -86,7 +86,7 @@ class Difference:
 def read_trace(path: Path) -> Trace:
     """Read a trace file; an incomplete last line is dropped. Raise `DocumentError`, naming the line."""
     if not path.exists():
-        raise DocumentError(f"{path} does not exist", hint="the run was made with --trace off")
+        raise DocumentError(f"{path} does not exist", hint="train with --trace on")
     return trace_of(read_run_file(path, most=LARGEST), where=str(path))
 
 

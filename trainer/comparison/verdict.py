@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.comparison.noise import Noise
-    from trainer.runs.record import Outcome, Record
+    from trainer.runs.record import DatasetIngredient, Outcome, Record
 
 
 class Rung(StrEnum):
@@ -105,8 +105,8 @@ class Verdict:
     """The rung, its reason, and the unmet requirement of each stronger rung, one sentence each."""
 
     rung: Rung
-    because: str
-    lacking: dict[Rung, str]
+    reason: str
+    unmet: dict[Rung, str]
     figures: tuple[Figure, ...]
 
 
@@ -114,8 +114,8 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
     """Compare two outcomes. `noise` is a measured spread that holds for one of them."""
     figures = tuple(_figures(a.outcome, b.outcome, noise))
     if reason := _incomparable(a, b, figures):
-        return Verdict(rung=Rung.NOT_COMPARABLE, because=reason, lacking={}, figures=figures)
-    lacking: dict[Rung, str] = {}
+        return Verdict(rung=Rung.NOT_COMPARABLE, reason=reason, unmet={}, figures=figures)
+    unmet: dict[Rung, str] = {}
     requirements = {
         Rung.IDENTICAL: _not_identical(a.outcome, b.outcome, figures),
         Rung.WITHIN_TOLERANCE: _beyond_tolerance(figures),
@@ -124,12 +124,12 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
     if a.ingredients.kind == "script":
         del requirements[Rung.WITHIN_NOISE]  # a script has no seed that other commands know
     what = "outputs" if a.outcome.outputs is not None else "final weights"
-    for rung, reason in requirements.items():
-        if reason is None:
-            because = _REASONS[rung].format(count=len(figures), what=what)
-            return Verdict(rung=rung, because=because, lacking=lacking, figures=figures)
-        lacking[rung] = reason
-    return Verdict(rung=Rung.DIFFERENT, because=lacking[Rung.IDENTICAL], lacking=lacking, figures=figures)
+    for rung, requirement in requirements.items():
+        if requirement is None:
+            reason = _REASONS[rung].format(count=len(figures), what=what)
+            return Verdict(rung=rung, reason=reason, unmet=unmet, figures=figures)
+        unmet[rung] = requirement
+    return Verdict(rung=Rung.DIFFERENT, reason=unmet[Rung.IDENTICAL], unmet=unmet, figures=figures)
 
 
 def number_of(value: JsonValue) -> float | None:
@@ -164,7 +164,7 @@ def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | No
         if record.outcome.status is not Status.COMPLETED:
             why = f" ({record.outcome.reason})" if record.outcome.reason else ""
             return f"run {record.run} has no completed outcome: it is {record.outcome.status}{why}"
-    one, other = a.ingredients.datasets, b.ingredients.datasets
+    one, other = (_measured_on(record) for record in (a, b))
     if (one or other) and not one.keys() & other.keys():
         return f"they were measured on other data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
     if any(figure.difference is not None for figure in figures):
@@ -175,6 +175,12 @@ def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | No
     if None in outputs:
         return "they have no result metric in common"
     return None
+
+
+def _measured_on(record: Record) -> dict[str, DatasetIngredient]:
+    """Return the datasets on which results were measured: of val and test, if there are several."""
+    datasets = record.ingredients.datasets
+    return {name: each for name, each in datasets.items() if not each.roles or {"val", "test"} & {*each.roles}}
 
 
 def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str | None:

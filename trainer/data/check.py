@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import accumulate, combinations
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, listed, nearest, short
+from trainer.base.tensor_file import read_parts
 from trainer.data.check_pictures import (
     ClassCount,
     check_pictures,
@@ -26,9 +28,10 @@ from trainer.data.file_names import hint_for_path, reason_to_leave_out
 from trainer.data.files import FolderFiles
 from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
 from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_labels
-from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, check_sample, even_rows
+from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, Weights, check_sample, even_rows
 from trainer.data.splits import Layout, select
 from trainer.data.splits import Listed as ListedSplit
+from trainer.data.tables.column_values import column_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +79,9 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         hint = "--include-hidden publishes hidden files" if is_hidden else near
         raise DatasetError(message, hint=hint)
     _require_distinct(draft)
+    if isinstance(draft.reader, Weights):
+        _check_weights(draft, draft.reader, source)
+        return CheckResult(samples=0, splits={}, notes=tuple(_undeclared(draft)))
     notes = [*_undeclared(draft), *_reader_or_split_advice(draft, paths), *_missing_splits(draft)]
     if isinstance(draft.reader, Table) and find_spec("pyarrow") is None:
         for file in draft.reader.files:
@@ -107,6 +113,16 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         classes=classes,
         file_numbers=_file_numbers(layout, chosen, paths),
     )
+
+
+def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
+    """Check the header of a file of weights. Raises `DatasetError` for declared samples, `DocumentError` for another format."""
+    if draft.splits or draft.sample:
+        message = f"dataset {draft.name} holds weights, which have no samples, and declares [{'splits' if draft.splits else 'sample'}]"
+        raise DatasetError(message, hint=f"publish it under a name of its own, or remove datasets/{draft.name}.toml")
+    with (source.root / reader.file).open("rb") as file:
+        if not read_parts(file, source.root / reader.file)[0]:
+            raise DatasetError(f"{source.root / reader.file} has no tensors", hint="publish the file of a net")
 
 
 def _require_distinct(draft: Draft) -> None:
@@ -255,7 +271,8 @@ class _FileChecker:
             for column in table.fields.values():
                 footer.require(column.names, where=file)
         self._check_sample(table.sample_types)
-        return _stacked(table.files, lambda file: footers[file].rows)
+        layout = _stacked(table.files, lambda file: footers[file].rows)
+        return replace(layout, column=partial(column_texts, files=self.files, paths=table.files))
 
     def table(self, images: Images) -> bytes | None:
         """Return the bytes of the label table."""

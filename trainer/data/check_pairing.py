@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import SettingError
 from trainer.base.suggestions import listed, nearest
 from trainer.data.declaration import Dataset, sample_fields
+from trainer.data.reader import Weights
 from trainer.settings.hints import option
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _FIELD_SETTINGS: Final = ("input_field", "target_field")
 def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, skip: Collection[str] = ()) -> None:
     """Raise `SettingError` if the experiment uses a field that `dataset` lacks; settings in `skip` are not checked."""
     known = sample_fields(dataset.reader)
+    if isinstance(dataset.reader, Weights):
+        hint = f"to begin with these weights: --init-from {dataset.name}"
+        raise SettingError(f"setting dataset is {dataset.name!r}, which holds weights, not samples", hint=hint)
     for name in _FIELD_SETTINGS:
         if name not in resolved.origins or name in skip:
             continue

@@ -14,6 +14,7 @@ from trainer.base.errors import DatasetError, RepriseError
 from trainer.base.suggestions import did_you_mean, short
 from trainer.data.reader import Arrays, Drawn, Images, Length, Lines, RawFiles, Reader, Table, Text, Typed
 from trainer.data.splits import Split
+from trainer.data.tables.source_table import SourceTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,10 +57,12 @@ class Described(Document):
     reader: Reader = RawFiles()
     sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
     """Types and shapes of the fields of a sample; empty if they are not declared."""
+    source_table: SourceTable | None = Field(default=None, exclude_if=lambda table: table is None)
+    """How the file was read from which the table was made; `None` if the files are published as they are."""
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)
     """Fields in which `publish` accepts NaN and infinities."""
     twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)
-    """The fields of the dummy twin. It is not part of a published version, so it can be changed afterwards."""
+    """The fields of the synthetic dataset. They are not part of a published version, so they can be changed afterwards."""
 
 
 class Draft(Described):
@@ -179,7 +182,10 @@ def _types_of(reader: Reader) -> dict[str, Drawn]:
             classes = len(reader.classes) if len(reader.classes) > 1 else None
             return {"image": image, "label": Drawn(dtype="int64", classes=classes)}
         case Table():
-            return {name: Drawn(dtype=column.dtype, shape=column.shape) for name, column in reader.fields.items()}
+            return {
+                name: Drawn(dtype=dtype, shape=shape, classes=_label_classes(reader, name))
+                for name, (dtype, shape) in reader.sample_types.items()
+            }
         case Lines():
             return {"text": Drawn(dtype="uint8", shape=("any",)), "length": Drawn(dtype="int64")}
         case Text():
@@ -189,10 +195,18 @@ def _types_of(reader: Reader) -> dict[str, Drawn]:
     return {}
 
 
+def _label_classes(reader: Table, field: str) -> int | None:
+    """Return the number of classes of a field that is a label."""
+    name = reader.fields[field].column
+    treatment = reader.columns.get(name) if isinstance(name, str) else None
+    return treatment.codes if treatment and treatment.first == 0 else None
+
+
 _CHANNELS: Final = {"L": 1, "RGB": 3, "RGBA": 4}
 _FIELDS: Final = {
     "images": ("image", "label"),
     "lines": ("text", "length"),
     "text": ("text", "next"),
     "files": ("bytes", "length"),
+    "weights": (),
 }

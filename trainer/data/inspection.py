@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from trainer.data.declaration import Described
 
-FORMAT: Final = "reprise.inspection/2"
-"""Increased when an inspection records more, so that cached inspections are created again."""
+FORMAT: Final = "reprise.inspection/3"
+"""Increased when the document changes, so that cached inspections are created again."""
 SHOWN: Final = 5
 """Faults that are recorded with their messages."""
 DISTINCT: Final = 1000
@@ -89,7 +89,7 @@ class Fault(Document):
     """Why one or several samples cannot be read."""
 
     name: str
-    said: str
+    message: str
     hint: str | None = None
     samples: int | None = None
     """The number of samples, if the fault concerns several, for example a row group."""
@@ -110,7 +110,7 @@ class SplitValues(Document):
 class Inspection(Document):
     """The values of every inspected split."""
 
-    format: Literal["reprise.inspection/2"] = FORMAT
+    format: Literal["reprise.inspection/3"] = FORMAT
     splits: dict[str, SplitValues]
 
     def field(self, name: str) -> dict[str, FieldValues]:
@@ -141,14 +141,14 @@ def require_readable(seen: Inspection, *, dataset: str) -> None:
     faults: dict[tuple[str, str], list[tuple[str, Fault]]] = {}
     for split, values in seen.splits.items():
         for fault in values.faults:
-            faults.setdefault((fault.name, fault.said), []).append((split, fault))
+            faults.setdefault((fault.name, fault.message), []).append((split, fault))
     if not faults:
         return
     shown = list(faults.values())[:_LISTED]
     in_several = sum(len(each) - 1 for each in faults.values() if each[0][1].samples is None)
     count = sum(values.unread for values in seen.splits.values()) - in_several
     rest = count - sum(sum(fault.samples or 0 for _, fault in each) or 1 for each in shown)
-    listed = "; ".join(each[0][1].said + _in_splits([split for split, _ in each]) for each in shown)
+    listed = "; ".join(each[0][1].message + _in_splits([split for split, _ in each]) for each in shown)
     more = f"; and {rest:,} more" if rest > 0 else ""
     raise DatasetError(
         f"{counted(count, 'sample')} of {dataset} cannot be read: {listed}{more}", hint=shown[0][0][1].hint

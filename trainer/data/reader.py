@@ -65,7 +65,7 @@ class Typed(Document):
 
 
 class Drawn(Typed):
-    """A field of the dummy twin, whose values are random; `reprise check` compares real values with it."""
+    """A field of the synthetic dataset, whose values are random; `reprise check` compares real values with it."""
 
     classes: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
     """Values are whole numbers from 0 to `classes` - 1."""
@@ -84,7 +84,7 @@ class _Reader(Document):
                 return (labels,)
             case Table(files=files):
                 return files
-            case Lines(file=file) | Text(file=file):
+            case Lines(file=file) | Text(file=file) | Weights(file=file):
                 return (file,) if isinstance(file, str) else file
             case _:
                 return ()
@@ -152,10 +152,43 @@ class Column(Document):
         """The names of the columns."""
         return (self.column,) if isinstance(self.column, str) else self.column
 
+
+class Treatment(Document):
+    """How the values of one column become numbers: the codes of categories, and what replaces a missing value.
+
+    The code of the n-th of `values` is `first` + n, so values that are appended change no code. Codes 0 and 1 of a feature are a missing
+    and an unknown value; the classes of a label begin at 0, and have neither.
+    """
+
+    values: tuple[str, ...] = Field(default=(), exclude_if=lambda values: not values)
+    """The categories in the order of their codes; empty for a column of numbers."""
+    first: Literal[0, 2] = Field(default=2, exclude_if=lambda value: value == 2)  # noqa: PLR2004 - after missing and unknown
+    missing: Literal["reject", "mean", "median", "indicator", "category"] = Field(
+        default="reject", exclude_if=lambda value: value == "reject"
+    )
+    """`indicator` is the mean, and a further number at the end of the field: 1 if the value is missing, else 0."""
+    fill: FiniteFloat | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The number that replaces a missing value: the mean or the median of the training split of this version."""
+    unknown: Literal["reject", "category"] = Field(default="reject", exclude_if=lambda value: value == "reject")
+    """Whether a value that is not in `values` is an error, or has the code 1."""
+
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the field in a sample."""
-        return () if isinstance(self.column, str) else (len(self.column),)
+    def codes(self) -> int:
+        """The number of codes."""
+        return self.first + len(self.values)
+
+    @model_validator(mode="after")
+    def _options_that_fit_together(self) -> Treatment:
+        is_number = self.missing in {"mean", "median", "indicator"}
+        if self.values and is_number:
+            raise ValueError(f"missing = {self.missing!r} is for numbers; categories have 'reject' and 'category'")
+        if not self.values and (self.missing == "category" or self.unknown == "category" or self.first == 0):
+            raise ValueError("the values of the categories are missing")
+        if self.first == 0 and (self.missing, self.unknown) != ("reject", "reject"):
+            raise ValueError("codes that begin at 0 have no code for a missing or an unknown value")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("a category is listed twice")
+        return self
 
 
 class Table(_Reader):
@@ -164,11 +197,35 @@ class Table(_Reader):
     kind: Literal["table"]
     files: tuple[InnerPath, ...] = Field(min_length=1)
     fields: dict[str, Column] = Field(min_length=1)
+    columns: dict[str, Treatment] = Field(default={}, exclude_if=lambda columns: not columns)
+    """The treatment of columns that are not plain numbers without missing values."""
+
+    @model_validator(mode="after")
+    def _codes_are_int64(self) -> Table:
+        for field, column in self.fields.items():
+            coded = next((name for name in column.names if (each := self.columns.get(name)) and each.values), None)
+            if coded and column.dtype != "int64":
+                raise ValueError(f"field {field!r} has codes of column {coded!r}; its dtype must be int64")
+        return self
 
     @property
     def sample_types(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """The type and shape of each field of a sample."""
-        return {field: (column.dtype, column.shape) for field, column in self.fields.items()}
+        return {field: (column.dtype, self.shape_of(column)) for field, column in self.fields.items()}
+
+    def shape_of(self, column: Column) -> tuple[int, ...]:
+        """Return the shape of a field in a sample."""
+        return () if isinstance(column.column, str) else (len(column.names) + len(self.indicated(column)),)
+
+    def indicated(self, column: Column) -> tuple[str, ...]:
+        """Return the columns of a field that have an indicator of missing values."""
+        treated = ((name, self.columns.get(name)) for name in column.names)
+        return tuple(name for name, each in treated if each and each.missing == "indicator")
+
+    def codes_of(self, field: str) -> tuple[int, ...]:
+        """Return the number of codes of each column of a field; empty if a column is a number."""
+        treated = [self.columns.get(name) for name in self.fields[field].names]
+        return tuple(each.codes for each in treated if each) if all(each and each.values for each in treated) else ()
 
 
 InnerPaths = InnerPath | Annotated[tuple[InnerPath, ...], Field(min_length=1)]
@@ -201,13 +258,20 @@ class Text(_Reader):
         return max(0, (size - self.window - 1) // self.step + 1)
 
 
+class Weights(_Reader):
+    """The tensors of a net, in one safetensors file: there are no samples; a run begins with them, by `init_from`."""
+
+    kind: Literal["weights"]
+    file: InnerPath = "weights.safetensors"
+
+
 class RawFiles(_Reader):
     """A sample is one file: `bytes` uint8 [size] and `length` int64; a batch is padded with zeros."""
 
     kind: Literal["files"] = "files"
 
 
-Reader = Annotated[Arrays | Images | Table | Lines | Text | RawFiles, Field(discriminator="kind")]
+Reader = Annotated[Arrays | Images | Table | Lines | Text | Weights | RawFiles, Field(discriminator="kind")]
 
 
 def check_sample(

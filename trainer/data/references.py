@@ -12,6 +12,25 @@ if TYPE_CHECKING:
 _DATASET: Final = re.compile(r"\{dataset:([a-z0-9][a-z0-9_.-]*)\}")
 
 
+ROLES: Final = ("train", "val", "test")
+"""The splits that can come from different datasets."""
+
+
+def datasets_by_role(value: str | Mapping[Any, str]) -> dict[str, list[str]]:
+    """Return the datasets that the setting `dataset` names, that of train first, with the splits that each provides.
+
+    A single dataset provides all that it declares, and has no list.
+
+    >>> datasets_by_role("digits"), datasets_by_role({"train": "a", "val": "a", "test": "b"})
+    ({'digits': []}, {'a': ['train', 'val'], 'b': ['test']})
+    """
+    if isinstance(value, str):
+        return {value: []}
+    return {
+        name: [role for role in ROLES if value[role] == name] for name in dict.fromkeys(value[role] for role in ROLES)
+    }
+
+
 def datasets_in(values: Mapping[str, Any]) -> list[str]:
     """Return the datasets that texts among these values name, in order."""
     texts = [text for value in values.values() for text in _texts(value)]

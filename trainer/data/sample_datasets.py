@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FACES: Final = 100
 """The number of crops with a face, which come first."""
+_CUSTOMERS: Final = 2000
 _SHAPES: Final = 300
 _SIDE: Final = 16
 """Height and width of a picture of shapes."""
@@ -81,6 +82,23 @@ def _shapes(number: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.minimum(image, np.float32(1)), mask
 
 
+def customers() -> dict[str, bytes]:
+    """2000 made-up customers: features float32 [2000, 3], categories int64 [2000, 2] from 2 on, labels int64 [2000].
+
+    A label is 1 if the customer left. The numbers are drawn from the bytes of SHAKE-256. Nine in ten labels follow from the other values.
+    """
+    drawn = np.frombuffer(hashlib.shake_256(b"customers").digest(_CUSTOMERS * 12), dtype="<u2").reshape(_CUSTOMERS, 6)
+    months, charge = 1 + drawn[:, 0].astype("<i8") % 72, 20 + drawn[:, 1].astype("<i8") % 90
+    contract, payment = drawn[:, 2].astype("<i8") % 3, drawn[:, 3].astype("<i8") % 4
+    score = 2 * charge - 3 * months + 60 * (contract == 0) + 20 * (payment == 1) - 80
+    left = np.where(drawn[:, 4] % 10 == 0, drawn[:, 5] % 2, score > 0)
+    return {
+        "features.npy": npy(np.stack([months, charge, months * charge], axis=1).astype("<f4")),
+        "categories.npy": npy(2 + np.stack([contract, payment], axis=1)),
+        "labels.npy": npy(left.astype("<i8")),
+    }
+
+
 def topics() -> dict[str, bytes]:
     """The topics of the running Python's manual (`help("if")`), each below a line `# name`."""
     named = sorted(pydoc_data.topics.topics.items())
@@ -88,7 +106,7 @@ def topics() -> dict[str, bytes]:
 
 
 SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {
-    make.__name__: make for make in (diabetes, digits, faces, masks, topics)
+    make.__name__: make for make in (customers, diabetes, digits, faces, masks, topics)
 }
 
 

@@ -10,9 +10,9 @@ from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag
+from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag, model_validator
 
 from trainer.base.document import Document
 from trainer.base.errors import DatasetError
@@ -21,7 +21,7 @@ from trainer.data.file_names import hint_for_path
 from trainer.data.reader import InnerPath, Prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 def _rows(span: tuple[int, int]) -> tuple[int, int]:
@@ -61,6 +61,23 @@ class Percent(Document):
     percent: Annotated[tuple[float, float], AfterValidator(_percents)]
     """Start and end: `[0, 80]` and `[80, 100]` with the same seed have no sample in common."""
     seed: NonNegativeInt = 0
+    stratify: str | None = Field(default=None, exclude_if=lambda column: column is None)
+    """A column of a table: of ten consecutive rows with one value, each tenth of the percentage gets one."""
+    group: str | None = Field(default=None, exclude_if=lambda column: column is None)
+    """A column of a table: rows with one value are in one split. The value is the name that selects."""
+
+    @model_validator(mode="after")
+    def _one_column(self) -> Percent:
+        if self.stratify and self.group:
+            raise ValueError("stratify and group exclude each other")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The samples of a split that were selected before, from several datasets; no declaration has this form."""
+
+    rows: Sequence[int]
 
 
 def _kind(value: Any) -> str:
@@ -85,6 +102,8 @@ class Layout:
     files: Sequence[str] = ()
     ends: Sequence[int] | None = None
     """One past each file's last sample; `None` if each file is one sample."""
+    column: Callable[[str], Iterator[str | None]] | None = None
+    """Yields the value of a table's column for each sample, in order; `None` for other readers."""
 
     def place(self, index: int) -> tuple[int, int]:
         """Return the number of a sample's file, and its row in the file."""
@@ -122,7 +141,9 @@ def describe_split(split: Split) -> str:
         case Listed(files=files):
             return f"all samples of {len(files):,} files"
         case Percent(percent=(low, high), seed=seed):
-            return f"about {high - low:g} % of the samples, by their names (seed {seed})"
+            by = f"column {split.group!r}, rows of one value together" if split.group else "their names"
+            evenly = f", evenly for each value of column {split.stratify!r}" if split.stratify else ""
+            return f"about {high - low:g} % of the samples, by {by}{evenly} (seed {seed})"
         case (first, last):
             return f"{last - first:,} samples, rows {first} to {last - 1}"
 
@@ -139,17 +160,18 @@ def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: s
     return chosen
 
 
-def _select(name: str, split: Split, layout: Layout, *, dataset: str) -> Sequence[int]:
+def _select(name: str, split: Split | Chosen, layout: Layout, *, dataset: str) -> Sequence[int]:
     match split:
         case (first, last):
             if last > layout.count:
                 message = f"split {name!r} of {dataset} ends at row {last:,}; its reader finds {layout.count:,} samples"
                 raise DatasetError(message, hint=_FIX)
             return range(first, last)
-        case Percent(percent=(low, high), seed=seed):
-            return array(
-                "q", (index for index, key in enumerate(layout.names()) if low <= _percentile(seed, key) < high)
-            )
+        case Chosen(rows=rows):
+            return rows
+        case Percent(percent=(low, high)):
+            places = _percentiles(name, split, layout, dataset=dataset)
+            return array("q", (index for index, place in enumerate(places) if low <= place < high))
         case Below(prefix=prefix):
             return _of_files([number for number, path in enumerate(layout.files) if path.startswith(prefix)], layout)
         case Listed(files=files):
@@ -170,6 +192,51 @@ def _of_files(numbers: Sequence[int], layout: Layout) -> Sequence[int]:
 def _percentile(seed: int, key: str) -> float:
     """Return a number between 0 and 100 that never changes for the same seed and key."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:6], "big") * 100 / 2**48
+
+
+def _percentiles(name: str, split: Percent, layout: Layout, *, dataset: str) -> Iterator[float]:
+    """Yield a number between 0 and 100 for each sample that does not change if rows are appended."""
+    column = split.group or split.stratify
+    if column is None:
+        return (_percentile(split.seed, key) for key in layout.names())
+    if layout.column is None:
+        message = f"split {name!r} of {dataset} selects by column {column!r}; its reader reads no table"
+        raise DatasetError(message, hint="leave group and stratify out")
+    values = _present(layout.column(column), column, layout, dataset)
+    return _of_groups(split.seed, values) if split.group else _of_strata(split.seed, values, layout)
+
+
+def _present(values: Iterator[str | None], column: str, layout: Layout, dataset: str) -> Iterator[str]:
+    for index, value in enumerate(values):
+        if value is None:
+            message = (
+                f"{dataset}: {layout.name_of(index)} has no value in column {column!r}, by which its split is selected"
+            )
+            raise DatasetError(message, hint="fill it, or leave the row out")
+        yield value
+
+
+def _of_groups(seed: int, values: Iterator[str]) -> Iterator[float]:
+    known: dict[str, float] = {}
+    for value in values:
+        if value not in known:
+            known[value] = _percentile(seed, f"group/{value}")
+        yield known[value]
+
+
+def _of_strata(seed: int, values: Iterator[str], layout: Layout) -> Iterator[float]:
+    """Yield for ten consecutive rows of one value and file a number in each tenth of 0 to 100, in an order by sha256."""
+    counts: dict[str, int] = {}
+    orders: dict[str, list[int]] = {}
+    for index, value in enumerate(values):
+        stratum = f"{layout.files[layout.place(index)[0]] if layout.files else ''}/{value}"
+        count = counts.get(stratum, 0)
+        counts[stratum] = count + 1
+        block, at = divmod(count, _TENTHS)
+        if not at:
+            keys = [_percentile(seed, f"stratum/{stratum}/{block}/{tenth}") for tenth in range(_TENTHS)]
+            orders[stratum] = sorted(range(_TENTHS), key=keys.__getitem__)
+        yield (orders[stratum][at] + _percentile(seed, f"stratum/{stratum}/{count}") / 100) * (100 / _TENTHS)
 
 
 class ContentDuplicates:
@@ -197,4 +264,5 @@ class ContentDuplicates:
         return notes
 
 
+_TENTHS: Final = 10
 _FIX = "correct [splits] in its declaration, or publish with --split NAME=FIRST:END"

@@ -54,7 +54,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def normalized(name: str) -> str:
-    """Return the one spelling of a package's name."""
+    """Return the normalized name of a package."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -122,7 +122,7 @@ def use_extra(environment: str, extra: str, *, root: Path) -> None:
 def take_from_torchs_index(name: str, *, environment: str, extras: Collection[str], root: Path) -> None:
     """Take a package, where these extras list it, from the index of the environment's torch, which may give no upload times.
 
-    An extra of its own then cannot be installed together with another environment's torch, which uv is told.
+    Each of the extras that torch itself is not in is declared, for uv, to conflict with the extras of other environments' torch.
     """
     document = _project(root)
     uv = document["tool"]["uv"]

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-NOBODY: Final = 65534
+UNPRIVILEGED: Final = 65534
 """The user that imports when root builds: nothing in an image is writable for it but what every user may write."""
 ASIDE: Final = frozenset({"benchmarks", "docs", "example", "examples", "scripts", "setup", "test", "tests"})
-"""Modules that some packages install by mistake, and that nobody imports."""
+"""Modules that some packages install by mistake, and that no code imports."""
 _LIBRARY: Final = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object file")
 
 
@@ -114,8 +114,8 @@ def _print_line(line: str) -> None:
 def _import_all(requested: list[Distribution], environment: str, writer: int) -> int:
     if os.getuid() == 0:
         os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        os.setgid(UNPRIVILEGED)
+        os.setuid(UNPRIVILEGED)
     for each in requested:
         os.write(writer, f"{each.name} {each.version}\n".encode())
         if message := fault(each):

@@ -126,9 +126,9 @@ def normalized(name: str) -> str:
 
 
 def drift(baked: InventoryData | None, current: InventoryData, *, lock: str | None = None) -> list[str]:
-    """How this process differs from what the image was built with, a line each; empty when it does not.
+    """Return the differences of this process from the inventory of its image, one line each.
 
-    Without a baked inventory, what is installed is held against the lock; without either, that is the only line.
+    Without a baked inventory, the installed packages are compared with the lock; without both, one line says so.
     """
     shadows = list(shadowed(current["roots"]))
     if baked is not None:

@@ -17,8 +17,8 @@ from trainer.base.digest import is_digest
 from trainer.base.errors import RepriseError
 from trainer.environments.engine.compose import run_command, start
 from trainer.launch.process import ProcessCommand
-from trainer.runs.baked import WATCHED
 from trainer.runs.image_claim import ObservedImage, write_observed_image
+from trainer.runs.image_file import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +127,7 @@ class ContainerLauncher:
         """Return the command that `start` starts."""
         options = [*self.options, *([] if request.needs_store else ["--no-deps"])]
         if request.run is not None:
-            options += [f"--name={container_name(request.run.name)}", f"--env={WATCHED}={request.run.name}"]
+            options += [f"--name={container_name(request.run.name)}", f"--env={RUN_VARIABLE}={request.run.name}"]
         options += [f"--env={name}={value}" for name, value in request.variables.items()]
         options += [f"--env={name}" for name in request.inherited]
         return run_command(request.words, options=options, project=self.project)

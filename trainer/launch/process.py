@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Unpack
 
-from trainer.runs.baked import WATCHED
 from trainer.runs.image_claim import ObservedImage, write_observed_image
+from trainer.runs.image_file import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +86,7 @@ class ProcessLauncher:
         own |= {name: os.environ[name] for name in request.inherited}
         if request.run is not None:
             write_observed_image(request.run, ObservedImage(container="here", reference=None, fault=_WITHOUT_ENGINE))
-            own[WATCHED] = request.run.name
+            own[RUN_VARIABLE] = request.run.name
         command = [sys.executable, "-P", "-m", "trainer", *request.words]
         return ProcessCommand(subprocess.Popen(command, cwd=self.folder, env={**self.environ, **own}, **connection))
 

@@ -11,6 +11,9 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from trainer.data.references import ROLES
+from trainer.runs.record import WEIGHTS_ROLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -27,6 +30,7 @@ class DifferenceKind(StrEnum):
     EXPERIMENT = "experiment"
     SETTING = "setting"
     DATASET = "dataset"
+    INITIAL = "initial weights"
     CODE = "code"
     DETERMINISM = "determinism"
     DEVICE = "device"
@@ -80,8 +84,11 @@ def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     one, other = a.ingredients, b.ingredients
     yield from _compare(DifferenceKind.EXPERIMENT, {"experiment": one.experiment}, {"experiment": other.experiment})
     yield from _settings(a, b)
-    yield from _compare(DifferenceKind.DATASET, *({name: f"{each.content} (version {each.version})"
-                        for name, each in side.datasets.items()} for side in (one, other)))  # fmt: skip
+    has_roles = any(_roles(side) for side in (one, other))
+    yield from _compare(DifferenceKind.DATASET, *(_datasets(side, by_role=has_roles) for side in (one, other)))
+    yield from _compare(
+        DifferenceKind.INITIAL, *({"weights": side.initial_weights or "the net's own"} for side in (one, other))
+    )
     if not imported_equal(a, b):
         yield from _compare(DifferenceKind.CODE, {SOURCE: one.source}, {SOURCE: other.source})
     yield from _compare(DifferenceKind.DETERMINISM, *(_determinism(record) for record in (a, b)))
@@ -91,6 +98,19 @@ def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     )
     yield from _compare(DifferenceKind.LOCK, *_locks(one, other))
     yield from _compare(DifferenceKind.LAYER, _layers(one.layers), _layers(other.layers))
+
+
+def _roles(side: Ingredients) -> set[str]:
+    return {role for each in side.datasets.values() for role in each.roles} - {WEIGHTS_ROLE}
+
+
+def _datasets(side: Ingredients, *, by_role: bool) -> dict[str, str]:
+    """Return the datasets by name; by role, with their names, if a run has several, so that a difference names the role."""
+    texts = {name: f"{each.content} (version {each.version})" for name, each in side.datasets.items()}
+    if not by_role:
+        return texts
+    roles = {name: each.roles or [*ROLES] for name, each in side.datasets.items()}
+    return {f"of {role}": f"{name}, {texts[name]}" for name, each in roles.items() for role in each}
 
 
 def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:

@@ -9,18 +9,20 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainer.base.digest import digest_of_document, digest_of_file
 from trainer.base.document import json_value
 from trainer.base.errors import DocumentError, EnvironmentNameError
 from trainer.base.plain_text import read_bytes, read_text
+from trainer.data.references import datasets_by_role
 from trainer.environments import installed_files
 from trainer.environments.declaration import load_environment, requirements_of
 from trainer.environments.inventory import drift, live
 from trainer.runs.hardware import read_host
 from trainer.runs.image_claim import claim_image
 from trainer.runs.record import (
+    WEIGHTS_ROLE,
     Circumstances,
     DatasetIngredient,
     Determinism,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.environments.inventory import InventoryData
     from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.runs.initial_weights import InitialWeights
     from trainer.settings.origins import Resolved
 
 
@@ -60,6 +63,16 @@ class RunFacts:
     frozen: FrozenSource
     resolved: Resolved[Any]
     datasets: tuple[Dataset, ...]
+    """The datasets that the settings name, without the dataset of initial weights."""
+    initial: InitialWeights | None = None
+    """The weights of the parent run, if there is one."""
+    weights: Dataset | None = None
+    """The dataset of initial weights, if there is one."""
+
+    @property
+    def every_dataset(self) -> tuple[Dataset, ...]:
+        """The datasets of samples and of weights."""
+        return (*self.datasets, *([self.weights] if self.weights else []))
 
 
 def identify(
@@ -78,10 +91,8 @@ def identify(
         lock=digest_of_file(lock) if lock.is_file() else None,
         requirements=_requirements(claim.image.environment, source=source),
         layers=claim.layers,
-        datasets={
-            dataset.name: DatasetIngredient(version=dataset.version, content=dataset.content)
-            for dataset in facts.datasets
-        },
+        datasets={dataset.name: _ingredient(dataset, facts) for dataset in facts.every_dataset},
+        initial_weights=facts.initial.sha256 if facts.initial else None,
         determinism=_determinism(settings),
         device=_device(settings, facts.launch.device),
     )
@@ -93,16 +104,29 @@ def identify(
         inventory=Inventory.model_validate(inventory),
         drift=drifted(inventory, source=source, baked_inventory=baked_inventory),
         retest_of=original if is_run_id(original := environ.get(RETEST, "")) else None,
+        parent=facts.initial.parent if facts.initial else None,
         purpose=purpose if re.fullmatch("[a-z]{1,20}", purpose := environ.get(PURPOSE, "")) else None,
         notebook=CELLS if NOTEBOOK in environ and (source / CELLS).is_file() else None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
         settings_files=facts.resolved.files,
         execution=_values_of(facts, Role.EXECUTION) | _values_of(facts, Role.LAUNCH),
-        manifests={dataset.name: dataset.manifest for dataset in facts.datasets},
+        manifests={dataset.name: dataset.manifest for dataset in facts.every_dataset},
         variables=_variables(settings),
         timing=Timing(started=facts.launch.started),
     )
     return Identified(ingredients=ingredients, circumstances=circumstances)
+
+
+def _ingredient(dataset: Dataset, facts: RunFacts) -> DatasetIngredient:
+    splits = roles_in(facts.resolved.settings).get(dataset.name, [])
+    roles = [*splits, *([WEIGHTS_ROLE] if dataset == facts.weights else [])]
+    return DatasetIngredient(version=dataset.version, content=dataset.content, roles=roles)
+
+
+def roles_in(settings: LaunchSettings) -> dict[str, list[str]]:
+    """Return the splits that each of several datasets provides; nothing if the samples come from one dataset."""
+    value = settings.value_of("dataset") if "dataset" in type(settings).__pydantic_fields__ else None
+    return datasets_by_role(value) if isinstance(value, dict) else {}
 
 
 def drifted(inventory: InventoryData, *, source: Path, baked_inventory: Path) -> list[str]:
@@ -128,9 +152,14 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
         return None
 
 
+_OF_INITIAL_WEIGHTS: Final = frozenset({"init_from", "init_map", "init_allow"})
+"""Settings of initial weights: a run without them has the record, and the identity, that it had before these settings existed."""
+
+
 def _values_of(facts: RunFacts, role: Role) -> dict[str, Any]:
     settings = facts.resolved.settings
-    return written(settings, [name for name, role_of_name in roles(type(settings)).items() if role_of_name is role])
+    names = [name for name, role_of_name in roles(type(settings)).items() if role_of_name is role]
+    return written(settings, [name for name in names if name not in _OF_INITIAL_WEIGHTS or settings.value_of(name)])
 
 
 def _determinism(settings: LaunchSettings) -> Determinism:

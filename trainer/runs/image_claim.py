@@ -19,7 +19,7 @@ from trainer.base.document import Document, parse_json
 from trainer.base.errors import DocumentError
 from trainer.base.plain_text import reading
 from trainer.base.safe_folder import run_root
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.record import Image, Knowledge
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ImageClaim:
     baked: BakedImage | None
 
 
-def claim_image(environ: Mapping[str, str], *, run: Path | None = None, baked: Path = BAKED) -> ImageClaim:
+def claim_image(environ: Mapping[str, str], *, run: Path | None = None, baked: Path = IMAGE_FILE) -> ImageClaim:
     """Identify the image of this process. `environ` holds the REPRISE_* variables; `run` is the run's folder."""
     baked_image, fault = _read(baked, BakedImage)
     seen_image, seen_fault = _read(run / OBSERVED_IMAGE, ObservedImage) if run else (None, None)

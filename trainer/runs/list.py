@@ -57,7 +57,7 @@ class ListedRun:
     """A run in a list, by its last attempt."""
 
     run: str
-    where: RunLocation
+    location: RunLocation
     attempt: int
     record: Record | None
     store: str | None = None
@@ -110,7 +110,7 @@ def local_run(
         fault = f"{failure.filename} cannot be read: {failure.strerror}"
     except UnsafePathError as failure:
         fault = failure.message
-    return ListedRun(run=run, where=RunLocation.LOCAL, attempt=1, record=None, fault=fault)
+    return ListedRun(run=run, location=RunLocation.LOCAL, attempt=1, record=None, fault=fault)
 
 
 def _local_run(runs: Path, run: str, *, target: Store | None, remote: Mapping[str, int]) -> ListedRun:
@@ -127,7 +127,7 @@ def _local_run(runs: Path, run: str, *, target: Store | None, remote: Mapping[st
         record, fault = None, failure.message
     return ListedRun(
         run=run,
-        where=_location(store, target, is_in_store=remote.get(run, 0) >= number),
+        location=_location(store, target, is_in_store=remote.get(run, 0) >= number),
         attempt=number,
         record=record,
         store=store,
@@ -152,12 +152,12 @@ def remote_run(store: Store, run: str, attempt: int) -> ListedRun:
     except RepriseError as failure:
         fault = failure.message
         return ListedRun(
-            run=run, where=RunLocation.REMOTE, attempt=attempt, record=None, store=store.label, fault=fault
+            run=run, location=RunLocation.REMOTE, attempt=attempt, record=None, store=store.label, fault=fault
         )
     numbers = [number for number in _sealed_numbers(store, run) if number < attempt] if attempt > 1 else []
     earlier = _readable(partial(_sealed, store, run, number) for number in numbers[-_EARLIER:])
     location, address = RunLocation.REMOTE, store.label
-    return ListedRun(run=run, where=location, attempt=attempt, record=record, store=address, earlier=earlier)
+    return ListedRun(run=run, location=location, attempt=attempt, record=record, store=address, earlier=earlier)
 
 
 def _sealed_numbers(store: Store, run: str) -> list[int]:
@@ -195,5 +195,7 @@ def _listed(run: str, store: Store | None, runs: Path, *, local: set[str], remot
 
 def unpublished(rows: Iterable[ListedRun], store: Store) -> list[str]:
     """Return the finished runs of this machine that are not known to be in `store`."""
-    finished = [row for row in rows if row.where is not RunLocation.REMOTE and row.store != store.label and row.record]
+    finished = [
+        row for row in rows if row.location is not RunLocation.REMOTE and row.store != store.label and row.record
+    ]
     return [row.run for row in finished if row.record and row.record.outcome.status is not Status.RUNNING]

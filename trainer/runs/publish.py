@@ -113,7 +113,7 @@ def _write_claim(path: Path, record: Record, store: Store) -> None:
     other: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
     if other.to_json() != own:
         message = f"attempt {record.attempt} of run {record.run} is already in {store.label}, from host {other.host}"
-        raise RunError(message, hint="it is another attempt with the same number; nothing was changed")
+        raise RunError(message, hint="nothing was changed; use another store: --store ADDRESS")
 
 
 def _claim_empty(folder: Path, number: int, store: Store, *, record: Record) -> None:

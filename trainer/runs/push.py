@@ -78,7 +78,7 @@ def _copy_claim(claim: bytes, run: str, number: int, target: Store) -> None:
     if (existing := read_small(target, key)) != claim:
         other = read_claim(existing, where=f"{key} in {target.label}")
         message = f"attempt {number} of run {run} is already in {target.label}, from host {other.host}"
-        raise RunError(message, hint="it is another attempt with the same number; nothing was changed")
+        raise RunError(message, hint="nothing was changed; use another store: --store ADDRESS")
 
 
 def _copy_files(sealed: Sealed, run: str, *, source: Store, target: Store, progress: Progress) -> int:

@@ -54,11 +54,17 @@ class Knowledge(StrEnum):
 # --- ingredients
 
 
+WEIGHTS_ROLE: Final = "weights"
+"""The role of a dataset whose tensors replace the initial weights."""
+
+
 class DatasetIngredient(Document):
     """A dataset, identified by its contents: repacking or republishing the same files does not change it."""
 
     version: Count
     content: Digest
+    roles: list[OneLine] = Field(default=[], exclude_if=lambda roles: not roles)
+    """What the dataset is used for: `train`, `val`, `test`, `weights`; absent if it is the only dataset, used for everything."""
 
 
 class Determinism(Document):
@@ -97,6 +103,8 @@ class Ingredients(Document):
     layers: list[Digest] | None
     """The diff IDs of the environment's layers; `None` if unknown."""
     datasets: dict[str, DatasetIngredient]
+    initial_weights: Digest | None = Field(default=None, exclude_if=lambda digest: digest is None)
+    """The digest of the parent run's `weights.safetensors`, which replaced the initial weights; absent if there is no parent run."""
     determinism: Determinism
     device: Device
 
@@ -178,6 +186,14 @@ class Imported(Document):
     files: list[str]
 
 
+class ParentRun(Document):
+    """The run from whose weights a run began; its weights are an ingredient, by digest."""
+
+    run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
+    attempt: int = Field(ge=1, le=MOST_ATTEMPTS)
+    identity: Digest
+
+
 class Timing(Document):
     """Start by the wall clock, and durations in seconds by a monotonic clock."""
 
@@ -205,6 +221,8 @@ class Circumstances(Document):
     """The files of the source that were imported; `None` if not checked. The evidence is the whole source."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)
     """The run that this run repeats, if `reprise reproduce` started it."""
+    parent: ParentRun | None = Field(default=None, exclude_if=lambda run: run is None)
+    """The run that `initial_weights` were taken from; a rerun of the parent with equal weights is an equal ingredient."""
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
     notebook: str | None = Field(default=None, exclude_if=lambda path: path is None)
@@ -237,9 +255,22 @@ class EvaluatedWeights(Document):
     """The weights that the test evaluated: of the last checkpoint, or of the best by `monitor`."""
 
     epoch: Count
-    """Epochs that had begun: 1 during the first epoch, 0 before it."""
+    """Epochs that had started: 1 during the first epoch, 0 before it."""
     step: Count
     """Optimizer steps taken until then."""
+
+
+class LoadedWeights(Document):
+    """How the tensors of `init_from` fit the net: names as in the net, those of `unexpected` after renaming."""
+
+    loaded: Count
+    """The number of tensors that were loaded."""
+    missing: list[str] = []
+    """Tensors of the net that kept their initial values, because the file has none of that name."""
+    unexpected: list[str] = []
+    """Tensors of the file that the net does not have."""
+    reshaped: list[str] = []
+    """Tensors of the net that kept their initial values, because those of the file have another shape."""
 
 
 class Outcome(Document):
@@ -258,6 +289,8 @@ class Outcome(Document):
     """Optimizer steps taken."""
     evaluated: EvaluatedWeights | None = Field(default=None, exclude_if=lambda found: found is None)
     """The weights that the test evaluated; `None` if there was no test or an earlier version did not record it."""
+    loaded_weights: LoadedWeights | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Which tensors of `init_from` were loaded; `None` if the net began with its own initial weights, or from a checkpoint."""
     ledger: dict[str, LedgerEntry] = {}
     unread: list[str] = []
     """Settings that were bound and never read, and settings of the experiment that were never used."""

@@ -48,7 +48,7 @@ KINDS: Final = {
     "experiment": {DifferenceKind.EXPERIMENT},
     "settings": {DifferenceKind.SETTING},
     "source": {DifferenceKind.CODE},
-    "dataset": {DifferenceKind.DATASET},
+    "dataset": {DifferenceKind.DATASET, DifferenceKind.INITIAL},
     "determinism": {DifferenceKind.DETERMINISM},
     "device": {DifferenceKind.DEVICE},
     "image": {DifferenceKind.LAYER, DifferenceKind.LOCK},

@@ -121,7 +121,9 @@ def load_record(path: Path) -> Record:
             text = folder.read(path.name)
             _require_as_published(folder, path, text)
         return read_record(text, where=str(path))
-    raise RunError(f"{path} cannot be read: it does not exist", hint="the run ended before its record was open")
+    raise RunError(
+        f"{path} cannot be read: it does not exist", hint="start a new run: this one ended before its record was opened"
+    )
 
 
 def read_publication(attempt: Path) -> Published | None:

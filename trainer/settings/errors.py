@@ -214,7 +214,8 @@ def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
     """Return the error for a failed validator of the experiment that checks all settings together."""
     message = "; ".join(_raised(fault) for fault in faults)
     return SettingError(
-        f"the settings do not fit together: {message}", hint="the experiment's Settings class checks this"
+        f"the settings do not fit together: {message}",
+        hint="change one of them, or the validator of the experiment's Settings class",
     )
 
 

@@ -49,7 +49,8 @@ def how_to_type(name: str, info: FieldInfo, origin: Origin, *, found: object = N
     if text is None or is_plain or _value(info, text) is _NOTHING:
         return None
     has_table = any(map(is_table, members(info.annotation))) and origin is Origin.COMMAND_LINE
-    toml_form = f" or {option(name)} {shlex.quote(_as_toml(text))}" if has_table else ""
+    toml = _as_toml(text) if has_table else text
+    toml_form = "" if toml == text else f" or {option(name)} {shlex.quote(toml)}"
     return f"write, for example, {assigned(name, info, text, origin)}{toml_form}"
 
 

@@ -11,7 +11,7 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import canonical, digest_of_bytes
@@ -33,7 +33,8 @@ from trainer.source.archive import (
     size_text,
     unpack,
 )
-from trainer.source.description import Source
+from trainer.source.description import Project, Source
+from trainer.source.project import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,9 +45,9 @@ ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
 ALLOWED: Final = ".reprise-no-secrets"
 """The file of a checkout that lists files that look like secrets and are not."""
-CAPTURED: Final = "captured.json"
+SOURCE_DESCRIPTION: Final = "captured.json"
 """The description of a source that was placed into a run's folder before the run started."""
-BEGUN: Final = "REPRISE_BEGUN_RUN"
+PREPARED_RUN_VARIABLE: Final = "REPRISE_PREPARED_RUN"
 """The variable with the run whose folder and source another command prepared."""
 NOTEBOOK: Final = "REPRISE_NOTEBOOK"
 """The variable with the file of a notebook's cells, from which the run was started."""
@@ -66,8 +67,8 @@ def freeze(
 ) -> SourceBundle:
     """Capture `checkout` into the run's folder `into`, as `source.tar.gz` and unpacked as `source/`.
 
-    The parent of `into` is never captured. `extra` adds files from elsewhere, by path in the bundle. Raise `SourceError`, `DiskFullError`,
-    `NotWritableError`.
+    The parent of `into` is never captured. `extra` adds files and projects from elsewhere, by path in the bundle. Raise `SourceError`,
+    `DiskFullError`, `NotWritableError`.
     """
     bundle = capture(checkout, extra=extra, runs=into.parent, largest=largest)
     with disk_faults(into), run_root(into) as run:
@@ -84,7 +85,7 @@ def place_source(bundle: SourceBundle, into: Path) -> None:
     with disk_faults(into), run_root(into) as run:
         run.write_whole(ARCHIVE, archive(bundle))
         unpack(bundle, run, COPY)
-        run.write_whole(CAPTURED, canonical(bundle.source.model_dump(mode="json")))
+        run.write_whole(SOURCE_DESCRIPTION, canonical(bundle.source.model_dump(mode="json")))
 
 
 def take_placed_source(into: Path) -> SourceBundle | None:
@@ -93,48 +94,86 @@ def take_placed_source(into: Path) -> SourceBundle | None:
     Raise `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
     """
     with disk_faults(into), run_root(into) as run:
-        if run.stat(CAPTURED) is None:
+        if run.stat(SOURCE_DESCRIPTION) is None:
             return None
-        bundle = replace(read_archive(into / ARCHIVE), source=read_json_below(run, CAPTURED, Source))
+        bundle = replace(read_archive(into / ARCHIVE), source=read_json_below(run, SOURCE_DESCRIPTION, Source))
         run.remove_tree(COPY)
         unpack(bundle, run, COPY)
-        run.unlink(CAPTURED)
+        run.unlink(SOURCE_DESCRIPTION)
         return bundle
 
 
 def capture(
     checkout: Path, *, extra: Mapping[str, Path] | None = None, runs: Path | None = None, largest: int = LARGEST
 ) -> SourceBundle:
-    """Capture `checkout`. Raise `SourceError` if it is not a folder, is empty, or holds more than `largest` bytes."""
+    """Capture `checkout`. Raise `SourceError` if it is not a folder, is empty, or holds more than `largest` bytes.
+
+    A folder in `extra` is the root of a project, whose files are captured by the rules of a checkout.
+    """
     root = checkout.resolve()
     if not root.is_dir():
         raise SourceError(
             f"{checkout} is not a folder; expected a checkout", hint="give the folder that holds pyproject.toml"
         )
-    known = listing(root)
-    excluded = () if runs is None else _inside(root, runs)
-    found = known.paths if known else without_ignored(root, walk(root))
-    listed = [path for path in found if not path.startswith(("runs/", *excluded))]
-    captured = {*listed, *_through_links(root, listed)}
-    repositories = repository_parts(captured)
-    paths = sorted(captured - repositories)
-    _check_size(root, paths, largest)
-    left_out = [*(_not_initialized(known) if known else [_WALKED]), *_repositories(repositories)]
-    reader = _Reader(root=root, left=largest, left_out=left_out, allowed=_allowed(root))
-    files = [*reader.read(paths), *reader.add(extra or {})]
+    near = () if runs is None else (runs,)
+    whole = _read_folder(root, excluded=["runs/", *_inside(root, near)], largest=largest, what="this checkout")
+    files, left_out, project = [*whole.files], [*whole.left_out], None
+    for path, origin in (extra or {}).items():
+        if taken := next((file.path for file in files if f"{file.path}/".startswith(f"{path}/")), None):
+            message = f"the checkout has {taken}; {origin} would become {path} of the run's source"
+            raise SourceError(message, hint="rename that file or folder of the checkout")
+        left = largest - sum(len(file.data) for file in files)
+        if not origin.is_dir():
+            files += _Reader(root=root, left=left, left_out=left_out, allowed=_allowed(root)).add({path: origin})
+            continue
+        theirs = origin.resolve()
+        part = _read_folder(theirs, excluded=_inside(theirs, (root, *near)), largest=left, what=str(origin))
+        files += [replace(file, path=f"{path}/{file.path}") for file in part.files]
+        left_out += [f"{path}/{line}" if line is not _WALKED else f"{path}: {line}" for line in part.left_out]
+        project = Project(path=path, **_of_git(part.known), files=len(part.files))
     if not files:
         raise SourceError(f"{checkout} holds no source", hint="run the command in a checkout of the project")
     files.sort(key=lambda file: file.path)
     source = Source(
         how=_how(root),
-        commit=(known.commit if known else None) or "unknown",
-        dirty=known.dirty if known else None,
-        submodules=known.submodules if known else {},
+        **_of_git(whole.known),
+        project=project,
         files=len(files),
         bytes=sum(len(file.data) for file in files),
-        left_out=reader.left_out,
+        left_out=left_out,
     )
     return SourceBundle(digest=bundle_digest(files), source=source, files=tuple(files))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Folder:
+    """What was captured of a folder."""
+
+    files: list[SourceFile]
+    known: Listing | None
+    """None if git cannot list the folder."""
+    left_out: list[str]
+
+
+def _read_folder(root: Path, *, excluded: Iterable[str], largest: int, what: str) -> _Folder:
+    """Read the files of a folder that belong to a source: tracked, or untracked and not ignored; `what` names it in messages."""
+    known = listing(root)
+    found = known.paths if known else without_ignored(root, walk(root))
+    listed = [path for path in found if not path.startswith(tuple(excluded))]
+    captured = {*listed, *_through_links(root, listed)}
+    repositories = repository_parts(captured)
+    paths = sorted(captured - repositories)
+    _check_size(root, paths, largest, what=what)
+    left_out = [*(_not_initialized(known) if known else [_WALKED]), *_repositories(repositories)]
+    reader = _Reader(root=root, left=largest, left_out=left_out, allowed=_allowed(root))
+    return _Folder(files=[*reader.read(paths)], known=known, left_out=left_out)
+
+
+def _of_git(known: Listing | None) -> dict[str, Any]:
+    """Return the commit of a folder, whether its files differ from it, and the commits of its submodules."""
+    if known is None:
+        return {"commit": "unknown", "dirty": None, "submodules": {}}
+    return {"commit": known.commit or "unknown", "dirty": known.dirty, "submodules": known.submodules}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -230,11 +269,16 @@ def _secret(path: str, target: Path, data: bytes) -> str | None:
 
 
 def _allowed(root: Path) -> frozenset[str]:
-    """Return the paths that the checkout lists as free of secrets, one per line; `#` starts a comment. Raise `DocumentError`."""
-    if not (root / ALLOWED).is_file():
-        return frozenset()
-    lines = (line.partition("#")[0].strip() for line in read_text(root / ALLOWED).splitlines())
-    return frozenset(line.removeprefix("./") for line in lines if line)
+    """Return the paths that the checkout, or a project in it, lists as free of secrets, one per line; `#` starts a comment.
+
+    Raise `DocumentError`.
+    """
+    return frozenset(f"{below}{path}" for below in ("", f"{FOLDER}/") for path in _listed_paths(root / below / ALLOWED))
+
+
+def _listed_paths(file: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in read_text(file).splitlines()) if file.is_file() else ()
+    return [line.removeprefix("./") for line in lines if line]
 
 
 def _shown(link: Path) -> str:
@@ -268,7 +312,7 @@ def _repositories(paths: Iterable[str]) -> list[str]:
     return [f"{name if name.isprintable() else ascii(name)}: it holds files of a repository" for name in shown]
 
 
-def _check_size(root: Path, paths: Iterable[str], largest: int) -> None:
+def _check_size(root: Path, paths: Iterable[str], largest: int, *, what: str) -> None:
     sizes = []
     for path in paths:
         try:
@@ -279,18 +323,19 @@ def _check_size(root: Path, paths: Iterable[str], largest: int) -> None:
             sizes.append((about.st_size, path))
     total = sum(size for size, _ in sizes)
     if total > largest:
-        raise _too_large(f"{size_text(total)}; expected at most {size_text(largest)}", sizes)
+        raise _too_large(f"{size_text(total)}; expected at most {size_text(largest)}", sizes, what=what)
 
 
-def _too_large(found: str, sizes: list[tuple[int, str]]) -> SourceError:
+def _too_large(found: str, sizes: list[tuple[int, str]], *, what: str = "this checkout") -> SourceError:
     named = ", ".join(f"{path} ({size_text(size)})" for size, path in sorted(sizes, reverse=True)[:3])
     hint = "list them in .gitignore, or make them a dataset: `reprise data publish`"
-    return SourceError(f"the source of this checkout is {found}; largest files: {named}", hint=hint)
+    return SourceError(f"the source of {what} is {found}; largest files: {named}", hint=hint)
 
 
-def _inside(root: Path, runs: Path) -> tuple[str, ...]:
-    folder = runs.resolve()
-    return (f"{folder.relative_to(root).as_posix()}/",) if folder != root and folder.is_relative_to(root) else ()
+def _inside(root: Path, others: Iterable[Path]) -> list[str]:
+    """Return the prefixes of the paths in those folders that are inside of `root`."""
+    folders = [other.resolve() for other in others]
+    return [f"{each.relative_to(root).as_posix()}/" for each in folders if each != root and each.is_relative_to(root)]
 
 
 def _how(root: Path) -> Literal["mounted", "baked"]:
@@ -306,10 +351,10 @@ def _how(root: Path) -> Literal["mounted", "baked"]:
 
 __all__ = [
     "ARCHIVE",
-    "BEGUN",
-    "CAPTURED",
     "COPY",
     "LARGEST",
+    "PREPARED_RUN_VARIABLE",
+    "SOURCE_DESCRIPTION",
     "SourceBundle",
     "SourceFile",
     "archive",

@@ -7,6 +7,25 @@ from typing import Literal
 from pydantic import Field
 
 from trainer.base.document import Count, Document, OneLine
+from trainer.base.suggestions import counted
+
+
+class Project(Document):
+    """The origin of a project from outside the checkout: a git repository, or a folder with a pyproject.toml."""
+
+    path: OneLine
+    """The folder of its files in the source."""
+    commit: OneLine = "unknown"
+    dirty: bool | None = None
+    """Whether files differed from the commit; `None` if git cannot determine it."""
+    submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
+    files: Count = 0
+
+    @property
+    def described(self) -> str:
+        """The files and the commit, for a line."""
+        state = {None: "", True: ", with changes", False: ""}[self.dirty]
+        return f"{counted(self.files, 'file')} of the experiment's project, commit {self.commit}{state}"
 
 
 class Source(Document):
@@ -18,6 +37,8 @@ class Source(Document):
     """Whether files differed from the commit; `None` if git cannot determine it."""
     submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
     """The commit of each git submodule, by path. Files of submodules are part of the source."""
+    project: Project | None = Field(default=None, exclude_if=lambda project: project is None)
+    """The project of an experiment from outside the checkout; its files are part of the source."""
     files: Count = 0
     bytes: Count = 0
     left_out: list[str] = []

@@ -49,7 +49,7 @@ def folder_of(address: str) -> Path | None:
     url = urlsplit(address) if mark else None
     if url and url.netloc not in {"", "localhost"}:
         raise UsageError(
-            f"store address {address!r} names the host {url.netloc!r}", hint="file:///PATH has three slashes"
+            f"store address {address!r} names the host {url.netloc!r}", hint="write file:///PATH, with three slashes"
         )
     path = unquote(url.path) if url else address
     if not path.strip():
@@ -75,12 +75,12 @@ def split_address(address: str) -> tuple[str, Access | None]:
     asked = dict(parse_qsl(query, keep_blank_values=True))
     for word, value in asked.items():
         if word not in _ASKED or not value:
-            said = (
+            message = (
                 f"store address {address!r}: {word!r} has no value"
                 if word in _ASKED
                 else f"store address {address!r}: unknown {word!r}"
             )
-            raise UsageError(said, hint="s3://BUCKET?endpoint=URL, s3://BUCKET?profile=NAME, or both with &")
+            raise UsageError(message, hint="s3://BUCKET?endpoint=URL, s3://BUCKET?profile=NAME, or both with &")
     if not asked:
         raise UsageError(f"store address {address!r}: nothing follows its '?'", hint="s3://BUCKET?endpoint=URL")
     return name, Access(**asked)

@@ -107,9 +107,9 @@ def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
 
 def not_kept(key: str, store: str) -> StoreError:
     """Return the error for an object that the store acknowledged and does not hold; `store` is the store's label."""
-    said = f"{store} acknowledged {key}, and does not hold it or holds other bytes"
+    message = f"{store} acknowledged {key}, and does not hold it or holds other bytes"
     return StoreError(
-        said, hint="do not use this store before `reprise doctor` reports it as ok: it loses what it acknowledges"
+        message, hint="do not use this store before `reprise doctor` reports it as ok: it loses what it acknowledges"
     )
 
 
@@ -130,4 +130,4 @@ def blocks(body: bytes | BinaryIO) -> Iterator[bytes]:
     yield from iter(lambda: body.read(BLOCK), b"")
 
 
-AGAIN: Final = "type the same command again; if it says the same, the stored object or the way to it is damaged"
+AGAIN: Final = "run the command again; if the error recurs, the stored object or the connection is faulty"

@@ -46,7 +46,7 @@ class Probed:
     holds: bool
     needed: bool
     """Whether Reprise's guarantees depend on it."""
-    therefore: str
+    consequence: str
     """How Reprise uses the store as a result."""
 
 
@@ -80,8 +80,8 @@ class Probe:
                 raise
             except StoreError as fault:
                 answer = Answer(found=fault.message, holds=False)
-            therefore = holding if answer.holds else failing
-            yield Probed(about=about, found=answer.found, holds=answer.holds, needed=needed, therefore=therefore)
+            consequence = holding if answer.holds else failing
+            yield Probed(about=about, found=answer.found, holds=answer.holds, needed=needed, consequence=consequence)
 
     def tidy(self) -> tuple[int, str | None]:
         """Remove the probe's objects; return the number of objects that remain, and why."""
@@ -270,5 +270,5 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], .
 
 
 def is_trusted(probed: list[Probed]) -> bool:
-    """Return whether everything that correctness needs holds."""
+    """Return whether every needed property holds."""
     return all(each.holds for each in probed if each.needed)

@@ -212,8 +212,8 @@ class S3Store:
                     raise
                 self._refuses = True
                 return
-        said = f"{self.label} ignores If-None-Match: a second run or dataset version can replace the first"
-        raise StoreError(said, hint="use another store; `reprise doctor` reports what a store can be trusted with")
+        message = f"{self.label} ignores If-None-Match: a second run or dataset version can replace the first"
+        raise StoreError(message, hint="use another store; `reprise doctor` reports what a store can be trusted with")
 
     def _put(self, key: str, body: bytes | BinaryIO, *, sha256: bytes, replace: bool = False) -> bool:
         with self._translated(key):
@@ -310,9 +310,9 @@ def _client(session: boto3.session.Session, access: Access, config: Config) -> S
 def _endpoint_of(profile: str) -> str | None:
     """Return the S3 endpoint of a profile in ~/.aws/config."""
     session = botocore.session.Session(profile=profile)
-    said = session.get_scoped_config()
-    services = session.full_config.get("services", {}).get(said.get("services", ""), {})
-    return (services.get("s3") or {}).get("endpoint_url") or said.get("endpoint_url")
+    config = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(config.get("services", ""), {})
+    return (services.get("s3") or {}).get("endpoint_url") or config.get("endpoint_url")
 
 
 def _range(start: int, length: int | None) -> _Ranged:

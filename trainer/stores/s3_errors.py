@@ -146,8 +146,8 @@ def _refusal(key: str, code: str, label: str) -> StoreError | None:
 
 
 def _page(label: str) -> StoreUnreachableError:
-    said = f"store {label}: a web page answers in its place, as a captive portal or a proxy sends"
-    return StoreUnreachableError(said, hint=_PAGE_HINT)
+    message = f"store {label}: a web page answers in its place, as a captive portal or a proxy sends"
+    return StoreUnreachableError(message, hint=_PAGE_HINT)
 
 
 def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_: object) -> None:
@@ -162,21 +162,21 @@ def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_
 def _redirected(headers: Mapping[str, str], status: int, label: str) -> StoreUnreachableError:
     """Return the error for a redirect. It shows the host without the path, because a location may contain a signature."""
     host = urlsplit(headers.get("location", "")).netloc or "another address"
-    said = (
+    message = (
         f"store {label} answers {status}, a redirect to {host}: not followed, since credentials go to the store alone"
     )
-    return StoreUnreachableError(said, hint="if that is the store, set AWS_ENDPOINT_URL_S3 in .env to it")
+    return StoreUnreachableError(message, hint="if that is the store, set AWS_ENDPOINT_URL_S3 in .env to it")
 
 
 def _skewed(headers: Mapping[str, str], label: str) -> StoreDeniedError:
-    said, hint = f"store {label} refuses this machine's clock", "set the clock: timedatectl set-ntp true"
+    message, hint = f"store {label} refuses this machine's clock", "set the clock: timedatectl set-ntp true"
     try:
         theirs = parsedate_to_datetime(headers["date"])
     except (KeyError, ValueError):
-        return StoreDeniedError(said, hint=hint)
+        return StoreDeniedError(message, hint=hint)
     minutes = round((datetime.now(UTC) - theirs).total_seconds() / 60)
     side = "ahead of" if minutes > 0 else "behind"
-    return StoreDeniedError(f"{said}: it is {abs(minutes)} minutes {side} the store's", hint=hint)
+    return StoreDeniedError(f"{message}: it is {abs(minutes)} minutes {side} the store's", hint=hint)
 
 
 def _line(fault: Exception) -> str:

@@ -225,18 +225,18 @@ def _require_few(count: int) -> None:
 
 
 def _parts(text: str) -> Iterator[str]:
-    depth, begun, quote = 0, 0, ""
+    depth, start, quote = 0, 0, ""
     for place, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote and text[place - 1] != "\\" else quote
-        elif letter in _QUOTES and (depth > 0 or not text[begun:place].strip()) and letter in text[place + 1 :]:
+        elif letter in _QUOTES and (depth > 0 or not text[start:place].strip()) and letter in text[place + 1 :]:
             quote = letter
         else:
             depth += (letter in _OPENING) - (letter in _CLOSING)
         if letter == "," and depth <= 0 and not quote:
-            yield text[begun:place]
-            begun = place + 1
-    yield text[begun:]
+            yield text[start:place]
+            start = place + 1
+    yield text[start:]
 
 
 def _expanded(name: str, part: str) -> list[str]:

@@ -26,7 +26,7 @@ from trainer.base.safe_folder import Root, run_root
 from trainer.runs.names import LATEST
 from trainer.runs.record import Status, is_run_id
 from trainer.runs.run import ATTEMPTS, is_alive, record_of, recorded_attempts
-from trainer.source.capture import ARCHIVE, CAPTURED, COPY, archive, unpack
+from trainer.source.capture import ARCHIVE, COPY, SOURCE_DESCRIPTION, archive, unpack
 from trainer.source.copy import open_to_all
 from trainer.sweeps.document import FILE, FOLDER, Point, Sweep
 
@@ -245,7 +245,7 @@ def prepare(sweep: Sweep, run: Path, *, runs: Path) -> None:
     with disk_faults(run), sweep_root(runs / FOLDER / sweep.id) as place, run_root(run) as new:
         with place.open(ARCHIVE) as frozen, new.create(ARCHIVE) as copy:
             shutil.copyfileobj(frozen, copy)
-        new.write_whole(CAPTURED, canonical(sweep.captured.model_dump(mode="json")))
+        new.write_whole(SOURCE_DESCRIPTION, canonical(sweep.captured.model_dump(mode="json")))
         _write_settings(sweep, new)
 
 

@@ -16,6 +16,7 @@ from trainer.settings.ledger import call_configured, configured
 from trainer.training.compilation import compiling
 from trainer.training.data import RunData
 from trainer.training.figures.gallery import Gallery
+from trainer.training.initial_weights import load_initial_weights
 from trainer.training.inspection import Inspector
 from trainer.training.logs.loggers import LossLines
 from trainer.training.normalization import Normalize
@@ -23,6 +24,7 @@ from trainer.training.optimization.callbacks import averaging
 from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.plain.loaders import HOOKS, ControlledLoaders
 from trainer.training.readers import open_samples
+from trainer.training.readers.joined import JoinedSamples, RolePart, join
 from trainer.training.results import CollectResults
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.transforms import transform_of
@@ -31,16 +33,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from lightning.pytorch.callbacks import Callback
+
     from trainer.data.cache.inspections import CachedInspection
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.runs.checkpoint_pointer import Saved
-    from trainer.runs.record import Record
+    from trainer.runs.record import LoadedWeights, Record
     from trainer.settings.ledger import Ledger
     from trainer.training.determinism.switches import WatchSwitches
     from trainer.training.experiment import Experiment
+    from trainer.training.initial_weights import WeightsFile
     from trainer.training.logs.telemetry import Gauges
+    from trainer.training.readers import Samples
     from trainer.training.resuming.stop_requests import Stop
 
 
@@ -66,6 +72,10 @@ class Job:
     """The time on the monotonic clock when the command started."""
     saved: Saved | None = None
     """The checkpoint in the attempt's folder from which to resume."""
+    initial: WeightsFile | None = None
+    """The tensors that replace the net's initial weights; not used if the run resumes from a checkpoint."""
+    on_loaded: Callable[[LoadedWeights], None] = lambda _: None
+    """Called with the report of the loaded tensors."""
     record: Record | None = None
     """The run's record, if this process writes it."""
     inspection: CachedInspection | None = None
@@ -76,6 +86,8 @@ class Job:
     """Called with what the run does not promise, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
+    watching: Sequence[Callback] = ()
+    """Further callbacks, of a command that looks at a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +96,8 @@ class FetchedDataset:
 
     declared: Dataset
     files: Files
+    splits: tuple[str, ...] = ()
+    """The splits that it provides, if the samples of a run come from several datasets; none of a dataset that a text names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +129,13 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     net = experiment.make_net()
     switches.require_unchanged("the constructor of the net")
     call_configured(require_optimizing, net)
-    (dataset,) = job.datasets
-    samples = net.samples(dataset.declared, dataset.files)
+    load_initial(job, net)
+    declared, samples = open_joined(job.datasets, net.samples)
     net.class_names = samples.classes
-    data = call_configured(RunData, dataset.declared, samples, transform_of(net))
-    shown = Gallery(job.into, job.say, dataset=dataset.declared, samples=samples)
+    data = call_configured(RunData, declared, samples, transform_of(net))
+    first = job.datasets[0].declared
+    drawn = samples.parts[0].samples if isinstance(samples, JoinedSamples) else samples
+    shown = Gallery(job.into, job.say, dataset=first, samples=drawn)
     inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
     seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
     fitted = net.fit_to_train(data.train_split(resumed=job.saved is not None))
@@ -142,11 +158,12 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     switches.require_unchanged("the constructor of the net")
     call_configured(require_supported, net)
     require_no_normalize(net)
+    load_initial(job, net)
     compiles_itself = any(each.name == "compile" for each in experiment.parameters)
     checks = [] if compiles_itself else call_configured(compiling, job.device)
     if experiment.reads_samples:
-        dataset = job.datasets[0]
-        read = call_configured(RunData, dataset.declared, open_samples(dataset.declared, dataset.files), None)
+        several = [each for each in job.datasets if each.splits]
+        read = call_configured(RunData, *open_joined(several or job.datasets[:1], open_samples), None)
         return Assembly(net=net, data=read, start_at=read.start_at, checks=checks, outputs=[CollectResults()])
     data = experiment.make_data(folders)
     loaders = call_configured(ControlledLoaders, job.on_limit)
@@ -163,6 +180,25 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
         outputs=[CollectResults()],
         saves_within_epoch=lambda: loaders.resumes_within_epoch,
     )
+
+
+def open_joined(
+    datasets: Sequence[FetchedDataset], read: Callable[[Dataset, Files], Samples]
+) -> tuple[Dataset, Samples]:
+    """Return the declaration and the samples of one dataset, or of several by role. Raise `DatasetError` if they do not fit together."""
+    return join(
+        [
+            RolePart(declared=each.declared, samples=read(each.declared, each.files), splits=each.splits)
+            for each in datasets
+        ]
+    )
+
+
+def load_initial(job: Job, net: L.LightningModule) -> None:
+    """Replace the net's initial weights by those of the setting `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
+    say = job.say if job.record else lambda _: None
+    if job.saved is None and (report := call_configured(load_initial_weights, net, job.initial, say)):
+        job.on_loaded(report)
 
 
 @configured
@@ -190,7 +226,7 @@ def require_optimizing(net: L.LightningModule, *, accumulate: int, clip_norm: fl
 def require_no_normalize(net: L.LightningModule) -> None:
     """Raise `ExperimentError` for a `Normalize` in a plain LightningModule: only a task's net is fitted."""
     if name := next((name for name, each in net.named_modules() if isinstance(each, Normalize)), None):
-        said = f"{type(net).__name__}.{name} is a Normalize, which a run fits in the net of a task only"
+        message = f"{type(net).__name__}.{name} is a Normalize, which a run fits in the net of a task only"
         raise ExperimentError(
-            said, hint="derive the net from a task (docs/how-to/experiments.md), or use nn.BatchNorm1d"
+            message, hint="derive the net from a task (docs/how-to/experiments.md), or use nn.BatchNorm1d"
         )

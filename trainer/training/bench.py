@@ -50,7 +50,7 @@ class Course:
     resolved: Resolved[Any]
     dataset: Dataset
     data: Files
-    said: str
+    description: str
     """A description of the data for the report."""
     device: str
     root: Path
@@ -71,7 +71,7 @@ def bench(course: Course) -> Bench:
     whole = interval(watch.wholes)
     return Bench(
         experiment=course.experiment.name,
-        data=course.said,
+        data=course.description,
         device=torch.cuda.get_device_name() if course.device == "gpu" else "cpu",
         threads=torch.get_num_threads(),
         torch=torch.__version__,

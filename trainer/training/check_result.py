@@ -26,8 +26,8 @@ class Finding(Document):
 
     check: str
     status: Status
-    said: str
-    look: str | None = None
+    message: str
+    hint: str | None = None
     """Hint for a failure or a note: what to look at."""
     seconds: float = 0.0
 
@@ -44,46 +44,46 @@ def names_of(findings: Sequence[Finding], status: Status) -> list[str]:
 def lines(finding: Finding) -> Iterator[str]:
     """Yield the line of a finding and, if there is a hint, a line with the hint.
 
-    >>> list(lines(Finding(check="forward", status=Status.PASSED, said="[32, 1, 8, 8] to [32, 10]")))
+    >>> list(lines(Finding(check="forward", status=Status.PASSED, message="[32, 1, 8, 8] to [32, 10]")))
     ['forward           ok       [32, 1, 8, 8] to [32, 10]']
     """
-    yield f"{finding.check:{_WIDE}}  {_MARKS[finding.status]:7}  {finding.said}"
-    if finding.look:
-        yield f"{'':{_WIDE}}           look at: {finding.look}"
+    yield f"{finding.check:{_WIDE}}  {_MARKS[finding.status]:7}  {finding.message}"
+    if finding.hint:
+        yield f"{'':{_WIDE}}           look at: {finding.hint}"
 
 
-class _Found(Exception):  # noqa: N818 - a finding, not a fault of this program
-    """A finding with its text and the hint."""
+class _Outcome(Exception):  # noqa: N818 - a result, not an error of this program
+    """A check's result other than a pass: its message and hint."""
 
     status: Status
 
-    def __init__(self, said: str, *, look: str | None = None) -> None:
-        super().__init__(said)
-        self.said, self.look = said, look
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
 
 
-class CheckFailed(_Found):
-    """A failure that a check found; `look` is a more specific hint than the check's own."""
+class CheckFailed(_Outcome):
+    """A failure that a check found; `hint` is a more specific hint than the check's own."""
 
     status = Status.FAILED
 
 
-class CheckNote(_Found):
-    """A finding that may be intended; `look` is the hint."""
+class CheckNote(_Outcome):
+    """A finding that may be intended; `hint` is the hint."""
 
     status = Status.NOTED
 
 
-class NothingToCheck(_Found):
+class NothingToCheck(_Outcome):
     """There is nothing to check; the message is the reason."""
 
     status = Status.SKIPPED
 
 
-def require(condition: object, said: str, *, look: str | None = None) -> None:
+def require(condition: object, message: str, *, hint: str | None = None) -> None:
     """Raise `CheckFailed` if a condition is false."""
     if not condition:
-        raise CheckFailed(said, look=look)
+        raise CheckFailed(message, hint=hint)
 
 
 def listed(names: list[str], *, most: int = 4) -> str:

@@ -36,13 +36,13 @@ def compiling(device: str, *, compile: bool, determinism: Level) -> list[Compile
     if not compile:
         return []
     if determinism is Level.PORTABLE:
-        said = "setting compile is on at determinism portable: compiled kernels use the instructions of this CPU"
-        raise SettingError(said, hint="give --determinism machine, or --no-compile")
+        message = "setting compile is on at determinism portable: compiled kernels use the instructions of this CPU"
+        raise SettingError(message, hint="give --determinism machine, or --no-compile")
     if missing := _missing(device):
-        said = f"setting compile is on, and this environment has no {missing[0]}"
+        message = f"setting compile is on, and this environment has no {missing[0]}"
         where = "to `packages` of the environment's file in environments/, then scripts/setup --build"
         hint = f"add {missing[1]} {where}; or give --no-compile"
-        raise SettingError(said, hint=hint)
+        raise SettingError(message, hint=hint)
     return [CompileNet()]
 
 

@@ -88,9 +88,9 @@ class Picked(Dataset["Batch | Failed"]):
         for name, each in values.items() if isinstance(values, Mapping) else [("", values)]:
             if not name or not isinstance(each, torch.Tensor):
                 what = f"the field {name!r} of a batch" if name else "a batch"
-                said = f"{type(self.samples).__name__}.batch returns {what} as {type(each).__name__}"
+                message = f"{type(self.samples).__name__}.batch returns {what} as {type(each).__name__}"
                 hint = "docs/how-to/datasets.md shows a reader"
-                raise ExperimentError(f"{said}; expected a dict of tensors by field", hint=hint)
+                raise ExperimentError(f"{message}; expected a dict of tensors by field", hint=hint)
         batch: Batch = values
         if self.declared:
             found = {

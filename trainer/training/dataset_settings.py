@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, listed
 from trainer.data.declaration import sample_types
-from trainer.data.reader import Lines, RawFiles, Text
+from trainer.data.reader import Lines, RawFiles, Table, Text
 from trainer.training.settings import ClassificationSettings, RegressionSettings, SequenceSettings, VerificationSettings
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     Fits = Callable[[Drawn], bool]
 
 INPUT, TARGET, SHAPE, CLASSES = "input_field", "target_field", "input_shape", "classes"
+FEATURES, COUNTS = "input_features", "category_counts"
+NUMBERS, CATEGORIES = "features", "categories"
+"""The fields of a table that is published from one file."""
 _CHANNELS: Final = 3
 """Axes of an image: channels, height, width."""
 
@@ -60,15 +63,23 @@ class DatasetSettings:
 
 
 def settings_for(
-    dataset: Dataset, defaults: Mapping[str, Any], *, task: type | None = None, like: str = "the experiment"
+    dataset: Dataset,
+    defaults: Mapping[str, Any],
+    *,
+    task: type | None = None,
+    like: str = "the experiment",
+    has_input_fields: bool = False,
 ) -> DatasetSettings:
     """Return the values of an experiment's settings for a dataset; `defaults` are the experiment's own.
 
-    `task` is the base class of its settings, `None` if its steps do not read fields. Raise `DatasetError` if no field fits the task.
+    `task` is the base class of its settings, `None` if its steps do not read fields. A net that `has_input_fields` does not use the
+    setting `input_field`. Raise `DatasetError` if no field fits the task.
     """
     result, types = DatasetSettings(values={"dataset": dataset.name}), sample_types(dataset)
     chosen: dict[str, str] = {}
     for name, (meaning, fits) in _needs_of(task).items():
+        if name == INPUT and has_input_fields:
+            continue
         fields = {} if name == TARGET and isinstance(dataset.reader, _WITHOUT_TARGET) else types
         found = [each for each in _candidates(fields, defaults.get(name), fits) if each not in chosen.values()]
         if not found:
@@ -78,6 +89,11 @@ def settings_for(
             result.notes[name] = f"which of {listed(found)} it is"
         elif found[0] != defaults.get(name):
             result.values[name] = found[0]
+    if COUNTS in defaults and isinstance(dataset.reader, Table):
+        reader = dataset.reader
+        result.values[COUNTS] = list(reader.codes_of(CATEGORIES)) if CATEGORIES in reader.fields else []
+        numbers = types.get(NUMBERS)
+        result.values[FEATURES] = numbers.shape[0] if numbers and numbers.shape else 0
     _fill_shape(result, dataset, defaults, given=types.get(chosen.get(INPUT, str(defaults.get(INPUT, "")))), like=like)
     if CLASSES in defaults:
         counts = [typed.classes for typed in types.values() if typed and typed.classes]
@@ -118,7 +134,7 @@ def _fill_shape(
         )
     lengths = dict(_lengths(shape))
     for name in (SHAPE, *_LENGTHS):
-        if name in defaults:
+        if name in defaults and name not in result.values:
             _fill(result, name, lengths.get(name), "the dataset does not declare the shape of its input, or it varies")
 
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import PydanticUserError
 
 from trainer.base.errors import ExperimentError, RepriseError
+from trainer.data.references import datasets_by_role
 from trainer.settings import errors as setting_faults
 from trainer.settings.ledger import call_configured, configured
 from trainer.settings.parameters import configured_parameters, parameters_in, require_agreement
+from trainer.source.project import frozen_project, import_roots, module_name
 from trainer.training.declared_settings import STEPS, untyped_named
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.failures import own_failure
@@ -53,8 +55,8 @@ class Experiment:
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _MEASURING)
 
     def datasets(self, settings: TrainingSettings) -> list[str]:
-        """Return the name of the dataset that the settings name."""
-        return [settings.dataset]
+        """Return the names of the datasets that the settings name, that of train first."""
+        return [*datasets_by_role(settings.dataset)]
 
     def make_net(self) -> Task:
         """Return the net with constructor arguments from the settings, and its frozen parameters.
@@ -66,14 +68,14 @@ class Experiment:
         bases = [base for base in type(net).__mro__ if base.__module__.startswith(_PACKAGE)]
         methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
         if hidden := sorted(attributes & {*MADE_AT_SETUP, *methods}):
-            said = f"{self.file.name}: the net sets self.{hidden[0]}, which is a name of its task"
+            message = f"{self.file.name}: the net sets self.{hidden[0]}, which is a name of its task"
             hint = "give it another name"
             if hasattr(Task, f"make_{hidden[0]}"):
                 hint = f"give it another name; to change what the task uses, override make_{hidden[0]}"
-            raise ExperimentError(said, hint=hint)
+            raise ExperimentError(message, hint=hint)
         if empty := next((name for name, each in net.named_parameters() if each.is_meta), None):
-            said = f"parameter {empty} of {type(net).__name__} lies on the device meta: it has no values"
-            raise ExperimentError(said, hint="make the layer on the CPU; the run moves it to its device")
+            message = f"parameter {empty} of {type(net).__name__} lies on the device meta: it has no values"
+            raise ExperimentError(message, hint="make the layer on the CPU; the run moves it to its device")
         call_configured(freeze, net)
         return net
 
@@ -90,19 +92,25 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
 
 
 def load_any_experiment(
-    name: str, file: Path, *, root: Path, chosen: Mapping[str, Any] = MappingProxyType({})
+    name: str,
+    file: Path,
+    *,
+    root: Path,
+    chosen: Mapping[str, Any] = MappingProxyType({}),
+    project: Path | None = None,
 ) -> Experiment | PlainExperiment:
     """Import the experiment in `file`: a net with a task, or a plain LightningModule.
 
-    `chosen` holds the settings `model` and `data` if they were given. Raise `ExperimentFailedError` if the experiment's code raises,
-    `ExperimentError` if parts are missing.
+    `chosen` holds the settings `model` and `data` if they were given; `project` is the root of the project of a file outside of `root`.
+    Raise `ExperimentFailedError` if the experiment's code raises, `ExperimentError` if parts are missing.
     """
     seed_all(derived(0, "import"))  # random numbers drawn during the import are then equal in every process
-    module = _imported(file, root=root)
+    project = project or frozen_project(file)
+    module = _imported(file, root=root, project=project)
     settings = getattr(module, "Settings", None)
     has_settings = isinstance(settings, type) and issubclass(settings, TrainingSettings)
     if not has_settings and not _tasks_of(module):
-        load = partial(_imported_from_source, root=root)
+        load = partial(_imported_from_source, root=root, project=project)
         return plain_experiment(module, name, file, chosen=chosen, load=load)
     if not (isinstance(settings, type) and has_settings):
         raise ExperimentError(
@@ -150,12 +158,14 @@ def _reached(module: ModuleType, root: Path) -> set[str]:
     return found | {name for name in sys.modules if name.startswith(_PACKAGE)}
 
 
-def _imported(file: Path, *, root: Path) -> ModuleType:
+def _imported(file: Path, *, root: Path, project: Path | None) -> ModuleType:
     inside = file.relative_to(root).with_suffix("").parts if file.is_relative_to(root) else ()
     try:
+        if project is not None and file.is_relative_to(project):
+            return _of_project(file, project)
         if inside[:2] == ("trainer", "experiments"):
             return importlib.import_module(".".join(inside))
-        if all(part.isidentifier() for part in inside) and (file.parent / "__init__.py").is_file():
+        if inside and all(part.isidentifier() for part in inside) and (file.parent / "__init__.py").is_file():
             return importlib.import_module(".".join(inside))  # a module of a package can import relatively
         return _from_path(file)
     except RepriseError:
@@ -169,13 +179,32 @@ def _imported(file: Path, *, root: Path) -> ModuleType:
         raise own from fault
 
 
-def _imported_from_source(path: Path, *, root: Path) -> ModuleType:
-    """Import another file of the source; raise `ExperimentError` for a file that is not in it."""
-    file = (root / path).resolve()
-    if not file.is_relative_to(root.resolve()) or not file.is_file():
-        message = f"setting data is {str(path)!r}, which is not a file of the run's source"
-        raise ExperimentError(message, hint="name a file by its path in the checkout, as in --data theirs/data.py")
-    return _imported(root / path, root=root)
+def _of_project(file: Path, project: Path) -> ModuleType:
+    """Import a module of a project: as a module of its package, if it is in one. Its imports begin as in the project."""
+    roots = [str(folder) for folder in import_roots(file, project)]
+    packages = [number for number, each in enumerate(sys.path) if Path(each).name in {"site-packages", "dist-packages"}]
+    at = min(
+        packages, default=len(sys.path)
+    )  # the project's modules come before installed ones, as for its own programs
+    sys.path[at:at] = [folder for folder in roots if folder not in sys.path]
+    if (name := module_name(file, project)) is None:
+        return _from_path(file)
+    module = importlib.import_module(name)
+    if Path(module.__file__ or "").resolve() != file.resolve():
+        message = f"{file.name} is the module {name} of its project; {module.__file__} has that name too"
+        raise ExperimentError(message, hint=f"rename the package {name.partition('.')[0]} of the project")
+    return module
+
+
+def _imported_from_source(path: Path, *, root: Path, project: Path | None) -> ModuleType:
+    """Import another file of the source, or of the experiment's project; raise `ExperimentError` for a file that is in neither."""
+    for folder in filter(None, (project, root)):
+        file = folder / path
+        if not path.is_absolute() and file.resolve().is_relative_to(folder.resolve()) and file.is_file():
+            return _imported(file, root=root, project=project)
+    message = f"setting data is {str(path)!r}, which is not a file of the run's source"
+    hint = "name a file by its path in the checkout or in the experiment's repository, as in --data theirs/data.py"
+    raise ExperimentError(message, hint=hint)
 
 
 def _untyped(fault: PydanticUserError, file: Path) -> ExperimentError | None:

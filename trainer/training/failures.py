@@ -96,11 +96,13 @@ def first_line(fault: BaseException) -> str:
 def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], file: Path) -> ExperimentFailedError:
     lines = [f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-    kind, said = _type_and_line(fault)
+    kind, message = _type_and_line(fault)
     if isinstance(fault, ModuleNotFoundError):
         lines.append(_how_to_import(str(fault.name), file))
     notes = "".join(f", {note}" for note in getattr(fault, "__notes__", ()))
-    failure = ExperimentFailedError(f"{place}: the experiment raised {kind}{said}{notes}", hint="\n     ".join(lines))
+    failure = ExperimentFailedError(
+        f"{place}: the experiment raised {kind}{message}{notes}", hint="\n     ".join(lines)
+    )
     failure.place = place
     return failure
 
@@ -134,8 +136,8 @@ def _known_failure(fault: BaseException) -> RepriseError | None:
 
 
 def _lacks_compiler(fault: BaseException) -> bool:
-    said = f"{type(fault).__name__}{first_line(fault)}"
-    return any(sign in said for sign in _NO_COMPILER)
+    message = f"{type(fault).__name__}{first_line(fault)}"
+    return any(sign in message for sign in _NO_COMPILER)
 
 
 def hide_missing_compiler() -> None:
@@ -161,12 +163,12 @@ def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | No
         if not isinstance(fault, RuntimeError | NotImplementedError) and part not in _TAKES_VALUES:
             return None
         library = "torch" if isinstance(fault, RuntimeError) else ""
-    kind, said = _type_and_line(fault)
+    kind, message = _type_and_line(fault)
     doing = _DOING.get(part, "training {net}").format(net=net)
     notes = "".join(f" ({note})" for note in getattr(fault, "__notes__", ()))
     who = f"{library} raised {kind}" if library else kind
     hint = "change the settings or the net that this depends on; REPRISE_DEBUG=1 shows the traceback"
-    return ExperimentFailedError(f"{who} while {doing}{said}{notes}", hint=hint)
+    return ExperimentFailedError(f"{who} while {doing}{message}{notes}", hint=hint)
 
 
 def _chain(fault: BaseException) -> Iterator[BaseException]:
@@ -223,4 +225,4 @@ def _how_to_import(name: str, file: Path) -> str:
     if (file.parent / f"{name}.py").exists() or (file.parent / name).is_dir():
         where = "imports begin at the checkout's root"
         return f"{name} lies beside the experiment; {where}, as `from FOLDER import {name}`"
-    return "neither the environment nor the run's source has it: docs/how-to/environments.md says how a package gets in"
+    return "neither the environment nor the run's source has it; to add a package: docs/how-to/environments.md"

@@ -101,13 +101,17 @@ class StopIfNotFinite(Callback):
             is_first = good_step == _NEVER
             before = "none was before" if is_first else f"the last finite one was {good:.4g} at step {good_step:.0f}"
             shown = "nan" if math.isnan(bad) else f"{bad}"
-            said = f"the training loss of step {bad_step:.0f} is {shown}; {before}"
+            message = f"the training loss of step {bad_step:.0f} is {shown}; {before}"
             if samples := not_finite(batch):
-                raise NotFiniteError(f"{said}, and {samples}", hint=f"correct or remove such samples. {_ALL_THE_SAME}")
+                raise NotFiniteError(
+                    f"{message}, and {samples}", hint=f"correct or remove such samples. {_ALL_THE_SAME}"
+                )
             if _size(batch) == 1:
-                raise NotFiniteError(f"{said}; the batch of that step has 1 sample", hint=f"{_OF_ONE}. {_ALL_THE_SAME}")
+                raise NotFiniteError(
+                    f"{message}; the batch of that step has 1 sample", hint=f"{_OF_ONE}. {_ALL_THE_SAME}"
+                )
             remedy = _remedy(self.inspection, "train", diverged=not is_first)
-            raise NotFiniteError(said, hint=f"{remedy}. {_ALL_THE_SAME}")
+            raise NotFiniteError(message, hint=f"{remedy}. {_ALL_THE_SAME}")
 
 
 _DIVERGED: Final = "if the training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
@@ -120,8 +124,8 @@ def require_finite_weights(net: L.LightningModule, step: int) -> None:
     """Raise `NotFiniteError` if a weight is NaN or infinite after a step whose loss is unknown."""
     bad = next((name for name, each in net.named_parameters() if not bool(torch.isfinite(each).all())), None)
     if bad is not None:
-        said = f"parameter {bad} has NaN or infinity after step {step}; the step's loss is not known"
-        raise NotFiniteError(said, hint=f"{_DIVERGED}. {_ALL_THE_SAME}")
+        message = f"parameter {bad} has NaN or infinity after step {step}; the step's loss is not known"
+        raise NotFiniteError(message, hint=f"{_DIVERGED}. {_ALL_THE_SAME}")
 
 
 def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, when: str = "") -> None:
@@ -140,8 +144,8 @@ def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
             return f"field {name!r} of the dataset holds NaN or infinities: replace them in `forward`"
         bound = seen.farthest(name)
         if bound is not None and abs(bound.value) > SQUARED:
-            said = f"field {name!r} of the dataset holds {float(bound.value):.4g}"
-            return f"{said}, whose square float32 cannot hold: scale it"
+            message = f"field {name!r} of the dataset holds {float(bound.value):.4g}"
+            return f"{message}, whose square float32 cannot hold: scale it"
     return _DIVERGED if diverged else _FROM_THE_START
 
 

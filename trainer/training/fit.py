@@ -93,7 +93,7 @@ def train(job: Job) -> Trained:
             saves_within_epoch=assembled.saves_within_epoch,
         )
         guards = [switches, call_configured(StopIfNotFinite, assembled.inspection)]
-        parts = [*assembled.checks, clock, *traced, *assembled.outputs]
+        parts = [*assembled.checks, clock, *traced, *assembled.outputs, *job.watching]
         machine = _trainer(
             job,
             checkpoints,
@@ -129,9 +129,9 @@ def _fit(job: Job, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpo
         is_own = own_failure(fault, file=job.experiment.file, root=PACKAGE.parent) is not None
         if path is None or not checkpoints.restoring or is_own or isinstance(fault, torch.OutOfMemoryError):
             raise
-        said = f"{type(fault).__name__}: {' '.join(str(fault).split())[:_LONGEST]}"
-        said = fault.message if isinstance(fault, RepriseError) else said
-        raise CheckpointError(f"checkpoint {path.name} cannot be restored: {said}", hint=_OTHER) from fault
+        message = f"{type(fault).__name__}: {' '.join(str(fault).split())[:_LONGEST]}"
+        message = fault.message if isinstance(fault, RepriseError) else message
+        raise CheckpointError(f"checkpoint {path.name} cannot be restored: {message}", hint=_OTHER) from fault
     if checkpoints.monitor is not None and machine.is_global_zero and not (job.into / FOLDER / BEST).exists():
         why = undefined_of(net).get(checkpoints.monitor, "it was NaN")
         job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last one is tested")
@@ -250,7 +250,7 @@ def placement(found: str, *, accelerator: str, devices: int, precision: str) -> 
     if usable < devices:
         raise DeviceError(
             f"this run needs {devices} GPUs; torch can use {usable}",
-            hint="`reprise doctor` says why, or give --accelerator cpu",
+            hint="`reprise doctor` shows the cause; or give --accelerator cpu",
         )
     return {
         "accelerator": kind,

@@ -6,7 +6,7 @@ and test are inspected at each start, and of train only the labels, from the rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ from trainer.data.splits import select
 from trainer.training.data import Picked
 from trainer.training.readers.images import Pictures
 from trainer.training.readers.inspect import inspect_blocks, inspect_samples
+from trainer.training.readers.joined import JoinedSamples
 from trainer.training.readers.samples import Block
 from trainer.training.tasks.verification import Pairs
 
@@ -57,7 +58,7 @@ class Inspector:
             seen = self._of_package_reader()
         if seen is not None:
             require_readable(seen, dataset=self.data.declared.title)
-            if isinstance(self._singles, Pictures) and self.data.batch_size > 1:
+            if _reads_pictures(self._singles) and self.data.batch_size > 1:
                 require_one_shape(seen, "image", dataset=self.data.declared.title)
         return seen
 
@@ -66,7 +67,8 @@ class Inspector:
         splits = {name: self._rows(name) for name in declared.splits}
         seen = inspect_samples(samples, splits)
         is_stored = self.stored is not None and self.stored.write(seen)
-        again = "once on this machine" if is_stored else "the result could not be kept in the cache"
+        kept = "the result could not be kept in the cache" if self.stored else "at each run of these datasets together"
+        again = "once on this machine" if is_stored else kept
         if samples.holds_values:
             count = sum(values.samples for values in seen.splits.values())
             self.say(f"{declared.title}: {count:,} samples inspected ({monotonic() - began:.3f} s, {again})")
@@ -78,8 +80,8 @@ class Inspector:
         rows = {name: np.asarray(self._rows(name), dtype=np.int64) for name in MEASURED}
         seen = inspect_blocks(self._own_blocks(rows), rows, name=self._name)
         count = sum(map(len, rows.values()))
-        said = f"{count:,} samples of val and test read by the experiment's own reader"
-        self.say(f"{self.data.declared.title}: {said} ({monotonic() - began:.3f} s)")
+        message = f"{count:,} samples of val and test read by the experiment's own reader"
+        self.say(f"{self.data.declared.title}: {message} ({monotonic() - began:.3f} s)")
         train = self._own_labels(fields[-1]) if len(fields) > 1 else {}
         return Inspection(splits={**train, **seen.splits})
 
@@ -90,8 +92,8 @@ class Inspector:
         if labels is None:
             return {}
         if len(labels) != len(rows):
-            said = f"{type(self._singles).__name__}.labels returns {len(labels):,} labels for {len(rows):,} samples"
-            raise ExperimentError(said, hint="have it give one for each, in their order")
+            message = f"{type(self._singles).__name__}.labels returns {len(labels):,} labels for {len(rows):,} samples"
+            raise ExperimentError(message, hint="have it give one for each, in their order")
         block = Block(rows=rows, fields={field: np.asarray(labels)})
         return inspect_blocks([block], {TRAIN: rows}, name=self._name).splits
 
@@ -113,11 +115,22 @@ class Inspector:
     @property
     def _singles(self) -> Samples:
         samples = self.data.picked.samples
-        return samples.singles if isinstance(samples, Pairs) else samples
+        if isinstance(samples, JoinedSamples):  # each part may be of pairs
+            return JoinedSamples([replace(part, samples=_singles_of(part.samples)) for part in samples.parts])
+        return _singles_of(samples)
 
     def _rows(self, split: str) -> Sequence[int]:
         declared = self.data.declared
         return select(split, declared.splits, self.data.picked.samples.layout, dataset=declared.name)
+
+
+def _singles_of(samples: Samples) -> Samples:
+    return samples.singles if isinstance(samples, Pairs) else samples
+
+
+def _reads_pictures(samples: Samples) -> bool:
+    parts = samples.parts if isinstance(samples, JoinedSamples) else []
+    return isinstance(samples, Pictures) or any(isinstance(part.samples, Pictures) for part in parts)
 
 
 def has_package_reader(net: Task) -> bool:

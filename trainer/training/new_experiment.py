@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import ExperimentError, NotWritableError
 from trainer.base.plain_text import read_python
 from trainer.base.suggestions import short
-from trainer.training.dataset_settings import SHAPE, DatasetSettings, settings_for
+from trainer.training.dataset_settings import COUNTS, SHAPE, DatasetSettings, settings_for
 from trainer.training.declared_settings import sketched
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SETTINGS: Final = """\
 _DATASET: Final = "# One of `reprise data ls`; docs/tutorial/your-own-data.md publishes your own."
 _NET: Final = """\
 # A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's:
-# docs/how-to/experiments.md says what of it may be overridden here."""
+# docs/how-to/experiments.md lists what can be overridden here."""
 _LONGEST: Final = 63
 """Maximum length of a name, in characters."""
 _CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
@@ -61,8 +61,8 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         text = renamed_copy(original, name=file.stem, like=like.stem, values=found.values)
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
-        said = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
-        raise ExperimentError(said, hint="correct it, or name another one: --like digits") from fault
+        message = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
+        raise ExperimentError(message, hint="correct it, or name another one: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as page:
@@ -70,8 +70,8 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
     except FileExistsError as fault:
         raise ExperimentError(f"{file} exists already", hint="choose another name, or change that one") from fault
     except OSError as fault:
-        said = f"{file} cannot be written: {fault.strerror}"
-        raise NotWritableError(said, hint="type it in a checkout of your own: scripts/reprise new") from fault
+        message = f"{file} cannot be written: {fault.strerror}"
+        raise NotWritableError(message, hint="type it in a checkout of your own: scripts/reprise new") from fault
     return NewExperiment(filled=found.values, changes=[*_changes(text, file.name, found)])
 
 
@@ -79,7 +79,7 @@ def _changes(text: str, file: str, found: DatasetSettings) -> Iterator[str]:
     """Yield what remains to be edited, with file and line: settings without a known value, and sizes in the net."""
     lines = text.splitlines()
     notes = {rf"{name}\s*[:=]": note for name, note in found.notes.items()}
-    if SHAPE not in found.values:
+    if not {SHAPE, COUNTS} & found.values.keys():
         notes["def forward"] = "the input and output sizes of the net"
     for pattern, note in notes.items():
         number = next((number for number, line in enumerate(lines, start=1) if re.match(pattern, line.strip())), None)
@@ -98,7 +98,8 @@ def dataset_settings(text: str, dataset: Dataset | None, *, like: str) -> Datase
     if sketch is None:
         return settings_for(dataset, dict(_assigned(ast.parse(text))), like=like)
     defaults = {name: info.default for name, info in sketch.settings.__pydantic_fields__.items()}
-    return settings_for(dataset, defaults, task=sketch.settings if sketch.reads_fields else None, like=like)
+    task = sketch.settings if sketch.reads_fields else None
+    return settings_for(dataset, defaults, task=task, like=like, has_input_fields=sketch.has_input_fields)
 
 
 def _assigned(page: ast.Module) -> Iterator[tuple[str, Any]]:
@@ -138,8 +139,10 @@ def check_name(name: str) -> None:
         near = f"{near}_net"
     if near and not near[0].isalpha():
         near = f"net_{near}"[:_LONGEST]
-    said = f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, a letter first"
-    raise ExperimentError(said, hint=f"for example {near or 'my_idea'}")
+    message = (
+        f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, a letter first"
+    )
+    raise ExperimentError(message, hint=f"for example {near or 'my_idea'}")
 
 
 _Edit = tuple[int, int, list[str]]
@@ -147,9 +150,11 @@ _Edit = tuple[int, int, list[str]]
 
 
 def _edits(page: ast.Module, name: str, like: str, *, has_other_dataset: bool) -> list[_Edit]:
-    said = f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Begun as a copy of {like}."""'
+    message = (
+        f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Copied from {like}."""'
+    )
     first = page.body[0] if page.body and ast.get_docstring(page) is not None else None
-    found = [(0, 0, [said]) if first is None else (first.lineno - 1, first.end_lineno or 1, [said])]
+    found = [(0, 0, [message]) if first is None else (first.lineno - 1, first.end_lineno or 1, [message])]
     for node in page.body:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":
             found += [_above(node, _SETTINGS), *_of_dataset(node, has_other_dataset=has_other_dataset)]

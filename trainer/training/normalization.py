@@ -66,20 +66,25 @@ class Normalize(nn.Module):
         found = tuple(values.shape[1 : 1 + len(self.shape)])
         if found != self.shape:
             shown = ", ".join(["batch", *map(str, self.shape)])
-            said = f"Normalize({self.extra_repr()}) gets {list(values.shape)}; expected [{shown}, ..]"
-            raise ExperimentError(said, hint="give it the first axes of a sample: features, or channels")
+            message = f"Normalize({self.extra_repr()}) gets {list(values.shape)}; expected [{shown}, ..]"
+            raise ExperimentError(message, hint="give it the first axes of a sample: features, or channels")
         whole = (*self.shape, *(1 for _ in range(values.ndim - 1 - len(self.shape))))
         return self.mean.reshape(whole), self.std.reshape(whole)
 
 
 def fit_normalizations(net: nn.Module, train: TrainSplit, *, field: str) -> list[str]:
-    """Fit every `Normalize` of a net, to `field` if it names none; return lines to report. A resumed run has them in its checkpoint."""
+    """Fit every `Normalize` of a net, to `field` if it names none; return lines to report.
+
+    A resumed run has them in its checkpoint. Mean and standard deviation that were loaded with the initial weights are kept.
+    """
     if train.resumed:
         return []
+    named = {f"{type(net).__name__}.{name}": each for name, each in net.named_modules() if isinstance(each, Normalize)}
     return [
-        module.fit(train, field=module.field or field, name=f"{type(net).__name__}.{name}")
-        for name, module in net.named_modules()
-        if isinstance(module, Normalize)
+        f"{name} keeps the mean and standard deviation of the initial weights"
+        if int(module.count)
+        else module.fit(train, field=module.field or field, name=name)
+        for name, module in named.items()
     ]
 
 
@@ -92,9 +97,9 @@ def fields_unchanged(net: nn.Module, batch: Mapping[str, Tensor], *, field: str)
         whole, values = batch.get(fitted), given[0]
         if whole is None or (whole.shape == values.shape and torch.equal(whole.to(values.dtype), values)):
             return
-        said = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` gives it other values"
+        message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` gives it other values"
         raise ExperimentError(
-            said, hint="normalize the field first, as it is read; or publish it as it is to be normalized"
+            message, hint="normalize the field first, as it is read; or publish it as it is to be normalized"
         )
 
     modules = [(name, each) for name, each in net.named_modules() if isinstance(each, Normalize)]

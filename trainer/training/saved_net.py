@@ -37,7 +37,7 @@ def load_net(record: Record, folder: Path) -> LightningModule:
     """
     if record.ingredients.kind == "script":
         raise RunError(
-            f"run {record.run} is a script's, which has no net", hint="its outputs are in its attempt's output/"
+            f"run {record.run} is a script's, which has no net", hint="see the outputs in output/ of its attempt"
         )
     weights = _weights(record, folder)
     require_source(folder, record.ingredients.source)
@@ -45,8 +45,8 @@ def load_net(record: Record, folder: Path) -> LightningModule:
     try:
         net.load_state_dict(weights)
     except RuntimeError as fault:
-        said = short(" ".join(str(fault).split()))
-        raise RunError(f"the weights of run {record.run} do not fit its net: {said}", hint=_OTHER) from fault
+        message = short(" ".join(str(fault).split()))
+        raise RunError(f"the weights of run {record.run} do not fit its net: {message}", hint=_OTHER) from fault
     return net.eval()
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
+from trainer.data.references import ROLES
 from trainer.settings.fields import LaunchSettings, Role
 
 _TRACKING: Final = re.compile(r"off|on|databricks(://[\w-]+)?|[a-z+]+://[^/@?]*(/[^@?]*)?")
@@ -17,6 +26,47 @@ def require_tracking_address(text: str) -> str:
     if not _TRACKING.fullmatch(text):
         raise ValueError("off, on, or an address as http://host:5000, without user and password")
     return text
+
+
+def table_of(value: Any) -> Any:
+    """Return a text such as `a=b,c=d` as a table; any other value unchanged. Raise `ValueError` for another text.
+
+    >>> table_of("backbone=body,fc=head"), table_of("=net"), table_of({"a": "b"})
+    ({'backbone': 'body', 'fc': 'head'}, {'': 'net'}, {'a': 'b'})
+    """
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",")]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("pairs as OLD=NEW,OLD=NEW")
+    names = [old.strip() for old, _, _ in pairs]
+    if len({*names}) < len(names):
+        raise ValueError("each name once before =")
+    return {old.strip(): new.strip() for old, _, new in pairs}
+
+
+def roles_of(value: Any) -> Any:
+    """Return the datasets of train, val and test as a table with all three, or as a text if it is one; any other value unchanged.
+
+    >>> roles_of("digits"), roles_of("train=a,test=b"), roles_of({"train": "a"})
+    ('digits', {'train': 'a', 'val': 'a', 'test': 'b'}, 'a')
+    """
+    table = table_of(value) if isinstance(value, str) and "=" in value else value
+    if not isinstance(table, dict) or not {*table} <= {*ROLES}:
+        return table
+    if "train" not in table:
+        raise ValueError("a dataset for train, as in train=a,test=b")
+    names = {role: table.get(role, table["train"]) for role in ROLES}
+    return table["train"] if all(name == table["train"] for name in names.values()) else names
+
+
+def words_of(value: Any) -> Any:
+    """Return a text such as `a,b` as a list; any other value unchanged.
+
+    >>> words_of("missing, unexpected"), words_of(["missing"])
+    (['missing', 'unexpected'], ['missing'])
+    """
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
 
 class ScriptSettings(LaunchSettings):
@@ -60,6 +110,13 @@ class FitSettings(LaunchSettings):
     """Stop the training after this many epochs without an improvement of `monitor`."""
     min_delta: NonNegativeFloat = 0.0
     """Smallest change of `monitor` that counts as an improvement for `patience`."""
+    init_map: Annotated[dict[str, str], BeforeValidator(table_of)] = {}
+    """Beginnings of the names of tensors of `init_from` and their replacements, for example `backbone=body,fc=head`."""
+    init_allow: Annotated[list[Literal["missing", "unexpected", "reshaped"]], BeforeValidator(words_of)] = []
+    """Differences between the tensors of `init_from` and the net's that are allowed, for example `missing,reshaped`."""
+
+    init_from: Annotated[str | None, Role.EXECUTION] = None
+    """Run or dataset of weights whose tensors replace the net's initial weights: ID or start of an ID, or `resnet18@1`."""
 
     terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
     """Fail the run at the first step whose training loss is not finite. A test loss that is not finite always fails the run."""
@@ -88,8 +145,8 @@ class FitSettings(LaunchSettings):
 class SampleSettings(FitSettings):
     """Settings of a training whose batches are read from a dataset."""
 
-    dataset: str
-    """Name of the dataset: a file of `datasets/`."""
+    dataset: Annotated[str | dict[Literal["train", "val", "test"], str], BeforeValidator(roles_of)]
+    """Name of the dataset: a file of `datasets/`. Splits can come from several datasets: `train=a,test=b`."""
     batch_size: PositiveInt = 32
     """Samples in a batch, summed over all devices."""
 

@@ -119,19 +119,19 @@ class TrainSplit:
     def _unread(self, block: Block) -> DatasetError:
         fault = block.fault
         found = fault if isinstance(fault, Fault) or fault is None else fault(int(block.rows[0]))
-        return DatasetError(found.said if found else "a sample cannot be read", hint=found.hint if found else None)
+        return DatasetError(found.message if found else "a sample cannot be read", hint=found.hint if found else None)
 
     def _not_finite(self, field: str, rows: Rows, values: Values, by: str) -> DatasetError:
         odd = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         name = self.samples.layout.name_of(int(rows[np.flatnonzero(odd)[0]])) if odd.any() else "it"
-        said = f"{self.dataset}: field {field!r} of split train has NaN or infinity ({name}); {by} needs its mean"
-        return DatasetError(said, hint=_FINITE)
+        message = f"{self.dataset}: field {field!r} of split train has NaN or infinity ({name}); {by} needs its mean"
+        return DatasetError(message, hint=_FINITE)
 
 
 def _require_shape(values: Values, shape: tuple[int, ...], *, field: str, by: str) -> None:
     found = values.shape[1:]
     if found[: len(shape)] != shape or values.dtype.kind not in "biuf":
         kind = f"{values.dtype} {list(found)}"
-        said = f"{by} normalizes {list(shape)}; the samples have {field!r} as {kind}"
+        message = f"{by} normalizes {list(shape)}; the samples have {field!r} as {kind}"
         axes = f"Normalize({found[0]})" if found else "Normalize()"
-        raise ExperimentError(said, hint=f"give it the first axes of a sample, as {axes}")
+        raise ExperimentError(message, hint=f"give it the first axes of a sample, as {axes}")

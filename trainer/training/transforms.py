@@ -58,8 +58,8 @@ class SampleTransform:
         counts = {name: len(values) if values.ndim else 0 for name, values in batch.items()}
         if len(set(counts.values())) != 1:
             found = ", ".join(f"{name} {count}" for name, count in counts.items())
-            said = f"the reader's batch of one sample has fields of different lengths ({found}); {self.name} needs one row per sample"
-            raise ExperimentError(said, hint="have the reader's `batch` return `[batch, ...]` for each field")
+            message = f"the reader's batch of one sample has fields of different lengths ({found}); {self.name} needs one row per sample"
+            raise ExperimentError(message, hint="have the reader's `batch` return `[batch, ...]` for each field")
         for place in range(next(iter(counts.values()))):
             yield self._row(pick, place, {name: values[place].clone() for name, values in batch.items()})
 
@@ -88,32 +88,32 @@ class SampleTransform:
     def _require_structure(self, found: Any, sample: Sample) -> None:
         keep = "change the sample's fields, and return all of them: return sample | {FIELD: VALUES}"
         if not isinstance(found, dict):
-            said = f"{self.name} returns a {type(found).__name__}; expected a dict of tensors by field, {listed(list(sample))}"
-            raise ExperimentError(said.replace("a NoneType", "nothing"), hint=keep)
+            message = f"{self.name} returns a {type(found).__name__}; expected a dict of tensors by field, {listed(list(sample))}"
+            raise ExperimentError(message.replace("a NoneType", "nothing"), hint=keep)
         if missing := [name for name in sample if name not in found]:
-            said = f"{self.name} returns no field {missing[0]!r}; the sample has {listed(list(sample))}"
-            raise ExperimentError(said, hint=keep)
+            message = f"{self.name} returns no field {missing[0]!r}; the sample has {listed(list(sample))}"
+            raise ExperimentError(message, hint=keep)
         if added := [name for name in found if name not in sample]:
-            said = f"{self.name} returns the field {added[0]!r}, which the sample does not have"
-            raise ExperimentError(said, hint=did_you_mean(str(added[0]), sample))
+            message = f"{self.name} returns the field {added[0]!r}, which the sample does not have"
+            raise ExperimentError(message, hint=did_you_mean(str(added[0]), sample))
         for name, values in sample.items():
             self._require_alike(name, found[name], values)
 
     def _require_alike(self, name: str, found: Any, values: Tensor) -> None:
         if not isinstance(found, Tensor):
-            said = f"{self.name} returns {name!r} as {type(found).__name__}; the sample has {described(values)}"
-            raise ExperimentError(said, hint="return a tensor: torch.as_tensor(VALUES)")
+            message = f"{self.name} returns {name!r} as {type(found).__name__}; the sample has {described(values)}"
+            raise ExperimentError(message, hint="return a tensor: torch.as_tensor(VALUES)")
         if found.is_meta:
-            said = f"{self.name} uses a parameter of the net for {name!r}; parameters change with each step, samples do not"
-            raise ExperimentError(said, hint="compute that in `forward`, under `if self.training`")
+            message = f"{self.name} uses a parameter of the net for {name!r}; parameters change with each step, samples do not"
+            raise ExperimentError(message, hint="compute that in `forward`, under `if self.training`")
         if found.dtype != values.dtype or found.ndim != values.ndim:
-            said = f"{self.name} returns {name!r} as {described(found)}; the sample has {described(values)}"
+            message = f"{self.name} returns {name!r} as {described(found)}; the sample has {described(values)}"
             other = (
                 "keep the number of axes"
                 if found.dtype == values.dtype
                 else f'return it as `.to(sample["{name}"].dtype)`'
             )
-            raise ExperimentError(said, hint=f"{other}: validation and test get samples without the transform")
+            raise ExperimentError(message, hint=f"{other}: validation and test get samples without the transform")
 
 
 def transform_of(net: Task) -> SampleTransform | None:
@@ -124,15 +124,15 @@ def transform_of(net: Task) -> SampleTransform | None:
         inspect.signature(net.transform).bind({}, None)
     except TypeError as fault:
         given = ", ".join(inspect.signature(type(net).transform).parameters)
-        said = f"{type(net).__name__}.transform takes ({given}); expected (self, sample, generator)"
-        raise ExperimentError(said, hint="write `def transform(self, sample, generator):`") from fault
+        message = f"{type(net).__name__}.transform takes ({given}); expected (self, sample, generator)"
+        raise ExperimentError(message, hint="write `def transform(self, sample, generator):`") from fault
     empty: dict[int, Any] = {id(each): torch.empty(0, device="meta") for each in net.parameters()}
     try:
         return SampleTransform(net=copy.deepcopy(net, empty))
     except Exception as fault:
-        said = f"the net has a transform and cannot be copied for it: {type(fault).__name__}: {str(fault).partition(chr(10))[0]}"
+        message = f"the net has a transform and cannot be copied for it: {type(fault).__name__}: {str(fault).partition(chr(10))[0]}"
         raise ExperimentError(
-            said, hint="create open files, locks and handles where they are used, not in the constructor"
+            message, hint="create open files, locks and handles where they are used, not in the constructor"
         ) from fault
 
 

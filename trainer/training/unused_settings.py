@@ -36,16 +36,16 @@ def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[Se
         return
     kinds = type(resolved.settings)
     bearing = roles(kinds)
-    said = _words(module)
+    used_words = _words(module)
     for name, origin in resolved.origins.items():
-        if not origin.is_given or name in resolved.neutral or bearing[name] is not Role.RESULT or name in said:
+        if not origin.is_given or name in resolved.neutral or bearing[name] is not Role.RESULT or name in used_words:
             continue
         given_by = resolved.files.get(name) or str(origin)
         users = _users_of(name, package)
         if not users and not any(name in getattr(base, "__pydantic_fields__", {}) for base in kinds.__bases__):
             hint = f"no parameter in the experiment is called {name}: take it where it is needed, or leave it out"
             yield unused(name, given_by, hint=hint)
-        elif choices := _not_chosen(users - said, users, resolved.settings):
+        elif choices := _not_chosen(users - used_words, users, resolved.settings):
             hint = f"it is used with {' or '.join(choices)}; otherwise leave it out"
             yield unused(name, given_by, hint=hint)
 

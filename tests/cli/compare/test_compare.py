@@ -1,4 +1,4 @@
-"""`reprise compare`, as it is typed."""
+"""The command `reprise compare`."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_output_is_verdict_then_candidates_then_numbers(runs: Path, capsys: pyte
 def test_a_run_that_left_its_determinism_level_is_named_with_the_switch(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    left = {"determinism_at_end": ["benchmark is True; determinism machine has False (at step 2)", "more"]}
-    a, b = make_run(runs, around=left), make_run(runs, loss=0.25, around=left)
+    switched = {"determinism_at_end": ["benchmark is True; determinism machine has False (at step 2)", "more"]}
+    a, b = make_run(runs, around=switched), make_run(runs, loss=0.25, around=switched)
     assert main([a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     assert (

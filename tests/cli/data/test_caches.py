@@ -15,17 +15,17 @@ from trainer.cli.data.caches import UnreadableCache, container_cache, verify_cac
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, declaration, declared
 from trainer.environments.dotenv import write_block
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(BAKED.exists(), reason="needs a host: in an image the cache is its own")
+pytestmark = pytest.mark.skipif(IMAGE_FILE.exists(), reason="needs a host: in an image the cache is its own")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout that is set up, with a folder on PATH for a fake `docker`."""
+    """Return a checkout that is set up, and a folder on PATH for a fake `docker`."""
     write_block(tmp_path / ".env", {"COMPOSE_PROJECT_NAME": "mine"})
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")

@@ -307,7 +307,7 @@ def test_a_path_may_begin_with_a_dot_and_a_slash(reprise: Type, tmp_path: Path) 
 
 
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> list[list[str]]:
-    """Set the checkout up with a fake `docker` whose volume has this path; return the commands run in the image."""
+    """Set up the checkout with a fake `docker` whose volume has this path; return the commands run in the image."""
     write_block(tmp_path / ".env", {"COMPOSE_PROJECT_NAME": "mine"})
     fill(tmp_path / "bin", {"docker": f'#!/bin/sh\n[ "$1" = volume ] && echo {volume}\n'.encode()})
     (tmp_path / "bin/docker").chmod(0o755)

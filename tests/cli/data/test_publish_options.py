@@ -1,4 +1,4 @@
-"""Tests of `--split`."""
+"""The option `--split`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of pictures as users have them: which classes are published, and what is reported of the rest."""
+"""Folders of pictures as users have them: the published classes, and what is reported about other files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Type = Callable[..., tuple[int, str, str]]
 
-SAID = ("--license", "x", "--source", "y", "--images", ".")
+OPTIONS = ("--license", "x", "--source", "y", "--images", ".")
 FOLDERS = ("--split", "train=train/", "--split", "val=val/", "--split", "test=test/")
 PARTS = ("--split", "train=0%:50%", "--split", "val=50%:75%", "--split", "test=75%:100%")
 
@@ -26,11 +26,11 @@ def publish(typed: Type, files: dict[str, bytes] | list[str], *words: str) -> tu
     if isinstance(files, list):
         files = {name: make_picture(name) for name in files}
     fill(Path("d"), files)
-    return typed("publish", "small", "d", *SAID, *words)
+    return typed("publish", "small", "d", *OPTIONS, *words)
 
 
 def make_picture(comment: str) -> bytes:
-    """A picture of one pixel that no other one equals byte by byte, whatever its suffix says."""
+    """Return a picture of one pixel with unique bytes, whatever its suffix is."""
     return f"P5\n# {comment}\n1 1\n255\n".encode() + b"\x80"
 
 

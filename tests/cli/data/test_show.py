@@ -1,4 +1,4 @@
-"""`reprise data show` of a cached dataset: exact counts, and a picture."""
+"""`reprise data show` of a cached dataset: exact counts and a picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
-    """A checkout with a dataset of files, published and fetched."""
+    """Return a checkout with a published and fetched dataset of files."""
     for module in (data, configuration):
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))

@@ -1,4 +1,4 @@
-"""What `reprise doctor` says of the folder of runs."""
+"""The findings of `reprise doctor` about the runs folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reprise doctor store` as it is typed."""
+"""The command `reprise doctor store`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_folder_is_probed_and_the_table_shows_the_result(tmp_path: Path, capsy
 def test_json_output_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "store", str(tmp_path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert (document["trusted"], document["left"], len(document["probes"])) == (True, 0, 7)
+    assert (document["trusted"], document["remaining"], len(document["probes"])) == (True, 0, 7)
 
 
 @pytest.mark.host

@@ -1,4 +1,4 @@
-"""The start of an attempt: import errors name the reason why the source lacks a module."""
+"""The start of an attempt: import errors give the reason why a module is missing from the source."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentFailedError, NotWritableError
 from trainer.cli.process.attempt import LOG, Session
 from trainer.cli.process.closing import closing
+from trainer.cli.process.initial import Initial
 from trainer.runs.handoff import FrozenSource
 from trainer.runs.run import record_of
 from trainer.settings.fields import LaunchSettings
@@ -48,6 +49,7 @@ def make_session(tmp_path: Path) -> Session:
         resolved=resolved,
         ledger=Ledger(resolved),
         datasets=cast("Any", (None,)),
+        initial=Initial(resolved=resolved),
         stop=Stop(),
         opened=run,
     )
@@ -80,7 +82,7 @@ def test_a_failure_before_the_first_step_reports_that_no_step_ran(
 ) -> None:
     mine = make_session(tmp_path)
     mine.has_stepped, mine.began_at = stepped, began_at
-    with pytest.raises(ExperimentFailedError, match="made up"), closing(mine):  # this file lies in the checkout too
+    with pytest.raises(ExperimentFailedError, match="made up"), closing(mine):  # this file is in the checkout too
         raise ValueError("made up")
     assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.steps == steps
     assert ("steps      none" in capsys.readouterr().err) is (steps == 0)

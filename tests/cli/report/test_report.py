@@ -1,4 +1,4 @@
-"""`reprise report`, as it is typed: the page holds what the run recorded, and nothing that a record can make it do."""
+"""The command `reprise report`: the page contains the run's data, and no record can add anything active to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EVIL = "</td></style><script>alert(1)</script><img src=x onerror=alert(2)>\"' style=x:y\u202e\x00"
 NAME = EVIL.removesuffix("\x00")
-"""Names have one line; a record with another one is not read."""
+"""A name is one line; a record whose name has several lines is rejected."""
 
 
 class Tags(HTMLParser):

@@ -1,4 +1,4 @@
-"""A container that is confined: which keys it is given once the store is granted."""
+"""A confined container: the keys that it gets after the user granted the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashing an image's files by our own script."""
+"""Hashing an image's files with the current script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which process may run a record again: one of the recorded image, and one that is still what its image was built with."""
+"""A record can be rerun in this process only if the process has the recorded, unchanged image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reprise runs`, as it is typed."""
+"""The command `reprise runs`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store, configured for the machine that has `runs`."""
+    """Return a store that is configured for the machine with `runs`."""
     assert not runs.exists()
     (tmp_path / "store").mkdir()
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
@@ -41,13 +41,13 @@ def test_a_run_is_listed_as_local_then_published_then_remote(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finish_run(runs).record.run
-    assert [row["where"] for row in list_runs(capsys)] == ["local only"]
+    assert [row["location"] for row in list_runs(capsys)] == ["local only"]
     assert main(["publish", run]) == 0
-    assert [row["where"] for row in list_runs(capsys)] == ["published"]
+    assert [row["location"] for row in list_runs(capsys)] == ["published"]
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
-    assert [(row["run"], row["where"]) for row in list_runs(capsys)] == [(run, "remote only")]
+    assert [(row["run"], row["location"]) for row in list_runs(capsys)] == [(run, "remote only")]
     assert main(["pull", run[:20]]) == 0
-    assert [row["where"] for row in list_runs(capsys)] == ["published"]
+    assert [row["location"] for row in list_runs(capsys)] == ["published"]
 
 
 def test_without_the_store_local_runs_are_listed_with_a_note(
@@ -241,9 +241,9 @@ def test_latest_is_the_local_run_for_show_and_the_stores_run_for_pull(
     register_attempt(runs / older / "attempts/1")
     assert main(["publish", newer]) == 0
     shutil.rmtree(runs / newer)
-    for words, meant in ((["show", "latest"], older), (["pull", "latest"], newer), (["show", "latest"], older)):
+    for words, expected in ((["show", "latest"], older), (["pull", "latest"], newer), (["show", "latest"], older)):
         assert main(words) == 0
-        assert f"{meant}" in capsys.readouterr().out
+        assert f"{expected}" in capsys.readouterr().out
     shutil.rmtree(runs)
     assert main(["show", "latest"]) == 0
     assert f"latest is run {newer} (in the store only)" in capsys.readouterr().err
@@ -262,7 +262,7 @@ def test_push_copies_a_published_run_and_publishes_a_local_one(
     assert main(["push", published, alone, "--store", str(tmp_path / "bucket")]) == 0
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
     rows = list_runs(capsys, "--store", str(tmp_path / "bucket"))
-    assert {(row["run"], row["where"]) for row in rows} == {(published, "remote only"), (alone, "remote only")}
+    assert {(row["run"], row["location"]) for row in rows} == {(published, "remote only"), (alone, "remote only")}
 
 
 @pytest.mark.usefixtures("store")

@@ -1,4 +1,4 @@
-"""Runs as a table: the settings that differ, and what a run was made for."""
+"""The table of runs: differing settings, and each run's purpose."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ RUNS = [f"20260301t12000{place}-aaaaaa" for place in range(4)]
 def make_listed_run(
     place: int, *, experiment: str = "digits", retest_of: str | None = None, **settings: Any
 ) -> ListedRun:
-    """A run with these settings, each typed on the command line."""
-    made = ingredients(experiment=experiment, settings={"seed": 0, **settings})
+    """Return a run with these settings, each from the command line."""
+    recorded = ingredients(experiment=experiment, settings={"seed": 0, **settings})
     origins: Mapping[str, str] = dict.fromkeys(settings, "command line")
     around = circumstances(origins={"seed": "default", **origins}, retest_of=retest_of)
-    return ListedRun(run=RUNS[place], where=RunLocation.LOCAL, attempt=1, record=record(made, around, run=RUNS[place]))
+    return ListedRun(
+        run=RUNS[place], location=RunLocation.LOCAL, attempt=1, record=record(recorded, around, run=RUNS[place])
+    )
 
 
 def cells(rows: list[ListedRun], **more: Any) -> list[dict[str, str]]:
@@ -55,7 +57,7 @@ def test_at_most_three_settings_have_columns_the_most_frequent_first() -> None:
 
 
 def test_retests_and_noise_runs_are_marked() -> None:
-    broken = ListedRun(run=RUNS[3], where=RunLocation.LOCAL, attempt=1, record=None, fault="not valid JSON")
+    broken = ListedRun(run=RUNS[3], location=RunLocation.LOCAL, attempt=1, record=None, fault="not valid JSON")
     rows = [make_listed_run(0), make_listed_run(1, retest_of=RUNS[0]), make_listed_run(2), broken]
     found = [line["experiment"] for line in cells(rows, measured={RUNS[2]})]
     assert found == ["digits", "digits (retest)", "digits (noise)", ""]
@@ -67,7 +69,7 @@ def test_allowed_changes_of_a_resumed_run_are_shown_with_the_original_values() -
     assert last is not None
     last.circumstances.changed.append("setting rate: 0.3 -> 0.1")
     second = last.model_copy(update={"attempt": 2})
-    resumed = ListedRun(run=RUNS[0], where=RunLocation.LOCAL, attempt=2, record=second, earlier=(first,))
+    resumed = ListedRun(run=RUNS[0], location=RunLocation.LOCAL, attempt=2, record=second, earlier=(first,))
     (line,) = cells([resumed])
     assert line["rate"] == "0.3 -> 0.1"
     assert line["took"] == "25.0 s in 2 attempts"
@@ -75,13 +77,13 @@ def test_allowed_changes_of_a_resumed_run_are_shown_with_the_original_values() -
     assert "attempt 2: setting rate: 0.3 -> 0.1" in page
     assert "0.1 (began with 0.3)" in page
     assert page.count("took 12.5 s") == len(resumed.records)
-    assert summary(resumed)["settings_now"] == {"seed": 0, "rate": 0.1}
+    assert summary(resumed)["current_settings"] == {"seed": 0, "rate": 0.1}
 
 
 def test_a_narrow_terminal_shows_whole_ids_and_lists_omitted_columns() -> None:
     rows = table([make_listed_run(0, width=8), make_listed_run(1, width=16)])
     assert fitted(rows, 200) == (rows, [])
-    kept, left = fitted(rows, 60)
-    assert left == ["started (UTC)", "where", "width"]
+    kept, omitted = fitted(rows, 60)
+    assert omitted == ["started (UTC)", "location", "width"]
     assert kept[0] == ("run", "status", "experiment", "result", "took")
     assert kept[1][0] == RUNS[0]

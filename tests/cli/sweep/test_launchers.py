@@ -1,4 +1,4 @@
-"""How points of a sweep are started, with a fake `docker` that logs its arguments."""
+"""Starting the points of a sweep, with a fake `docker` that logs its arguments."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IMAGE = digest_of_bytes(b"an image")
-DOCKER = '#!/bin/sh\nprintf "%s\\n" "$@" > "$TOLD.words"\nenv > "$TOLD.env"\n'
+DOCKER = '#!/bin/sh\nprintf "%s\\n" "$@" > "$DOCKER_LOG.words"\nenv > "$DOCKER_LOG.env"\n'
 
 
 def make_sweep(tmp_path: Path) -> tuple[Sweep, Path]:
-    """A sweep whose image and compose file were frozen."""
+    """Return a sweep with a frozen image and compose file."""
     project, runs = tmp_path / "project", tmp_path / "runs"
     (project / "trainer").mkdir(parents=True)
     (project / "compose.yaml").write_text("services: {}\n")
@@ -57,16 +57,16 @@ def make_sweep(tmp_path: Path) -> tuple[Sweep, Path]:
 
 @pytest.fixture
 def docker_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return where the fake `docker` logs; the shell's variables differ from the sweep's."""
+    """Return the path of the fake `docker`'s logs; the shell's variables differ from the sweep's."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text(DOCKER)
     (tmp_path / "bin" / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    monkeypatch.setenv("DOCKER_LOG", str(tmp_path / "docker"))
     monkeypatch.setenv("REPRISE_IMAGE", "localhost/of/today")
     monkeypatch.setenv("REPRISE_SETTING_TOKEN", "hush")
     monkeypatch.setenv("REPRISE_SETTING_SEED", "9")
-    return tmp_path / "told"
+    return tmp_path / "docker"
 
 
 def run_point(place: PointLauncher, run: Path, log: Path, *, gpus: str | None = None) -> str:
@@ -83,7 +83,7 @@ def image_facts() -> ImageFacts:
 
 def test_a_container_gets_the_frozen_values_and_not_the_shells(tmp_path: Path, docker_log: Path) -> None:
     sweep, folder = make_sweep(tmp_path)
-    engine = MemoryEngine(held={IMAGE: image_facts()})
+    engine = MemoryEngine(images_by_id={IMAGE: image_facts()})
     place = points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=engine)
     run = tmp_path / "runs" / new_run_id()
     run_point(place, run, tmp_path / "log", gpus="1")

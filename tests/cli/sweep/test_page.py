@@ -1,4 +1,4 @@
-"""How the results of a sweep are shown."""
+"""The printed results of a sweep."""
 
 from __future__ import annotations
 

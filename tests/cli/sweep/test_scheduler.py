@@ -1,4 +1,4 @@
-"""Running a sweep, with trivial processes in place of trainings."""
+"""Running a sweep with trivial processes instead of trainings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WAITS = "import sys, time; print('epoch 1/9', file=sys.stderr, flush=True); tim
 
 
 class FakeLauncher:
-    """Starts processes that end with a code; a point whose code is 0 leaves a finished run."""
+    """Starts processes that exit with a code; a point with code 0 leaves a finished run."""
 
     def __init__(self, codes: dict[str, int], *, waits: bool = False) -> None:
         self.codes, self.waits = codes, waits

@@ -1,4 +1,4 @@
-"""`reprise sweep`, as it is typed: what is refused before anything is frozen or started."""
+"""The command `reprise sweep`: what is rejected before anything is frozen or started."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Net(Classifier):
         (["digits", "--seed", "1..3", "--jobs", "0"], UsageError, "1 or more"),
         (["digits", "--seed", "1..3", "--mode", "best"], UsageError, "invalid choice"),
         (["digits", "--seed", "3..1"], UsageError, "this range is empty"),
+        (["digits", "--init-from", "latest", "--seed", "1,2"], SettingError, "would be another run at each point"),
         (["digits", "--learning-rat", "1,1"], SettingError, "unknown setting --learning-rat"),
         (["--continue", "latest", "--seed", "1..3"], UsageError, "takes no experiment, points or settings"),
         (["--continue", "latest"], RunNotFoundError, "no sweep is called 'latest'"),

@@ -1,4 +1,4 @@
-"""The manual: every setting with type, default and meaning."""
+"""The manual lists every setting with type, default and meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launcher: what is refused before torch or any experiment is imported."""
+"""The launcher: what is rejected before torch or an experiment is imported."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_in_the_container_paths_are_relative_to_the_checkouts_root(
 ) -> None:
     monkeypatch.chdir(ROOT / "trainer" / "experiments")
     words = ["--seed", "2", "--exp", "digits.py", "--settings=../../pyproject.toml"]
-    asked = replace(parse_train_request([*words, "--help"]), argv=words)
-    assert from_checkout(asked) == ["--seed", "2", "--exp", "digits", "--settings=pyproject.toml"]
+    request = replace(parse_train_request([*words, "--help"]), argv=words)
+    assert from_checkout(request) == ["--seed", "2", "--exp", "digits", "--settings=pyproject.toml"]
     with pytest.raises(UsageError, match="outside of the checkout"):
-        from_checkout(replace(asked, origins=replace(asked.origins, files=(tmp_path / "mine.toml",))))
+        from_checkout(replace(request, origins=replace(request.origins, files=(tmp_path / "mine.toml",))))
 
 
 @pytest.mark.parametrize("text", ["none.py", "docs/", "README.md/x"])

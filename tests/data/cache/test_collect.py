@@ -80,10 +80,10 @@ def test_recent_leftovers_stay(published: Published) -> None:
 
 
 def test_leased_objects_stay_until_the_process_ends(published: Published) -> None:
-    held = fetch(published)
+    data = fetch(published)
     assert (collect(published).versions, collect(published).leases) == ((), 1)
-    assert bytes(held.read("a.txt")) == b"first"
-    del held
+    assert bytes(data.read("a.txt")) == b"first"
+    del data
     assert len(collect(published).versions) == 1
 
 
@@ -117,11 +117,11 @@ def test_a_run_with_a_warm_cache_leases_what_it_reads(published: Published) -> N
 def test_a_reader_that_cannot_write_a_lease_keeps_its_data(published: Published, *, dry_run: bool) -> None:
     fetch(published)
     cache = published.cache
-    held = lock_version(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
-    assert held is not None
+    lease = lock_version(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
+    assert lease is not None
     found = collect(published, dry_run=dry_run)
     assert (found.versions, found.objects, found.leases) == ((), 0, 1)
-    held.end()
+    lease.end()
     assert len(collect(published, dry_run=dry_run).versions) == 1
 
 
@@ -129,13 +129,13 @@ def test_a_reader_that_cannot_write_a_lease_keeps_its_data(published: Published,
 def test_no_bytes_are_read_without_a_lease(published: Published, how: str) -> None:
     fetch(published)
     assert published.cache.has(published.dataset)
-    assert collect(published, published.dataset).leases == 0, "to look is no lease"
-    held = published.cache.find(published.dataset)
+    assert collect(published, published.dataset).leases == 0, "a lookup takes no lease"
+    data = published.cache.find(published.dataset)
     if how != "found":
-        held = pickle.loads(pickle.dumps(held))  # noqa: S301 - our own
-    assert held is not None
+        data = pickle.loads(pickle.dumps(data))  # noqa: S301 - our own
+    assert data is not None
     assert collect(published).versions == ()
-    del held
+    del data
     assert len(collect(published).versions) == 1
 
 
@@ -149,7 +149,7 @@ import sys, time
 from pathlib import Path
 from trainer.data.cache.locks import take_lease
 lease = take_lease(Path(sys.argv[1]), name=sys.argv[2], content=sys.argv[3], place=Path(sys.argv[1]))
-print("held", flush=True)
+print("leased", flush=True)
 time.sleep(60)
 """
 
@@ -160,7 +160,7 @@ def holder(published: Published) -> subprocess.Popen[str]:
     words = [str(published.cache.root), published.dataset.name, published.dataset.content]
     process = subprocess.Popen([sys.executable, "-c", HOLD, *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "leased\n"
     return process
 
 
@@ -186,9 +186,9 @@ def test_a_lease_of_another_machine_lasts_a_month(published: Published, monkeypa
     fetch(published)
     with monkeypatch.context() as patched:
         patched.setattr(locks, "boot", lambda: "another machine")
-        held = published.cache.lease(published.dataset)
-    assert held
-    held.end.detach()
+        lease = published.cache.lease(published.dataset)
+    assert lease
+    lease.end.detach()
     assert collect(published).versions == ()
     assert len(collect(published, now=time() + LONGEST_S + 1).versions) == 1
 
@@ -203,7 +203,7 @@ def test_an_unfinished_fetch_keeps_its_objects(published: Published) -> None:
     fetch(published)
     place = published.cache.place(published.dataset)
     (place / "complete.json").rename(place / "wanted.json")
-    held = published.cache.lease(published.dataset)
-    assert (collect(published).objects, held is None) == (0, False)
-    del held
+    lease = published.cache.lease(published.dataset)
+    assert (collect(published).objects, lease is None) == (0, False)
+    del lease
     assert collect(published).objects == 1

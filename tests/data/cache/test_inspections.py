@@ -1,4 +1,4 @@
-"""An inspection beside a cached version: kept for the same reader and splits, made again for others, never in a run's way."""
+"""Inspections beside a cached version: reused for the same reader and splits, repeated otherwise, and never required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking turns: a courtesy that is kept where it can be and given up where it cannot."""
+"""The lock of a fetch: it saves a second download if it works, and a fetch does not depend on it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Root]:
-    with Root.at(tmp_path) as held:
-        yield held
+    with Root.at(tmp_path) as opened:
+        yield opened
 
 
 def never() -> bool:
@@ -34,19 +34,19 @@ def test_the_first_process_does_not_wait(folder: Root) -> None:
 
 
 def test_the_second_process_waits_for_the_first(folder: Root) -> None:
-    asked, got = Event(), Event()
+    requested, acquired = Event(), Event()
 
     def second() -> None:
-        with fetch_lock(folder, "lock", is_done=never, waiting=asked.set):
-            got.set()
+        with fetch_lock(folder, "lock", is_done=never, waiting=requested.set):
+            acquired.set()
 
     with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         thread = Thread(target=second)
         thread.start()
-        assert asked.wait(10)
-        assert not got.is_set()
+        assert requested.wait(10)
+        assert not acquired.is_set()
     thread.join(10)
-    assert got.is_set()
+    assert acquired.is_set()
 
 
 def test_a_fetched_dataset_needs_no_wait(folder: Root) -> None:
@@ -77,10 +77,10 @@ def test_the_holder_writes_heartbeats(folder: Root) -> None:
         assert _next_beat(folder, first) != first
 
 
-def _next_beat(folder: Root, seen: bytes) -> bytes:
+def _next_beat(folder: Root, before: bytes) -> bytes:
     pause = Event()
     for _ in range(200):
-        if (beat := folder.read("lock")) not in {b"", seen}:
+        if (beat := folder.read("lock")) not in {b"", before}:
             return beat
         pause.wait(0.05)
     raise AssertionError("no beat in ten seconds")

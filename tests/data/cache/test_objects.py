@@ -1,4 +1,4 @@
-"""Folders of the shared cache: made once, whoever else makes them."""
+"""Folders of the shared cache are created once, also if several processes create them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a version from the cache: each byte is verified in each process before it is used."""
+"""Reading a version from the cache: each process verifies each byte before it uses it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL = {"a.txt": b"first", "b.txt": b"second", "empty": b""}
 
 @pytest.fixture(scope="module")
 def published_dataset(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """A dataset with one file in two parts and three small ones, published once."""
+    """Return a dataset with one file in two parts and three small files, published once."""
     folder = tmp_path_factory.mktemp("version")
     store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BIG, **SMALL}))
     dataset = publish_dataset(Draft(name="mixed"), source=source, store=store).dataset

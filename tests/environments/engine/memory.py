@@ -1,4 +1,4 @@
-"""An engine in memory: it builds by naming, and its registries are sets."""
+"""An engine in memory: builds are recorded, and registries are dictionaries."""
 
 from __future__ import annotations
 
@@ -22,44 +22,45 @@ FACTS = EngineFacts(
 
 @dataclass(kw_only=True)
 class MemoryEngine:
-    """Keeps what it was asked to build, in order, and what was pushed where."""
+    """An engine in memory, which records the requested builds in order and the pushed images."""
 
-    said: EngineFacts | None = FACTS
+    info: EngineFacts | None = FACTS
     built: list[BuildRequest] = field(default_factory=list)
-    held: dict[str, ImageFacts] = field(default_factory=dict)
-    """By id."""
+    images_by_id: dict[str, ImageFacts] = field(default_factory=dict)
     registries: dict[str, ImageFacts] = field(default_factory=dict)
-    """By reference."""
+    """Images by reference."""
     running: set[str] = field(default_factory=set)
-    """Compose services that run."""
+    """Running Compose services."""
     containers: dict[str, str] = field(default_factory=dict)
-    """The image's id by the container's name."""
+    """The id of each container's image."""
     stores: list[LocalStore] = field(default_factory=list)
-    """Local stores that run."""
+    """Running local stores."""
     volumes: set[str] = field(default_factory=set)
     confined: list[IsolatedContainer] = field(default_factory=list)
-    """The containers that were trusted with nothing."""
+    """Isolated containers that were started."""
     inside: Callable[[IsolatedContainer], int] = lambda _: 0
-    """What happens in such a container."""
+    """The function that runs in place of such a container."""
 
     def facts(self) -> EngineFacts:
-        """What it was told to be."""
-        if self.said is None:
+        """Return `info`, or raise `EngineAbsentError` without it."""
+        if self.info is None:
             raise EngineAbsentError("no Docker engine answers")
-        return self.said
+        return self.info
 
     def image(self, reference: str) -> ImageFacts | None:
-        """By id, tag or reference."""
-        names = (image for image in self.held.values() if reference in {image.id, *image.tags, *image.references})
+        """Return an image by id, tag or reference."""
+        names = (
+            image for image in self.images_by_id.values() if reference in {image.id, *image.tags, *image.references}
+        )
         return next(names, None)
 
     def images(self, label: str) -> list[ImageFacts]:
-        """By one label, written `name=value`."""
+        """Return the images with a label `name=value`."""
         name, _, value = label.partition("=")
-        return [image for image in self.held.values() if image.labels.get(name) == value]
+        return [image for image in self.images_by_id.values() if image.labels.get(name) == value]
 
     def build(self, request: BuildRequest) -> Digests:
-        """The same request gives the same digest."""
+        """Record the request; equal requests give equal digests."""
         self.built.append(request)
         digest = digest_of_document([request.recipe, dict(request.arguments), request.stage])
         labels = {
@@ -67,7 +68,7 @@ class MemoryEngine:
             "reprise.build-id": request.arguments["BUILD_ID"],
             "org.opencontainers.image.base.name": request.arguments["BASE"],
         }
-        self.held[digest] = ImageFacts(
+        self.images_by_id[digest] = ImageFacts(
             id=digest,
             tags=(request.tag,),
             references=(f"{request.tag.rpartition(':')[0]}@{digest}",),
@@ -76,55 +77,55 @@ class MemoryEngine:
             created="2026-01-01T00:00:00Z",
             labels=labels,
         )
-        return self.digests(self.held[digest])
+        return self.digests(self.images_by_id[digest])
 
     def digests(self, image: ImageFacts) -> Digests:
-        """A config is named after its manifest."""
+        """Return the digests; the config's digest follows from the manifest's."""
         if not self.facts().keeps_manifests:
             return Digests(manifest=None, config=image.id)
         return Digests(manifest=image.id, config=digest_of_document([image.id, "config"]))
 
     def pull(self, reference: str) -> None:
-        """Take a copy from the registry, under its reference."""
+        """Copy an image from the registry, with its reference."""
         if reference not in self.registries:
             raise ImageMissingError(f"{reference} is not in its registry")
         image = self.registries[reference]
-        self.held[image.id] = replace(image, tags=(), references=(reference,))
+        self.images_by_id[image.id] = replace(image, tags=(), references=(reference,))
 
     def push(self, image: ImageFacts, repository: str) -> str:
-        """Keep it in the registry, and know it by that name."""
+        """Copy an image into the registry, and add the reference to it."""
         reference = f"{repository}@{image.id}"
         self.registries[reference] = image
-        self.held[image.id] = replace(image, references=(*image.references, reference))
+        self.images_by_id[image.id] = replace(image, references=(*image.references, reference))
         return reference
 
     def in_registry(self, reference: str) -> bool:
-        """By reference."""
+        """Return whether the registry has the reference."""
         return reference in self.registries
 
     def serves(self, project: str, service: str) -> bool:
-        """By service."""
+        """Return whether the service runs."""
         return bool(project) and service in self.running
 
     def local_stores(self) -> list[LocalStore]:
-        """Those that it was given."""
+        """Return the running local stores."""
         return self.stores
 
     def has_volume(self, name: str) -> bool:
-        """By name."""
+        """Return whether the volume exists."""
         return name in self.volumes
 
     def image_of(self, container: str) -> ImageFacts | None:
-        """By the container's name."""
-        return self.held.get(self.containers.get(container, ""))
+        """Return the image of a container."""
+        return self.images_by_id.get(self.containers.get(container, ""))
 
     def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:
-        """Let happen what happens inside."""
+        """Record the container and call `inside` with it."""
         self.confined.append(container)
         say(f"in {container.name}")
         return self.inside(container)
 
 
 def an_engine() -> Engine:
-    """Proof to the type checker that the stand-in is an engine."""
+    """Lets the type checker verify that `MemoryEngine` is an engine."""
     return MemoryEngine()

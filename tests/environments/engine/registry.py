@@ -1,4 +1,4 @@
-"""A real registry (Debian's docker-registry) for tests: on 127.0.0.1, its images in a folder that the test owns."""
+"""A real registry (Debian's docker-registry) for tests, on 127.0.0.1, with its images in the test's folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serving(folder: Path, address: str) -> Iterator[None]:
 
 
 def _wait_for(address: str) -> None:
-    """Ask until it answers, for ten seconds at most."""
+    """Wait until the registry answers, ten seconds at most."""
     end = time.monotonic() + 10
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What compose says when a service does not run, as one sentence; and what compose.yaml promises."""
+"""Compose errors of services that do not run, as one sentence; and the properties of compose.yaml."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_no_container_gets_the_engines_socket() -> None:
 
 
 def service_config(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -> dict[str, Any]:
-    """Return a service's configuration for the environment `environ` without `.env`."""
+    """Return a service's configuration for the environment `environ`, without `.env`."""
     command = ["docker", "compose", "--project-name", "p", "--project-directory", str(checkout)]
     command += ["--env-file", str(folder / "env"), "--file"]
     (folder / "env").touch()

@@ -1,4 +1,4 @@
-"""Docker itself: builds that are the same bit for bit, digests, registries, and how its absence is worded."""
+"""Docker: bit-identical builds, digests, registries, and the errors without Docker."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ RECIPE = 'FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY file /file\nLABEL reprise.te
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[DockerEngine]:
-    """The engine of this machine, with an empty memory."""
+    """Return the engine of this machine with an empty cache."""
     with closing(DockerEngine(cache=tmp_path / "kept")) as opened:
         yield opened
 
 
 @pytest.fixture
 def request_(tmp_path: Path) -> Iterator[BuildRequest]:
-    """A build of one small file under a name of its own; the image is removed afterwards."""
+    """Return a build of one small file with its own name; the image is removed afterwards."""
     name = uuid4().hex[:12]
     root = tmp_path / "root"
     root.mkdir()

@@ -1,4 +1,4 @@
-"""What a container prints, line by line."""
+"""The output of a container, line by line."""
 
 from __future__ import annotations
 

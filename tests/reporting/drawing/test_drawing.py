@@ -1,4 +1,4 @@
-"""Drawings: well-formed, within their frame, described, and short."""
+"""Drawings are well-formed, inside their frame, described, and short."""
 
 from __future__ import annotations
 

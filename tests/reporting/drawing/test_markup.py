@@ -1,4 +1,4 @@
-"""Markup: nothing that comes in as text comes out as a tag."""
+"""Markup: text never becomes a tag."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class ParsedPage(HTMLParser):
 
 @given(st.text(), st.text())
 def test_no_text_escapes_its_element(text: str, value: str) -> None:
-    seen = ParsedPage(tag("p", text, title=value))
-    assert [name for name, _ in seen.tags] == ["p"]
-    assert [name for name, _ in seen.tags[0][1]] == ["title"]
-    assert [letter for letter in seen.text if not letter.isprintable() and letter != "\n"] == []
+    page = ParsedPage(tag("p", text, title=value))
+    assert [name for name, _ in page.tags] == ["p"]
+    assert [name for name, _ in page.tags[0][1]] == ["title"]
+    assert [letter for letter in page.text if not letter.isprintable() and letter != "\n"] == []
 
 
 def test_markup_is_not_escaped_twice() -> None:

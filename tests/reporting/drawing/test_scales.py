@@ -1,4 +1,4 @@
-"""Scales: round numbers inside the axis, for whatever numbers there are."""
+"""Scales: round numbers inside the axis for any range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thinning: fewer points, and nothing lost that a person would have seen."""
+"""Thinning removes points without a visible change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nets that look ahead, each caught, with how far it looks and the module that does; those that do not are not accused."""
+"""Nets that look ahead are detected, with the distance and the module; correct nets pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH, TIME = 8, 12
 
 
 class Net(SequenceModel):
-    """Bytes, embedded; layers over `[batch, time, width]`; scores."""
+    """Embeds bytes, applies layers over `[batch, time, width]`, and returns scores."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()
@@ -148,9 +148,9 @@ def test_a_net_that_looks_ahead_fails(name: str) -> None:
     layers, place, ahead, module, advice = WRONG[name]
     with pytest.raises(CheckFailed) as caught:
         check_layers(layers())
-    assert caught.value.said.startswith(f"the output at position {place} depends on the input at position {ahead} (")
-    assert caught.value.said.endswith(f", first in {module}")
-    assert advice is None or advice in str(caught.value.look)
+    assert caught.value.message.startswith(f"the output at position {place} depends on the input at position {ahead} (")
+    assert caught.value.message.endswith(f", first in {module}")
+    assert advice is None or advice in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("name", RIGHT)

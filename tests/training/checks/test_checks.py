@@ -1,4 +1,4 @@
-"""Wrong nets, each caught, and by the check that is named after what is wrong; the right one is not accused."""
+"""Each wrong net is detected by the check named after its fault; the correct net passes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
     "branch on values": (
         {"passed": "hidden = hidden if hidden.sum() > 0 else -hidden"},
         "export",
-        "torch.export failed: ",
+        "torch.export failed at wrong.py:28: ",
     ),
 }
 SLOW: Final = {"resume", "export"}
@@ -149,7 +149,7 @@ EIGHT: Final = {
     "mismatch of classes",
     "broken save",
 }
-"""Those that are looked for in every test; the others are more of the same kinds."""
+"""Faults that every test run looks for; the others are further examples of the same kinds."""
 
 
 def experiment_text(wrong: dict[str, str]) -> str:
@@ -166,8 +166,8 @@ def test_each_faulty_net_fails_its_check(name: str, tmp_path: Path, monkeypatch:
     findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW - {check}, to_first=True)
     names = names_of(list(findings.values()), Status.FAILED)
     assert names == [check], findings
-    assert message in findings[check].said
-    assert findings[check].look
+    assert message in findings[check].message
+    assert findings[check].hint
 
 
 def test_a_correct_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,9 +179,9 @@ def test_a_correct_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.Mo
     file.write_text(experiment_text(right))
     findings = run_checks_on(file, tmp_path, monkeypatch)
     other = {finding.check for finding in findings.values() if finding.status is not Status.PASSED}
-    assert other == {"causality"}, findings  # a class has no place
+    assert other == {"causality"}, findings  # a class has no positions
     assert list(findings) == list(CHECKS)
-    assert "body frozen on purpose" in findings["gradients"].said
+    assert "body frozen on purpose" in findings["gradients"].message
 
 
 MANUAL: Final = {
@@ -200,8 +200,8 @@ def test_a_net_with_manual_optimization_is_checked(tmp_path: Path, monkeypatch: 
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL))
     findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
     assert names_of(list(findings.values()), Status.FAILED) == []
-    assert findings["targets"].said.startswith("each metric of val and test")
-    assert "all 4 parameters get gradients and change" in findings["gradients"].said
+    assert findings["targets"].message.startswith("each metric of val and test")
+    assert "all 4 parameters get gradients and change" in findings["gradients"].message
 
 
 def test_two_losses_per_step_are_not_treated_as_one_decreasing_loss(
@@ -238,8 +238,8 @@ def test_one_cause_is_one_failure_without_unrelated_hints(
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | changed))
     findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared"})
     assert names_of(list(findings.values()), Status.FAILED) == [check]
-    assert message in findings[check].said
-    assert "learning rate" not in str(findings[check].look)
+    assert message in findings[check].message
+    assert "learning rate" not in str(findings[check].hint)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_probabilities_in_place_of_scores_are_noted_if_one_batch_is_not_learned(
     needed = {"settings", "data", "forward", "targets", "finite", "finite gradients", "one batch"}
     findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - needed)
     assert findings["targets"].status is Status.NOTED
-    assert f"Net.forward returns {what}" in findings["targets"].said
+    assert f"Net.forward returns {what}" in findings["targets"].message
     assert findings["one batch"].status is Status.FAILED
     ends = ending.rpartition("(")[0].rpartition(".")[2]
-    assert f"remove {ends} from the end of `forward`" in str(findings["one batch"].look)
+    assert f"remove {ends} from the end of `forward`" in str(findings["one batch"].hint)

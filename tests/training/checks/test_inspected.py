@@ -1,4 +1,4 @@
-"""`data` and `targets` judge every sample of real data, as a run does before its first step: not only those of the batches they read."""
+"""`data` and `targets` examine every sample of real data, as a run does before its first step, not only the batches that they read."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def put_value(place: Any, value: float) -> Callable[[Any], None]:
 def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) -> None:
     data = check_damaged_digits(tmp_path, "images.npy", put_value((-1, 0, 0, 0), np.nan))["data"]
     assert data.status is Status.FAILED
-    assert "field 'image' holds NaN: 1 in split test; the first is in row 599" in data.said
+    assert "field 'image' holds NaN: 1 in split test; the first is in row 599" in data.message
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) 
 )
 def test_an_invalid_label_outside_the_checked_batches_fails_targets(tmp_path: Path, label: int, message: str) -> None:
     targets = check_damaged_digits(tmp_path, "labels.npy", put_value(-1, label))["targets"]
-    assert (targets.status, message in targets.said) == (Status.FAILED, True), targets
+    assert (targets.status, message in targets.message) == (Status.FAILED, True), targets
 
 
 def test_a_class_without_training_samples_is_a_note(tmp_path: Path) -> None:
     targets = check_damaged_digits(tmp_path, "labels.npy", lambda labels: labels.__setitem__(labels == 3, 4))["targets"]
-    assert (targets.status, "class 3 has no sample in split train" in targets.said) == (Status.NOTED, True), targets
+    assert (targets.status, "class 3 has no sample in split train" in targets.message) == (Status.NOTED, True), targets

@@ -1,4 +1,4 @@
-"""The module that does it: the innermost one that was given what is right and gave what is not."""
+"""The located module: the innermost module with correct inputs and wrong outputs."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def location_text(call: Call | None) -> str:
 
 def make_layers() -> nn.Sequential:
     """Return layers with a square root two levels down."""
-    torch.manual_seed(0)  # with some weights both rows have a root
+    torch.manual_seed(0)  # with these weights both rows have a root
     return nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), Root(), nn.Linear(2, 2)), nn.Softmax(dim=0))
 
 
 def test_the_first_module_that_returns_nan_is_named() -> None:
-    seen = record_pass(make_layers(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
-    assert location_text(first_odd(seen, lambda value: bool(value.isnan().any()))) == "1.1 (Root)"
+    record = record_pass(make_layers(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
+    assert location_text(first_odd(record, lambda value: bool(value.isnan().any()))) == "1.1 (Root)"
 
 
 def test_the_first_module_that_differs_between_two_passes_is_named() -> None:

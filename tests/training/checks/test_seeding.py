@@ -1,4 +1,4 @@
-"""What looks random and does not follow from the seed is found, by the check that is named after the place."""
+"""Random values that do not follow from the seed are found by the check named after their source."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ def run_quick_checks(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0
 def test_an_unseeded_constructor_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     findings = run_quick_checks(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
     assert "constructor" in names_of(list(findings.values()), Status.FAILED)
-    assert findings["constructor"].said == "two nets with one seed have different initial values in head.bias"
+    assert findings["constructor"].message == "two nets with one seed have different initial values in head.bias"
 
 
 @pytest.mark.parametrize("noise", ["float(np.random.rand())", *map(_long, list(READERS)[1:])])
 def test_an_unseeded_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str) -> None:
     findings = run_quick_checks(tmp_path, monkeypatch, noise=noise, more=READ)
     assert names_of(list(findings.values()), Status.FAILED) == ["reader"], findings
-    assert READERS[noise] in findings["reader"].said
-    assert "pick" in str(findings["reader"].look)
+    assert READERS[noise] in findings["reader"].message
+    assert "pick" in str(findings["reader"].hint)
 
 
 DRAWN: Final = """
@@ -109,8 +109,8 @@ def test_a_transform_fails_unless_its_randomness_follows_from_the_seed(
 ) -> None:
     findings = run_quick_checks(tmp_path, monkeypatch, more=DRAWN.format(noise=noise).strip())
     assert names_of(list(findings.values()), Status.FAILED) == failing, findings
-    said = "'image' of a sample differs when Net.transform is called again" if failing else "; also after Net.transform"
-    assert findings["reader"].said.endswith(said)
+    end = "'image' of a sample differs when Net.transform is called again" if failing else "; also after Net.transform"
+    assert findings["reader"].message.endswith(end)
 
 
 def test_a_forward_pass_with_state_outside_the_net_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_net_that_changes_torchs_switches_fails_unless_determinism_is_off(
     torch.backends.cudnn.benchmark = False
     assert names_of(list(findings.values()), Status.FAILED) == failing, findings
     if failing:
-        assert "torch.backends.cudnn.benchmark is True and was False" in findings["determinism"].said
+        assert "torch.backends.cudnn.benchmark is True and was False" in findings["determinism"].message
 
 
 @pytest.mark.parametrize("place", ["made", "passed"])
@@ -142,13 +142,13 @@ def test_a_net_that_restores_a_default_of_torch_fails(
     findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW, level="machine")
     assert names_of(list(findings.values()), Status.FAILED) == ["determinism"], findings
     message = "torch.are_deterministic_algorithms_enabled() is False and was True"
-    assert message in findings["determinism"].said
+    assert message in findings["determinism"].message
 
 
 def test_seeded_randomness_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = "float(torch.rand((), generator=pick.generator()))"
-    made = "nn.init.constant_(self.head.bias, float(np.random.rand()) + random.random())"
+    code = "nn.init.constant_(self.head.bias, float(np.random.rand()) + random.random())"
     passed = "hidden = nn.functional.dropout(hidden, 0.1, training=self.training)"
-    findings = run_quick_checks(tmp_path, monkeypatch, noise=noise, more=READ, made=made, passed=passed)
+    findings = run_quick_checks(tmp_path, monkeypatch, noise=noise, more=READ, made=code, passed=passed)
     states = {name: findings[name].status for name in ("constructor", "reader", "training pass")}
     assert set(states.values()) == {Status.PASSED}, findings

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.torch
 
 
 class Settings(RegressionSettings):
-    """Two of one's own."""
+    """Settings of the test."""
 
     dataset: str = "diabetes"
     width: int = 8
@@ -56,8 +56,8 @@ def test_settings_used_at_the_start_pass() -> None:
 def test_an_unused_given_setting_fails() -> None:
     with pytest.raises(CheckFailed) as caught:
         check_used_settings("--bins", "3", "--momentum", "0.5")
-    assert "setting bins is given (command line), but nothing in this run uses it" in caught.value.said
-    assert "setting momentum is given" in caught.value.said
+    assert "setting bins is given (command line), but nothing in this run uses it" in caught.value.message
+    assert "setting momentum is given" in caught.value.message
 
 
 def test_an_unused_own_setting_is_noted() -> None:

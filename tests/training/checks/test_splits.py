@@ -1,4 +1,4 @@
-"""Samples of the test that were learned: the same number, equal bytes, windows that overlap."""
+"""Test samples that are in train: the same row, equal bytes, overlapping windows."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_disjoint_splits_pass() -> None:
 def test_equal_samples_are_reported_with_examples() -> None:
     with pytest.raises(CheckNote) as caught:
         check_splits(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
-    assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples compared)"
-    assert caught.value.look == "test 4 and train 0"
+    assert caught.value.message == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples compared)"
+    assert caught.value.hint == "test 4 and train 0"
 
 
 def test_a_test_split_that_is_mostly_in_training_fails() -> None:
@@ -86,7 +86,7 @@ def test_files_are_compared_by_digest() -> None:
     samples = FileRows([1, 2, 3, 9, 1, 5, 6], noise=True)
     with pytest.raises(CheckNote) as caught:
         check_splits(samples, [0, 1, 2], [3], [4, 5, 6], data=samples)
-    assert caught.value.look == "test 4.png and train 0.png"
+    assert caught.value.hint == "test 4.png and train 0.png"
 
 
 def test_samples_that_change_between_epochs_cannot_be_compared() -> None:
@@ -102,8 +102,10 @@ def test_overlapping_windows_are_counted() -> None:
     dataset = SimpleNamespace(reader=reader)
     with pytest.raises(CheckNote) as caught:
         check_splits(windows, range(60), range(60, 70), range(70, 90), dataset=dataset)
-    assert caught.value.said.startswith("3 of 10 samples of val (30.0% of its bytes) share bytes with windows of train")
-    assert str(caught.value.look).startswith("val 60 and train 57")
+    assert caught.value.message.startswith(
+        "3 of 10 samples of val (30.0% of its bytes) share bytes with windows of train"
+    )
+    assert str(caught.value.hint).startswith("val 60 and train 57")
     with pytest.raises(CheckFailed, match="share bytes"):
         check_splits(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), dataset=dataset)
     apart = Text(kind="text", file="a", window=8)

@@ -1,4 +1,4 @@
-"""Exactness: what torch refuses is told by name."""
+"""Levels of determinism: operations that torch rejects are named."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_all_generators_follow_the_seed() -> None:
 
     def drawn() -> tuple[float, float, float]:
         seed_all(derived(1, "here"))
-        return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002, S311 - the global ones are meant
+        return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002, S311 - the global generators are tested
 
     assert drawn() == drawn()
 

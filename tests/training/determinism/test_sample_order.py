@@ -1,4 +1,4 @@
-"""The order of samples: a function of seed and epoch alone."""
+"""The order of samples is a function of seed and epoch only."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def epoch_batches(
 @given(some.integers(1, 60), some.integers(1, 9), some.integers(0, 9))
 def test_every_sample_is_seen_once_an_epoch(count: int, size: int, epoch: int) -> None:
     """Law: the batches of an epoch are a permutation of the split."""
-    seen = [key for batch in epoch_batches(range(5, 5 + count), size=size, epoch=epoch) for key in batch]
-    assert sorted(seen) == [(epoch, index) for index in range(5, 5 + count)]
+    keys = [key for batch in epoch_batches(range(5, 5 + count), size=size, epoch=epoch) for key in batch]
+    assert sorted(keys) == [(epoch, index) for index in range(5, 5 + count)]
 
 
 def test_the_order_depends_on_seed_and_epoch_only() -> None:

@@ -1,4 +1,4 @@
-"""What is observed of torch's switches while a net is made and trained."""
+"""Observed changes of torch's switches while a net is created and trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts of what a test gave: hand-made answers whose charts are known."""
+"""Charts of test outputs, for small outputs with known charts."""
 
 from __future__ import annotations
 

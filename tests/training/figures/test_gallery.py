@@ -1,4 +1,4 @@
-"""What a run leaves to look at: written once, the same bytes each time, and never the reason why a run fails."""
+"""A run's figures are written once, with the same bytes each time, and never make a run fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DATASET = Dataset(
 
 
 class Settings(ClassificationSettings):
-    """Three classes; what pairs and texts need."""
+    """Returns three classes, and what pairs and texts need."""
 
     dataset: str = "dots"
     classes: int = 3

@@ -1,4 +1,4 @@
-"""A picture of samples: whatever they are, there is one."""
+"""A picture is drawn for samples of any kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loggers of an experiment's own: their files, and failures that end no training."""
+"""Loggers of an experiment: their files, and failures that do not end a training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Unreachable(Logger):
     def log_hyperparams(self, *values): ...
 
     def log_metrics(self, metrics, step=None):
-        raise ConnectionError("nobody listens")
+        raise ConnectionError("connection refused")
 """
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ def ignore(_name: str, _reason: str) -> None: ...
 
 
 class Flaky(Logger):
-    """Raises what it is given."""
+    """Raises the given exception."""
 
     name, version = "flaky", ""
 
@@ -122,11 +122,11 @@ def test_a_rerun_sends_nothing_to_the_authors_servers(tmp_path: Path) -> None:
 def test_a_logger_that_cannot_start_ends_a_new_run_but_not_a_resumed_one(tmp_path: Path) -> None:
     record = start_run(tmp_path / "runs").record
     reports: dict[str, str] = {}
-    net = Hooked(ConnectionError("nobody listens"))
+    net = Hooked(ConnectionError("connection refused"))
     with pytest.raises(ConnectionError):
         own_loggers(net, tmp_path, record, reports.setdefault)
     assert own_loggers(net, tmp_path, record.model_copy(update={"attempt": 2}), reports.setdefault) == []
-    assert reports["logs of make_loggers"].startswith("it raised ConnectionError: nobody listens")
+    assert reports["logs of make_loggers"].startswith("it raised ConnectionError: connection refused")
 
 
 def test_another_value_than_loggers_is_rejected(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_run_keeps_the_files_of_its_own_loggers_and_survives_one_that_fails(ch
     code, _, err = checkout.train("--exp", "own.py", "--max-epochs", "1", "--no-publish")
     assert code == 0, err
     folder, record = checkout.last()
-    assert err.count("not promised: logs of Unreachable: it raised ConnectionError: nobody listens") == 1
+    assert err.count("not promised: logs of Unreachable: it raised ConnectionError: connection refused") == 1
     assert list(record.circumstances.limits) == ["logs of Unreachable"]
     assert "val_accuracy" in (folder / "loggers/csv/metrics.csv").read_text()
     assert record.identity in (folder / "loggers/csv/hparams.yaml").read_text()

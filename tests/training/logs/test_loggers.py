@@ -1,4 +1,4 @@
-"""Loggers: what is told of the training loss, and when; ended where they wrote, left alone where they did not."""
+"""Loggers: when the training loss is logged, and that loggers are finalized only where they wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from trainer.training.logs.loggers import METRICS, Bar, EpochLines, JsonLines, LossLines, finish, log_at_steps
-from trainer.training.tasks.split_metrics import MeanLoss
+from trainer.training.tasks.metrics import MeanLoss
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_logger_that_never_wrote_is_not_started(tmp_path: Path) -> None:
 
 
 class Net(L.LightningModule):
-    """A weight whose loss is twice the batch's number; it may return no loss."""
+    """A weight whose loss is twice the batch's number, or no loss."""
 
     def __init__(self, *, silent: bool = False) -> None:
         super().__init__()

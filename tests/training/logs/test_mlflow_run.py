@@ -1,18 +1,21 @@
-"""MLflow: a real server gets metrics, settings and inputs; a resumed run continues its run there; no credential is recorded."""
+"""MLflow: a real server gets metrics, settings and inputs; a resumed run continues its MLflow run; no credential is recorded."""
 
 from __future__ import annotations
 
-import importlib
+import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
+from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
-from urllib.request import urlopen
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 from pydantic import ValidationError
@@ -24,30 +27,59 @@ from trainer.training.settings import FitSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.training.conftest import Checkout
 
 pytestmark = [pytest.mark.torch]
-SERVER: Final = os.environ.get("REPRISE_TEST_MLFLOW") or shutil.which("mlflow")
-"""The program of a whole MLflow; its server is more than the library that a run needs."""
-TOKEN: Final = "planted-token-of-mlflow"  # noqa: S105 - it opens nothing
+ROOT: Final = Path(__file__).parents[3]
+REQUIREMENTS: Final = Path(__file__).with_name("mlflow.txt")
+"""The whole MLflow with all that it needs, by hash. Its server is more than the library that a run needs, and is in no environment."""
+TOKEN: Final = "planted-token-of-mlflow"  # noqa: S105 - a made-up value
 
 
 def ignore(_name: str, _reason: str) -> None: ...
 
 
+def make_venv(folder: Path, *words: str) -> Path:
+    """Make a virtual environment; return its folder of packages."""
+    uv = str(ROOT / "scripts/machine/uv")
+    subprocess.run([uv, "-q", "venv", "--python", sys.executable, str(folder)], check=True)
+    if words:
+        python = str(folder / "bin/python")
+        install = ["pip", "install", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        subprocess.run([uv, "-q", *install, "--python", python, *words], check=True)
+    return next(folder.glob("lib/python*/site-packages"))
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("mlflow", reason="mlflow is in no extra of the lock that this environment has")
-    if SERVER is None:
-        pytest.skip("REPRISE_TEST_MLFLOW does not name the program mlflow, and the PATH has none")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment `server` with MLflow, and `client`: the packages of this process, and after them those of the server."""
+    folder = tmp_path_factory.mktemp("environments")
+    server = make_venv(folder / "server", "-r", str(REQUIREMENTS))
+    own = dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib"))
+    (make_venv(folder / "client") / "packages.pth").write_text("".join(f"{path}\n" for path in [*own, server]))
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [str(folder / "client/bin/python"), "-c", "import mlflow"]
+    subprocess.run(command, check=True, env=environ)  # compiled once, not in every training
+    return folder
+
+
+@pytest.fixture
+def logging_checkout(checkout: Checkout, installed: Path) -> Checkout:
+    """The checkout, whose trainings have the library."""
+    return replace(checkout, python=str(installed / "client/bin/python"))
+
+
+@pytest.fixture(scope="module")
+def server(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("mlflow")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [SERVER, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    program = str(installed / "server/bin/mlflow")
+    command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "files")]
-    environ = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    environ = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it starts several processes with many modules
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environ, cwd=folder, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
@@ -60,7 +92,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _await(address: str, process: subprocess.Popen[bytes]) -> None:
-    end = monotonic() + 120
+    end = monotonic() + 300
     while monotonic() < end and process.poll() is None:
         try:
             with urlopen(address, timeout=1):  # noqa: S310 - the server of this test
@@ -70,36 +102,50 @@ def _await(address: str, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("the server of MLflow does not answer")
 
 
-def runs_of(address: str, experiment: str) -> list[Any]:
-    client = importlib.import_module("mlflow").MlflowClient(address)
-    return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
+def ask(address: str, method: str, content: dict[str, Any] | None = None, **query: str) -> Any:
+    """Call a method of the server's interface; with `content` it is posted."""
+    body = None if content is None else json.dumps(content).encode()
+    url = f"{address}/api/2.0/mlflow/{method}?{urlencode(query)}"
+    with urlopen(Request(url, data=body, headers={"Content-Type": "application/json"}), timeout=30) as answer:  # noqa: S310 - the server of this test
+        return json.load(answer)
+
+
+def runs_of(address: str, experiment: str) -> list[dict[str, Any]]:
+    """Return the runs of an experiment, each with its tables of metrics, params and tags."""
+    found = ask(address, "experiments/get-by-name", experiment_name=experiment)["experiment"]["experiment_id"]
+    return [
+        {**run["info"], **{table: {each["key"]: each["value"] for each in run["data"][table]} for table in run["data"]}}
+        for run in ask(address, "runs/search", {"experiment_ids": [found]})["runs"]
+    ]
 
 
 @pytest.mark.trains
+@pytest.mark.index
 @pytest.mark.long
-def test_a_server_gets_metrics_settings_and_inputs(checkout: Checkout, server: str) -> None:
+def test_a_server_gets_metrics_settings_and_inputs(logging_checkout: Checkout, server: str) -> None:
     words = ("--max-epochs", "2", "--mlflow", "on", "--mlflow-experiment", "whole", "--no-publish")
-    code, out, err = checkout.train(*words, MLFLOW_TRACKING_URI=server, MLFLOW_TRACKING_TOKEN=TOKEN)
+    code, out, err = logging_checkout.train(*words, MLFLOW_TRACKING_URI=server, MLFLOW_TRACKING_TOKEN=TOKEN)
     assert code == 0, err
-    attempt, record = checkout.last()
+    attempt, record = logging_checkout.last()
     (found,) = runs_of(server, "whole")
-    assert (found.info.run_name, found.info.status) == (record.run, "FINISHED")
-    assert found.data.tags["reprise.identity"] == record.identity
-    assert found.data.tags["reprise.dataset.dots"] == record.ingredients.datasets["dots"].content
-    assert not [name for name in found.data.tags if name.startswith(("mlflow.user", "mlflow.source"))]
-    assert found.data.params["learning_rate"] == "0.001"
-    assert found.data.metrics["test_accuracy"] == record.outcome.metrics["test_accuracy"]
-    assert "telemetry/samples_per_second" in found.data.metrics
+    assert (found["run_name"], found["status"]) == (record.run, "FINISHED")
+    assert found["tags"]["reprise.identity"] == record.identity
+    assert found["tags"]["reprise.dataset.dots"] == record.ingredients.datasets["dots"].content
+    assert not [name for name in found["tags"] if name.startswith(("mlflow.user", "mlflow.source"))]
+    assert found["params"]["learning_rate"] == "0.001"
+    assert found["metrics"]["test_accuracy"] == record.outcome.metrics["test_accuracy"]
+    assert "telemetry/samples_per_second" in found["metrics"]
     everything = out + err + "".join(path.read_text(errors="replace") for path in attempt.rglob("*") if path.is_file())
     assert TOKEN not in everything
     assert "View run" not in out
 
 
 @pytest.mark.trains
+@pytest.mark.index
 @pytest.mark.long
-def test_a_resumed_run_continues_its_run_in_mlflow(checkout: Checkout, server: str) -> None:
+def test_a_resumed_run_continues_its_run_in_mlflow(logging_checkout: Checkout, server: str) -> None:
     words = ("--max-epochs", "60", "--mlflow", server, "--mlflow-experiment", "resumed", "--no-publish")
-    process = checkout.start(*words)
+    process = logging_checkout.start(*words)
     assert process.stderr is not None
     run = ""
     for line in process.stderr:
@@ -109,25 +155,24 @@ def test_a_resumed_run_continues_its_run_in_mlflow(checkout: Checkout, server: s
             break
     process.communicate()
     assert process.returncode == 143
-    assert [each.info.status for each in runs_of(server, "resumed")] == ["FAILED"]
-    done = checkout.reprise("train", "--resume", run)
+    assert [each["status"] for each in runs_of(server, "resumed")] == ["FAILED"]
+    done = logging_checkout.reprise("train", "--resume", run)
     assert done.returncode == 0, done.stderr
     (found_run,) = runs_of(server, "resumed")
-    assert (found_run.info.status, found_run.data.tags["reprise.attempt"]) == ("FINISHED", "2")
-    history = (
-        importlib.import_module("mlflow").MlflowClient(server).get_metric_history(found_run.info.run_id, "val_loss")
-    )
-    assert [each.step for each in history] == [7 * epoch for epoch in range(1, 61)]
+    assert (found_run["status"], found_run["tags"]["reprise.attempt"]) == ("FINISHED", "2")
+    history = ask(server, "metrics/get-history", run_id=found_run["run_id"], metric_key="val_loss")["metrics"]
+    assert [int(each["step"]) for each in history] == [7 * epoch for epoch in range(1, 61)]
 
 
 @pytest.mark.trains
+@pytest.mark.index
 @pytest.mark.long
 def test_a_server_that_is_down_is_rejected_before_the_first_step_and_its_password_is_not_shown(
-    checkout: Checkout,
+    logging_checkout: Checkout,
 ) -> None:
-    pytest.importorskip("mlflow", reason="mlflow is in no extra of the lock that this environment has")
     address = f"http://me:{TOKEN}@127.0.0.1:9"
-    code, _, err = checkout.train("--mlflow", "on", MLFLOW_TRACKING_URI=address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    variables = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    code, _, err = logging_checkout.train("--mlflow", "on", **variables)
     assert code != 0
     assert "--mlflow on: no server answers at http://127.0.0.1:9" in err
     assert TOKEN not in err

@@ -1,4 +1,4 @@
-"""Telemetry: what it counts, where it goes, and that no result knows of it."""
+"""Telemetry: its numbers, its files, and that no result depends on it."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Net(L.LightningModule):
 def train_and_read(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
     """Train two epochs; return the telemetry lines and their writer."""
     clock = Clock()
-    asked: list[str | None] = []
+    devices: list[str | None] = []
 
     def gauges(uuid: str | None) -> dict[str, float]:
-        asked.append(uuid)
+        devices.append(uuid)
         return {"memory_gib": 0.5}
 
     telemetry = Telemetry(folder, waits=Waits(clock), gauges=gauges)
@@ -85,7 +85,7 @@ def train_and_read(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
         default_root_dir=folder,
     )
     trainer.fit(Net(clock), DataLoader(SlowDataset(clock), batch_size=4), DataLoader(SlowDataset(clock), batch_size=20))
-    assert asked == [None] * len(asked), "a CPU has no UUID"
+    assert devices == [None] * len(devices), "a CPU has no UUID"
     return [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()], telemetry
 
 

@@ -1,4 +1,4 @@
-"""Weights & Biases, the real library without its server: what its files hold, and what they do not."""
+"""Weights & Biases, the real library without its server: the content of its files."""
 
 from __future__ import annotations
 
@@ -64,16 +64,21 @@ def wandb_files(attempt: Path) -> bytes:
 
 @pytest.mark.trains
 @pytest.mark.parametrize(
-    ("asked", "mode"), [("offline", ""), pytest.param("online", "offline", marks=pytest.mark.long)]
+    ("requested", "mode"), [("offline", ""), pytest.param("online", "offline", marks=pytest.mark.long)]
 )
-def test_offline_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mode: str) -> None:
-    done = train(checkout, "--wandb", asked, WANDB_MODE=mode)
+def test_offline_files_hold_digests_and_no_secret(checkout: Checkout, requested: str, mode: str) -> None:
+    done = train(checkout, "--wandb", requested, WANDB_MODE=mode)
     assert done.returncode == 0, done.stderr
     attempt, record = newest_attempt(checkout)
     found = wandb_files(attempt)
-    made = record.ingredients
-    digests = [record.identity, made.source, made.datasets["dots"].content, record.circumstances.manifests["dots"]]
-    digests += [digest for digest in (made.lock, record.circumstances.image.config) if digest]
+    ingredients = record.ingredients
+    digests = [
+        record.identity,
+        ingredients.source,
+        ingredients.datasets["dots"].content,
+        record.circumstances.manifests["dots"],
+    ]
+    digests += [digest for digest in (ingredients.lock, record.circumstances.image.config) if digest]
     for text in (record.run, *digests, "learning_rate", "val_accuracy", "telemetry/samples_per_second"):
         assert text.encode() in found, text
     everything = found + b"".join(path.read_bytes() for path in attempt.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by name: each steps, each takes its own settings and refuses another's."""
+"""Optimizers and schedules by name: each steps, takes its own settings and rejects others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen parameters and learning rates of their own, by patterns of names."""
+"""Frozen parameters and separate learning rates, by patterns of names."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def test_a_pattern_that_matches_nothing_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "said"),
+    ("rates", "message"),
     [
         ({"head.*": 1e-3, "*.bias": 1e-3}, "both match head.bias"),
         ({"body.*": 1e-3}, "matches only frozen parameters"),
         ({"tail": 1e-3}, "matches no parameter"),
     ],
 )
-def test_rates_that_would_be_ambiguous_or_unused_are_rejected(rates: dict[str, float], said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_rates_that_would_be_ambiguous_or_unused_are_rejected(rates: dict[str, float], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         trained_parameters(make_net(), frozen=["body.*"], learning_rates=rates)

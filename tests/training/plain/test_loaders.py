@@ -1,4 +1,4 @@
-"""The order of a module's own loaders: a function of seed and epoch, with any workers, from any batch on."""
+"""The order of a module's own loaders is a function of seed and epoch, with any workers, from any batch on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.torch
 
 
 class Noisy(Dataset[torch.Tensor]):
-    """Samples with noise of the global generator."""
+    """Adds noise of the global generator to samples."""
 
     def __len__(self) -> int:
         return 20
@@ -67,7 +67,7 @@ LOADERS: dict[str, Callable[..., DataLoader[Any]]] = {
 
 @pytest.mark.parametrize("kind", LOADERS)
 def test_an_epoch_is_equal_whenever_it_is_read(kind: str) -> None:
-    """Also after other epochs, with another state of the generators, and with worker processes."""
+    """This also holds after other epochs, with another state of the generators, and with worker processes."""
     first = controlled(LOADERS[kind]())[0]
     third = [batches(first, epoch) for epoch in range(4)][3]
     torch.manual_seed(99)

@@ -1,4 +1,4 @@
-"""The pages about code that a team already has: what they show is written to files and run."""
+"""The pages about existing code: their examples are written to files and run."""
 
 from __future__ import annotations
 

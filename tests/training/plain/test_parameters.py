@@ -1,4 +1,4 @@
-"""Settings of a plain module from its constructor, and the classes and datasets that texts name."""
+"""Settings of a plain module from its constructor, and classes and datasets that are named by texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE: Final = sys.modules[__name__]
 
 
 class Typed:
-    """A constructor as many are written."""
+    """A typical constructor."""
 
     def __init__(  # type: ignore[no-untyped-def]
         self,

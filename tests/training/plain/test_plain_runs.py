@@ -1,4 +1,4 @@
-"""Plain LightningModules, as teams write them, through the command: recorded, killed, resumed, rerun and compared."""
+"""Typical LightningModules, trained by the command: recorded, killed, resumed, rerun and compared."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EPOCHS: Final = ("--max-epochs", "12", "--checkpoint-every", "7", "--no-publish"
 
 @pytest.fixture(scope="module")
 def theirs(checkout: Checkout) -> Checkout:
-    """The checkout with the modules of a team in the folder `theirs`."""
+    """Return the checkout with the modules of a team in the folder `theirs`."""
     if not (checkout.root / "theirs").exists():
         shutil.copytree(MODULES, checkout.root / "theirs", ignore=shutil.ignore_patterns("__pycache__"))
     return checkout
@@ -165,7 +165,37 @@ def test_check_tests_what_runs_promise(theirs: Checkout) -> None:
     done = theirs.reprise("check", "theirs/autoencoder.py", "--json")
     assert done.returncode == 0, done.stderr
     found = {each["check"]: each["status"] for each in json.loads(done.stdout)["findings"]}
-    assert found == {"trained": "passed", "recorded": "noted", "repeatable": "passed", "resumable": "passed"}
+    kept = {"repeatable": "passed", "resumable": "passed", "exportable": "passed"}
+    assert found == {"trained": "passed", "recorded": "noted"} | kept
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "message"),
+    [
+        ("gan", "", "", "note     not tested: its forward does not take the first element of a batch: RuntimeError: "),
+        (
+            "gan",
+            "self.validation_z =",
+            "self.example_input_array = torch.zeros(2, latent_dim)\n        self.validation_z =",
+            "ok       torch.export takes the trained net, for batches of any size; equal bits",
+        ),
+        (
+            "autoencoder",
+            "return self.encoder(x)",
+            "return self.encoder(x) if x.sum() > 0 else -self.encoder(x)",
+            "note     torch.export failed at other.py:62: GuardOnDataDependentSymNode: ",
+        ),
+    ],
+)
+def test_check_tells_whether_a_module_can_be_exported(
+    theirs: Checkout, module: str, old: str, new: str, message: str
+) -> None:
+    text = (theirs.root / f"theirs/{module}.py").read_text()
+    assert old in text
+    (theirs.root / "other.py").write_text(text.replace(old, new) if old else text)
+    done = theirs.reprise("check", "other.py", "--steps", "6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"exportable        {message}" in done.stdout
 
 
 def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:

@@ -1,4 +1,4 @@
-"""Picture files for tests: by Pillow, and by hand where Pillow cannot write what cameras and microscopes do."""
+"""Picture files for tests, written by Pillow, or by hand for forms that Pillow cannot write."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Values = np.ndarray[Any, Any]
 
 
 def save_picture(image: Image.Image | Values, kind: str, **options: Any) -> bytes:
-    """A file that Pillow writes."""
+    """Return a file that Pillow writes."""
     body = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(body, kind, **options)
     return body.getvalue()
 
 
 def png(values: Values, *, bits: int = 16, color: int, key: bytes = b"", palette: bytes = b"") -> bytes:
-    """A PNG of `[height, width, channels]`; `color` as in its head: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA; `key` is tRNS."""
+    """Return a PNG of `[height, width, channels]`; `color`: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA; `key` is tRNS."""
     height, width = values.shape[:2]
     rows = (row.astype(">u2" if bits == 16 else "u1").tobytes() for row in values)
     if bits < 8:
@@ -42,7 +42,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric: int, **tags: Sequence[int]) -> bytes:
-    """A little-endian TIFF of one strip, height and width in `size`; `tags` by the names below."""
+    """Return a little-endian TIFF of one strip, height and width in `size`; `tags` by the names below."""
     numbers = {"extra": 338, "sample_format": 339, "planar": 284, "orientation": 274, "compression": 259, "colors": 320}
     entries: dict[int, Sequence[int]] = {
         256: [size[1]],
@@ -69,14 +69,14 @@ def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric:
 
 
 def bmp(raw: bytes, size: tuple[int, int], *, bits: int, colors: bytes = b"", compression: int = 0) -> bytes:
-    """A BMP whose rows `raw` are as in the file, the lowest first; height and width in `size`; `colors` are blue, green, red and 0."""
+    """Return a BMP with the rows `raw`, the lowest first; height and width in `size`; `colors` are blue, green, red and 0."""
     head = struct.pack("<IiiHHIIiiII", 40, size[1], size[0], 1, bits, compression, len(raw), 0, 0, len(colors) // 4, 0)
     start = 14 + len(head) + len(colors)
     return b"BM" + struct.pack("<IHHI", start + len(raw), 0, 0, start) + head + colors + raw
 
 
 def gif(indices: Sequence[int], *, colors: bytes, canvas: int = 0) -> bytes:
-    """A GIF of one row with 2 or 4 colors; `canvas` is its width if the frame covers only its left part."""
+    """Return a GIF of one row with 2 or 4 colors; `canvas` is its width if the frame covers only its left part."""
     codes = [
         4,
         *(code for index in indices for code in (index, 4)),

@@ -1,4 +1,4 @@
-"""Broken pictures: whatever is wrong with a file, the error names it."""
+"""Broken pictures: every error names the file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.torch
 READERS = [
-    Images.model_validate({"kind": "images", **said})
-    for said in (
+    Images.model_validate({"kind": "images", **options})
+    for options in (
         {},
         {"mode": "L", "dtype": "uint8"},
         {"mode": "RGBA", "size": (7, 5), "resize": "crop"},
@@ -65,7 +65,7 @@ FILES = _files()
 
 
 def mutated_files(count: int) -> Iterator[bytes]:
-    """Files with bytes and bits changed, removed, copied and inserted; the same ones each time."""
+    """Return files with bytes and bits changed, removed, copied and inserted, the same ones each time."""
     draw = random.Random(33)  # noqa: S311 - to be the same each time
     for _ in range(count):
         body = bytearray(draw.choice([*FILES.values()]))

@@ -1,4 +1,4 @@
-"""Readers over the cache itself: straight from packs, verified in every process, equal to the folder that was published."""
+"""Readers over the cache: they read from packs, verify in every process, and give what the published folder gives."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_workers_read_the_same_samples_from_the_cache(
 ) -> None:
     dataset, cached = publish_and_fetch(folder, tmp_path, KINDS["images"], MemoryStore())
 
-    def seen(number: int) -> list[Batch]:
+    def batches_of(number: int) -> list[Batch]:
         data = RunData(dataset, open_samples(dataset, cached), batch_size=2, seed=1, workers=number)
         loader = data.train_dataloader()
         loader.multiprocessing_context = method if number else None
         return list(loader)
 
-    for one, other in zip(seen(0), seen(workers), strict=True):
+    for one, other in zip(batches_of(0), batches_of(workers), strict=True):
         assert all(torch.equal(one[field], other[field]) for field in one)
 
 

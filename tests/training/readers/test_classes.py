@@ -1,4 +1,4 @@
-"""Classes of pictures, as a net is given them: one number a class in every split."""
+"""Classes of pictures: one number for each class in every split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table's column becomes numbers exactly, or is rejected: by its type as a whole, or by the rows that do not fit, and no others."""
+"""A table's column is converted exactly or rejected, by its type or by the rows that do not fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EIGHTH = decimal.Decimal("0.125")
 
 
 def read_column(folder: Path, column: Any, dtype: str = "float32", *, groups: int = 4) -> Samples:
-    """The samples of a table whose field `x` is the column `b`."""
+    """Return the samples of a table whose field `x` is the column `b`."""
     pq.write_table(pa.table({"b": column}), folder / "t.parquet", row_group_size=groups)
     fields = {"x": {"column": "b", "dtype": dtype}}
     return read_samples(folder, {"kind": "table", "files": ["t.parquet"], "fields": fields})
@@ -109,8 +109,8 @@ def test_a_batch_is_rejected_only_if_it_has_an_invalid_row(tmp_path: Path) -> No
 
 def test_an_invalid_row_outside_all_splits_does_not_prevent_reading(tmp_path: Path) -> None:
     reader = read_column(tmp_path, [1, 2, 300, 4], "int8")
-    seen = inspect_samples(reader, {"train": [0, 1], "val": [3]})
-    require_readable(seen, dataset="d")
+    inspection = inspect_samples(reader, {"train": [0, 1], "val": [3]})
+    require_readable(inspection, dataset="d")
     assert reader.batch([Pick(index=row) for row in (3, 0)])["x"].tolist() == [4, 1]
 
 

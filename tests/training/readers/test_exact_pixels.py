@@ -1,4 +1,4 @@
-"""BMP files that Pillow reads otherwise than they say."""
+"""BMP files that Pillow decodes differently from their header."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def decode_row(body: bytes, **options: Any) -> list[Any]:
 def test_a_palette_of_black_and_white_is_read_with_any_number_of_bits(bits: int, raw: bytes) -> None:
     body = bmp(raw, (1, 4), bits=bits, colors=BLACK_AND_WHITE)
     assert decode_row(body) == [0, 255, 255, 0]
-    assert decode_row(body[14:]) == [0, 255, 255, 0]  # a DIB, which is a BMP without the head of the file
+    assert decode_row(body[14:]) == [0, 255, 255, 0]  # a DIB, which is a BMP without the file header
 
 
 def test_a_palette_of_16_grays_is_read_with_4_bits() -> None:

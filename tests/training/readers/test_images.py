@@ -1,4 +1,4 @@
-"""What each pixel mode becomes, against values worked out by hand; and what is rejected, by file and mode."""
+"""The values of each pixel mode, compared with values computed by hand; rejected files and modes."""
 
 from __future__ import annotations
 

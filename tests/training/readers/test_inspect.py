@@ -1,4 +1,4 @@
-"""An inspection reads every sample of every split: lowest, highest, NaN, infinities, shapes, counted values, and what cannot be read."""
+"""An inspection reads every sample of every split: lowest, highest, NaN, infinities, shapes, counted values, and unreadable samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is that is named like a picture and is none."""
+"""The real format of a file that is named like a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every reader promises: samples by number, equal in every process, verified before use; and what each kind makes of its files."""
+"""The contract of readers: samples by number, equal in every process, verified before use; and the samples of each kind."""
 
 from __future__ import annotations
 

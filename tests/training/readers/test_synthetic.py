@@ -1,4 +1,4 @@
-"""Dummy twins: each reader reads its own, and what it gives is what is declared."""
+"""Synthetic datasets: each reader reads its own, and the samples have the declared form."""
 
 from __future__ import annotations
 

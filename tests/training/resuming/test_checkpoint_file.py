@@ -1,4 +1,4 @@
-"""A checkpoint's file: everything that a training has comes back bit for bit, and what is wrong with a file is named."""
+"""Checkpoint files: every value of a training is restored bit for bit, and damage is named."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_too_many_numbers_outside_of_tensors_are_rejected() -> None:
 
 
 def write_file(tree: object, folder: Path) -> Path:
-    """A file with one tensor of 8 bytes, `t`, and this tree."""
+    """Write a file with one tensor of 8 bytes, `t`, and this tree."""
     text = tree if isinstance(tree, str) else json.dumps(tree)
     header = {
         "__metadata__": {"format": FORMAT, "tree": text},

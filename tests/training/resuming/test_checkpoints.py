@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all."""
+"""Checkpoints are complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stop is called: of a run whose record is open, or of one that never began."""
+"""The status of a stopped run, after its record was opened and before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which outputs of two runs of a script count as equal."""
+"""Which outputs of two runs of a script are equal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_text(output: Path) -> None:
 
 
 def write_over_blocks(output: Path) -> None:
-    """The path lies across the end of a block that is read at once."""
+    """The path crosses the end of a block."""
     (output / "log.txt").write_bytes(b"x" * ((1 << 20) - 5) + str(output).encode() + b"y" * 100)
 
 

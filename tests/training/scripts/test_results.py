@@ -1,4 +1,4 @@
-"""The numbers that are read from the outputs of a script."""
+"""The metrics that are read from a script's outputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from trainer.base.errors import DocumentError, ExperimentError
+from trainer.base.errors import DocumentError
 from trainer.training.scripts.results import metric_lines, read_results
 
 if TYPE_CHECKING:
@@ -62,12 +62,19 @@ def test_results_of_event_files(tmp_path: Path) -> None:
     assert found.logged == [(0, {"loss": 1.5}), (10, {"loss": 0.5})]
 
 
-def test_a_named_file_is_read_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
+def test_a_named_file_is_read_and_for_a_missing_one_the_nearest_is_named(tmp_path: Path) -> None:
+    assert read_results(tmp_path, "final.json").fault == (
+        "the script did not write final.json, which --results names; it wrote no output"
+    )
     (tmp_path / "final.json").write_text('{"a": 1}')
+    (tmp_path / "results.json").write_text('{"b": 1}')
     assert read_results(tmp_path, "final.json").metrics == {"a": 1}
-    with pytest.raises(ExperimentError, match="which the script did not write") as caught:
-        read_results(tmp_path, "finale.json")
-    assert caught.value.hint == "did you mean final.json?"
+    missing = read_results(tmp_path, "finale.json")
+    assert missing.metrics == {}
+    assert missing.fault == (
+        "the script did not write finale.json, which --results names; "
+        "it wrote final.json, results.json; did you mean final.json?"
+    )
 
 
 @pytest.mark.parametrize("text", ["{", "[[[", '{"a": ' + "[" * 5000])

@@ -1,4 +1,4 @@
-"""Scripts as teams have them, through the command: recorded, rerun, compared, killed."""
+"""Typical scripts, run by the command: recorded, rerun, compared, killed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCRIPT: Final = ("train", "--script", "old/train.py", "--no-publish")
 
 @pytest.fixture(scope="module")
 def team(checkout: Checkout) -> Checkout:
-    """The checkout with the scripts of a team in the folder `old`."""
+    """Return the checkout with the scripts of a team in the folder `old`."""
     if not (checkout.root / "old").exists():
         shutil.copytree(PROGRAMS, checkout.root / "old", ignore=shutil.ignore_patterns("__pycache__"))
     return checkout
@@ -39,7 +39,7 @@ def newest_run(checkout: Checkout) -> Path:
 
 
 def run(checkout: Checkout, *arguments: str, options: tuple[str, ...] = (), code: int = 0) -> tuple[Path, Record, str]:
-    """Run the script; return its attempt's folder, its record, and what was printed."""
+    """Run the script; return its attempt's folder, its record and its output."""
     done = checkout.reprise(*SCRIPT, *options, "--", *arguments)
     assert done.returncode == code, done.stderr
     attempt = newest_run(checkout) / "attempts/1"
@@ -240,13 +240,42 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        (
+            "metric.csv",
+            "the script did not write metric.csv, which --results names; it wrote args.json, last.pt, metrics.csv, tensorboard/",
+        ),
+        ("last.pt", "last.pt"),
+    ],
+)
+def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checkout, name: str, limit: str) -> None:
+    attempt, record, printed = run(team, "--out", "{run}", "--epochs", "1", options=("--results", name))
+    assert (record.outcome.status, record.outcome.metrics) == (Status.COMPLETED, {})
+    assert record.outcome.outputs
+    assert record.circumstances.limits["results"].startswith(limit)
+    assert f"not promised: results: {limit}" in printed
+    assert "results: " in team.reprise("runs", "show", attempt.parents[1].name).stdout
+    if name == "metric.csv":
+        assert "did you mean metrics.csv?" in printed
+
+
+@pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
         (["--script", "old/trian.py"], "script old/trian.py is not a file", "did you mean old/train.py?"),
         (["--script"], "train needs a file: --script FILE", "write --script FILE -- ARGUMENTS"),
-        (["--script", "old/train.py", "--exp", "dots.py"], "--exp and --script exclude each other", "keep one"),
+        (
+            ["--script", "old/train.py", "--exp", "dots.py"],
+            "--exp and --script exclude each other",
+            "remove one of them",
+        ),
         (["--exp", "dots.py", "--", "--lr", "1"], "found -- without --script", "write --script FILE -- ARGUMENTS"),
-        (["--script", "old/train.py", "--lr", "1"], "unknown setting --lr", "stand after --: --script FILE -- --lr"),
+        (
+            ["--script", "old/train.py", "--lr", "1"],
+            "unknown setting --lr",
+            "arguments after --: --script FILE -- --lr",
+        ),
         (
             ["--script", "old/train.py", "--", "--out", "{runs}"],
             "'{runs}' has {runs}, for which nothing stands",
@@ -255,9 +284,14 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
         (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "leave --devices out"),
         (["--script", "old/notes.txt"], "script old/notes.txt is not a program", "chmod +x old/notes.txt"),
         (
-            ["--script", "old/train.py", "--results", "metric.csv", "--", "--epochs", "1"],
-            "which the script did not write",
-            "metrics.csv",
+            ["--script", "old/train.py", "--results", "/mnt/metrics.csv"],
+            "setting results is '/mnt/metrics.csv': an absolute path",
+            "write --results metrics.csv",
+        ),
+        (
+            ["--script", "old/train.py", "--results", "{run}/deep/metrics.csv"],
+            "setting results is '{run}/deep/metrics.csv': it begins with {run}",
+            "write --results deep/metrics.csv",
         ),
     ],
 )

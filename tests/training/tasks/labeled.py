@@ -1,4 +1,4 @@
-"""Which of three labels a digit has: whether it is even, above 4, round. An experiment for tests."""
+"""An experiment for tests with three labels of a digit: even, above 4, round."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Settings(MultiLabelSettings):
-    """Three labels."""
+    """Predicts three labels."""
 
     dataset: str = "digits"
     labels: int = 3

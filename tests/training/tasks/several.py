@@ -1,4 +1,4 @@
-"""A digit and its parity, from two fields, by two outputs. An experiment for tests."""
+"""An experiment for tests that predicts a digit and its parity, from two fields, with two outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.training.tasks.multi_task import MultiTask, MultiTaskSettings, Outp
 
 
 class Settings(MultiTaskSettings):
-    """As they are."""
+    """Returns the samples unchanged."""
 
     dataset: str = "digits"
 

@@ -68,7 +68,7 @@ def test_balanced_counts_train_alone_and_equals_the_same_weights_as_a_list(
         trained.record = object() if words == ("--class-weights", "balanced") else None
         found[words] = trained.train(monkeypatch, *words)
         if trained.record:
-            assert "class weights: 0 0.6, 1 3" in trained.said
+            assert "class weights: 0 0.6, 1 3" in trained.messages
     plain, balanced, given = found.values()
     assert plain.weights != balanced.weights == given.weights
     assert balanced.metrics == given.metrics

@@ -1,4 +1,4 @@
-"""What a classifier's net is warned of, and how it leaves labels out."""
+"""Warnings about a classifier's net, and ignored labels."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def test_probabilities_in_place_of_scores_are_noted_once_before_the_first_step(
 ) -> None:
     small = Small(place=tmp_path, code=CLASSIFIER.replace("self.layers(x)", f"self.layers(x){ending}"))
     small.train(monkeypatch, "--max-epochs", "2")
-    assert [message in line and ODD in line for line in small.said].count(True) == 1
-    assert message in small.said[0]
+    assert [message in line and ODD in line for line in small.messages].count(True) == 1
+    assert message in small.messages[0]
 
 
 @pytest.mark.parametrize(

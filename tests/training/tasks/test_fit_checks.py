@@ -1,4 +1,4 @@
-"""A real fit by Lightning: the samples that each epoch sees, and the place that each checkpoint names."""
+"""A real fit by Lightning: the samples of each epoch, and the position of each checkpoint."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, *
 
 
 def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
-    seen = fit(tmp_path).seen
-    assert seen[:6] != seen[6:]
-    assert sorted(sum(seen[:6], [])) == sorted(sum(seen[6:], [])) == list(range(12))  # noqa: RUF017 - twelve
+    samples = fit(tmp_path).seen
+    assert samples[:6] != samples[6:]
+    assert sorted(sum(samples[:6], [])) == sorted(sum(samples[6:], [])) == list(range(12))  # noqa: RUF017 - twelve
 
 
 def latest_checkpoint(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Labels are class numbers from 0 on: what is not is named with its split, its count, its first sample and the fix that fits."""
+"""Labels are class numbers from 0 on: an error names the split, the count, the first sample and a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean of a split's losses: of samples, not of batches."""
+"""The mean loss of a split is a mean over samples, not over batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.training.tasks.split_metrics import MeanLoss
+from trainer.training.tasks.metrics import MeanLoss
 
 pytestmark = pytest.mark.torch
 

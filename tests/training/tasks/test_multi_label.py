@@ -11,8 +11,9 @@ import torch
 
 from tests.small_training import Small
 from trainer.base.errors import DatasetError, ExperimentError, SettingError
+from trainer.training.tasks.metrics import MeanAveragePrecision
 from trainer.training.tasks.multi_label import multi_label_loss
-from trainer.training.tasks.split_metrics import MeanAveragePrecision, computed
+from trainer.training.tasks.split_metrics import computed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,4 +114,4 @@ def test_another_output_or_a_sigmoid_is_reported(tmp_path: Path, monkeypatch: py
     assert "returns float32 [2]; expected float [2, 3], a score for each label" in fault.message
     odd = small(tmp_path, CODE.replace("self.layers(x)", "self.layers(x).sigmoid()"))
     odd.train(monkeypatch)
-    assert any("the loss takes the sigmoid of scores itself" in line for line in odd.said), odd.said
+    assert any("the loss takes the sigmoid of scores itself" in line for line in odd.messages), odd.messages

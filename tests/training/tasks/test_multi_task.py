@@ -169,7 +169,7 @@ def test_a_net_with_several_inputs_passes_every_check(tmp_path: Path, monkeypatc
     findings = run_checks_on(file, tmp_path, monkeypatch)
     wrong = [each for each in findings.values() if each.status is Status.FAILED]
     assert not wrong, wrong
-    assert findings["forward"].said == "[32, 1, 8, 8], [32] to [32, 10], [32]"
+    assert findings["forward"].message == "[32, 1, 8, 8], [32] to [32, 10], [32]"
 
 
 def test_the_sum_is_that_of_the_weighted_losses() -> None:

@@ -1,4 +1,4 @@
-"""Rows kept of a test: all of them, or those with the largest value, whatever the batches."""
+"""Recorded rows of a test: all of them, or those with the largest value, for any batch size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.training.tasks.split_metrics import OutputRows
+from trainer.training.tasks.metrics import OutputRows
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
 

@@ -1,4 +1,4 @@
-"""Pairs: within a split, of one class or of two, told by their place alone."""
+"""Pairs: within a split, of one class or of two, determined by their index."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ READER = Arrays(kind="arrays", fields={"label": "y.npy"})
 
 
 class LabeledSamples(Samples):
-    def __init__(self, labels: Sequence[int], *, tells: bool = True) -> None:
-        self.kinds, self.tells = list(labels), tells
+    def __init__(self, labels: Sequence[int], *, has_labels: bool = True) -> None:
+        self.kinds, self.has_labels = list(labels), has_labels
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -34,16 +34,16 @@ class LabeledSamples(Samples):
         return {"number": torch.tensor(pick.index), "label": torch.tensor(self.kinds[pick.index])}
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
-        return [self.kinds[row] for row in rows] if self.tells else None
+        return [self.kinds[row] for row in rows] if self.has_labels else None
 
 
-def make_pairs(labels: Sequence[int], train: int, *, tells: bool = True) -> Pairs:
-    """The first `train` are for training, the others for the test."""
+def make_pairs(labels: Sequence[int], train: int, *, has_labels: bool = True) -> Pairs:
+    """The first `train` samples are for training, the others for the test."""
     splits = {"train": (0, train), "test": (train, len(labels))}
     dataset = Dataset(
         name="a", version=1, manifest=NOTHING, content=NOTHING, files=1, bytes=1, splits=splits, reader=READER
     )
-    return Pairs(LabeledSamples(labels, tells=tells), dataset)
+    return Pairs(LabeledSamples(labels, has_labels=has_labels), dataset)
 
 
 @settings(max_examples=60)
@@ -88,4 +88,4 @@ def test_the_two_samples_of_a_pair_are_adjacent_in_a_batch() -> None:
 
 def test_a_reader_without_labels_cannot_make_pairs() -> None:
     with pytest.raises(DatasetError, match="the reader of a@1 gives no classes"):
-        make_pairs([0, 1], 1, tells=False)
+        make_pairs([0, 1], 1, has_labels=False)

@@ -14,8 +14,9 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from tests.small_training import Small
 from trainer.base.errors import DatasetError, ExperimentError, SettingError
+from trainer.training.tasks.metrics import MeanIoU
 from trainer.training.tasks.segmentation import PixelCrossEntropy, colored
-from trainer.training.tasks.split_metrics import MeanIoU, computed
+from trainer.training.tasks.split_metrics import computed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,12 +89,12 @@ def test_the_loss_is_torchs_loss_of_pictures(weight: torch.Tensor | None, smooth
 
 
 def test_mean_iou_is_that_of_torchmetrics_over_the_classes_that_occur() -> None:
-    said, masks = torch.randint(0, 3, (4, 8, 8)), torch.randint(0, 3, (4, 8, 8))
+    predicted, masks = torch.randint(0, 3, (4, 8, 8)), torch.randint(0, 3, (4, 8, 8))
     masks[0] = 255
     ours, theirs = MeanIoU(5, ignore_index=255), MulticlassJaccardIndex(num_classes=5, ignore_index=255)
     for metric in (ours, theirs):
-        metric.update(said[:2], masks[:2])
-        metric.update(said[2:], masks[2:])
+        metric.update(predicted[:2], masks[:2])
+        metric.update(predicted[2:], masks[2:])
     assert float(ours.compute()) == pytest.approx(float(theirs.compute()), rel=1e-6)
 
 

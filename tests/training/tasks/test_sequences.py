@@ -1,4 +1,4 @@
-"""Lines and windows as sequences, and what a byte costs: on texts whose answers are known."""
+"""Lines and windows as sequences, and the loss per byte, on texts with known results."""
 
 from __future__ import annotations
 

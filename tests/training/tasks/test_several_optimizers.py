@@ -107,7 +107,7 @@ def test_max_steps_counts_the_steps_of_all_optimizers_and_ends_the_schedule(
 
 
 @pytest.mark.parametrize(
-    ("edit", "words", "said"),
+    ("edit", "words", "message"),
     [
         (("[self.body, self.head]", "[self.body]"), (), "parameter head.weight is in 0 optimizers"),
         (("[self.body, self.head]", "[self, self.head]"), (), "parameter head.weight is in 2 optimizers"),
@@ -121,10 +121,10 @@ def test_max_steps_counts_the_steps_of_all_optimizers_and_ends_the_schedule(
     ],
 )
 def test_what_would_not_be_trained_as_declared_is_rejected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: tuple[str, str], words: tuple[str, ...], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: tuple[str, str], words: tuple[str, ...], message: str
 ) -> None:
     failure = Small(place=tmp_path, code=CODE.replace(*edit)).failed(monkeypatch, *words)
-    assert said in str(failure)
+    assert message in str(failure)
 
 
 @pytest.mark.trains

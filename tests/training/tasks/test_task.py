@@ -1,4 +1,4 @@
-"""What a task refuses: outputs and targets of another shape or type, by a line that names what was expected and found."""
+"""Tasks reject outputs and targets of a wrong shape or type; the error has the expected and the found form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LABELS = torch.tensor([0, 1])
 
 
 class Settings(ClassificationSettings):
-    """Three classes."""
+    """Predicts three classes."""
 
     dataset: str = "dots"
     classes: int = 3

@@ -1,4 +1,4 @@
-"""What regression, verification and sequences say of the values of a split before the first step."""
+"""What regression, verification and sequences report about the values of a split before the first step."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def inspect_values(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
 
 
 def value_notes(kind: type[Task], **splits: Any) -> list[str]:
-    """The notes of a task on train, and what is undefined on the other splits."""
-    net, seen = inspect_values(kind, **splits)
-    undefined = undefined_metrics(net, seen)
-    return [*kind.check_values(net, seen), *(f"{name}: {why}" for name, why in undefined.items())]
+    """Return the notes of a task on train, and the metrics that are undefined on the other splits."""
+    net, inspection = inspect_values(kind, **splits)
+    undefined = undefined_metrics(net, inspection)
+    return [*kind.check_values(net, inspection), *(f"{name}: {why}" for name, why in undefined.items())]
 
 
 def test_a_regression_notes_constant_targets() -> None:
@@ -92,7 +92,7 @@ def test_a_number_that_causes_an_enormous_output_is_noted_with_its_sample(
     small = Small(place=tmp_path, code=CLASSIFIER, x=x, record="a record")
     small.train(monkeypatch)
     message = re.escape(f"dots@1: field 'x' holds {value:.4g} (row 35); ")
-    assert re.fullmatch(f"{message}{what}: scale the field before publishing, or in `forward`", small.said[1])
+    assert re.fullmatch(f"{message}{what}: scale the field before publishing, or in `forward`", small.messages[1])
 
 
 def test_targets_that_cause_an_enormous_loss_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,11 +100,11 @@ def test_targets_that_cause_an_enormous_loss_are_noted(tmp_path: Path, monkeypat
     targets[7] = 1e6
     small = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record")
     small.train(monkeypatch)
-    assert small.said[1].startswith("dots@1: field 'y' holds 1e+06 (row 7); the loss of that sample is 5.000e+11")
+    assert small.messages[1].startswith("dots@1: field 'y' holds 1e+06 (row 7); the loss of that sample is 5.000e+11")
 
 
 def test_large_numbers_that_the_net_scales_are_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.full((40, 4), 1e15, dtype=np.float32)
     small = Small(place=tmp_path, code=CLASSIFIER.replace("(x)", "(x / 1e15)"), x=x, record="a record")
     small.train(monkeypatch)
-    assert not any("that sample" in line for line in small.said)
+    assert not any("that sample" in line for line in small.messages)

@@ -1,4 +1,4 @@
-"""A verification's arithmetic on pairs whose answers are known."""
+"""The metrics of a verification, on pairs with known results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fingerprints see every bit of every element, and both algorithms say the same about what is equal."""
+"""Fingerprints cover every bit of every element, and both algorithms agree on equality."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALGORITHMS: list[Callable[[list[Tensor]], list[int]]] = [
 
 
 def flip_bit(tensor: Tensor, place: int) -> Tensor:
-    """The same tensor with the last bit of one element changed."""
+    """Return the tensor with the last bit of one element changed."""
     changed = tensor.clone()
     changed.view(torch.uint8).reshape(-1)[place * tensor.element_size()] ^= 1
     return changed

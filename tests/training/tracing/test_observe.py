@@ -1,4 +1,4 @@
-"""`reprise check --bits`, as it is typed: modules that really are not deterministic are caught and named."""
+"""The command `reprise check --bits`: nondeterministic modules are detected and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tracer in a real fit: a line a step, every bit of it, in order, on any device, and none of it changes the training."""
+"""The tracer in a real fit: one line for each step, every bit, in order, on any device, without an effect on the training."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def change_learning_rate(net: Net, index: int) -> None:
 
 
 def draw_random_number(net: Net, index: int) -> None:
-    """Draw one random number more before the fourth step."""
+    """Draw one extra random number before the fourth step."""
     del net
     if index == 3:
         torch.rand(1)

@@ -29,7 +29,7 @@ from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.machine import can_train, check_lock
 from trainer.cli.output import result_stream
-from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
+from trainer.cli.process.attempt import attribute_errors, import_experiment, only_dataset, resolve_settings
 from trainer.cli.train.command_line import parse_train_request
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.baseline import (
@@ -45,7 +45,7 @@ from trainer.comparison.baseline import (
 from trainer.comparison.noise import FEWEST
 from trainer.comparison.saved_document import read_files, save_files
 from trainer.comparison.verdict import Rung
-from trainer.data.declaration import declaration, load_dataset
+from trainer.data.declaration import declaration
 from trainer.launch.contract import CommandRequest
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_host
@@ -119,8 +119,8 @@ def _check(args: Namespace, name: str) -> int:
     result = _compare(entry, measured)
     changes_listed = [] if result.same_code else code_changes(CHECKOUT, name)
     if args.json:
-        document = {"experiment": name, "holds": result.holds, "said": result.summary, "moved": result.changes}
-        print(json.dumps(document | {"local": changes_listed}))
+        document = {"experiment": name, "holds": result.holds, "summary": result.summary, "changes": result.changes}
+        print(json.dumps(document | {"local_changes": changes_listed}))
     else:
         refresh = [] if result.holds else [f"if the change is intended: reprise baseline refresh {name} --why TEXT"]
         print("\n  ".join([f"{name}: {result.summary}", *changes_listed, *result.changes, *refresh]))
@@ -245,7 +245,7 @@ def print_measurements(argv: list[str]) -> int:
         root = Path.cwd()
         experiment = import_experiment(read_launch(os.environ))
         resolved = resolve_settings(experiment, arguments)
-        declared = load_dataset(resolved.settings.dataset, root=root)
+        declared = only_dataset(resolved.settings, command="baseline", root=root)
         subject = small_subject(experiment, resolved, declared, root=root, folder=Path(folder))
         with attribute_errors(experiment):
             measured: dict[str, Any] = {

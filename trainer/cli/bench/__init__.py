@@ -18,11 +18,10 @@ from trainer.cli.containers import run_in_image
 from trainer.cli.find_run import find_run_id
 from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import print_json, print_result, result_stream
-from trainer.cli.process.attempt import attribute_errors, import_experiment, resolve_settings
+from trainer.cli.process.attempt import attribute_errors, import_experiment, only_dataset, resolve_settings
 from trainer.cli.run_page import columns
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import run_hidden_command
-from trainer.data.declaration import load_dataset
 from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
 from trainer.runs.list import local_ids
@@ -140,7 +139,7 @@ def _page(document: BenchResult, against: str | None) -> Iterator[str]:
 
 
 BATCHES = 8
-"""Batches in an epoch of the dummy twin."""
+"""Batches in an epoch of the synthetic dataset."""
 
 
 def print_benchmark(argv: list[str]) -> int:
@@ -165,7 +164,7 @@ def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) 
     launch = read_launch(os.environ)
     experiment = import_experiment(launch)
     resolved = resolve_settings(experiment, [*arguments])
-    declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
+    declared = only_dataset(resolved.settings, command="bench", root=Path.cwd())
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
     dataset, data, description = choose_data(declared, synthetic=bool(options["synthetic"]), rows=rows)
     return Course(
@@ -173,7 +172,7 @@ def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) 
         resolved=resolved,
         dataset=dataset,
         data=data,
-        said=description,
+        description=description,
         device=launch.device,
         root=Path.cwd(),
         folder=folder,

@@ -1,8 +1,4 @@
-"""`reprise check EXP`: finds an experiment's mistakes; with --bits, the first value that is not deterministic. Records no run.
-
-With --bits, a few steps are made twice in one process and once in another, by the hidden command `_observe`; every value is compared, and
-the module and operation of the first difference are named.
-"""
+"""`reprise check EXP`: finds an experiment's mistakes; with --bits, the first value that is not deterministic. Records no run."""
 
 from __future__ import annotations
 
@@ -12,39 +8,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import CheckFailedError, DocumentError, RunError, UsageError
-from trainer.base.suggestions import counted
+from trainer.base.errors import CheckFailedError, UsageError
 from trainer.cli.arguments import Arguments
+from trainer.cli.check.bits import print_first_difference
 from trainer.cli.configuration import CHECKOUT, cache_folder, store_address
 from trainer.cli.containers import run_in_image
 from trainer.cli.experiments import experiment_names
 from trainer.cli.machine import can_train, check_environment, check_lock
-from trainer.cli.output import escaping, print_json, print_result, result_stream
+from trainer.cli.output import escaping, print_json, result_stream
 from trainer.cli.process import fetch_data
 from trainer.cli.process.attempt import (
     attribute_errors,
     datasets_of,
     import_any_experiment,
-    import_experiment,
+    only_dataset,
     resolve_settings,
 )
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
-from trainer.cli.trainings import frozen_checkout, run_hidden_command
-from trainer.comparison.observation import (
-    Kind,
-    ObservedValue,
-    describe_different_operation,
-    describe_value,
-    first_different_value,
-    responsible_module,
-)
-from trainer.comparison.verdict import Rung
+from trainer.cli.trainings import run_hidden_command
 from trainer.data.cache.folder import Cache
 from trainer.data.cache.inspections import cached_inspection
-from trainer.data.declaration import load_dataset
 from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
-from trainer.settings.ledger import Ledger
 from trainer.training.check_result import Finding, Status, lines, names_of
 
 if TYPE_CHECKING:
@@ -54,7 +39,6 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.training.plain.experiment import PlainExperiment
-    from trainer.training.tracing.observe import Subject
 
 ALL: Final = "all"
 STEPS: Final = 100
@@ -151,7 +135,7 @@ def _print_line(line: str, *, aloud: bool) -> None:
 
 
 def run_checks(argv: list[str]) -> int:
-    """Make at most `argv[0]` steps with the data `argv[1]` (`dummy` or `data`); print a line of JSON for each check."""
+    """Make at most `argv[0]` steps with the data `argv[1]` (`synthetic` or `data`); print a line of JSON for each check."""
     steps, data, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
         for line in _documents(arguments, steps=int(steps), synthetic=data == "synthetic", folder=Path(folder)):
@@ -169,7 +153,7 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
         yield from _promises(experiment, arguments, steps=steps, folder=folder)
         return
     resolved = resolve_settings(experiment, arguments)
-    declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
+    declared = only_dataset(resolved.settings, command="check", root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     dataset, data, description = choose_data(declared, synthetic=synthetic, rows=rows)
     yield {"data": f"{description}, {launch.device}"}
@@ -218,7 +202,7 @@ def _promises(
 
 
 def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:
-    """Return a dataset, its files and a description: the dummy twin if `dummy` or if neither cache nor store has the dataset."""
+    """Return a dataset, its files and a description: synthetic ones if `synthetic`, or if neither cache nor store has the dataset."""
     from trainer.training.readers.synthetic import make_synthetic
 
     if not synthetic and (store_address() or Cache(root=cache_folder()).has(declared)):
@@ -226,117 +210,3 @@ def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Datas
     dataset, files = make_synthetic(declared, rows=rows)
     reason = "" if synthetic else ": it is not in the cache, and no store is configured"
     return dataset, files, f"synthetic data of {declared.title}{reason}"
-
-
-def print_first_difference(request: TrainRequest, *, steps: int, as_json: bool) -> int:
-    """Print the first difference; return 0 if every bit is equal, else 20. Both processes run one copy of the source."""
-    with frozen_checkout(request) as (source, arguments):
-        result = _first_difference(request, arguments, steps=steps, source=source)
-    print_result(result, result["said"], as_json=as_json)
-    return 0 if result["equal"] else Rung.DIFFERENT.code
-
-
-def _first_difference(request: TrainRequest, arguments: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
-    """Return the document about the first value that differs within a process, then between two processes."""
-    observation = _observe(request, arguments, steps=steps, times=2, source=source)
-    between, number = "twice in one process", len(observation["sights"])
-    steps = require_steps(_observed_values(observation))
-    first = _observed_value(observation["parted"]) if observation["parted"] else None
-    if first is None:
-        repetition = _observe(request, arguments, steps=steps, times=1, source=source)
-        first = first_different_value(_observed_values(observation), _observed_values(repetition))
-        between = "in two processes"
-    if first is None:
-        message = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
-        return {"equal": True, "said": message, "steps": steps, "values": number}
-    lines = [
-        f"{request.experiment.name}, {between}: {describe_value(first)}",
-        *([f"  {observation['op']}"] if observation["op"] else []),
-    ]
-    return {
-        "equal": False,
-        "said": "\n".join(lines),
-        "between": between,
-        "step": first.step,
-        "kind": first.kind,
-        "name": first.name,
-        "module": responsible_module(first),
-        "operation": observation["op"],
-    }
-
-
-def require_steps(sights: Sequence[ObservedValue]) -> int:
-    """Return the number of observed steps, which may be less than requested. Raise `RunError` if it is 0."""
-    steps = max((sight.step for sight in sights), default=0)
-    if not steps:
-        raise RunError("no step was made, so no value was compared", hint="give more epochs or steps: --max-epochs 1")
-    return steps
-
-
-def _observed_values(observation: dict[str, Any]) -> list[ObservedValue]:
-    return [_observed_value(values) for values in observation["sights"]]
-
-
-def _observed_value(values: list[Any]) -> ObservedValue:
-    step, kind, *rest = values
-    return ObservedValue(step, Kind(kind), *rest)
-
-
-def _observe(
-    request: TrainRequest, arguments: Sequence[str], *, steps: int, times: int, source: Path
-) -> dict[str, Any]:
-    hidden = ["_observe", str(steps), str(times), *arguments]
-    lines: list[dict[str, Any]] = list(run_hidden_command(hidden, request, source=source))
-    if len(lines) != 1:
-        raise DocumentError(
-            "the observing process printed no result", hint="remove calls of exit() from the experiment"
-        )
-    return lines[0]
-
-
-def print_observation(argv: list[str]) -> int:
-    """Observe `argv[0]` steps `argv[1]` times; print the observed values as one line of JSON."""
-    steps, times, *arguments = argv
-    with result_stream() as out, TemporaryDirectory() as folder:
-        subject = _subject(arguments, steps=int(steps), folder=Path(folder))
-        with attribute_errors(subject.experiment):
-            from trainer.training.tracing.observe import observe
-
-            observations = [observe(subject).sights for _ in range(int(times))]
-            first = first_different_value(observations[0], observations[-1])
-            operation = _operation(subject, first) if first else None
-            print_json({"sights": observations[0], "parted": first, "op": operation}, file=out)
-    return 0
-
-
-def _subject(arguments: list[str], *, steps: int, folder: Path) -> Subject:
-    from trainer.training.tracing.observe import Subject
-
-    launch = read_launch(os.environ)
-    experiment, root = import_experiment(launch), Path.cwd()
-    resolved = resolve_settings(experiment, arguments)
-    dataset = load_dataset(resolved.settings.dataset, root=root)
-    return Subject(
-        experiment=experiment,
-        ledger=Ledger(resolved, root=root),
-        dataset=dataset,
-        data=fetch_data(dataset, say=lambda line: print(line, file=escaping(sys.stderr))),
-        device=launch.device,
-        steps=steps,
-        folder=folder,
-    )
-
-
-def _operation(subject: Subject, first: ObservedValue) -> str | None:
-    """Find the first operation that differs, by two more rounds; return `None` if they are equal."""
-    from trainer.training.tracing.observe import Window, observe
-
-    if first.kind in {Kind.START, Kind.BATCH}:
-        return None
-    if first.kind in {Kind.BACKWARD, Kind.GRADIENT, Kind.WEIGHT}:
-        window = Window(step=first.step, part="optimizer" if first.kind is Kind.WEIGHT else "backward")
-    else:
-        window = Window(
-            step=first.step, name=responsible_module(first), call=first.call if first.kind is Kind.OUTPUT else 1
-        )
-    return describe_different_operation(*(observe(subject, window=window).ops for _ in range(2)))

@@ -146,7 +146,7 @@ _LARGEST_ULPS = 1 << 20
 def headline(comparison: Comparison) -> str:
     """Return the verdict in one line."""
     prefix = "it is the same run; " if comparison.same_run else ""
-    return f"{comparison.verdict.rung}: {prefix}{spelled(comparison.verdict.because)}"
+    return f"{comparison.verdict.rung}: {prefix}{spelled(comparison.verdict.reason)}"
 
 
 def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:

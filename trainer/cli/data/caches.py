@@ -23,7 +23,7 @@ from trainer.data.cache.folder import Cache
 from trainer.data.declaration import readable_datasets
 from trainer.data.fetch import verify_dataset
 from trainer.environments.dotenv import read_block
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -45,7 +45,7 @@ class UnreadableCache:
 def container_cache(checkout: Path) -> Cache | UnreadableCache | None:
     """Return the cache in Compose's volume; `None` inside a container, or if this checkout has no volume yet."""
     dotenv = checkout / ".env"
-    if BAKED.exists() or not os.access(dotenv, os.R_OK):
+    if IMAGE_FILE.exists() or not os.access(dotenv, os.R_OK):
         return None
     project = read_block(dotenv).values.get("COMPOSE_PROJECT_NAME")
     return _volume(f"{project}_cache") if project else None
@@ -78,7 +78,7 @@ def verify_cached(args: Namespace, context: DataContext) -> int:
     if may_be_in_containers and not is_on_host:
         print(f"{dataset.title} is not in {context.cache.root}; verifying the containers' cache", file=sys.stderr)
         return run_in_image(["data", "verify", args.name, *(["--json"] if args.json else [])])
-    if not is_on_host and not args.cache and not BAKED.exists():
+    if not is_on_host and not args.cache and not IMAGE_FILE.exists():
         raise _not_cached(dataset, context)
     verified = verify_dataset(dataset, cache=context.cache, progress=transfer_progress("verifying"))
     result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}

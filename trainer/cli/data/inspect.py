@@ -25,7 +25,7 @@ from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflow
 from trainer.data.reader import Arrays, Images, Table
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,7 +96,7 @@ class SamplesNotReadError(Exception):
 
 
 def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:
-    if BAKED.exists():
+    if IMAGE_FILE.exists():
         raise SamplesNotReadError("this image has no torch")
     if not DOTENV.is_file():
         raise SamplesNotReadError("this checkout is not set up for an image: scripts/setup --build")

@@ -19,7 +19,15 @@ from trainer.base.suggestions import counted, short
 from trainer.cli.configuration import two_stores
 from trainer.cli.data.inspect import inspect_draft
 from trainer.cli.data.publish_options import parse_distinct, parse_pair, parse_reader, parse_split
+from trainer.cli.data.publish_table import (
+    DEFAULT_SPLITS,
+    add_table_options,
+    is_table_file,
+    require_no_table_options,
+    table_folder,
+)
 from trainer.cli.data.show import class_table
+from trainer.cli.data.weights import folder_of_weights, is_weights_file, with_conversion
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
 from trainer.data.files import SourceFolder
@@ -29,6 +37,7 @@ from trainer.data.versions import push_dataset
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from trainer.base.progress import Progress
     from trainer.cli.arguments import Verb
     from trainer.cli.data import DataContext
 
@@ -40,7 +49,12 @@ def add_publish_options(parser: Verb) -> None:
     """Declare the options of `publish`."""
     parser.set_defaults(verb=publish)
     parser.add_argument("name", metavar="NAME", help="name in datasets/")
-    parser.add_argument("folder", metavar="DIR", type=_folder, help="folder with the data")
+    parser.add_argument(
+        "folder",
+        metavar="DIR|FILE",
+        type=_folder,
+        help="folder with the data; a table in one file; or weights: .safetensors, or .pt, .pth, .ckpt, .bin, which are converted",
+    )
     add = parser.add_argument
     add(
         "--license",
@@ -57,6 +71,16 @@ def add_publish_options(parser: Verb) -> None:
     )
     add(
         "--split-seed", metavar="N", type=_seed, help="seed that assigns samples to the ranges given in %% (default: 0)"
+    )
+    add(
+        "--stratify",
+        metavar="COLUMN",
+        help="divide the rows of each value of COLUMN of a table evenly into the ranges given in %%",
+    )
+    add(
+        "--group",
+        metavar="COLUMN",
+        help="keep the rows of one value of COLUMN of a table in one of the ranges given in %%",
     )
     add("--array", metavar="FIELD=FILE", action="append", help="FIELD of a sample is a row of FILE (.npy); repeatable")
     add(
@@ -118,6 +142,7 @@ def add_publish_options(parser: Verb) -> None:
         help="allow NaN and infinities in FIELD, as missing values (default: reject them); repeatable",
     )
     add("--include-hidden", action="store_true", help="also publish hidden files, whose names begin with a dot")
+    add_table_options(parser)
 
 
 def _folder(word: str) -> Path:
@@ -133,25 +158,43 @@ def _seed(word: str) -> int:
 
 
 def publish(args: Namespace, context: DataContext) -> int:
-    """Check a folder, publish it as a version, and declare the version in this checkout."""
+    """Check a folder or a file of weights, publish it as a version, and declare the version in this checkout."""
     require_name(args.name)
     _require_utf8(args)
+    if is_weights_file(args.folder):
+        with folder_of_weights(args) as folder:
+            args.folder = folder
+            return _publish_folder(args, context)
+    return _publish_folder(args, context)
+
+
+def _publish_folder(args: Namespace, context: DataContext) -> int:
     before = load_dataset(args.name, root=context.root) if is_declared(args.name, root=context.root) else None
-    draft = _draft(args, before)
     if not os.access(context.root / "datasets", os.W_OK):
         raise MachineError(
             f"{context.root / 'datasets'} is not writable",
             hint="publish from a checkout: scripts/reprise data publish",
         )
     progress = transfer_progress("publishing")
-    source = SourceFolder(
-        root=args.folder, has_hidden=args.include_hidden, inspect=partial(inspect_draft, args.folder, progress.note)
-    )
-    published = publish_dataset(draft, source=source, store=context.open(), declared=before, progress=progress)
+    if is_table_file(args.folder):
+        values = _described(args, before)
+        with table_folder(args, values, before, progress.note) as (folder, draft):
+            published = _published(draft, folder, args, before, context, progress)
+    else:
+        require_no_table_options(args)
+        published = _published(_draft(args, before), args.folder, args, before, context, progress)
     if published.dataset != before:
         write_whole(declaration(args.name, root=context.root), declared(published.dataset).encode())
     _print_published(args, published)
     return 0
+
+
+def _published(
+    draft: Draft, folder: Path, args: Namespace, before: Dataset | None, context: DataContext, progress: Progress
+) -> PublishResult:
+    inspect = partial(inspect_draft, folder, progress.note)
+    source = SourceFolder(root=folder, has_hidden=args.include_hidden, inspect=inspect)
+    return publish_dataset(draft, source=source, store=context.open(), declared=before, progress=progress)
 
 
 def _require_utf8(args: Namespace) -> None:
@@ -185,18 +228,41 @@ def publish_samples(args: Namespace, context: DataContext) -> int:
     return 0
 
 
-def _draft(args: Namespace, before: Dataset | None) -> Draft:
+def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
+    """Return what options and the earlier version declare, without the reader."""
     values: dict[str, Any] = {} if before is None else before.model_dump(include=set(_INHERITED))
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
-    if args.split:
-        values["splits"] = parse_distinct(args.split, partial(parse_split, seed=args.split_seed or 0))
-    if args.split_seed is not None and not any(word.endswith("%") for word in args.split or ()):
-        raise UsageError("--split-seed has no effect without a range in %", hint="for example --split train=0%:80%")
+    if (conversion := getattr(args, "conversion", None)) is not None:
+        values["source"] = with_conversion(values.get("source", ""), conversion)
+    values["splits"] = _splits(args, values.get("splits") or {})
     if args.sample:
         values["sample"] = parse_distinct(args.sample, _sample_field)
     if args.allow_nan:
         values["allow_nan"] = args.allow_nan
-    if reader := parse_reader(args):
+    return values
+
+
+def _splits(args: Namespace, declared: dict[str, Any]) -> dict[str, Any]:
+    """Return the splits: those of the options, else the declared ones, else for a table in one file 80, 10 and 10 %."""
+    seed, splits = args.split_seed or 0, declared
+    if args.split:
+        splits = parse_distinct(args.split, partial(parse_split, seed=seed))
+    elif not declared and is_table_file(args.folder):
+        splits = {name: {"percent": span, "seed": seed} for name, span in DEFAULT_SPLITS.items()}
+    is_chosen = bool(args.split) or splits is not declared
+    shares = {name: each for name, each in splits.items() if isinstance(each, dict) and "percent" in each}
+    by = {key: getattr(args, key) for key in ("stratify", "group") if getattr(args, key)}
+    if len(by) > 1:
+        raise UsageError("--stratify and --group exclude each other", hint="give one of them")
+    option = next(iter(by), "split-seed" if args.split_seed is not None else None)
+    if option and not (shares and is_chosen):
+        raise UsageError(f"--{option} has no effect without a range in %", hint="for example --split train=0%:80%")
+    return splits | {name: each | by for name, each in shares.items()} if by else splits
+
+
+def _draft(args: Namespace, before: Dataset | None) -> Draft:
+    values = _described(args, before)
+    if reader := getattr(args, "reader", None) or parse_reader(args):
         values["reader"] = reader
     return typed({"name": args.name, **values}, Draft, where="command line")
 

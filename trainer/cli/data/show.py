@@ -33,7 +33,7 @@ from trainer.data.reader import Images
 from trainer.data.splits import describe_split
 from trainer.data.versions import diff_datasets, list_versions
 from trainer.launch.contract import CommandRequest
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -274,7 +274,7 @@ def picture_of_samples(dataset: Dataset, context: DataContext, *, name: str, com
 
         cached = fetch_dataset(dataset, cache=context.cache, open_store=context.open, progress=transfer_progress())
         return 0, picture_of(dataset, cached)
-    if BAKED.exists():
+    if IMAGE_FILE.exists():
         raise MachineError("drawing samples needs torch and Pillow, which this image does not have", hint=command)
     return _in_image(name, context, command=command)
 

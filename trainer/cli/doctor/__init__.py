@@ -33,7 +33,7 @@ from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_json, print_result
 from trainer.cli.runner.container import ContainerRunner
 from trainer.comparison.examine_run import examine_run
-from trainer.environments import doctor, setup
+from trainer.environments import doctor, setup, store_setup
 from trainer.environments.doctor import Finding, State, exit_code
 from trainer.environments.dotenv import conflicting_names, read_block
 from trainer.environments.package_indexes import read_indexes
@@ -90,7 +90,7 @@ def _check_machine() -> Iterator[Finding]:
     yield doctor.run_check(
         "gpu", lambda: doctor.gpus(len(gpu_nodes()), driver=_driver(), cuda=_locked_cuda(), facts=facts[0])
     )
-    environment = setup.environment_name(setup.Choice(), read_block(DOTENV).values, nvidia=facts[0].nvidia)
+    environment = setup.environment_name(store_setup.Choice(), read_block(DOTENV).values, nvidia=facts[0].nvidia)
     folder = facts[0].root if facts[0].root.is_dir() else ROOT
     yield doctor.run_check("disk", lambda: doctor.disk(folder, shutil.disk_usage(folder).free, environment=environment))
     yield doctor.run_check("setup", lambda: _setup(docker))
@@ -100,7 +100,7 @@ def _check_machine() -> Iterator[Finding]:
 
 def _setup(docker: Engine) -> Finding:
     block_before = read_block(DOTENV)
-    current = block(docker, setup.Choice(store=own_store_line()), block_before.values)
+    current = block(docker, store_setup.Choice(store=own_store_line()), block_before.values)
     return doctor.dotenv(block_before.values, current, edited=block_before.edited, shadows=conflicting_names(DOTENV))
 
 
@@ -134,7 +134,7 @@ def _store(docker: Engine) -> Finding:
         return doctor.note("store", "no store is configured", "scripts/setup")
     values = read_block(DOTENV).values
     if values.get("COMPOSE_PROFILES") == "store" and not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
-        setup.check_port(int(values["REPRISE_STORE_PORT"]))
+        store_setup.check_port(int(values["REPRISE_STORE_PORT"]))
         return doctor.note(
             "store",
             f"the local store {address} at http://127.0.0.1:{values['REPRISE_STORE_PORT']} is stopped; training starts it",
@@ -264,7 +264,7 @@ def probe_store(argv: list[str]) -> int:
 
 def _show(each: Probed) -> None:
     mark = "ok" if each.holds else "FAULT" if each.needed else "note"
-    print(f"{mark:5} {each.about:9} {each.found}\n{'':16}-> {each.therefore}", flush=True)
+    print(f"{mark:5} {each.about:9} {each.found}\n{'':16}-> {each.consequence}", flush=True)
 
 
 def _print_verdict(store: Store, probed: list[Probed], *, remaining: int, as_json: bool) -> int:
@@ -272,6 +272,6 @@ def _print_verdict(store: Store, probed: list[Probed], *, remaining: int, as_jso
     probes = [asdict(each) for each in probed]
     failed = ", ".join(each.about for each in probed if each.needed and not each.holds)
     line = "provides everything that Reprise needs" if trusted else f"is not safe for datasets and runs: {failed}"
-    document = {"store": store.address, "trusted": trusted, "left": remaining, "probes": probes}
+    document = {"store": store.address, "trusted": trusted, "remaining": remaining, "probes": probes}
     print_result(document, f"{store.label} {line}", as_json=as_json)
     return 0 if trusted else StoreError.code

@@ -30,6 +30,7 @@ from trainer.cli.process.attempt import (
     resolve_settings,
 )
 from trainer.cli.process.closing import closing, finish
+from trainer.cli.process.initial import initial_of_rank, weights_file
 from trainer.cli.progress import transfer_progress
 from trainer.cli.train.manual import experiment_help
 from trainer.data.cache.folder import Cache
@@ -38,6 +39,8 @@ from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved, restore_checkpoint
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
+from trainer.runs.identify import roles_in
+from trainer.runs.initial_weights import INITIAL
 from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
@@ -49,12 +52,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from trainer.cli.process.attempt import Session
+    from trainer.cli.process.initial import Initial
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
     from trainer.training.assembly import Job
     from trainer.training.experiment import Experiment
+    from trainer.training.initial_weights import WeightsFile
     from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.trained import Result, Trained
 
@@ -115,12 +120,20 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
     with session.stop.patient():
         titles = " and ".join(dataset.title for dataset in session.datasets)
         title = f"{session.launch.experiment} on {titles}" if titles else session.launch.experiment
+        title += f" from {session.initial.title}" if session.initial.title else ""
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
         from trainer.training.assembly import FetchedDataset, Job
         from trainer.training.fit import train
 
     with session.stage("fetch"):
-        fetched = [FetchedDataset(declared=each, files=fetch_data(each, say=session.say)) for each in session.datasets]
+        roles = roles_in(session.resolved.settings)
+        fetched = [
+            FetchedDataset(
+                declared=each, files=fetch_data(each, say=session.say), splits=tuple(roles.get(each.name, ()))
+            )
+            for each in session.datasets
+        ]
+        initial = _initial_file(session.initial, session.opened.folder, say=session.say)
     job = Job(
         run=session.frozen.run,
         experiment=experiment,
@@ -134,10 +147,14 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         on_terminal=sys.stderr.isatty(),
         device=session.launch.device,
         started=session.launch.monotonic,
+        initial=initial,
+        on_loaded=session.load,
         record=session.opened.record,
         gauges=read_gauges,
         on_limit=session.limit,
-        inspection=cached_inspection(session.datasets[0], Cache(root=cache_folder())) if session.datasets else None,
+        inspection=None
+        if roles or not session.datasets
+        else cached_inspection(session.datasets[0], Cache(root=cache_folder())),
     )
     if session.launch.resumes:
         session.trained = _resume(session, job)
@@ -146,6 +163,18 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
             session.trained = train(job)
     require_result(session.trained)
     return session.trained
+
+
+def _initial_file(initial: Initial, attempt: Path, *, say: Callable[[str], None]) -> WeightsFile | None:
+    """Return the file with the initial weights: of the attempt, or fetched from a dataset; `None` if there is none."""
+    from trainer.training.initial_weights import WeightsFile
+
+    if initial.run is not None:
+        return WeightsFile(path=attempt / INITIAL, title=initial.title, sha256=initial.run.sha256)
+    if initial.dataset is not None:
+        folder = fetch_data(initial.dataset, say=say).folder()
+        return WeightsFile(path=folder / weights_file(initial.dataset), title=initial.title)
+    return None
 
 
 def _resume(session: Session, job: Job) -> Trained:
@@ -231,7 +260,10 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
     experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
     datasets = datasets_of(experiment, resolved.settings)
-    latest = Path(os.environ["REPRISE_ATTEMPT"]) / FOLDER / LATEST
+    roles = roles_in(resolved.settings)
+    attempt = Path(os.environ["REPRISE_ATTEMPT"])
+    initial = initial_of_rank(resolved, attempt=attempt)
+    latest = attempt / FOLDER / LATEST
     with attribute_errors(experiment):
         train(
             Job(
@@ -239,15 +271,21 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
                 experiment=experiment,
                 ledger=Ledger(resolved, root=SOURCE),
                 datasets=[
-                    FetchedDataset(declared=each, files=fetch_data(each, say=lambda _: None)) for each in datasets
+                    FetchedDataset(
+                        declared=each,
+                        files=fetch_data(each, say=lambda _: None),
+                        splits=tuple(roles.get(each.name, ())),
+                    )
+                    for each in datasets
                 ],
-                into=Path(os.environ["REPRISE_ATTEMPT"]),
+                into=attempt,
                 stop=stop,
                 say=lambda _: None,
                 on_first_step=lambda: None,
                 on_terminal=False,
                 device=launch.device,
                 started=launch.monotonic,
+                initial=_initial_file(initial, attempt, say=lambda _: None),
                 saved=read_run_json(latest, Saved) if launch.resumes and latest.exists() else None,
             )
         )

@@ -15,13 +15,16 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import ExperimentFailedError, RepriseError
+from trainer.base.errors import ExperimentFailedError, RepriseError, SettingError
 from trainer.base.redaction import REDACTOR
 from trainer.base.run_files import attempt_root
 from trainer.cli.output import escaping
+from trainer.cli.process.initial import find_initial
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
+from trainer.data.references import datasets_by_role
 from trainer.runs.identify import RunFacts, identify
+from trainer.runs.initial_weights import keep
 from trainer.runs.register import register_attempt
 from trainer.runs.resume import (
     check_ingredients,
@@ -44,14 +47,17 @@ from trainer.settings.origins import (
     settings_names,
 )
 from trainer.settings.settings_file import COPIES
+from trainer.source.project import find_project
 from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from trainer.cli.process.initial import Initial
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.runs.record import LoadedWeights
     from trainer.runs.run import OpenRun
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
@@ -76,6 +82,7 @@ class Session:
     resolved: Resolved[Any]
     ledger: Ledger
     datasets: tuple[Dataset, ...]
+    initial: Initial
     stop: Stop
     opened: OpenRun
     stages: dict[str, float] = field(default_factory=dict)
@@ -93,6 +100,9 @@ class Session:
     began_at: int = 0
     """The step from which this attempt resumed."""
 
+    loaded: LoadedWeights | None = None
+    """Which tensors of the initial weights were loaded."""
+
     @property
     def steps(self) -> int | None:
         """The optimizer steps of this attempt and of the earlier attempts; `None` if an unfinished attempt does not know them."""
@@ -103,6 +113,10 @@ class Session:
     def stepping(self) -> None:
         """Record that a step begins."""
         self.has_stepped = True
+
+    def load(self, report: LoadedWeights) -> None:
+        """Record which tensors were loaded."""
+        self.loaded = report
 
     def switch(self, line: str) -> None:
         """Record that the net left the run's level of determinism, and print it."""
@@ -146,20 +160,29 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         experiment = find_experiment(launch, argv)
     folder = Path(frozen.folder)
     resolved = with_file_names(resolve_settings(experiment, argv), run=folder)
-    if launch.resumes:
-        earlier = last_record(folder, passed=launch.passed)
+    earlier = last_record(folder, passed=launch.passed) if launch.resumes else None
+    if earlier is not None:
         origins = origins_of(earlier, resolved.origins, command=launch.command)
         resolved = replace(resolved, origins=origins, files=files_of(earlier, origins))
     datasets = datasets_of(experiment, resolved.settings)
     if experiment.reads_fields:
         skipped = ("input_field",) if getattr(getattr(experiment, "net", None), "input_fields", ()) else ()
-        check_pairing(resolved, *datasets, skip=skipped)
+        for dataset in datasets:
+            check_pairing(resolved, dataset, skip=skipped)
+    initial = find_initial(resolved, folder=folder, earlier=earlier)
+    resolved = initial.resolved
     ledger = Ledger(resolved, root=SOURCE)
-    facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
+    facts = RunFacts(
+        launch=launch,
+        frozen=frozen,
+        resolved=resolved,
+        datasets=datasets,
+        initial=initial.run,
+        weights=initial.dataset,
+    )
     identified = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
     circumstances, ingredients = identified.circumstances, identified.ingredients
-    if launch.resumes:
-        earlier = last_record(folder, passed=launch.passed)
+    if earlier is not None:
         lines = check_ingredients(earlier, ingredients, circumstances, allowed=launch.allowed)
         ingredients, circumstances = (
             earlier.ingredients,
@@ -182,6 +205,8 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()
         raise concurrent_start_error(folder, number)
+    if initial.run is not None:
+        keep(folder, attempt=attempt.record.attempt)
     if not {CONFINED, RETEST} & os.environ.keys():  # the user who started a retest already decided about trust
         _register(attempt.folder)
     return Session(
@@ -191,6 +216,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         resolved=resolved,
         ledger=ledger,
         datasets=datasets,
+        initial=initial,
         stop=stop,
         opened=attempt,
         stages={"identify": monotonic() - start},
@@ -213,6 +239,15 @@ def datasets_of(
     """Load the datasets that the settings name. Raise `DatasetError`."""
     names = experiment.datasets(settings)
     return tuple(load_dataset(name, root=root) for name in names)
+
+
+def only_dataset(settings: Any, *, command: str, root: Path) -> Dataset:
+    """Load the dataset of a command that uses one. Raise `SettingError` if the settings name several by role, `DatasetError`."""
+    names = [*datasets_by_role(settings.dataset)]
+    if len(names) > 1:
+        message = f"setting dataset names {len(names)} datasets by role; `reprise {command}` uses one"
+        raise SettingError(message, hint=f"name that of train: --dataset {names[0]}")
+    return load_dataset(names[0], root=root)
 
 
 def chosen_classes(origins: Origins) -> dict[str, Any]:
@@ -240,8 +275,10 @@ def import_any_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | P
     from trainer.training.experiment import load_any_experiment
 
     chosen = chosen_classes(_origins(argv))
+    file = SOURCE / launch.file
+    project = None if file.is_relative_to(SOURCE) else find_project(file)
     with _explaining_imports(launch):
-        return load_any_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE, chosen=chosen)
+        return load_any_experiment(launch.experiment, file, root=SOURCE, chosen=chosen, project=project)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from trainer.cli.output import escaping
 from trainer.cli.process.attempt import BAKED_INVENTORY, LOG, SOURCE
 from trainer.cli.run_page import columns
 from trainer.environments.inventory import live
-from trainer.environments.setup import LOCAL_STORE
+from trainer.environments.store_setup import LOCAL_STORE
 from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.identify import drifted, read_imported
 from trainer.runs.metric_text import metric_text
@@ -134,6 +134,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
         telemetry=dict(trained.telemetry) if trained else {},
         steps=session.steps,
         evaluated=trained.evaluated if trained else None,
+        loaded_weights=session.loaded,
         ledger=ledger.entries(),
         unread=ledger.unread(),
         tolerances=dict(trained.tolerances) if trained else {},
@@ -183,7 +184,7 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
         document |= {
             "record": session.shown_path("record.json"),
             "published": location.address,
-            "local_because": location.fault,
+            "publish_error": location.fault,
         }
         print(canonical(document).decode(), file=out, flush=True)
         return 0
@@ -216,7 +217,7 @@ def report_lines(
         store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
         rows.append(("", spelled(f"reprise runs publish {record.run}{store}")))
     if record.outcome.status in _STOPPED and not session.launch.is_script:
-        rows.append(("go on", spelled(f"reprise train --resume {record.run}")))
+        rows.append(("resume", spelled(f"reprise train --resume {record.run}")))
     return list(columns([*rows, *more]))
 
 

@@ -46,6 +46,7 @@ _CODE: Final[dict[str, Callable[[Record], object]]] = {
     "source": lambda record: digest(record.ingredients.source),
     "commit": lambda record: code(record.circumstances.source.commit),
     "state": lambda record: _STATE[record.circumstances.source.dirty],
+    "project": lambda record: project.described if (project := record.circumstances.source.project) else None,
     "how": lambda record: record.circumstances.source.how,
     "files": lambda record: f"{record.circumstances.source.files:,}, {readable(record.circumstances.source.bytes)}",
 }

@@ -225,14 +225,14 @@ def _verdict(other: PageRun, comparison: Comparison | str, *, first: PageRun) ->
     if isinstance(comparison, str):
         return tag("article", tag("h3", title, badge("not compared", "plain")), tag("p", comparison))
     rung = comparison.verdict.rung
-    lacking = [(stronger.value, requirement) for stronger, requirement in stronger_verdicts(comparison).items()]
+    unmet = [(stronger.value, requirement) for stronger, requirement in stronger_verdicts(comparison).items()]
     return tag(
         "article",
         tag("h3", title, badge(rung.value, _RUNGS[rung])),
-        tag("p", comparison.verdict.because),
+        tag("p", comparison.verdict.reason),
         *_first_differences(comparison),
         *_candidates(comparison, (first.letter, other.letter)),
-        fold("For a stronger verdict", pairs(lacking)),
+        fold("For a stronger verdict", pairs(unmet)),
         lines(comparison.notes, kind="quiet"),
     )
 

@@ -1,6 +1,7 @@
 """`reprise reproduce RUN`: reruns a record from its source in its image and compares the results.
 
-With `--no-container` the rerun uses this environment, and the differences are printed and kept.
+With `--no-container` the rerun uses this environment, and the differences are printed and kept. A run that began with the weights of
+another run is rerun from its copy of them, with `--chain` from a rerun of the other run.
 """
 
 from __future__ import annotations
@@ -10,10 +11,18 @@ import pwd
 import signal
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.base.digest import canonical, digest_of_bytes
-from trainer.base.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
+from trainer.base.errors import (
+    DigestMismatchError,
+    DriftError,
+    InterruptedRunError,
+    RepriseError,
+    RunError,
+    RunNotFoundError,
+    StoppedError,
+)
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import wake_store
@@ -26,10 +35,11 @@ from trainer.cli.runner import choose_runner
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.examine_run import examine_run, find_datasets, require_outcome, require_reproducible
-from trainer.comparison.reproduce import load_rerun_record, prepare_rerun
+from trainer.comparison.reproduce import ParentSource, load_rerun_record, prepare_rerun
 from trainer.comparison.retest import Retest, device_class, publish_retest, run_identity, save_retest
 from trainer.data.declaration import Dataset
-from trainer.runs.baked import BAKED
+from trainer.runs.image_file import IMAGE_FILE
+from trainer.runs.initial_weights import ancestors
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Status
 from trainer.runs.register import register_attempt
@@ -38,6 +48,7 @@ from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from pathlib import Path
 
     from trainer.cli.runner import Runner
@@ -56,13 +67,77 @@ class Rerun:
     image: Knowledge
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduction:
+    """A run, its rerun, and their comparison."""
+
+    original: RunOnDisk
+    rerun: Rerun
+    comparison: Comparison
+    retest: Retest
+
+    @property
+    def lines(self) -> list[str]:
+        """The result as text."""
+        lines = [headline(self.comparison), *page(self.comparison, limit=12)]
+        if self.retest.not_equal:
+            lines += ["", "not equal to what was recorded", *(f"  {line}" for line in self.retest.not_equal)]
+        return lines
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The result as JSON data."""
+        return {"retest": self.retest.model_dump(mode="json"), "comparison": self.comparison.document()}
+
+
 def main(argv: list[str]) -> int:
-    """Rerun a record; return the verdict's exit code."""
+    """Rerun a record, or a chain of records; return the last verdict's exit code."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _stop)
-    if not BAKED.exists():
+    if not IMAGE_FILE.exists():
         wake_store()
     original = find_run(args.run)
+    runs = [*_ancestors(original), original] if args.chain else [original]
+    done: list[Reproduction] = []
+    for each in runs:
+        last = done[-1].rerun if done else None
+        parent = ParentSource(folder=last.folder, parent=last.record) if last else ParentSource(folder=each.folder)
+        done.append(_reproduce(each, args, parent))
+    result, lines = done[-1].result, done[-1].lines
+    if args.chain:
+        result |= {"chain": [each.result for each in done]}
+        rows = [f"  run {each.original.record.run}: {each.comparison.verdict.rung}" for each in done]
+        lines += ["", "chain, each run from the weights of the rerun before it", *rows]
+    print_result(result, lines, as_json=args.json)
+    return done[-1].comparison.verdict.rung.code
+
+
+def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
+    """Return the runs from which a run descends, the first run first; pull those that are in the store only.
+
+    Raise `RunNotFoundError`, `DigestMismatchError` if the weights of a run are not those that its child began with.
+    """
+    found: list[RunOnDisk] = []
+
+    def find(run: str) -> Record:
+        try:
+            found.append(find_run(run))
+        except RunNotFoundError as fault:
+            child = found[-1] if found else original
+            message = f"run {child.record.run} began with the weights of run {run}, which is not found: {fault.message}"
+            hint = f"without --chain, the copy of these weights in its folder is used: reprise reproduce {original.record.run}"
+            raise RunNotFoundError(message, hint=hint) from fault
+        return found[-1].record
+
+    for each in ancestors(original.record, find):
+        if each.has_other_weights:
+            message = f"the recorded weights of run {each.run} are not those that its child began with"
+            raise DigestMismatchError(message, hint="one of the records was altered: do not use them")
+    return found[::-1]
+
+
+def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource) -> Reproduction:
+    """Rerun a record, compare the results, and keep the retest."""
     if original.record.outcome.status is not Status.RUNNING:
         require_outcome(original.record)
     print_progress(f"reprise: rerun of run {original.record.run}")
@@ -76,19 +151,14 @@ def main(argv: list[str]) -> int:
     for line in unequal:
         print_progress(f"not equal: {line}")
     hashed = _hash_installed(original.record, runner) if args.deep else None
-    rerun = _rerun(original, bundle, runner, own=own)
+    rerun = _rerun(original, bundle, runner, own=own, parent=parent)
     sources = EvidenceSources(runs=runs_folder(), cache=cache_folder())
     comparison = compare(load_compared_run(original.folder), load_compared_run(rerun.folder), sources=sources)
     retest = _retest(original, rerun, comparison, runner=runner)
     changed = differing(original.record, rerun.record)
     retest = retest.model_copy(update={"not_equal": [*unequal, *changed], "hashed": hashed})
     _save_retest(original, rerun, retest, document(comparison))
-    lines = [headline(comparison), *page(comparison, limit=12)]
-    if retest.not_equal:
-        lines += ["", "not equal to what was recorded", *(f"  {line}" for line in retest.not_equal)]
-    result = {"retest": retest.model_dump(mode="json"), "comparison": comparison.document()}
-    print_result(result, lines, as_json=args.json)
-    return comparison.verdict.rung.code
+    return Reproduction(original=original, rerun=rerun, comparison=comparison, retest=retest)
 
 
 def _stop(*_: object) -> None:
@@ -112,6 +182,11 @@ def _parser() -> Arguments:
         action="store_true",
         help="rerun even if the original run used packages that differ from its image",
     )
+    parser.add_argument(
+        "--chain",
+        action="store_true",
+        help="rerun the runs that it descends from first, each from the weights of the rerun before it",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
@@ -128,9 +203,9 @@ def _require_reproducible(original: RunOnDisk, runner: Runner, *, exact: bool) -
     return load_bundle(original.folder / ARCHIVE, digest=original.record.ingredients.source)
 
 
-def _rerun(original: RunOnDisk, bundle: SourceBundle, runner: Runner, *, own: bool) -> Rerun:
+def _rerun(original: RunOnDisk, bundle: SourceBundle, runner: Runner, *, own: bool, parent: ParentSource) -> Rerun:
     """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
-    with prepare_rerun(original.record, bundle, runs=runs_folder()) as ready:
+    with prepare_rerun(original.record, bundle, runs=runs_folder(), initial=parent) as ready:
         print_progress(f"  run       {ready.run}, {runner.isolation}")
         runner.provide_datasets(
             [item for item in find_datasets(original.record, bundle) if isinstance(item, Dataset)], ready

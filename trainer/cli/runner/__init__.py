@@ -22,10 +22,10 @@ from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
 from trainer.launch.contract import IMAGE_VARIABLES, CommandRequest
 from trainer.launch.process import ProcessCommand, ProcessLauncher
-from trainer.runs.baked import BAKED
 from trainer.runs.hardware import read_host
 from trainer.runs.identify import drifted
 from trainer.runs.image_claim import claim_image
+from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import RETEST
 
@@ -90,7 +90,7 @@ class Runner(ABC):
 
 def choose_runner(record: Record, *, in_process: bool, granted: frozenset[str] = frozenset()) -> Runner:
     """Return the runner of a record, with the user's grants. Raises `ImageMismatchError` in a container of another image."""
-    if in_process or BAKED.exists():
+    if in_process or IMAGE_FILE.exists():
         if not in_process:
             check_image(record)
             check_drift(process_drift())
@@ -100,7 +100,7 @@ def choose_runner(record: Record, *, in_process: bool, granted: frozenset[str] =
     return ContainerRunner(granted)
 
 
-def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAKED) -> bool:
+def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = IMAGE_FILE) -> bool:
     """Return whether this process runs in the recorded image, according to the environment variables and the image itself.
 
     If a user sets only REPRISE_IMAGE, the build ID in the image must be the recorded one.

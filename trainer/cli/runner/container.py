@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trainer.environments.engine.docker import DockerEngine
     from trainer.runs.record import Record
 
-_STORE_MOUNT: Final = "/lent"
+_STORE_MOUNT: Final = "/rerun-store"
 _KEYS: Final = {
     "AWS_ACCESS_KEY_ID": "REPRISE_STORE_KEY",
     "AWS_SECRET_ACCESS_KEY": "REPRISE_STORE_SECRET",

@@ -34,13 +34,14 @@ from trainer.cli.find_run import RUN_HELP, find_run_id
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_json, print_result, underlying
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.run_page import columns, page, summary
+from trainer.cli.run_page import columns, lineage_rows, page, summary
 from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
 from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
 from trainer.comparison.retest import Retest, local_retests, published_retests
+from trainer.runs.initial_weights import ancestors
 from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.runs.names import LATEST, full_run_id, resolve_run
 from trainer.runs.publish import publish_run, require_intact
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from trainer.runs.list import ListedRun
+    from trainer.runs.record import Record
     from trainer.stores.contract import Store
 
 _STORED_RUN = "run: ID, start of an ID, or `latest`"
@@ -177,16 +179,28 @@ def _table(lines: list[tuple[str, ...]]) -> None:
 def _show(args: Namespace) -> int:
     listed = _find_listed(args.run, args.store)
     if listed.record is None:
-        raise RunError(f"the record of run {listed.run} cannot be read: {listed.fault}", hint="the run ended too early")
-    lines = "" if args.json else page(listed, listed.record, retests=_retests(listed, args.store))
-    print_result(listed.record.model_dump(mode="json"), lines, as_json=args.json, indent=1)
+        raise RunError(
+            f"the record of run {listed.run} cannot be read: {listed.fault}",
+            hint="reprise runs pull restores a published record",
+        )
+    lineage = list(ancestors(listed.record, lambda run: _record(run, args.store)))
+    lines = "" if args.json else page(listed, listed.record, retests=_retests(listed, args.store), lineage=lineage)
+    rows = {"lineage": lineage_rows(lineage)} if lineage else {}
+    print_result(listed.record.model_dump(mode="json") | rows, lines, as_json=args.json, indent=1)
     return 0
+
+
+def _record(run: str, address: str | None) -> Record | None:
+    """Return the record of a run, on this machine or in the store; `None` if it is not found."""
+    with suppress(RepriseError):
+        return _find_listed(run, address).record
+    return None
 
 
 def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
     """Return the run's retests on this machine and, if the run is published, in the store, if it is reachable."""
     retests = {retest.retest.run: retest for retest in local_retests(runs_folder() / listed.run)}
-    if address and listed.where is not RunLocation.LOCAL:
+    if address and listed.location is not RunLocation.LOCAL:
         try:
             retests |= {retest.retest.run: retest for retest in published_retests(listed.run, store_at(address))}
         except StoreError as fault:
@@ -242,6 +256,10 @@ def _pull(args: Namespace) -> int:
                 if new
                 else f"{run} is already in {runs / run}, with the published files"
             )
+            if (parent := records[-1].circumstances.parent) and not recorded_attempts(runs / parent.run):
+                print(
+                    f"its initial weights, of run {parent.run}, are included; the run itself: reprise runs pull {parent.run}"
+                )
     if args.json:
         print_json(results, indent=1)
     return 0
@@ -288,7 +306,7 @@ def _publish_one(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str
         print(f"published {run}: {counted(len(files), 'file')}, {total}, in {store.label}")
     return {
         "run": run,
-        "where": RunLocation.PUBLISHED,
+        "location": RunLocation.PUBLISHED,
         "store": store.address,
         "sealed": [note.sealed for note in notes],
     }

@@ -63,8 +63,8 @@ def push(args: Namespace) -> int:
         print(f"datasets of these runs that are not in {target.label}: {', '.join(list(missing)[:5])}", file=sys.stderr)
         print(f"  -> {spelled(f'reprise data push {names} --store {shlex.quote(args.target)}')}", file=sys.stderr)
     if args.json:
-        lacks = [] if args.with_data else list(missing)
-        print_json([{**each, "lacks": lacks} for each in results], indent=1)
+        lacking = [] if args.with_data else list(missing)
+        print_json([{**each, "missing_datasets": lacking} for each in results], indent=1)
     return 0
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trainer.runs.list import ListedRun
 
-COLUMNS: Final = ("run", "where", "status", "experiment", "result", "started (UTC)", "took")
+COLUMNS: Final = ("run", "location", "status", "experiment", "result", "started (UTC)", "took")
 _SETTINGS: Final = 3
 """Maximum number of columns of settings."""
 _AFTER: Final = COLUMNS.index("experiment") + 1
@@ -72,10 +72,10 @@ def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
 def _row(listed: ListedRun, *, purpose: str | None) -> tuple[str, ...]:
     record = listed.record
     if record is None:
-        return (listed.run, listed.where, status(listed), "", "", "", "")
+        return (listed.run, listed.location, status(listed), "", "", "", "")
     return (
         listed.run,
-        listed.where,
+        listed.location,
         status(listed),
         record.ingredients.experiment + (f" ({purpose})" if purpose else ""),
         "  ".join(f"{name} {value}" for name, value in headline(record.outcome)),

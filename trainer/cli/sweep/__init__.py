@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     if failure is not None:
         raise failure
     if not args.show and (unfinished := len(states) - states.count(Standing.FINISHED)):
-        hint = f"runs/{FOLDER}/{sweep.id}/logs/ says why; the same command tries them again"
+        hint = f"runs/{FOLDER}/{sweep.id}/logs/ has their output; the same command tries them again"
         raise RunError(f"sweep {sweep.id}: {unfinished} of {counted(len(states), 'point')} not finished", hint=hint)
     return 0
 

@@ -13,6 +13,7 @@ from trainer.base.plain_text import read_python, read_text
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.experiments import find_experiment
 from trainer.cli.train.command_line import parse_train_request
+from trainer.runs.names import LATEST
 from trainer.settings.errors import all_of, each_of
 from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, written
 from trainer.settings.origins import (
@@ -80,7 +81,11 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
     if sketch is not None:
         require_distinct(combined, [_settings_of_point(sketch, point, typed, files) for point in combined])
     origins = Origins(options=setting_options(given_options, own=_COMMAND_OPTIONS), environ=os.environ, files=files)
-    names = {*given_settings(origins), *(name for point in combined for name in point)}
+    given = given_settings(origins)
+    if LATEST in {given.get("init_from"), *(point.get("init_from") for point in combined)}:
+        message = f"setting init_from is {LATEST!r}, which would be another run at each point: a run of this sweep"
+        raise SettingError(message, hint="name the run by its ID: `reprise runs ls` lists them")
+    names = {*given, *(name for point in combined for name in point)}
     return ParsedSweep(
         asked=SweepRequest(
             experiment=request.experiment.name,

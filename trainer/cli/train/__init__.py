@@ -41,15 +41,26 @@ from trainer.cli.train.command_line import (
     with_settings_files,
 )
 from trainer.cli.train.manual import launch_help, resume_help
-from trainer.runs.baked import WATCHED
+from trainer.runs.image_file import RUN_VARIABLE
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import CONFINED
-from trainer.source.capture import BEGUN, CAPTURED, CELLS, COPY, NOTEBOOK, freeze, take_placed_source
+from trainer.source.capture import (
+    CELLS,
+    COPY,
+    NOTEBOOK,
+    PREPARED_RUN_VARIABLE,
+    SOURCE_DESCRIPTION,
+    freeze,
+    take_placed_source,
+)
 from trainer.training.resuming.stop_requests import Stop, hold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trainer.cli.resume import Resumption
     from trainer.runs.handoff import Launch
+    from trainer.source.description import Source
 
 _PATIENCE: Final = 10.0
 
@@ -85,7 +96,7 @@ def main(argv: list[str]) -> int:
 
 def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption | None) -> int:
     command = argv if resumption is None else resumption.argv
-    watched, placed = os.environ.get(WATCHED), os.environ.pop(BEGUN, None)
+    watched, placed = os.environ.get(RUN_VARIABLE), os.environ.pop(PREPARED_RUN_VARIABLE, None)
     prepared = watched or placed
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, brought=runs_folder() / watched if watched else None)
@@ -143,12 +154,19 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
         )
         if not request.is_script:
             print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
-        for line in bundle.left_out:
-            print(f"left out of the source: {line}", file=sys.stderr)
+        for line in _remarks(bundle.source):
+            print(line, file=sys.stderr)
         _execute(launch.model_copy(update={"frozen": frozen}), request, source=folder / "source")
     except BaseException:
         abandon(folder)
         raise
+
+
+def _remarks(source: Source) -> Iterator[str]:
+    """Yield a line about the project in the source, and one for each file that was left out."""
+    if source.project is not None:
+        yield f"{source.project.path}: {source.project.described}"
+    yield from (f"left out of the source: {line}" for line in source.left_out)
 
 
 def _notebook_cells() -> dict[str, Path]:
@@ -160,7 +178,7 @@ def _notebook_cells() -> dict[str, Path]:
 def source_of(folder: Path) -> Path:
     """Return the source of a new run: the one that another command copied into the run folder, else the checkout."""
     copy = folder / COPY
-    return copy.resolve() if copy.is_dir() and (folder / CAPTURED).is_file() else CHECKOUT
+    return copy.resolve() if copy.is_dir() and (folder / SOURCE_DESCRIPTION).is_file() else CHECKOUT
 
 
 def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
@@ -186,8 +204,8 @@ def await_observed_image(runs: Path, run: str) -> Path:
 
     if not is_run_id(run) or not (runs / run).is_dir():
         raise UsageError(
-            f"{WATCHED} is {run!r}, which is not a run in {runs}",
-            hint=f"unset {WATCHED}: only the host's launcher sets it",
+            f"{RUN_VARIABLE} is {run!r}, which is not a run in {runs}",
+            hint=f"unset {RUN_VARIABLE}: only the host's launcher sets it",
         )
     deadline = monotonic() + _PATIENCE
     while not (runs / run / OBSERVED_IMAGE).exists() and monotonic() < deadline:

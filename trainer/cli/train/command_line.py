@@ -29,6 +29,7 @@ from trainer.cli.experiments import (
 from trainer.cli.messages import is_composed
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
+from trainer.data.references import datasets_by_role
 from trainer.settings import errors as setting_faults
 from trainer.settings.declarations import OPTIONS, unnamable
 from trainer.settings.determinism import require_one_process
@@ -36,6 +37,7 @@ from trainer.settings.fields import LaunchSettings
 from trainer.settings.hints import option
 from trainer.settings.origins import Origins, parse_options, resolve, setting_options, settings_names
 from trainer.settings.settings_file import find_settings_files
+from trainer.source.project import frozen_project, require_own_modules
 from trainer.training.declared_settings import misnamed, sketched, sketched_in, untyped
 from trainer.training.unused_settings import parameter, untaken
 
@@ -86,9 +88,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
     options = parse_train_options(argv)
     is_script = "script" in options
     if is_script and "exp" in options:
-        raise UsageError(
-            "--exp and --script exclude each other", hint="a script is started, an experiment imported: keep one"
-        )
+        raise UsageError("--exp and --script exclude each other", hint="remove one of them")
     name = options.get("script" if is_script else "exp")
     if name is None:
         known = listed(experiment_names(root))
@@ -97,6 +97,8 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
             f"train needs {'a file: --script FILE' if is_script else 'an experiment: --exp NAME'}", hint=hint
         )
     experiment = _find_experiment(name, root=root, brought=brought, is_script=is_script)
+    argv = _with_paths_of_project(argv, options.get("data"), experiment)
+    options = parse_train_options(argv)
     files = find_settings_files(settings_names(argv), root=root, here=Path.cwd())
     for file in files if is_composed() else ():
         if not file.exists() and not file.resolve().is_relative_to(root):
@@ -152,18 +154,27 @@ def as_typed(argv: Sequence[str]) -> list[str]:
 
 def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     """Resolve the settings of a script. Raise `SettingError`, `DatasetError` for an undeclared dataset in its arguments."""
-    from trainer.training.scripts.script import datasets_of, require_placeholders, require_supported
+    from trainer.training.scripts.script import (
+        datasets_of,
+        require_placeholders,
+        require_results_path,
+        require_supported,
+    )
     from trainer.training.settings import ScriptSettings
 
     for name in origins.options.keys() - ScriptSettings.__pydantic_fields__.keys():
+        if name in {"init_from", "init_map", "init_allow"}:
+            message = f"found {option(name)} with --script: a script loads its weights itself"
+            raise SettingError(message, hint="hand it a dataset among its arguments: -- --weights {dataset:NAME}")
         if not nearest(name.removeprefix("no_"), ScriptSettings.__pydantic_fields__):
             message = f"unknown setting {option(name)}, given on the command line"
             raise SettingError(
-                message, hint=f"the script's own arguments stand after --: --script FILE -- {option(name)} ..."
+                message, hint=f"write the script's arguments after --: --script FILE -- {option(name)} ..."
             )
     settings = resolve(ScriptSettings, origins).settings
     require_supported(settings)
     require_placeholders(settings)
+    require_results_path(settings)
     for name in datasets_of(settings):
         load_dataset(name, root=checkout)
     return settings
@@ -171,13 +182,27 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
 
 def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: bool) -> ExperimentFile:
     here = Path.cwd() if root == CHECKOUT else root
+    option = "script" if is_script else "exp"
     if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
         raise ExperimentError(
             f"experiment {name} is not in this container: only the checkout is mounted",
-            hint=f"scripts/train --{'script' if is_script else 'exp'} {name} copies it into the container; or copy it into the checkout",
+            hint=f"scripts/train --{option} {name} brings it along, with its repository; or copy it into the checkout",
         )
     find = find_script if is_script else find_experiment
-    return find(name, checkout=root, here=here, brought=brought)
+    found = find(name, checkout=root, here=here, brought=brought)
+    file = found.path(root)
+    if project := found.project or frozen_project(file):
+        require_own_modules(file, project, checkout=root)
+    return found
+
+
+def _with_paths_of_project(argv: list[str], data: str | None, experiment: ExperimentFile) -> list[str]:
+    """Return the command line with `--data` relative to the experiment's project, so that the record does not need the project's place."""
+    path, colon, name = (data or "").partition(":")
+    file = (Path.cwd() / path).resolve()
+    if experiment.project is None or not path.endswith(".py") or not file.is_relative_to(experiment.project):
+        return argv
+    return with_option(argv, "data", f"{file.relative_to(experiment.project).as_posix()}{colon}{name}")
 
 
 def from_checkout(request: TrainRequest) -> list[str]:
@@ -258,9 +283,14 @@ def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout:
     settings = resolved.settings
     if not unknown & {"patience", "monitor"} and settings.patience is not None and settings.monitor is None:
         raise setting_faults.unmonitored()
+    if settings.init_from is not None:
+        from trainer.cli.process.initial import dataset_named, require_no_file
+
+        require_no_file(settings.init_from)
+        dataset_named(settings.init_from, root=checkout)
     if "dataset" not in unknown:
-        dataset = load_dataset(settings.dataset, root=checkout)
-        if sketch.reads_fields:
+        datasets = [load_dataset(name, root=checkout) for name in datasets_by_role(settings.dataset)]
+        for dataset in datasets if sketch.reads_fields else ():
             check_pairing(resolved, dataset, skip=unknown | ({"input_field"} if sketch.has_input_fields else set()))
     return settings
 

@@ -36,8 +36,8 @@ def tag(name: str, /, *inner: object, **attributes: object) -> Markup:
     >>> tag("p", "1 < 2 & ", tag("b", "so"), class_="x", title='"', hidden=False)
     '<p class="x" title="&quot;">1 &lt; 2 &amp; <b>so</b></p>'
     """
-    begun = f"<{name}{''.join(_attribute(*item) for item in attributes.items())}>"
-    return Markup(begun if name in _VOID else f"{begun}{joined(inner)}</{name}>")
+    start_tag = f"<{name}{''.join(_attribute(*item) for item in attributes.items())}>"
+    return Markup(start_tag if name in _VOID else f"{start_tag}{joined(inner)}</{name}>")
 
 
 def joined(parts: Iterable[object], between: str = "") -> Markup:

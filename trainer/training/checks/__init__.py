@@ -26,7 +26,7 @@ class Check:
     """A check: its function, the checks that must pass before it, and the hint for a failure."""
 
     run: Callable[[Trial], str]
-    look: str
+    hint: str
     needs: tuple[str, ...] = ()
 
 
@@ -108,7 +108,7 @@ CHECKS: Final = {
         ("targets", "finite"),
     ),
     "export": Check(
-        saved_weights.exporting, "branches on values, and Python numbers computed from tensors", ("forward",)
+        saved_weights.exporting_any_size, "branches on values, and Python numbers computed from tensors", ("forward",)
     ),
 }
 _PASSED: Final = {Status.PASSED, Status.NOTED}
@@ -121,33 +121,33 @@ def run_checks(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterat
     statuses: dict[str, Status] = {}
     with use_ledger(trial.ledger), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        seeding.look_first(trial)
+        seeding.read_first_values(trial)
     causes: dict[str, str] = {}
     for name, check in checks.items():
         missing = next((need for need in check.needs if statuses[need] not in _PASSED), None)
         began = monotonic()
         if missing is not None:
-            finding = Finding(check=name, status=Status.SKIPPED, said=f"needs {missing!r} to pass")
+            finding = Finding(check=name, status=Status.SKIPPED, message=f"needs {missing!r} to pass")
         else:
             with use_ledger(trial.ledger), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 finding = _finding_of(name, check, trial)
-        if finding.status is Status.FAILED and causes.setdefault(finding.said, name) != name:
-            said = f"fails for the same reason as {causes[finding.said]!r}"
-            finding = Finding(check=name, status=Status.SKIPPED, said=said)
+        if finding.status is Status.FAILED and causes.setdefault(finding.message, name) != name:
+            message = f"fails for the same reason as {causes[finding.message]!r}"
+            finding = Finding(check=name, status=Status.SKIPPED, message=message)
         statuses[name] = finding.status
         yield finding.model_copy(update={"seconds": round(monotonic() - began, 3)})
 
 
 def _finding_of(name: str, check: Check, trial: Trial) -> Finding:
     try:
-        return Finding(check=name, status=Status.PASSED, said=check.run(trial))
+        return Finding(check=name, status=Status.PASSED, message=check.run(trial))
     except (NothingToCheck, CheckNote) as fault:
-        return Finding(check=name, status=fault.status, said=fault.said, look=fault.look)
+        return Finding(check=name, status=fault.status, message=fault.message, hint=fault.hint)
     except CheckFailed as fault:
-        return Finding(check=name, status=fault.status, said=fault.said, look=fault.look or check.look)
+        return Finding(check=name, status=fault.status, message=fault.message, hint=fault.hint or check.hint)
     except RepriseError as fault:
-        return Finding(check=name, status=Status.FAILED, said=fault.message, look=fault.hint)
+        return Finding(check=name, status=Status.FAILED, message=fault.message, hint=fault.hint)
     except KeyboardInterrupt:
         raise
     except BaseException as fault:  # noqa: BLE001 - any exception of the experiment is a finding
@@ -158,7 +158,7 @@ def _finding_of_exception(name: str, fault: BaseException, trial: Trial) -> Find
     """Return the finding for an exception, attributed as in a run; the check itself has no result."""
     experiment, root = trial.subject.experiment, trial.subject.root
     attributed_fault = attributed(fault, file=experiment.file, root=root, net=experiment.net.__name__)
-    said = attributed_fault.message if attributed_fault else f"{type(fault).__name__}{first_line(fault)}"
-    notes = [note for note in getattr(fault, "__notes__", ()) if note not in said]
-    look = ((attributed_fault and attributed_fault.hint) or "").replace("\n", ";").replace("     ", " ")
-    return Finding(check=name, status=Status.FAILED, said=", ".join([said, *notes]), look=look or None)
+    message = attributed_fault.message if attributed_fault else f"{type(fault).__name__}{first_line(fault)}"
+    notes = [note for note in getattr(fault, "__notes__", ()) if note not in message]
+    hint = ((attributed_fault and attributed_fault.hint) or "").replace("\n", ";").replace("     ", " ")
+    return Finding(check=name, status=Status.FAILED, message=", ".join([message, *notes]), hint=hint or None)

@@ -51,7 +51,7 @@ def evaluation(trial: Trial) -> str:
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
         place = _first_difference(net, trial.given, trial.given, lambda one, other: not torch.equal(one, other))
         raise CheckFailed(
-            f"two passes in eval mode give different outputs{place}", look="random numbers drawn in forward"
+            f"two passes in eval mode give different outputs{place}", hint="random numbers drawn in forward"
         )
     with torch.no_grad():
         net.validation_step(trial.batch, 0)
@@ -85,7 +85,7 @@ def order(trial: Trial) -> str:
     alone = outputs(net, tree_map(lambda each: each[:1].contiguous(), given))
     shapes = [list(output.shape) for output in alone]
     fits = shapes == [list(output.shape) for output in first]
-    require(fits, f"the outputs of a batch of one have the shape {shapes}", look="squeeze() without a dimension")
+    require(fits, f"the outputs of a batch of one have the shape {shapes}", hint="squeeze() without a dimension")
     require(_close(alone, first), "the output of the first sample is different in a batch of one")
     return f"{count} samples: each output is the same in reverse order, with other samples and alone"
 
@@ -126,12 +126,12 @@ def causality(trial: Trial) -> str:
     with evaluating(net), _restoring_buffers(net):
         if leak := _find_leak(net, given):
             module = _leaking_module(net, given, leak)
-            raise CheckFailed(f"{leak.describe(places)}{module_location.first_in(module)}", look=_hint(module))
+            raise CheckFailed(f"{leak.describe(places)}{module_location.first_in(module)}", hint=_hint(module))
         if leak := _find_leak(net.train(), given):
             module = _leaking_module(net, given, leak)
-            said = f"{leak.describe(places)}{module_location.first_in(module)}"
-            said = f"in eval mode no output depends on later inputs; in training mode {said}"
-            raise CheckNote(said, look="the training loss is too low; the metrics of val and test are correct")
+            message = f"{leak.describe(places)}{module_location.first_in(module)}"
+            message = f"in eval mode no output depends on later inputs; in training mode {message}"
+            raise CheckNote(message, hint="the training loss is too low; the metrics of val and test are correct")
     return f"{places} positions: no output depends on a later input, in eval and training mode"
 
 

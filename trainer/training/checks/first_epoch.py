@@ -76,11 +76,11 @@ def _require_finite_data(trial: Trial, seen: Inspection) -> None:
 
 def declared(trial: Trial) -> str:
     """Compare a batch of each split with the dataset's declaration."""
-    said = {**trial.subject.dataset.sample, **trial.subject.dataset.twin}
-    if not said:
+    declared_fields = {**trial.subject.dataset.sample, **trial.subject.dataset.twin}
+    if not declared_fields:
         raise NothingToCheck(f"datasets/{trial.subject.dataset.name}.toml declares neither [twin] nor [sample]")
     batches = [batch for split in SPLITS for batch in trial.batches(split, as_read=True)]
-    known = {name: typed for name, typed in said.items() if name in batches[0]}
+    known = {name: typed for name, typed in declared_fields.items() if name in batches[0]}
     if not known:
         raise NothingToCheck("the experiment's own reader returns none of the declared fields")
     for name, typed in known.items():
@@ -145,17 +145,17 @@ def targets(trial: Trial) -> str:
     spread = next((str(each.message) for each in caught if "target size" in str(each.message)), "")
     require(not spread, f"predictions and targets have different shapes: {spread[:160]}")
     if losses:
-        said = f"loss {losses[0]:.4g}, and each metric of val and test can be computed"
+        message = f"loss {losses[0]:.4g}, and each metric of val and test can be computed"
     else:
-        said = "each metric of val and test can be computed; the training step uses manual optimization: `finite` checks its losses"
+        message = "each metric of val and test can be computed; the training step uses manual optimization: `finite` checks its losses"
     predicted, wanted = _predicted(net, trial.batch)
     if type(net).configure_optimizers is Task.configure_optimizers:
         require_reached(net, predicted, net.parameters())
     odd = net.describe_oddity(predicted, wanted)
     if odd or notes:
-        look = odd[1] if odd else f"[splits] and the values of dataset {trial.subject.dataset.name}"
-        raise CheckNote("; ".join([said, *notes, *(odd or ())[:1]]), look=look)
-    return said
+        hint = odd[1] if odd else f"[splits] and the values of dataset {trial.subject.dataset.name}"
+        raise CheckNote("; ".join([message, *notes, *(odd or ())[:1]]), hint=hint)
+    return message
 
 
 def _value_notes(trial: Trial, net: Task) -> list[str]:
@@ -186,7 +186,7 @@ def _require_classes(trial: Trial) -> None:
     if typed and typed.classes and "classes" in values and values["classes"] != typed.classes:
         raise CheckFailed(
             f"setting classes is {values['classes']}; {field!r} of dataset {trial.subject.dataset.name} has {typed.classes}",
-            look=f"classes of the experiment, and [twin.{field}] of the dataset",
+            hint=f"classes of the experiment, and [twin.{field}] of the dataset",
         )
 
 
@@ -199,8 +199,8 @@ def finite(trial: Trial) -> str:
                 module_location.record_pass(net, trial.given),
                 lambda value: value.is_floating_point() and not bool(torch.isfinite(value).all()),
             )
-            said = f"NaN or infinity in {count:,} of {output.numel():,} values of the output of a new net"
-            raise CheckFailed(f"{said}{module_location.first_in(call)}")
+            message = f"NaN or infinity in {count:,} of {output.numel():,} values of the output of a new net"
+            raise CheckFailed(f"{message}{module_location.first_in(call)}")
     losses = trial.watched.losses
     for step, loss in enumerate(losses, start=1):
         require(torch.isfinite(torch.tensor(loss)), f"the loss is {loss} at step {step} on one batch")
@@ -227,7 +227,7 @@ def gradients(trial: Trial) -> str:
     unused = [name for name in names if name not in watch.reached and name not in watch.odd]
     require(not unused, f"only zero gradients reach {grouped(net, unused)}")
     still = [name for name in watch.still() if name in names]
-    require(not still, f"{grouped(net, still)} gets gradients, but no step changes it", look="configure_optimizers")
+    require(not still, f"{grouped(net, still)} gets gradients, but no step changes it", hint="configure_optimizers")
     left = f"; {listed([*net.frozen, *patterns])} frozen on purpose" if meant else ""
     return f"all {len(names)} parameters get gradients and change{left}"
 
@@ -246,8 +246,8 @@ def overfits(trial: Trial) -> str:
     rate = trial.subject.resolved.settings.value_of("learning_rate")
     if not faster.fell(_MARKEDLY):
         odd = (net := trial.fresh()).describe_oddity(*_predicted(net, trial.batch))
-        said = f"{text}, and {faster.last:.4g} with {_FASTER} times the learning rate"
-        raise CheckFailed(said, look=f"{odd[0]}: {odd[1]}" if odd else None)
+        message = f"{text}, and {faster.last:.4g} with {_FASTER} times the learning rate"
+        raise CheckFailed(message, hint=f"{odd[0]}: {odd[1]}" if odd else None)
     return f"{text}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is low"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +11,11 @@ import torch
 from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
+from trainer.training.checks.exporting import CLOSE, Example, export, exporting, require_equal_outputs
 from trainer.training.checks.first_epoch import outputs
 from trainer.training.checks.short_training import notebook, train_shortly
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
-from trainer.training.tasks.outputs import leaves
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 _HALF: Final = 3
 """Steps before the checkpoint, and steps after it."""
-_CLOSE: Final = 1e-4
 
 
 def saving(trial: Trial) -> str:
@@ -114,25 +112,16 @@ def _differing(folder: Path) -> list[str]:
     ]
 
 
-def exporting(trial: Trial) -> str:
-    """Export the net as a torch program for any batch size, and compare its output with the net's."""
-    net, given = trial.net.eval(), trial.given
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        try:
-            arguments = given if isinstance(given, tuple) else (given,)
-            shapes: Any = tuple({0: torch.export.Dim("batch")} for _ in arguments)
-            program: Any = torch.export.export(net, arguments, dynamic_shapes=shapes).module()
-        except Exception as fault:
-            line = (str(fault).strip().splitlines() or [""])[0][:160]
-            raise CheckFailed(f"torch.export failed: {type(fault).__name__}: {line}") from fault
-        whole = len(arguments[0])
+def exporting_any_size(trial: Trial) -> str:
+    """Export the net as a torch program for any number of samples, and compare its output with the net's."""
+    subject = trial.subject
+    with exporting():
+        net = trial.fresh()  # the trained net stays as it is
+        net.load_state_dict(trial.net.state_dict())
+        net.eval()
+        example = Example(positional=trial.given if isinstance(trial.given, tuple) else (trial.given,))
+        program = export(net, example, dim=torch.export.Dim("batch"), file=subject.experiment.file, root=subject.root)
+        whole = len(example.positional[0])
         for count in dict.fromkeys((whole, max(2, whole // 2))):
-            some = tuple(each[:count] for each in arguments)
-            pairs = zip(leaves(program(*some)), outputs(net, some), strict=True)
-            apart = max(float((one - other).abs().max() / other.abs().max().clamp(min=1e-6)) for one, other in pairs)
-            require(
-                apart <= _CLOSE,
-                f"the exported program's output differs by up to {apart:.2g} (relative) on {count} samples",
-            )
-    return f"the exported program's output is equal within {_CLOSE:g}, also for other batch sizes"
+            require_equal_outputs(net, program, example.first(count))
+    return f"the exported program's output is equal within {CLOSE:g}, also for other batch sizes"

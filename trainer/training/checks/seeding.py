@@ -41,11 +41,11 @@ _DRAWS: Final[Mapping[str, Callable[[], object]]] = {
 }
 
 
-def look_first(trial: Trial) -> None:
+def read_first_values(trial: Trial) -> None:
     """Read each value once, when the checks begin; the check of the same name reports a failure."""
-    for name, look in _LOOKS.items():
+    for name, read in _VALUES.items():
         with suppress(Exception):
-            trial.looks[name] = (monotonic(), look(trial))
+            trial.first_values[name] = (monotonic(), read(trial))
 
 
 def constructor(trial: Trial) -> str:
@@ -66,19 +66,19 @@ def reader(trial: Trial) -> str:
     first, second = _first_and_second(trial, "reader")
     for name, value in first.items():
         if not _equal(value, second.get(name)):
-            raise CheckFailed(f"{name!r} of a sample differs when it is read again", look=_OWN_GENERATOR)
+            raise CheckFailed(f"{name!r} of a sample differs when it is read again", hint=_OWN_GENERATOR)
     for whose, draw in _DRAWS.items():
         other = _samples(trial, draw=draw)
         if odd := next((name for name, value in first.items() if not _equal(value, other.get(name))), None):
             raise CheckFailed(f"{odd!r} of a sample depends on {whose} global generator, not on the sample's own")
-    said = "samples are bit-identical when they are read again, whatever the state of the global generators"
+    message = "samples are bit-identical when they are read again, whatever the state of the global generators"
     if trial.transform is None:
-        return said
+        return message
     one, again = _first_and_second(trial, "transform")
     if odd := next((name for name, value in one.items() if not _equal(value, again.get(name))), None):
         what = f"{odd!r} of a sample differs when {trial.transform.name} is called again"
-        raise CheckFailed(what, look="a counter, the clock, or a generator without a seed: draw from `generator`")
-    return f"{said}; also after {trial.transform.name}"
+        raise CheckFailed(what, hint="a counter, the clock, or a generator without a seed: draw from `generator`")
+    return f"{message}; also after {trial.transform.name}"
 
 
 def determinism(trial: Trial) -> str:
@@ -104,7 +104,7 @@ def _require_equal(before: Switches, now: Switches) -> None:
         changed = f"{odd[0]} is {now.get(odd[0], 'another')} and was {before[odd[0]]}"
         raise CheckFailed(
             f"the net changes a switch of torch: {changed}",
-            look=f"remove what sets {listed(odd)}, or use --determinism off",
+            hint=f"remove what sets {listed(odd)}, or use --determinism off",
         )
 
 
@@ -121,18 +121,18 @@ def training_pass(trial: Trial) -> str:
 
 
 def _first_and_second(trial: Trial, name: str) -> tuple[Any, Any]:
-    look = _LOOKS[name]
-    began, first = trial.looks.get(name) or (monotonic(), look(trial))
+    read = _VALUES[name]
+    began, first = trial.first_values.get(name) or (monotonic(), read(trial))
     for _ in range(3):
         torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002, S311 - advances the global generators
     sleep(max(0.0, began + _TICK - monotonic()))
-    return first, look(trial)
+    return first, read(trial)
 
 
 def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch:
     """Read samples, after other samples, with every global generator at one position except the generator that `draw` advances."""
     rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
-    if trial.looks:
+    if trial.first_values:
         trial.samples.batch([Pick(index=row, epoch=1) for row in rows[::-1]])
     seed_all(0)
     if draw is not None:
@@ -144,7 +144,7 @@ def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch
 def _transformed(trial: Trial) -> Batch:
     """Read samples with the net's transform, after other samples."""
     rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
-    if trial.looks:
+    if trial.first_values:
         trial.whole.trained.read([(1, row) for row in rows[::-1]])
     return trial.whole.trained.read([(1, row) for row in rows[:_FEW]])
 
@@ -166,7 +166,7 @@ def _equal(one: Tensor, other: Tensor | None) -> bool:
     return bool(torch.equal(one, other))
 
 
-_LOOKS: Final[Mapping[str, Callable[[Trial], Any]]] = {
+_VALUES: Final[Mapping[str, Callable[[Trial], Any]]] = {
     "constructor": lambda trial: state_of(trial.fresh()),
     "reader": _samples,
     "transform": _transformed,

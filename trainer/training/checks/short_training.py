@@ -96,11 +96,11 @@ def settings_used(trial: Trial) -> str:
     bearing = {name for name, role in roles(type(trial.subject.resolved.settings)).items() if role is Role.RESULT}
     if faults := [ledger.unused(name) for name in ledger.idle_then if name in bearing]:
         hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
-        raise CheckFailed("; ".join(fault.message for fault in faults), look="; ".join(hints))
+        raise CheckFailed("; ".join(fault.message for fault in faults), hint="; ".join(hints))
     if odd := [name for name in ledger.unread() if name in bearing]:
         near = nearest(odd[0], ledger.origins().keys() - {odd[0]}, most=1)
         raise CheckNote(
-            f"nothing uses {listed(odd)}", look=f"did you mean {near[0]} instead of {odd[0]}?" if near else None
+            f"nothing uses {listed(odd)}", hint=f"did you mean {near[0]} instead of {odd[0]}?" if near else None
         )
     return f"each of {len(bearing)} settings that affect the result is used or has its default"
 

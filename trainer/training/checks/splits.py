@@ -60,8 +60,8 @@ def splitting(trial: Trial) -> str:
     for one, other in combinations(SPLITS, 2):
         both = np.intersect1d(_numbers(trial.rows[one]), _numbers(trial.rows[other]))
         if len(both):
-            said = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
-            raise CheckFailed(said, look="[splits] of the dataset")
+            message = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
+            raise CheckFailed(message, hint="[splits] of the dataset")
     if trial.subject.made_up:
         raise NothingToCheck("the samples are synthetic")
     samples = trial.samples
@@ -79,15 +79,15 @@ def _result(samples: Samples, common: Sequence[Common], verb: str, *, compared: 
     found = [each for each in common if each.count]
     if not found:
         return f"no sample is in two splits ({compared})"
-    said = "; ".join(each.describe(verb) for each in found)
+    message = "; ".join(each.describe(verb) for each in found)
     shown = ", ".join(
         f"{each.split} {_sample_name(samples, one)} and {LEARNED} {_sample_name(samples, other)}"
         for each in found
         for one, other in each.examples[:_SHOWN]
     )
     if any(each.part > _TOO_MUCH for each in found):
-        raise CheckFailed(f"{said} ({compared})", look=f"[splits] of the dataset; {shown}")
-    raise CheckNote(f"{said} ({compared})", look=shown)
+        raise CheckFailed(f"{message} ({compared})", hint=f"[splits] of the dataset; {shown}")
+    raise CheckNote(f"{message} ({compared})", hint=shown)
 
 
 def _describe_compared(compared: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]) -> str:

@@ -84,7 +84,7 @@ class Trial:
         self.notebook: Notebook | None = None
         """The ledger of a short training, after there was a short training."""
         self.switches = read_switches()
-        self.looks: dict[str, tuple[float, Any]] = {}
+        self.first_values: dict[str, tuple[float, Any]] = {}
         """The first value of each check of seeding and its time."""
         self.device = torch.device("cuda" if subject.device == "gpu" else "cpu")
         self.double = settings.value_of("precision") == "64-true"

@@ -54,8 +54,8 @@ class Gallery(Callback):
         except Exception as fault:  # noqa: BLE001 - figures of an experiment can raise anything
             at = traceback.extract_tb(fault.__traceback__)[-1]
             place = f"{at.filename.rpartition('/')[2]}:{at.lineno}"
-            said = str(fault).strip().partition("\n")[0]
-            self.say(f"{what} left out: {place} raised {type(fault).__name__}: {said}")
+            message = str(fault).strip().partition("\n")[0]
+            self.say(f"{what} left out: {place} raised {type(fault).__name__}: {message}")
             return []
 
     def _sampled(self) -> list[Figure]:

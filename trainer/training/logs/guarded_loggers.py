@@ -73,8 +73,8 @@ class _State:
 
 def report_failure(report: Report, name: str, fault: Exception) -> None:
     """Report that the logs of `name` have gaps."""
-    said = f"{type(fault).__name__}{first_line(fault)}"
-    report(f"logs of {name}", f"it raised {said}; the training continues, and these logs have a gap")
+    message = f"{type(fault).__name__}{first_line(fault)}"
+    report(f"logs of {name}", f"it raised {message}; the training continues, and these logs have a gap")
 
 
 def own_loggers(net: Any, folder: Path, record: Record | None, report: Report) -> list[Logger]:
@@ -102,6 +102,8 @@ def own_loggers(net: Any, folder: Path, record: Record | None, report: Report) -
 def _checked(found: Any, net: Any) -> list[Logger]:
     loggers = [*found] if isinstance(found, list | tuple) else [found]
     if wrong := next((each for each in loggers if not isinstance(each, Logger)), None):
-        said = f"{type(net).__name__}.{HOOK} returned a {type(wrong).__name__}; expected a list of Lightning's loggers"
-        raise ExperimentError(said, hint='return [CSVLogger(folder, name="csv", version="")]')
+        message = (
+            f"{type(net).__name__}.{HOOK} returned a {type(wrong).__name__}; expected a list of Lightning's loggers"
+        )
+        raise ExperimentError(message, hint='return [CSVLogger(folder, name="csv", version="")]')
     return loggers

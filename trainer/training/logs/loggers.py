@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from trainer.runs.record import Record
     from trainer.training.logs.guarded_loggers import Report
-    from trainer.training.tasks.split_metrics import MeanLoss
+    from trainer.training.tasks.metrics import MeanLoss
 
     Say = Callable[[str], None]
 

@@ -98,11 +98,11 @@ def _run_of(record: Record, address: str, name: str) -> str:
 
 
 def _reason(fault: BaseException, address: str) -> str:
-    said, each = f"{type(fault).__name__}{first_line(fault)}", fault.__context__
+    message, each = f"{type(fault).__name__}{first_line(fault)}", fault.__context__
     while each is not None and not isinstance(each, ConnectionError | OSError):
         each = each.__context__
     if each is None:
-        return said
+        return message
     host = address.rpartition("@")[2]
     return f"no server answers at {host if '://' in host else 'http://' + host}"
 
@@ -117,6 +117,7 @@ def tags_of(record: Record) -> dict[str, str]:
         "experiment": ingredients.experiment,
         "source": ingredients.source,
         "lock": ingredients.lock,
+        "initial_weights": ingredients.initial_weights,
         "image": record.circumstances.image.manifest,
         "commit": source.commit,
         "dirty": source.dirty,

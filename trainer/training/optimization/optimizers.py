@@ -37,8 +37,8 @@ ANY_CPU: Final = ("adamw", "adam", "adagrad", "sgd")
 def make_optimizer(parameters: Parameters, *, optimizer: str, determinism: Level) -> Optimizer:
     """Return the named optimizer over `parameters`. Raise `SettingError` if it does not support the level of determinism."""
     if determinism is Level.PORTABLE and optimizer not in ANY_CPU:
-        said = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
-        raise SettingError(f"{said}: its square roots differ between CPUs", hint="or choose determinism machine")
+        message = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
+        raise SettingError(f"{message}: its square roots differ between CPUs", hint="or choose determinism machine")
     return _OPTIMIZERS[optimizer](list(parameters))
 
 
@@ -197,14 +197,14 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
     """Raise `ExperimentError` if the net has no trainable parameter, or a parameter that the optimizer does not support."""
     parameters = list(net.named_parameters())
     if not parameters:
-        said = f"{type(net).__name__} has no parameters: there is nothing to train"
+        message = f"{type(net).__name__} has no parameters: there is nothing to train"
         raise ExperimentError(
-            said, hint="keep layers as attributes, or in an nn.ModuleList: those in a plain list are not found"
+            message, hint="keep layers as attributes, or in an nn.ModuleList: those in a plain list are not found"
         )
     trained = {name: each for name, each in parameters if each.requires_grad}
     if not trained:
-        said = f"{type(net).__name__} has no parameter to train: requires_grad is False for all {len(parameters)}"
-        raise ExperimentError(said, hint="leave a parameter with requires_grad=True")
+        message = f"{type(net).__name__} has no parameter to train: requires_grad is False for all {len(parameters)}"
+        raise ExperimentError(message, hint="leave a parameter with requires_grad=True")
     for name, each in trained.items():  # the module of an uninitialized parameter sets its size at the first call
         if optimizer in _FUSED and not isinstance(each, UninitializedParameter) and each.is_complex():
             kind = str(each.dtype).removeprefix("torch.")

@@ -66,11 +66,11 @@ def trained_parameters(
     for pattern in sorted(learning_rates):
         names = [name for name in _matched(net, pattern, setting="learning_rates") if name not in excluded]
         if not names:
-            said = f"setting learning_rates: {pattern!r} matches only frozen parameters"
-            raise SettingError(said, hint="remove the pattern from learning_rates or from frozen")
+            message = f"setting learning_rates: {pattern!r} matches only frozen parameters"
+            raise SettingError(message, hint="remove the pattern from learning_rates or from frozen")
         if twice := next((name for name in names if name in owners), None):
-            said = f"setting learning_rates: {owners[twice]!r} and {pattern!r} both match {twice}"
-            raise SettingError(said, hint="write patterns of which only one matches a parameter")
+            message = f"setting learning_rates: {owners[twice]!r} and {pattern!r} both match {twice}"
+            raise SettingError(message, hint="write patterns of which only one matches a parameter")
         owners |= dict.fromkeys(names, pattern)
         if mine := [rest.pop(name) for name in names if name not in elsewhere]:
             groups.append({"params": mine, "lr": learning_rates[pattern]})
@@ -83,9 +83,9 @@ def require_one_optimizer_each(net: nn.Module, optimizers: Sequence[Optimizer]) 
     for name, parameter in net.named_parameters():
         count = sum(id(parameter) in owner for owner in owners)
         if parameter.requires_grad and count != 1:
-            said = f"{type(net).__name__}.optimized_modules: parameter {name} is in {count} optimizers"
+            message = f"{type(net).__name__}.optimized_modules: parameter {name} is in {count} optimizers"
             raise ExperimentError(
-                said, hint="name each module with parameters to train once; the setting frozen excludes parameters"
+                message, hint="name each module with parameters to train once; the setting frozen excludes parameters"
             )
 
 
@@ -96,5 +96,5 @@ def _matched(net: nn.Module, pattern: str, *, setting: str) -> list[str]:
     modules = [
         f"{name}.*" for name, module in net.named_modules() if name and next(module.parameters(), None) is not None
     ]
-    said = f"setting {setting}: {pattern!r} matches no parameter of {type(net).__name__}, which has {listed(names)}"
-    raise SettingError(said, hint=did_you_mean(pattern, [*names, *modules]))
+    message = f"setting {setting}: {pattern!r} matches no parameter of {type(net).__name__}, which has {listed(names)}"
+    raise SettingError(message, hint=did_you_mean(pattern, [*names, *modules]))

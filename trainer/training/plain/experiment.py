@@ -16,7 +16,7 @@ from pydantic import Field
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.suggestions import did_you_mean, listed
-from trainer.data.references import datasets_in, with_folders
+from trainer.data.references import datasets_by_role, datasets_in, with_folders
 from trainer.settings.hints import option
 from trainer.settings.ledger import current
 from trainer.training.plain.parameters import (
@@ -70,7 +70,9 @@ class PlainExperiment:
     def datasets(self, settings: FitSettings) -> list[str]:
         """Return the names of the datasets that the settings name."""
         names = datasets_in({name: settings.value_of(name) for name in type(settings).__pydantic_fields__})
-        return list(dict.fromkeys([*([settings.value_of("dataset")] if self.reads_samples else []), *names]))
+        return list(
+            dict.fromkeys([*(datasets_by_role(settings.value_of("dataset")) if self.reads_samples else []), *names])
+        )
 
     def make_net(self, folders: Mapping[str, Path]) -> L.LightningModule:
         """Return the module; `folders` are those of the datasets that settings name."""

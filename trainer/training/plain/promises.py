@@ -1,4 +1,4 @@
-"""What a run of a plain module would promise, tested by a few steps: that it repeats, and that it resumes exactly.
+"""What a run of a plain module would promise, tested by a few steps: it repeats, it resumes exactly, and its net can be exported.
 
 A task's net has many checks; a plain module has a loss, metrics and data of its own, so only its runs can be checked.
 """
@@ -14,13 +14,16 @@ from trainer.base.run_files import read_run_json
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, PREVIOUS, Saved
 from trainer.settings.ledger import Ledger
 from trainer.training.assembly import FetchedDataset, Job
-from trainer.training.check_result import Finding, Status
+from trainer.training.check_result import CheckFailed, CheckNote, Finding, NothingToCheck, Status
+from trainer.training.checks.exporting import FirstBatch, exportable
 from trainer.training.fit import train
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from lightning.pytorch.callbacks import Callback
 
     from trainer.settings.origins import Resolved
     from trainer.training.plain.experiment import PlainExperiment
@@ -50,10 +53,14 @@ class PlainSubject:
 
 
 def check_promises(subject: PlainSubject) -> Iterator[Finding]:
-    """Yield what holds for runs of the experiment: trained, recorded, repeatable, resumable. Exceptions of the experiment propagate."""
+    """Yield what holds for runs of the experiment: trained, recorded, repeatable, resumable, exportable.
+
+    Exceptions of the experiment propagate.
+    """
     limits: dict[str, str] = {}
     began = monotonic()
-    first = _train(subject, "first", limits)
+    seen = FirstBatch()
+    first = _train(subject, "first", limits, watching=[seen])
     names = ", ".join(sorted(first.metrics)) or "no metric: the module logs none"
     yield _finding("trained", f"{first.steps} steps; results: {names}", began=began)
     unrecorded = limits.get("data") or limits.get("order")
@@ -68,7 +75,9 @@ def check_promises(subject: PlainSubject) -> Iterator[Finding]:
     if why := limits.get("resume"):
         yield _finding("resumable", why, began=began, notes=why)
     elif not previous.exists():
-        yield Finding(check="resumable", status=Status.SKIPPED, said="too few steps for a checkpoint before the last")
+        yield Finding(
+            check="resumable", status=Status.SKIPPED, message="too few steps for a checkpoint before the last"
+        )
     else:
         saved = read_run_json(previous, Saved)
         shutil.copytree(previous.parent, subject.folder / "resumed" / FOLDER)
@@ -78,9 +87,30 @@ def check_promises(subject: PlainSubject) -> Iterator[Finding]:
         text = f"resumed from step {saved.step}: " + ("equal bits" if equal else "other weights or metrics")
         hint = "state that a checkpoint does not hold: save it in `on_save_checkpoint`, or register it as a buffer"
         yield _finding("resumable", text, began=began, failed=None if equal else hint)
+    yield _exportable(seen, subject)
 
 
-def _train(subject: PlainSubject, name: str, limits: dict[str, str], *, saved: Saved | None = None) -> Trained:
+def _exportable(seen: FirstBatch, subject: PlainSubject) -> Finding:
+    """Return whether the trained module can be exported; a module that cannot trains as well, so that is a note."""
+    began = monotonic()
+    try:
+        text = exportable(seen, file=subject.experiment.file, root=subject.root)
+    except NothingToCheck as fault:
+        return Finding(check="exportable", status=fault.status, message=fault.message)
+    except (CheckNote, CheckFailed) as fault:
+        seconds = monotonic() - began
+        return Finding(check="exportable", status=Status.NOTED, message=fault.message, hint=fault.hint, seconds=seconds)
+    return _finding("exportable", text, began=began)
+
+
+def _train(
+    subject: PlainSubject,
+    name: str,
+    limits: dict[str, str],
+    *,
+    saved: Saved | None = None,
+    watching: Sequence[Callback] = (),
+) -> Trained:
     into = subject.folder / name
     into.mkdir(exist_ok=True)
     steps = {"max_steps": subject.steps, "checkpoint_every": max(1, subject.steps // 3)}
@@ -99,10 +129,11 @@ def _train(subject: PlainSubject, name: str, limits: dict[str, str], *, saved: S
         device=subject.device,
         started=monotonic(),
         saved=saved,
+        watching=watching,
     )
     return train(job)
 
 
 def _finding(check: str, text: str, *, began: float, notes: str | None = None, failed: str | None = None) -> Finding:
     status = Status.FAILED if failed else Status.NOTED if notes else Status.PASSED
-    return Finding(check=check, status=status, said=text, look=failed, seconds=monotonic() - began)
+    return Finding(check=check, status=status, message=text, hint=failed, seconds=monotonic() - began)

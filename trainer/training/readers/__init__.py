@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.data.reader import Arrays, Images, Lines, Table, Text
+from trainer.base.errors import DatasetError
+from trainer.data.reader import Arrays, Images, Lines, Table, Text, Weights
 from trainer.training.readers.arrays import ArrayRows
 from trainer.training.readers.byte_samples import TextLines, WholeFiles, Windows
 from trainer.training.readers.images import Pictures
@@ -29,6 +30,9 @@ def open_samples(declared: Described, files: Files) -> Samples:
             return TextLines(files, lines.needed)
         case Text() as text:
             return Windows(files, text)
+        case Weights():
+            hint = f"begin a run with them: --init-from {declared.name}"
+            raise DatasetError(f"dataset {declared.name} holds weights, not samples", hint=hint)
         case _:
             return WholeFiles(files)
 

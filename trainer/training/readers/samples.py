@@ -190,4 +190,4 @@ def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Ca
 
 def fault_of(name: str, fault: DatasetError) -> Fault:
     """Convert the error for a sample to a `Fault`."""
-    return Fault(name=name, said=fault.message, hint=fault.hint)
+    return Fault(name=name, message=fault.message, hint=fault.hint)

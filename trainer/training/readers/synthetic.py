@@ -192,8 +192,13 @@ class _Generator:
         columns: dict[str, Values] = {}
         for field, column in reader.fields.items():
             drawn = self.declared.twin.get(field) or Drawn(dtype=column.dtype)
-            shape = column.shape and (1,)
+            shape = reader.shape_of(column) and (1,)
             for name in column.names:
+                treatment = reader.columns.get(name)
+                if treatment and treatment.values:
+                    codes = self.values(Drawn(dtype="int64", classes=len(treatment.values)))
+                    columns[name] = np.array(treatment.values)[codes]
+                    continue
                 columns[name] = self.values(drawn.model_copy(update={"shape": shape})).reshape(self.rows)
         parts = np.array_split(np.arange(self.rows), len(reader.files))
         tables = [pa.table({name: each[part] for name, each in columns.items()}) for part in parts]

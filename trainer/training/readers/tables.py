@@ -3,8 +3,8 @@
 A field of one column has the shape `[]` in a sample and `[batch]` in a batch; of k columns `[k]` and `[batch, k]`. A missing value is NaN
 in a float field, and an error in any other.
 
-Only declared columns are decoded, a row group at a time, and `HELD` bytes of decoded groups are cached: memory does not grow with the
-table. Shuffled reading decodes an evicted group again: row groups of 10,000 to 100,000 rows are a good size.
+Only declared columns are decoded, one row group at a time, and decoded groups of `CACHED_BYTES` bytes are cached, so memory does not grow
+with the table. Shuffled reading decodes an evicted group again: row groups of 10,000 to 100,000 rows are a good size.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,8 @@ import torch
 from trainer.base.errors import DatasetError
 from trainer.data.file_formats import footer_start, read_footer
 from trainer.data.splits import Layout
+from trainer.data.tables.column_values import column_texts
+from trainer.training.readers.codes import Codes, codes_of
 from trainer.training.readers.columns import (
     ColumnLocation,
     Numbers,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from trainer.training.readers.columns import Mask
     from trainer.training.readers.samples import Rows
 
-HELD: Final = 64 << 20
+CACHED_BYTES: Final = 64 << 20
 """Bytes of decoded row groups that a process caches; at least one group, whatever its size."""
 MOST_DECODED: Final = 2 << 30
 """Maximum bytes of one decoded row group: a file of kilobytes can contain a group of gigabytes."""
@@ -65,7 +67,8 @@ class TableRows(FileSamples):
         """Read the footers. Raise `DatasetError` if a footer is damaged or lacks a declared column."""
         self._reader = reader
         ends = list(accumulate(_count_rows(files, path, reader) for path in reader.files))
-        super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends))
+        column = partial(column_texts, files=files, paths=reader.files)
+        super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends, column=column))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Return several rows; each row group is decoded once. Raise `DatasetError` for a row that does not fit its type."""
@@ -82,6 +85,12 @@ class TableRows(FileSamples):
             for field, target in whole.items():
                 target[numbers] = group.fields[field][inner_rows]
         return {field: torch.from_numpy(values) for field, values in whole.items()}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes of the label."""
+        columns = self._reader.columns.values()
+        return next((each.values for each in columns if each.values and each.first == 0), ())
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
         """Yield row groups, each decoded once. A group that cannot be decoded is a fault of all its rows, a misfit only of its own row."""
@@ -133,7 +142,7 @@ class _Group:
     first: int
     """The number of the first row in the file."""
     fields: Fields
-    misfits: list[tuple[Numbers, ColumnLocation]]
+    misfits: list[tuple[Numbers | Codes, ColumnLocation]]
     """The columns with a row that does not fit."""
 
     @property
@@ -177,7 +186,7 @@ class _RowGroups:
     def group(self, number: int) -> _Group:
         if number not in self._cached:
             self._cached[number] = self._converted(number)
-            while len(self._cached) > 1 and sum(each.bytes for each in self._cached.values()) > HELD:
+            while len(self._cached) > 1 and sum(each.bytes for each in self._cached.values()) > CACHED_BYTES:
                 self._cached.popitem(last=False)
         self._cached.move_to_end(number)
         return self._cached[number]
@@ -186,10 +195,14 @@ class _RowGroups:
         reader, (file, in_file), rows = self._reader, self.files[number], self.layout.span(number)
         names = sorted({name for each in reader.fields.values() for name in each.names})
         table = self._decoded(file, in_file, names, count=len(rows))
-        fields, misfits = {}, []
+        fields: Fields = {}
+        misfits: list[tuple[Numbers | Codes, ColumnLocation]] = []
         for field, column in reader.fields.items():
-            numbers = {name: converted(table.column(name), column.dtype) for name in column.names}
+            numbers = {name: self._column(table.column(name), name, column.dtype) for name in column.names}
             values = [each.values for each in numbers.values()]
+            values += [
+                table.column(name).is_null().to_numpy().astype(column.dtype) for name in reader.indicated(column)
+            ]
             fields[field] = values[0] if isinstance(column.column, str) else np.stack(values, axis=1)
             misfits += [
                 (each, ColumnLocation(file=reader.files[file], name=name, field=field, declared=column))
@@ -197,6 +210,20 @@ class _RowGroups:
                 if each.bad is not None
             ]
         return _Group(first=rows.start - self._of_files.span(file).start, fields=fields, misfits=misfits)
+
+    def _column(self, values: pa.ChunkedArray, name: str, dtype: str) -> Numbers | Codes:
+        """Return a column as it is declared: codes of categories, or numbers with the declared value for missing ones."""
+        treatment = self._reader.columns.get(name)
+        if treatment is None:
+            return converted(values, dtype)
+        if treatment.values:
+            codes = codes_of(values, treatment)
+            return replace(codes, values=codes.values.astype(dtype, copy=False))
+        numbers = converted(values, dtype)
+        if treatment.fill is not None and values.null_count:
+            filled = np.where(values.is_null().to_numpy(), np.asarray(treatment.fill, dtype=dtype), numbers.values)
+            return replace(numbers, values=filled)
+        return numbers
 
     def _decoded(self, file: int, number: int, names: list[str], *, count: int) -> pa.Table:
         path, opened = self._reader.files[file], self._open[file]
@@ -219,6 +246,8 @@ class _RowGroups:
             kinds = file.schema_arrow
             for field, column in self._reader.fields.items():
                 for name in column.names:
+                    if (treatment := self._reader.columns.get(name)) and treatment.values:
+                        continue
                     location = ColumnLocation(file=path, name=name, field=field, declared=column)
                     kind = kinds.field(name).type
                     require_numbers(kind, location)

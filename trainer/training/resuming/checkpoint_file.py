@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
 from trainer.base.run_files import folder_of, open_run_file
-from trainer.comparison.weights import LARGEST_HEADER, read_parts
+from trainer.base.tensor_file import LARGEST_HEADER, read_parts
 from trainer.runs.checkpoint_pointer import NextStage, is_pickle
 from trainer.training.atomic_write import replacing
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
@@ -67,8 +67,8 @@ def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNED)
     if len(text) > LARGEST_HEADER:
-        said = f"the checkpoint has {len(text)} bytes beside its tensors; expected at most {LARGEST_HEADER}"
-        raise ExperimentFailedError(said, hint=f"keep many numbers in one tensor or array; {MAY_BE}")
+        message = f"the checkpoint has {len(text)} bytes beside its tensors; expected at most {LARGEST_HEADER}"
+        raise ExperimentFailedError(message, hint=f"keep many numbers in one tensor or array; {MAY_BE}")
     file.write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         file.write(_bytes(tensor))
@@ -87,8 +87,8 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
         raise DocumentError(message, hint="start a new run")
     entries, metadata = read_parts(file, path)
     if metadata.get("format") != FORMAT:
-        said = f"{path} has the format {metadata.get('format')!a}; expected {FORMAT!a}"
-        raise DocumentError(said, hint="use another checkpoint, or the version of Reprise that wrote this one")
+        message = f"{path} has the format {metadata.get('format')!a}; expected {FORMAT!a}"
+        raise DocumentError(message, hint="use another checkpoint, or the version of Reprise that wrote this one")
     tensors: dict[str, Tensor] = {}
     for name, entry in entries.items():
         dtype = _DTYPES.get(entry.dtype)
@@ -158,8 +158,8 @@ def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, wh
         if key not in found:
             raise DocumentError(f"{where}: key {key!r} is missing", hint="use another checkpoint")
         if not isinstance(found[key], kind):
-            said = f"{where}: {key} is a {type(found[key]).__name__}; expected a {kind.__name__}"
-            raise DocumentError(said, hint="use another checkpoint")
+            message = f"{where}: {key} is a {type(found[key]).__name__}; expected a {kind.__name__}"
+            raise DocumentError(message, hint="use another checkpoint")
 
 
 def require_servable(checkpoint: Mapping[str, Any], net: L.LightningModule, *, run: str) -> None:

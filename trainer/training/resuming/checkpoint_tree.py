@@ -77,8 +77,8 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor], *, where: str) -> Any:
     try:
         return _unpack(tree, tensors)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, RecursionError) as fault:
-        said = f"{where}: its tree is damaged: {type(fault).__name__}: {fault}"
-        raise DocumentError(said, hint="use another checkpoint") from fault
+        message = f"{where}: its tree is damaged: {type(fault).__name__}: {fault}"
+        raise DocumentError(message, hint="use another checkpoint") from fault
 
 
 def _pack(value: Any, path: tuple[str, ...], packed: Packed) -> Any:
@@ -98,8 +98,8 @@ def _pack(value: Any, path: tuple[str, ...], packed: Packed) -> Any:
     return writer(value, path, packed)
 
 
-def _unsavable(path: Iterable[str], said: str) -> ExperimentFailedError:
-    return ExperimentFailedError(f"the checkpoint cannot be saved: {'/'.join(path) or 'it'} {said}", hint=MAY_BE)
+def _unsavable(path: Iterable[str], message: str) -> ExperimentFailedError:
+    return ExperimentFailedError(f"the checkpoint cannot be saved: {'/'.join(path) or 'it'} {message}", hint=MAY_BE)
 
 
 def _each(values: Iterable[Any], path: tuple[str, ...], packed: Packed) -> list[Any]:
@@ -138,8 +138,8 @@ def _pack_array(value: np.ndarray[Any, Any], path: tuple[str, ...], packed: Pack
 def _pack_tensor(value: Tensor, path: tuple[str, ...], packed: Packed) -> Any:
     kind, layout = type(value), value.layout
     if kind not in {torch.Tensor, torch.nn.Parameter} or layout is not torch.strided or value.is_quantized:
-        said = f"is a {kind.__module__}.{kind.__qualname__} of layout {layout}{', quantized' * value.is_quantized}"
-        raise _unsavable(path, f"{said}; expected a dense torch.Tensor")
+        message = f"is a {kind.__module__}.{kind.__qualname__} of layout {layout}{', quantized' * value.is_quantized}"
+        raise _unsavable(path, f"{message}; expected a dense torch.Tensor")
     if value.is_meta:
         raise _unsavable(path, "is a tensor on the meta device, which has no values")
     flags = {"requires_grad": value.requires_grad, "parameter": kind is not torch.Tensor}

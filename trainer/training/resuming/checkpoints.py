@@ -243,10 +243,10 @@ class Checkpoints(Callback):
 
 def served(folder: Path) -> Checkpoint:
     """Return the checkpoint with the run's result: the best if a metric is monitored, else the last."""
-    with folder_of(folder / LATEST) as held:
-        if held.stat(BEST) is not None:
-            return read_json_below(held, BEST, Checkpoint)
-        return read_json_below(held, LATEST, Saved)
+    with folder_of(folder / LATEST) as attempt_folder:
+        if attempt_folder.stat(BEST) is not None:
+            return read_json_below(attempt_folder, BEST, Checkpoint)
+        return read_json_below(attempt_folder, LATEST, Saved)
 
 
 def epoch_of(place: Mapping[str, Any]) -> int:
@@ -259,7 +259,7 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
     """Read a checkpoint of this run; raise `DigestMismatchError` if its bytes have changed, `DocumentError`."""
-    with folder_of(folder / LATEST) as held, held.open(saved.path) as file:
+    with folder_of(folder / LATEST) as attempt_folder, attempt_folder.open(saved.path) as file:
         found = digest_of_open(file)
         if found != saved.sha256:
             raise DigestMismatchError(

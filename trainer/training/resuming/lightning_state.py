@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _COUNTS = ("ready", "started", "processed", "completed")
-_SAID = (
+_OPTIONS = (
     "fx",
     "name",
     "prog_bar",
@@ -135,8 +135,8 @@ def _metrics(net: nn.Module) -> dict[str, Metric]:
 
 def _written(metric: _ResultMetric) -> dict[str, Any]:
     meta = metric.meta
-    return {
-        "said": {name: getattr(meta, name) for name in _SAID} | {"metric_attribute": meta.metric_attribute},
+    return {  # these names are in every checkpoint, so they stay
+        "said": {name: getattr(meta, name) for name in _OPTIONS} | {"metric_attribute": meta.metric_attribute},
         "reduced": meta.reduce_fx.__name__,
         "shared": (meta.sync.should, meta.sync.rank_zero_only),
         "sums": {name: getattr(metric, name) for name in _SUMS if hasattr(metric, name)},

@@ -95,7 +95,7 @@ def _replaced(file: Iterable[bytes] | BinaryIO, run: bytes) -> Iterator[bytes]:
     while block := file.read(_BLOCK):  # type: ignore[union-attr]
         *whole, rest = (rest + block).split(run)
         yield from (part + b"{run}" for part in whole)
-        cut = max(len(rest) - len(run), 0)  # the path may go on in the next block
+        cut = max(len(rest) - len(run), 0)  # the path may continue in the next block
         yield rest[:cut]
         rest = rest[cut:]
     yield rest

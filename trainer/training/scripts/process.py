@@ -90,7 +90,7 @@ def _end_with_parent() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Stop) -> None:
-    """Wait for the end; pass a requested stop on, and kill the script if it goes on for too long."""
+    """Wait for the end; pass a requested stop on, and kill the script if it does not end in time."""
     deadline: float | None = None
     while process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
@@ -159,18 +159,27 @@ def _log(lines: Sequence[str], log: Callable[[str], None], last: list[str]) -> N
 
 
 def script_environ(
-    environ: Mapping[str, str], *, source: Path, output: Path, report: Path, folders: Sequence[Path], device: str
+    environ: Mapping[str, str],
+    *,
+    imports: Sequence[Path],
+    output: Path,
+    report: Path,
+    folders: Sequence[Path],
+    device: str,
 ) -> dict[str, str]:
-    """Return the variables of a script: this process's, the output folder, and what `watched/sitecustomize.py` needs."""
+    """Return the variables of a script: this process's, the output folder, and what `watched/sitecustomize.py` needs.
+
+    `imports` holds the folders from which it can import, the root of the source first.
+    """
     python = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
     caches = [str(Path.home() / name) for name in (".cache", ".config")]
-    written = [_folder(each) for each in (output, source, *caches)]
+    written = [_folder(each) for each in (output, imports[0], *caches)]
     configuration = [f"/etc/{name}" for name in _CONFIGURATION]
     known = [*written, *_SYSTEM, *configuration, *(_folder(each) for each in (*python, *folders, _WATCHED))]
     own = {
         "REPRISE_OUTPUT": str(output),
         "REPRISE_WATCH": json.dumps({"report": str(report), "known": known, "written": [*written, "/dev/", "/proc/"]}),
-        "PYTHONPATH": os.pathsep.join([str(_WATCHED), str(source)]),
+        "PYTHONPATH": os.pathsep.join(map(str, (_WATCHED, *imports))),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     if device == "cpu":

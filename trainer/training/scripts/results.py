@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trainer.base.document import json_value
-from trainer.base.errors import DocumentError, ExperimentError
+from trainer.base.errors import DocumentError
 from trainer.base.plain_text import read_text
-from trainer.base.suggestions import did_you_mean
+from trainer.base.suggestions import listed, nearest, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,13 +49,17 @@ class Results:
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """The step and the values of each logged row."""
     fault: str | None = None
-    """Why a file that has a usual name could not be read."""
+    """Why there are no results: the file could not be read, or there is no file of the given name."""
 
 
 def read_results(output: Path, name: str | None) -> Results:
-    """Read the file `name` of a script's outputs, or the one with a usual name. Raise `ExperimentError`, `DocumentError`."""
-    if (path := _find(output, name)) is None:
-        return Results()
+    """Read the file `name` of a script's outputs, or the one with a usual name. Raise `DocumentError` for a file that cannot be read.
+
+    If there is no file `name`, the fault lists the files that there are.
+    """
+    files = sorted(path for path in output.rglob("*") if path.is_file() and not path.is_symlink())
+    if (path := _find(files, output, name)) is None:
+        return Results(fault=name and _missing(name, [each.relative_to(output).as_posix() for each in files]))
     if path.name.startswith(EVENTS):
         return _of_rows(_by_step(scalars_of(path.parent)), file=path, output=output)
     text = read_text(path, most=_LARGEST)
@@ -72,16 +76,20 @@ def read_results(output: Path, name: str | None) -> Results:
     return Results(file=path.relative_to(output).as_posix(), metrics=_limited(_numbers(content), path))
 
 
-def _find(output: Path, name: str | None) -> Path | None:
-    files = sorted(path for path in output.rglob("*") if path.is_file() and not path.is_symlink())
-    if name is None:
-        usual = [path for each in _NAMES for path in files if path.name == each]
-        return next(iter([*usual, *(path for path in files if path.name.startswith(EVENTS))]), None)
-    if (found := next((path for path in files if path.relative_to(output).as_posix() == name), None)) is not None:
-        return found
-    names = [path.relative_to(output).as_posix() for path in files]
-    message = f"setting results is {name!r}, which the script did not write; it wrote {len(names)} files"
-    raise ExperimentError(message, hint=did_you_mean(name, names))
+def _find(files: Sequence[Path], output: Path, name: str | None) -> Path | None:
+    if name is not None:
+        return next((path for path in files if path.relative_to(output).as_posix() == name), None)
+    usual = [path for each in _NAMES for path in files if path.name == each]
+    return next(iter([*usual, *(path for path in files if path.name.startswith(EVENTS))]), None)
+
+
+def _missing(name: str, found: Sequence[str]) -> str:
+    """Return why there are no results: the outputs that there are, and those whose names are similar."""
+    wrote = f"it wrote {listed(found)}" if found else "it wrote no output"
+    near = nearest(name, found)
+    return f"the script did not write {short(name)}, which --results names; {wrote}" + (
+        f"; did you mean {' or '.join(map(short, near))}?" if near else ""
+    )
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, float]]:

@@ -15,6 +15,8 @@ from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
 from trainer.runs.outputs import FOLDER
 from trainer.source.capture import COPY
+from trainer.source.project import FOLDER as PROJECT
+from trainer.source.project import frozen_project, import_roots
 from trainer.training.scripts.outputs import write_outputs
 from trainer.training.scripts.process import run_script, script_environ
 from trainer.training.scripts.results import Results, metric_lines, read_results
@@ -63,10 +65,11 @@ def run(job: ScriptJob) -> Result:
     """Run the script to its end. Raise `ExperimentFailedError`, `StoppedError`; its outputs are kept in any case."""
     require_supported(job.settings)
     output, source = job.attempt / FOLDER, job.attempt.parents[1] / COPY
+    project = frozen_project(job.script.file)
     command = job.script.command(job.settings, output=output, folders=job.folders)
     environ = script_environ(
         os.environ,
-        source=source,
+        imports=[source, *(import_roots(job.script.file, project) if project else ())],
         output=output,
         report=job.attempt / ACCESSES,
         folders=[*job.folders.values()],
@@ -79,7 +82,7 @@ def run(job: ScriptJob) -> Result:
         job.on_limit(name, reason)
     job.on_start()
     try:
-        run_script(command, folder=source, environ=environ, log=job.note, stop=job.stop)
+        run_script(command, folder=project or source, environ=environ, log=job.note, stop=job.stop)
     finally:
         _keep_outputs(job, before)
         table = write_outputs(job.attempt, exclude=job.settings.exclude)
@@ -97,13 +100,15 @@ def _where(results: Results) -> str:
 
 
 def _results(job: ScriptJob, output: Path) -> Results:
-    """Read the results; a file that the settings do not name is only reported if it cannot be read."""
+    """Read the results. The script has ended: that its results cannot be read is a limit of the run, not a failure."""
+    name = job.settings.results
     try:
-        return read_results(output, job.settings.results)
+        found = read_results(output, name)
     except DocumentError as fault:
-        if job.settings.results is not None:
-            raise
-        return Results(fault=fault.message)
+        found = Results(fault=fault.message.replace(f"{output}/", ""))
+    if name is not None and not found.metrics:
+        job.on_limit("results", found.fault or f"{name}, which --results names, holds no number")
+    return found
 
 
 def _states(source: Path) -> dict[str, tuple[int, int]]:
@@ -130,10 +135,11 @@ def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None
             if before.get(path) == state:
                 continue
             changed += [path] if path in before else []
-            if output.stat(path) is None:
-                with output.create(path, make=True):
+            name = path.removeprefix(f"{PROJECT}/")
+            if output.stat(name) is None:
+                with output.create(name, make=True):
                     pass  # with the folders above it
-                source.rename(path, path, to=output)
+                source.rename(path, name, to=output)
         special = sorted(
             path
             for path, status in output.walk()

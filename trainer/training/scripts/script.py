@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ExperimentError, SettingError
+from trainer.base.paths import path_fault
 from trainer.base.suggestions import nearest
 from trainer.data.references import datasets_in, with_folders
 from trainer.training.settings import ScriptSettings
@@ -71,6 +73,19 @@ def require_placeholders(settings: ScriptSettings) -> None:
             if name != "run" and nearest(name.lower(), ["run"]):
                 message = f"the script's argument {word!r} has {{{name}}}, for which nothing stands"
                 raise SettingError(message, hint="did you mean {run}?")
+
+
+def require_results_path(settings: ScriptSettings) -> None:
+    """Raise `SettingError` if `results` cannot be the path of an output."""
+    name = settings.value_of("results")
+    if name is None:
+        return
+    below = name.removeprefix(f"{_RUN}/")
+    if (fault := path_fault(name)) or below != name:
+        reason = fault or f"it begins with {_RUN}"
+        message = f"setting results is {name!r}: {reason}; expected a path in the folder of the outputs, {_RUN}"
+        usable = below if not path_fault(below) else "metrics.csv"
+        raise SettingError(message, hint=f"write --results {shlex.quote(usable)}")
 
 
 def require_supported(settings: ScriptSettings) -> None:

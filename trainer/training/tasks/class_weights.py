@@ -27,8 +27,10 @@ def weights_of_classes(
         return None
     if not isinstance(class_weights, str):
         if len(class_weights) != classes:
-            said = f"setting class_weights has {len(class_weights)} weights; the net gives scores for {classes} classes"
-            raise SettingError(said, hint=f"give {classes} numbers, or --class-weights balanced")
+            message = (
+                f"setting class_weights has {len(class_weights)} weights; the net gives scores for {classes} classes"
+            )
+            raise SettingError(message, hint=f"give {classes} numbers, or --class-weights balanced")
         return torch.tensor(list(class_weights), dtype=torch.float32)
     found = torch.tensor(counts(classes), dtype=torch.float64)
     balanced = found.sum() / (classes * found)

@@ -17,20 +17,21 @@ from trainer.settings.ledger import configured
 from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import Row, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
+from trainer.training.tasks.area import ClassArea
 from trainer.training.tasks.class_weights import described_weights, weights_of_classes
-from trainer.training.tasks.outputs import described, odd_probabilities, require_float
-from trainer.training.tasks.split_metrics import OutputRows
+from trainer.training.tasks.metrics import OutputRows
+from trainer.training.tasks.outputs import described, metrics_of, odd_probabilities, require_float
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trainer.base.errors import RepriseError
-    from trainer.data.inspection import FieldValues, Inspection, Value
+    from trainer.data.inspection import FieldValues, Inspection, SplitValues, Value
     from trainer.runs.figure import Figure
     from trainer.training.train_split import TrainSplit
 
-__all__ = ["ClassificationSettings", "Classifier"]
+__all__ = ["ClassificationSettings", "Classifier", "measures_with_auc"]
 
 _TABLED: Final = 100
 """The largest number of classes for which the report has a confusion matrix."""
@@ -48,7 +49,8 @@ _PACKAGE: Final = "trainer.training."
 class Classifier(Task):
     """A net whose `forward` returns scores, float `[batch, classes]`; labels are integers below `classes`, `[batch]`.
 
-    Metrics: accuracy over samples, F1 averaged over classes. Figures: confusion matrix, ROC curve of each class, samples with largest loss.
+    Metrics: accuracy over samples, F1 averaged over classes; AUC if `make_metrics` returns `measures_with_auc`.
+    Figures: confusion matrix, ROC curve of each class, samples with largest loss.
     """
 
     _class_weights: Tensor | None = None
@@ -88,15 +90,23 @@ class Classifier(Task):
         """Raise `DatasetError` if the labels are not integers (int64 or uint8)."""
         del given
         if wanted.dtype not in _NUMBERS:
-            said = f"labels are {described(wanted)}; a classification expects int64 [batch]"
+            message = f"labels are {described(wanted)}; a classification expects int64 [batch]"
             is_whole = not wanted.is_floating_point() or (wanted.ndim == 1 and bool((wanted == wanted.round()).all()))
-            raise DatasetError(said, hint=_INTEGERS if is_whole else _KIND)
+            raise DatasetError(message, hint=_INTEGERS if is_whole else _KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` or `SettingError` if a label of any split is not a class; note classes without a training sample."""
         labels = seen.field(self._used[-1])
         require_classes(labels, classes=len(self._named))
         return [*not_trained_on(labels, self._named)]
+
+    def undefined_on(self, seen: SplitValues) -> dict[str, str]:
+        """Return AUC, with the reason, if a split has samples of one class only."""
+        labels = seen.fields.get(self._used[-1])
+        values = labels.values if labels else None
+        if "auc" not in metrics_of(self) or not values or len(values) > 1:
+            return {}
+        return {"auc": f"all {values[0].count:,} samples are of class {self._named[values[0].value]}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if the output is not one score per class, `DatasetError` if labels have too many axes."""
@@ -120,9 +130,9 @@ class Classifier(Task):
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return buffers for the predictions, for all scores if there are few classes, and for the samples with the largest loss."""
-        kept = {"worst": OutputRows("loss", "given", "said", "sure", "label", by="loss", most=_WORST)}
+        kept = {"worst": OutputRows("loss", "given", "predicted", "confidence", "label", by="loss", most=_WORST)}
         if len(self._named) <= _TABLED:
-            kept["table"] = OutputRows("said", "label")
+            kept["table"] = OutputRows("predicted", "label")
         if len(self._named) <= _CURVES:
             kept["curves"] = OutputRows("scores", "label")
         return kept
@@ -132,8 +142,8 @@ class Classifier(Task):
         if wanted.ndim > 1:
             return
         scores, labels = predicted.float().log_softmax(dim=1), wanted.long()
-        sure, said = scores.exp().max(dim=1)
-        columns = {"said": said, "label": labels, "sure": sure, "scores": scores.exp(), "given": given}
+        confidence, top = scores.exp().max(dim=1)
+        columns = {"predicted": top, "label": labels, "confidence": confidence, "scores": scores.exp(), "given": given}
         columns["loss"] = F.nll_loss(scores, labels, reduction="none")
         for name, rows in self.kept.items():
             if name != "worst" or is_picture(given[0]):
@@ -143,7 +153,7 @@ class Classifier(Task):
         """Return the confusion matrix, the ROC curves and the samples with the largest loss."""
         found: dict[str, dict[str, Tensor]] = {name: rows.columns() for name, rows in self.kept.items()}  # type: ignore[operator]
         drawings = {
-            "table": lambda columns: confusion(columns["said"], columns["label"], self._named),
+            "table": lambda columns: confusion(columns["predicted"], columns["label"], self._named),
             "curves": self._curves,
             "worst": self._worst,
         }
@@ -158,10 +168,10 @@ class Classifier(Task):
         return roc(curves, title="ROC of each class against the others")
 
     def _worst(self, columns: dict[str, Tensor]) -> Figure:
-        parts = list(zip(*(columns[name].tolist() for name in ("label", "said", "sure")), strict=True))
+        parts = list(zip(*(columns[name].tolist() for name in ("label", "predicted", "confidence")), strict=True))
         names, shown = self._named, [class_text(label, self._named) for label in range(len(self._named))]
-        captions = [f"{100 * sure:.0f}% {names[said]}, is {names[label]}" for label, said, sure in parts]
-        drawable = [f"{100 * sure:.0f}% {shown[said]}, is {shown[label]}" for label, said, sure in parts]
+        captions = [f"{100 * sure:.0f}% {names[top]}, is {names[label]}" for label, top, sure in parts]
+        drawable = [f"{100 * sure:.0f}% {shown[top]}, is {shown[label]}" for label, top, sure in parts]
         title = "Samples with the largest test losses"
         rows = Row.several(title, [{"image": each} for each in columns["given"]], drawable)
         self.pictures["most-wrong.png"] = drawn(rows, note=numbered_note(names))
@@ -196,8 +206,8 @@ class CrossEntropy(nn.CrossEntropyLoss):
             return super().forward(scores, labels)
         except IndexError as fault:
             classes, low, high = scores.shape[1], int(labels.min()), int(labels.max())
-            said = f"the dataset has the label {low if low < 0 else high}"
-            raise (negative(said, low) if low < 0 else beyond(said, high, classes)) from fault
+            message = f"the dataset has the label {low if low < 0 else high}"
+            raise (negative(message, low) if low < 0 else beyond(message, high, classes)) from fault
 
 
 @configured
@@ -223,6 +233,15 @@ def measures(*, classes: int) -> MetricCollection:
     )
 
 
+@configured
+def measures_with_auc(*, classes: int) -> MetricCollection:
+    """Return accuracy and F1, and for two classes the area under the ROC curve of class 1."""
+    metrics = measures(classes=classes)
+    if classes == 2:  # noqa: PLR2004 - the curve is of two classes
+        metrics.add_metrics({"auc": ClassArea()})
+    return metrics
+
+
 def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
     """Raise `DatasetError` or `SettingError` for a label that is not a class; the error counts the samples and names the first."""
     whole = {split: values for split, values in labels.items() if not values.dtype.startswith("float")}
@@ -241,20 +260,20 @@ def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
     raise beyond(_holders(whole, highest), highest, classes, begin_at_one=lowest == 1, known=known)
 
 
-def negative(said: str, label: int) -> DatasetError:
+def negative(message: str, label: int) -> DatasetError:
     """Return the error for a label below 0."""
     hint = "drop those samples, or give them a class, and publish again"
     if label == IGNORED:
         what = "torch's loss leaves such samples out, and the metrics would count them as errors"
         hint = f"{what}: {hint}; a net that masks them overrides `check_values`"
-    return DatasetError(f"{said}; a class is 0 or more", hint=hint)
+    return DatasetError(f"{message}; a class is 0 or more", hint=hint)
 
 
 def beyond(
-    said: str, label: int, classes: int, *, begin_at_one: bool = False, known: int | None = None
+    message: str, label: int, classes: int, *, begin_at_one: bool = False, known: int | None = None
 ) -> RepriseError:
     """Return the error for a label without a score; `known` is the number of different labels."""
-    found = f"{said}; {_scores(classes)}"
+    found = f"{message}; {_scores(classes)}"
     if begin_at_one:
         also = "" if label == classes else f", and set classes to {label}"
         return DatasetError(f"{found}; no label is 0, so labels begin at 1", hint=f"publish labels - 1{also}")
@@ -272,12 +291,14 @@ def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | 
     is_of_samples = not any(each.shape for values in labels.values() for each in values.shapes)
     if is_of_samples and not 0 < max(others, default=0) < COMMONLY_IGNORED - 1:  # 0 and 255 are black and white
         return None
-    said = f"{_holders(labels, COMMONLY_IGNORED)}; {_scores(classes)}; 255 commonly means that a label is to be ignored"
+    message = (
+        f"{_holders(labels, COMMONLY_IGNORED)}; {_scores(classes)}; 255 commonly means that a label is to be ignored"
+    )
     if not is_of_samples:
-        return DatasetError(said, hint=_LEAVE_OUT)
+        return DatasetError(message, hint=_LEAVE_OUT)
     more = max(others) + 1
     also = f", and set classes to {more}" if more > classes else ""
-    return DatasetError(f"{said}, and every other label is {max(others)} or less", hint=f"drop those samples{also}")
+    return DatasetError(f"{message}, and every other label is {max(others)} or less", hint=f"drop those samples{also}")
 
 
 _LEAVE_OUT: Final = (
@@ -317,9 +338,9 @@ def _holders(labels: Mapping[str, FieldValues], label: int) -> str:
         verb, where = ("has", first) if total == 1 else ("have", f"the first is in {first}")
         return f"{_joined(parts)} {verb} the label {label} ({where})"
     bounds = [(split, bound) for split, values in labels.items() for bound in (values.low, values.high) if bound]
-    held = {split: bound.name for split, bound in bounds if bound.value == label}
-    splits = _joined([of_split(split) for split in held])
-    return f"labels{splits} include {label} (the first is in {next(iter(held.values()))})"
+    at_bound = {split: bound.name for split, bound in bounds if bound.value == label}
+    splits = _joined([of_split(split) for split in at_bound])
+    return f"labels{splits} include {label} (the first is in {next(iter(at_bound.values()))})"
 
 
 def _joined(parts: Sequence[str]) -> str:

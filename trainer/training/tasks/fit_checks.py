@@ -91,8 +91,8 @@ class CheckNet(Callback):
             return
         count = self.data.count_of(TRAIN)
         if last_batch(count, TRAIN, self.data.batch_size, trainer.world_size) == 1:
-            said = f"the last batch of train has 1 sample ({count} samples, batch size {self.data.batch_size})"
-            exception.add_note(f"{said}; with another --batch-size it has more")
+            message = f"the last batch of train has 1 sample ({count} samples, batch size {self.data.batch_size})"
+            exception.add_note(f"{message}; with another --batch-size it has more")
 
 
 def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved) -> tuple[list[str], Tensor]:
@@ -134,8 +134,8 @@ def undefined_metrics(net: Task, seen: Inspection) -> dict[str, str]:
 def require_defined(undefined: Mapping[str, str], *, monitor: str | None) -> None:
     """Raise `SettingError` if the monitored metric is undefined: it could not select an epoch."""
     if monitor is not None and (why := undefined.get(monitor)) is not None:
-        said = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
-        raise SettingError(said, hint="--monitor val_loss, or a split val on which it is defined")
+        message = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
+        raise SettingError(message, hint="--monitor val_loss, or a split val on which it is defined")
 
 
 def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Moved) -> None:
@@ -144,12 +144,12 @@ def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Mov
         for _, found, _ in seen.not_finite(field):
             _, loss = _tried(net, data, found.row, moved)
             if not math.isfinite(loss):
-                said = describe_not_finite(seen, field, data.declared)
+                message = describe_not_finite(seen, field, data.declared)
                 instead = "replace them in `forward`, as torch.nan_to_num does"
                 if field == net._used[-1] != net._used[0]:  # noqa: SLF001
                     instead = "leave such targets out of the loss, by `make_loss`"
                 hint = f"fill or drop them and publish again, or {instead}"
-                raise DatasetError(f"{data.declared.title}: {said}; the loss of that sample is {loss}", hint=hint)
+                raise DatasetError(f"{data.declared.title}: {message}; the loss of that sample is {loss}", hint=hint)
 
 
 def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> list[str]:
@@ -164,8 +164,8 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
             what = f"the loss of that sample is {metric_text(loss)}"
             if output >= _ENORMOUS:
                 what = f"for that sample `forward` gives values up to {metric_text(output)}"
-            said = f"{describe_farthest(seen, field, data.declared)}; {what}"
-            notes.append(f"{said}: scale the field before publishing, or in `forward`")
+            message = f"{describe_farthest(seen, field, data.declared)}; {what}"
+            notes.append(f"{message}: scale the field before publishing, or in `forward`")
     return notes
 
 
@@ -231,11 +231,13 @@ def wrong_dtype(net: Task, given: Any) -> DatasetError | None:
             continue
         name = str(dtype).removeprefix("torch.")
         field = next(iter(net._used), "")  # noqa: SLF001 - the task's own
-        said = f"field {field!r} is {described(given)}, and the layers of {type(net).__name__} take {name}"
+        message = f"field {field!r} is {described(given)}, and the layers of {type(net).__name__} take {name}"
         hint = f"begin `forward` with `x = x.{call}()`, or publish the field as {name}"
         if dtype.is_floating_point and dtype != torch.float32:
-            hint = f"make the layers float32: leave `.{call}()` out; --precision says in what the run computes"
-        return DatasetError(said, hint=hint)
+            hint = (
+                f"make the layers float32: leave `.{call}()` out; --precision sets the type in which the run computes"
+            )
+        return DatasetError(message, hint=hint)
     return None
 
 

@@ -12,8 +12,8 @@ from trainer.base.errors import DatasetError
 from trainer.settings.ledger import configured
 from trainer.training.figures.charts import roc
 from trainer.training.settings import MultiLabelSettings
+from trainer.training.tasks.metrics import MeanAveragePrecision, OutputRows
 from trainer.training.tasks.outputs import described, odd_sigmoid, require_float
-from trainer.training.tasks.split_metrics import MeanAveragePrecision, OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -49,25 +49,25 @@ class MultiLabelClassifier(Task):
         """Raise `DatasetError` if the targets are not one number for each label."""
         del given
         if wanted.ndim != 2 or wanted.dtype.is_complex:  # noqa: PLR2004 - batch and labels
-            said = f"targets are {described(wanted)}; a multi-label classification expects 0 or 1, [batch, labels]"
+            message = f"targets are {described(wanted)}; a multi-label classification expects 0 or 1, [batch, labels]"
             hint = "for one class for each sample derive the net from Classifier" if wanted.ndim == 1 else _MULTI_HOT
-            raise DatasetError(said, hint=hint)
+            raise DatasetError(message, hint=hint)
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` if a target of any split is not within 0 and 1."""
         for split, values in seen.field(self._used[-1]).items():
             for bound in filter(None, (values.low, values.high)):
                 if not 0 <= bound.value <= 1:
-                    said = f"targets of split {split} include {bound.value:g} (the first is in {bound.name}); expected 0 or 1"
-                    raise DatasetError(said, hint=_MULTI_HOT)
+                    message = f"targets of split {split} include {bound.value:g} (the first is in {bound.name}); expected 0 or 1"
+                    raise DatasetError(message, hint=_MULTI_HOT)
         return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if the output is not one score for each label, `DatasetError` if there are other labels."""
         labels = label_count()
         if wanted.shape[1:] != (labels,):
-            said = f"targets are {described(wanted)}; setting labels is {labels}"
-            raise DatasetError(said, hint=f"--labels {wanted.shape[1]}" if wanted.ndim > 1 else _MULTI_HOT)
+            message = f"targets are {described(wanted)}; setting labels is {labels}"
+            raise DatasetError(message, hint=f"--labels {wanted.shape[1]}" if wanted.ndim > 1 else _MULTI_HOT)
         require_float(self, predicted, (len(wanted), labels), is_="a score for each label")
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:

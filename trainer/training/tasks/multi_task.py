@@ -16,8 +16,8 @@ from trainer.base.errors import DatasetError, ExperimentError
 from trainer.base.suggestions import did_you_mean, listed
 from trainer.settings.ledger import configured
 from trainer.training.settings import MultiTaskSettings
+from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tasks.outputs import described
-from trainer.training.tasks.split_metrics import MeanLoss
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -83,27 +83,29 @@ class MultiTask(Task):
                 f"{name}.forward returns {found}; expected {expected}", hint=f"return {_example(wanted)}"
             )
         if odd := [*(key for key in wanted if key not in predicted), *(key for key in predicted if key not in wanted)]:
-            said = (
+            message = (
                 f"{name}.forward returns {'no' if odd[0] in wanted else 'the'} output {odd[0]!r}; expected {expected}"
             )
-            raise ExperimentError(said, hint=did_you_mean(str(odd[0]), predicted if odd[0] in wanted else wanted))
+            raise ExperimentError(message, hint=did_you_mean(str(odd[0]), predicted if odd[0] in wanted else wanted))
         for key, target in wanted.items():
             self._check_one(key, predicted[key], target)
 
     def _check_one(self, key: str, found: Any, target: Tensor) -> None:
         shown = described(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        said = f"{type(self).__name__}.forward returns {key!r} as {shown}; the targets are {described(target)}"
+        message = f"{type(self).__name__}.forward returns {key!r} as {shown}; the targets are {described(target)}"
         if (
             not isinstance(found, Tensor)
             or not found.is_floating_point()
             or not found.ndim
             or len(found) != len(target)
         ):
-            raise ExperimentError(f"{said}; expected float [{len(target)}, ...]", hint="correct what `forward` returns")
+            raise ExperimentError(
+                f"{message}; expected float [{len(target)}, ...]", hint="correct what `forward` returns"
+            )
         if found.ndim == target.ndim and found.shape != target.shape:
-            raise ExperimentError(f"{said}; their shapes would be combined to all pairs", hint="give both one shape")
+            raise ExperimentError(f"{message}; their shapes would be combined to all pairs", hint="give both one shape")
         if found.ndim != target.ndim and target.is_floating_point():
-            raise ExperimentError(f"{said}; expected one shape", hint="remove the last axis in `forward`: [:, 0]")
+            raise ExperimentError(f"{message}; expected one shape", hint="remove the last axis in `forward`: [:, 0]")
 
     def counted(self, wanted: Any) -> int:
         """Return the number of samples."""
@@ -123,13 +125,13 @@ class MultiTask(Task):
         if not isinstance(made, dict) or not made or not all(isinstance(each, Output) for each in made.values()):
             what = "nothing" if not made else f"a {type(made).__name__}"
             what = "a dict of other values" if isinstance(made, dict) and made else what
-            said = f"{type(self).__name__}.make_outputs returns {what}; expected a dict of Output by name"
-            raise ExperimentError(said, hint='return {"NAME": Output(field="FIELD", loss=nn.CrossEntropyLoss())}')
+            message = f"{type(self).__name__}.make_outputs returns {what}; expected a dict of Output by name"
+            raise ExperimentError(message, hint='return {"NAME": Output(field="FIELD", loss=nn.CrossEntropyLoss())}')
         if odd := next((name for name in made if not str(name).isidentifier()), None):
             raise ExperimentError(f"an output is named {odd!r}; expected letters, digits and _", hint="rename it")
         if bad := next((name for name, each in made.items() if not 0 <= each.weight < float("inf")), None):
-            said = f"the weight of output {bad!r} is {made[bad].weight}; expected a number from 0"
-            raise ExperimentError(said, hint="correct it")
+            message = f"the weight of output {bad!r} is {made[bad].weight}; expected a number from 0"
+            raise ExperimentError(message, hint="correct it")
         found: Mapping[str, Output] = made
         return found
 

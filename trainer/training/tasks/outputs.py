@@ -39,8 +39,8 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
     if not _fits(predicted, expected):
         found = described(predicted) if hasattr(predicted, "shape") else f"a {type(predicted).__name__}"
         shape = ", ".join("any" if size is None else str(size) for size in expected)
-        said = f"{type(net).__name__}.forward returns {found}; expected float [{shape}], {is_}"
-        raise ExperimentError(said, hint="correct what `forward` returns, or override `check_output`")
+        message = f"{type(net).__name__}.forward returns {found}; expected float [{shape}], {is_}"
+        raise ExperimentError(message, hint="correct what `forward` returns, or override `check_output`")
 
 
 def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[str, str] | None:
@@ -52,8 +52,10 @@ def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[s
     if not ends:
         return None
     what = "probabilities" if adds_up else "values within 0 and 1"
-    said = f"{type(net).__name__}.forward returns {what}, as {ends} does; the loss takes the softmax of scores itself"
-    return said, f"remove {ends} from the end of `forward`: with both the net learns slowly"
+    message = (
+        f"{type(net).__name__}.forward returns {what}, as {ends} does; the loss takes the softmax of scores itself"
+    )
+    return message, f"remove {ends} from the end of `forward`: with both the net learns slowly"
 
 
 def odd_sigmoid(net: nn.Module, predicted: Tensor) -> tuple[str, str] | None:
@@ -61,8 +63,8 @@ def odd_sigmoid(net: nn.Module, predicted: Tensor) -> tuple[str, str] | None:
     ends = _SQUASHING.get(_last_operation(predicted), "")
     if not ends or not bool(((predicted >= 0) & (predicted <= 1)).all()):
         return None
-    said = f"{type(net).__name__}.forward returns values within 0 and 1, as {ends} does; the loss takes the sigmoid of scores itself"
-    return said, f"remove {ends} from the end of `forward`: with both the net learns slowly"
+    message = f"{type(net).__name__}.forward returns values within 0 and 1, as {ends} does; the loss takes the sigmoid of scores itself"
+    return message, f"remove {ends} from the end of `forward`: with both the net learns slowly"
 
 
 _SQUASHING: Final = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid"}
@@ -129,19 +131,19 @@ def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hi
 
 def no_gradient(net: nn.Module) -> ExperimentError:
     """Return the error for a loss that does not depend on any trained parameter."""
-    said = "what `forward` gives does not depend on a parameter, or was detached from it"
+    message = "what `forward` gives does not depend on a parameter, or was detached from it"
     hint = "look for detach, no_grad, argmax, .item()"
     if not any(each.requires_grad for each in net.parameters()):
-        said = "no parameter is trained: requires_grad is False for all of them"
+        message = "no parameter is trained: requires_grad is False for all of them"
         hint = "leave a parameter with requires_grad=True"
-    return ExperimentError(f"the loss of {type(net).__name__} has no gradient: {said}", hint=hint)
+    return ExperimentError(f"the loss of {type(net).__name__} has no gradient: {message}", hint=hint)
 
 
 def nothing_measured(net: nn.Module, split: str) -> ExperimentError:
     """Return the error for a validation or a test whose overridden step measures nothing."""
     step = {"val": "validation_step", "test": "test_step"}[split]
-    said = f"{type(net).__name__}.{step} gave nothing to measure: {split} has no loss and no metric"
-    return ExperimentError(said, hint=f"call super().{step}(batch, index) in it, or leave it out")
+    message = f"{type(net).__name__}.{step} gave nothing to measure: {split} has no loss and no metric"
+    return ExperimentError(message, hint=f"call super().{step}(batch, index) in it, or leave it out")
 
 
 def _fits(predicted: Tensor, expected: tuple[int | None, ...]) -> bool:

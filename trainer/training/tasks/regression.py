@@ -12,8 +12,8 @@ from torchmetrics import MeanAbsoluteError, MetricCollection
 from trainer.base.errors import DatasetError, ExperimentError
 from trainer.training.figures.charts import histogram, parity
 from trainer.training.settings import RegressionSettings
+from trainer.training.tasks.metrics import R2, OutputRows
 from trainer.training.tasks.outputs import described, require_float
-from trainer.training.tasks.split_metrics import R2, OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -66,8 +66,12 @@ class Regressor(Task):
         """Raise `ExperimentError` if output and targets differ in shape: `[batch, 1]` and `[batch]` would broadcast to all pairs."""
         column = wanted.shape[1:] == (1,)
         if column and getattr(predicted, "shape", None) == wanted.shape[:1]:
-            said = f"{type(self).__name__}.forward returns {described(predicted)}; the targets are {described(wanted)}"
-            raise ExperimentError(said, hint="publish the targets as y[:, 0], or have forward keep the last dimension")
+            message = (
+                f"{type(self).__name__}.forward returns {described(predicted)}; the targets are {described(wanted)}"
+            )
+            raise ExperimentError(
+                message, hint="publish the targets as y[:, 0], or have forward keep the last dimension"
+            )
         require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")
 
     def make_output_buffers(self) -> dict[str, OutputRows]:

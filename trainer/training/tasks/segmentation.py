@@ -14,8 +14,8 @@ from trainer.settings.ledger import configured
 from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.settings import SegmentationSettings
 from trainer.training.tasks.classification import Classifier, CrossEntropy, require_classes
+from trainer.training.tasks.metrics import Accuracy, MeanIoU, OutputRows
 from trainer.training.tasks.outputs import described, require_float
-from trainer.training.tasks.split_metrics import Accuracy, MeanIoU, OutputRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,17 +69,17 @@ class Segmenter(Classifier):
         """Raise `DatasetError` if the masks are not integers, `[batch, height, width]`."""
         del given
         if wanted.is_floating_point() or wanted.ndim != _AXES:
-            said = f"masks are {described(wanted)}; a segmentation expects uint8 or int64 [batch, height, width]"
+            message = f"masks are {described(wanted)}; a segmentation expects uint8 or int64 [batch, height, width]"
             axis = wanted.ndim == _AXES + 1 and wanted.shape[1] == 1
-            raise DatasetError(said, hint="publish them without their second axis: masks[:, 0]" if axis else _KIND)
+            raise DatasetError(message, hint="publish them without their second axis: masks[:, 0]" if axis else _KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` or `SettingError` if a mask of any split has a label that is neither a class nor ignored."""
         labels, ignored, classes = seen.field(self._used[-1]), ignored_class(), len(self._named)
         known = {split: values for split, values in labels.items() if not _is_bound(values, ignored)}
         if ignored is None and any(_is_bound(values, 255) for values in labels.values()) and classes <= 255:  # noqa: PLR2004 - uint8
-            said = f"masks include the label 255; the net gives scores for {classes} classes, 0 to {classes - 1}"
-            raise DatasetError(f"{said}; 255 commonly marks pixels of no class", hint="--ignore-index 255")
+            message = f"masks include the label 255; the net gives scores for {classes} classes, 0 to {classes - 1}"
+            raise DatasetError(f"{message}; 255 commonly marks pixels of no class", hint="--ignore-index 255")
         require_classes(known, classes=classes)
         return []
 
@@ -91,9 +91,9 @@ class Segmenter(Classifier):
             and predicted.shape[:2] == expected[:2]
             and predicted.shape != expected
         ):
-            said = f"{type(self).__name__}.forward returns {described(predicted)}; the masks are {described(wanted)}"
+            message = f"{type(self).__name__}.forward returns {described(predicted)}; the masks are {described(wanted)}"
             hint = f"resize the scores: F.interpolate(scores, size=({', '.join(map(str, wanted.shape[1:]))}), mode='bilinear')"
-            raise ExperimentError(said, hint=hint)
+            raise ExperimentError(message, hint=hint)
         require_float(self, predicted, expected, is_="a score for each class at each pixel")
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,19 +111,19 @@ class Segmenter(Classifier):
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return a buffer for the samples with the largest loss."""
-        return {"worst": OutputRows("loss", "given", "said", "mask", by="loss", most=_WORST)}
+        return {"worst": OutputRows("loss", "given", "predicted", "mask", by="loss", most=_WORST)}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Store the outputs of a batch that the figure needs."""
         if not is_picture(given[0]) or given.shape[2:] != wanted.shape[1:]:
             return
-        ignored, said = ignored_class(), predicted.argmax(dim=1)
+        ignored, classes = ignored_class(), predicted.argmax(dim=1)
         known = torch.ones_like(wanted, dtype=torch.bool) if ignored is None else wanted != ignored
         scores = predicted.float().log_softmax(dim=1)
         picked = -scores.gather(1, torch.where(known, wanted.long(), 0)[:, None])[:, 0]
         loss = (picked * known).sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp(min=1)
         mask = torch.where(known, wanted.long(), -1)
-        self.kept["worst"].update(loss=loss, given=given, said=said, mask=mask)  # type: ignore[operator]
+        self.kept["worst"].update(loss=loss, given=given, predicted=classes, mask=mask)  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
         """Return the samples with the largest loss: picture, mask and prediction side by side."""
@@ -133,8 +133,8 @@ class Segmenter(Classifier):
         title = "Samples with the largest test losses: picture, mask, prediction"
         captions = [f"loss {loss:.3g}" for loss in worst["loss"].tolist()]
         pictures = [
-            {"image": torch.cat([_in_color(given), colored(mask), colored(said)], dim=-1)}
-            for given, mask, said in zip(worst["given"], worst["mask"], worst["said"], strict=True)
+            {"image": torch.cat([_in_color(given), colored(mask), colored(classes)], dim=-1)}
+            for given, mask, classes in zip(worst["given"], worst["mask"], worst["predicted"], strict=True)
         ]
         self.pictures["most-wrong.png"] = drawn(Row.several(title, pictures, captions))
         return [Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))]

@@ -19,8 +19,8 @@ from trainer.runs.figure import Lines, Passage, Series
 from trainer.settings.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.settings import SequenceSettings
+from trainer.training.tasks.metrics import Accuracy, OutputRows
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float
-from trainer.training.tasks.split_metrics import Accuracy, OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class SequenceModel(Task):
         for split, values in seen.field(self._used[0]).items():
             for bound in filter(None, (values.low, values.high)):
                 if not 0 <= bound.value < BYTES:
-                    said = f"texts of split {split} hold {bound.value} (the first is in {bound.name})"
-                    raise DatasetError(f"{said}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
+                    message = f"texts of split {split} hold {bound.value} (the first is in {bound.name})"
+                    raise DatasetError(f"{message}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
         return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The metrics of a split, its mean loss and its rows for figures. A metric is one number, or NaN with a reason.
+"""Computing the metrics of a split: each is one number, or NaN with a reason.
 
 A metric is NaN if no net can have it on these samples (an area under the curve of one class, R2 of one sample). A metric of this package
 stores the reason in its attribute `undefined`; a metric of torchmetrics raises or warns, and the message becomes the reason.
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import BinaryAUROC, BinaryEER, MulticlassAccuracy, MultilabelAveragePrecision
 
 from trainer.base.errors import ExperimentError
 from trainer.training.tasks.outputs import described
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+
+    from torchmetrics import Metric, MetricCollection
 
 _MEANINGLESS: Final = re.compile(r"No (positive|negative) samples in targets")
 """The warning of torchmetrics if it returns 0 for a curve that does not exist."""
@@ -76,22 +76,22 @@ def _computed(metric: Metric) -> tuple[Any, str | None]:
             if _LIBRARY not in traceback.extract_tb(fault.__traceback__)[-1].filename:
                 raise
             return torch.tensor(torch.nan), _sentence(fault)
-    said = [_sentence(each.message) for each in warned]
-    meaningless = next((line for line in said if _MEANINGLESS.search(line)), None)
+    sentences = [_sentence(each.message) for each in warned]
+    meaningless = next((line for line in sentences if _MEANINGLESS.search(line)), None)
     own: str | None = getattr(metric, "undefined", None)
     reason = own or (None if meaningless is None else meaningless.partition(",")[0])
     if reason is None and isinstance(value, Tensor) and value.numel() == 1 and bool(value.isnan()):
-        reason = next(iter(said), NO_NUMBER)
+        reason = next(iter(sentences), NO_NUMBER)
     return value, reason
 
 
-def _sentence(said: object) -> str:
+def _sentence(message: object) -> str:
     """Return the first sentence.
 
     >>> _sentence("Needs at least two samples to calculate r2 score.")
     'Needs at least two samples to calculate r2 score'
     """
-    return str(said).strip().partition("\n")[0].partition(". ")[0].removesuffix(".")[:_LONGEST]
+    return str(message).strip().partition("\n")[0].partition(". ")[0].removesuffix(".")[:_LONGEST]
 
 
 def _number(name: str, metric: Metric, value: Any) -> Tensor:
@@ -115,225 +115,3 @@ def noting(what: str, *given: Any) -> Iterator[None]:
         shown = " and ".join(described(each) if isinstance(each, Tensor) else type(each).__name__ for each in given)
         fault.add_note(f"{what}, given {shown}" if shown else what)
         raise
-
-
-class Area(BinaryAUROC):
-    """Area under the ROC curve of pairs, `[pairs]`; undefined if all pairs are of the same class, or if no pair is."""
-
-    undefined: str | None = None
-
-    def compute(self) -> Tensor:  # type: ignore[override] # as BinaryAUROC does
-        """Return the area."""
-        self.undefined = _one_kind(self)
-        return super().compute()
-
-
-class EqualErrorRate(BinaryEER):
-    """Equal error rate of pairs, `[pairs]`; undefined if all pairs are of the same class, or if no pair is."""
-
-    undefined: str | None = None
-
-    def compute(self) -> Tensor:  # type: ignore[override] # as BinaryEER does
-        """Return the rate."""
-        self.undefined = _one_kind(self)
-        return super().compute()
-
-
-def _one_kind(metric: Any) -> str | None:
-    """Return why the curve of pairs does not exist, or None if it exists."""
-    kept = metric.target
-    targets = torch.cat([each.flatten() for each in kept]) if isinstance(kept, list | tuple) else kept.flatten()
-    if not len(targets):
-        return "there is no pair"
-    if len(targets) == 1:
-        return "there is one pair"
-    if bool((targets == 1).all()):
-        return f"all {len(targets)} pairs are of one class"
-    return f"none of the {len(targets)} pairs is of one class" if bool((targets == 0).all()) else None
-
-
-class Accuracy(MulticlassAccuracy):
-    """Accuracy over samples; undefined without samples, for which torchmetrics returns 0."""
-
-    undefined: str | None = None
-
-    def compute(self) -> Tensor:
-        """Return the fraction of correct predictions."""
-        judged = sum(int(torch.as_tensor(getattr(self, name)).sum()) for name in ("tp", "fn"))
-        self.undefined = None if judged else "there is nothing to judge"
-        return super().compute()
-
-
-class MeanAveragePrecision(MultilabelAveragePrecision):
-    """Average precision of each label, `[batch, labels]`, averaged over the labels that a sample has; undefined if none has any."""
-
-    undefined: str | None = None
-
-    def __init__(self, labels: int) -> None:
-        super().__init__(num_labels=labels, average="none")
-
-    def compute(self) -> Tensor:  # type: ignore[override] # as MultilabelAveragePrecision does
-        """Return the mean."""
-        kept: Any = self.target
-        targets = torch.cat(list(kept)) if isinstance(kept, list | tuple) else kept
-        occurs = (targets == 1).any(dim=0)
-        self.undefined = None if bool(occurs.any()) else "no sample has a label"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the labels that are left out
-            each: Any = super().compute()
-        mean: Tensor = each[occurs].mean()
-        return mean
-
-
-class MeanIoU(Metric):
-    """Intersection over union of each class, averaged over the classes that a pixel has or is predicted to have.
-
-    Counts are exact, in any order and on any device; torchmetrics' counts take memory for every pair of classes and pixel if torch is to be
-    deterministic.
-    """
-
-    full_state_update = False
-    undefined: str | None = None
-    both: Tensor
-    either: Tensor
-
-    def __init__(self, classes: int, *, ignore_index: int | None = None) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
-        for name in ("both", "either"):
-            self.add_state(name, default=torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Add predicted and true classes, integers of one shape."""
-        known = torch.ones_like(wanted, dtype=torch.bool) if self.ignore_index is None else wanted != self.ignore_index
-        for number in range(len(self.both)):
-            said, true = (predicted == number) & known, (wanted == number) & known
-            self.both[number] += (said & true).sum()
-            self.either[number] += (said | true).sum()
-
-    def compute(self) -> Tensor:
-        """Return the mean."""
-        occurs = self.either > 0
-        self.undefined = None if bool(occurs.any()) else "there is no pixel to judge"
-        return (self.both[occurs].double() / self.either[occurs]).mean()
-
-
-class R2(Metric):
-    """R2, the fraction of the targets' variance that is explained; undefined for fewer than two targets and for equal targets.
-
-    Computed in float64, and without torchmetrics' rule that sums of squares below 1e-4 are 0: for small targets it sets R2 to 1 or 0.
-    """
-
-    full_state_update = False
-    undefined: str | None = None
-    count: Tensor
-    total: Tensor
-    squares: Tensor
-    wrong: Tensor
-    lowest: Tensor
-    highest: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("count", "total", "squares", "wrong"):
-            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("lowest", default=torch.tensor(torch.inf, dtype=torch.float64), dist_reduce_fx="min")
-        self.add_state("highest", default=torch.tensor(-torch.inf, dtype=torch.float64), dist_reduce_fx="max")
-
-    def update(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Add predictions and targets of one shape."""
-        predicted, wanted = predicted.detach().double(), wanted.double()
-        self.count = self.count + wanted.numel()
-        self.total = self.total + wanted.sum()
-        self.squares = self.squares + wanted.square().sum()
-        self.wrong = self.wrong + (predicted - wanted).square().sum()
-        if wanted.numel():
-            self.lowest = torch.minimum(self.lowest, wanted.min())
-            self.highest = torch.maximum(self.highest, wanted.max())
-
-    def compute(self) -> Tensor:
-        """Return 1 - (sum of squared errors) / (sum of squared differences from the mean)."""
-        self.undefined = self._reason()
-        spread = self.squares - self.total * self.total / self.count
-        return torch.full_like(spread, torch.nan) if self.undefined else 1 - self.wrong / spread
-
-    def _reason(self) -> str | None:
-        if int(self.count) < 2:  # noqa: PLR2004 - one number has no variance
-            return f"the split has {int(self.count)} target{'' if int(self.count) == 1 else 's'}; R2 needs 2"
-        if bool(self.lowest == self.highest):
-            return f"all {int(self.count)} targets are {float(self.lowest):g}"
-        return None
-
-
-class MeanLoss(Metric):
-    """The mean loss over all samples, independent of the batches; NaN if a loss is NaN.
-
-    Torchmetrics' own mean drops NaN, and takes several times as long to check for it.
-    """
-
-    full_state_update = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("total", "count"):
-            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.last: Tensor | None = None
-        """The latest loss, `[]`."""
-
-    def update(self, loss: Tensor, count: Tensor | int) -> None:
-        """Add the loss of a batch, `[]`, a mean over `count` elements; with a count of 0 the loss is NaN in torch, and is skipped."""
-        self.last = loss.detach()
-        if isinstance(count, Tensor):
-            self.total = self.total + torch.where(count > 0, self.last.double() * count, 0.0)
-        elif count:
-            self.total = self.total + self.last.double() * count
-        self.count = self.count + count
-
-    def compute(self) -> Tensor:
-        """Return the mean over all ranks, `[]`, float64; every rank must call this, or the others wait."""
-        return self.total / self.count
-
-
-class OutputRows(Metric):
-    """A buffer for figures: named columns with one row per sample, gathered from every rank in one order.
-
-    With `most`, it keeps only the rows with the largest `by`, in descending order.
-    """
-
-    full_state_update = False
-
-    def __init__(self, *names: str, by: str | None = None, most: int = 0) -> None:
-        super().__init__()
-        self.names, self.by, self.most = names, by, most
-        self.gathered: dict[str, Tensor] = {}
-        for name in names:
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, **columns: Tensor) -> None:
-        """Add the rows of a batch; each column is `[batch, ...]`."""
-        for name in self.names:
-            getattr(self, name).append(columns[name].detach())
-        if self.by is not None:
-            for name, column in self._largest().items():
-                setattr(self, name, [column])
-
-    def compute(self) -> int:
-        """Gather the rows of all ranks and return their number; every rank must call this, or the others wait."""
-        known = len(getattr(self, self.names[0])) > 0
-        self.gathered = {name: column.cpu() for name, column in self._largest().items()} if known else {}
-        return len(next(iter(self.gathered.values()), ()))
-
-    def columns(self) -> dict[str, Tensor]:
-        """Return each column on the CPU, or nothing if there are no rows; torchmetrics would squeeze values that `compute` returns."""
-        self.compute()
-        return self.gathered
-
-    def _largest(self) -> dict[str, Tensor]:
-        parts = {name: getattr(self, name) for name in self.names}
-        columns = {name: each if isinstance(each, Tensor) else torch.cat(list(each)) for name, each in parts.items()}
-        if self.by is None:
-            return columns
-        order = torch.argsort(columns[self.by], descending=True, stable=True)[: self.most]
-        return {name: column[order] for name, column in columns.items()}

@@ -21,6 +21,7 @@ from trainer.training.normalization import fit_normalizations
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
 from trainer.training.optimization.parameter_groups import require_one_optimizer_each, trained_parameters
 from trainer.training.readers import open_samples
+from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tasks.outputs import (
     called,
     leaves,
@@ -30,7 +31,7 @@ from trainer.training.tasks.outputs import (
     nothing_measured,
     wrong_loss,
 )
-from trainer.training.tasks.split_metrics import NO_NUMBER, MeanLoss, computed, noting
+from trainer.training.tasks.split_metrics import NO_NUMBER, computed, noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from trainer.data.inspection import Inspection, SplitValues
     from trainer.runs.figure import Figure
     from trainer.training.readers import Batch, Sample, Samples
-    from trainer.training.tasks.split_metrics import OutputRows
+    from trainer.training.tasks.metrics import OutputRows
     from trainer.training.train_split import TrainSplit
 
 SPLITS: Final = ("val", "test")
@@ -115,7 +116,7 @@ class Task(L.LightningModule):
     def fit_to_train(self, train: TrainSplit) -> list[str]:
         """Fit what the training split determines before the first step, as every `Normalize`; return lines to report.
 
-        Called before `setup`, also of a resumed run: `train.resumed` then says that the checkpoint replaces parameters and buffers.
+        Called before `setup`, also of a resumed run, whose checkpoint then replaces parameters and buffers (`train.resumed`).
         """
         return fit_normalizations(self, train, field=next(iter(self.used_fields()), ""))
 
@@ -246,9 +247,11 @@ class Task(L.LightningModule):
         call_configured(require_trainable, self)
         modules = [*self.optimized_modules()]
         if len(modules) != 1 and self.automatic_optimization:
-            said = f"{type(self).__name__} has {len(modules)} optimizers, and automatic optimization steps exactly one"
+            message = (
+                f"{type(self).__name__} has {len(modules)} optimizers, and automatic optimization steps exactly one"
+            )
             hint = "set self.automatic_optimization = False in the constructor, and step each in training_step"
-            raise ExperimentError(said, hint=hint)
+            raise ExperimentError(message, hint=hint)
         steps, most = int(self.trainer.estimated_stepping_batches), self.trainer.max_steps
         if most > 0:  # Lightning counts the steps of all optimizers
             steps = min(steps, -(-most // len(modules)))
@@ -331,8 +334,8 @@ def _advance(schedule: LRScheduler, *_: object) -> None:
 def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
     for name, value in tolerances.items():
         if name not in measured:
-            said = f"the net declares a tolerance for {name!r}, which this task does not measure"
-            raise ExperimentError(said, hint=did_you_mean(name, measured))
+            message = f"the net declares a tolerance for {name!r}, which this task does not measure"
+            raise ExperimentError(message, hint=did_you_mean(name, measured))
         if not 0 <= value < float("inf"):
             raise ExperimentError(f"the tolerance for {name} is {value}; expected a number from 0", hint="correct it")
 

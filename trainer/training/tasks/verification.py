@@ -26,8 +26,8 @@ from trainer.training.figures.charts import histogram, roc
 from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.readers import Pick, Samples
 from trainer.training.settings import VerificationSettings
+from trainer.training.tasks.metrics import Area, EqualErrorRate, OutputRows
 from trainer.training.tasks.outputs import described, require_float
-from trainer.training.tasks.split_metrics import Area, EqualErrorRate, OutputRows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ class Pairs(Samples):
             rows = select(name, declared.splits, singles.layout, dataset=declared.name)
             labels = singles.labels(rows)
             if labels is None:
-                said = f"the reader of {declared.title} gives no classes without reading whole samples"
+                message = f"the reader of {declared.title} gives no classes without reading whole samples"
                 raise DatasetError(
-                    said, hint="pairs need the readers `arrays` with one field of whole numbers, or `images`"
+                    message, hint="pairs need the readers `arrays` with one field of whole numbers, or `images`"
                 )
             self._classes[name] = _Classes(rows, labels)
             self._split[np.asarray(rows, dtype=np.int64)] = number

@@ -75,7 +75,7 @@ class Observer(Callback):
     """Record every value and, within `window`, every operation."""
 
     def __init__(self, window: Window | None = None) -> None:
-        self.sights: list[ObservedValue] = []
+        self.values: list[ObservedValue] = []
         self.ops: list[Operation] = []
         self.window = window
         self.step = 0
@@ -141,7 +141,7 @@ class Observer(Callback):
         return hook
 
     def _note(self, kind: Kind, name: str, call: int, *tensors: Tensor) -> None:
-        self.sights.append(ObservedValue(self.step, kind, name, call, prints(tensors)))
+        self.values.append(ObservedValue(self.step, kind, name, call, prints(tensors)))
 
     def _part(self, part: Literal["forward", "backward", "optimizer"]) -> None:
         if self.window is None or self.window.name is None:

@@ -1,4 +1,4 @@
-"""A toy diffusion model: noise from the global generator in each step, a moving average by hand, and a stream of data without a length."""
+"""A toy diffusion model: noise from the global generator in each step, a manual moving average, and a data stream without a length."""
 
 import lightning as L
 import torch

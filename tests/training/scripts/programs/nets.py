@@ -1,4 +1,4 @@
-"""The nets of train.py, imported as a neighbor."""
+"""The nets of train.py, imported from the same folder."""
 
 from torch import nn
 

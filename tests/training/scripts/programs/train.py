@@ -1,4 +1,4 @@
-"""A training script as teams have them: argparse, a loop, checkpoints, CSV and TensorBoard logs. Reprise runs it as it is."""
+"""A typical training script: argparse, a loop, checkpoints, CSV and TensorBoard logs. Reprise runs it unchanged."""
 
 import argparse
 import csv

@@ -7,7 +7,7 @@ from torchmetrics.classification.accuracy import Accuracy
 
 
 class DigitsLitModule(LightningModule):
-    """Classification with the net, the optimizer and the schedule handed in, as a configuration system makes them."""
+    """Classifies with a net, optimizer and schedule that are passed in, as configuration systems do."""
 
     def __init__(
         self,

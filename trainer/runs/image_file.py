@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-BAKED: Final = Path("/opt/reprise/image.json")
+IMAGE_FILE: Final = Path("/opt/reprise/image.json")
 """The image's own metadata; exists only in containers of Reprise's images."""
-WATCHED: Final = "REPRISE_WATCHED_RUN"
+RUN_VARIABLE: Final = "REPRISE_WATCHED_RUN"
 """The variable with the run whose folder the launcher on the host created; the launcher in the container uses it."""

@@ -1,0 +1,45 @@
+"""Ten million rows are scanned and written in the memory that a tenth of them needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
+pytestmark = pytest.mark.long
+ROOT = Path(__file__).parents[3]
+ROWS = 10_000_000
+READ = """
+import resource, sys
+from pathlib import Path
+from trainer.data.tables.convert import write_parquet
+from trainer.data.tables.table_file import TableOptions, blocks_of, plan_file
+path = Path(sys.argv[1])
+source, plan = plan_file(path, TableOptions())
+rows = write_parquet(source, blocks_of(path, source), path.with_suffix(".parquet"))
+print(rows, plan.columns[0].scan.gaps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak(folder: Path, rows: int) -> int:
+    """Return the kilobytes that reading and writing a table of `rows` rows takes at most."""
+    path = folder / f"{rows}.csv"
+    with path.open("w") as file:
+        file.write("weight,city,code,name\n")
+        for first in range(0, rows, 10_000):
+            numbers = range(first, first + 10_000)
+            file.writelines(f"{'' if n % 100 == 7 else n * 0.37},c{n % 50},{n * 7 % 1000},u{n}\n" for n in numbers)
+    done = subprocess.run([sys.executable, "-c", READ, path], cwd=ROOT, capture_output=True, text=True, check=True)
+    path.unlink()
+    found, gaps, kilobytes = map(int, done.stdout.split())
+    assert (found, gaps) == (rows, rows // 100)
+    return kilobytes
+
+
+def test_ten_million_rows_take_no_more_memory_than_one_million(tmp_path: Path) -> None:
+    some, many = peak(tmp_path, ROWS // 10), peak(tmp_path, ROWS)
+    assert many < 1.3 * some
+    assert many < 500_000

@@ -1,0 +1,99 @@
+"""The rows of a Parquet or an Arrow file as columns of texts; a row's number, from 1 on, stands for its line."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import short
+from trainer.data.tables.text_rows import ROWS, TextBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def arrow_columns(path: Path) -> tuple[list[str], frozenset[str]]:
+    """Return the names of the columns, and those that are text. Raises `DatasetError` for columns of lists, structures or bytes."""
+    with _opened(path) as (_, schema):
+        arrow: Any = import_module("pyarrow")
+        for at, field in enumerate(schema):
+            if field.name in schema.names[:at]:
+                raise DatasetError(
+                    f"{path.name} has several columns named {short(field.name)!r}", hint="rename all but one"
+                )
+            kind = _plain(arrow, field.type)
+            if arrow.types.is_nested(kind) or "binary" in str(kind) or arrow.types.is_duration(kind):
+                message = f"{path.name}, column {field.name!r}: expected numbers, text or dates, found {field.type}"
+                raise DatasetError(message, hint="write it as numbers or text, or leave it out of the file")
+        if not len(schema):
+            raise DatasetError(f"{path.name} has no columns", hint="write a table with columns")
+        texts = (field.name for field in schema if "string" in str(_plain(arrow, field.type)))
+        return list(schema.names), frozenset(texts)
+
+
+def arrow_blocks(path: Path) -> Iterator[TextBlock]:
+    """Yield all rows in blocks of `ROWS`; missing values are empty texts."""
+    arrow: Any = import_module("pyarrow")
+    with _opened(path) as (batches, schema):
+        first = 1
+        for batch in batches:
+            for start in range(0, batch.num_rows, ROWS):
+                part = batch.slice(start, ROWS)
+                columns = [
+                    tuple(
+                        part.column(at).cast(_plain(arrow, field.type)).cast(arrow.string()).fill_null("").to_pylist()
+                    )
+                    for at, field in enumerate(schema)
+                ]
+                yield TextBlock(lines=list(range(first, first + part.num_rows)), columns=columns)
+                first += part.num_rows
+
+
+def _plain(arrow: Any, kind: Any) -> Any:
+    return kind.value_type if arrow.types.is_dictionary(kind) else kind
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Iterator[Any], Any]]:
+    """Open a file; yield its record batches and its schema."""
+    if find_spec("pyarrow") is None:
+        message = f"{path.name}: reading it needs pyarrow, which this Python does not have"
+        raise DatasetError(
+            message, hint="write the table as CSV; or put a Parquet file into a folder, and publish that with --column"
+        )
+    arrow: Any = import_module("pyarrow")
+    try:
+        if path.suffix.lower() == ".parquet":
+            with import_module("pyarrow.parquet").ParquetFile(path) as file:
+                yield file.iter_batches(ROWS, use_threads=False), file.schema_arrow
+        else:
+            with arrow.OSFile(str(path)) as raw:
+                opened = _ipc(arrow, raw)
+                yield iter(opened), opened.schema
+    except (arrow.ArrowException, OSError) as fault:
+        message = f"{path.name} cannot be read: {str(fault).partition(chr(10))[0]}"
+        raise DatasetError(message, hint="write it again, as Parquet or CSV") from fault
+
+
+class _Batches:
+    """The record batches of an Arrow file, which are read by number."""
+
+    def __init__(self, reader: Any) -> None:
+        self.reader, self.schema = reader, reader.schema
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.reader.get_batch(number) for number in range(self.reader.num_record_batches))
+
+
+def _ipc(arrow: Any, raw: Any) -> Any:
+    """Open an Arrow file (also Feather 2) or an Arrow stream."""
+    ipc: Any = import_module("pyarrow.ipc")
+    try:
+        return _Batches(ipc.open_file(raw))
+    except arrow.ArrowInvalid:
+        raw.seek(0)
+        return ipc.open_stream(raw)

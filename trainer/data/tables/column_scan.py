@@ -1,0 +1,120 @@
+"""What the columns of a table contain: kinds of values, missing values, different values. One pass in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from trainer.data.tables.cells import MISSING, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trainer.data.tables.text_rows import TextBlock
+
+MOST_VALUES: Final = 10_000
+"""Different values of a column that are counted, at most."""
+_EXAMPLES: Final = 3
+_DATES: Final = frozenset({"date", "day"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """The first value of a kind, its line, and the number of values of the kind."""
+
+    count: int
+    line: int
+    value: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ColumnScan:
+    """The values of one column."""
+
+    name: str
+    missing: frozenset[str] = MISSING
+    """The spellings of a missing value, in lower case."""
+    is_text: bool = False
+    """Whether the format declares the values as text, so that they are not read as numbers."""
+    rows: int = 0
+    spellings: Counter[str] = field(default_factory=Counter)
+    """Missing values by spelling."""
+    first_missing: int = 0
+    """The line of the first missing value."""
+    kinds: dict[str, Example] = field(default_factory=dict)
+    values: Counter[str] | None = field(default_factory=Counter)
+    """The number of rows of each value; `None` if there are more than `MOST_VALUES` different values."""
+    padded: int = 0
+    """Values with blanks around them."""
+    is_counter: bool = True
+    """Whether every value is a whole number, one more than the value before."""
+    _last: int | None = None
+
+    @property
+    def gaps(self) -> int:
+        """The number of missing values."""
+        return self.spellings.total()
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether all values are known to be different."""
+        return self.values is not None and self.rows > 1 and len(self.values) == self.rows - self.gaps
+
+    @property
+    def examples(self) -> list[str]:
+        """Some values: the most frequent ones, or the first of each kind."""
+        if self.values is not None:
+            return [value for value, _ in self.values.most_common(_EXAMPLES)]
+        return [each.value for each in self.kinds.values()][:_EXAMPLES]
+
+    def add(self, lines: Sequence[int], cells: Sequence[str]) -> None:
+        """Add some rows."""
+        self.rows += len(cells)
+        counts: Counter[str] = Counter()
+        for cell, count in Counter(cells).items():
+            value = cell.strip()
+            if value is not cell and value != cell:
+                self.padded += count
+            if value.lower() in self.missing:
+                self.first_missing = self.first_missing or lines[cells.index(cell)]
+                self.spellings[value] += count
+                continue
+            counts[value] += count
+            kind = kind_of(value)
+            self._count("text" if self.is_text and kind not in _DATES else kind, count, lines, cells, cell)
+        self._follow(cells)
+        if self.values is not None:
+            self.values.update(counts)
+            if len(self.values) > MOST_VALUES:
+                self.values = None
+
+    def _count(self, kind: str, count: int, lines: Sequence[int], cells: Sequence[str], cell: str) -> None:
+        known = self.kinds.get(kind)
+        if known is None:
+            self.kinds[kind] = Example(count=count, line=lines[cells.index(cell)], value=cell.strip())
+        else:
+            self.kinds[kind] = Example(count=known.count + count, line=known.line, value=known.value)
+
+    def _follow(self, cells: Sequence[str]) -> None:
+        if not self.is_counter:
+            return
+        try:
+            numbers = [*([] if self._last is None else [self._last]), *map(int, cells)]
+        except ValueError:
+            self.is_counter = False
+            return
+        self.is_counter = all(after - before == 1 for before, after in pairwise(numbers))
+        self._last = numbers[-1]
+
+
+def scan_columns(
+    names: Sequence[str], blocks: Iterable[TextBlock], *, missing: frozenset[str], texts: frozenset[str] = frozenset()
+) -> list[ColumnScan]:
+    """Read all rows once; `texts` are the columns that the format declares as text."""
+    scans = [ColumnScan(name=name, missing=missing, is_text=name in texts) for name in names]
+    for block in blocks:
+        for scan, cells in zip(scans, block.columns, strict=True):
+            scan.add(block.lines, cells)
+    return scans

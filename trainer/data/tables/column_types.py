@@ -1,0 +1,153 @@
+"""Decide what the columns of a scanned table are. What has two meanings is an error with its line and the option that decides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import short
+from trainer.data.tables.cells import NUMERIC, PLAIN, WITH_COMMA
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
+
+    from trainer.data.tables.column_scan import ColumnScan, Example
+    from trainer.data.tables.source_table import ColumnType
+
+_INT64: Final = 1 << 63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberFormat:
+    """How numbers are written."""
+
+    decimal: Literal[".", ","] = "."
+    thousands: str = ""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of cells that are numbers in this format."""
+        grouped = {"": set(), ",": {"grouped,", "comma3"}, ".": {"grouped.", "dot3"}}.get(self.thousands, {"grouped "})
+        return (PLAIN if self.decimal == "." else WITH_COMMA) | grouped
+
+
+def number_format(
+    scans: Sequence[ColumnScan], *, file: str, delimiter: str, decimal: Literal[".", ","] | None, thousands: str | None
+) -> NumberFormat:
+    """Return how the numbers of a table are written. Raises `DatasetError` if `1.234` or `1,234` may be one number or another."""
+    if decimal or thousands is not None:
+        return NumberFormat(decimal=decimal or ("," if thousands == "." else "."), thousands=thousands or "")
+    kinds: dict[str, tuple[ColumnScan, Example]] = {}
+    for scan in scans:
+        if scan.kinds and scan.kinds.keys() <= NUMERIC:
+            for kind, example in scan.kinds.items():
+                kinds.setdefault(kind, (scan, example))
+    has_comma = bool(delimiter) and delimiter != ","
+    if has_comma and "comma" in kinds and "dotted" in kinds:
+        (one, first), (other, second) = kinds["comma"], kinds["dotted"]
+        message = (
+            f"{file}: {short(first.value)!r} (line {first.line}, column {one.name!r}) has a decimal comma, and "
+            f"{short(second.value)!r} (line {second.line}, column {other.name!r}) a decimal point"
+        )
+        raise DatasetError(
+            message, hint="write all numbers of the file in one form; or --read COLUMN=category, or =skip"
+        )
+    if has_comma and "comma" in kinds:
+        return NumberFormat(decimal=",")
+    unclear = ["comma3"] if has_comma else []
+    unclear += ["dot3"] if delimiter == ";" and "dotted" not in kinds else []
+    if found := next((kind for kind in unclear if kind in kinds), None):
+        scan, example = kinds[found]
+        mark = "," if found == "comma3" else "."
+        message = (
+            f"{file}, line {example.line}, column {scan.name!r}: {example.value!r} may be {example.value.replace(mark, '')} "
+            f"or {example.value.replace(',', '.')}"
+        )
+        raise DatasetError(
+            message,
+            hint=f"--decimal '{mark}' if it is the decimal sign, --thousands '{mark}' if it separates thousands",
+        )
+    return NumberFormat()
+
+
+def column_type(scan: ColumnScan, numbers: NumberFormat, *, file: str, options: str) -> ColumnType:
+    """Return the type of a column. Raises `DatasetError` with the line if its values have several types or two meanings.
+
+    `options` are the options for the column, such as `--read age=category or --read age=skip`.
+    """
+    kinds = scan.kinds
+    if not kinds:
+        return "empty"
+    if kinds.keys() <= {"whole"}:
+        return "whole" if _fits(scan) else "text"
+    if kinds.keys() <= numbers.kinds:
+        return "number"
+    if "padded" in kinds and kinds.keys() <= {"padded", "whole"}:
+        return "text"
+    if kinds.keys() == {"date"}:
+        return "date"
+    where = f"{file}, line {{}}, column {scan.name!r}"
+    if kinds.keys() == {"day"}:
+        raise _day(scan, where.format(kinds["day"].line))
+    if kinds.keys() <= NUMERIC | {"amount"}:
+        odd = next(kind for kind in kinds if kind not in numbers.kinds)
+        raise _odd_number(kinds[odd], odd, where.format(kinds[odd].line), options)
+    return _text(scan, file, options)
+
+
+def _fits(scan: ColumnScan) -> bool:
+    """Return whether whole numbers fit 64 bits; longer ones are identifiers. The text of the longest decides if values were not counted."""
+    longest = max(scan.values or [scan.kinds["whole"].value], key=len)
+    return abs(int(longest)) < _INT64
+
+
+def _text(scan: ColumnScan, file: str, options: str) -> ColumnType:
+    """Return `text`, unless most values are numbers or dates: then the text in between is an error with its line."""
+    total = scan.rows - scan.gaps
+    groups: dict[str, frozenset[str]] = {"numbers": NUMERIC, "dates": frozenset({"date"}), "days": frozenset({"day"})}
+    for name, group in groups.items():
+        if 2 * _count(scan.kinds, group) > total:
+            kind, odd = next((kind, each) for kind, each in scan.kinds.items() if kind not in group)
+            message = f"{file}, line {odd.line}, column {scan.name!r}: {short(odd.value)!r} among {name}"
+            null = f"--null {short(odd.value)!r} if it means that the value is missing, or " if kind == "text" else ""
+            raise DatasetError(message, hint=f"correct it; or {null}{options}")
+    return "text"
+
+
+def _count(kinds: Mapping[str, Example], group: Container[str]) -> int:
+    return sum(each.count for kind, each in kinds.items() if kind in group)
+
+
+def _day(scan: ColumnScan, where: str) -> DatasetError:
+    values = scan.values or {scan.kinds["day"].value: 1}
+    value = scan.kinds["day"].value
+    mark = next(each for each in "./-" if each in value)
+    year = "%Y" if len(value.split(" ")[0].split(mark)[2]) > 2 else "%y"  # noqa: PLR2004 - digits of a short year
+    parts = [[int(part) for part in each.split(" ")[0].split(mark)[:2]] for each in values if mark in each]
+    first, second = max(part[0] for part in parts), max(part[1] for part in parts)
+    day, month = f"%d{mark}%m{mark}{year}", f"%m{mark}%d{mark}{year}"
+    forms = [day] if first > _MONTHS else [month] if second > _MONTHS else [day, month]
+    ways = " or ".join(f"--read '{scan.name}=date:{form}'" for form in forms)
+    message = f"{where}: {value!r} is a date that is not in the form YYYY-MM-DD"
+    return DatasetError(message, hint=f"{ways}, which reads days since 1970-01-01; or --read '{scan.name}=skip'")
+
+
+_MONTHS: Final = 12
+
+
+def _odd_number(example: Example, kind: str, where: str, options: str) -> DatasetError:
+    value = short(example.value)
+    if kind == "amount":
+        message = f"{where}: {value!r} is a number with a unit"
+        return DatasetError(
+            message, hint=f"write it without its unit, and the unit into the column's name; or {options}"
+        )
+    if kind in {"comma", "dotted"}:
+        mark, other = (",", "point") if kind == "comma" else (".", "comma")
+        message = f"{where}: {value!r} does not have a decimal {other}, as numbers of this file are read"
+        return DatasetError(message, hint=f"--decimal '{mark}' if all numbers are written so; or {options}")
+    mark = {"grouped,": ",", "grouped.": ".", "comma3": ",", "dot3": "."}.get(
+        kind, next((c for c in example.value if c in " '\u00a0\u202f"), ",")
+    )
+    return DatasetError(f"{where}: {value!r} has separators of thousands", hint=f"--thousands '{mark}'; or {options}")

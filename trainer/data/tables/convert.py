@@ -1,0 +1,117 @@
+"""Write the rows of a table as one Parquet file: the same bytes for the same rows, columns and version of pyarrow."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import short
+from trainer.data.tables.cells import number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from trainer.data.tables.source_table import SourceColumn, SourceTable
+    from trainer.data.tables.text_rows import TextBlock
+
+_WRITTEN: Final[dict[str, Any]] = {
+    "version": "2.6",
+    "compression": "zstd",
+    "compression_level": 3,
+    "data_page_version": "1.0",
+    "data_page_size": 1 << 20,
+    "write_statistics": True,
+    "store_schema": False,
+}
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - dates without a zone are compared with each other only
+_DAY: Final = 86400.0
+
+
+def write_parquet(table: SourceTable, blocks: Iterable[TextBlock], target: Path) -> int:
+    """Write one row group for each block; return the number of rows. Raises `DatasetError` for a value that does not fit, with its line."""
+    arrow: Any = import_module("pyarrow")  # imported late: most hosts have none
+    parquet: Any = import_module("pyarrow.parquet")
+    types = {name: _arrow_type(arrow, column) for name, column in table.columns.items()}
+    schema = arrow.schema(list(types.items()))
+    count = 0
+    with parquet.ParquetWriter(target, schema, **_WRITTEN) as writer:
+        for block in blocks:
+            arrays = [
+                arrow.array(_values(table, name, block, number), type=types[name])
+                for number, name in enumerate(table.columns)
+            ]
+            writer.write_table(arrow.table(arrays, schema=schema), row_group_size=max(1, len(block.lines)))
+            count += len(block.lines)
+    return count
+
+
+def _arrow_type(arrow: Any, column: SourceColumn) -> Any:
+    if column.read == "date":
+        return arrow.float64()
+    if column.read in {"category", "class"} or column.type not in {"whole", "number"}:
+        return arrow.string()
+    return arrow.int64() if column.type == "whole" else arrow.float64()
+
+
+def _values(table: SourceTable, name: str, block: TextBlock, number: int) -> list[Any]:
+    """Return the values of a column, `None` if a value is missing."""
+    column, missing = table.columns[name], frozenset(table.missing)
+    cells = [value if (value := cell.strip()) not in missing else None for cell in block.columns[number]]
+    convert = _conversion(table, column)
+    if convert is None:
+        return cells
+    try:
+        return [None if cell is None else convert(cell) for cell in cells]
+    except ValueError as fault:
+        raise _misfit(table, name, block.lines, cells, convert) from fault
+
+
+def _conversion(table: SourceTable, column: SourceColumn) -> Callable[[str], Any] | None:
+    """Return how a cell becomes a value; `None` if it stays text."""
+    if column.read == "date":
+        form = column.date
+        return (lambda cell: _days(datetime.strptime(cell, form))) if form else _iso_days  # noqa: DTZ007 - as `_EPOCH`
+    if column.read in {"category", "class"} or column.type not in {"whole", "number"}:
+        return None
+    if column.type == "whole":
+        return _whole
+    return lambda cell: number_of(cell, decimal=table.decimal, thousands=table.thousands)
+
+
+def _whole(cell: str) -> int:
+    value = int(cell)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("expected 64 bits")
+    return value
+
+
+def _iso_days(cell: str) -> float:
+    value = datetime.fromisoformat(cell)
+    return _days(value.replace(tzinfo=None) - (value.utcoffset() or value - value))
+
+
+def _days(value: datetime | date) -> float:
+    """Return the days since 1970-01-01; points in time with an offset are converted to UTC."""
+    moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)  # noqa: DTZ001
+    return (moment - _EPOCH).total_seconds() / _DAY
+
+
+def _misfit(
+    table: SourceTable, name: str, lines: Sequence[int], cells: Sequence[str | None], convert: Callable[[str], Any]
+) -> DatasetError:
+    """Return the error for the first cell that cannot be converted."""
+    for line, cell in zip(lines, cells, strict=True):
+        try:
+            if cell is not None:
+                convert(cell)
+        except ValueError:
+            column = table.columns[name]
+            expected = (
+                f"a date as {column.date or 'YYYY-MM-DD'}" if column.read == "date" else f"a {column.type} number"
+            )
+            message = f"{table.file}, line {line}, column {name!r}: expected {expected}, found {short(cell or '')!r}"
+            return DatasetError(message, hint=f"correct it; or --read '{name}=category', or --read '{name}=skip'")
+    raise AssertionError(name)

@@ -1,0 +1,99 @@
+"""The rows of a file of JSON lines as columns of texts: one object in each line, whose values are numbers, texts, booleans or null."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import short
+from trainer.data.tables.text_rows import ROWS, TextBlock, decoding_fault, open_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LONGEST: Final = 1 << 24
+"""Characters of a line, at most."""
+_WORDS: Final[dict[Any, str]] = {None: "", True: "true", False: "false"}
+
+
+class _Number(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
+    """Return the keys of all objects in the order of their first use, and those whose values are texts.
+
+    Raises `DatasetError` with the line for a value that is no number, text, boolean or null, and for a column with texts and others.
+    """
+    kinds: dict[str, str] = {}
+    for line, row in _objects(path):
+        for name, value in row.items():
+            kind = "" if value is None else "a number" if isinstance(value, _Number) else "a text"
+            kind = "true or false" if isinstance(value, bool) else kind
+            known = kinds.setdefault(name, kind)
+            if kind and known and kind != known:
+                message = f"{path.name}, line {line}, column {name!r}: {short(str(value))!r} is {kind}; in the lines before it is {known}"
+                raise DatasetError(message, hint="write the column in one type")
+            kinds[name] = known or kind
+    if not kinds:
+        raise DatasetError(f"{path.name} has no rows", hint="write a JSON object in each line")
+    return list(kinds), frozenset(name for name, kind in kinds.items() if kind == "a text")
+
+
+def json_blocks(path: Path, names: list[str]) -> Iterator[TextBlock]:
+    """Yield all rows in blocks of `ROWS`; a key that an object lacks, and null, are empty texts."""
+    rows = _objects(path)
+    while some := list(islice(rows, ROWS)):
+        lines, objects = zip(*some, strict=True)
+        cells = [tuple(_text(each.get(name)) for each in objects) for name in names]
+        yield TextBlock(lines=list(lines), columns=cells)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _WORDS[value]
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    decoder = json.JSONDecoder(
+        parse_int=_Number, parse_float=_Number, parse_constant=_constant, object_pairs_hook=_distinct
+    )
+    try:
+        with open_text(path, "utf-8") as text:
+            number = 0
+            while line := text.readline(_LONGEST):
+                number += 1
+                if line.strip():
+                    yield number, _object(decoder, line, f"{path.name}, line {number}")
+    except UnicodeError as fault:
+        raise decoding_fault(path, "utf-8") from fault
+
+
+def _object(decoder: json.JSONDecoder, line: str, where: str) -> dict[str, Any]:
+    try:
+        row = decoder.decode(line)
+    except (ValueError, RecursionError) as fault:
+        message = f"{where} is no JSON object: {str(fault).partition(': line')[0]}"
+        raise DatasetError(message, hint="write one object in each line") from fault
+    if not isinstance(row, dict):
+        raise DatasetError(f"{where} is no JSON object", hint='write one object in each line: {"age": 31, "plan": "a"}')
+    if nested := next((name for name, value in row.items() if isinstance(value, dict | list)), None):
+        message = f"{where}, column {nested!r}: expected one value, found several"
+        raise DatasetError(message, hint="write each of its values under a key of its own")
+    return row
+
+
+def _constant(word: str) -> None:
+    if word != "NaN":
+        raise ValueError(f"{word} is no number of JSON")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key is given twice")
+    return row

@@ -1,0 +1,266 @@
+"""Plan how a scanned table is published: what each column becomes, from options, the earlier version, and its values, in this order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import DatasetError, UsageError
+from trainer.base.suggestions import counted, did_you_mean, listed, short
+from trainer.data.reader import Column, Table, Treatment
+from trainer.data.tables.column_types import NumberFormat, column_type
+from trainer.data.tables.source_table import SourceColumn, SourceTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from trainer.data.tables.column_scan import ColumnScan
+    from trainer.data.tables.source_table import ColumnType, Missing, ReadAs
+
+MOST_CATEGORIES: Final = 1000
+"""Different values of a text that is read as a category without being declared."""
+MOST_CLASSES: Final = 20
+"""Different whole numbers of a target that is read as a class without being declared."""
+_ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
+_READ: Final[dict[str, ReadAs]] = {"number": "number", "category": "category", "date": "date", "skip": "left out"}
+_TARGET: Final[dict[str, ReadAs]] = {"number": "target", "category": "class"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What the user declares about columns."""
+
+    target: str | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
+    """`number`, `category`, `date`, `date:FORMAT` or `skip`, by column."""
+    missing: Mapping[str, Missing] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+    """Columns in which an unknown value has a code."""
+    classes: tuple[str, ...] = ()
+    """The classes of the target in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedColumn:
+    """A column, what it becomes, and why."""
+
+    scan: ColumnScan
+    source: SourceColumn
+    treatment: Treatment | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePlan:
+    """How a table is published."""
+
+    columns: tuple[PlannedColumn, ...]
+    numbers: NumberFormat
+
+    def reader(self, file: str) -> Table:
+        """Return the reader of the published file."""
+        fields = dict(self._fields())
+        if not fields:
+            raise DatasetError(f"no column of {file} is read", hint="declare one, for example --read COLUMN=category")
+        treated = {each.scan.name: each.treatment for each in self.columns if each.treatment is not None}
+        return Table(kind="table", files=(file,), fields=fields, columns=treated)
+
+    def _fields(self) -> Iterator[tuple[str, Column]]:
+        for name, kinds, dtype in (("features", {"number", "date"}, "float32"), ("categories", {"category"}, "int64")):
+            if names := tuple(each.scan.name for each in self.columns if each.source.read in kinds):
+                yield name, Column.model_validate({"column": names, "dtype": dtype})
+        for each in self.columns:
+            if each.source.read in {"class", "target"}:
+                is_class = each.source.read == "class"
+                label = Column(column=each.scan.name, dtype="int64" if is_class else "float32")
+                yield "label" if is_class else "target", label
+
+
+def plan_table(
+    scans: Sequence[ColumnScan],
+    *,
+    file: str,
+    numbers: NumberFormat,
+    options: PlanOptions,
+    before: tuple[SourceTable, Table] | None = None,
+) -> TablePlan:
+    """Plan all columns; `before` is the earlier version. Raises `DatasetError` with line and column, `UsageError` for unknown columns."""
+    _require_known(scans, options, file)
+    planner = _Planner(file=file, numbers=numbers, options=options, before=before)
+    return TablePlan(columns=tuple(map(planner.plan, scans)), numbers=numbers)
+
+
+def _require_known(scans: Sequence[ColumnScan], options: PlanOptions, file: str) -> None:
+    known = [scan.name for scan in scans]
+    given = [*([options.target] if options.target else []), *options.reads, *options.missing, *options.unknown]
+    if unknown := next((name for name in given if name not in known), None):
+        raise UsageError(f"{file} has no column {short(unknown)!r}", hint=did_you_mean(unknown, known))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planner:
+    file: str
+    numbers: NumberFormat
+    options: PlanOptions
+    before: tuple[SourceTable, Table] | None
+
+    def plan(self, scan: ColumnScan) -> PlannedColumn:
+        name = scan.name
+        declared, form = self._declared(name)
+        if declared == "left out":
+            kind: ColumnType = "text" if scan.kinds else "empty"
+            return PlannedColumn(scan=scan, source=SourceColumn(type=kind, read="left out"), reason="as declared")
+        if declared in {"category", "class"}:
+            kind = "whole" if scan.kinds.keys() == {"whole"} else "text"
+        elif declared == "date" and form:
+            kind = "date"
+        else:
+            choices = f"--read '{name}=category', or --read '{name}=skip'"
+            kind = column_type(scan, self.numbers, file=self.file, options=choices)
+        self._require_possible(scan, kind, declared)
+        read, reason = (declared, "as declared") if declared else self._choose(scan, kind)
+        source = SourceColumn(type=kind, read=read, date=form if read == "date" else "")
+        return PlannedColumn(scan=scan, source=source, treatment=self._treatment(scan, kind, read), reason=reason)
+
+    def _declared(self, name: str) -> tuple[ReadAs | None, str]:
+        """Return what the options, else the earlier version, declare for a column, and the format of its dates."""
+        word, _, form = self.options.reads.get(name, "").partition(":")
+        earlier = self.before[0].columns.get(name) if self.before else None
+        if name == self._target:
+            return (_TARGET.get(word) or (earlier.read if earlier and earlier.read in _TARGET.values() else None)), ""
+        if word:
+            return _READ[word], form
+        if earlier is None or earlier.read in _TARGET.values():
+            return None, ""
+        return earlier.read, earlier.date
+
+    @property
+    def _target(self) -> str | None:
+        if self.options.target or self.before is None:
+            return self.options.target
+        columns = self.before[0].columns
+        return next((name for name, column in columns.items() if column.read in _TARGET.values()), None)
+
+    def _require_possible(self, scan: ColumnScan, kind: ColumnType, declared: ReadAs | None) -> None:
+        if declared in {"number", "target"} and kind not in {"whole", "number", "empty"}:
+            odd = next(iter(scan.kinds.values()))
+            message = (
+                f"{self.file}, line {odd.line}, column {scan.name!r}: expected a number, found {short(odd.value)!r}"
+            )
+            raise DatasetError(message, hint=f"--read '{scan.name}=category', or --read '{scan.name}=skip'")
+        if declared == "date" and kind not in {"date", "empty"}:
+            odd = next((each for name, each in scan.kinds.items() if name != "date"), next(iter(scan.kinds.values())))
+            message = f"{self.file}, line {odd.line}, column {scan.name!r}: expected a date, found {short(odd.value)!r}"
+            raise DatasetError(message, hint=f"give its format, for example --read '{scan.name}=date:%d.%m.%Y'")
+
+    def _choose(self, scan: ColumnScan, kind: ColumnType) -> tuple[ReadAs, str]:
+        """Return what a column becomes by its values, and the reason if that is not its type's."""
+        if scan.name == self._target:
+            values = scan.values
+            is_class = kind in {"text", "date"} or (
+                kind == "whole" and values is not None and len(values) <= MOST_CLASSES
+            )
+            return ("class" if is_class else "target"), ""
+        if reason := _reason_to_leave_out(scan, kind):
+            return "left out", reason
+        return ("category" if kind == "text" else "number"), ""
+
+    def _treatment(self, scan: ColumnScan, kind: ColumnType, read: ReadAs) -> Treatment | None:
+        if read == "left out":
+            return None
+        earlier = self.before[1].columns.get(scan.name) if self.before else None
+        missing = self._missing(scan, read, earlier)
+        if read in {"category", "class"}:
+            return Treatment(
+                values=self._values(scan, kind, read, earlier),
+                first=0 if read == "class" else 2,
+                missing=missing,
+                unknown="category" if self._admits_unknown(scan.name, read, earlier) else "reject",
+            )
+        return None if missing == "reject" else Treatment(missing=missing)
+
+    def _admits_unknown(self, name: str, read: ReadAs, earlier: Treatment | None) -> bool:
+        return read == "category" and (name in self.options.unknown or bool(earlier and earlier.unknown == "category"))
+
+    def _missing(self, scan: ColumnScan, read: ReadAs, earlier: Treatment | None) -> Missing:
+        """Return the treatment of missing values. Raises `DatasetError` if they are rejected and there are some."""
+        known: dict[str, tuple[Missing, ...]] = {"class": (), "target": (), "category": ("category",)}
+        possible = ("reject", *known.get(read, ("mean", "median", "indicator")))
+        given = self.options.missing.get(scan.name) or (
+            earlier.missing if earlier and earlier.missing in possible else None
+        )
+        if given and given not in possible:
+            message = f"--missing {scan.name}={given}: the column is read as {read}; expected {listed(possible)}"
+            raise UsageError(message, hint=f"--missing '{scan.name}={possible[-1]}'")
+        if given in {None, "reject"} and scan.gaps and (given or len(possible) == 1):
+            where = f"{self.file}, line {scan.first_missing}, column {scan.name!r}"
+            more = f", and {scan.gaps - 1:,} more" if scan.gaps > 1 else ""
+            hint = (
+                f"--missing '{scan.name}={possible[-1]}'" if len(possible) > 1 else "remove the row, or fill the value"
+            )
+            raise DatasetError(f"{where}: the value is missing{more}", hint=hint)
+        if given:
+            return given
+        return "reject" if not scan.gaps else possible[1]
+
+    def _values(self, scan: ColumnScan, kind: ColumnType, read: ReadAs, earlier: Treatment | None) -> tuple[str, ...]:
+        """Return the categories in the order of their codes: those of the earlier version first, new ones at the end."""
+        if scan.values is None:
+            message = f"{self.file}: column {scan.name!r} has more than 10,000 different values; a category has fewer"
+            raise DatasetError(message, hint=f"--read '{scan.name}=skip'")
+        if not scan.values and not (earlier and earlier.values):
+            raise DatasetError(f"{self.file}: column {scan.name!r} has no values", hint=f"--read '{scan.name}=skip'")
+        order: Any = int if kind == "whole" else str
+        found = sorted(scan.values, key=order)
+        if read == "class" and self.options.classes:
+            return self._declared_classes(scan, found, earlier)
+        known = earlier.values if earlier else ()
+        return (*known, *(value for value in found if value not in set(known)))
+
+    def _declared_classes(self, scan: ColumnScan, found: list[str], earlier: Treatment | None) -> tuple[str, ...]:
+        given = self.options.classes
+        if unlisted := next((value for value in found if value not in given), None):
+            message = f"--classes lists no {short(unlisted)!r}, which column {scan.name!r} contains"
+            raise UsageError(message, hint=f"--classes {','.join((*given, unlisted))}")
+        if earlier and earlier.values and given[: len(earlier.values)] != earlier.values:
+            message = (
+                f"--classes {','.join(given)} renumbers the classes {','.join(earlier.values)} of the earlier version"
+            )
+            raise UsageError(message, hint="append new classes, or publish under another name")
+        return given
+
+
+def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
+    """Return why a column is no feature unless it is declared; empty if it is one."""
+    distinct = scan.is_distinct or scan.values is None
+    reasons = {
+        "no values": kind == "empty",
+        "all values are equal": scan.values is not None and len(scan.values) == 1 and not scan.gaps,
+        f"a date; --read '{scan.name}=date' reads days since 1970-01-01": kind == "date",
+        "counts the rows": kind == "whole" and scan.is_counter and scan.rows > 2,  # noqa: PLR2004 - two count by chance
+        "an identifier: all values are different": kind in {"whole", "text"}
+        and distinct
+        and bool(_ID.fullmatch(scan.name)),
+        "all values are different": kind == "text" and scan.is_distinct,
+        f"text of more than {MOST_CATEGORIES:,} different values": kind == "text"
+        and (scan.values is None or len(scan.values) > MOST_CATEGORIES),
+    }
+    return next((reason for reason, is_one in reasons.items() if is_one), "")
+
+
+def describe_similar(plan: TablePlan, *, dataset: str) -> Iterator[str]:
+    """Report categories that differ only by case."""
+    for each in plan.columns:
+        folded: dict[str, list[str]] = {}
+        for value in each.treatment.values if each.treatment else ():
+            folded.setdefault(value.casefold(), []).append(value)
+        if same := next((values for values in folded.values() if len(values) > 1), None):
+            yield f"{dataset}: column {each.scan.name!r} has values that differ only by case: {listed(same)}"
+
+
+def describe_padding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
+    """Report values with blanks around them, which are removed."""
+    for each in plan.columns:
+        if each.scan.padded and each.source.read in {"category", "class"}:
+            yield f"{dataset}: blanks around {counted(each.scan.padded, 'value')} of column {each.scan.name!r} are removed"

@@ -1,0 +1,56 @@
+"""The section `[source_table]` of a declaration: how the published file was read, and what each of its columns is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from trainer.base.document import Document
+
+Format = Literal["csv", "json-lines", "parquet", "arrow"]
+ColumnType = Literal["whole", "number", "text", "date", "empty"]
+"""What the values of a column are: whole numbers, numbers, text, ISO dates, or only missing values."""
+ReadAs = Literal["number", "category", "date", "class", "target", "left out"]
+"""What a column becomes: a feature, a category, days since 1970-01-01, the class or the number to predict, or nothing."""
+Missing = Literal["reject", "mean", "median", "indicator", "category"]
+
+FORMATS: Final[dict[str, Format]] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".jsonl": "json-lines",
+    ".ndjson": "json-lines",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
+"""The format of a file, by its suffix in lower case."""
+
+
+class SourceColumn(Document):
+    """A column of the published file."""
+
+    type: ColumnType
+    read: ReadAs
+    date: str = Field(default="", exclude_if=lambda value: not value)
+    """The format of dates that are not ISO dates, as in Python's `strptime`."""
+
+
+class SourceTable(Document):
+    """How a file was read when it was published; a new version is read in the same way unless options change it."""
+
+    file: str
+    """The name of the file."""
+    format: Format
+    encoding: str = "utf-8"
+    delimiter: str = Field(default="", exclude_if=lambda value: not value)
+    quote: str = Field(default="", exclude_if=lambda value: not value)
+    header: bool = True
+    decimal: Literal[".", ","] = "."
+    thousands: str = Field(default="", exclude_if=lambda value: not value)
+    """The separator of thousands; empty if numbers have none."""
+    missing: tuple[str, ...] = ()
+    """The spellings of a missing value that the file contains."""
+    columns: Annotated[dict[str, SourceColumn], Field(min_length=1)]
+    """In the order of the file."""

@@ -1,0 +1,124 @@
+"""A table in one file: detect how it is read, scan its columns, and plan what they become."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from trainer.base.errors import DatasetError, UsageError
+from trainer.data.tables.arrow_rows import arrow_blocks, arrow_columns
+from trainer.data.tables.cells import MISSING
+from trainer.data.tables.column_scan import scan_columns
+from trainer.data.tables.column_types import NumberFormat, number_format
+from trainer.data.tables.dialect import DialectOptions, detect_dialect
+from trainer.data.tables.json_rows import json_blocks, json_columns
+from trainer.data.tables.plan import PlanOptions, TablePlan, plan_table
+from trainer.data.tables.source_table import FORMATS, SourceTable
+from trainer.data.tables.text_rows import Dialect, header_of, text_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.data.reader import Table
+    from trainer.data.tables.source_table import Format
+    from trainer.data.tables.text_rows import TextBlock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """What the user declares about a table; everything else is as in the earlier version, else detected."""
+
+    dialect: DialectOptions = field(default_factory=DialectOptions)
+    decimal: Literal[".", ","] | None = None
+    thousands: str | None = None
+    nulls: tuple[str, ...] = ()
+    """Further spellings of a missing value."""
+    plan: PlanOptions = field(default_factory=PlanOptions)
+
+
+def plan_file(
+    path: Path, options: TableOptions, *, before: tuple[SourceTable, Table] | None = None
+) -> tuple[SourceTable, TablePlan]:
+    """Read a file once and return how it is read, and its plan; `before` is the earlier version.
+
+    Raises `DatasetError` with the line and the option that decides what is unclear.
+    """
+    try:
+        return _planned(path, options, before)
+    except OSError as fault:
+        raise DatasetError(
+            f"{path} cannot be read: {fault.strerror}", hint="make it readable: chmod +r FILE"
+        ) from fault
+
+
+def _planned(
+    path: Path, options: TableOptions, before: tuple[SourceTable, Table] | None
+) -> tuple[SourceTable, TablePlan]:
+    earlier, kind = before[0] if before else None, FORMATS[path.suffix.lower()]
+    dialect, names, texts = _opened(path, kind, options, earlier)
+    nulls = (*options.nulls, *(earlier.missing if earlier else ()))
+    missing = frozenset({*MISSING, *(each.strip().lower() for each in nulls)})
+    scans = scan_columns(names, _blocks(path, kind, dialect, names), missing=missing, texts=texts)
+    if not scans[0].rows:
+        raise DatasetError(f"{path.name} has no rows below its header", hint="give a file with rows")
+    numbers = (
+        NumberFormat()
+        if dialect is None
+        else number_format(
+            [scan for scan in scans if options.plan.reads.get(scan.name) not in {"skip", "category"}],
+            file=path.name,
+            delimiter=dialect.delimiter,
+            decimal=options.decimal or (earlier.decimal if earlier else None),
+            thousands=options.thousands if options.thousands is not None else earlier.thousands if earlier else None,
+        )
+    )
+    plan = plan_table(scans, file=path.name, numbers=numbers, options=options.plan, before=before)
+    source = SourceTable(
+        file=path.name,
+        format=kind,
+        **({} if dialect is None else asdict(dialect)),
+        decimal=numbers.decimal,
+        thousands=numbers.thousands,
+        missing=tuple(
+            sorted({*(earlier.missing if earlier else ()), *(each for scan in scans for each in scan.spellings)})
+        ),
+        columns={each.scan.name: each.source for each in plan.columns},
+    )
+    return source, plan
+
+
+def _with_earlier(options: DialectOptions, earlier: SourceTable | None) -> DialectOptions:
+    if earlier is None:
+        return options
+    return DialectOptions(
+        encoding=options.encoding or earlier.encoding,
+        delimiter=options.delimiter or earlier.delimiter,
+        quote=earlier.quote if options.quote is None else options.quote,
+        header=earlier.header if options.header is None else options.header,
+    )
+
+
+def _opened(
+    path: Path, kind: Format, options: TableOptions, earlier: SourceTable | None
+) -> tuple[Dialect | None, list[str], frozenset[str]]:
+    """Return how a file is split into cells, the names of its columns, and those that its format declares as text."""
+    if kind == "csv":
+        dialect = detect_dialect(path, _with_earlier(options.dialect, earlier))
+        return dialect, header_of(path, dialect), frozenset()
+    given = {**asdict(options.dialect), "decimal": options.decimal, "thousands": options.thousands}
+    if option := next((name for name, value in given.items() if value is not None), None):
+        raise UsageError(f"--{option} is for CSV; {path.name} is read as {kind}", hint=f"remove --{option}")
+    return None, *(json_columns(path) if kind == "json-lines" else arrow_columns(path))
+
+
+def _blocks(path: Path, kind: Format, dialect: Dialect | None, names: list[str]) -> Iterator[TextBlock]:
+    if dialect is not None:
+        return text_blocks(path, dialect, columns=len(names))
+    return json_blocks(path, names) if kind == "json-lines" else arrow_blocks(path)
+
+
+def blocks_of(path: Path, source: SourceTable) -> Iterator[TextBlock]:
+    """Yield the rows of a file as it is declared. Raises `DatasetError` with the line."""
+    dialect = Dialect(encoding=source.encoding, delimiter=source.delimiter, quote=source.quote, header=source.header)
+    return _blocks(path, source.format, dialect if source.format == "csv" else None, list(source.columns))

@@ -1,0 +1,199 @@
+"""Checks whether a net can be exported: torch.export takes it, and the exported program returns what the net returns.
+
+The net is only called in the block of `exporting`, at the end of which random state is restored. Torch may leave tensors without values in
+the attributes of a net that it has exported, so the callers give a net that nothing else uses.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, require
+from trainer.training.checks.module_location import far
+from trainer.training.determinism.seeds import seed_all
+from trainer.training.failures import first_line, own_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import lightning as L
+
+CLOSE: Final = 1e-4
+"""The largest difference of equal outputs, relative to the largest value."""
+_INPUT: Final = "set `example_input_array` in the module to what its forward takes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """The arguments of a call of a net."""
+
+    positional: tuple[Any, ...] = ()
+    named: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples: the first size of all tensors; 0 if they have different ones."""
+        sizes = {len(each) if each.ndim else 0 for each in self._tensors()}
+        return sizes.pop() if len(sizes) == 1 else 0
+
+    def first(self, count: int) -> Example:
+        """Return the first samples, in new tensors: a net may write into its input."""
+        cut = tree_map_only(Tensor, lambda each: each[:count].clone(), (self.positional, dict(self.named)))
+        return Example(positional=cut[0], named=cut[1])
+
+    def copy(self) -> Example:
+        """Return the arguments with new tensors."""
+        copied = tree_map_only(Tensor, torch.clone, (self.positional, dict(self.named)))
+        return Example(positional=copied[0], named=copied[1])
+
+    def on(self, device: torch.device) -> Example:
+        """Return the arguments with their tensors on a device."""
+        moved = move_data_to_device((self.positional, dict(self.named)), device)
+        return Example(positional=moved[0], named=moved[1])
+
+    def call(self, net: Any) -> Any:
+        """Call a net, or a program, with equal random numbers for every call."""
+        seed_all(0)
+        given = self.copy()
+        return net(*given.positional, **given.named)
+
+    def dims(self, dim: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the same arguments with a dimension of any size in place of each tensor's first."""
+        placed = tree_map_only(Tensor, lambda each: {0: dim} if each.ndim else {}, (self.positional, dict(self.named)))
+        return placed[0], placed[1]
+
+    def _tensors(self) -> list[Tensor]:
+        return [each for each in tree_leaves((self.positional, dict(self.named))) if isinstance(each, Tensor)]
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Compute no gradients and show no warnings in the block; restore the random state of torch, NumPy and Python at its end."""
+    with isolate_rng(), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def export(net: Any, example: Example, *, dim: Any, file: Path, root: Path) -> Any:
+    """Return the net as a program of torch.export; `dim` is the number of samples, None for the example's.
+
+    Raise `CheckFailed` with the first line of torch's reason, and the place in the code of the experiment in `file`.
+    """
+    given = example.copy()
+    shapes: Any = None
+    if dim is not None:
+        positional, named = given.dims(dim)
+        names = [*inspect.signature(net.forward).parameters][: len(positional)]
+        shapes = dict(zip(names, positional, strict=False)) | named if named else positional
+    seed_all(
+        1
+    )  # other numbers than the calls that are compared get: what Python draws becomes a constant of the program
+    try:
+        return torch.export.export(net, given.positional, dict(given.named), dynamic_shapes=shapes).module()
+    except Exception as fault:
+        own = own_failure(fault, file=file, root=root)
+        place = f" at {own.place}" if own and own.place else ""
+        raise CheckFailed(f"torch.export failed{place}: {type(fault).__name__}{first_line(fault)}") from fault
+
+
+def require_equal_outputs(net: Any, program: Any, example: Example) -> bool:
+    """Raise `CheckFailed` if a program returns something else than the net; return whether every bit is equal."""
+    try:
+        found = tree_leaves(example.call(program))
+    except Exception as fault:
+        raise CheckFailed(f"the exported program raises {type(fault).__name__}{first_line(fault)}") from fault
+    expected = tree_leaves(example.call(net))
+    require(len(found) == len(expected), f"the exported program returns {len(found)} values; the net {len(expected)}")
+    pairs = [(one, other) for one, other in zip(found, expected, strict=True) if isinstance(other, Tensor)]
+    for one, other in pairs:
+        is_equal = isinstance(one, Tensor) and one.shape == other.shape and not bool(far(one, other).any())
+        require(is_equal, "the exported program's output differs from the net's")
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+class FirstBatch(Callback):
+    """Keeps the module and the first batch of a training."""
+
+    def __init__(self) -> None:
+        self.net: L.LightningModule | None = None
+        self.batch: Any = None
+
+    def on_train_batch_start(self, _trainer: object, pl_module: L.LightningModule, batch: Any, _index: int) -> None:
+        """Keep the first batch."""
+        if self.net is None:
+            self.net, self.batch = pl_module, tree_map_only(Tensor, torch.clone, batch)
+
+
+def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
+    """Export a trained plain module with its example, or with the input in a batch; return what holds.
+
+    Raise `CheckFailed` with the reason if it cannot be exported, `CheckNote` and `NothingToCheck` if that cannot be tested.
+    """
+    net = seen.net
+    if net is None:
+        raise NothingToCheck("no step was made")
+    if not is_overridden("forward", net):
+        raise CheckNote("the module has no forward: there is nothing to export")
+    net.trainer = None  # a served net has none
+    for module in net.modules():
+        module._compiled_call_impl = None  # noqa: SLF001 - what torch.compile made is not exported
+    net.eval()
+    with exporting():
+        example, is_own = _example(net, seen.batch)
+        example = example.on(next((each.device for each in net.parameters()), torch.device("cpu")))
+        try:
+            example.call(net)
+        except Exception as fault:
+            source = "its example_input_array" if is_own else "the first element of a batch"
+            message = f"not tested: its forward does not take {source}: {type(fault).__name__}{first_line(fault)}"
+            raise CheckNote(message, hint=_INPUT) from fault
+        return _exported(net, example, file=file, root=root)
+
+
+def _exported(net: L.LightningModule, example: Example, *, file: Path, root: Path) -> str:
+    count = example.samples
+    try:
+        program = export(net, example, dim=torch.export.Dim.AUTO if count > 1 else None, file=file, root=root)
+    except CheckFailed:
+        if count <= 1:
+            raise
+        program, count = export(net, example, dim=None, file=file, root=root), 1
+    is_equal = require_equal_outputs(net, program, example)
+    sizes = f"batches of {example.samples}" if example.samples else "inputs of these shapes"
+    if count > 1:
+        try:
+            require_equal_outputs(net, program, example.first(max(1, count // 2)))
+            sizes = "batches of any size"
+        except CheckFailed:
+            pass  # it is a program for one size
+    return (
+        f"torch.export takes the trained net, for {sizes}; equal {'bits' if is_equal else f'outputs within {CLOSE:g}'}"
+    )
+
+
+def _example(net: L.LightningModule, batch: Any) -> tuple[Example, bool]:
+    """Return the arguments of the module's forward, and whether the module has an example of them."""
+    given = getattr(net, "example_input_array", None)
+    if given is not None:
+        if isinstance(given, Mapping):
+            return Example(named=given), True
+        return Example(positional=given if isinstance(given, tuple) else (given,)), True
+    names = [*inspect.signature(net.forward).parameters]
+    if isinstance(batch, Mapping) and names and all(name in batch for name in names):
+        return Example(named={name: batch[name] for name in names}), False
+    elements = [*batch.values()] if isinstance(batch, Mapping) else batch
+    return Example(positional=(elements[0] if isinstance(elements, list | tuple) else elements,)), False

@@ -1,0 +1,66 @@
+"""The mean or the median of a column in the training split, which replaces missing values: computed when the table is published."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.base.errors import DatasetError
+from trainer.data.reader import Column, Table
+from trainer.data.splits import select
+from trainer.training.readers.tables import TableRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.data.declaration import Described
+    from trainer.data.files import Files
+    from trainer.training.readers.samples import Values
+
+
+def fit_fills(declared: Described, files: Files) -> dict[str, float]:
+    """Return the number that replaces a missing value, by column. Raises `DatasetError` if train has no value of a column."""
+    reader = declared.reader
+    if not isinstance(reader, Table):
+        return {}
+    names = [name for name, each in reader.columns.items() if each.missing in {"mean", "median", "indicator"}]
+    return {name: _fill(name, reader, declared, files) for name in names}
+
+
+def _fill(name: str, reader: Table, declared: Described, files: Files) -> float:
+    if "train" not in declared.splits:
+        message = (
+            f"dataset {declared.name} has no split train, whose {reader.columns[name].missing} column {name!r} needs"
+        )
+        raise DatasetError(message, hint="declare it, for example --split train=0%:80%")
+    plain = Table(kind="table", files=reader.files, fields={name: Column(column=name, dtype="float64")})
+    samples = TableRows(plain, files)
+    rows = np.asarray(select("train", declared.splits, samples.layout, dataset=declared.name), dtype=np.int64)
+    known = (block[~np.isnan(block)] for block in _values(samples, name, rows))
+    value = _median(known) if reader.columns[name].missing == "median" else _mean(known)
+    if value is None:
+        message = f"dataset {declared.name}: split train has no value of column {name!r}"
+        raise DatasetError(message, hint=f"--read '{name}=skip'")
+    return value
+
+
+def _values(samples: TableRows, name: str, rows: Values) -> Iterator[Values]:
+    for block in samples.blocks(rows):
+        if name in block.fields:
+            yield block.fields[name]
+
+
+def _mean(blocks: Iterator[Values]) -> float | None:
+    """Return the mean; the sum of a block is rounded once, so that it is the same on every machine."""
+    total, count = 0.0, 0
+    for block in blocks:
+        total, count = total + math.fsum(block.tolist()), count + len(block)
+    return total / count if count else None
+
+
+def _median(blocks: Iterator[Values]) -> float | None:
+    """Return the median; it takes 8 bytes of memory for each row."""
+    values = np.concatenate([*blocks, np.empty(0)])
+    return float(np.median(values)) if len(values) else None
