@@ -80,7 +80,7 @@ def test_an_incomplete_experiment_is_an_error_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("beside", "message"), [(True, "as `from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
+    ("beside", "message"), [(True, "`from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
 )
 def test_an_import_error_has_a_hint_with_the_import_root(
     tmp_path: Path, message: str, monkeypatch: pytest.MonkeyPatch, *, beside: bool

@@ -103,7 +103,7 @@ class SourceError(RepriseError):
 
 
 class LockError(RepriseError):
-    """A lock that cannot be made, or that differs from the lock of the image."""
+    """A lock that cannot be created, or that differs from the lock of the image."""
 
     code = 47
 

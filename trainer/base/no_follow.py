@@ -73,10 +73,10 @@ def open_either(folder: int, name: str, path: Path, *, names: int = 1) -> int:
 
 
 def require_names(handle: int, path: Path, *, most: int = 1) -> None:
-    """Raise `UnsafePathError` if a file has more than `most` hard links: it then belongs to another place too."""
+    """Raise `UnsafePathError` if a file has more than `most` hard links, since it is then also in another folder."""
     if (names := os.fstat(handle).st_nlink) > most:
-        message = f"{shown(path)} has {names} names (hard links); expected a file of its own"
-        raise UnsafePathError(message, hint=f"remove this name of it: rm {shlex.quote(str(path))}")
+        message = f"{shown(path)} has {names} hard links; expected one"
+        raise UnsafePathError(message, hint=f"remove this link: rm {shlex.quote(str(path))}")
 
 
 def link_file(folder: int, name: str, there: int, other: str, path: Path) -> None:

@@ -114,9 +114,9 @@ def require_mounted(address: str, *, typed: Sequence[str]) -> None:
 
 
 def hand_in_store(dotenv: Path) -> None:
-    """Set the variables by which compose uses the store of the environment instead of `.env`'s. Raise `UsageError`.
+    """Set the variables with which compose uses the store in REPRISE_STORE instead of the store in `.env`. Raise `UsageError`.
 
-    A folder is mounted, a server is named.
+    A folder is mounted; for a server, the address is passed.
     """
     address = os.environ.get("REPRISE_STORE")
     if not address or address == _dotenv_values(dotenv).get("REPRISE_STORE"):

@@ -65,7 +65,7 @@ def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: s
 
 
 def bring_along(experiment: ExperimentFile, folder: Path) -> None:
-    """Put what the container of a run does not see into the run's folder: a file outside the checkout, or the source with its project."""
+    """Copy files that a run's container cannot access into the run's folder: a file from elsewhere, or the source with its project."""
     if experiment.project is None:
         copy_into_run(experiment, folder)
         return
@@ -107,7 +107,7 @@ def require_set_up(purpose: str) -> None:
     """Raise the error of a checkout or machine in which compose would fail: `DotenvError`, `ImageMissingError` and others."""
     if not DOTENV.is_file():
         message = f"{purpose} needs torch or the image, and this checkout is not set up for one"
-        raise DotenvError(message, hint="scripts/train does what is missing")
+        raise DotenvError(message, hint="scripts/train sets it up")
     require_current(DOTENV)
     values = read_block(DOTENV).values
     require_environment(values, root=CHECKOUT)

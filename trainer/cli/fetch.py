@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--look", action="store_true", help="only check whether the cache has the datasets, by the exit code"
     )
-    parser.add_argument("dataset", nargs="*", help="the document of a dataset")
+    parser.add_argument("dataset", nargs="*", help="dataset as a JSON document")
     args = parser.parse_args(argv)
     datasets = [parse_json(word.encode(), Dataset, where="the command line") for word in args.dataset]
     if args.look:

@@ -64,7 +64,7 @@ def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = 
     if level is Level.PORTABLE and accelerator == "gpu":
         raise SettingError(
             "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
-            hint="give --accelerator cpu, or choose determinism machine",
+            hint="use --accelerator cpu, or choose determinism machine",
         )
     if level is Level.PORTABLE:
         return "cpu"
@@ -73,12 +73,12 @@ def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = 
     if not gpus:
         raise DeviceError(
             "setting accelerator is gpu, but no GPU is visible here",
-            hint="`reprise doctor` shows the cause; or give --accelerator cpu",
+            hint="`reprise doctor` shows the cause; or use --accelerator cpu",
         )
     if torch.endswith("+cpu"):
         raise DeviceError(
             f"this machine has {counted(len(gpus), 'GPU')}, but this image's torch ({torch}) is built for CPUs",
-            hint="give --accelerator cpu to train on the CPU, or use the cuda environment",
+            hint="use --accelerator cpu to train on the CPU, or use the cuda environment",
         )
     return "gpu"
 

@@ -104,7 +104,7 @@ class BarProgress:
         self._bar.start()
 
     def advance(self, size: int) -> None:
-        """Lengthen the bar."""
+        """Advance the bar."""
         if self._bar:
             self._bar.advance(self._task, size)
 

@@ -76,7 +76,7 @@ def _attempt(record: Record) -> dict[str, Any]:
 
 
 def status(listed: ListedRun) -> str:
-    """Return a run's status; a killed process could not write its own."""
+    """Return a run's status; a killed process could not record one."""
     if listed.record is None:
         return "unreadable"
     return "killed" if listed.died else listed.record.outcome.status.value

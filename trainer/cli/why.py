@@ -97,7 +97,7 @@ def _parser() -> Arguments:
     )
     parser = Arguments("reprise why", summary)
     parser.add_argument("a", metavar="A", help=f"{RUN_HELP}; on this machine or in the store")
-    parser.add_argument("b", metavar="B", help="second run, in the same forms")
+    parser.add_argument("b", metavar="B", help=f"second {RUN_HELP}; on this machine or in the store")
     parser.add_argument(
         "--steps", type=int, metavar="N", help="compare at least N steps (default: up to the first difference)"
     )
@@ -109,7 +109,7 @@ def _parser() -> Arguments:
 
 
 def _load(name: str, admission: TrustDecision, *, in_process: bool) -> ExplainedRun:
-    """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
+    """Load a run to explain. Raise `RepriseError` if a file is missing or its code may not be run."""
     run = find_run(name)
     if run.record.ingredients.kind == "script":
         message = f"run {run.record.run} is a script's, which has no trace of its steps"

@@ -88,7 +88,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
 
 
 def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
-    """Return the names of the things that were compared; an empty set of tensors, metrics or lines is left out."""
+    """Return the names of the compared outputs; an empty set of tensors, metrics or lines is omitted."""
     weights = comparison.weights
     contents = {
         "weights": weights is not None and weights.tensors > 0,
@@ -101,7 +101,7 @@ def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
 
 
 def _require_attempts(a: Record, b: Record, kill: Kill | None) -> None:
-    """Raise `RunError` unless A (and B of a rerun) made all steps in one attempt, and B of a resume made them in several."""
+    """Raise `RunError` unless A (and B of a rerun) ran all steps in one attempt, and B of a resume ran them in several."""
     for each in (a,) if kill else (a, b):
         if each.attempt != 1:
             raise RunError(f"run {each.run} was resumed; expected an uninterrupted run", hint="test again")
@@ -134,7 +134,7 @@ def _failure_cause(comparison: Comparison, a: Path, b: Path) -> FailureCause | N
     if weights is None:
         raise RunError("the weights of the two runs are not here for both", hint=_LOCAL)
     if not weights.tensors:
-        raise RunError("the two runs have no weights to compare", hint="give the net parameters")
+        raise RunError("the two runs have no weights to compare", hint="certify an experiment whose net has parameters")
     if weights.optimizer:
         return FailureCause(what="the state of the optimizer", tensor=weights.optimizer[0])
     if weights.differing:
@@ -163,5 +163,5 @@ def _attempt(run: ComparedRun) -> Path:
 
 def _read(path: Path) -> bytes:
     if not path.exists():
-        raise RunError(f"{path} is not there, so nothing can be certified", hint="leave --trace as it is")
+        raise RunError(f"{path} does not exist, so nothing can be certified", hint="certify again without --trace off")
     return read_run_file(path, most=LARGEST)

@@ -86,7 +86,7 @@ class Comparison:
 
     @property
     def are_scripts(self) -> bool:
-        """Whether both are runs of scripts, which have outputs in place of a trace and weights."""
+        """Whether both are runs of scripts, which have outputs instead of a trace and weights."""
         return self.a.record.ingredients.kind == self.b.record.ingredients.kind == "script"
 
     def document(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class ContainerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentSource:
-    """Where the initial weights of a rerun come from."""
+    """The source of a rerun's initial weights."""
 
     folder: Path
     """The folder of the original run, whose attempt has a copy; or of `parent`."""

@@ -204,7 +204,7 @@ def _in_gradients(one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[
 
 
 def _in_numbers(a: dict[str, float], b: dict[str, float], *, both: bool = False) -> dict[str, Any] | None:
-    """Return the first number whose bits differ; a number on one side only differs too, unless it must be in `both`."""
+    """Return the first number whose bits differ. A number on one side only counts as a difference, unless `both` is set."""
     for name in a if both else [*a, *(name for name in b if name not in a)]:
         if both and name not in b:
             continue

@@ -44,7 +44,7 @@ _VARIABLES: Final = "# variables\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildMachine:
-    """What a build takes from its machine; nothing of it is in the image."""
+    """The resources of the machine that a build uses; the image contains none of them."""
 
     base: str
     """The reference of the base image; see scripts/machine/base."""

@@ -86,7 +86,7 @@ class ContainerCommand(ProcessCommand):
         return 128 + self._prevented_by
 
     def send_signal(self, number: int) -> None:
-        """Send it to the container; if there is none yet, stop compose from starting it."""
+        """Send a signal to the container; if there is none yet, stop compose from starting it."""
         is_sent = _docker("kill", f"--signal={signal.Signals(number).name}", container_name(self._run.name))
         if not is_sent and self._process is not None:
             self._prevented_by = number

@@ -54,7 +54,7 @@ def weights_of(record: Record) -> File:
     listed = next((file for file in record.outcome.files if file.path == WEIGHTS), None)
     if listed is None:
         message = f"run {record.run} has no weights: it is {record.outcome.status}"
-        raise RunError(message, hint=f"`reprise train --resume {record.run}` brings it to its end; or name another run")
+        raise RunError(message, hint=f"`reprise train --resume {record.run}` completes it; or name another run")
     return listed
 
 

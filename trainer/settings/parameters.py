@@ -105,7 +105,7 @@ def require_agreement(settings: type[LaunchSettings], parameters: Sequence[Confi
     lines = [*_with_settings(settings, parameters, root), *_among(settings, parameters, root)]
     if lines:
         more = "" if len(lines) == 1 else f" (and {len(lines) - 1} more)"
-        hint = "\n     ".join([*lines[1:], "give both one type, or one of them another name: one name has one meaning"])
+        hint = "\n     ".join([*lines[1:], "use one type for both, or rename one of them: each name has one meaning"])
         raise ExperimentError(f"{lines[0]}{more}", hint=hint)
 
 

@@ -129,7 +129,7 @@ def worded(annotation: Any) -> str:
 
 
 class _One(NamedTuple):
-    """A single value as a type."""
+    """A type that accepts a single value: one choice of a `Literal`."""
 
     value: object
 

@@ -197,7 +197,7 @@ def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str
     _require_few(len(made))
     for number, one in enumerate(made):
         if one in made[:number]:
-            raise UsageError(f"point {number + 1} is point {made.index(one) + 1} again", hint="leave one out")
+            raise UsageError(f"point {number + 1} repeats point {made.index(one) + 1}", hint="remove one of them")
     return made
 
 

@@ -44,7 +44,7 @@ _WARM: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What a benchmark times, and for how long."""
+    """The plan of a benchmark: the timed steps and the duration."""
 
     experiment: Experiment
     resolved: Resolved[Any]

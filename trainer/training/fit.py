@@ -250,7 +250,7 @@ def placement(found: str, *, accelerator: str, devices: int, precision: str) -> 
     if usable < devices:
         raise DeviceError(
             f"this run needs {devices} GPUs; torch can use {usable}",
-            hint="`reprise doctor` shows the cause; or give --accelerator cpu",
+            hint="`reprise doctor` shows the cause; or use --accelerator cpu",
         )
     return {
         "accelerator": kind,

@@ -1,4 +1,4 @@
-"""A new experiment from the file of another experiment, with comments that say what to change.
+"""Create an experiment from the file of another experiment, with comments that mark what to change.
 
 The new file trains like the original, except for a dataset that the user names.
 """
@@ -71,7 +71,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         raise ExperimentError(f"{file} exists already", hint="choose another name, or change that one") from fault
     except OSError as fault:
         message = f"{file} cannot be written: {fault.strerror}"
-        raise NotWritableError(message, hint="type it in a checkout of your own: scripts/reprise new") from fault
+        raise NotWritableError(message, hint="run it in your own checkout: scripts/reprise new") from fault
     return NewExperiment(filled=found.values, changes=[*_changes(text, file.name, found)])
 
 
@@ -91,7 +91,7 @@ def _changes(text: str, file: str, found: DatasetSettings) -> Iterator[str]:
 
 
 def dataset_settings(text: str, dataset: Dataset | None, *, like: str) -> DatasetSettings:
-    """Return what an experiment's settings are for a dataset. Raise `DatasetError` if the dataset does not fit its task."""
+    """Return the values of an experiment's settings for a dataset. Raise `DatasetError` if the dataset does not fit its task."""
     if dataset is None:
         return DatasetSettings()
     sketch = sketched(text)

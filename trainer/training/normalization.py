@@ -67,7 +67,7 @@ class Normalize(nn.Module):
         if found != self.shape:
             shown = ", ".join(["batch", *map(str, self.shape)])
             message = f"Normalize({self.extra_repr()}) gets {list(values.shape)}; expected [{shown}, ..]"
-            raise ExperimentError(message, hint="give it the first axes of a sample: features, or channels")
+            raise ExperimentError(message, hint="pass it the first axes of a sample: features, or channels")
         whole = (*self.shape, *(1 for _ in range(values.ndim - 1 - len(self.shape))))
         return self.mean.reshape(whole), self.std.reshape(whole)
 

@@ -1,4 +1,4 @@
-"""Make a run's net again, with its weights."""
+"""Rebuild a run's net with its weights."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def words_of(value: Any) -> Any:
 
 
 class ScriptSettings(LaunchSettings):
-    """Settings of a script, which has a training loop of its own."""
+    """Settings of a script, which has its own training loop."""
 
     arguments: list[str] = []
     """Words after `--`. `{run}` stands for the folder of the script's outputs, `{dataset:NAME}` for a dataset's folder."""
@@ -105,7 +105,7 @@ class FitSettings(LaunchSettings):
     monitor: str | None = None
     """Validation metric that selects the best weights, for example `val_loss`; these are kept and tested. Without it: the last weights."""
     monitor_mode: Literal["min", "max"] = "min"
-    """Whether the lowest or the highest value of `monitor` is the best."""
+    """Whether a lower or a higher value of `monitor` is better."""
     patience: PositiveInt | None = None
     """Stop the training after this many epochs without an improvement of `monitor`."""
     min_delta: NonNegativeFloat = 0.0

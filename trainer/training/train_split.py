@@ -134,4 +134,4 @@ def _require_shape(values: Values, shape: tuple[int, ...], *, field: str, by: st
         kind = f"{values.dtype} {list(found)}"
         message = f"{by} normalizes {list(shape)}; the samples have {field!r} as {kind}"
         axes = f"Normalize({found[0]})" if found else "Normalize()"
-        raise ExperimentError(message, hint=f"give it the first axes of a sample, as {axes}")
+        raise ExperimentError(message, hint=f"pass it the first axes of a sample: {axes}")

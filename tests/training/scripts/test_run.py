@@ -281,7 +281,7 @@ def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checko
             "'{runs}' has {runs}, for which nothing stands",
             "did you mean {run}?",
         ),
-        (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "leave --devices out"),
+        (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "omit --devices"),
         (["--script", "old/notes.txt"], "script old/notes.txt is not a program", "chmod +x old/notes.txt"),
         (
             ["--script", "old/train.py", "--results", "/mnt/metrics.csv"],

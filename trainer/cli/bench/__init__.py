@@ -74,13 +74,13 @@ def _parser() -> Arguments:
         "--synthetic", action="store_true", help="use generated samples of the dataset's shape instead of its data"
     )
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="timed steps (default: 200)")
-    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed steps before them (default: 20)")
+    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed warm-up steps (default: 20)")
     parser.add_argument(
         "--seconds",
         type=float,
         default=60,
         metavar="S",
-        help="stop after S seconds, once half of the steps are timed (default: 60)",
+        help="stop after S seconds, but not before half of the steps are timed (default: 60)",
     )
     parser.add_argument("--against", metavar="RUN|FILE", help="compare with a run, or a file written by --json")
     parser.add_argument(

@@ -135,7 +135,7 @@ def _print_line(line: str, *, aloud: bool) -> None:
 
 
 def run_checks(argv: list[str]) -> int:
-    """Make at most `argv[0]` steps with the data `argv[1]` (`synthetic` or `data`); print a line of JSON for each check."""
+    """Run at most `argv[0]` steps with the data `argv[1]` (`synthetic` or `data`); print a line of JSON for each check."""
     steps, data, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
         for line in _documents(arguments, steps=int(steps), synthetic=data == "synthetic", folder=Path(folder)):
@@ -177,7 +177,7 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
 def _promises(
     experiment: PlainExperiment, arguments: list[str], *, steps: int, folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """Yield what a plain module's runs promise, tested with its real data."""
+    """Test the guarantees of a plain module's runs with its real data; yield the findings."""
     from trainer.training.assembly import FetchedDataset
     from trainer.training.plain.promises import STEPS as MOST
     from trainer.training.plain.promises import PlainSubject, check_promises

@@ -220,7 +220,7 @@ def fetch_and_run(session: Session, script: Script) -> Result:
 
 
 def _restore_checkpoint(session: Session, rejected: Mapping[str, str]) -> Saved | None:
-    """Lay out the last checkpoint that is valid and not one of the `unfit` checkpoints; report its name and the skipped checkpoints."""
+    """Restore the last checkpoint that is valid and not in `unfit`; report its name and the skipped checkpoints."""
     lines: list[str] = []
     saved = restore_checkpoint(session.opened.folder, say=lines.append, unfit=rejected, passed=session.launch.passed)
     for line in lines[max(0, len(rejected) - 1) :]:
@@ -243,16 +243,16 @@ def require_result(trained: Trained) -> None:
 
 
 def require_epochs_left(saved: Saved, *, epochs: int) -> None:
-    """Raise `SettingError` if a resumed run has already made more epochs than requested."""
+    """Raise `SettingError` if a resumed run has already completed more epochs than requested."""
     if saved.epoch > epochs:
         raise SettingError(
-            f"setting max_epochs is {epochs}, and the run has made {saved.epoch} epochs already",
-            hint=f"give --max-epochs {saved.epoch} or more; or leave it out",
+            f"setting max_epochs is {epochs}, and the run has already completed {saved.epoch} epochs",
+            hint=f"use --max-epochs {saved.epoch} or more, or omit it",
         )
 
 
 def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
-    """Train as a rank other than 0, started by Lightning; rank 0 keeps the record."""
+    """Train as a rank other than 0, started by Lightning; rank 0 writes the record."""
     from trainer.training.assembly import FetchedDataset, Job
     from trainer.training.fit import train
 

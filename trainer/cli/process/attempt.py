@@ -119,12 +119,12 @@ class Session:
         self.loaded = report
 
     def switch(self, line: str) -> None:
-        """Record that the net left the run's level of determinism, and print it."""
+        """Record that the net changed the run's level of determinism, and print it."""
         self.switched.append(line)
         self.say(f"determinism is not {self.opened.record.ingredients.determinism.level} any more: {line}")
 
     def limit(self, name: str, reason: str) -> None:
-        """Record what the run does not promise, and print it once."""
+        """Record a guarantee that the run lacks, and print it once."""
         if name not in self.limits:
             self.limits[name] = reason
             self.say(f"not promised: {name}: {reason}")

@@ -262,7 +262,7 @@ def _gibibytes(count: int) -> str:
 
 def _device(record: Record) -> str:
     device = record.ingredients.device
-    return f"{device.accelerator}, {device.world_size} at once, {device.precision or 'precision of its own'}"
+    return f"{device.accelerator}, {device.world_size} at once, {device.precision or 'its own precision'}"
 
 
 def _cpu(host: Host) -> str:

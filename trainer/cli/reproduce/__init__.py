@@ -185,7 +185,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--chain",
         action="store_true",
-        help="rerun the runs that it descends from first, each from the weights of the rerun before it",
+        help="first rerun the runs whose weights it started from, oldest first; each rerun passes its weights to the next",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -81,7 +81,7 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
-        """Run it; return its exit status and how its image is known."""
+        """Rerun it; return the exit status and how the image is known."""
 
     @abstractmethod
     def kill(self, ready: PreparedRerun) -> None:
@@ -157,7 +157,7 @@ class ProcessRunner(Runner):
         self._training = ProcessCommand(None)
 
     def is_cached(self, dataset: Dataset) -> bool:
-        """Look into this process's cache."""
+        """Return whether this process's cache has all of a dataset."""
         return Cache(root=cache_folder()).has(dataset)
 
     def not_equal(self, record: Record) -> list[str]:

@@ -124,7 +124,7 @@ class ContainerRunner(Runner):
         kill_container(ready.run)
 
     def is_cached(self, dataset: Dataset) -> bool:
-        """Look into the containers' cache."""
+        """Return whether the containers' cache has all of a dataset."""
         return _fetch([dataset], "--look", needs_store=False) == 0
 
 
@@ -151,7 +151,7 @@ _SCRIPT = "/run/reprise/installed_files.py"
 
 
 class HashReport(Document):
-    """The output of the script."""
+    """The output of the script that hashes installed files."""
 
     format: Literal["reprise.hashed/1"]
     right: int

@@ -104,7 +104,7 @@ def _parser() -> Arguments:
         each.set_defaults(verb=verb)
         each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push else STORE_HELP)
         each.add_argument("--json", action="store_true", help="print the result as JSON")
-    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, the document of `show --json`")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of records, the output of `show --json`")
     schema.set_defaults(verb=_schema, store=None)
     return parser
 

@@ -124,7 +124,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--mode",
         choices=("min", "max"),
-        help="whether the lowest or the highest value is the best (default: `monitor_mode` for `monitor`; else max for scores)",
+        help="whether a lower or a higher value is better (default: `monitor_mode` for `monitor`; else max for scores)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

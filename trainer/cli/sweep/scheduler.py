@@ -1,4 +1,4 @@
-"""The scheduler of a sweep: starts points as slots become free, watches them, and writes down how each ended.
+"""The scheduler of a sweep: starts points as slots become free, watches them, and records how each ended.
 
 After a signal it starts no more points and forwards the signal to the running ones. All state is in the sweep's document and in the
 records of its runs.
@@ -197,7 +197,7 @@ class Scheduler:
         return entry.training.poll() is not None
 
     def _close_point(self, entry: RunningPoint) -> list[int]:
-        """Write down how a point ended; return it if it must be restarted."""
+        """Record how a point ended; return the point if it must be restarted."""
         for line in entry.lines():
             self._print_line(entry.number, f"  {line}")
         code = entry.training.poll()

@@ -163,14 +163,14 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
 
 
 def _remarks(source: Source) -> Iterator[str]:
-    """Yield a line about the project in the source, and one for each file that was left out."""
+    """Yield a line about the project in the source, and a line for each omitted file."""
     if source.project is not None:
         yield f"{source.project.path}: {source.project.described}"
     yield from (f"left out of the source: {line}" for line in source.left_out)
 
 
 def _notebook_cells() -> dict[str, Path]:
-    """Return the file of the cells of the notebook that started this run, by its path in the source."""
+    """Return the path in the source, and the file, of the cells of the notebook that started this run."""
     file = os.environ.get(NOTEBOOK)
     return {CELLS: Path(file)} if file else {}
 

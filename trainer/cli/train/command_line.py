@@ -165,7 +165,7 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     for name in origins.options.keys() - ScriptSettings.__pydantic_fields__.keys():
         if name in {"init_from", "init_map", "init_allow"}:
             message = f"found {option(name)} with --script: a script loads its weights itself"
-            raise SettingError(message, hint="hand it a dataset among its arguments: -- --weights {dataset:NAME}")
+            raise SettingError(message, hint="pass it a dataset as an argument: -- --weights {dataset:NAME}")
         if not nearest(name.removeprefix("no_"), ScriptSettings.__pydantic_fields__):
             message = f"unknown setting {option(name)}, given on the command line"
             raise SettingError(
@@ -186,7 +186,7 @@ def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: 
     if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
         raise ExperimentError(
             f"experiment {name} is not in this container: only the checkout is mounted",
-            hint=f"scripts/train --{option} {name} brings it along, with its repository; or copy it into the checkout",
+            hint=f"scripts/train --{option} {name} adds it with its repository; or copy it into the checkout",
         )
     find = find_script if is_script else find_experiment
     found = find(name, checkout=root, here=here, brought=brought)
@@ -197,7 +197,7 @@ def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: 
 
 
 def _with_paths_of_project(argv: list[str], data: str | None, experiment: ExperimentFile) -> list[str]:
-    """Return the command line with `--data` relative to the experiment's project, so that the record does not need the project's place."""
+    """Return the command line with `--data` relative to the experiment's project; the record then does not depend on its location."""
     path, colon, name = (data or "").partition(":")
     file = (Path.cwd() / path).resolve()
     if experiment.project is None or not path.endswith(".py") or not file.is_relative_to(experiment.project):
@@ -323,7 +323,7 @@ def report_shared_options(command: str, argv: Sequence[str], experiment: str) ->
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     for name in sorted(given & {*OPTIONS[command]} & _own_settings(experiment)):
         message = f"{option(name)} is an option of `reprise {command}` here, not the experiment's setting"
-        hint = f"to give the setting {name} of {experiment}, use a file: --settings FILE.toml"
+        hint = f"to set {name} of {experiment}, use a settings file: --settings FILE.toml"
         print(f"{message}; {hint}", file=sys.stderr)
 
 

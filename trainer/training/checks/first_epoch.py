@@ -186,7 +186,7 @@ def _require_classes(trial: Trial) -> None:
     if typed and typed.classes and "classes" in values and values["classes"] != typed.classes:
         raise CheckFailed(
             f"setting classes is {values['classes']}; {field!r} of dataset {trial.subject.dataset.name} has {typed.classes}",
-            hint=f"classes of the experiment, and [twin.{field}] of the dataset",
+            hint=f"check `classes` of the experiment, and [twin.{field}] of the dataset",
         )
 
 
@@ -227,7 +227,9 @@ def gradients(trial: Trial) -> str:
     unused = [name for name in names if name not in watch.reached and name not in watch.odd]
     require(not unused, f"only zero gradients reach {grouped(net, unused)}")
     still = [name for name in watch.still() if name in names]
-    require(not still, f"{grouped(net, still)} gets gradients, but no step changes it", hint="configure_optimizers")
+    require(
+        not still, f"{grouped(net, still)} gets gradients, but no step changes it", hint="check configure_optimizers"
+    )
     left = f"; {listed([*net.frozen, *patterns])} frozen on purpose" if meant else ""
     return f"all {len(names)} parameters get gradients and change{left}"
 

@@ -77,7 +77,7 @@ def reader(trial: Trial) -> str:
     one, again = _first_and_second(trial, "transform")
     if odd := next((name for name, value in one.items() if not _equal(value, again.get(name))), None):
         what = f"{odd!r} of a sample differs when {trial.transform.name} is called again"
-        raise CheckFailed(what, hint="a counter, the clock, or a generator without a seed: draw from `generator`")
+        raise CheckFailed(what, hint="draw from `generator`, not from a counter, the clock, or an unseeded generator")
     return f"{message}; also after {trial.transform.name}"
 
 

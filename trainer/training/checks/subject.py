@@ -99,7 +99,7 @@ class Trial:
 
     @cached_property
     def train_split(self) -> TrainSplit:
-        """Return the training split, to which each new net is fitted: it keeps what it was asked for."""
+        """Return the training split, to which each new net is fitted; it caches the computed statistics."""
         return TrainSplit(lambda: (self.samples, self.rows["train"]), dataset=self.subject.dataset.title)
 
     @cached_property

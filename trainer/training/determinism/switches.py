@@ -185,9 +185,11 @@ class WatchSwitches(Callback):
         """Raise `ExperimentError` with the first switch that was changed `where` before any step."""
         if lines := list(self.changed().values()):
             hint = (
-                "remove that call; give --threads N for other threads" if _THREADS in lines[0] else "remove that call"
+                "remove that call; use --threads N to set the number of threads"
+                if _THREADS in lines[0]
+                else "remove that call"
             )
-            raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or give {_OFF}")
+            raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or use {_OFF}")
 
     def report(self, when: str) -> None:
         """Report each changed switch once."""

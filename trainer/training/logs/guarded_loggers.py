@@ -47,7 +47,7 @@ def guard(logger: Logger, report: Report, *, clock: Callable[[], float] = monoto
 
 
 class _State:
-    """When a logger may be called again."""
+    """The time at which a logger may be called again."""
 
     def __init__(self, name: str, report: Report, clock: Callable[[], float]) -> None:
         self.name, self.report, self.clock = name, report, clock

@@ -266,7 +266,7 @@ def page(folder: Path, record: Record | None, *, project: str, offline: bool) ->
         try:  # create the page before the first step
             _ = logger.experiment
         except (wandb.Error, ValueError) as fault:
-            hint = "set WANDB_API_KEY in the shell or in .env, or give --wandb offline"
+            hint = "set WANDB_API_KEY in the shell or in .env, or use --wandb offline"
             raise SettingError(f"--wandb online: {str(fault).splitlines()[0]}", hint=hint) from fault
     return logger
 

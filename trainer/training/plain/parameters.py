@@ -100,7 +100,9 @@ def parameters_of(owner: type, *, unfilled: dict[str, str] | None = None) -> lis
             found.append(Parameter(name=name, owner=owner, annotation=kind, default=each.default, is_object=is_object))
         elif each.default is _EMPTY:
             message = f"{place_of(owner)}: {owner.__name__} needs {name}, which no setting can fill: {why}"
-            hint = f"write its type, as in `{name}: int`" if "type" in why else "give it a default, or another name"
+            hint = (
+                f"annotate its type, such as `{name}: int`" if "type" in why else "give it a default, or another name"
+            )
             raise ExperimentError(message, hint=hint)
         elif unfilled is not None:
             unfilled[name] = f"parameter {name} of {owner.__name__} ({place_of(owner)}) cannot be given: {why}"
@@ -199,7 +201,7 @@ def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: M
     found = _find(path, module)
     if found is None or not callable(found):
         what = "is not there" if found is None else "cannot be called"
-        hint = "name it with its module, as `torch.optim.Adam` or `src.nets.SimpleNet`"
+        hint = "name it with its module, such as `torch.optim.Adam` or `src.nets.SimpleNet`"
         raise SettingError(f"{given}; {path} {what}", hint=hint)
     made = functools.partial(found, **with_folders(arguments, folders))
     if _is_made_later(parameter.annotation):

@@ -1,6 +1,6 @@
-"""What a run of a plain module would promise, tested by a few steps: it repeats, it resumes exactly, and its net can be exported.
+"""Test the guarantees of a plain module's runs with a few steps: a run is repeatable, resumes exactly, and its net can be exported.
 
-A task's net has many checks; a plain module has a loss, metrics and data of its own, so only its runs can be checked.
+A task's net has many checks; a plain module has its own loss, metrics and data, so only its runs can be checked.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PlainSubject:
 
 
 def check_promises(subject: PlainSubject) -> Iterator[Finding]:
-    """Yield what holds for runs of the experiment: trained, recorded, repeatable, resumable, exportable.
+    """Yield the findings about runs of the experiment: trained, recorded, repeatable, resumable, exportable.
 
     Exceptions of the experiment propagate.
     """

@@ -1,4 +1,4 @@
-"""The outputs of a script: what they hold, by digest, so that equal outputs of two runs have equal digests.
+"""The outputs of a script by the digest of their content, so that equal outputs of two runs have equal digests.
 
 Files are compared by their bytes, with these exceptions. The path of the run's folder, which is another one in each run, counts as `{run}`.
 An archive (a checkpoint of torch, an .npz) is its members, and a pickle in it its operations, since a pickle has the length of each text.

@@ -161,7 +161,7 @@ def _number(value: Any) -> float | None:
 def _limited(metrics: dict[str, float], file: Path) -> dict[str, float]:
     if len(metrics) > _MOST:
         message = f"{file.name} has {len(metrics):,} numbers; a run has at most {_MOST:,} results"
-        raise DocumentError(message, hint="write the results into a file of their own, and name it: --results FILE")
+        raise DocumentError(message, hint="write the results into a separate file, and name it: --results FILE")
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Run a script as a run: start it, keep its outputs, read its results, and state what its run does not promise."""
+"""Run a script as a recorded run: start it, store its outputs, read its results, and state which guarantees the run lacks."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _where(results: Results) -> str:
 
 
 def _results(job: ScriptJob, output: Path) -> Results:
-    """Read the results. The script has ended: that its results cannot be read is a limit of the run, not a failure."""
+    """Read the results. The script has ended, so results that cannot be read are a limit of the run, not a failure."""
     name = job.settings.results
     try:
         found = read_results(output, name)
@@ -123,7 +123,7 @@ def _files(folder: Root) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None:
-    """Move what the script created in its working folder to its outputs, and state what it did outside of them."""
+    """Move files that the script created in its working folder to its outputs, and report its changes outside of them."""
     changed = []
     with (
         run_root(job.attempt.parents[1]) as run,

@@ -92,4 +92,4 @@ def require_supported(settings: ScriptSettings) -> None:
     """Raise `SettingError` for several devices: a script starts its own processes."""
     if (devices := settings.value_of("devices")) > 1:
         message = f"setting devices is {devices}; a script starts its own processes"
-        raise SettingError(message, hint="leave --devices out, and give the script its own option")
+        raise SettingError(message, hint="omit --devices, and use the script's own option")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["VerificationSettings", "Verifier"]
 
 _WORST: Final = 16
-_KIND: Final = "give --target-field the field of the class number"
+_KIND: Final = "set --target-field to the field of the class number"
 
 
 class Verifier(Task):
@@ -144,7 +144,7 @@ def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
     if len(kinds) == 1:
         return f"all {kinds[0].count:,} samples are of class {kinds[0].value}, so no pair differs"
     if seen and kinds and len(kinds) == seen.samples:
-        return f"each of the {seen.samples:,} samples has a class of its own, so no pair is the same"
+        return f"each of the {seen.samples:,} samples has a different class, so no pair is of one class"
     return ""
 
 
