@@ -39,7 +39,7 @@ def test_new_prints_what_it_filled(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["digits"], 42, "exists already"),
+        (["digits"], 42, "already exists"),
         (["mine", "--like", "digit"], 42, "did you mean digits?"),
         (["mine", "--dataset", "digist"], 44, "did you mean digits?"),
         (["mine", "--dataset", "topics"], 44, "no field can be the target_field of digits"),

@@ -132,7 +132,7 @@ def test_a_name_is_checked_before_anything_is_written(tmp_path: Path) -> None:
 
 def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("hers")
-    with pytest.raises(ExperimentError, match=r"mine\.py exists already"):
+    with pytest.raises(ExperimentError, match=r"mine\.py already exists"):
         new_experiment(tmp_path / "mine.py", like=PAGES[0])
     assert (tmp_path / "mine.py").read_text() == "hers"
 

@@ -151,4 +151,4 @@ def _unsafe(folder: int, name: str, path: Path, *, expected: str) -> UnsafePathE
         return UnsafePathError(f"{shown(path)} was changed while it was opened", hint="type the same command again")
     remove_it = f"{'rm -r' if stat.S_ISDIR(found.st_mode) else 'rm'} {shlex.quote(str(path))}"
     message = f"{shown(path)} is {what}, of uid {found.st_uid}; expected {expected}"
-    return UnsafePathError(message, hint=f"nothing was done with it; to remove it: {remove_it}")
+    return UnsafePathError(message, hint=f"it was not changed; to remove it: {remove_it}")

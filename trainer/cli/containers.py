@@ -53,7 +53,7 @@ def run_in_image(arguments: Sequence[str]) -> int:
 
 
 def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: str | None = None) -> int:
-    """Train in a container and return its exit status; `placed` is a run whose folder and source exist already."""
+    """Train in a container and return its exit status; `placed` is a run whose folder and source already exist."""
     require_set_up("training")
     folder = runs_folder() / placed if placed else new_run(runs_folder())[1]
     bring_along(experiment, folder)

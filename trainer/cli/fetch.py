@@ -34,7 +34,9 @@ def main(argv: list[str]) -> int:
     parser = Arguments("reprise _fetch", "Fetch datasets for a run without network.")
     parser.add_argument("--into", type=Path, help="folder of the store to write")
     parser.add_argument(
-        "--look", action="store_true", help="only check whether the cache has the datasets, by the exit code"
+        "--look",
+        action="store_true",
+        help="only check whether the cache has the datasets, and report it in the exit code",
     )
     parser.add_argument("dataset", nargs="*", help="dataset as a JSON document")
     args = parser.parse_args(argv)

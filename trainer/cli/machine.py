@@ -63,7 +63,7 @@ def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = 
     """Return the accelerator to train on; `torch` is the installed version. Raise `DeviceError` rather than ignore a GPU."""
     if level is Level.PORTABLE and accelerator == "gpu":
         raise SettingError(
-            "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
+            "setting accelerator is gpu at determinism portable, which guarantees equal bits on CPUs only",
             hint="use --accelerator cpu, or choose determinism machine",
         )
     if level is Level.PORTABLE:

@@ -266,7 +266,7 @@ def _require_recent_source(folder: Path, passed: Collection[int]) -> None:
         text = run.read(launch).decode(errors="replace") if run.stat(launch) is not None else ""
     if "resumes:" not in text:
         raise ResumeError(
-            f"run {folder.name} cannot be resumed: its own source, which would run, is older than --resume",
+            f"run {folder.name} cannot be resumed: its recorded source predates --resume",
             hint=f"start a new run; `reprise runs show {folder.name}` shows the run's command",
         )
     if passed and "passed:" not in text:

@@ -112,7 +112,7 @@ def require_own_sweep(sweep: Sweep, folder: Path) -> None:
     """
     if not is_own_sweep(sweep):
         message = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
-        raise UntrustedCodeError(message, hint="begin your own with the same command and --again")
+        raise UntrustedCodeError(message, hint="start your own sweep: repeat the command with --again")
     require_source(folder, sweep.source)
 
 

@@ -57,7 +57,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
     for each in (a, b):
         if causes := each.circumstances.determinism_at_end:
             message = f"run {each.run} is not of level {a.ingredients.determinism.level}: {causes[0]}"
-            hint = "remove what switches it, or certify with --determinism off"
+            hint = "remove the code that changes it, or certify with --determinism off"
             raise RunError(f"nothing can be certified: {message}", hint=hint)
     attempts = [_attempt(run) for run in (comparison.a, comparison.b)]
     steps = [_steps(attempt, record) for attempt, record in zip(attempts, (a, b), strict=True)][-1]
@@ -132,7 +132,7 @@ def _failure_cause(comparison: Comparison, a: Path, b: Path) -> FailureCause | N
         )
     weights = comparison.weights
     if weights is None:
-        raise RunError("the weights of the two runs are not here for both", hint=_LOCAL)
+        raise RunError("this machine does not have the weights of both runs", hint=_LOCAL)
     if not weights.tensors:
         raise RunError("the two runs have no weights to compare", hint="certify an experiment whose net has parameters")
     if weights.optimizer:

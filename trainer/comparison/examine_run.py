@@ -156,7 +156,7 @@ def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
     more = f" (and {len(lines) - 1} more: reprise runs show {record.run})" if len(lines) > 1 else ""
     message = f"what ran was not what its image was built with: {next(iter(lines))}{more}"
     if exact:
-        hint = "run it again in a new container and take that run, or accept it: --allow-drift"
+        hint = "train again in a new container and use that run, or accept the drift: --allow-drift"
         raise DriftError(message, hint=hint)
     return note("drift", message, "accepted: equal bits are not promised")
 

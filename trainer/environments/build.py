@@ -126,7 +126,7 @@ def check_torch(environment: Environment, *, root: Path) -> None:
     exempt = any_torch_build(project.read_text(encoding="utf-8")) if project.is_file() else ()
     if packages := misplaced(read_lock(root), environment.extras, exempt=exempt, python=environment.python):
         message = f"environment {environment.name}: uv.lock has {packages[0].name} {packages[0].version} for another build of torch"
-        raise ImageBuildError(message, hint="scripts/lock --check names the edit of pyproject.toml")
+        raise ImageBuildError(message, hint="scripts/lock --check prints the required edit of pyproject.toml")
 
 
 def check_machine(environment: Environment, *, machine: str, root: Path) -> None:

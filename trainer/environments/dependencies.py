@@ -45,7 +45,7 @@ def parse_requirement(text: str) -> Requirement:
     if match is None:
         system = f"; a Debian package: reprise add --system {text}" if _SYSTEM.fullmatch(text) else ""
         raise UsageError(
-            f"{text!r} is not a package of an index; expected a name, with versions if needed, such as 'einops>=0.8'",
+            f"{text!r} is not the name of a package in an index; expected a name, with versions if needed, such as 'einops>=0.8'",
             hint=f"environments take markers and hashes from pyproject.toml and uv.lock{system}",
         )
     return Requirement(

@@ -76,7 +76,7 @@ def stage_again(attempt: Path, record: Record, *, into: Path) -> InitialWeights:
     facts, digest = record.circumstances.parent, record.ingredients.initial_weights
     if facts is None or digest is None:
         message = f"the record of run {record.run} does not name the run that its initial weights were taken from"
-        raise RunError(message, hint="it was damaged or made to do harm: do not run it")
+        raise RunError(message, hint="it is damaged or malicious: do not run it")
     return _stage(attempt, INITIAL, facts, digest, into=into)
 
 

@@ -192,8 +192,8 @@ def exposed_secret(name: str, *, phrase: str) -> SettingError:
 
 def unrecorded(name: str, reason: str, hint: str, *, phrase: str | None) -> SettingError:
     """Return the error for a value that a record cannot hold."""
-    origin = _origin_of(phrase, name) if phrase else "as the experiment has it"
-    return SettingError(f"setting {name}, {origin}: found {reason}, which a record cannot hold", hint=hint)
+    origin = _origin_of(phrase, name) if phrase else "set by the experiment"
+    return SettingError(f"setting {name}, {origin}: found {reason}, which a record cannot store", hint=hint)
 
 
 def unrepeatable(name: str, value: object, recorded: object, again: object) -> SettingError:
@@ -212,7 +212,7 @@ def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
     """Return the error for a failed validator of the experiment that checks all settings together."""
     message = "; ".join(_raised(fault) for fault in faults)
     return SettingError(
-        f"the settings do not fit together: {message}",
+        f"the settings contradict each other: {message}",
         hint="change one of them, or the validator of the experiment's Settings class",
     )
 
@@ -231,7 +231,7 @@ def misfit(
     is_bound = faults[0]["type"] in _BOUNDS.keys() - {"finite_number"} | {UNQUOTED, TOO_FINE}
     remedy = how_to_type(name, info, origin, found=None if is_bound else found)
     return SettingError(
-        f"setting {name}, {_origin_of(phrase, name) if phrase else 'as the experiment has it'}: "
+        f"setting {name}, {_origin_of(phrase, name) if phrase else 'set by the experiment'}: "
         f"expected {expects}, found {'a secret' if is_secret(info) else found_text}",
         hint="; ".join(filter(None, (remedy, about))) or None,
     )

@@ -181,7 +181,7 @@ class Ledger:
     def needed(self, name: str, *, by: str) -> SettingError:
         """Return the error for a parameter that neither the caller nor a setting supplies."""
         return SettingError(
-            f"{by} needs {name!r}: its caller left it out and no setting has that name",
+            f"{by} needs {name!r}: its caller omitted it, and no setting has that name",
             hint=did_you_mean(name, self._origins),
         )
 

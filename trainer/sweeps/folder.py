@@ -112,7 +112,7 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
     found = [name for name in ids if name.startswith(word.rstrip("/").rpartition("/")[2])]
     if len(found) > 1:
         raise UsageError(
-            f"{word!r} is the beginning of {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more of it"
+            f"{word!r} matches {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more characters of the ID"
         )
     if not found and not ids:
         raise RunNotFoundError(
@@ -141,7 +141,7 @@ def lock_sweep(folder: Path) -> Iterator[None]:
     try:
         if not _locked(handle):
             message = f"another process is at sweep {folder.name}"
-            raise RunError(message, hint="wait for its end, or stop it")
+            raise RunError(message, hint="wait until it ends, or stop it")
         yield
     finally:
         os.close(handle)

@@ -68,7 +68,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         with file.open("x", encoding="utf-8") as page:
             page.write(text)
     except FileExistsError as fault:
-        raise ExperimentError(f"{file} exists already", hint="choose another name, or change that one") from fault
+        raise ExperimentError(f"{file} already exists", hint="choose another name, or edit that file") from fault
     except OSError as fault:
         message = f"{file} cannot be written: {fault.strerror}"
         raise NotWritableError(message, hint="run it in your own checkout: scripts/reprise new") from fault

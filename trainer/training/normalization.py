@@ -99,7 +99,8 @@ def fields_unchanged(net: nn.Module, batch: Mapping[str, Tensor], *, field: str)
             return
         message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` gives it other values"
         raise ExperimentError(
-            message, hint="normalize the field first, as it is read; or publish it as it is to be normalized"
+            message,
+            hint="call it on the unchanged field, at the start of `forward`; or publish the field in the form to normalize",
         )
 
     modules = [(name, each) for name, each in net.named_modules() if isinstance(each, Normalize)]

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more", hint="--steps 3")
     if args.bits and (args.synthetic or args.experiment == ALL):
-        raise UsageError("--bits looks at one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
+        raise UsageError("--bits checks one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
     names = experiment_names(CHECKOUT) if args.experiment == ALL else [args.experiment]
     requests = [parse_train_request(["--exp", name, *settings]) for name in names]
     claim = claim_image(os.environ, run=None)

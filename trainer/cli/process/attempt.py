@@ -246,7 +246,7 @@ def only_dataset(settings: Any, *, command: str, root: Path) -> Dataset:
     names = [*datasets_by_role(settings.dataset)]
     if len(names) > 1:
         message = f"setting dataset names {len(names)} datasets by role; `reprise {command}` uses one"
-        raise SettingError(message, hint=f"name that of train: --dataset {names[0]}")
+        raise SettingError(message, hint=f"use the dataset of train: --dataset {names[0]}")
     return load_dataset(names[0], root=root)
 
 

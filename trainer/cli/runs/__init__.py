@@ -273,7 +273,7 @@ def _publish(args: Namespace) -> int:
     if args.all:
         chosen += unpublished(list_runs(runs), store)
     elif not chosen:
-        raise UsageError("found no run to publish", hint="name a run, `latest`, or --all")
+        raise UsageError("there is no run to publish", hint="name a run, `latest`, or --all")
     results: list[dict[str, Any]] = []
     faults: list[RepriseError] = []
     for run in chosen:

@@ -122,7 +122,7 @@ def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep
         request = RequestedRun(experiment=sweep.asked.experiment, source=sweep.source, settings=values, typed=typed)
         run = equal_run(request, records, layers=sweep.layers, accelerator=accelerator)
         if run is not None:
-            print_notice(f"point {number + 1}, {point}: run {run} exists already")
+            print_notice(f"point {number + 1}, {point}: run {run} already exists")
             sweep = sweep.with_point(number, point.model_copy(update={"runs": [run]}))
     return sweep
 

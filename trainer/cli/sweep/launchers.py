@@ -156,7 +156,7 @@ def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
     if can_train():
         if claim_image(os.environ).layers != sweep.layers:
             raise ImageMismatchError(
-                f"sweep {sweep.id} was started in another image than this one",
+                f"sweep {sweep.id} was started in a different image",
                 hint=f"type on the host: scripts/reprise sweep --continue {sweep.id}",
             )
         return points_in_processes(sweep, folder)

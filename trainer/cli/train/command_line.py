@@ -234,7 +234,7 @@ def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
         )
     raise ExperimentError(
         f"experiment {experiment.name} is ignored by git, so it is not in the run's source",
-        hint="take it out of .gitignore",
+        hint="remove it from .gitignore",
     )
 
 

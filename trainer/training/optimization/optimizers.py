@@ -38,7 +38,9 @@ def make_optimizer(parameters: Parameters, *, optimizer: str, determinism: Level
     """Return the named optimizer over `parameters`. Raise `SettingError` if it does not support the level of determinism."""
     if determinism is Level.PORTABLE and optimizer not in ANY_CPU:
         message = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
-        raise SettingError(f"{message}: its square roots differ between CPUs", hint="or choose determinism machine")
+        raise SettingError(
+            f"{message}: its square roots differ between CPUs", hint="choose another optimizer, or determinism machine"
+        )
     return _OPTIMIZERS[optimizer](list(parameters))
 
 

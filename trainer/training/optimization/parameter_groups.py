@@ -71,7 +71,7 @@ def trained_parameters(
             raise SettingError(message, hint="remove the pattern from learning_rates or from frozen")
         if twice := next((name for name in names if name in owners), None):
             message = f"setting learning_rates: {owners[twice]!r} and {pattern!r} both match {twice}"
-            raise SettingError(message, hint="write patterns of which only one matches a parameter")
+            raise SettingError(message, hint="change the patterns so that only one matches each parameter")
         owners |= dict.fromkeys(names, pattern)
         if mine := [rest.pop(name) for name in names if name not in elsewhere]:
             groups.append({"params": mine, "lr": learning_rates[pattern]})

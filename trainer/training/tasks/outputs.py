@@ -119,7 +119,7 @@ def metrics_of(net: Any) -> MetricCollection:
     """Return the net's metrics; raise `ExperimentError` if `make_metrics` does not return a `MetricCollection`."""
     metrics: Any = net.make_metrics()
     if not isinstance(metrics, MetricCollection):
-        hint = "return MetricCollection({NAME: METRIC, ..}), of torchmetrics"
+        hint = "return a torchmetrics.MetricCollection({NAME: METRIC, ..})"
         raise _wrong_kind(net, "make_metrics", metrics, expected="a MetricCollection", hint=hint)
     return metrics
 
