@@ -136,7 +136,7 @@ def timeless() -> list[str]:
 def make(options: list[str], *, any_torch: bool = False) -> int:
     """Create `uv.lock` with uv in a copy of the project, remove the addresses, and return the exit code.
 
-    With `any_torch` a package that links torch may come from another index than torch: `reprise add` then corrects its source.
+    With `any_torch` a package that links torch may come from a different index than torch: `reprise add` then corrects its source.
     """
     (_, address), wheels = torch_index(), torch_wheels()
     if problems := timeless():

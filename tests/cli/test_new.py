@@ -22,7 +22,7 @@ def test_new_prints_the_next_command_and_the_lines_to_edit(
     document = json.loads(capsys.readouterr().out)
     assert document["train"] == f"scripts/reprise train --exp {tmp_path / 'ideas/mine.py'}"
     assert document["change"][0].endswith(": the input and output sizes of the net")
-    assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: say in a sentence')
+    assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: describe in one sentence')
 
 
 def test_new_prints_what_it_filled(

@@ -48,7 +48,7 @@ def test_a_checkpoint_hard_linked_in_two_attempts_is_chowned_and_a_file_linked_e
     hand_over(run, checkout=tmp_path)
     assert owners(run) == {4711}
     (run / "planted").hardlink_to(tmp_path / "else")
-    with pytest.raises(UnsafePathError, match="planted has 2 names"):
+    with pytest.raises(UnsafePathError, match="planted has 2 hard links"):
         hand_over(run, checkout=tmp_path)
     assert (tmp_path / "else").stat().st_uid == 0
 

@@ -181,7 +181,7 @@ def test_an_invalid_declaration_fails_with_its_position(bench: Bench, body: byte
 def test_another_cpu_is_noted(bench: Bench) -> None:
     other = bench.machine.host.model_copy(update={"cpu": "another CPU"})
     bench.machine = replace(bench.machine, host=other)
-    assert "not promised" in bench.look()["device"].found
+    assert "not guaranteed" in bench.look()["device"].found
 
 
 def test_a_run_on_a_gpu_needs_a_gpu(bench: Bench) -> None:

@@ -183,7 +183,7 @@ def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) 
         scene.home / "thesis.txt", run / "attempts/1/thesis"
     )  # as a kernel without protected_hardlinks lets the attacker do
     linked = state(scene.home)
-    with pytest.raises(UnsafePathError, match="thesis has 2 names"):
+    with pytest.raises(UnsafePathError, match="thesis has 2 hard links"):
         hand_over(run, checkout=scene.root)
     assert state(scene.home) == linked
     (run / "attempts/1/record.json").unlink()

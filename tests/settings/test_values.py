@@ -226,7 +226,7 @@ WRONG = [
     ("count", "", "expected a whole number"),
     ("count", "true", "expected a whole number"),
     ("count", "9" * 5000, "expected a whole number"),
-    ("count", "99999999999999999999", "a whole number beyond 9007199254740991, which a record cannot hold"),
+    ("count", "99999999999999999999", "a whole number beyond 9007199254740991, which a record cannot store"),
     ("widths", "[]", "expected at least 1 value,"),
     ("widths", "[1, 2, 3, 4]", "expected at most 3 values"),
     ("widths", "[1, -1]", "expected more than 0, found -1 as value 2"),
@@ -240,7 +240,7 @@ WRONG = [
     ),
     ("block", '{"units": true}', "expected a table"),
     ("row", '{"name": "a"}', "expected a table with name (text) and share (a number), found no key 'share'"),
-    ("anything", "[NaN]", "a number that is not finite, which a record cannot hold"),
+    ("anything", "[NaN]", "a number that is not finite, which a record cannot store"),
     ("text", "\udcff", "expected text"),
     ("place", "\udcff", "expected a path"),
 ]

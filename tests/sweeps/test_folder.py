@@ -89,7 +89,7 @@ def test_a_new_run_gets_the_frozen_source(runs: Path) -> None:
 
 def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
     _, folder = make_sweep(runs)
-    with lock_sweep(folder), pytest.raises(RunError, match="another process is at sweep"), lock_sweep(folder):
+    with lock_sweep(folder), pytest.raises(RunError, match="another process is running sweep"), lock_sweep(folder):
         pass
     with lock_sweep(folder):
         pass

@@ -129,7 +129,7 @@ def test_a_failure_of_the_experiment_shows_only_its_lines(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("self.counted = 3", "self.counted, which is a name of its task"),
+        ("self.counted = 3", "self.counted, which its task defines"),
         ("self.loss = nn.MSELoss()", "override make_loss"),
         ("self.samples = nn.Linear(1, 1)", "self.samples"),
     ],

@@ -123,7 +123,7 @@ def kill_point(requested: int | None, *, steps: int) -> int:
     if requested is None:
         return min(_AFTER, steps // 2)
     if not 0 < requested < steps:
-        message = f"--kill-after is {requested}, and the training has {steps} steps: none would follow the resume"
+        message = f"--kill-after is {requested}, and the training has {steps} steps: no step would follow the resume"
         raise UsageError(message, hint=f"--kill-after 1 to {steps - 1}; or train for more steps")
     return requested
 

@@ -77,7 +77,7 @@ def _parser(command: str, description: str) -> Arguments:
 
 
 def _run(args: Namespace, edit: Callable[[Scope, Path], None]) -> int:
-    """Try a change in a copy of the checkout, apply it, and print what it moved and what it costs."""
+    """Try a change in a copy of the checkout, apply it, and print the changed versions and image sizes."""
     if args.environment:
         load_environment(args.environment, root=ROOT)
     with closing(engine()) as docker:

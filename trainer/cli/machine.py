@@ -27,7 +27,7 @@ def can_train() -> bool:
 
 
 def check_lock(claim: ImageClaim, checkout: Path) -> None:
-    """Raise `LockError` if the checkout's lock has other packages than the image, `EnvironmentNameError` if it lacks the environment."""
+    """Raise `LockError` if the packages of the checkout's lock and the image differ, `EnvironmentNameError` if it lacks the environment."""
     if claim.baked is None:
         return
     name, lock = claim.baked.environment, checkout / "uv.lock"

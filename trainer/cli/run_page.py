@@ -117,9 +117,9 @@ def page(
     yield from _block("ingredients", _ingredients(record))
     yield from _block("image", _image(circumstances.image))
     yield from _block("machine", _machine(circumstances))
-    yield from _lines("drift", circumstances.drift or ["none: what runs is what the image was built with"])
-    yield from _lines("determinism off: what the net switched", circumstances.determinism_at_end or [])
-    yield from _lines("not promised", [f"{name}: {why}" for name, why in circumstances.limits.items()])
+    yield from _lines("drift", circumstances.drift or ["none: the software was that of the image"])
+    yield from _lines("determinism off: switches that the net changed", circumstances.determinism_at_end or [])
+    yield from _lines("not guaranteed", [f"{name}: {why}" for name, why in circumstances.limits.items()])
     if circumstances.drift_at_end is not None and circumstances.drift_at_end != circumstances.drift:
         yield from _lines("drift when it ended", circumstances.drift_at_end or ["none"])
     yield from _settings(record, current_settings(listed.records))

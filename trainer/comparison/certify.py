@@ -56,7 +56,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
     _require_attempts(a, b, kill)
     for each in (a, b):
         if causes := each.circumstances.determinism_at_end:
-            message = f"run {each.run} is not of level {a.ingredients.determinism.level}: {causes[0]}"
+            message = f"run {each.run} did not keep determinism level {a.ingredients.determinism.level}: {causes[0]}"
             hint = "remove the code that changes it, or certify with --determinism off"
             raise RunError(f"nothing can be certified: {message}", hint=hint)
     attempts = [_attempt(run) for run in (comparison.a, comparison.b)]
@@ -114,7 +114,7 @@ def _steps(attempt: Path, record: Record) -> int:
     _read(attempt / TRACE)
     traced, recorded = read_trace(attempt / TRACE).steps, record.outcome.steps
     if not traced or traced != recorded:
-        message = f"the trace of run {record.run} ends at step {traced}; the run made {recorded or 'no'} steps"
+        message = f"the trace of run {record.run} ends at step {traced}; the run took {recorded or 'no'} steps"
         hint = "train for 1 step or more (--steps), with --trace on"
         raise RunError(f"nothing can be certified: {message}", hint=hint)
     return traced

@@ -213,7 +213,7 @@ def load_rerun_record(prepared: PreparedRerun) -> Record:
     with run_root(prepared.folder) as folder:
         for path, status in folder.walk():
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                message = f"the retest left {prepared.folder / path}, which is neither a file nor a folder"
+                message = f"the retest created {prepared.folder / path}, which is neither a file nor a folder"
                 raise DigestMismatchError(message, hint=_DISTRUST)
     if not attempts(prepared.folder):
         raise RunError("the retest ended before its record was open", hint="see the output above")
@@ -224,7 +224,7 @@ def load_rerun_record(prepared: PreparedRerun) -> Record:
         )
     attempt = prepared.folder / "attempts" / str(record.attempt)
     if _without_log(record.outcome.files) != _without_log(files_of(attempt)):
-        raise DigestMismatchError(f"{attempt} holds other files than its record lists", hint=_DISTRUST)
+        raise DigestMismatchError(f"{attempt} contains files that do not match its record", hint=_DISTRUST)
     return record
 
 

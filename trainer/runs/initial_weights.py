@@ -108,7 +108,7 @@ def keep(run: Path, *, attempt: int) -> None:
                 with folder.below(f"{ATTEMPTS}/{number}") as earlier, folder.below(f"{ATTEMPTS}/{attempt}") as later:
                     _copy(earlier, INITIAL, later, sha256=_digest(earlier, INITIAL))
                 return
-    message = f"run {run.name} has lost its initial weights: no attempt has {INITIAL}"
+    message = f"run {run.name} lacks its initial weights: no attempt has {INITIAL}"
     raise RunError(message, hint=f"`reprise runs pull {run.name}` restores it if the run was published")
 
 

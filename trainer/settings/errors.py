@@ -144,7 +144,7 @@ def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> Exp
     kind = _type_of(value)
     declaration = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
     if similar := nearest(name, known, most=1):
-        message = f"{place}: there is no setting {name} to override, and one of your own has a type"
+        message = f"{place}: there is no setting {name} to override, and a new setting needs a type"
         return ExperimentError(message, hint=f"did you mean {similar[0]}? A new one would be `{declaration}`")
     return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{declaration}`")
 

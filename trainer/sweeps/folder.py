@@ -140,7 +140,7 @@ def lock_sweep(folder: Path) -> Iterator[None]:
         handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
     try:
         if not _locked(handle):
-            message = f"another process is at sweep {folder.name}"
+            message = f"another process is running sweep {folder.name}"
             raise RunError(message, hint="wait until it ends, or stop it")
         yield
     finally:

@@ -83,7 +83,7 @@ class Job:
     on_switched: Callable[[str], None] = lambda _: None
     """Called with each line that reports that the net changed the level of determinism."""
     on_limit: Callable[[str, str], object] = lambda _, __: None
-    """Called with what the run does not promise, such as `resume`, and the reason."""
+    """Called with each guarantee that the run lacks, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
     watching: Sequence[Callback] = ()

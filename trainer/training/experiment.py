@@ -68,13 +68,13 @@ class Experiment:
         bases = [base for base in type(net).__mro__ if base.__module__.startswith(_PACKAGE)]
         methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
         if hidden := sorted(attributes & {*MADE_AT_SETUP, *methods}):
-            message = f"{self.file.name}: the net sets self.{hidden[0]}, which is a name of its task"
+            message = f"{self.file.name}: the net sets self.{hidden[0]}, which its task defines"
             hint = "give it another name"
             if hasattr(Task, f"make_{hidden[0]}"):
                 hint = f"give it another name; to change what the task uses, override make_{hidden[0]}"
             raise ExperimentError(message, hint=hint)
         if empty := next((name for name, each in net.named_parameters() if each.is_meta), None):
-            message = f"parameter {empty} of {type(net).__name__} lies on the device meta: it has no values"
+            message = f"parameter {empty} of {type(net).__name__} is on the device meta: it has no values"
             raise ExperimentError(message, hint="make the layer on the CPU; the run moves it to its device")
         call_configured(freeze, net)
         return net

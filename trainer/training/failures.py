@@ -108,7 +108,7 @@ def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], f
 
 
 def _type_and_line(fault: BaseException) -> tuple[str, str]:
-    """Return the type and the first line; for an exception from a loader's worker, which torch passes on as text, the original ones."""
+    """Return the type and the first line of an exception; the original ones for a loader worker's, which torch passes on as text."""
     text = first_line(fault)
     found = _IN_WORKER.search(str(fault)) if text else None
     if found is None:

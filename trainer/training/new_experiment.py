@@ -61,7 +61,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         text = renamed_copy(original, name=file.stem, like=like.stem, values=found.values)
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
-        message = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
+        message = f"{like} is not a Python file that can be copied: {reason.partition(' for ')[0]}"
         raise ExperimentError(message, hint="correct it, or name another one: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,9 +150,7 @@ _Edit = tuple[int, int, list[str]]
 
 
 def _edits(page: ast.Module, name: str, like: str, *, has_other_dataset: bool) -> list[_Edit]:
-    message = (
-        f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Copied from {like}."""'
-    )
+    message = f'"""{name.replace("_", " ").capitalize()}: describe in one sentence what the net predicts. Copied from {like}."""'
     first = page.body[0] if page.body and ast.get_docstring(page) is not None else None
     found = [(0, 0, [message]) if first is None else (first.lineno - 1, first.end_lineno or 1, [message])]
     for node in page.body:

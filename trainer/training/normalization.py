@@ -90,14 +90,14 @@ def fit_normalizations(net: nn.Module, train: TrainSplit, *, field: str) -> list
 
 @contextmanager
 def fields_unchanged(net: nn.Module, batch: Mapping[str, Tensor], *, field: str) -> Iterator[None]:
-    """Raise `ExperimentError` if `forward` gives a `Normalize` other values than those of the field to which it was fitted."""
+    """Raise `ExperimentError` if `forward` calls a `Normalize` with values that differ from the field to which it was fitted."""
 
     def require(name: str, module: Normalize, given: tuple[Any, ...]) -> None:
         fitted = module.field or field
         whole, values = batch.get(fitted), given[0]
         if whole is None or (whole.shape == values.shape and torch.equal(whole.to(values.dtype), values)):
             return
-        message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` gives it other values"
+        message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` calls it with other values"
         raise ExperimentError(
             message,
             hint="call it on the unchanged field, at the start of `forward`; or publish the field in the form to normalize",

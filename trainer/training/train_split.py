@@ -1,4 +1,4 @@
-"""The training split as it is read, without transforms: what a net fits to it before the first step, by streaming it.
+"""The training split without transforms, to which a net fits statistics before the first step, in one streaming pass.
 
 The sums are float64, in the order of the samples, so that they are equal on every rank and do not depend on batch size or workers.
 """

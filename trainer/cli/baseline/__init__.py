@@ -184,7 +184,7 @@ def code_changes(checkout: Path, name: str) -> list[str]:
         return [local]
     origin = f"commit {after.commit} of {after.date} wrote the baseline"
     if not changed and not after.commits:
-        return [f"{origin}, with other code than it holds: no commit since has changed the code", local]
+        return [f"{origin}, but for different code than it contains: no commit since then has changed the code", local]
     return [f"{origin}; {counted(after.commits, 'commit')} since then changed {' or '.join(_CODE)}", local]
 
 

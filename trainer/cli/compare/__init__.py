@@ -156,7 +156,7 @@ def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
         return
     requirements = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
     yield from _block("determinism", _reduced_determinism(comparison))
-    yield from _block("not promised", _limits(comparison))
+    yield from _block("not guaranteed", _limits(comparison))
     yield from _block("first difference", _divergence(comparison))
     yield from _candidates(comparison, limit)
     yield from _block("result metrics", _figures(comparison.verdict.figures) if comparison.verdict.figures else ())

@@ -127,7 +127,7 @@ class Session:
         """Record a guarantee that the run lacks, and print it once."""
         if name not in self.limits:
             self.limits[name] = reason
-            self.say(f"not promised: {name}: {reason}")
+            self.say(f"not guaranteed: {name}: {reason}")
 
     def say(self, line: str) -> None:
         """Print a line on the terminal, and add it to the attempt's log."""
@@ -308,7 +308,7 @@ def _omission_reason(module: str, launch: Launch) -> str | None:
     link = next((SOURCE / path for path in paths if (SOURCE / path).is_symlink()), None)
     if link is None:
         return None
-    return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"
+    return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy its target into the checkout"
 
 
 def attribute_errors(experiment: Experiment | PlainExperiment) -> AbstractContextManager[None]:

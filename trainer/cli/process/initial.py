@@ -79,7 +79,7 @@ def find_initial(resolved: Resolved[Any], *, folder: Path, earlier: Record | Non
 
 @contextmanager
 def _runs_of(folder: Path) -> Iterator[None]:
-    """Look for runs beside the run in `folder`: this process runs from a frozen source, whose own folder of runs is another."""
+    """Find runs beside the run in `folder` within the block: the frozen source of this process has a different folder of runs."""
     before = os.environ.get(_RUNS)
     os.environ[_RUNS] = str(folder.parent)
     try:
@@ -135,7 +135,7 @@ def dataset_named(word: str, *, root: Path) -> Dataset | None:
 
 
 def _of_resumed(resolved: Resolved[Any], word: str | None, earlier: Record, *, root: Path) -> Initial:
-    """Return the initial weights of a resumed run: those that it began with."""
+    """Return the initial weights of a resumed run: the weights with which it began."""
     before = earlier.circumstances.execution.get(_SETTING)
     if word != before:
         message = (

@@ -217,7 +217,7 @@ def _package_counts(record: Record) -> str:
 
 def _drift(record: Record) -> Markup | str:
     drift = dict.fromkeys([*record.circumstances.drift, *(record.circumstances.drift_at_end or [])])
-    return lines(list(drift)[:100]) or "none: what ran is what the image was built with"
+    return lines(list(drift)[:100]) or "none: the software was that of the image"
 
 
 def _packages(runs: Sequence[PageRun]) -> Markup | None:
@@ -277,7 +277,7 @@ _HOST: Final[dict[str, Callable[[Record], object]]] = {
     "driver": lambda record: record.circumstances.host.driver,
     "device": _device,
     "determinism": lambda record: f"{level(record)}, {record.ingredients.determinism.threads} threads",
-    "not promised": lambda record: "; ".join(f"{name}: {why}" for name, why in record.circumstances.limits.items()),
+    "not guaranteed": lambda record: "; ".join(f"{name}: {why}" for name, why in record.circumstances.limits.items()),
 }
 
 

@@ -114,7 +114,7 @@ def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = IMA
 
 
 def check_image(record: Record) -> None:
-    """Raise `ImageMismatchError` in a container of another image than the recorded one."""
+    """Raise `ImageMismatchError` in a container of a different image than the recorded image."""
     if is_recorded(record, os.environ):
         return
     name = image_name(record)

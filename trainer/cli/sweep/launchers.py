@@ -152,7 +152,7 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
 
 
 def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
-    """Return the launcher of the points. Raises `ImageMismatchError` if only another image than the sweep's is available."""
+    """Return the launcher of the points. Raises `ImageMismatchError` if only a different image than the sweep's is available."""
     if can_train():
         if claim_image(os.environ).layers != sweep.layers:
             raise ImageMismatchError(

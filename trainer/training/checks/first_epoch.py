@@ -153,7 +153,7 @@ def targets(trial: Trial) -> str:
         require_reached(net, predicted, net.parameters())
     odd = net.describe_oddity(predicted, wanted)
     if odd or notes:
-        hint = odd[1] if odd else f"[splits] and the values of dataset {trial.subject.dataset.name}"
+        hint = odd[1] if odd else f"check [splits] and the values of dataset {trial.subject.dataset.name}"
         raise CheckNote("; ".join([message, *notes, *(odd or ())[:1]]), hint=hint)
     return message
 

@@ -85,7 +85,7 @@ def determinism(trial: Trial) -> str:
     """Check whether the net, when created and run, changes a torch switch that the level requires."""
     level = trial.subject.resolved.settings.value_of("determinism")
     if level is Level.OFF:
-        return "determinism is off: bit-identical results are not promised"
+        return "determinism is off: bit-identical results are not guaranteed"
     _require_equal(trial.switches, read_switches())
     enabled = torch.are_deterministic_algorithms_enabled()
     choose_exact_kernels()  # as a run does: torch's defaults could equal the net's values

@@ -71,7 +71,7 @@ def loggers(
 ) -> list[Logger]:
     """Return the loggers for the folder of an attempt. A library is imported only if requested. The page of a run shows its record.
 
-    `report` is called with what a logger that fails leaves out, and the reason.
+    `report` is called with the missing logs of a failed logger, and the reason.
     """
     found: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:

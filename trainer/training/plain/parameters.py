@@ -180,7 +180,7 @@ def _kind(parameter: Parameter) -> Any:
 
 
 def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: Mapping[str, Path]) -> Any:
-    """Return what a text such as `torch.optim.Adam(lr=0.001)` names. Raise `SettingError`.
+    """Return the object that a text such as `torch.optim.Adam(lr=0.001)` names. Raise `SettingError`.
 
     An optimizer or a schedule is made later by the module: it is given a function with these arguments. So is a parameter that is called.
     """
@@ -200,7 +200,7 @@ def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: M
         raise SettingError(f"{given}; each of its arguments needs a name", hint=f"write {example}")
     found = _find(path, module)
     if found is None or not callable(found):
-        what = "is not there" if found is None else "cannot be called"
+        what = "does not exist" if found is None else "cannot be called"
         hint = "name it with its module, such as `torch.optim.Adam` or `src.nets.SimpleNet`"
         raise SettingError(f"{given}; {path} {what}", hint=hint)
     made = functools.partial(found, **with_folders(arguments, folders))

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from trainer.training.settings import ScriptSettings
 
 ACCESSES: Final = "accesses.txt"
-"""A file of the attempt's folder: what the script was seen to read and write outside of what the run records."""
+"""A file of the attempt's folder: the detected reads and writes of the script that the run does not record."""
 _METRICS: Final = "metrics.jsonl"
 _SKIPPED: Final = ("__pycache__/", ".git/")
 _PHRASES: Final = {
-    "network": "the script connected to {}: what it received is not recorded",
+    "network": "the script connected to {}: the received data are not recorded",
     "reads": "the script read {}, which is neither source nor a dataset: it is not recorded",
     "writes": "the script wrote {}, outside of {{run}}: it is not kept",
 }

@@ -71,7 +71,7 @@ def require_placeholders(settings: ScriptSettings) -> None:
     for word in settings.value_of("arguments"):
         for name in re.findall(r"\{(\w+)\}", word):
             if name != "run" and nearest(name.lower(), ["run"]):
-                message = f"the script's argument {word!r} has {{{name}}}, for which nothing stands"
+                message = f"the script's argument {word!r} contains {{{name}}}, which is not a placeholder"
                 raise SettingError(message, hint="did you mean {run}?")
 
 

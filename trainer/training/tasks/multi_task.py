@@ -133,7 +133,7 @@ class MultiTask(Task):
         if odd := next((name for name in made if not str(name).isidentifier()), None):
             raise ExperimentError(f"an output is named {odd!r}; expected letters, digits and _", hint="rename it")
         if bad := next((name for name, each in made.items() if not 0 <= each.weight < float("inf")), None):
-            message = f"the weight of output {bad!r} is {made[bad].weight}; expected a number from 0"
+            message = f"the weight of output {bad!r} is {made[bad].weight}; expected 0 or more"
             raise ExperimentError(message, hint="correct it")
         found: Mapping[str, Output] = made
         return found

@@ -131,18 +131,18 @@ def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hi
 
 def no_gradient(net: nn.Module) -> ExperimentError:
     """Return the error for a loss that does not depend on any trained parameter."""
-    message = "what `forward` gives does not depend on a parameter, or was detached from it"
+    message = "the output of `forward` does not depend on a trained parameter, or was detached"
     hint = "look for detach, no_grad, argmax, .item()"
     if not any(each.requires_grad for each in net.parameters()):
         message = "no parameter is trained: requires_grad is False for all of them"
-        hint = "leave a parameter with requires_grad=True"
+        hint = "keep at least one parameter with requires_grad=True"
     return ExperimentError(f"the loss of {type(net).__name__} has no gradient: {message}", hint=hint)
 
 
 def nothing_measured(net: nn.Module, split: str) -> ExperimentError:
     """Return the error for a validation or a test whose overridden step measures nothing."""
     step = {"val": "validation_step", "test": "test_step"}[split]
-    message = f"{type(net).__name__}.{step} gave nothing to measure: {split} has no loss and no metric"
+    message = f"{type(net).__name__}.{step} measures nothing: {split} has no loss and no metric"
     return ExperimentError(message, hint=f"call super().{step}(batch, index) in it, or remove it")
 
 

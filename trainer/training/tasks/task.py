@@ -114,7 +114,7 @@ class Task(L.LightningModule):
         return sample
 
     def fit_to_train(self, train: TrainSplit) -> list[str]:
-        """Fit what the training split determines before the first step, as every `Normalize`; return lines to report.
+        """Fit values to the training split before the first step, such as every `Normalize`; return lines to report.
 
         Called before `setup`, also of a resumed run, whose checkpoint then replaces parameters and buffers (`train.resumed`).
         """

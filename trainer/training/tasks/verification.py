@@ -201,7 +201,7 @@ class Pairs(Samples):
             rows = select(name, declared.splits, singles.layout, dataset=declared.name)
             labels = singles.labels(rows)
             if labels is None:
-                message = f"the reader of {declared.title} gives no classes without reading whole samples"
+                message = f"the reader of {declared.title} returns no classes without reading whole samples"
                 raise DatasetError(
                     message, hint="pairs need the readers `arrays` with one field of whole numbers, or `images`"
                 )
