@@ -115,7 +115,7 @@ def from_folder(text: str, names: set[str], place: str) -> str:
     return f'{text}\n[[tool.uv.index]]\nname = "{index}-folder"\nurl = "{place}"\nexplicit = true\n'
 
 
-def timeless() -> list[str]:
+def packages_without_upload_time() -> list[str]:
     """Return an error for each package of PyTorch's index, which has no upload times, that `exclude-newer` still applies to."""
     uv_says, (index, _) = project()["tool"]["uv"], torch_index()
     free = uv_says.get("exclude-newer-package", {})
@@ -139,7 +139,7 @@ def make(options: list[str], *, any_torch: bool = False) -> int:
     With `any_torch` a package that links torch may come from a different index than torch: `reprise add` then corrects its source.
     """
     (_, address), wheels = torch_index(), torch_wheels()
-    if problems := timeless():
+    if problems := packages_without_upload_time():
         return report(problems, hint="edit pyproject.toml, then run scripts/lock again")
     with tempfile.TemporaryDirectory(prefix="reprise-lock-") as folder:
         copy = Path(folder).resolve()

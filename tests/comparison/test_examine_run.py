@@ -100,7 +100,7 @@ def test_a_run_that_left_its_determinism_level_is_noted(bench: Bench) -> None:
     around = bench.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
     bench.record = bench.record.model_copy(update={"circumstances": around})
     found = bench.look()["level"]
-    assert (found.state, found.found) == (State.NOTE, "off, machine was asked for: benchmark is True")
+    assert (found.state, found.found) == (State.NOTE, "off, machine was requested: benchmark is True")
 
 
 def test_an_unfinished_run_cannot_be_reproduced(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.declared_settings import sketched
-from trainer.training.unused_settings import parameter, untaken
+from trainer.training.unused_settings import parameter, unused_given_settings
 
 if TYPE_CHECKING:
     from trainer.base.errors import SettingError
@@ -34,7 +34,7 @@ def unused_settings(*words: str, before: str = "", after: str = "") -> list[Sett
     sketch = sketched(text)
     assert sketch is not None
     resolved = resolve(sketch.settings, Origins(options=parse_options(words), environ={}))
-    return list(untaken(resolved, text, package=PACKAGE))
+    return list(unused_given_settings(resolved, text, package=PACKAGE))
 
 
 def test_a_given_setting_that_the_experiment_never_mentions_is_rejected() -> None:

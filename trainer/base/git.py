@@ -117,7 +117,7 @@ def changed_paths(checkout: Path, *below: str) -> list[str] | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Since:
+class CommitsSince:
     """The last commit that changed a file, and the number of later commits that changed certain folders."""
 
     commit: str
@@ -125,7 +125,7 @@ class Since:
     commits: int
 
 
-def since(checkout: Path, file: str, *below: str) -> Since | None:
+def since(checkout: Path, file: str, *below: str) -> CommitsSince | None:
     """Return what was committed after a file; `None` if git fails, e.g. in a shallow clone or for a file that was never committed."""
     shallow = _git(checkout, "rev-parse", "--is-shallow-repository")
     last = _git(checkout, "log", "-1", "--format=%H %h %cs", "--", file)
@@ -133,7 +133,7 @@ def since(checkout: Path, file: str, *below: str) -> Since | None:
         return None
     whole, commit, date = (last or "").split()
     count = _git(checkout, "rev-list", "--count", f"{whole}..HEAD", "--", *below)
-    return None if count is None else Since(commit=commit, date=date, commits=int(count))
+    return None if count is None else CommitsSince(commit=commit, date=date, commits=int(count))
 
 
 def without_ignored(folder: Path, paths: Iterable[str]) -> list[str]:

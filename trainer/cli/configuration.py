@@ -113,7 +113,7 @@ def require_mounted(address: str, *, typed: Sequence[str]) -> None:
     )
 
 
-def hand_in_store(dotenv: Path) -> None:
+def export_store_variables(dotenv: Path) -> None:
     """Set the variables with which compose uses the store in REPRISE_STORE instead of the store in `.env`. Raise `UsageError`.
 
     A folder is mounted; for a server, the address is passed.
@@ -232,7 +232,7 @@ def _dotenv_values(path: Path) -> dict[str, str]:
     return values
 
 
-def hand_over(folder: Path, *, checkout: Path) -> None:
+def give_to_container_user(folder: Path, *, checkout: Path) -> None:
     """If this user is root, make the containers' user the owner of a run folder and its contents, except links.
 
     Raise `UnsafePathError` for a file with hard links outside the folder, `NotWritableError`.

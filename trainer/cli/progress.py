@@ -30,7 +30,7 @@ class LineProgress:
     """Prints a line at the beginning, every five seconds and at the end."""
 
     def __init__(self, verb: str, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
-        """Make a display without a transfer."""
+        """Create a display without a transfer."""
         self._verb, self._stream, self._clock, self._lock = verb, stream, clock, Lock()
         self._title, self._total, self._done, self._began, self._printed = "", 0, 0, 0.0, 0.0
 
@@ -71,7 +71,7 @@ class BarProgress:
     """Draws a bar with rate and remaining time."""
 
     def __init__(self, verb: str) -> None:
-        """Make a display without a transfer."""
+        """Create a display without a transfer."""
         self._verb = verb
         self._bar: Bar | None = None
 

@@ -161,7 +161,7 @@ def _result(outcome: Outcome) -> list[tuple[str, str]]:
 def level(record: Record) -> str:
     """Return the level of determinism that a run kept, and the requested level if it differs."""
     requested = record.ingredients.determinism.level
-    return requested if record.promise == requested else f"{record.promise}, {requested} was asked for"
+    return requested if record.promise == requested else f"{record.promise}, {requested} was requested"
 
 
 def _ingredients(record: Record) -> list[tuple[str, str]]:

@@ -137,7 +137,7 @@ class Statement(SavedDocument):
         if tested.observed < 1:
             resume = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
             missing = resume if tested.claim == "resume" else "step was made"
-            raise CertificateError(f"{where} is based on no observation: no {missing}", hint=_REPEAT)
+            raise CertificateError(f"{where} is not based on an observation: it has no {missing}", hint=_REPEAT)
 
     def check_record(self, record: Record, text: bytes) -> None:
         """Raise `CertificateError` if the statement is not about this record, whose file is `text`."""

@@ -69,7 +69,7 @@ def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> I
     yield run_check("files", lambda: _files(record, folder))
     yield run_check("drift", lambda: _drift(record, folder, exact=machine.exact))
     if causes := record.circumstances.determinism_at_end:
-        fact = f"off, {record.ingredients.determinism.level} was asked for: {causes[0]}"
+        fact = f"off, {record.ingredients.determinism.level} was requested: {causes[0]}"
         yield note("level", fact, "equal bits are not guaranteed; the verdict has the details")
     if (engine := machine.engine) is not None:
         yield run_check("image", lambda: _image(record, engine))

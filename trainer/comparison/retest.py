@@ -107,7 +107,7 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
     key = f"runs/{retest.original.run}/{FOLDER}/{retest.retest.run}.json"
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
         raise DigestMismatchError(
-            f"{key} is in {store.label} with other content", hint="it does not come from a rerun: do not use it"
+            f"{key} is in {store.label} with different content", hint="it does not come from a rerun: do not use it"
         )
 
 

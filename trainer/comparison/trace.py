@@ -107,7 +107,7 @@ def trace_of(data: bytes, *, where: str) -> Trace:
     return Trace(header=parsed(first, Header, where=f"{where}, line 1"), lines=lines, where=where)
 
 
-def cut_back(trace: Trace, step: int) -> Trace:
+def truncate_trace(trace: Trace, step: int) -> Trace:
     """Return the trace up to `step`, without evaluations after `step`."""
     limit = (step, False)
     later = (

@@ -1,6 +1,6 @@
 """The managed block of `.env`: values about this machine for compose and its containers.
 
-The block is marked with a digest of its text, which shows edits by hand. Lines outside of the block are never changed. The file holds the
+The block contains a digest of its text, which reveals manual edits. Lines outside of the block are never changed. The file holds the
 local store's key, so only its owner can read it.
 """
 

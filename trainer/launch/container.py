@@ -42,7 +42,7 @@ def kill_container(run: str) -> None:
 
 
 def _docker(*words: str) -> bool:
-    # A session of its own, so that Ctrl-C in the terminal does not end this command.
+    # In its own session, so that Ctrl-C in the terminal does not end this command.
     done = subprocess.run(["docker", *words], capture_output=True, check=False, start_new_session=True)
     return done.returncode == 0
 

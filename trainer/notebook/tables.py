@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Table(list[dict[str, Any]]):
-    """Rows by column name; `pandas.DataFrame(table)` makes a data frame.
+    """Rows by column name; `pandas.DataFrame(table)` creates a data frame.
 
     >>> table = Table([{"step": 1, "loss": 0.5}, {"step": 2, "accuracy": 1.0}])
     >>> table.columns, table.column("loss")

@@ -49,7 +49,7 @@ class InitialWeights:
 def weights_of(record: Record) -> File:
     """Return the entry of a run's weights in its record. Raise `RunError` if it has none."""
     if record.ingredients.kind == "script":
-        message = f"run {record.run} is a script's, which has no weights that Reprise knows"
+        message = f"run {record.run} ran a script; only runs of experiments have weights"
         raise RunError(message, hint="publish the file: `reprise data publish NAME FILE.safetensors`")
     listed = next((file for file in record.outcome.files if file.path == WEIGHTS), None)
     if listed is None:

@@ -184,7 +184,8 @@ def _tables(path: Path) -> list[dict[str, Any]]:
     others = listed(name for name in content if name != "points") or "points = ..." if content else "nothing"
     message = f"{path}: expected a [[points]] table for each point and nothing else, found {others}"
     raise DocumentError(
-        message, hint="write [[points]] and below it name = value, one a line; options that all points have are typed"
+        message,
+        hint="write [[points]] and below it name = value, one per line; pass options that all points share on the command line",
     )
 
 

@@ -42,7 +42,7 @@ LOGS: Final = "logs"
 _LOCK: Final = "lock"
 
 
-class Standing(StrEnum):
+class PointState(StrEnum):
     """The state of a point."""
 
     WAITING = "waiting"
@@ -53,7 +53,7 @@ class Standing(StrEnum):
     FINISHED = "finished"
 
 
-_STANDINGS: Final = {Status.COMPLETED: Standing.FINISHED, Status.FAILED: Standing.FAILED}
+_STANDINGS: Final = {Status.COMPLETED: PointState.FINISHED, Status.FAILED: PointState.FAILED}
 
 
 def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
@@ -203,25 +203,25 @@ def unreadable(point: Point, *, runs: Path) -> str | None:
     return None
 
 
-def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
+def point_state(sweep: Sweep, number: int, *, runs: Path) -> PointState:
     """Return a point's state, from its processes and its run's record."""
     run = sweep.points[number].run
     if is_written(runs / FOLDER / sweep.id, number):
-        return Standing.RUNNING
+        return PointState.RUNNING
     if run is None:
-        return Standing.WAITING
+        return PointState.WAITING
     if not (known := recorded_attempts(runs / run)):
-        return Standing.FAILED if sweep.points[number].code else Standing.WAITING
+        return PointState.FAILED if sweep.points[number].code else PointState.WAITING
     record = record_at(sweep.points[number], runs=runs)
     status = record.outcome.status if record else Status.FAILED
     if status is Status.RUNNING and is_alive(runs / run / ATTEMPTS / str(known[-1])):
-        return Standing.RUNNING
-    return _STANDINGS.get(status, Standing.STOPPED)
+        return PointState.RUNNING
+    return _STANDINGS.get(status, PointState.STOPPED)
 
 
-def standings(sweep: Sweep, *, runs: Path) -> list[Standing]:
+def point_states(sweep: Sweep, *, runs: Path) -> list[PointState]:
     """Return the states of all points."""
-    return [standing(sweep, number, runs=runs) for number in range(len(sweep.points))]
+    return [point_state(sweep, number, runs=runs) for number in range(len(sweep.points))]
 
 
 def equal_run(

@@ -120,7 +120,7 @@ def _fit(job: Job, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpo
     """Train; return the names of each optimizer's parameters."""
     path, net = None, assembled.net
     if job.saved is not None:
-        checkpoints.go_on_from(job.saved)
+        checkpoints.resume_from(job.saved)
         assembled.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
         path = job.into / FOLDER / job.saved.path
     try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SETTINGS: Final = """\
 # Each setting is an option too, as `--learning-rate 1e-4`; `train --exp NAME --help` lists all. Any can be overridden here by a value
-# alone; one of your own has a type, a value and, in the line below, its meaning."""
+# alone; a new setting has a type, a value and, in the line below, its meaning."""
 _DATASET: Final = "# One of `reprise data ls`; docs/tutorial/your-own-data.md publishes your own."
 _NET: Final = """\
 # A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's:

@@ -29,7 +29,7 @@ _LIBRARIES: Final = {"torch", "numpy", "pydantic", "torchmetrics", "lightning", 
 _PACKAGE: Final = ("trainer.training.", "trainer.settings.ledger", "trainer.settings.fields")
 
 
-def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:
+def unused_given_settings(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:
     """Yield an error for each given setting that certainly has no use; `text` is the experiment, `package` the folder of trainings."""
     module = ast.parse(text)
     if not _is_alone(module):

@@ -234,7 +234,7 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
     attempt, _, _ = run(team, "--out", "{run}", "--epochs", "1")
     explained = team.reprise("why", attempt.parents[1].name, attempt.parents[1].name, "--no-container")
     assert explained.returncode == 2
-    assert "is a script's, which has no trace of its steps" in explained.stderr
+    assert "ran a script, which has no trace of its steps" in explained.stderr
     checked = team.reprise("check", "old/nets.py")
     assert "--script FILE runs a script" in checked.stderr
 

@@ -26,12 +26,12 @@ from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
 from trainer.runs.list import local_ids
 from trainer.runs.run import record_of
-from trainer.training.timing import Bench, BenchResult, Dear, Interval, compared, page, ratios, unlike
+from trainer.training.timing import Bench, BenchResult, Interval, SlowOperation, compared, page, ratios, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.training.bench import Course
+    from trainer.training.bench import BenchPlan
 
 _LEAST = 20
 
@@ -117,7 +117,7 @@ def _document(
         ratios=ratios(bench, other) if isinstance(other, Bench) else run_ratios,
         unlike=unlike(bench, other) if isinstance(other, Bench) else [],
         profile=None if profiled is None else shown_path(profiled),
-        dearest=[Dear.model_validate(each) for each in dearest or ()],
+        dearest=[SlowOperation.model_validate(each) for each in dearest or ()],
     )
 
 
@@ -158,8 +158,8 @@ def print_benchmark(argv: list[str]) -> int:
     return 0
 
 
-def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) -> Course:
-    from trainer.training.bench import Course
+def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) -> BenchPlan:
+    from trainer.training.bench import BenchPlan
 
     launch = read_launch(os.environ)
     experiment = import_experiment(launch)
@@ -167,7 +167,7 @@ def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) 
     declared = only_dataset(resolved.settings, command="bench", root=Path.cwd())
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
     dataset, data, description = choose_data(declared, synthetic=bool(options["synthetic"]), rows=rows)
-    return Course(
+    return BenchPlan(
         experiment=experiment,
         resolved=resolved,
         dataset=dataset,

@@ -186,7 +186,7 @@ def _reduced_determinism(comparison: Comparison) -> Iterator[str]:
                 record.ingredients.determinism.level,
                 f" and {len(causes) - 1} more" if len(causes) > 1 else "",
             )
-            yield f"{name} is {record.promise}, {level} was asked for: {causes[0]}{others}"
+            yield f"{name} is {record.promise}, {level} was requested: {causes[0]}{others}"
 
 
 def _limits(comparison: Comparison) -> Iterator[str]:

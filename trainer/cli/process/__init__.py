@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
         return 0
     with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            return follow(launch, launch.frozen, argv, stop)
+            return train_as_rank(launch, launch.frozen, argv, stop)
         session = _open_session(launch, launch.frozen, argv, stop)
         with closing(session):
             experiment = session.experiment
@@ -117,7 +117,7 @@ def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: S
 def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) -> Trained:
     """Fetch and train; the record keeps the duration of each stage. Raise `NotFiniteError` for a result that is not finite."""
     environment = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
-    with session.stop.patient():
+    with session.stop.delay_stop():
         titles = " and ".join(dataset.title for dataset in session.datasets)
         title = f"{session.launch.experiment} on {titles}" if titles else session.launch.experiment
         title += f" from {session.initial.title}" if session.initial.title else ""
@@ -251,7 +251,7 @@ def require_epochs_left(saved: Saved, *, epochs: int) -> None:
         )
 
 
-def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
+def train_as_rank(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
     """Train as a rank other than 0, started by Lightning; rank 0 writes the record."""
     from trainer.training.assembly import FetchedDataset, Job
     from trainer.training.fit import train

@@ -156,7 +156,7 @@ class Session:
 def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
     start = monotonic()
-    with stop.patient():
+    with stop.delay_stop():
         experiment = find_experiment(launch, argv)
     folder = Path(frozen.folder)
     resolved = with_file_names(resolve_settings(experiment, argv), run=folder)

@@ -236,12 +236,12 @@ def _packages(runs: Sequence[PageRun]) -> Markup | None:
 
 def machine(runs: Sequence[PageRun], telemetry: Markup | None) -> Markup | None:
     """Return the host, the devices, the duration of each stage and the telemetry."""
-    took = {(each.record.run, each.record.attempt): each.took for each in runs}
+    durations = {(each.record.run, each.record.attempt): each.duration for each in runs}
     part = "of the last attempt" if any(each.record.attempt > 1 for each in runs) else "of that"
     stages = dict.fromkeys(stage for each in runs for stage in each.record.circumstances.timing.stages)
     names = sorted({name for each in runs for name in each.record.outcome.telemetry})
     getters: dict[str, Callable[[Record], object]] = {
-        "took": lambda record: took[record.run, record.attempt] or "not known",
+        "took": lambda record: durations[record.run, record.attempt] or "not known",
         **{f"{part}, {stage}": partial(_stage, stage) for stage in stages},
         **{name.replace("_", " "): partial(_telemetry, name) for name in names},
     }

@@ -285,7 +285,7 @@ def _retest(original: RunOnDisk, rerun: Rerun, comparison: Comparison, *, runner
 
 
 def _save_retest(original: RunOnDisk, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
-    """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
+    """Write the retest into the original's folder; publish it if the original is published. Print errors instead of raising them."""
     try:
         print_progress(f"  retest    {save_retest(original.folder, retest, evidence=evidence)}")
     except RepriseError as fault:

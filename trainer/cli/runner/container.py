@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import DotenvError, EngineError, ImageMissingError
 from trainer.cli.checkout import DOTENV, compose_values, engine
-from trainer.cli.configuration import hand_in_store, host_name
+from trainer.cli.configuration import export_store_variables, host_name
 from trainer.cli.containers import container_launcher
 from trainer.cli.output import print_progress
 from trainer.cli.runner import Runner
@@ -66,7 +66,7 @@ class ContainerRunner(Runner):
             raise DotenvError("this checkout is not set up to run containers", hint="scripts/setup --build")
         user = owner(os.getuid(), os.getgid())
         self._uid, self._gid = int(values.get("REPRISE_UID", user.uid)), int(values.get("REPRISE_GID", user.gid))
-        hand_in_store(DOTENV)
+        export_store_variables(DOTENV)
         self.engine = engine()
 
     def altered(self, record: Record) -> tuple[int, list[str]]:

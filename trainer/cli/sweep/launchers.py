@@ -175,7 +175,7 @@ def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
 
 def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
     """Return the GPUs for each point that may run at the same time; an empty list if points train on the CPU."""
-    settings = resolve(LaunchSettings, origins_of_point(sweep, sweep.points[0], folder), partly=True).settings
+    settings = resolve(LaunchSettings, origins_of_point(sweep, sweep.points[0], folder), ignore_unknown=True).settings
     if can_train():
         gpus = visible_gpus()
         level = settings.determinism

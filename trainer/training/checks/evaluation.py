@@ -158,7 +158,7 @@ def _find_leak(net: Task, given: Tensor) -> Leak | None:
 
 
 def _furthest_input(net: Task, given: Tensor, place: int, *, sees: int) -> int:
-    """Return the last input on which the output at `place` depends; it depends on inputs from `sees` on."""
+    """Return the last input on which the output at `place` depends; an input at `sees` or later affects it."""
     before, none = _outputs_by_position(net, given), given.shape[1]
     while none - sees > 1:
         middle = (sees + none) // 2

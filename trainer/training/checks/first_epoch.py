@@ -226,9 +226,11 @@ def gradients(trial: Trial) -> str:
     require(not frozen, f"frozen (requires_grad is False): {grouped(net, frozen)}")
     unused = [name for name in names if name not in watch.reached and name not in watch.odd]
     require(not unused, f"only zero gradients reach {grouped(net, unused)}")
-    still = [name for name in watch.still() if name in names]
+    unchanged = [name for name in watch.unchanged_parameters() if name in names]
     require(
-        not still, f"{grouped(net, still)} gets gradients, but no step changes it", hint="check configure_optimizers"
+        not unchanged,
+        f"{grouped(net, unchanged)} gets gradients, but no step changes it",
+        hint="check configure_optimizers",
     )
     left = f"; {listed([*net.frozen, *patterns])} frozen on purpose" if meant else ""
     return f"all {len(names)} parameters get gradients and change{left}"

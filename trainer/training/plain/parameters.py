@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _EMPTY: Final = inspect.Parameter.empty
 _BY_NAME: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 _LATER: Final = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
-"""Classes that a module makes itself, from parameters: it is given a function that makes them."""
+"""Classes whose objects a module creates itself, from its parameters: the module gets a function that creates the object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

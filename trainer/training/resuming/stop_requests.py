@@ -57,7 +57,7 @@ class Stop:
             raise self.fault()
 
     @contextmanager
-    def patient(self) -> Iterator[None]:
+    def delay_stop(self) -> Iterator[None]:
         """Delay a stop until the end of the block: an interrupted import leaves modules partly initialized."""
         self.is_delayed = True
         try:

@@ -151,7 +151,7 @@ def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None
             f"the script's outputs hold {_some(special)}, a link or a special file: it is neither compared nor published",
         )
     if changed:
-        job.on_limit("source", f"the script changed {_some(changed)} of its own source")
+        job.on_limit("source", f"the script changed {_some(changed)} of its source")
     for kind, found in _accesses(job.attempt).items():
         job.on_limit(kind, _PHRASES[kind].format(_some(found)))
 

@@ -153,7 +153,7 @@ def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Mov
 
 
 def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> list[str]:
-    """Return notes on fields whose largest absolute value makes the net's output or the loss for that sample enormous."""
+    """Return notes on fields whose largest absolute value leads to a very large output or loss for that sample."""
     notes = []
     for field in net._used:  # noqa: SLF001 - the task's own
         bound = seen.farthest(field)
