@@ -153,7 +153,7 @@ def _build_id(name: str, root: Path) -> str:
 
 
 def _change_system(args: Namespace, change: Callable[..., None], scope: Scope, trial: Path) -> None:
-    """Change Debian packages where they are declared: environments that inherit them from another get the change with it."""
+    """Change Debian packages in the environments that declare them; environments that inherit the packages change as well."""
     names = [name for name in scope.environments if args.environment or declares_packages(name, root=trial)]
     for name in names:
         change(args.packages, environment=name, root=trial)

@@ -217,9 +217,9 @@ def _disk(record: Record, free: int, *, datasets: int) -> Finding:
     """Check for space for the run's own files and two copies of its datasets: the mounted store and the run's cache."""
     needed = sum(file.size for file in record.outcome.files) + datasets + _SPARE
     if free < needed:
-        message = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
+        message = f"{free / 1e9:.1f} GB free in the folder of runs; this run needs about {needed / 1e9:.1f} GB"
         raise DiskFullError(message, hint="free space there")
-    return well("disk", f"{free / 1e9:.0f} GB free where runs are kept")
+    return well("disk", f"{free / 1e9:.0f} GB free in the folder of runs")
 
 
 def require_reproducible(findings: list[Finding]) -> None:

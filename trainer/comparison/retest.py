@@ -1,4 +1,4 @@
-"""A retest: when, where and in which image a run was run again, and the verdict. Format `reprise.retest/1`.
+"""A retest: the time, host and image of a rerun, and the verdict. Format `reprise.retest/1`.
 
 A retest is written once, under the name of its new run: in the original run's folder, and in the store that contains that run. It is not
 signed: whether to trust it depends on who made it.

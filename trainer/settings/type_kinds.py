@@ -1,8 +1,7 @@
 """Inspect a setting's type: the types of a union, its choices, whether it is a list or a table, and whether two types agree.
 
 `agree` checks whether a value of one declared type can be passed where another type is declared under the same name. Types that cannot be
-compared agree, because a false alarm would stop a valid run. `None` beside a type agrees, and so does a wider type where a narrower type
-is accepted.
+compared agree, because a false alarm would stop a valid run. A union with `None` agrees, and so does a wider type with a narrower type.
 
 | declared | taken as | agree |
 |---|---|---|
