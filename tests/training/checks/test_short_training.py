@@ -45,7 +45,7 @@ def check_used_settings(*words: str, begins: bool = True, starts: bool = True) -
         if begins:
             ledger.require_bound()
         call_configured(shown)
-    trial: Any = SimpleNamespace(notebook=ledger, subject=SimpleNamespace(resolved=resolved))
+    trial: Any = SimpleNamespace(lenient_ledger=ledger, subject=SimpleNamespace(resolved=resolved))
     return settings_used(trial)
 
 

@@ -81,7 +81,7 @@ class Trial:
         small = settings.model_copy(update={"batch_size": self.batch_size, "workers": 0})
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
-        self.notebook: LenientLedger | None = None
+        self.lenient_ledger: LenientLedger | None = None
         """The ledger of a short training, after there was a short training."""
         self.switches = read_switches()
         self.first_values: dict[str, tuple[float, Any]] = {}
