@@ -156,7 +156,9 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
     declared = only_dataset(resolved.settings, command="check", root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     dataset, data, description = choose_data(declared, synthetic=synthetic, rows=rows)
-    yield {"data": f"{description}, {launch.device}"}
+    initial = resolved.settings.value_of("init_from")
+    own_weights = f", initial weights by seed, not of {initial}" if initial else ""
+    yield {"data": f"{description}, {launch.device}{own_weights}"}
     subject = Subject(
         experiment=experiment,
         resolved=resolved,
