@@ -7,6 +7,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TextIO
 
+from trainer.cli.messages import spelled
 from trainer.cli.output import escaping, one_line, shown, underlying
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class LineProgress:
 
     def note(self, line: str) -> None:
         """Print a line."""
-        print(line, file=self._stream, flush=True)
+        print(spelled(line), file=self._stream, flush=True)
 
     def begin(self, title: str, total: int) -> None:
         """Begin a transfer of `total` bytes."""
@@ -77,7 +78,7 @@ class BarProgress:
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        print(shown(line), file=sys.stderr, flush=True)
+        print(shown(spelled(line)), file=sys.stderr, flush=True)
 
     def begin(self, title: str, total: int) -> None:
         """Draw the bar."""

@@ -174,7 +174,7 @@ class _RowGroups:
 
     def __init__(self, reader: Table, files: Files, layout: Layout) -> None:
         self._reader, self._of_files = reader, layout
-        self._open = [_open(files, path) for path in reader.files]
+        self._open = [open_parquet(files, path) for path in reader.files]
         counts = [_group_rows(file, path) for file, path in zip(self._open, reader.files, strict=True)]
         self.files = [(file, number) for file, each in enumerate(counts) for number in range(len(each))]
         """For each row group, the number of its file, and its number in the file."""
@@ -229,7 +229,7 @@ class _RowGroups:
         path, opened = self._reader.files[file], self._open[file]
         _require_small(path, number, count, [opened.schema_arrow.field(name).type for name in names])
         batches, decoded = [], 0
-        with _named(path):
+        with decoding_faults(path):
             for batch in opened.iter_batches(_ROWS, row_groups=[number], columns=names, use_threads=False):
                 batches.append(batch)
                 decoded += batch.num_rows
@@ -257,7 +257,7 @@ class _RowGroups:
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
         """Return the row and text of the first value that is not a number; the first row if all are numbers."""
         first, example = 0, None
-        with _named(self._reader.files[file]):
+        with decoding_faults(self._reader.files[file]):
             # Small batches, because one long text may be repeated in all rows of a group.
             for batch in self._open[file].iter_batches(_TEXTS, columns=[name], use_threads=False):
                 texts = batch.column(0).cast(pa.string()).to_pylist()
@@ -300,15 +300,15 @@ class _Verified:
         """Do nothing: the view closes with its last reference."""
 
 
-def _open(files: Files, path: str) -> pq.ParquetFile:
+def open_parquet(files: Files, path: str) -> pq.ParquetFile:
     """Open a file whose footer is verified."""
-    with _named(path):
+    with decoding_faults(path):
         footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(files.view(path))))
         return pq.ParquetFile(pa.PythonFile(_Verified(files, path), mode="r"), metadata=footer)
 
 
 @contextmanager
-def _named(path: str) -> Iterator[None]:
+def decoding_faults(path: str) -> Iterator[None]:
     """Convert pyarrow errors to `DatasetError`, naming the file."""
     try:
         yield
