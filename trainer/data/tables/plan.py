@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError, UsageError
 from trainer.base.suggestions import counted, did_you_mean, listed, short
 from trainer.data.reader import Column, Table, Treatment
-from trainer.data.tables.column_types import NumberFormat, column_type
+from trainer.data.tables.column_types import NumberFormat, column_type, require_readable_text
 from trainer.data.tables.source_table import SourceColumn, SourceTable
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ MOST_CATEGORIES: Final = 1000
 MOST_CLASSES: Final = 20
 """Different whole numbers of a target that is read as a class without being declared."""
 _ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
+_INDEX: Final = re.compile(r"__index_level_\d+__|Unnamed: \d+", re.ASCII)
+"""Names that pandas gives to columns without a name."""
 _READ: Final[dict[str, ReadAs]] = {"number": "number", "category": "category", "date": "date", "skip": "left out"}
 _TARGET: Final[dict[str, ReadAs]] = {"number": "target", "category": "class"}
 
@@ -111,13 +115,15 @@ class _Planner:
         if declared == "left out":
             kind: ColumnType = "text" if scan.kinds else "empty"
             return PlannedColumn(scan=scan, source=SourceColumn(type=kind, read="left out"), reason="as declared")
+        require_readable_text(scan, file=self.file)
         if declared in {"category", "class"}:
             kind = "whole" if scan.kinds.keys() == {"whole"} else "text"
         elif declared == "date" and form:
             kind = "date"
         else:
             choices = f"--read '{name}=category', or --read '{name}=skip'"
-            kind = column_type(scan, self.numbers, file=self.file, options=choices)
+            is_number = declared in {"number", "target"}
+            kind = column_type(scan, self.numbers, file=self.file, options=choices, is_number=is_number)
         self._require_possible(scan, kind, declared)
         read, reason = (declared, "as declared") if declared else self._choose(scan, kind)
         source = SourceColumn(type=kind, read=read, date=form if read == "date" else "")
@@ -239,9 +245,12 @@ def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
         "all values are equal": scan.values is not None and len(scan.values) == 1 and not scan.gaps,
         f"a date; --read '{scan.name}=date' reads days since 1970-01-01": kind == "date",
         "counts the rows": kind == "whole" and scan.is_counter and scan.rows > 2,  # noqa: PLR2004 - two count by chance
-        "an identifier: all values are different": kind in {"whole", "text"}
+        "an identifier: all values are different": kind in {"whole", "number", "text"}
         and distinct
         and bool(_ID.fullmatch(scan.name)),
+        "the index of a table: all values are different": kind == "whole"
+        and distinct
+        and bool(_INDEX.fullmatch(scan.name)),
         "all values are different": kind == "text" and scan.is_distinct,
         f"text of more than {MOST_CATEGORIES:,} different values": kind == "text"
         and (scan.values is None or len(scan.values) > MOST_CATEGORIES),
@@ -250,13 +259,38 @@ def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
 
 
 def describe_similar(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report categories that differ only by case."""
+    """Report categories that differ only by case, blanks, Unicode form or invisible characters, and text that was decoded wrongly."""
     for each in plan.columns:
+        values = each.treatment.values if each.treatment else ()
         folded: dict[str, list[str]] = {}
-        for value in each.treatment.values if each.treatment else ():
-            folded.setdefault(value.casefold(), []).append(value)
+        for value in values:
+            folded.setdefault(_folded(value), []).append(value)
         if same := next((values for values in folded.values() if len(values) > 1), None):
-            yield f"{dataset}: column {each.scan.name!r} has values that differ only by case: {listed(same)}"
+            has_case = len({value.casefold() for value in same}) == 1
+            by, shown = ("case", same) if has_case else ("case, blanks or invisible characters", map(ascii, same))
+            yield f"{dataset}: column {each.scan.name!r} has values that differ only by {by}: {listed(shown)}"
+        if odd := next((value for value in values if _DAMAGED.search(value)), None):
+            reason = "a character was lost" if "\ufffd" in odd else "UTF-8 that was read in another encoding"
+            yield f"{dataset}: column {each.scan.name!r} has {short(odd)!r}, which looks as if {reason}"
+
+
+def _folded(value: str) -> str:
+    visible = "".join(each for each in unicodedata.normalize("NFKC", value) if unicodedata.category(each) != "Cf")
+    return " ".join(visible.casefold().split())
+
+
+_DAMAGED: Final = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0192\u2013-\u203a]|\u00e2\u20ac")
+"""The replacement character, and what two or three bytes of UTF-8 are in Latin-1 and cp1252."""
+
+
+def describe_spellings(plan: TablePlan, *, dataset: str) -> Iterator[str]:
+    """Report words that are read as missing values of a text: `NA` may be one, too."""
+    for each in plan.columns:
+        words = [word for word in sorted(each.scan.spellings) if word]
+        if words and each.source.read in {"category", "class"}:
+            option = " ".join(f"--value {shlex.quote(word)}" for word in words)
+            names = ", ".join(map(repr, words))
+            yield f"{dataset}: column {each.scan.name!r}: {names} is read as a missing value; if it is a value: {option}"
 
 
 def describe_padding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
