@@ -8,7 +8,8 @@ import pytest
 
 from trainer.base.errors import DatasetError
 from trainer.data.tables.dialect import DialectOptions
-from trainer.data.tables.plan import PlanOptions, describe_similar, describe_spellings
+from trainer.data.tables.plan import PlanOptions
+from trainer.data.tables.value_notes import describe_similar, describe_spellings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,8 @@ def test_the_missing_value_of_databases(published: Callable[..., Any]) -> None:
 
 
 def test_whole_numbers_up_to_64_bits_are_exact_and_longer_ones_text(published: Callable[..., Any]) -> None:
-    largest = published("a,b\n9223372036854775807,x\n-9223372036854775807,y\n9007199254740993,x\n")["a"]
-    assert largest == [2**63 - 1, 1 - 2**63, 2**53 + 1]
+    body = "id,b\n9223372036854775807,x\n-9223372036854775807,y\n9007199254740993,x\n"
+    assert published(body)["id"] == [2**63 - 1, 1 - 2**63, 2**53 + 1]
     assert published("a,b\n9223372036854775808,x\n5,y\n2,x\n")["a"] == ["9223372036854775808", "5", "2"]
 
 
@@ -108,6 +109,19 @@ def test_values_that_look_the_same_or_damaged_are_reported(values: Any, note: st
 def test_indexes_of_data_frames_are_left_out(plan: Callable[..., Any]) -> None:
     source, _ = plan("Unnamed: 0,a,n\n7,1,x\n3,5,y\n9,2,x\n")
     assert [each.read for each in source.columns.values()] == ["left out", "number", "category"]
+
+
+def test_large_whole_numbers_are_rounded_only_if_they_are_declared_as_numbers(
+    plan: Callable[..., Any], published: Callable[..., Any]
+) -> None:
+    body = "people,day\n20500000,1\n70,5\n33554433,2\n"
+    with pytest.raises(DatasetError, match="line 2, column 'people': 20500000 is rounded in a feature") as caught:
+        plan(body)
+    assert str(caught.value.hint).startswith("--read 'people=number' if 24 bits are exact enough")
+    declared = PlanOptions(reads={"people": "number"})
+    assert published(body, plan=declared)["people"] == [20500000.0, 70.0, 33554433.0]
+    source, planned = plan(body, plan=declared)
+    assert plan(body, before=(source, planned.reader("t.parquet")))[0] == source
 
 
 REJECTED = {

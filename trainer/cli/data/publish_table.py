@@ -18,9 +18,10 @@ from trainer.cli.run_page import columns as aligned
 from trainer.data.declaration import Draft
 from trainer.data.reader import Table
 from trainer.data.tables.dialect import DialectOptions
-from trainer.data.tables.plan import PlanOptions, TablePlan, describe_padding, describe_similar, describe_spellings
+from trainer.data.tables.plan import PlanOptions, TablePlan
 from trainer.data.tables.source_table import FORMATS, SourceTable
 from trainer.data.tables.table_file import TableOptions, plan_file
+from trainer.data.tables.value_notes import describe_padding, describe_similar, describe_spellings
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -47,6 +47,7 @@ _MOST_COLUMNS: Final = 40
 _MOST_CHANGES: Final = 20
 _NAME, _TYPE, _READ, _SPLIT = 16, 14, 10, 10
 """Characters of the cells of a table, at most."""
+_LONG: Final = 1e20
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - days since then, without a zone
 
 
@@ -154,7 +155,7 @@ def classes_of(dataset: Dataset, overview: Overview) -> tuple[ClassCount, ...]:
     found, codes = overview.classes, _codes(dataset, overview)
     counts = [
         ClassCount(
-            number=codes.get(name, number) if codes else _number(name, number),
+            number=codes.get(name, number) if codes else _class_number(name, number),
             name=name if codes or not name.removeprefix("-").isdecimal() else "",
             samples=sum(splits.values()),
             splits={split: count for split, count in splits.items() if split},
@@ -171,7 +172,7 @@ def _codes(dataset: Dataset, overview: Overview) -> dict[str, int]:
     return {}
 
 
-def _number(name: str, otherwise: int) -> int:
+def _class_number(name: str, otherwise: int) -> int:
     return int(name) if name.removeprefix("-").isdecimal() else otherwise
 
 
@@ -207,12 +208,21 @@ def _clipped(text: str, width: int) -> str:
 
 def _described(values: ColumnValues, *, is_date: bool = False) -> str:
     if values.low is not None and values.high is not None:
-        low, high = (_date(each) if is_date else f"{each:.6g}" for each in (values.low, values.high))
+        low, high = (_date(each) if is_date else _number(each) for each in (values.low, values.high))
         return low if low == high else f"{low} to {high}"
     if values.different is None:
         return "over 1,000 values" if values.present else "none"
     names = f": {', '.join(values.values)}" if values.values and len(values.values) <= _MOST_CHANGES else ""
     return f"{counted(values.different, 'value')}{names}"
+
+
+def _number(number: float) -> str:
+    """Return a number with up to six digits, or a whole number with all of them.
+
+    >>> _number(0.1 + 0.2), _number(2e7), _number(2**60), _number(1e300)
+    ('0.3', '20000000', '1152921504606846976', '1e+300')
+    """
+    return str(int(number)) if abs(number) < _LONG and number == int(number) else f"{number:.6g}"
 
 
 def _date(days: float) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_VALUES: Final = 10_000
 """Different values of a column that are counted, at most."""
 _EXAMPLES: Final = 3
+_EXACT: Final = 1 << 24
+"""The largest whole number up to which float32 holds all of them."""
 _UNCHANGED: Final = frozenset({"date", "zoned", "day", "control", "error"})
 """The kinds of values that a column of text has, too."""
 
@@ -53,6 +55,8 @@ class ColumnScan:
     """Values with blanks around them."""
     is_counter: bool = True
     """Whether every value is a whole number, one more than the value before."""
+    rounded: Example | None = None
+    """The first whole number that float32 does not hold exactly."""
     _last: int | None = None
 
     @property
@@ -85,7 +89,10 @@ class ColumnScan:
                 self.spellings[value] += count
                 continue
             counts[value] += count
-            self._count(self._kind(value), count, lines, cells, cell)
+            kind = self._kind(value)
+            self._count(kind, count, lines, cells, cell)
+            if kind == "whole" and self.rounded is None and abs(int(value)) > _EXACT:
+                self.rounded = Example(count=count, line=lines[cells.index(cell)], value=value)
         self._follow(cells)
         if self.values is not None:
             self.values.update(counts)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
-import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError, UsageError
-from trainer.base.suggestions import counted, did_you_mean, listed, short
+from trainer.base.suggestions import did_you_mean, listed, short
 from trainer.data.reader import Column, Table, Treatment
 from trainer.data.tables.column_types import NumberFormat, column_type, require_readable_text
 from trainer.data.tables.source_table import SourceColumn, SourceTable
@@ -126,6 +124,8 @@ class _Planner:
             kind = column_type(scan, self.numbers, file=self.file, options=choices, is_number=is_number)
         self._require_possible(scan, kind, declared)
         read, reason = (declared, "as declared") if declared else self._choose(scan, kind)
+        if read in {"number", "target"} and kind == "whole" and scan.rounded:
+            kind = self._rounded(scan)
         source = SourceColumn(type=kind, read=read, date=form if read == "date" else "")
         return PlannedColumn(scan=scan, source=source, treatment=self._treatment(scan, kind, read), reason=reason)
 
@@ -147,6 +147,19 @@ class _Planner:
             return self.options.target
         columns = self.before[0].columns
         return next((name for name, column in columns.items() if column.read in _TARGET.values()), None)
+
+    def _rounded(self, scan: ColumnScan) -> ColumnType:
+        """Return the type of whole numbers that float32 rounds. Raises `DatasetError` unless the column is declared as a number."""
+        earlier = self.before[0].columns.get(scan.name) if self.before else None
+        if self.options.reads.get(scan.name) == "number" or (earlier and earlier.type == "number"):
+            return "number"
+        assert scan.rounded is not None  # noqa: S101 - the caller looked
+        where = f"{self.file}, line {scan.rounded.line}, column {scan.name!r}"
+        message = f"{where}: {short(scan.rounded.value)} is rounded in a feature (float32), as an identifier or a date must not be"
+        others = (
+            "" if scan.name == self._target else f"; else --read '{scan.name}=skip', or --read '{scan.name}=category'"
+        )
+        raise DatasetError(message, hint=f"--read '{scan.name}=number' if 24 bits are exact enough{others}")
 
     def _require_possible(self, scan: ColumnScan, kind: ColumnType, declared: ReadAs | None) -> None:
         if declared in {"number", "target"} and kind not in {"whole", "number", "empty"}:
@@ -256,45 +269,3 @@ def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
         and (scan.values is None or len(scan.values) > MOST_CATEGORIES),
     }
     return next((reason for reason, is_one in reasons.items() if is_one), "")
-
-
-def describe_similar(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report categories that differ only by case, blanks, Unicode form or invisible characters, and text that was decoded wrongly."""
-    for each in plan.columns:
-        values = each.treatment.values if each.treatment else ()
-        folded: dict[str, list[str]] = {}
-        for value in values:
-            folded.setdefault(_folded(value), []).append(value)
-        if same := next((values for values in folded.values() if len(values) > 1), None):
-            has_case = len({value.casefold() for value in same}) == 1
-            by, shown = ("case", same) if has_case else ("case, blanks or invisible characters", map(ascii, same))
-            yield f"{dataset}: column {each.scan.name!r} has values that differ only by {by}: {listed(shown)}"
-        if odd := next((value for value in values if _DAMAGED.search(value)), None):
-            reason = "a character was lost" if "\ufffd" in odd else "UTF-8 that was read in another encoding"
-            yield f"{dataset}: column {each.scan.name!r} has {short(odd)!r}, which looks as if {reason}"
-
-
-def _folded(value: str) -> str:
-    visible = "".join(each for each in unicodedata.normalize("NFKC", value) if unicodedata.category(each) != "Cf")
-    return " ".join(visible.casefold().split())
-
-
-_DAMAGED: Final = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0192\u2013-\u203a]|\u00e2\u20ac")
-"""The replacement character, and what two or three bytes of UTF-8 are in Latin-1 and cp1252."""
-
-
-def describe_spellings(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report words that are read as missing values of a text: `NA` may be one, too."""
-    for each in plan.columns:
-        words = [word for word in sorted(each.scan.spellings) if word]
-        if words and each.source.read in {"category", "class"}:
-            option = " ".join(f"--value {shlex.quote(word)}" for word in words)
-            names = ", ".join(map(repr, words))
-            yield f"{dataset}: column {each.scan.name!r}: {names} is read as a missing value; if it is a value: {option}"
-
-
-def describe_padding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report values with blanks around them, which are removed."""
-    for each in plan.columns:
-        if each.scan.padded and each.source.read in {"category", "class"}:
-            yield f"{dataset}: blanks around {counted(each.scan.padded, 'value')} of column {each.scan.name!r} are removed"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.base.suggestions import short
+from trainer.base.suggestions import counted, short
 from trainer.data.overview import MOST_VALUES, ColumnValues, Overview, OverviewColumn
 from trainer.data.reader import Table, Text
 from trainer.data.splits import select
@@ -287,4 +287,4 @@ def _unseen(tally: _Tally) -> Iterator[str]:
             if unseen := [mark for mark in counts if mark not in train.counts]:
                 rows = sum(counts[mark] for mark in unseen)
                 values = _shortened([repr(short(texts[mark])) for mark in unseen])
-                yield f"column {name!r}: train has no {values}; {split} has {rows:,} such samples"
+                yield f"column {name!r}: train has no {values}; {split} has {counted(rows, 'such sample')}"
