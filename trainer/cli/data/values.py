@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from rich.cells import cell_len
 
 from trainer.base.document import Document, parse_json
-from trainer.base.errors import DatasetError, MachineError
+from trainer.base.errors import DatasetError, MachineError, RepriseError
 from trainer.base.suggestions import counted
 from trainer.cli.checkout import wake_store
 from trainer.cli.containers import container_launcher
@@ -60,17 +60,25 @@ def overview_of(args: Namespace, dataset: Dataset, context: DataContext) -> Over
     cached = context.cache.find(dataset)
     if cached and (known := cached_overview(dataset, context.cache).read()):
         return known
-    if args.values and not _can_read(dataset):
+    if args.values and not _can_read():
         words = ["data", "show", args.name, "--values", "--json"]
         return _in_image(words, context).overview or ""
-    if args.values or (cached and _can_read(dataset) and dataset.bytes <= _SMALL):
-        return _made(dataset, context)
+    if args.values or (cached and _can_read() and dataset.bytes <= _SMALL):
+        return _made(dataset, context) if args.values else _made_or_fault(dataset, context)
     return spelled(f"not read yet: reprise data show {args.name} --values")
 
 
-def _can_read(dataset: Dataset) -> bool:
-    """Return whether this Python can read the samples."""
-    return all(map(find_spec, ("torch", "pyarrow"))) and bool(dataset)
+def _made_or_fault(dataset: Dataset, context: DataContext) -> Overview | str:
+    """Return the overview, or why it cannot be made: the rest of the page is shown in any case."""
+    try:
+        return _made(dataset, context)
+    except RepriseError as fault:
+        return f"cannot be read: {fault.message}"
+
+
+def _can_read() -> bool:
+    """Return whether this Python can read samples."""
+    return all(map(find_spec, ("torch", "pyarrow")))
 
 
 def _made(dataset: Dataset, context: DataContext) -> Overview:
@@ -92,21 +100,17 @@ def changes_of(args: Namespace, before: Dataset, after: Dataset, context: DataCo
     if is_equal or isinstance(before.reader, Weights) or isinstance(after.reader, Weights):
         return ""
     is_forced = args.values or args.key is not None
-    can_read = _can_read(before)
+    can_read = _can_read()
     if is_forced and not can_read:
-        words = [
-            "data",
-            "diff",
-            args.before,
-            args.after,
-            "--values",
-            "--json",
-            *(["--key", args.key] if args.key else []),
-        ]
-        return _in_image(words, context).values or ""
+        key = ["--key", args.key] if args.key else []
+        return _in_image(["data", "diff", args.before, args.after, *key, "--values", "--json"], context).values or ""
     is_here = all(context.cache.has(each) and each.bytes <= _SMALL for each in (before, after))
     if not (is_forced or (is_here and can_read)):
         return spelled(f"not compared: reprise data diff {args.before} {args.after} --values")
+    return _compared(before, after, context, key=args.key)
+
+
+def _compared(before: Dataset, after: Dataset, context: DataContext, *, key: str | None) -> ValueChanges:
     from trainer.training.readers.row_changes import Version, compare_values
 
     one, other = (
@@ -117,7 +121,7 @@ def changes_of(args: Namespace, before: Dataset, after: Dataset, context: DataCo
         )
         for each in (before, after)
     )
-    return compare_values(one, other, key=args.key)
+    return compare_values(one, other, key=key)
 
 
 class _Answer(Document):

@@ -102,9 +102,9 @@ def text_blocks(path: Path, dialect: Dialect, *, columns: int) -> Iterator[TextB
         if any(len(row) != columns for _, row in some):
             line, row = next((line, row) for line, row in some if len(row) != columns)
             raise _ragged(path, line, row, columns, dialect)
-        if line := next((line for line, row in some if row == head), None):
-            message = f"{path.name}, line {line}: the names of the columns again, as in line 1"
-            raise DatasetError(message, hint=f"remove line {line}: several files were joined")
+        if repeated := next((line for line, row in some if row == head), None):
+            message = f"{path.name}, line {repeated}: the names of the columns again, as in line 1"
+            raise DatasetError(message, hint=f"remove line {repeated}: several files were joined")
         lines, cells = zip(*some, strict=True)
         yield TextBlock(lines=list(lines), columns=list(zip(*cells, strict=True)))
 
