@@ -31,8 +31,11 @@ def guess_reader(paths: Sequence[str]) -> tuple[str, str] | None:
         like = "it looks like an image folder" if len(folders) > 1 else "no folders name classes"
         more = "" if len(folders) > 1 else " --labels FILE.csv"
         return f"{counted(len(pictures), 'picture')}, {by_suffix(pictures)}{inside}: {like}", f"--images .{more}"
+    by_ending: dict[str, list[str]] = {}
+    for path in paths:
+        by_ending.setdefault(suffix_of(path), []).append(path)
     for suffix, name, options in _OTHERS:
-        if files := [path for path in paths if suffix_of(path) == suffix]:
+        if files := by_ending.get(suffix):
             return f"{counted(len(files), f'{name} file')} ({listed(files, longest=_LONGEST_LIST)})", options.replace(
                 "FILE", files[0]
             )
