@@ -23,7 +23,7 @@ from trainer.runs.image_claim import write_observed_image
 from trainer.runs.image_file import RUN_VARIABLE
 from trainer.runs.initial_weights import stage_again, stage_parent
 from trainer.runs.run import ATTEMPTS, abandon, attempts, files_of, new_run, record_of
-from trainer.settings.fields import CONFINED, RETEST
+from trainer.settings.fields import CACHE_LIMIT, CONFINED, RETEST
 from trainer.source.copy import lay_out
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class ContainerSettings:
     gid: int
     host: str
     access: ExtraAccess = ExtraAccess()
+    cache_limit: str = ""
+    """The bound of the rerun's own cache; it changes no result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +191,7 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
             RUN_VARIABLE: prepared.run,
             CONFINED: "1",
             **({} if prepared.resumes else {RETEST: prepared.original.run}),
+            **({CACHE_LIMIT: container.cache_limit} if container.cache_limit else {}),
             **container.access.variables,
         },
         mounts=(

@@ -27,7 +27,7 @@ from trainer.runs.identify import drifted
 from trainer.runs.image_claim import claim_image
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.record import Knowledge
-from trainer.settings.fields import RETEST
+from trainer.settings.fields import CACHE_LIMIT, RETEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -141,6 +141,7 @@ _VARIABLES: Final = (
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_VISIBLE_DEVICES",
+    CACHE_LIMIT,
 )
 
 

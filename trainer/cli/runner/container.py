@@ -30,6 +30,7 @@ from trainer.environments.setup import owner
 from trainer.launch.container import kill_container
 from trainer.launch.contract import CommandRequest
 from trainer.runs.record import Knowledge
+from trainer.settings.fields import CACHE_LIMIT
 from trainer.stores.address import LOCAL_ENDPOINT
 
 if TYPE_CHECKING:
@@ -84,7 +85,14 @@ class ContainerRunner(Runner):
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it in the recorded image, by its digest."""
         image, access = self._image(ready), self._granted()
-        settings = ContainerSettings(image=image, uid=self._uid, gid=self._gid, host=host_name(), access=access)
+        settings = ContainerSettings(
+            image=image,
+            uid=self._uid,
+            gid=self._gid,
+            host=host_name(),
+            access=access,
+            cache_limit=compose_values().get(CACHE_LIMIT, ""),
+        )
         container_path, host_path = f"{RUNS}/{ready.run}", str(ready.folder)
 
         def print_line(line: str) -> None:

@@ -33,13 +33,14 @@ from trainer.training.tasks.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection, SplitValues
     from trainer.data.splits import Layout
     from trainer.runs.figure import Figure
     from trainer.training.readers import Batch, Sample
-    from trainer.training.readers.samples import Block, Rows
+    from trainer.training.readers.samples import Block, Piece, Rows
 
 __all__ = ["VerificationSettings", "Verifier"]
 
@@ -218,6 +219,15 @@ class Pairs(Samples):
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Return both samples of each pair, one after the other: `[2 * pairs, ...]`."""
         return self.singles.batch([each for pick in picks for each in (pick, self.second(pick))])
+
+    @property
+    def streamed(self) -> Sequence[StreamedDataset]:
+        """Return the datasets of the wrapped reader whose files are fetched during the training."""
+        return self.singles.streamed
+
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return the ranges of both samples of a pair."""
+        return [*self.singles.pieces(pick), *self.singles.pieces(self.second(pick))]
 
     def stack(self, samples: Sequence[Sample]) -> Batch:
         """Return samples of pairs as a batch, as the wrapped reader does."""
