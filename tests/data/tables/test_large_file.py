@@ -69,7 +69,7 @@ def test_the_command_publishes_a_million_rows_in_bounded_memory(tmp_path: Path) 
         file.write("weight,city,code,name\n")
         file.writelines(f"{'' if n % 100 == 7 else n * 0.37},c{n % 50},{n * 7 % 10},u{n}\n" for n in range(ROWS // 10))
     variables = {"REPRISE_STORE": str(tmp_path / "store"), "REPRISE_CACHE": str(tmp_path / "cache")}
-    words = [sys.executable, "-c", PUBLISH, tmp_path]
+    words = [sys.executable, "-c", PUBLISH, str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
     code, kilobytes = map(int, done.stdout.splitlines()[-1].split())
     assert (code, f"t: {ROWS // 10:,} samples inspected" in done.stderr) == (0, True)
