@@ -18,9 +18,9 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import StoreMissingError, UsageError
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import short
+from trainer.data.cache import CACHE_LIMIT
 from trainer.environments.dotenv import all_values, read_block, user_values
 from trainer.runs.image_file import IMAGE_FILE
-from trainer.settings.fields import CACHE_LIMIT
 from trainer.stores import open_store
 from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
 

@@ -17,13 +17,14 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import RerunArguments, rerun_arguments
+from trainer.data.cache import CACHE_LIMIT
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.container import container_name, describe_image
 from trainer.runs.image_claim import write_observed_image
 from trainer.runs.image_file import RUN_VARIABLE
 from trainer.runs.initial_weights import stage_again, stage_parent
 from trainer.runs.run import ATTEMPTS, abandon, attempts, files_of, new_run, record_of
-from trainer.settings.fields import CACHE_LIMIT, CONFINED, RETEST
+from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out
 
 if TYPE_CHECKING:

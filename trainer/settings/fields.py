@@ -43,8 +43,6 @@ else:
 
 _PACKAGE: Final = ("trainer.settings.fields", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
-CACHE_LIMIT: Final = "REPRISE_CACHE_LIMIT"
-"""The environment variable with the bound of the cache, such as `20GB`."""
 RETEST: Final = "REPRISE_RETEST"
 """Environment variable with the run that this run retests: the settings are then read from that run's record."""
 PURPOSE: Final = "REPRISE_PURPOSE"

@@ -46,7 +46,6 @@ from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
 from trainer.settings.settings_file import settings_text
 from trainer.stores.patience import Patience
-from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.resuming.stop_requests import Stop
 from trainer.training.scripts.script import Script
 
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from trainer.training.assembly import FetchedDataset, Job
     from trainer.training.experiment import Experiment
     from trainer.training.initial_weights import WeightsFile
+    from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.trained import Result, Trained
 
     Fetched = CachedDataset | StreamedDataset
@@ -128,6 +128,7 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
         from trainer.training.assembly import FetchedDataset, Job
         from trainer.training.fit import train
+        from trainer.training.plain.experiment import PlainExperiment
 
     with session.stage("fetch"):
         roles, check = roles_in(session.resolved.settings), session.stop.check

@@ -17,6 +17,7 @@ from trainer.cli.fetch import export_datasets
 from trainer.cli.process.attempt import BAKED_INVENTORY
 from trainer.comparison.examine_run import MachineResources
 from trainer.comparison.rerun import image_name
+from trainer.data.cache import CACHE_LIMIT
 from trainer.data.cache.folder import Cache
 from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
@@ -27,7 +28,7 @@ from trainer.runs.identify import drifted
 from trainer.runs.image_claim import claim_image
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.record import Knowledge
-from trainer.settings.fields import CACHE_LIMIT, RETEST
+from trainer.settings.fields import RETEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

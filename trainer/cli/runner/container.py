@@ -22,6 +22,7 @@ from trainer.cli.runner import Runner
 from trainer.cli.trust import isolation
 from trainer.comparison.reproduce import RUNS, ContainerSettings, ExtraAccess, PreparedRerun, change_owner, run_confined
 from trainer.comparison.rerun import image_name, obtain_image
+from trainer.data.cache import CACHE_LIMIT
 from trainer.environments import installed_files
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import IsolatedContainer, Mount
@@ -30,7 +31,6 @@ from trainer.environments.setup import owner
 from trainer.launch.container import kill_container
 from trainer.launch.contract import CommandRequest
 from trainer.runs.record import Knowledge
-from trainer.settings.fields import CACHE_LIMIT
 from trainer.stores.address import LOCAL_ENDPOINT
 
 if TYPE_CHECKING:
