@@ -14,13 +14,14 @@ from trainer.base.document import parse_json
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, Draft
 from trainer.data.fetch import fetch_dataset
-from trainer.data.files import SourceFolder
-from trainer.data.publish import publish_dataset
 from trainer.stores import open_store
 
 
 def publish(store: str, folder: str, declared: str) -> None:
     """Publish a folder, and store the metadata that git would track."""
+    from trainer.data.files import SourceFolder
+    from trainer.data.publish import publish_dataset
+
     published = publish_dataset(
         Draft(name="bench", license="none", source="made"),
         source=SourceFolder(root=Path(folder)),

@@ -37,7 +37,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Took:
+class Timing:
     """One timing."""
 
     wall: float
@@ -47,7 +47,7 @@ class Took:
     late: bool = False
 
 
-def timed(case: Case, cwd: Path) -> Took:
+def timed(case: Case, cwd: Path) -> Timing:
     """Run a case once. Exit if the command fails."""
     case.before()
     os.sync()
@@ -64,7 +64,7 @@ def timed(case: Case, cwd: Path) -> Took:
             process.wait()
     wall, now = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-    return Took(wall=wall, cpu=cpu, moved=received() - moved, late=late)
+    return Timing(wall=wall, cpu=cpu, moved=received() - moved, late=late)
 
 
 def memory(case: Case, cwd: Path) -> str:

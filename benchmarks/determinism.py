@@ -32,7 +32,7 @@ WARM: Final = 3
 
 
 class Stepper:
-    """A process at a level that makes steps on request."""
+    """A process at one level of determinism that runs training steps on request."""
 
     def __init__(self, net: str, level: str, threads: int) -> None:
         """Start the process."""
@@ -47,7 +47,7 @@ class Stepper:
         )
 
     def step(self, count: int) -> float:
-        """Make steps and return the seconds per step."""
+        """Run steps and return the seconds per step."""
         asked, answered = self.process.stdin, self.process.stdout
         if asked is None or answered is None:
             sys.exit("bench: a stepper without pipes")

@@ -23,7 +23,7 @@ class Net(L.LightningModule):
     """A body with two clock readings."""
 
     def __init__(self, name: str) -> None:
-        """Create the body."""
+        """Create the net."""
         super().__init__()
         self.body = BODIES[name]()
         self.warm, self.timed = STEPS[name]

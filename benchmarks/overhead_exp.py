@@ -32,7 +32,7 @@ class Net(Classifier):
     """A body with two clock readings."""
 
     def __init__(self, *, body: str) -> None:
-        """Create the body."""
+        """Create the net."""
         super().__init__()
         self.body = bodies.BODIES[body]()
         self.warm, self.timed = bodies.STEPS[body]

@@ -149,7 +149,7 @@ def main() -> int:
         prog="scripts/bench", description="Run a benchmark and append its table to benchmarks/NAME.md."
     )
     parser.add_argument("name", nargs="?", choices=sorted(file.stem for file in FOLDER.glob("*.toml")))
-    parser.add_argument("--dry", action="store_true", help="print only")
+    parser.add_argument("--dry", action="store_true", help="print the table without storing it")
     given = parser.parse_args()
     if given.name is None:
         print(*(f"{file.stem}: {read(file.stem).title}" for file in sorted(FOLDER.glob("*.toml"))), sep="\n")

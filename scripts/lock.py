@@ -115,8 +115,8 @@ def from_folder(text: str, names: set[str], place: str) -> str:
     return f'{text}\n[[tool.uv.index]]\nname = "{index}-folder"\nurl = "{place}"\nexplicit = true\n'
 
 
-def timeless() -> list[str]:
-    """A sentence for each package from PyTorch's index, which gives no upload times, that pyproject.toml still asks a time of."""
+def packages_without_upload_time() -> list[str]:
+    """Return an error for each package of PyTorch's index, which has no upload times, that `exclude-newer` still applies to."""
     uv_says, (index, _) = project()["tool"]["uv"], torch_index()
     free = uv_says.get("exclude-newer-package", {})
     asked = [
@@ -126,7 +126,7 @@ def timeless() -> list[str]:
     ]
     line = ", ".join(f"{name} = false" for name in sorted({*asked, *free}))
     return [
-        f"pyproject.toml: index {index} gives no upload times, and exclude-newer asks one of {name}: uv finds no version\n"
+        f"pyproject.toml: exclude-newer applies to {name}, but index {index} has no upload times, so uv finds no version\n"
         f"  -> in [tool.uv]: exclude-newer-package = {{ {line} }}"
         for name in asked
         if "exclude-newer" in uv_says and name not in free
@@ -136,10 +136,10 @@ def timeless() -> list[str]:
 def make(options: list[str], *, any_torch: bool = False) -> int:
     """Create `uv.lock` with uv in a copy of the project, remove the addresses, and return the exit code.
 
-    With `any_torch` a package that links torch may come from another index than torch: `reprise add` then corrects its source.
+    With `any_torch` a package that links torch may come from a different index than torch: `reprise add` then corrects its source.
     """
     (_, address), wheels = torch_index(), torch_wheels()
-    if problems := timeless():
+    if problems := packages_without_upload_time():
         return report(problems, hint="edit pyproject.toml, then run scripts/lock again")
     with tempfile.TemporaryDirectory(prefix="reprise-lock-") as folder:
         copy = Path(folder).resolve()
@@ -156,16 +156,16 @@ def make(options: list[str], *, any_torch: bool = False) -> int:
     if problems := places(text, address) + hashes(text):
         return report(problems)
     if not any_torch and (problems := other_torch(text)):
-        return report(problems, hint="uv.lock stays as it was: edit pyproject.toml, then run scripts/lock again")
+        return report(problems, hint="uv.lock is unchanged: edit pyproject.toml, then run scripts/lock again")
     try:
         LOCK.write_text(text, encoding="utf-8")
     except OSError as problem:
-        return report([f"{LOCK} cannot be written: {problem.strerror}"], hint="run scripts/lock in a clone of your own")
+        return report([f"{LOCK} cannot be written: {problem.strerror}"], hint="run scripts/lock in your own clone")
     return 0
 
 
 def uv(*arguments: str, **variables: str) -> int:
-    """Runs the pinned uv on the default index alone: other places give neither hash nor time of each file."""
+    """Run the pinned uv with the default index only: other indexes may provide no hashes and upload times."""
     environment = {**pinned_uv.environment(), "UV_INDEX": "", "UV_FIND_LINKS": "", **variables}
     try:
         program = pinned_uv.uv(*pinned_uv.pinned())
@@ -277,7 +277,7 @@ def check() -> int:
 
 
 def current() -> bool:
-    """Whether uv, offline, would leave the lock as it is. In a copy: beside .venv, maybe another user's, it would look in."""
+    """Return whether uv, offline, considers the lock current. Checks a copy: beside a .venv, uv would read another user's files."""
     with tempfile.TemporaryDirectory(prefix="reprise-lock-") as copy:
         for file in (PROJECT, LOCK):
             shutil.copyfile(file, Path(copy) / file.name)
@@ -297,13 +297,13 @@ def main() -> int:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="check that it is current, index-neutral, complete and has one torch build; offline",
+        help="check offline that uv.lock is current, contains no index addresses, is complete and has one torch build",
     )
     parser.add_argument(
-        "--upgrade", action="store_true", help="move every package to its newest version that is at least a week old"
+        "--upgrade", action="store_true", help="upgrade every package to its newest version that is at least a week old"
     )
     parser.add_argument(
-        "--upgrade-package", metavar="P", action="append", default=[], help="move one package and its dependencies"
+        "--upgrade-package", metavar="P", action="append", default=[], help="upgrade one package and its dependencies"
     )
     parser.add_argument("--any-torch", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--torch-index", metavar="REQUIREMENTS", help=argparse.SUPPRESS)

@@ -226,11 +226,11 @@ def test_the_page_contains_the_lines_of_the_errors(copy: Path, committed: str, m
     line = problem.partition("add: ")[2].partition(";")[0]
     monkeypatch.setattr(lock, "PROJECT", copy / "pyproject.toml")
     spoil(copy / "pyproject.toml", "[tool.uv.sources]", f"[tool.uv.sources]\n{line}")
-    exception = lock.timeless()[0].rpartition("[tool.uv]: ")[2]
+    exception = lock.packages_without_upload_time()[0].rpartition("[tool.uv]: ")[2]
     assert f"   {line}\n" in PAGE
     assert f"   {exception}\n" in PAGE
     spoil(copy / "pyproject.toml", "exclude-newer-package = { torch = false }", exception)
-    assert lock.timeless() == []
+    assert lock.packages_without_upload_time() == []
 
 
 def test_the_experiment_on_the_page_declares_its_settings() -> None:

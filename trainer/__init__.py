@@ -1,4 +1,4 @@
-"""Reprise: every run leaves a record from which anybody can run it again."""
+"""Reprise: every run writes a record from which it can be reproduced."""
 
 from __future__ import annotations
 

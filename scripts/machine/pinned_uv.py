@@ -49,7 +49,7 @@ def pinned() -> tuple[str, list[str]]:
         lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
         package = next(entry for entry in lock["package"] if entry["name"] == "uv")
     except (OSError, ValueError, KeyError, StopIteration) as problem:
-        raise NoUvError(f"uv.lock does not say which uv to use ({problem}): take it back from git") from problem
+        raise NoUvError(f"uv.lock does not name a version of uv ({problem}): restore it with git") from problem
     return package["version"], [wheel["hash"] for wheel in package["wheels"]]
 
 
@@ -97,12 +97,12 @@ def create_environment(home: Path, requirement: str) -> None:
     """Create an environment at `home` and install the requirement with pip, by hash."""
     if importlib.util.find_spec("ensurepip") is None:
         raise NoUvError(
-            f"{sys.executable} cannot make an environment: it lacks the venv module: "
+            f"{sys.executable} cannot create an environment without the module venv: "
             "install it (Debian 12: apt-get install python3-venv)"
         )
     venv = subprocess.run([sys.executable, "-m", "venv", home], capture_output=True, text=True, check=False)
     if venv.returncode:
-        raise NoUvError(f"{sys.executable} could not make an environment in {home}: {last_line(venv)}")
+        raise NoUvError(f"{sys.executable} could not create an environment in {home}: {last_line(venv)}")
     wanted = home / "requirements.txt"
     wanted.write_text(requirement + "\n", encoding="utf-8")
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

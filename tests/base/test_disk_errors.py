@@ -16,10 +16,10 @@ from trainer.cli.messages import report
     ("number", "kind", "message", "hint"),
     [
         (errno.ENOSPC, DiskFullError, "no space left to write /data/x", "free space there"),
-        (errno.EDQUOT, DiskFullError, "the disk quota of this user is used up", "remove files of yours"),
+        (errno.EDQUOT, DiskFullError, "the disk quota of this user is used up", "remove your files"),
         (errno.EROFS, NotWritableError, "its file system is read-only", "mount it writable"),
         (errno.EACCES, NotWritableError, "cannot be written by uid", "change its owner"),
-        (errno.ENAMETOOLONG, MachineError, "the name is too long", "give a shorter name"),
+        (errno.ENAMETOOLONG, MachineError, "the name is too long", "use a shorter name"),
         (errno.EIO, MachineError, "Input/output error", "check that folder and its file system"),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_file_that_is_a_link_is_not_followed(root: Root, verb: Callable[[Root,
     before = state(outside)
     with pytest.raises(UnsafePathError, match=r"link is a symbolic link to .*; expected a file") as caught:
         verb(root, "link")
-    assert caught.value.hint == f"nothing was done with it; to remove it: rm {root.path}/link"
+    assert caught.value.hint == f"it was not changed; to remove it: rm {root.path}/link"
     assert state(outside) == before
     assert not (root.path / "nowhere").exists()
     assert not (root.path / "second").exists()
@@ -256,7 +256,7 @@ def test_a_hard_linked_file_is_neither_written_nor_chowned(root: Root) -> None:
     before = state(outside)
     for verb in ("append", "write in place", "chmod", "chown"):
         opened = len(names(Path("/proc/self/fd")))
-        with pytest.raises(UnsafePathError, match="log has 2 names"):
+        with pytest.raises(UnsafePathError, match="log has 2 hard links"):
             VERBS[verb](root, "log")
         assert len(names(Path("/proc/self/fd"))) == opened
     assert state(outside) == before

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
             ["resume", "digits", "--steps", "12", "--kill-after", "12"],
             "--kill-after is 12, and the training has 12 steps",
         ),
-        (["resume", "digits", "--max-steps", "12", "--kill-after", "13"], "has 12 steps: none would follow the resume"),
+        (
+            ["resume", "digits", "--max-steps", "12", "--kill-after", "13"],
+            "has 12 steps: no step would follow the resume",
+        ),
         (["resume", "digits", "--kill-after", "0"], "--kill-after is 0; expected 1 or more"),
         (["resume", "digits", "--steps", "1"], "a resume needs one before the kill and one after it"),
         (["rerun", "digits", "--steps", "0"], "--steps is 0; expected 1 or more"),
-        (["rerun", "digits", "--trace", "off"], "--trace is off, and a certificate rests on the trace"),
+        (["rerun", "digits", "--trace", "off"], "--trace is off, but a certificate is based on the trace"),
     ],
 )
 def test_nothing_is_trained_if_nothing_can_be_observed(words: list[str], message: str) -> None:

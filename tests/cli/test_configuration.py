@@ -10,7 +10,7 @@ import pytest
 from trainer.base.errors import StoreDeniedError, StoreMissingError, UsageError
 from trainer.cli import configuration
 from trainer.cli.checkout import store_port
-from trainer.cli.configuration import adopt_dotenv, hand_in_store, require_mounted, store_at, two_stores
+from trainer.cli.configuration import adopt_dotenv, export_store_variables, require_mounted, store_at, two_stores
 from trainer.environments.dotenv import write_block
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.stores.s3 import S3Store
@@ -127,10 +127,10 @@ def test_a_folder_in_the_environment_is_mounted_and_no_local_store_is_started(
     for name in names:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    hand_in_store(checkout / ".env")
+    export_store_variables(checkout / ".env")
     assert not set(names) & os.environ.keys()
     monkeypatch.setenv("REPRISE_STORE", "file:///mnt/nfs/reprise")
-    hand_in_store(checkout / ".env")
+    export_store_variables(checkout / ".env")
     assert [os.environ.get(name) for name in names] == ["/mnt/nfs/reprise", "/mnt/nfs/reprise", "", None]
 
 
@@ -143,10 +143,10 @@ def test_a_bucket_in_the_environment_keeps_its_server_in_containers(
         monkeypatch.delenv(name)
     monkeypatch.setenv("REPRISE_STORE", "s3://team")
     adopt_dotenv(checkout)
-    hand_in_store(checkout / ".env")
+    export_store_variables(checkout / ".env")
     assert os.environ.pop("REPRISE_STORE_ENDPOINT") == "https://s3.amazonaws.com"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.lab")
-    hand_in_store(checkout / ".env")
+    export_store_variables(checkout / ".env")
     assert [os.environ[name] for name in handed_in] == ["", "", "https://s3.lab", ""]
 
 

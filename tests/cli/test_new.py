@@ -22,7 +22,7 @@ def test_new_prints_the_next_command_and_the_lines_to_edit(
     document = json.loads(capsys.readouterr().out)
     assert document["train"] == f"scripts/reprise train --exp {tmp_path / 'ideas/mine.py'}"
     assert document["change"][0].endswith(": the input and output sizes of the net")
-    assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: say in a sentence')
+    assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: describe in one sentence')
 
 
 def test_new_prints_what_it_filled(
@@ -39,7 +39,7 @@ def test_new_prints_what_it_filled(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["digits"], 42, "exists already"),
+        (["digits"], 42, "already exists"),
         (["mine", "--like", "digit"], 42, "did you mean digits?"),
         (["mine", "--dataset", "digist"], 44, "did you mean digits?"),
         (["mine", "--dataset", "topics"], 44, "no field can be the target_field of digits"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import UnsafePathError
-from trainer.cli.configuration import hand_over
+from trainer.cli.configuration import give_to_container_user
 from trainer.environments.dotenv import write_block
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def owners(place: Path) -> set[int]:
 @needs_root
 def test_root_gives_its_files_to_the_containers_user(tmp_path: Path) -> None:
     write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
-    hand_over(run := make_run_folder(tmp_path), checkout=tmp_path)
+    give_to_container_user(run := make_run_folder(tmp_path), checkout=tmp_path)
     assert owners(run) == {4711}
     assert (tmp_path / "else").stat().st_uid == 0
 
@@ -45,16 +45,16 @@ def test_a_checkpoint_hard_linked_in_two_attempts_is_chowned_and_a_file_linked_e
     write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
     run = make_run_folder(tmp_path)
     (run / "attempts" / "shared").hardlink_to(run / "attempts" / "record.json")
-    hand_over(run, checkout=tmp_path)
+    give_to_container_user(run, checkout=tmp_path)
     assert owners(run) == {4711}
     (run / "planted").hardlink_to(tmp_path / "else")
-    with pytest.raises(UnsafePathError, match="planted has 2 names"):
-        hand_over(run, checkout=tmp_path)
+    with pytest.raises(UnsafePathError, match="planted has 2 hard links"):
+        give_to_container_user(run, checkout=tmp_path)
     assert (tmp_path / "else").stat().st_uid == 0
 
 
 def test_without_a_target_user_ownership_stays(tmp_path: Path) -> None:
-    hand_over(run := make_run_folder(tmp_path), checkout=tmp_path)
+    give_to_container_user(run := make_run_folder(tmp_path), checkout=tmp_path)
     assert owners(run) == {os.getuid()}
 
 
@@ -62,4 +62,4 @@ def test_a_process_that_cannot_chown_does_not_look_up_the_user(tmp_path: Path, m
     """In the dev container, `.env` may belong to the host's root and be unreadable for this user."""
     (tmp_path / ".env").mkdir()  # a folder, which not even root can read as a file
     monkeypatch.setattr(os, "getuid", lambda: 1000)
-    hand_over(make_run_folder(tmp_path), checkout=tmp_path)
+    give_to_container_user(make_run_folder(tmp_path), checkout=tmp_path)

@@ -25,7 +25,7 @@ def test_a_run_whose_source_predates_resume_is_rejected(tmp_path: Path, monkeypa
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     run = finish_run(tmp_path / "runs", status=Status.PREEMPTED).record.run
     admission = Admission(folder=tmp_path / "runs" / run, word=TrustDecision(command=""))
-    with pytest.raises(ResumeError, match="older than --resume"):
+    with pytest.raises(ResumeError, match="predates --resume"):
         prepare(parse_options(["--resume", run]), admission)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import MachineError, SourceError
-from trainer.cli.containers import bring_along
+from trainer.cli.containers import copy_unmounted_files
 from trainer.cli.train import source_of
 from trainer.cli.train.command_line import from_checkout, parse_train_request
 from trainer.cli.trainings import freeze, start
@@ -67,7 +67,7 @@ def test_the_project_of_an_experiment_is_captured_on_the_host_for_a_container(
     words = ["--exp", str(theirs / "src/idea.py"), "--data", f"{theirs}/src/data/points.py:Points", "--help"]
     request = parse_train_request(words)
     _, folder = new_run(tmp_path / "runs")
-    bring_along(request.experiment, folder)
+    copy_unmounted_files(request.experiment, folder)
     shutil.rmtree(theirs)
     inside = from_checkout(request)
     assert inside == ["--exp", "experiment/project/src/idea.py", "--data", "src/data/points.py:Points", "--help"]

@@ -67,7 +67,7 @@ def test_a_certificate_of_another_run_is_rejected(runs: Path, signed_certificate
 def test_a_changed_record_is_detected(runs: Path, signed_certificate: tuple[Path, Path]) -> None:
     record = next(runs.glob("*/attempts/1/record.json"))
     record.write_bytes(record.read_bytes().replace(b'"test_loss":0.5', b'"test_loss":0.1'))
-    with pytest.raises(CertificateError, match="was given for"):
+    with pytest.raises(CertificateError, match="the certificate is for"):
         main([str(signed_certificate[0]), "--key", str(signed_certificate[1])])
 
 

@@ -70,7 +70,7 @@ def test_a_record_is_compared_with_the_certificate(rerun_statement: Statement, t
     mine = make_traced_run(tmp_path / "runs", 0.5, 0.4)
     theirs = make_statement(mine, make_traced_run(tmp_path / "runs", 0.5, 0.4))
     theirs.check_record(mine.record, mine.record.to_json())
-    with pytest.raises(CertificateError, match="was given for"):
+    with pytest.raises(CertificateError, match="the certificate is for"):
         theirs.check_record(mine.record, mine.record.to_json() + b" ")
     with pytest.raises(CertificateError, match="not about"):
         rerun_statement.check_record(mine.record, mine.record.to_json())

@@ -92,7 +92,7 @@ def test_a_run_that_was_not_resumed_or_was_stopped_is_not_certified(tmp_path: Pa
 def test_a_run_that_left_its_determinism_level_is_not_certified(tmp_path: Path) -> None:
     a, b = make_traced_run(tmp_path / "runs", 0.5), make_traced_run(tmp_path / "runs", 0.5)
     around = b.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
-    with pytest.raises(RunError, match="is not of level machine: benchmark is True"):
+    with pytest.raises(RunError, match="did not keep determinism level machine: benchmark is True"):
         make_statement(a, replace(b, record=b.record.model_copy(update={"circumstances": around})))
 
 

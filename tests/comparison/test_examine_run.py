@@ -100,7 +100,7 @@ def test_a_run_that_left_its_determinism_level_is_noted(bench: Bench) -> None:
     around = bench.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
     bench.record = bench.record.model_copy(update={"circumstances": around})
     found = bench.look()["level"]
-    assert (found.state, found.found) == (State.NOTE, "off, machine was asked for: benchmark is True")
+    assert (found.state, found.found) == (State.NOTE, "off, machine was requested: benchmark is True")
 
 
 def test_an_unfinished_run_cannot_be_reproduced(bench: Bench) -> None:
@@ -181,7 +181,7 @@ def test_an_invalid_declaration_fails_with_its_position(bench: Bench, body: byte
 def test_another_cpu_is_noted(bench: Bench) -> None:
     other = bench.machine.host.model_copy(update={"cpu": "another CPU"})
     bench.machine = replace(bench.machine, host=other)
-    assert "not promised" in bench.look()["device"].found
+    assert "not guaranteed" in bench.look()["device"].found
 
 
 def test_a_run_on_a_gpu_needs_a_gpu(bench: Bench) -> None:

@@ -47,11 +47,12 @@ IMAGE = ImageFacts(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Bench:
     runs: Path
     original: Record
     engine: MemoryEngine
+    cache_limit: str = ""
 
     @contextmanager
     def ready(self) -> Iterator[PreparedRerun]:
@@ -66,7 +67,7 @@ class Bench:
             return 0
 
         self.engine.inside = code
-        place = ContainerSettings(image=IMAGE, uid=1000, gid=1000, host="h")
+        place = ContainerSettings(image=IMAGE, uid=1000, gid=1000, host="h", cache_limit=self.cache_limit)
         assert run_confined(ready, container=place, engine=self.engine, say=lambda _: None) == 0
         return self.engine.confined[-1]
 
@@ -110,6 +111,14 @@ def test_the_container_gets_only_known_paths_and_digests(bench: Bench) -> None:
     assert given.words == ("train", "--exp=digits", "--settings=/run/reprise/settings.toml")
     assert not [name for name in given.variables if name.startswith(("AWS", "WANDB"))]
     assert given.variables["REPRISE_STORE"] == "/store"
+
+
+def test_the_limit_of_the_cache_reaches_the_rerun(bench: Bench) -> None:
+    with bench.ready() as ready:
+        assert "REPRISE_CACHE_LIMIT" not in bench.go(ready, run_honestly).variables
+    bench.cache_limit = "20GB"
+    with bench.ready() as ready:
+        assert bench.go(ready, run_honestly).variables["REPRISE_CACHE_LIMIT"] == "20GB"
 
 
 def test_the_image_is_recorded_before_the_container_starts(bench: Bench) -> None:

@@ -157,7 +157,7 @@ def test_a_missing_image_is_pulled_from_its_registry() -> None:
 
 def test_another_image_from_the_registry_is_rejected() -> None:
     engine = MemoryEngine(registries={REFERENCE: replace(FOUND, layers=())})
-    with pytest.raises(EngineError, match="is not the image of the record"):
+    with pytest.raises(EngineError, match="is not the recorded image"):
         obtain_image(NAME, engine=engine)
 
 

@@ -93,7 +93,7 @@ def test_publishing_a_retest_is_idempotent_and_another_retest_of_that_name_is_re
         publish_retest(a_retest(), store, evidence=EVIDENCE)
     assert published_retests(RUN, store) == [a_retest()]
     assert store.size(object_key(digest_of_bytes(EVIDENCE))) == len(EVIDENCE)
-    with pytest.raises(DigestMismatchError, match="with other content"):
+    with pytest.raises(DigestMismatchError, match="with different content"):
         publish_retest(a_retest(verdict="different"), store, evidence=EVIDENCE)
 
 

@@ -11,9 +11,9 @@ from trainer.comparison.trace import (
     Trace,
     TraceEntry,
     comparable_streams,
-    cut_back,
     first_difference,
     trace_of,
+    truncate_trace,
 )
 from trainer.comparison.trace_lines import Evaluation, Header, Step, bits_of, layout_of, prints_of
 
@@ -130,5 +130,5 @@ def test_fingerprints_of_different_algorithms_are_not_compared() -> None:
 def test_a_trace_can_be_truncated_to_a_step() -> None:
     after = Evaluation(evaluation="val", step=2, values={"val_loss": 1.0})
     before = Evaluation(evaluation="val", step=1, values={"val_loss": 1.0})
-    kept = cut_back(make_trace(make_step(1), before, make_step(2), after, make_step(3)), 2)
+    kept = truncate_trace(make_trace(make_step(1), before, make_step(2), after, make_step(3)), 2)
     assert list(kept.entries()) == [make_step(1), before, make_step(2)]

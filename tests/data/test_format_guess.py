@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from trainer.data.format_guess import SPLITS, guess_reader, split_options
+from trainer.data.format_guess import SPLITS, guess_reader, split_options, table_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -22,7 +27,8 @@ from trainer.data.format_guess import SPLITS, guess_reader, split_options
         ),
         (["x.npy", "y.npy"], "2 NumPy files (x.npy, y.npy)", "--array FIELD=x.npy"),
         (["a/t.parquet"], "1 Parquet file (a/t.parquet)", "--column FIELD=COLUMN"),
-        (["t.csv"], "1 CSV file (t.csv)", "conversion to Parquet"),
+        (["t.csv"], "1 CSV file (t.csv)", ""),
+        (["a/t.jsonl"], "1 JSON lines file (a/t.jsonl)", ""),
         (["t.txt"], "1 text file (t.txt)", "--lines t.txt"),
     ],
 )
@@ -31,6 +37,12 @@ def test_names_suggest_options(paths: list[str], found: str, options: str) -> No
     assert guess is not None
     assert guess[0].startswith(found)
     assert options in guess[1]
+
+
+def test_a_table_among_the_files_is_published_as_one_file(tmp_path: Path) -> None:
+    paths = ["a.parquet", "notes.txt", "my table.CSV"]
+    assert table_command("t", tmp_path, paths) == f"reprise data publish t '{tmp_path}/my table.CSV'"
+    assert not table_command("t", tmp_path, paths[:2])
 
 
 def test_other_names_suggest_nothing() -> None:

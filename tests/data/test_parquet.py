@@ -55,7 +55,7 @@ def test_a_file_of_another_kind_is_rejected() -> None:
         parse_footer(b"a,b\n1,2\n3,4\n")
     with pytest.raises(DatasetError, match=r"t\.csv is text; expected a Parquet file") as caught:
         footer_start(memoryview(b"a,b\n1,2\n"), where="t.csv")
-    assert "to_parquet" in (caught.value.hint or "")
+    assert caught.value.hint == "publish the table itself: reprise data publish NAME t.csv"
 
 
 def test_a_truncated_file_is_rejected() -> None:

@@ -67,7 +67,7 @@ def test_a_file_from_outside_the_checkout_is_copied(
     assert result.code == 0, result.text
     assert (house.root / "runs" / result.run / "source/experiment/idea.py").read_bytes() == mine.read_bytes()
     alone = house.train("--exp", str(mine))
-    assert (alone.code, f"scripts/train --exp {mine} brings it along, with its repository" in alone.err) == (
+    assert (alone.code, f"scripts/train --exp {mine} adds it with its repository" in alone.err) == (
         42,
         True,
     ), alone.text

@@ -69,7 +69,7 @@ def test_a_typed_requirement_is_written_in_one_form(typed: str, written: str) ->
     ["g++", "", "einops; python_version < '3.12'", "einops @ https://host.example/a.whl", "./einops", "--index", "a b", "a=1", "a;b"],
 )  # fmt: skip
 def test_what_is_not_a_package_of_an_index_is_rejected(typed: str) -> None:
-    with pytest.raises(UsageError, match="is not a package of an index"):
+    with pytest.raises(UsageError, match="is not the name of a package in an index"):
         parse_requirement(typed)
 
 

@@ -306,8 +306,8 @@ def test_a_package_that_a_module_imports_cannot_be_removed(tmp_path: Path) -> No
 
 
 def test_the_reason_of_an_own_check_keeps_its_edit() -> None:
-    output = "Resolved 3 packages\npyproject.toml: index pytorch-cpu gives no upload times\n  -> in [tool.uv]: x = 1\nlock: edit\n"
+    output = "Resolved 3 packages\npyproject.toml: index pytorch-cpu has no upload times\n  -> in [tool.uv]: x = 1\nlock: edit\n"
     fault = lock_error(output, "einops")
-    assert fault.message == "einops cannot be locked: index pytorch-cpu gives no upload times"
+    assert fault.message == "einops cannot be locked: index pytorch-cpu has no upload times"
     assert fault.hint == "in [tool.uv]: x = 1"
     assert str(Requirement(name="einops")) == "einops"

@@ -75,7 +75,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(root: Path) -> None:
     before = changeable_files(root)
     (root / "uv.lock").write_text("theirs = 1\n")
     with (
-        pytest.raises(SourceError, match=r"uv\.lock was changed by another process"),
+        pytest.raises(SourceError, match=r"another process changed uv\.lock"),
         applied(CHANGES, before, root=root),
     ):
         pytest.fail("the change was applied")

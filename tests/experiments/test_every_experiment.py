@@ -20,4 +20,4 @@ FILES = sorted((ROOT / "trainer/experiments").glob("[!_]*.py"))
 def test_it_is_checked(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     findings = run_checks_on(file, tmp_path, monkeypatch, words=["--batch-size=16"])
     wrong = [finding for finding in findings.values() if finding.status is Status.FAILED]
-    assert not wrong, "\n".join(f"{each.check}: {each.message} (look at: {each.hint})" for each in wrong)
+    assert not wrong, "\n".join(f"{each.check}: {each.message} (hint: {each.hint})" for each in wrong)

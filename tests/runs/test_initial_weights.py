@@ -56,7 +56,7 @@ def test_a_later_attempt_gets_a_copy_of_the_earlier_attempts_weights(tmp_path: P
 def test_a_run_that_has_lost_its_initial_weights_is_rejected(tmp_path: Path) -> None:
     run = start_run(tmp_path / "runs").folder.parents[1]
     (run / ATTEMPTS / "2").mkdir()
-    with pytest.raises(RunError, match="has lost its initial weights"):
+    with pytest.raises(RunError, match="lacks its initial weights"):
         keep(run, attempt=2)
 
 

@@ -76,7 +76,7 @@ def test_another_attempt_of_the_same_number_is_rejected(record: Record, source: 
 def test_another_seal_in_the_target_is_rejected(record: Record, source: MemoryStore) -> None:
     target = MemoryStore()
     target.create(sealed_key(record.run, 1), b"another")
-    with pytest.raises(DigestMismatchError, match="with other content"):
+    with pytest.raises(DigestMismatchError, match="with different content"):
         push_run(record.run, source=source, target=target)
 
 

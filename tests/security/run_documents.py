@@ -20,7 +20,7 @@ from trainer.comparison.certificate import sign
 from trainer.comparison.compare import EvidenceSources as ComparedPlaces
 from trainer.comparison.compare import compare, load_compared_run
 from trainer.comparison.retest import Retest, run_identity, save_retest
-from trainer.comparison.trace import cut_back, read_trace
+from trainer.comparison.trace import read_trace, truncate_trace
 from trainer.reporting.curves import read_curves, read_schedule
 from trainer.runs.checkpoint_pointer import Saved, restore_checkpoint
 from trainer.runs.figure import FILE, Figures, Lines, Matrix, Passage, Points, Series
@@ -219,7 +219,7 @@ def trace(folder: Path) -> Kind:
         path.write_bytes(body)
         read_schedule(path)
         compare(a, b, sources=other)
-        cut_back(read_trace(path), 2)
+        truncate_trace(read_trace(path), 2)
 
     return Kind([path.read_bytes()], read)
 

@@ -14,7 +14,7 @@ from tests.records import circumstances
 from tests.runs.runs import finish_run
 from tests.security.outside import state
 from trainer.base.errors import RepriseError, UnsafePathError
-from trainer.cli.configuration import hand_over
+from trainer.cli.configuration import give_to_container_user
 from trainer.cli.sweep.scheduler import RunningPoint
 from trainer.comparison.retest import local_retests, save_retest
 from trainer.environments.dotenv import write_block
@@ -80,7 +80,7 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "claim": lambda scene: claim_image({}, run=scene.folder),
     "save_retest": lambda scene: save_retest(scene.folder, a_retest(), evidence=b"e"),
     "local_retests": lambda scene: local_retests(scene.folder),
-    "hand_over": lambda scene: hand_over(scene.folder, checkout=scene.runs.parent),
+    "give_to_container_user": lambda scene: give_to_container_user(scene.folder, checkout=scene.runs.parent),
     "withdraw": lambda scene: OpenRun(folder=scene.attempt, record=scene.record).withdraw(),
     "abandon": lambda scene: abandon(scene.folder),
 }

@@ -96,7 +96,7 @@ def test_a_fetch_lock_that_is_a_hard_link_is_not_written_to(published: Published
     lock = version(published) / "fetch.lock"
     os.link(home / ".ssh" / "authorized_keys", lock)
     try:
-        with pytest.raises(UnsafePathError, match=r"fetch\.lock has 2 names"):
+        with pytest.raises(UnsafePathError, match=r"fetch\.lock has 2 hard links"):
             fetch(published)
     finally:
         lock.unlink()

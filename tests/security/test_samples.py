@@ -17,6 +17,7 @@ from tests.cli.data.conftest import typed
 from tests.training.readers.picture_files import png, save_picture
 from trainer.base.errors import DatasetError
 from trainer.data.file_formats import parse_head
+from trainer.data.files import Files
 from trainer.data.reader import MOST_PIXELS, Images, Table
 from trainer.training.readers import tables
 from trainer.training.readers.images import decode_pixels
@@ -82,25 +83,25 @@ def test_an_invalid_array_is_not_published(
     assert (code, "x.npy is not a plain array" in err) == (44, True)
 
 
-class OneFile:
+class OneFile(Files):
+    """One file in memory; no byte of it is wrong."""
+
+    paths = ("t.parquet",)
+
     def __init__(self, body: bytes) -> None:
-        self.paths, self.body = ("t.parquet",), body
+        self.body = body
 
-    def view(self, _: str) -> memoryview:
+    def view(self, _: str, /) -> memoryview:
         return memoryview(self.body)
 
-    def read(self, _: str) -> memoryview:
-        return memoryview(self.body)
-
-    def require(self, *_: object) -> None:
-        """All values are correct."""
+    def folder(self) -> Path:
+        raise NotImplementedError
 
 
 def open_table(body: bytes, *columns: str) -> TableRows:
     fields = {name: {"column": name} for name in columns}
     reader = Table.model_validate({"kind": "table", "files": ["t.parquet"], "fields": fields})
-    files: Any = OneFile(body)
-    return TableRows(reader, files)
+    return TableRows(reader, OneFile(body))
 
 
 def parquet_file(**columns: Any) -> bytes:

@@ -16,7 +16,7 @@ from tests.data.test_fetch_shared import as_user
 from tests.runs.runs import finish_run
 from tests.security.outside import state, victims_folder
 from trainer.base.errors import RepriseError, UnsafePathError
-from trainer.cli.configuration import hand_over
+from trainer.cli.configuration import give_to_container_user
 from trainer.comparison.retest import save_retest
 from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache
@@ -166,7 +166,7 @@ def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) 
     runs = scene.root / "runs"
     run = finish_run(runs).folder.parents[1]
     write_block(scene.root / ".env", {"REPRISE_UID": str(ATTACKER), "REPRISE_GID": str(ATTACKER)})
-    hand_over(runs, checkout=scene.root)
+    give_to_container_user(runs, checkout=scene.root)
     before = state(scene.home)
 
     def plant() -> None:
@@ -177,14 +177,14 @@ def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) 
     as_user(ATTACKER, plant)()
     with pytest.raises(UnsafePathError, match="retests is a symbolic link"):
         save_retest(run, a_retest(), evidence=b"e")
-    hand_over(run, checkout=scene.root)
+    give_to_container_user(run, checkout=scene.root)
     assert state(scene.home) == before
     os.link(
         scene.home / "thesis.txt", run / "attempts/1/thesis"
     )  # as a kernel without protected_hardlinks lets the attacker do
     linked = state(scene.home)
-    with pytest.raises(UnsafePathError, match="thesis has 2 names"):
-        hand_over(run, checkout=scene.root)
+    with pytest.raises(UnsafePathError, match="thesis has 2 hard links"):
+        give_to_container_user(run, checkout=scene.root)
     assert state(scene.home) == linked
     (run / "attempts/1/record.json").unlink()
     abandon(run)

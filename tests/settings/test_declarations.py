@@ -61,7 +61,7 @@ def test_a_declaration_without_a_setting_is_rejected_with_its_line(tmp_path: Pat
 def test_a_type_may_be_defined_below_the_class_and_a_class_within_it(tmp_path: Path) -> None:
     below = "from enum import Enum\nclass Kernel(Enum):\n    SMALL = 'small'\n"
     lines = "    class Inner:\n        a = 1\n    kernel: Kernel = 'small'\n    kind: type = Inner\n"
-    with pytest.raises(Exception, match="a value of type type, which a record cannot hold"):
+    with pytest.raises(Exception, match="a value of type type, which a record cannot store"):
         declared(tmp_path, lines, below=below)
     assert declared(tmp_path, "    kernel: Kernel = 'small'", below=below).kernel.value == "small"
 

@@ -148,7 +148,7 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path, text: str, message: s
 
 def test_the_launcher_ignores_unknown_settings() -> None:
     words = parse_options(["--width", "3", "--threads", "2"])
-    assert resolve(LaunchSettings, Origins(options=words, environ={}), partly=True).settings.threads == 2
+    assert resolve(LaunchSettings, Origins(options=words, environ={}), ignore_unknown=True).settings.threads == 2
 
 
 @given(some.floats(min_value=1e-300, max_value=1e300))

@@ -70,7 +70,7 @@ def test_a_value_that_does_not_round_trip_through_its_record_is_rejected(
 ) -> None:
     with pytest.raises(SettingError, match=f"setting x: .*{message}") as caught:
         settings_with(annotation, default)
-    assert str(caught.value.hint).startswith("declare x with a type and validators that make the same value")
+    assert str(caught.value.hint).startswith("declare x with a type and validators that reproduce the value")
 
 
 @pytest.mark.parametrize(

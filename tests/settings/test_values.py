@@ -226,7 +226,7 @@ WRONG = [
     ("count", "", "expected a whole number"),
     ("count", "true", "expected a whole number"),
     ("count", "9" * 5000, "expected a whole number"),
-    ("count", "99999999999999999999", "a whole number beyond 9007199254740991, which a record cannot hold"),
+    ("count", "99999999999999999999", "a whole number beyond 9007199254740991, which a record cannot store"),
     ("widths", "[]", "expected at least 1 value,"),
     ("widths", "[1, 2, 3, 4]", "expected at most 3 values"),
     ("widths", "[1, -1]", "expected more than 0, found -1 as value 2"),
@@ -240,7 +240,7 @@ WRONG = [
     ),
     ("block", '{"units": true}', "expected a table"),
     ("row", '{"name": "a"}', "expected a table with name (text) and share (a number), found no key 'share'"),
-    ("anything", "[NaN]", "a number that is not finite, which a record cannot hold"),
+    ("anything", "[NaN]", "a number that is not finite, which a record cannot store"),
     ("text", "\udcff", "expected text"),
     ("place", "\udcff", "expected a path"),
 ]
@@ -328,7 +328,7 @@ def test_a_files_value_has_the_settings_type(tmp_path: Path, line: str, message:
 )
 def test_an_experiments_default_has_the_settings_type(name: str, default: object) -> None:
     kind = type("Experiment", (Settings,), {"__module__": __name__, name: default})
-    with pytest.raises(SettingError, match=f"setting {name}, as the experiment has it: expected"):
+    with pytest.raises(SettingError, match=f"setting {name}, set by the experiment: expected"):
         resolve(kind, Origins(options=parse_options([]), environ={}))
     assert resolve(kind, Origins(options=parse_options([f"--{name}={_right(name)}"]), environ={})).settings is not None
 
@@ -356,7 +356,7 @@ def test_a_whole_number_with_an_exponent_is_named_as_it_is_typed() -> None:
         (("--no-bias", "5"), "--no-bias takes no value: write it alone, or --bias false"),
         (("--no-depth",), "depth is not true or false"),
         (("--bias=1",), "write --bias or --no-bias"),
-        (("--sizes",), "write --sizes VALUE, as --sizes '[8, 16]'"),
+        (("--sizes",), "write --sizes VALUE, such as --sizes '[8, 16]'"),
         (("--table=x",), """--table '{"a": 8}' or --table '{a = 8}'"""),
     ],
 )
@@ -388,7 +388,7 @@ class SetSettings(LaunchSettings):
 def test_a_value_that_json_cannot_represent_is_named(name: str) -> None:
     with pytest.raises(SettingError) as caught:
         resolve(SetSettings, Origins(options=parse_options([]), environ={}))
-    message = f"setting {name}, as the experiment has it: found a value of type"
+    message = f"setting {name}, set by the experiment: found a value of type"
     assert message in f"{caught.value.message} {caught.value.hint}"
 
 
@@ -431,7 +431,7 @@ def test_validators_of_the_experiment_run_once_and_keep_their_message() -> None:
     assert checked("--low=0").low == 1
     with pytest.raises(SettingError, match=r"setting low, .*: expected a whole number \(low is a percentage\)"):
         checked("--low=101")
-    with pytest.raises(SettingError, match="the settings do not fit together: low is above high"):
+    with pytest.raises(SettingError, match="the settings contradict each other: low is above high"):
         checked("--low=50")
 
 

@@ -76,6 +76,18 @@ def test_bytecode_that_git_does_not_ignore_is_no_source(make_checkout: Path) -> 
     assert capture(make_checkout).digest == before.digest
 
 
+def test_committed_bytecode_is_no_source_and_its_change_is_no_edit(make_checkout: Path) -> None:
+    before = capture(make_checkout)
+    written = make_checkout / "deep/__pycache__/a b.cpython-311.pyc"
+    written.parent.mkdir()
+    written.write_bytes(b"1")
+    git(make_checkout, "add", "--force", "deep")
+    git(make_checkout, "commit", "-q", "-m", "bytecode")
+    written.write_bytes(b"2")
+    after = capture(make_checkout)
+    assert (after.digest, after.source.dirty) == (before.digest, False)
+
+
 def test_a_clean_checkout_is_recorded_as_clean(make_checkout: Path) -> None:
     source = capture(make_checkout).source
     how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is not mounted

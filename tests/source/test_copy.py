@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ODD = (
     "scripts/machine/venv",
     "build/made.py",
-    "a/__pycache__/kept.pyc",
+    "a/kept.pyc",
     "dist/x",
     "runs.py",
     "ä ö.txt",

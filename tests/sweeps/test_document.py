@@ -100,7 +100,7 @@ def test_points_are_crossed_with_the_grid() -> None:
     assert len(combined) == 4
     with pytest.raises(UsageError, match="given in the file"):
         crossed(points, {"momentum": ["0.1", "0.2"]})
-    with pytest.raises(UsageError, match="point 2 is point 1 again"):
+    with pytest.raises(UsageError, match="point 2 repeats point 1"):
         crossed([{"seed": "1"}, {"seed": "1"}], {})
 
 

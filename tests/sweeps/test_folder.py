@@ -17,16 +17,16 @@ from trainer.runs.run import new_run, open_run, record_of
 from trainer.source.capture import capture, take_placed_source
 from trainer.sweeps.document import FOLDER, Point, Sweep, SweepRequest
 from trainer.sweeps.folder import (
-    Standing,
+    PointState,
     create_sweep_folder,
     equal_run,
     find_earlier_sweep,
     load,
     lock_sweep,
     log_of,
+    point_state,
     prepare,
     save,
-    standing,
     sweep_ids,
 )
 
@@ -89,7 +89,7 @@ def test_a_new_run_gets_the_frozen_source(runs: Path) -> None:
 
 def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
     _, folder = make_sweep(runs)
-    with lock_sweep(folder), pytest.raises(RunError, match="another process is at sweep"), lock_sweep(folder):
+    with lock_sweep(folder), pytest.raises(RunError, match="another process is running sweep"), lock_sweep(folder):
         pass
     with lock_sweep(folder):
         pass
@@ -98,42 +98,42 @@ def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "stand"),
     [
-        (Status.COMPLETED, Standing.FINISHED),
-        (Status.FAILED, Standing.FAILED),
-        (Status.INTERRUPTED, Standing.STOPPED),
-        (Status.PREEMPTED, Standing.STOPPED),
+        (Status.COMPLETED, PointState.FINISHED),
+        (Status.FAILED, PointState.FAILED),
+        (Status.INTERRUPTED, PointState.STOPPED),
+        (Status.PREEMPTED, PointState.STOPPED),
     ],
 )
-def test_the_status_of_a_point_comes_from_its_record(runs: Path, status: Status, stand: Standing) -> None:
+def test_the_status_of_a_point_comes_from_its_record(runs: Path, status: Status, stand: PointState) -> None:
     sweep, _ = make_sweep(runs)
     run = finish_run(runs, status=status).record.run
-    assert standing(sweep_with_run(sweep, run), 0, runs=runs) is stand
-    assert standing(sweep, 1, runs=runs) is Standing.WAITING
+    assert point_state(sweep_with_run(sweep, run), 0, runs=runs) is stand
+    assert point_state(sweep, 1, runs=runs) is PointState.WAITING
 
 
 def test_a_run_whose_process_was_killed_can_be_resumed(runs: Path) -> None:
     sweep, _ = make_sweep(runs)
     run: OpenRun = start_run(runs)
     mine = sweep_with_run(sweep, run.record.run)
-    assert standing(mine, 0, runs=runs) is Standing.RUNNING
+    assert point_state(mine, 0, runs=runs) is PointState.RUNNING
     run.release()
-    assert standing(mine, 0, runs=runs) is Standing.STOPPED
+    assert point_state(mine, 0, runs=runs) is PointState.STOPPED
 
 
 def test_a_point_without_a_record_is_waiting_or_failed(runs: Path) -> None:
     sweep, _ = make_sweep(runs)
     run, _ = new_run(runs)
-    assert standing(sweep_with_run(sweep, run), 0, runs=runs) is Standing.WAITING
-    assert standing(sweep_with_run(sweep, run, code=82), 0, runs=runs) is Standing.FAILED
+    assert point_state(sweep_with_run(sweep, run), 0, runs=runs) is PointState.WAITING
+    assert point_state(sweep_with_run(sweep, run, code=82), 0, runs=runs) is PointState.FAILED
 
 
 def test_a_process_that_holds_a_points_log_is_alive(runs: Path) -> None:
     sweep, folder = make_sweep(runs)
     with log_of(folder, 1) as log:
         kept = os.dup(log)
-    assert standing(sweep, 1, runs=runs) is Standing.RUNNING
+    assert point_state(sweep, 1, runs=runs) is PointState.RUNNING
     os.close(kept)
-    assert standing(sweep, 1, runs=runs) is Standing.WAITING
+    assert point_state(sweep, 1, runs=runs) is PointState.WAITING
 
 
 @pytest.mark.parametrize(

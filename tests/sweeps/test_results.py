@@ -12,7 +12,7 @@ from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import new_run, open_run, record_of
 from trainer.source.description import Source
 from trainer.sweeps.document import Point, Sweep, SweepRequest
-from trainer.sweeps.folder import Standing
+from trainer.sweeps.folder import PointState
 from trainer.sweeps.results import Results, summarize_sweep
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any]
         points=[Point(settings=point) for point in points],
     )
     records = {at: make_record(runs, metrics, **how) for at, (_, metrics) in enumerate(results) if metrics is not None}
-    stands = [Standing.WAITING if metrics is None else Standing.FINISHED for _, metrics in results]
+    stands = [PointState.WAITING if metrics is None else PointState.FINISHED for _, metrics in results]
     return summarize_sweep(sweep, stands, records)
 
 

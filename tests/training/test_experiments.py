@@ -80,7 +80,7 @@ def test_an_incomplete_experiment_is_an_error_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("beside", "message"), [(True, "as `from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
+    ("beside", "message"), [(True, "`from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
 )
 def test_an_import_error_has_a_hint_with_the_import_root(
     tmp_path: Path, message: str, monkeypatch: pytest.MonkeyPatch, *, beside: bool
@@ -129,7 +129,7 @@ def test_a_failure_of_the_experiment_shows_only_its_lines(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("self.counted = 3", "self.counted, which is a name of its task"),
+        ("self.counted = 3", "self.counted, which its task defines"),
         ("self.loss = nn.MSELoss()", "override make_loss"),
         ("self.samples = nn.Linear(1, 1)", "self.samples"),
     ],

@@ -56,7 +56,7 @@ CASES = {
         MADE,
         "self.layers = nn.Linear(4, 2, device='meta')",
         ExperimentError,
-        "parameter layers.weight of Net lies on the device meta",
+        "parameter layers.weight of Net is on the device meta",
     ),
     "sparse": (
         MADE,

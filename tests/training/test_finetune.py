@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_rejected_and_no_run_is_kept(
             "reprise data publish net net.safetensors",
         ),
         (("--init-from", "dots"), "holds samples, not weights", "name a run"),
-        (("--init-map", "a=b"), "but no weights are loaded", "give --init-from RUN too"),
+        (("--init-map", "a=b"), "but no weights are loaded", "add --init-from RUN"),
         (("--init-form", "x"), "unknown setting --init-form", "did you mean --init-from"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
-pytestmark = [pytest.mark.torch, pytest.mark.trains]
+pytestmark = [pytest.mark.torch, pytest.mark.trains, pytest.mark.long]
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs" / "how-to" / "fine-tune.md").read_text()
 BLOCKS: Final = re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)

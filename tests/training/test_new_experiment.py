@@ -30,7 +30,7 @@ def test_a_copy_trains_like_its_original(page: Path) -> None:
     text = page.read_text()
     copy = renamed_copy(text, name="my_idea", like=page.stem)
     assert code_without_comments(copy) == code_without_comments(text)
-    assert copy.startswith(f'"""My idea: say in a sentence what is learned from what. Copied from {page.stem}."""')
+    assert copy.startswith(f'"""My idea: describe in one sentence what the net predicts. Copied from {page.stem}."""')
     assert copy.count("# ") > text.count("# ")
     assert max(map(len, copy.splitlines())) <= 140
     assert renamed_copy(copy, name="my_idea", like=page.stem) == copy
@@ -132,7 +132,7 @@ def test_a_name_is_checked_before_anything_is_written(tmp_path: Path) -> None:
 
 def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("hers")
-    with pytest.raises(ExperimentError, match=r"mine\.py exists already"):
+    with pytest.raises(ExperimentError, match=r"mine\.py already exists"):
         new_experiment(tmp_path / "mine.py", like=PAGES[0])
     assert (tmp_path / "mine.py").read_text() == "hers"
 
@@ -147,14 +147,14 @@ def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "line"), [("import os\nx = 1\n", "import os"), ("", "")])
 def test_an_experiment_without_a_docstring_gets_one(text: str, line: str) -> None:
     copy = renamed_copy(text, name="mine", like="theirs").splitlines()
-    assert copy[0].startswith('"""Mine: say in a sentence')
+    assert copy[0].startswith('"""Mine: describe in one sentence')
     assert copy[1:2] == [line][: len(text)]
 
 
 @pytest.mark.parametrize("body", [b"x = (\n", "x = 'é'".encode("latin-1"), "x = 1".encode("utf-16")])
 def test_a_file_that_python_cannot_parse_cannot_be_copied(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "theirs.py").write_bytes(body)
-    with pytest.raises(ExperimentError, match=r"theirs\.py is not a Python file to begin from"):
+    with pytest.raises(ExperimentError, match=r"theirs\.py is not a Python file that can be copied"):
         new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
 
 

@@ -66,7 +66,7 @@ def test_a_killed_sweep_continues_from_its_frozen_source(checkout: Checkout) -> 
     again = run_sweep(checkout, *GRID, "--json")
     assert (again.returncode, json.loads(again.stdout)["points"]) == (0, document["points"])
     other = run_sweep(checkout, *GRID[:2], "0.02,0.01", *GRID[3:], "--json")
-    assert other.stderr.count("exists already") == 2
+    assert other.stderr.count("already exists") == 2
     assert [point["run"] for point in json.loads(other.stdout)["points"]] == [second.name, first.name]
 
 

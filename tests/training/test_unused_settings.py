@@ -9,7 +9,7 @@ import pytest
 
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.declared_settings import sketched
-from trainer.training.unused_settings import parameter, untaken
+from trainer.training.unused_settings import parameter, unused_given_settings
 
 if TYPE_CHECKING:
     from trainer.base.errors import SettingError
@@ -34,19 +34,19 @@ def unused_settings(*words: str, before: str = "", after: str = "") -> list[Sett
     sketch = sketched(text)
     assert sketch is not None
     resolved = resolve(sketch.settings, Origins(options=parse_options(words), environ={}))
-    return list(untaken(resolved, text, package=PACKAGE))
+    return list(unused_given_settings(resolved, text, package=PACKAGE))
 
 
 def test_a_given_setting_that_the_experiment_never_mentions_is_rejected() -> None:
     (error,) = unused_settings("--width", "5")
     assert error.message == "setting width is given (command line), but nothing in this run uses it"
-    assert "no parameter in the experiment is called width" in str(error.hint)
+    assert "no parameter in the experiment is named width" in str(error.hint)
     assert unused_settings() == []
 
 
 def test_a_given_setting_of_an_unselected_choice_is_rejected() -> None:
     (error,) = unused_settings("--momentum", "0.5")
-    assert error.hint == "it is used with --optimizer sgd; otherwise leave it out"
+    assert error.hint == "it is used with --optimizer sgd; otherwise omit it"
     assert unused_settings("--momentum", "0.5", "--optimizer", "sgd") == []
 
 

@@ -1,7 +1,7 @@
-"""Write files atomically: a file is either complete or not there.
+"""Write files atomically: a file is either complete or absent.
 
 The path is followed as the user typed it; files below a runs folder or a cache are written through `trainer.base.safe_folder`. A full
-disk or a folder without write permission raises an error that names the path, and the previous file stays.
+disk or a folder without write permission raises an error that names the path, and the previous file is kept.
 """
 
 from __future__ import annotations

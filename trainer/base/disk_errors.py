@@ -26,7 +26,7 @@ def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> Ma
             return DiskFullError(f"no space left to write {name}", hint="free space there, then run the command again")
         case errno.EDQUOT:
             message = f"no space left to write {name}: the disk quota of this user is used up"
-            return DiskFullError(message, hint="remove files of yours on that disk, or have the quota raised")
+            return DiskFullError(message, hint="remove your files on that disk, or ask for a larger quota")
         case errno.EROFS:
             message = f"{name} cannot be {done}: its file system is read-only"
             return NotWritableError(message, hint="mount it writable, or name a folder on another disk")
@@ -34,7 +34,7 @@ def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> Ma
             message = f"{name} cannot be {done} by uid {os.getuid()}, gid {os.getgid()}: {fault.strerror}"
             return NotWritableError(message, hint="change its owner or permissions, or its folder's")
         case errno.ENAMETOOLONG:
-            return MachineError(f"{name} cannot be {done}: the name is too long", hint="give a shorter name")
+            return MachineError(f"{name} cannot be {done}: the name is too long", hint="use a shorter name")
         case _:
             message = f"{name} could not be {done}: {fault.strerror or fault}"
             return MachineError(

@@ -49,7 +49,7 @@ OneLine = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", 
 class Document(BaseModel):
     """A value read from a file: frozen, unknown keys rejected."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -163,7 +163,9 @@ def typed(content: Mapping[str, Any] | object, model: type[M], *, where: str) ->
     except ValidationError as fault:
         count = fault.error_count()
         if count > _COUNTED:
-            raise DocumentError(f"{where} has {count:,} wrong values: it is another document", hint=_AGAIN) from None
+            raise DocumentError(
+                f"{where} has {count:,} invalid values: it is a different kind of document", hint=_AGAIN
+            ) from None
         faults = fault.errors(include_url=False)
         more = f" (and {count - 1} more)" if count > 1 else ""
         sentence, hint = _worded(faults[0], model)

@@ -103,13 +103,13 @@ class SourceError(RepriseError):
 
 
 class LockError(RepriseError):
-    """A lock that cannot be made, or that differs from the lock of the image."""
+    """A lock that cannot be created, or that differs from the lock of the image."""
 
     code = 47
 
 
 class ManifestError(RepriseError):
-    """A damaged manifest, or one that names invalid files."""
+    """A manifest that is damaged or lists invalid files."""
 
     code = 48
 
@@ -284,7 +284,7 @@ class ResumeError(RunError):
 
 
 class ImageMismatchError(RunError):
-    """A process in another image than the recorded image."""
+    """A process in a different image than the recorded image."""
 
     code = 86
 

@@ -28,6 +28,8 @@ _QUIET: Final = (
 )
 _SUBMODULE: Final = "160000"
 """The mode of an index entry that is a submodule's commit."""
+_FIELDS: Final = {"1": 8, "2": 9, "u": 10, "?": 1}
+"""How many fields precede the path of a status entry, by the entry's kind."""
 _REACH: Final = 20.0
 """Timeout in seconds, after which git counts as not available; a listing takes 10 ms."""
 
@@ -74,6 +76,16 @@ def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> L
     )
 
 
+def _is_bytecode(path: str) -> bool:
+    """Tell whether Python writes a file when it imports a module: committed or not, such a file is no source."""
+    return "__pycache__" in path.split("/")
+
+
+def _path_of(entry: str) -> str:
+    """Return the path in an entry of `git status --porcelain=v2 -z`."""
+    return entry.split(" ", _FIELDS.get(entry[0], 0))[-1]
+
+
 def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
     """Return the listing of `checkout` without submodules, and the commits of its submodules by path."""
     tracked = _git(checkout, "ls-files", "-z", "--cached", "--stage")
@@ -91,12 +103,7 @@ def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
     prefix = _git(checkout, "rev-parse", "--show-prefix")
     if tracked is None or status is None or prefix is None:
         return None, {}
-    # Untracked bytecode is no source: starting a command from a copy of it writes it again.
-    entries = [
-        entry
-        for entry in status.split("\0")
-        if entry and not (entry.startswith("? ") and "__pycache__" in entry[2:].split("/"))
-    ]
+    entries = [entry for entry in status.split("\0") if entry and not _is_bytecode(_path_of(entry))]
     above = prefix.rstrip("\n")
     untracked = (entry[2:].removeprefix(above) for entry in entries if entry.startswith("? "))
     commits = [entry.removeprefix("# branch.oid ") for entry in entries if entry.startswith("# branch.oid ")]
@@ -105,7 +112,7 @@ def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
         (*about.split(" "), path) for about, _, path in (row.partition("\t") for row in tracked.split("\0")) if path
     ]
     links = {path: named for mode, named, _, path in staged if mode == _SUBMODULE}
-    paths = {path for *_, path in staged if path not in links} | set(untracked)
+    paths = {path for *_, path in staged if path not in links and not _is_bytecode(path)} | set(untracked)
     dirty = any(not entry.startswith("# ") for entry in entries)
     return Listing(paths=tuple(paths), commit=commit, dirty=dirty), links
 
@@ -117,7 +124,7 @@ def changed_paths(checkout: Path, *below: str) -> list[str] | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Since:
+class CommitsSince:
     """The last commit that changed a file, and the number of later commits that changed certain folders."""
 
     commit: str
@@ -125,7 +132,7 @@ class Since:
     commits: int
 
 
-def since(checkout: Path, file: str, *below: str) -> Since | None:
+def since(checkout: Path, file: str, *below: str) -> CommitsSince | None:
     """Return what was committed after a file; `None` if git fails, e.g. in a shallow clone or for a file that was never committed."""
     shallow = _git(checkout, "rev-parse", "--is-shallow-repository")
     last = _git(checkout, "log", "-1", "--format=%H %h %cs", "--", file)
@@ -133,7 +140,7 @@ def since(checkout: Path, file: str, *below: str) -> Since | None:
         return None
     whole, commit, date = (last or "").split()
     count = _git(checkout, "rev-list", "--count", f"{whole}..HEAD", "--", *below)
-    return None if count is None else Since(commit=commit, date=date, commits=int(count))
+    return None if count is None else CommitsSince(commit=commit, date=date, commits=int(count))
 
 
 def without_ignored(folder: Path, paths: Iterable[str]) -> list[str]:

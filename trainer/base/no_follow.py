@@ -73,10 +73,10 @@ def open_either(folder: int, name: str, path: Path, *, names: int = 1) -> int:
 
 
 def require_names(handle: int, path: Path, *, most: int = 1) -> None:
-    """Raise `UnsafePathError` if a file has more than `most` hard links: it then belongs to another place too."""
+    """Raise `UnsafePathError` if a file has more than `most` hard links, since it is then also in another folder."""
     if (names := os.fstat(handle).st_nlink) > most:
-        message = f"{shown(path)} has {names} names (hard links); expected a file of its own"
-        raise UnsafePathError(message, hint=f"remove this name of it: rm {shlex.quote(str(path))}")
+        message = f"{shown(path)} has {names} hard links; expected one"
+        raise UnsafePathError(message, hint=f"remove this link: rm {shlex.quote(str(path))}")
 
 
 def link_file(folder: int, name: str, there: int, other: str, path: Path) -> None:
@@ -151,4 +151,4 @@ def _unsafe(folder: int, name: str, path: Path, *, expected: str) -> UnsafePathE
         return UnsafePathError(f"{shown(path)} was changed while it was opened", hint="type the same command again")
     remove_it = f"{'rm -r' if stat.S_ISDIR(found.st_mode) else 'rm'} {shlex.quote(str(path))}"
     message = f"{shown(path)} is {what}, of uid {found.st_uid}; expected {expected}"
-    return UnsafePathError(message, hint=f"nothing was done with it; to remove it: {remove_it}")
+    return UnsafePathError(message, hint=f"it was not changed; to remove it: {remove_it}")

@@ -65,7 +65,7 @@ class _Shape:
 
     @cached_property
     def compiled(self) -> re.Pattern[bytes]:
-        """The pattern, compiled at its first use: a command line is rejected in less time than all of them take."""
+        """The pattern, compiled on first use: compiling all patterns takes longer than rejecting a command line."""
         return re.compile(self.pattern, re.IGNORECASE | re.VERBOSE if self.must_be_random else 0)
 
 

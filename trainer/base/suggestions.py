@@ -42,7 +42,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3, cutoff: float = _
     close = difflib.get_close_matches(wanted, folded, n=most, cutoff=cutoff)
     ratios = {other: difflib.SequenceMatcher(None, other, wanted).ratio() for other in close}
     best = max(ratios.values(), default=0.0)
-    if best < _CLEAR and (words := _holding(wanted, folded)):
+    if best < _CLEAR and (words := _containing(wanted, folded)):
         return [folded[other] for other in words[:most]]
     return [folded[other] for other in close if ratios[other] >= best - _ABOUT]
 
@@ -56,7 +56,7 @@ def _letters(name: str) -> str:
     return re.sub(r"[-_. ]", "", name.lower())
 
 
-def _holding(wanted: str, known: Iterable[str]) -> list[str]:
+def _containing(wanted: str, known: Iterable[str]) -> list[str]:
     """Return the names that contain every word of `wanted`, singular or plural."""
     words = {each.removesuffix("s") for each in wanted.split("-")}
     if not wanted or min(map(len, words)) < _SHORTEST_WORD:

@@ -92,7 +92,7 @@ HIDDEN: Final = {
     ),
     "_points": Command("check the points of sweep", "image", entry="sweep.create:print_faults", runs_code=True),
     "_process": Command("run the training process", "image", entry="process:main", runs_code=True),
-    "_self_test": Command("give the integrity code valid and damaged inputs", entry="self_test:main"),
+    "_self_test": Command("test the integrity code with valid and damaged inputs", entry="self_test:main"),
 }
 """Commands that other commands start."""
 

@@ -23,7 +23,7 @@ class Arguments(argparse.ArgumentParser):
     """An argument parser that raises `UsageError` with the nearest known word and takes no abbreviated options."""
 
     def __init__(self, prog: str, description: str) -> None:
-        """Make the parser of the command `prog`."""
+        """Create the parser of the command `prog`."""
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self._typed: list[str] = []
 
@@ -76,7 +76,7 @@ class Arguments(argparse.ArgumentParser):
         if choice:
             return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
         if message.endswith("found an empty word"):
-            return "give a value; an unset shell variable is an empty word"
+            return "pass a value; an unset shell variable is an empty argument"
         if " is given twice: " in message:
             return "give it once"
         return f"see `{self.prog} --help`"
@@ -112,7 +112,7 @@ class Verb(Arguments):
     """The parser of a subcommand."""
 
     def __init__(self, *, prog: str, description: str = "") -> None:
-        """Make the parser; argparse gives `prog`."""
+        """Create the parser; argparse passes `prog`."""
         super().__init__(prog, description)
 
 

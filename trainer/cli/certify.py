@@ -98,9 +98,9 @@ def _parser() -> Arguments:
 
 
 def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for options that leave nothing to observe: no trace, no step, or no step after the kill."""
+    """Raise `UsageError` for options without observations: no trace, no step, or no step after the kill."""
     if str(values.get("trace", "")) == "off":
-        raise UsageError("--trace is off, and a certificate rests on the trace", hint="leave --trace as it is")
+        raise UsageError("--trace is off, but a certificate is based on the trace", hint="remove --trace off")
     if args.steps is not None and args.steps < 1:
         raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 12")
     if args.property == "resume" and (steps := str(values.get("max_steps", ""))).isdecimal():
@@ -119,11 +119,11 @@ def kill_point(requested: int | None, *, steps: int) -> int:
     """
     if steps < 2:  # noqa: PLR2004 - one before the kill, one after the resume
         message = f"the training has {steps} step; a resume needs one before the kill and one after it"
-        raise UsageError(message, hint="train for more: --steps 12")
+        raise UsageError(message, hint="train for more steps: --steps 12")
     if requested is None:
         return min(_AFTER, steps // 2)
     if not 0 < requested < steps:
-        message = f"--kill-after is {requested}, and the training has {steps} steps: none would follow the resume"
+        message = f"--kill-after is {requested}, and the training has {steps} steps: no step would follow the resume"
         raise UsageError(message, hint=f"--kill-after 1 to {steps - 1}; or train for more steps")
     return requested
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import EngineError, ImageMissingError, PortTakenError, UsageError
-from trainer.cli.configuration import TYPED_COMMAND, hand_in_store
+from trainer.cli.configuration import TYPED_COMMAND, export_store_variables
 from trainer.cli.output import print_progress
 from trainer.environments import pin as pins
 from trainer.environments import setup, store_setup
@@ -84,7 +84,7 @@ def _confirm(question: str) -> bool:
 
 def wake_store() -> None:
     """Start the local store if it is configured and does not run."""
-    hand_in_store(DOTENV)
+    export_store_variables(DOTENV)
     values = compose_values()
     if values.get("COMPOSE_PROFILES") != "store":
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import stat
 import sys
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import StoreMissingError, UsageError
 from trainer.base.safe_folder import Root
+from trainer.base.suggestions import short
+from trainer.data.cache import CACHE_LIMIT
 from trainer.environments.dotenv import all_values, read_block, user_values
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.stores import open_store
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
+LEAST_LIMIT: Final = 8 * 10**6
+"""Bytes that a cache with a limit has at least: room for a few samples and for small files beside them."""
+_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 TYPED_COMMAND: Final = "REPRISE_TYPED"
 """The command line of the script that started this process, for hints that repeat it."""
 
@@ -113,10 +119,10 @@ def require_mounted(address: str, *, typed: Sequence[str]) -> None:
     )
 
 
-def hand_in_store(dotenv: Path) -> None:
-    """Set the variables by which compose uses the store of the environment instead of `.env`'s. Raise `UsageError`.
+def export_store_variables(dotenv: Path) -> None:
+    """Set the variables with which compose uses the store in REPRISE_STORE instead of the store in `.env`. Raise `UsageError`.
 
-    A folder is mounted, a server is named.
+    A folder is mounted; for a server, the address is passed.
     """
     address = os.environ.get("REPRISE_STORE")
     if not address or address == _dotenv_values(dotenv).get("REPRISE_STORE"):
@@ -195,6 +201,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")
 
 
+def cache_limit() -> int | None:
+    """Return the bound of the cache in bytes: REPRISE_CACHE_LIMIT, such as `20GB`; None without one. Raise `UsageError`."""
+    text = os.environ.get(CACHE_LIMIT, "").strip()
+    if not text:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kMGT]?)B?", text)
+    limit = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if limit < LEAST_LIMIT:
+        raise UsageError(
+            f"{CACHE_LIMIT} is {short(text)!r}; expected a size of at least {LEAST_LIMIT // 10**6} MB",
+            hint="REPRISE_CACHE_LIMIT=20GB; units are MB, GB and TB",
+        )
+    return limit
+
+
 @contextmanager
 def dotenv_adopted() -> Iterator[None]:
     """Return a context in which `adopt_dotenv` applies."""
@@ -232,7 +253,7 @@ def _dotenv_values(path: Path) -> dict[str, str]:
     return values
 
 
-def hand_over(folder: Path, *, checkout: Path) -> None:
+def give_to_container_user(folder: Path, *, checkout: Path) -> None:
     """If this user is root, make the containers' user the owner of a run folder and its contents, except links.
 
     Raise `UnsafePathError` for a file with hard links outside the folder, `NotWritableError`.

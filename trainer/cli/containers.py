@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.digest import is_digest
 from trainer.base.errors import DotenvError
 from trainer.cli.checkout import DOTENV, check_store_port, compose_values, engine
-from trainer.cli.configuration import CHECKOUT, TYPED_COMMAND, hand_in_store, hand_over, runs_folder
+from trainer.cli.configuration import (
+    CHECKOUT,
+    TYPED_COMMAND,
+    export_store_variables,
+    give_to_container_user,
+    runs_folder,
+)
 from trainer.cli.experiments import copy_into_run
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import require_captured
@@ -53,19 +59,19 @@ def run_in_image(arguments: Sequence[str]) -> int:
 
 
 def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: str | None = None) -> int:
-    """Train in a container and return its exit status; `placed` is a run whose folder and source exist already."""
+    """Train in a container and return its exit status; `placed` is a run whose folder and source already exist."""
     require_set_up("training")
     folder = runs_folder() / placed if placed else new_run(runs_folder())[1]
-    bring_along(experiment, folder)
-    hand_over(folder, checkout=CHECKOUT)
+    copy_unmounted_files(experiment, folder)
+    give_to_container_user(folder, checkout=CHECKOUT)
     try:
         return _train(argv, folder)
     finally:
         abandon(folder)
 
 
-def bring_along(experiment: ExperimentFile, folder: Path) -> None:
-    """Put what the container of a run does not see into the run's folder: a file outside the checkout, or the source with its project."""
+def copy_unmounted_files(experiment: ExperimentFile, folder: Path) -> None:
+    """Copy files that a run's container cannot access into the run's folder: a file from elsewhere, or the source with its project."""
     if experiment.project is None:
         copy_into_run(experiment, folder)
         return
@@ -79,7 +85,7 @@ def resume_in_container(argv: list[str], folder: Path) -> int:
     require_set_up("training")
     require_not_running(folder)  # a container of the interrupted attempt has the same name
     archive_observed_image(folder)
-    hand_over(folder, checkout=CHECKOUT)
+    give_to_container_user(folder, checkout=CHECKOUT)
     return _train(argv, folder)
 
 
@@ -107,11 +113,11 @@ def require_set_up(purpose: str) -> None:
     """Raise the error of a checkout or machine in which compose would fail: `DotenvError`, `ImageMissingError` and others."""
     if not DOTENV.is_file():
         message = f"{purpose} needs torch or the image, and this checkout is not set up for one"
-        raise DotenvError(message, hint="scripts/train does what is missing")
+        raise DotenvError(message, hint="scripts/train sets it up")
     require_current(DOTENV)
     values = read_block(DOTENV).values
     require_environment(values, root=CHECKOUT)
-    hand_in_store(DOTENV)
+    export_store_variables(DOTENV)
     values_of_compose = compose_values()
     if folder := values_of_compose.get("REPRISE_STORE_FOLDER"):
         require_folder(Path(folder), user=owner(os.getuid(), os.getgid()), root=CHECKOUT)

@@ -77,7 +77,7 @@ def _parser(command: str, description: str) -> Arguments:
 
 
 def _run(args: Namespace, edit: Callable[[Scope, Path], None]) -> int:
-    """Try a change in a copy of the checkout, apply it, and print what it moved and what it costs."""
+    """Try a change in a copy of the checkout, apply it, and print the changed versions and image sizes."""
     if args.environment:
         load_environment(args.environment, root=ROOT)
     with closing(engine()) as docker:
@@ -153,7 +153,7 @@ def _build_id(name: str, root: Path) -> str:
 
 
 def _change_system(args: Namespace, change: Callable[..., None], scope: Scope, trial: Path) -> None:
-    """Change Debian packages where they are declared: environments that inherit them from another get the change with it."""
+    """Change Debian packages in the environments that declare them; environments that inherit the packages change as well."""
     names = [name for name in scope.environments if args.environment or declares_packages(name, root=trial)]
     for name in names:
         change(args.packages, environment=name, root=trial)

@@ -18,7 +18,7 @@ from trainer.source.project import FOLDER as PROJECT
 from trainer.source.project import find_project
 
 FOLDER: Final = Path("trainer", "experiments")
-BROUGHT: Final = Path("experiment")
+COPIED_EXPERIMENT: Final = Path("experiment")
 """The folder of the frozen source for an experiment from outside the checkout."""
 
 
@@ -72,13 +72,13 @@ def copy_into_run(experiment: ExperimentFile, folder: Path) -> None:
         shutil.copyfileobj(original, copy)
 
 
-def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | None = None) -> ExperimentFile:
+def find_experiment(text: str, *, checkout: Path, here: Path, copies: Path | None = None) -> ExperimentFile:
     """Find an experiment by name, or by path relative to `here`. Raise `ExperimentError` with the nearest names.
 
-    `brought` is the folder into which the launcher on the host copied an experiment from outside the checkout.
+    `copies` is the folder into which the launcher on the host copied an experiment from outside the checkout.
     """
-    if brought is not None and Path(text).parent == BROUGHT and (brought / text).is_file():
-        return ExperimentFile(name=text, file=Path(text), outside=brought / text)
+    if copies is not None and Path(text).parent == COPIED_EXPERIMENT and (copies / text).is_file():
+        return ExperimentFile(name=text, file=Path(text), outside=copies / text)
     path = here / text
     if "/" not in text and not text.endswith(".py"):
         names = experiment_names(checkout)
@@ -93,10 +93,10 @@ def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | No
     return found
 
 
-def find_script(text: str, *, checkout: Path, here: Path, brought: Path | None = None) -> ExperimentFile:
-    """Find a script by path relative to `here`. Raise `ExperimentError`; `brought` is as for `find_experiment`."""
-    if brought is not None and Path(text).parent == BROUGHT and (brought / text).is_file():
-        return ExperimentFile(name=text, file=Path(text), outside=brought / text)
+def find_script(text: str, *, checkout: Path, here: Path, copies: Path | None = None) -> ExperimentFile:
+    """Find a script by path relative to `here`. Raise `ExperimentError`; `copies` is as for `find_experiment`."""
+    if copies is not None and Path(text).parent == COPIED_EXPERIMENT and (copies / text).is_file():
+        return ExperimentFile(name=text, file=Path(text), outside=copies / text)
     return _found(text, here / text, checkout=checkout, what="script")
 
 
@@ -109,7 +109,7 @@ def _found(text: str, path: Path, *, checkout: Path, what: str = "experiment") -
         inside = file.relative_to(checkout)
         return ExperimentFile(name=inside.stem if inside.parent == FOLDER else inside.as_posix(), file=inside)
     project = find_project(file)
-    inside = Path(PROJECT, file.relative_to(project)) if project else BROUGHT / file.name
+    inside = Path(PROJECT, file.relative_to(project)) if project else COPIED_EXPERIMENT / file.name
     return ExperimentFile(name=inside.as_posix(), file=inside, outside=file, project=project)
 
 

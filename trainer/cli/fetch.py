@@ -13,13 +13,14 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.document import parse_json
 from trainer.base.errors import DigestMismatchError, DocumentError, StoreMissingError, UnsafePathError
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import cache_folder, store_of_dataset
+from trainer.cli.configuration import cache_folder, cache_limit, store_of_dataset
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.cache.objects import own_name
 from trainer.data.declaration import Dataset
 from trainer.data.fetch import fetch_dataset
-from trainer.data.versions import export_dataset
+from trainer.data.versions import copy_objects, export_dataset
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,9 +35,11 @@ def main(argv: list[str]) -> int:
     parser = Arguments("reprise _fetch", "Fetch datasets for a run without network.")
     parser.add_argument("--into", type=Path, help="folder of the store to write")
     parser.add_argument(
-        "--look", action="store_true", help="only check whether the cache has the datasets, by the exit code"
+        "--look",
+        action="store_true",
+        help="only check whether the cache has the datasets, and report it in the exit code",
     )
-    parser.add_argument("dataset", nargs="*", help="the document of a dataset")
+    parser.add_argument("dataset", nargs="*", help="dataset as a JSON document")
     args = parser.parse_args(argv)
     datasets = [parse_json(word.encode(), Dataset, where="the command line") for word in args.dataset]
     if args.look:
@@ -47,9 +50,13 @@ def main(argv: list[str]) -> int:
 
 
 def export_datasets(datasets: Iterable[Dataset], *, into: Path) -> None:
-    """Fetch datasets into the cache, and copy them into a store in the folder `into`."""
+    """Fetch datasets into the cache, and copy them into a store in the folder `into`; a cache with a limit is left out."""
     cache = Cache(root=cache_folder())
     for dataset in datasets:
+        if cache_limit() is not None and not cache.has(dataset):  # the cache may have no room for all files
+            target = open_store(str(into))
+            copy_objects(dataset, source=store_of_dataset(), target=target, progress=transfer_progress())
+            continue
         cached = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
         export_dataset(cached, _manifest(cache, dataset), into=into)
 

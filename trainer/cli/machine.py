@@ -27,7 +27,7 @@ def can_train() -> bool:
 
 
 def check_lock(claim: ImageClaim, checkout: Path) -> None:
-    """Raise `LockError` if the checkout's lock has other packages than the image, `EnvironmentNameError` if it lacks the environment."""
+    """Raise `LockError` if the packages of the checkout's lock and the image differ, `EnvironmentNameError` if it lacks the environment."""
     if claim.baked is None:
         return
     name, lock = claim.baked.environment, checkout / "uv.lock"
@@ -63,8 +63,8 @@ def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = 
     """Return the accelerator to train on; `torch` is the installed version. Raise `DeviceError` rather than ignore a GPU."""
     if level is Level.PORTABLE and accelerator == "gpu":
         raise SettingError(
-            "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
-            hint="give --accelerator cpu, or choose determinism machine",
+            "setting accelerator is gpu at determinism portable, which guarantees equal bits on CPUs only",
+            hint="use --accelerator cpu, or choose determinism machine",
         )
     if level is Level.PORTABLE:
         return "cpu"
@@ -73,12 +73,12 @@ def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = 
     if not gpus:
         raise DeviceError(
             "setting accelerator is gpu, but no GPU is visible here",
-            hint="`reprise doctor` shows the cause; or give --accelerator cpu",
+            hint="`reprise doctor` shows the cause; or use --accelerator cpu",
         )
     if torch.endswith("+cpu"):
         raise DeviceError(
             f"this machine has {counted(len(gpus), 'GPU')}, but this image's torch ({torch}) is built for CPUs",
-            hint="give --accelerator cpu to train on the CPU, or use the cuda environment",
+            hint="use --accelerator cpu to train on the CPU, or use the cuda environment",
         )
     return "gpu"
 

@@ -40,14 +40,14 @@ def _parser() -> Arguments:
     parser = Arguments(
         "reprise new", "Create an experiment as a copy of another experiment; the copy trains without changes."
     )
-    parser.add_argument("name", metavar="NAME", help="the name of the experiment and of its Python module")
+    parser.add_argument("name", metavar="NAME", help="name of the experiment and of its Python module")
     parser.add_argument(
         "--like", metavar="EXPERIMENT", default="digits", help="experiment to copy (default: %(default)s)"
     )
     parser.add_argument(
         "--dataset",
         metavar="NAME",
-        help="dataset to train on, from whose declaration settings are filled (default: that of the copied experiment)",
+        help="dataset to train on; sets fields, shape and classes from its declaration (default: the dataset of the copied experiment)",
     )
     parser.add_argument("--into", metavar="FOLDER", type=Path, help=f"folder to write to (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

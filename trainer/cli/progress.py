@@ -7,6 +7,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TextIO
 
+from trainer.cli.messages import spelled
 from trainer.cli.output import escaping, one_line, shown, underlying
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class LineProgress:
     """Prints a line at the beginning, every five seconds and at the end."""
 
     def __init__(self, verb: str, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
-        """Make a display without a transfer."""
+        """Create a display without a transfer."""
         self._verb, self._stream, self._clock, self._lock = verb, stream, clock, Lock()
         self._title, self._total, self._done, self._began, self._printed = "", 0, 0, 0.0, 0.0
 
     def note(self, line: str) -> None:
         """Print a line."""
-        print(line, file=self._stream, flush=True)
+        print(spelled(line), file=self._stream, flush=True)
 
     def begin(self, title: str, total: int) -> None:
         """Begin a transfer of `total` bytes."""
@@ -71,13 +72,13 @@ class BarProgress:
     """Draws a bar with rate and remaining time."""
 
     def __init__(self, verb: str) -> None:
-        """Make a display without a transfer."""
+        """Create a display without a transfer."""
         self._verb = verb
         self._bar: Bar | None = None
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        print(shown(line), file=sys.stderr, flush=True)
+        print(shown(spelled(line)), file=sys.stderr, flush=True)
 
     def begin(self, title: str, total: int) -> None:
         """Draw the bar."""
@@ -104,7 +105,7 @@ class BarProgress:
         self._bar.start()
 
     def advance(self, size: int) -> None:
-        """Lengthen the bar."""
+        """Advance the bar."""
         if self._bar:
             self._bar.advance(self._task, size)
 

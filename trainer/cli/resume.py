@@ -16,9 +16,9 @@ from trainer.base.errors import ResumeError, RunNotFoundError, UntrustedCodeErro
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
 from trainer.cli.checkout import wake_store
-from trainer.cli.configuration import CHECKOUT, dotenv_adopted, hand_over, host_name, runs_folder
+from trainer.cli.configuration import CHECKOUT, dotenv_adopted, give_to_container_user, host_name, runs_folder
 from trainer.cli.containers import require_set_up
-from trainer.cli.experiments import BROUGHT
+from trainer.cli.experiments import COPIED_EXPERIMENT
 from trainer.cli.find_run import find_run
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_progress
@@ -211,7 +211,7 @@ def resume_isolated(options: Options, admission: Admission) -> int:
             runner.provide_datasets(
                 [item for item in find_datasets(record, bundle) if isinstance(item, Dataset)], ready
             )
-            hand_over(folder, checkout=CHECKOUT)
+            give_to_container_user(folder, checkout=CHECKOUT)
             code, _ = runner.run(ready)
     if "store" not in granted:
         print_progress(
@@ -223,7 +223,7 @@ def resume_isolated(options: Options, admission: Admission) -> int:
 def notes(record: Record, current: Record, *, given: Collection[str]) -> Iterator[str]:
     """Yield lines about the failure of the last attempt, and about settings that differ from the run's first."""
     outcome, name = record.outcome, record.ingredients.experiment
-    inside = name.removeprefix(f"{PROJECT}/").removeprefix(f"{BROUGHT}/")
+    inside = name.removeprefix(f"{PROJECT}/").removeprefix(f"{COPIED_EXPERIMENT}/")
     experiment = f"PATH/OF/{inside}" if inside != name else name
     if outcome.status is Status.FAILED:
         yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record has no reason')}"
@@ -266,7 +266,7 @@ def _require_recent_source(folder: Path, passed: Collection[int]) -> None:
         text = run.read(launch).decode(errors="replace") if run.stat(launch) is not None else ""
     if "resumes:" not in text:
         raise ResumeError(
-            f"run {folder.name} cannot be resumed: its own source, which would run, is older than --resume",
+            f"run {folder.name} cannot be resumed: its recorded source predates --resume",
             hint=f"start a new run; `reprise runs show {folder.name}` shows the run's command",
         )
     if passed and "passed:" not in text:

@@ -76,7 +76,7 @@ def _attempt(record: Record) -> dict[str, Any]:
 
 
 def status(listed: ListedRun) -> str:
-    """Return a run's status; a killed process could not write its own."""
+    """Return a run's status; a killed process could not record one."""
     if listed.record is None:
         return "unreadable"
     return "killed" if listed.died else listed.record.outcome.status.value
@@ -117,9 +117,9 @@ def page(
     yield from _block("ingredients", _ingredients(record))
     yield from _block("image", _image(circumstances.image))
     yield from _block("machine", _machine(circumstances))
-    yield from _lines("drift", circumstances.drift or ["none: what runs is what the image was built with"])
-    yield from _lines("determinism off: what the net switched", circumstances.determinism_at_end or [])
-    yield from _lines("not promised", [f"{name}: {why}" for name, why in circumstances.limits.items()])
+    yield from _lines("drift", circumstances.drift or ["none: the software was that of the image"])
+    yield from _lines("determinism off: switches that the net changed", circumstances.determinism_at_end or [])
+    yield from _lines("not guaranteed", [f"{name}: {why}" for name, why in circumstances.limits.items()])
     if circumstances.drift_at_end is not None and circumstances.drift_at_end != circumstances.drift:
         yield from _lines("drift when it ended", circumstances.drift_at_end or ["none"])
     yield from _settings(record, current_settings(listed.records))
@@ -161,7 +161,7 @@ def _result(outcome: Outcome) -> list[tuple[str, str]]:
 def level(record: Record) -> str:
     """Return the level of determinism that a run kept, and the requested level if it differs."""
     requested = record.ingredients.determinism.level
-    return requested if record.promise == requested else f"{record.promise}, {requested} was asked for"
+    return requested if record.promise == requested else f"{record.promise}, {requested} was requested"
 
 
 def _ingredients(record: Record) -> list[tuple[str, str]]:

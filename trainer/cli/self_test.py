@@ -1,4 +1,4 @@
-"""`reprise _self_test`: give the integrity code of this environment valid and damaged inputs; `reprise image smoke` runs it in the image.
+"""`reprise _self_test`: test the integrity code with valid and damaged inputs; `reprise image smoke` runs it in the image.
 
 The tests of the repository run on another installation. This one shows that the Python and the libraries of an image still accept what is
 valid and reject what is damaged.

@@ -58,11 +58,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--endpoint",
         metavar="URL",
-        help="the URL of the store's server; http://127.0.0.1:PORT for the local store of another checkout",
+        help="URL of the store's server; http://127.0.0.1:PORT for the local store of another checkout",
     )
     parser.add_argument("--build", action="store_true", help="build missing images")
     parser.add_argument("--development", action="store_true", help="with --build, build the development image as well")
-    parser.add_argument("--verbose", action="store_true", help="print every value of the block")
+    parser.add_argument("--verbose", action="store_true", help="print every value of the managed block")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     args = parser.parse_args(argv)
 

@@ -63,7 +63,7 @@ class Recipe:
     """The settings files, by the names of their copies in the folder of a new run."""
 
     def place_source(self, folder: Path) -> list[str]:
-        """Write both into the folder of a new run; return the arguments of `train` that use them."""
+        """Write the source and the settings files into the folder of a new run; return the arguments of `train` that use them."""
         place_source(self.source, folder)
         with disk_faults(folder), run_root(folder) as run:
             for name, content in self.settings.items():

@@ -98,7 +98,7 @@ def require_trust(
         message = f"run {record.run} was made elsewhere, and its code would reach this machine's network, credentials and files"
         raise UntrustedCodeError(
             message,
-            hint=f"type on the host: {host_command(word.command)} --trust; or give it all of that here: --trust --grant machine",
+            hint=f"type on the host: {host_command(word.command)} --trust; or grant that access here: --trust --grant machine",
         )
     reaches = isolation(word.granted) if is_isolated else GRANTS["machine"]
     _require_consent(record, [*page(record, bundle, checkout=checkout)], word, reaches=reaches)
@@ -112,7 +112,7 @@ def require_own_sweep(sweep: Sweep, folder: Path) -> None:
     """
     if not is_own_sweep(sweep):
         message = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
-        raise UntrustedCodeError(message, hint="begin your own with the same command and --again")
+        raise UntrustedCodeError(message, hint="start your own sweep: repeat the command with --again")
     require_source(folder, sweep.source)
 
 
@@ -140,7 +140,7 @@ def require_checkpoint_trust(record: Record, word: TrustDecision) -> None:
 
 
 def isolation(granted: frozenset[str]) -> str:
-    """Describe what code in a container of its own can access, in a few words."""
+    """Describe briefly what code in an isolated container can access."""
     grants_text = [GRANTS[name] for name in GRANTS if name in granted]
     return f"{ISOLATION}{'; granted: ' if grants_text else ''}{', '.join(grants_text)}"
 

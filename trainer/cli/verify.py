@@ -69,7 +69,7 @@ def _read(text: bytes, *, key: Path | None, where: str) -> tuple[Statement, str]
         statement, signers = read_certificate(text, where)
         if not signers:
             return statement, "none: the author is not verified"
-        message = "the signature was not verified: give the public key of the expected signer: --key FILE"
+        message = "the signature was not verified: pass the public key of the expected signer: --key FILE"
         print(f"reprise: {message}", file=sys.stderr)
         return statement, f"by key {', '.join(name[:16] for name in signers)}..., not checked"
     if not is_envelope(text):

@@ -1,7 +1,7 @@
 """`reprise why A B`: find which differing ingredients cause two runs to diverge.
 
 The command finds the first difference of the traces, lists the ingredients that can be swapped, and attributes the difference by short runs
-with swapped ingredients. A short run is made like `reprise reproduce` makes it, in the recorded image and without network; it is stopped
+with swapped ingredients. A short run is started as `reprise reproduce` does, in the recorded image and without network; it is stopped
 and removed once it is past the step in question. A cause that was not confirmed in both directions is reported as not confirmed.
 """
 
@@ -97,7 +97,7 @@ def _parser() -> Arguments:
     )
     parser = Arguments("reprise why", summary)
     parser.add_argument("a", metavar="A", help=f"{RUN_HELP}; on this machine or in the store")
-    parser.add_argument("b", metavar="B", help="second run, in the same forms")
+    parser.add_argument("b", metavar="B", help=f"second {RUN_HELP}; on this machine or in the store")
     parser.add_argument(
         "--steps", type=int, metavar="N", help="compare at least N steps (default: up to the first difference)"
     )
@@ -109,10 +109,10 @@ def _parser() -> Arguments:
 
 
 def _load(name: str, admission: TrustDecision, *, in_process: bool) -> ExplainedRun:
-    """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
+    """Load a run to explain. Raise `RepriseError` if a file is missing or its code may not be run."""
     run = find_run(name)
     if run.record.ingredients.kind == "script":
-        message = f"run {run.record.run} is a script's, which has no trace of its steps"
+        message = f"run {run.record.run} ran a script, which has no trace of its steps"
         raise UsageError(message, hint="`reprise compare A B` shows the outputs that differ")
     runner = choose_runner(run.record, in_process=in_process)
     require_trust(run.record, run.folder, admission, is_isolated=runner.is_isolated)
@@ -154,7 +154,7 @@ class HybridRuns:
     notes: list[str] = field(default_factory=list)
 
     def compare(self, swapped: Swaps) -> Match:
-        """Make a run, and return which run it matches."""
+        """Start a hybrid run, and return which run it matches."""
         ingredients = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
         print_progress(f"reprise: a run of A with {ingredients} of B, {counted(self.through, 'step')}")
         try:

@@ -126,7 +126,7 @@ class Statement(SavedDocument):
         """Raise `CertificateError` if the statement contradicts itself or states no observation."""
         tested = self.predicate
         if identity_of(tested.ingredients) != tested.identity:
-            message = f"{where} names the identity {tested.identity}; its ingredients have another one"
+            message = f"{where} names the identity {tested.identity}, which is not that of its ingredients"
             raise CertificateError(message, hint=_DISTRUST)
         if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
             raise CertificateError(
@@ -137,7 +137,7 @@ class Statement(SavedDocument):
         if tested.observed < 1:
             resume = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
             missing = resume if tested.claim == "resume" else "step was made"
-            raise CertificateError(f"{where} is based on no observation: no {missing}", hint=_REPEAT)
+            raise CertificateError(f"{where} is not based on an observation: it has no {missing}", hint=_REPEAT)
 
     def check_record(self, record: Record, text: bytes) -> None:
         """Raise `CertificateError` if the statement is not about this record, whose file is `text`."""
@@ -147,10 +147,10 @@ class Statement(SavedDocument):
             message = f"the certificate is about {' and '.join(dict.fromkeys(self.runs))}, not about {name}"
             raise CertificateError(message, hint="verify the certificate in that run's folder")
         if (digest := digest_of_bytes(text)) != subject.sha256:
-            message = f"{name} is {digest}; the certificate was given for {subject.sha256}"
+            message = f"{name} is {digest}; the certificate is for {subject.sha256}"
             raise CertificateError(message, hint="the record or the certificate was changed: trust neither")
         if record.identity != tested.identity or device_class(record) != tested.device:
-            message = f"{name} is not of the ingredients or the device that the certificate names"
+            message = f"{name} has different ingredients or a different device than the certificate"
             raise CertificateError(message, hint=_DISTRUST)
 
     def check_verdict(self, records: Sequence[Record]) -> None:
@@ -239,7 +239,7 @@ def verify_envelope(text: bytes, *, key: Path, where: str, kind: str = PAYLOAD_T
     except VerificationError as fault:
         signers = ", ".join(f"{name[:16]}..." for name in envelope.signatures) or "no key"
         if public.keyid in envelope.signatures:
-            message = f"{where} was altered: its signature by {key} does not hold for what is in it"
+            message = f"{where} was altered: its signature by {key} does not match its content"
         else:
             message = f"{where} is signed by {signers}, not by the key in {key} ({public.keyid[:16]}...)"
         raise CertificateError(message, hint=_DISTRUST) from fault

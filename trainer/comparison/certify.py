@@ -56,8 +56,8 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
     _require_attempts(a, b, kill)
     for each in (a, b):
         if causes := each.circumstances.determinism_at_end:
-            message = f"run {each.run} is not of level {a.ingredients.determinism.level}: {causes[0]}"
-            hint = "remove what switches it, or certify with --determinism off"
+            message = f"run {each.run} did not keep determinism level {a.ingredients.determinism.level}: {causes[0]}"
+            hint = "remove the code that changes it, or certify with --determinism off"
             raise RunError(f"nothing can be certified: {message}", hint=hint)
     attempts = [_attempt(run) for run in (comparison.a, comparison.b)]
     steps = [_steps(attempt, record) for attempt, record in zip(attempts, (a, b), strict=True)][-1]
@@ -88,7 +88,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
 
 
 def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
-    """Return the names of the things that were compared; an empty set of tensors, metrics or lines is left out."""
+    """Return the names of the compared outputs; an empty set of tensors, metrics or lines is omitted."""
     weights = comparison.weights
     contents = {
         "weights": weights is not None and weights.tensors > 0,
@@ -101,7 +101,7 @@ def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
 
 
 def _require_attempts(a: Record, b: Record, kill: Kill | None) -> None:
-    """Raise `RunError` unless A (and B of a rerun) made all steps in one attempt, and B of a resume made them in several."""
+    """Raise `RunError` unless A (and B of a rerun) ran all steps in one attempt, and B of a resume ran them in several."""
     for each in (a,) if kill else (a, b):
         if each.attempt != 1:
             raise RunError(f"run {each.run} was resumed; expected an uninterrupted run", hint="test again")
@@ -114,7 +114,7 @@ def _steps(attempt: Path, record: Record) -> int:
     _read(attempt / TRACE)
     traced, recorded = read_trace(attempt / TRACE).steps, record.outcome.steps
     if not traced or traced != recorded:
-        message = f"the trace of run {record.run} ends at step {traced}; the run made {recorded or 'no'} steps"
+        message = f"the trace of run {record.run} ends at step {traced}; the run took {recorded or 'no'} steps"
         hint = "train for 1 step or more (--steps), with --trace on"
         raise RunError(f"nothing can be certified: {message}", hint=hint)
     return traced
@@ -132,9 +132,9 @@ def _failure_cause(comparison: Comparison, a: Path, b: Path) -> FailureCause | N
         )
     weights = comparison.weights
     if weights is None:
-        raise RunError("the weights of the two runs are not here for both", hint=_LOCAL)
+        raise RunError("this machine does not have the weights of both runs", hint=_LOCAL)
     if not weights.tensors:
-        raise RunError("the two runs have no weights to compare", hint="give the net parameters")
+        raise RunError("the two runs have no weights to compare", hint="certify an experiment whose net has parameters")
     if weights.optimizer:
         return FailureCause(what="the state of the optimizer", tensor=weights.optimizer[0])
     if weights.differing:
@@ -163,5 +163,5 @@ def _attempt(run: ComparedRun) -> Path:
 
 def _read(path: Path) -> bytes:
     if not path.exists():
-        raise RunError(f"{path} is not there, so nothing can be certified", hint="leave --trace as it is")
+        raise RunError(f"{path} does not exist, so nothing can be certified", hint="certify again without --trace off")
     return read_run_file(path, most=LARGEST)

@@ -86,7 +86,7 @@ class Comparison:
 
     @property
     def are_scripts(self) -> bool:
-        """Whether both are runs of scripts, which have outputs in place of a trace and weights."""
+        """Whether both are runs of scripts, which have outputs instead of a trace and weights."""
         return self.a.record.ingredients.kind == self.b.record.ingredients.kind == "script"
 
     def document(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _by_trace(a: Path, b: Path) -> tuple[Divergence | None, tuple[str, ...]]:
     one, other = read_trace(a), read_trace(b)
     streams = comparable_streams(one.header, other.header)
     left_out = ", ".join(stream for stream in Stream if stream not in streams)
-    why = "the traces were made in different ways, or of different tensors"
+    why = "the traces use different algorithms, or cover different tensors"
     notes = (f"steps: streams {left_out} cannot be compared: {why}",) if left_out else ()
     first = first_difference(one, other)
     if first is None:

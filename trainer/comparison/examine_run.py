@@ -69,8 +69,8 @@ def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> I
     yield run_check("files", lambda: _files(record, folder))
     yield run_check("drift", lambda: _drift(record, folder, exact=machine.exact))
     if causes := record.circumstances.determinism_at_end:
-        fact = f"off, {record.ingredients.determinism.level} was asked for: {causes[0]}"
-        yield note("level", fact, "equal bits are not promised; the verdict has the details")
+        fact = f"off, {record.ingredients.determinism.level} was requested: {causes[0]}"
+        yield note("level", fact, "equal bits are not guaranteed; the verdict has the details")
     if (engine := machine.engine) is not None:
         yield run_check("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
@@ -152,13 +152,13 @@ def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
         changed = [f"changed when it was resumed: {line}" for line in facts.changed]
         lines |= dict.fromkeys([*changed, *facts.drift, *(facts.drift_at_end or [])])
     if not lines:
-        return well("drift", "what ran was what its image was built with")
+        return well("drift", "the software was that of the image")
     more = f" (and {len(lines) - 1} more: reprise runs show {record.run})" if len(lines) > 1 else ""
-    message = f"what ran was not what its image was built with: {next(iter(lines))}{more}"
+    message = f"the software differed from the image: {next(iter(lines))}{more}"
     if exact:
-        hint = "run it again in a new container and take that run, or accept it: --allow-drift"
+        hint = "train again in a new container and use that run, or accept the drift: --allow-drift"
         raise DriftError(message, hint=hint)
-    return note("drift", message, "accepted: equal bits are not promised")
+    return note("drift", message, "accepted: equal bits are not guaranteed")
 
 
 def _image(record: Record, engine: Engine) -> Finding:
@@ -199,7 +199,7 @@ def _device(record: Record, host: Host) -> Finding:
     if device.accelerator != "cuda":
         if recorded.cpu == host.cpu or level == "portable":
             return well("device", f"{host.cpu}, determinism {level}")
-        message = f"recorded on {recorded.cpu}, here is {host.cpu}: at determinism {level} equal bits are not promised"
+        message = f"recorded on {recorded.cpu}; this machine has {host.cpu}: at determinism {level} equal bits are not guaranteed"
         return note("device", message, "the verdict has the result")
     names, mine = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
     names = names or "a GPU"
@@ -207,9 +207,9 @@ def _device(record: Record, host: Host) -> Finding:
         message = f"recorded on {device.world_size} x {names}; this machine has {counted(len(host.gpus), 'GPU')}"
         raise DeviceError(message, hint="use a machine that has them")
     if mine != names:
-        message = f"recorded on {names}, here is {mine}: equal bits are not promised"
+        message = f"recorded on {names}; this machine has {mine}: equal bits are not guaranteed"
         return note("device", message, "the verdict has the details")
-    driver = "" if recorded.driver == host.driver else f", driver {host.driver} where it was {recorded.driver}"
+    driver = "" if recorded.driver == host.driver else f", driver {host.driver} instead of {recorded.driver}"
     return well("device", f"{mine}{driver}")
 
 
@@ -217,9 +217,9 @@ def _disk(record: Record, free: int, *, datasets: int) -> Finding:
     """Check for space for the run's own files and two copies of its datasets: the mounted store and the run's cache."""
     needed = sum(file.size for file in record.outcome.files) + datasets + _SPARE
     if free < needed:
-        message = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
+        message = f"{free / 1e9:.1f} GB free in the folder of runs; this run needs about {needed / 1e9:.1f} GB"
         raise DiskFullError(message, hint="free space there")
-    return well("disk", f"{free / 1e9:.0f} GB free where runs are kept")
+    return well("disk", f"{free / 1e9:.0f} GB free in the folder of runs")
 
 
 def require_reproducible(findings: list[Finding]) -> None:

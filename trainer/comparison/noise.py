@@ -1,7 +1,7 @@
 """The noise of an experiment: the differences between results if only the seed differs. Format `reprise.noise/1`.
 
 A measured spread holds for its settings, environment and class of device only. The measured runs are identified by their records alone, so
-an interrupted measurement needs no state of its own. No run is started here.
+an interrupted measurement needs no additional state. No run is started here.
 
 The results of two seeds differ by d. With the values of n seeds and their standard deviation s, |d| <= t(n - 1) * s * sqrt(2) for 19 of 20
 pairs of seeds, if t is Student's 97.5 % quantile and the values are approximately normal. A larger difference is not noise, or is the

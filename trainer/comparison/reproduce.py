@@ -17,6 +17,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import RerunArguments, rerun_arguments
+from trainer.data.cache import CACHE_LIMIT
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.container import container_name, describe_image
 from trainer.runs.image_claim import write_observed_image
@@ -89,11 +90,13 @@ class ContainerSettings:
     gid: int
     host: str
     access: ExtraAccess = ExtraAccess()
+    cache_limit: str = ""
+    """The bound of the rerun's own cache; it changes no result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentSource:
-    """Where the initial weights of a rerun come from."""
+    """The source of a rerun's initial weights."""
 
     folder: Path
     """The folder of the original run, whose attempt has a copy; or of `parent`."""
@@ -189,6 +192,7 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
             RUN_VARIABLE: prepared.run,
             CONFINED: "1",
             **({} if prepared.resumes else {RETEST: prepared.original.run}),
+            **({CACHE_LIMIT: container.cache_limit} if container.cache_limit else {}),
             **container.access.variables,
         },
         mounts=(
@@ -213,7 +217,7 @@ def load_rerun_record(prepared: PreparedRerun) -> Record:
     with run_root(prepared.folder) as folder:
         for path, status in folder.walk():
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                message = f"the retest left {prepared.folder / path}, which is neither a file nor a folder"
+                message = f"the retest created {prepared.folder / path}, which is neither a file nor a folder"
                 raise DigestMismatchError(message, hint=_DISTRUST)
     if not attempts(prepared.folder):
         raise RunError("the retest ended before its record was open", hint="see the output above")
@@ -224,7 +228,7 @@ def load_rerun_record(prepared: PreparedRerun) -> Record:
         )
     attempt = prepared.folder / "attempts" / str(record.attempt)
     if _without_log(record.outcome.files) != _without_log(files_of(attempt)):
-        raise DigestMismatchError(f"{attempt} holds other files than its record lists", hint=_DISTRUST)
+        raise DigestMismatchError(f"{attempt} contains files that do not match its record", hint=_DISTRUST)
     return record
 
 

@@ -134,7 +134,7 @@ def image_name(record: Record) -> ImageName:
 
 def _invalid(record: Record, what: str) -> DocumentError:
     message = f"the record of run {record.run} names {what}"
-    return DocumentError(message, hint="it was damaged or made to do harm: do not run it")
+    return DocumentError(message, hint="it is damaged or malicious: do not run it")
 
 
 def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
@@ -163,4 +163,4 @@ def obtain_image(name: ImageName, *, engine: Engine) -> ImageFacts:
     engine.pull(name.reference)
     if image := find_image(name, engine=engine):
         return image
-    raise EngineError(f"{name.reference} was fetched, and is not the image of the record", hint="do not use it")
+    raise EngineError(f"{name.reference} was pulled, but is not the recorded image", hint="do not use it")

@@ -1,4 +1,4 @@
-"""A retest: when, where and in which image a run was run again, and the verdict. Format `reprise.retest/1`.
+"""A retest: the time, host and image of a rerun, and the verdict. Format `reprise.retest/1`.
 
 A retest is written once, under the name of its new run: in the original run's folder, and in the store that contains that run. It is not
 signed: whether to trust it depends on who made it.
@@ -107,7 +107,7 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
     key = f"runs/{retest.original.run}/{FOLDER}/{retest.retest.run}.json"
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
         raise DigestMismatchError(
-            f"{key} is in {store.label} with other content", hint="it does not come from a rerun: do not use it"
+            f"{key} is in {store.label} with different content", hint="it does not come from a rerun: do not use it"
         )
 
 

@@ -107,7 +107,7 @@ def trace_of(data: bytes, *, where: str) -> Trace:
     return Trace(header=parsed(first, Header, where=f"{where}, line 1"), lines=lines, where=where)
 
 
-def cut_back(trace: Trace, step: int) -> Trace:
+def truncate_trace(trace: Trace, step: int) -> Trace:
     """Return the trace up to `step`, without evaluations after `step`."""
     limit = (step, False)
     later = (
@@ -204,7 +204,7 @@ def _in_gradients(one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[
 
 
 def _in_numbers(a: dict[str, float], b: dict[str, float], *, both: bool = False) -> dict[str, Any] | None:
-    """Return the first number whose bits differ; a number on one side only differs too, unless it must be in `both`."""
+    """Return the first number whose bits differ. A number on one side only counts as a difference, unless `both` is set."""
     for name in a if both else [*a, *(name for name in b if name not in a)]:
         if both and name not in b:
             continue

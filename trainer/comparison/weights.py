@@ -129,7 +129,7 @@ def _verified(path: Path, tensors: Tensors) -> dict[str, Tensor]:
     """Return the positions of the tensors after checking every tensor's hash."""
     header = read_header(path)
     if unmatched := header.keys() ^ tensors.weights.keys():
-        message = f"{path}: tensor {min(unmatched)!a} is there or in {TENSORS}, not in both"
+        message = f"{path}: tensor {min(unmatched)!a} is missing in this file or in {TENSORS}"
         raise DigestMismatchError(message, hint="do not use it")
     with open_run_file(path) as file:
         for name, tensor in header.items():

@@ -26,7 +26,7 @@ from trainer.data.check_pictures import (
 from trainer.data.file_formats import HEAD, count_lines, footer_start, parse_head, read_footer
 from trainer.data.file_names import hint_for_path, reason_to_leave_out
 from trainer.data.files import FolderFiles
-from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
+from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options, table_command
 from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_labels
 from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, Weights, check_sample, even_rows
 from trainer.data.splits import Layout, select
@@ -35,6 +35,7 @@ from trainer.data.tables.column_values import column_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from trainer.data.declaration import Described, Draft
     from trainer.data.files import Files, SourceFolder
@@ -82,7 +83,7 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     if isinstance(draft.reader, Weights):
         _check_weights(draft, draft.reader, source)
         return CheckResult(samples=0, splits={}, notes=tuple(_undeclared(draft)))
-    notes = [*_undeclared(draft), *_reader_or_split_advice(draft, paths), *_missing_splits(draft)]
+    notes = [*_undeclared(draft), *_reader_or_split_advice(draft, source.root, paths), *_missing_splits(draft)]
     if isinstance(draft.reader, Table) and find_spec("pyarrow") is None:
         for file in draft.reader.files:
             footer_start(files.view(file), where=file)
@@ -169,7 +170,7 @@ def _undeclared(draft: Draft) -> list[str]:
     return [f"{draft.name}: {keys} declared, so other users cannot know how they may use it; add {options}"]
 
 
-def _reader_or_split_advice(draft: Draft, paths: Sequence[str]) -> list[str]:
+def _reader_or_split_advice(draft: Draft, root: Path, paths: Sequence[str]) -> list[str]:
     """Suggest options if no split is declared."""
     if draft.splits:
         return []
@@ -177,6 +178,8 @@ def _reader_or_split_advice(draft: Draft, paths: Sequence[str]) -> list[str]:
     if guess:
         description, options = guess
         note = f"{draft.name}: {description}, but no reader is declared, so a sample is the bytes of a file"
+        if not options:
+            return [f"{note}; publish the table itself: {table_command(draft.name, root, paths)}"]
         return [f"{note}; add {options} {split_options(paths)}"]
     note = f"{draft.name}: no split is declared, so nothing can be trained on it"
     return [f"{note}; declare the splits: {split_options(paths)}"]

@@ -40,7 +40,6 @@ _TAIL: Final = 8
 """Bytes at the end of a file: the length of the footer, and the magic number."""
 _PARQUET_MAGIC: Final = b"PAR1"
 _FLATTEN: Final = "write its elements as separate columns, or publish them as an array: --array FIELD=FILE.npy"
-_CONVERT_TEXT: Final = "pandas.read_csv(FILE).to_parquet(FILE), or pyarrow.csv and pyarrow.parquet"
 
 HEAD: Final = 1 << 16
 """Bytes at the beginning of a file that contain the header."""
@@ -225,7 +224,10 @@ def read_footer(body: memoryview, *, where: str) -> Footer:
 
 def _invalid_parquet(body: memoryview, where: str) -> DatasetError:
     if where.lower().endswith((".csv", ".tsv", ".txt")):
-        return DatasetError(f"{where} is text; expected a Parquet file", hint=f"convert it: {_CONVERT_TEXT}")
+        return DatasetError(
+            f"{where} is text; expected a Parquet file",
+            hint=f"publish the table itself: reprise data publish NAME {where}",
+        )
     cut = bytes(body[:4]) == _PARQUET_MAGIC
     fault = "is a damaged Parquet file: its end is missing or invalid" if cut else "is not a Parquet file"
     return DatasetError(f"{where} {fault}", hint="write it again, and publish it as a new version")

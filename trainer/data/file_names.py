@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ManifestError
@@ -68,7 +69,7 @@ def check_paths(paths: Sequence[str]) -> None:
         names.add(encoded)
         above, _, name = path.rpartition("/")
         if above != folder:
-            folder, in_odd_folder = above, _UNPORTABLE.search(above) is not None
+            folder, in_odd_folder = above, _unportable().search(above) is not None
         if in_odd_folder or _may_be_unportable(name):
             unportable.append(path)
     unportable = [path for path in unportable if portable_fault(path)]
@@ -91,7 +92,7 @@ def reason_to_leave_out(name: str, *, has_hidden: bool) -> str:
     >>> reason_to_leave_out(".git", has_hidden=False), reason_to_leave_out("Thumbs.db", has_hidden=True)
     ('hidden', 'of the system')
     """
-    if _LITTER.fullmatch(name):
+    if _litter().fullmatch(name):
         return "of the system"
     is_hidden = name.startswith((".", "~$")) or name.endswith("~")
     return "hidden" if is_hidden and not has_hidden else ""
@@ -118,7 +119,7 @@ def portable_fault(path: str) -> str | None:
     >>> portable_fault("a/b:c.txt"), portable_fault("aux.txt"), portable_fault("a./b")
     ("the character ':'", "the name 'aux.txt'", "'a.' ends with a dot")
     """
-    match = _UNPORTABLE.search(path)
+    match = _unportable().search(path)
     if match is None:
         return None
     if match["character"]:
@@ -167,22 +168,31 @@ def folded(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
-_LITTER: Final = re.compile(
-    r"\.DS_Store|\._.*|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|__MACOSX|Icon\r"
-    r"|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|\.nfs[0-9a-f]+|@eaDir|lost\+found"
-    r"|[#@]recycle|[#@]snapshot|\.ipynb_checkpoints|__pycache__",
-    re.IGNORECASE | re.DOTALL,
-)
-"""Files that operating systems, file servers, notebooks and Python create in folders: never part of a dataset."""
+@cache
+def _litter() -> re.Pattern[str]:
+    """Match files that operating systems, file servers, notebooks and Python create in folders: never part of a dataset."""
+    return re.compile(  # at first use: a fetch from a warm cache checks no name
+        r"\.DS_Store|\._.*|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|__MACOSX|Icon\r"
+        r"|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|\.nfs[0-9a-f]+|@eaDir|lost\+found"
+        r"|[#@]recycle|[#@]snapshot|\.ipynb_checkpoints|__pycache__",
+        re.IGNORECASE | re.DOTALL,
+    )
+
+
+@cache
+def _unportable() -> re.Pattern[str]:
+    """Match what some file systems reject: a character, the end of a part, the name of a Windows device."""
+    return re.compile(
+        r"""(?P<character>[<>:"|?*\x80-\x9f])|(?P<end>[. ])(?:/|$)|"""
+        r"(?:^|/)(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[1-9\xb9\xb2\xb3])(?=[. /]|$)",
+        re.IGNORECASE,
+    )
+
+
 _ODD: Final = re.compile(r"[.~$@#_IiTtEeDdSsLl]")
 """First characters of names that may be left out."""
 _RESERVED: Final = frozenset({"con", "prn", "aux", "nul", "com", "lpt"})
 """First letters of the names of Windows devices."""
 _ENDS: Final = frozenset(". ")
 _CHARACTERS: Final = frozenset('<>:"|?*')
-_UNPORTABLE: Final = re.compile(
-    r"""(?P<character>[<>:"|?*\x80-\x9f])|(?P<end>[. ])(?:/|$)|"""
-    r"(?:^|/)(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[1-9\xb9\xb2\xb3])(?=[. /]|$)",
-    re.IGNORECASE,
-)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

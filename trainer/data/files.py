@@ -230,6 +230,9 @@ class _Walk:
 class Files(Protocol):
     """A dataset's files, read-only. Instances can be pickled and forked for loader workers."""
 
+    is_streamed: bool = False
+    """Whether a view is a copy that is fetched: a reader then reads the ranges that it needs."""
+
     @property
     def paths(self) -> Sequence[str]:
         """All relative paths, sorted by their UTF-8 bytes."""
@@ -241,10 +244,14 @@ class Files(Protocol):
         """Verify the bytes from `start` to `stop`, once in each process. Raises `DigestMismatchError`."""
         del path, start, stop  # nothing is verified
 
-    def read(self, path: str, /) -> memoryview:
-        """Return a file's bytes, verified."""
-        self.require(path)
-        return self.view(path)
+    def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return the bytes from `start` to `stop`, or to the file's end, verified."""
+        self.require(path, start, stop)
+        return self.view(path)[start:stop]
+
+    def size(self, path: str, /) -> int:
+        """Return a file's size in bytes."""
+        return len(self.view(path))
 
     def folder(self) -> Path:
         """Return the files as a read-only folder, for libraries that need paths."""
@@ -267,10 +274,20 @@ class FolderFiles(Files):
         with self._open(path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b"")
 
-    def read(self, path: str, /) -> memoryview:
+    def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
         """Return a copy of a file's bytes: a map would end the process if another program truncated the file."""
+        if stop is None:
+            with self._open(path) as file:
+                file.seek(start)
+                return memoryview(file.readall())
+        with BufferedReader(self._open(path)) as buffered:
+            buffered.seek(start)
+            return memoryview(buffered.read(stop - start))
+
+    def size(self, path: str, /) -> int:
+        """Return a file's size in bytes."""
         with self._open(path) as file:
-            return memoryview(file.readall())
+            return os.fstat(file.fileno()).st_size
 
     def _open(self, path: str) -> FileIO:
         try:

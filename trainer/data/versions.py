@@ -112,6 +112,14 @@ def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Pr
     """Copy a version from `source` to `target`. Raises `DatasetError`, `ManifestError`, `StoreError`."""
     for store in (target, source):
         require_same(dataset, store)
+    sent = copy_objects(dataset, source=source, target=target, progress=progress)
+    is_new = target.create(version_key(dataset.name, dataset.version), version_document(dataset))
+    require_same(dataset, target)
+    return PushResult(dataset=dataset, sent=sent, is_new=is_new)
+
+
+def copy_objects(dataset: Dataset, *, source: Store, target: Store, progress: Progress = SILENT) -> int:
+    """Copy the packs and the manifest of a version, and return the bytes that were sent. Raises `ManifestError`, `StoreError`."""
     packs = {pack.sha256: pack.size for pack in read_manifest(source, dataset).packs}
 
     def one(item: tuple[str, int], stop: Stop) -> int:
@@ -125,10 +133,7 @@ def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Pr
         sent = sum(in_parallel(one, packs.items(), threads=_AT_ONCE))
     finally:
         progress.end()
-    sent += copy_object(dataset.manifest, source=source, target=target)
-    is_new = target.create(version_key(dataset.name, dataset.version), version_document(dataset))
-    require_same(dataset, target)
-    return PushResult(dataset=dataset, sent=sent, is_new=is_new)
+    return sent + copy_object(dataset.manifest, source=source, target=target)
 
 
 def require_same(dataset: Dataset, store: Store) -> None:

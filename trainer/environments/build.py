@@ -44,7 +44,7 @@ _VARIABLES: Final = "# variables\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildMachine:
-    """What a build takes from its machine; nothing of it is in the image."""
+    """The resources of the machine that a build uses; the image contains none of them."""
 
     base: str
     """The reference of the base image; see scripts/machine/base."""
@@ -126,7 +126,7 @@ def check_torch(environment: Environment, *, root: Path) -> None:
     exempt = any_torch_build(project.read_text(encoding="utf-8")) if project.is_file() else ()
     if packages := misplaced(read_lock(root), environment.extras, exempt=exempt, python=environment.python):
         message = f"environment {environment.name}: uv.lock has {packages[0].name} {packages[0].version} for another build of torch"
-        raise ImageBuildError(message, hint="scripts/lock --check names the edit of pyproject.toml")
+        raise ImageBuildError(message, hint="scripts/lock --check prints the required edit of pyproject.toml")
 
 
 def check_machine(environment: Environment, *, machine: str, root: Path) -> None:

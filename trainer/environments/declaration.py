@@ -185,7 +185,7 @@ def _require_python(environment: Environment, lock: str) -> None:
     if not supports_python(lock, python):
         raise DocumentError(
             f"environment {name}: python is {python!r}; expected a version in requires-python, {supported_pythons(lock)}",
-            hint="edit requires-python in pyproject.toml, then run scripts/lock; or `python` of the environment",
+            hint="edit requires-python in pyproject.toml, then run scripts/lock; or edit `python` of the environment",
         )
     if empty := empty_extras(lock, environment.extras, python=python):
         raise DocumentError(

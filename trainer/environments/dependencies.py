@@ -45,7 +45,7 @@ def parse_requirement(text: str) -> Requirement:
     if match is None:
         system = f"; a Debian package: reprise add --system {text}" if _SYSTEM.fullmatch(text) else ""
         raise UsageError(
-            f"{text!r} is not a package of an index; expected a name, with versions if needed, such as 'einops>=0.8'",
+            f"{text!r} is not the name of a package in an index; expected a name, with versions if needed, such as 'einops>=0.8'",
             hint=f"environments take markers and hashes from pyproject.toml and uv.lock{system}",
         )
     return Requirement(
@@ -120,9 +120,9 @@ def use_extra(environment: str, extra: str, *, root: Path) -> None:
 
 
 def take_from_torchs_index(name: str, *, environment: str, extras: Collection[str], root: Path) -> None:
-    """Take a package, where these extras list it, from the index of the environment's torch, which may give no upload times.
+    """Take a package, where these extras list it, from the index of the environment's torch, which may have no upload times.
 
-    Each of the extras that torch itself is not in is declared, for uv, to conflict with the extras of other environments' torch.
+    Each of these extras without torch is declared, for uv, to conflict with the extras of other environments' torch.
     """
     document = _project(root)
     uv = document["tool"]["uv"]
@@ -167,7 +167,7 @@ def listed_names(root: Path, extras: Collection[str] | None = None) -> list[str]
 
 
 def add_system_packages(names: Sequence[str], *, environment: str, root: Path) -> None:
-    """Add Debian packages to the declaration of an environment; it gets a list of its own if it inherits one."""
+    """Add Debian packages to the declaration of an environment; an inherited list is copied into the declaration first."""
     packages = [*load_environment(environment, root=root).packages]
     _require_system_names(names)
     _set_system_packages(environment, [*packages, *(name for name in names if name not in packages)], root=root)

@@ -40,7 +40,7 @@ _UNREACHABLE: Final = re.compile(r"Failed to fetch|ould not connect|error sendin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The environments of a change, the extras that are edited, and the environment's name if it is for one alone."""
+    """The environments of a change, the extras to edit, and the environment's name if the change is for a single one."""
 
     environments: tuple[str, ...]
     extras: tuple[str, ...]
@@ -98,7 +98,7 @@ def remove_packages(names: Sequence[str], scope: Scope, *, root: Path) -> None:
 
 
 def lock(root: Path, *, name: str, any_torch: bool = False) -> None:
-    """Make the lock with `scripts/lock`; `name` is the package that the error is about. Raise `LockError`.
+    """Create the lock with `scripts/lock`; `name` is the package to name in an error. Raise `LockError`.
 
     With `any_torch` a package may come from another index than torch.
     """
@@ -109,11 +109,11 @@ def lock(root: Path, *, name: str, any_torch: bool = False) -> None:
 
 
 def lock_error(output: str, name: str) -> LockError:
-    """Return the error for the output of `scripts/lock`: what uv found, and the ways out."""
+    """Return the error for the output of `scripts/lock`: what uv found, and possible fixes."""
     text = re.sub(r"\{[^{}]*\}", "", output)  # the markers behind each name, which are those of the extras
     other = f"another version: reprise add '{name}==VERSION'"
     if f"there are no versions of {name} " in " ".join(text.split()) or f"{name} was not found" in text:
-        hint = f"check the spelling; for a Debian package: reprise add --system {name}; for an index of your own: docs/how-to/mirror.md"
+        hint = f"check the spelling; for a Debian package: reprise add --system {name}; for your own index: docs/how-to/mirror.md"
         return LockError(f"the package index has no package {name!r}", hint=hint)
     if _NO_WHEEL.search(text):
         match = _WHEELLESS.search(text)
@@ -168,7 +168,7 @@ def _listing(name: str, scope: Scope, root: Path) -> list[str]:
 
 
 def _take_linked_from_torchs_index(scope: Scope, root: Path) -> list[str]:
-    """Take what links torch from the index of its environment's torch, also what a new package needs; return the names."""
+    """Use the index of the environment's torch for packages that link torch, dependencies included; return their names."""
     names: list[str] = []
     for _ in range(_ROUNDS):
         found = [(environment, name) for environment in scope.environments for name in _misplaced(environment, root)]
@@ -191,7 +191,7 @@ def _misplaced(environment: str, root: Path) -> list[str]:
 
 
 def _take_from_torchs_index(name: str, environment: str, scope: Scope, root: Path) -> None:
-    """Take a package from the index of torch; it must be listed for that, also if another package brings it."""
+    """Use the index of torch for a package. The package must be listed for that, even if it is a dependency of another package."""
     if not _listing(name, scope, root):
         _list(Requirement(name=name), scope, root)
     installed = load_environment(environment, root=root).extras

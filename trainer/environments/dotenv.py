@@ -1,6 +1,6 @@
 """The managed block of `.env`: values about this machine for compose and its containers.
 
-The block is marked with a digest of its text, which shows edits by hand. Lines outside of the block are never changed. The file holds the
+The block contains a digest of its text, which reveals manual edits. Lines outside of the block are never changed. The file holds the
 local store's key, so only its owner can read it.
 """
 
@@ -40,13 +40,13 @@ class Block:
 
 
 def read_block(path: Path) -> Block:
-    """Read the block; it is empty if file or block do not exist. Raise `DotenvError` if a mark of it is missing."""
+    """Read the block; it is empty if the file or the block does not exist. Raise `DotenvError` if one of its markers is missing."""
     text = _read(path)
     match = _BLOCK.search(text)
     if match is None:
         if _BEGIN in text or _END in text:
             raise DotenvError(
-                f"the managed block in {path} is damaged: one of its marks is missing",
+                f"the managed block in {path} is damaged: one of its markers is missing",
                 hint="remove the block, then scripts/setup",
             )
         return Block()

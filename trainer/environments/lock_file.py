@@ -53,7 +53,7 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """What markers are evaluated for: a minor version of Python, a machine, and the extras of the project."""
+    """The target for which markers are evaluated: a minor version of Python, a machine, and extras of the project."""
 
     python: str
     machine: str

@@ -32,7 +32,7 @@ _DEVELOPMENT: Final = ("REPRISE_DEV_IMAGE", "REPRISE_DEV_IMAGE_CONFIG", "REPRISE
 
 
 def owner(uid: int, gid: int) -> Owner:
-    """Return the given user, or the stand-in for root."""
+    """Return the given user; for root, the user that containers run as."""
     return Owner(uid=ROOTS_STAND_IN, gid=ROOTS_STAND_IN) if uid == 0 else Owner(uid=uid, gid=gid)
 
 

@@ -1,4 +1,4 @@
-"""A trial of a change of a checkout's environments: edited, locked and built in a copy, then applied as a whole, or not at all.
+"""A trial of a change to a checkout's environments: edited, locked and built in a copy, then applied completely or not at all.
 
 The checkout stays as it is until every step in the copy has succeeded, so a failure or a kill during a step changes nothing. The files are
 then replaced one after the other; a journal in `.reprise/` lets the next command restore them if a kill comes between two of them.
@@ -29,7 +29,7 @@ _JOURNAL: Final = ".reprise/changed-files.json"
 
 
 class _Texts(Document):
-    """The texts of a file before and after a change."""
+    """The contents of a file before and after a change."""
 
     before: str
     after: str
@@ -60,7 +60,7 @@ def trial_checkout(root: Path) -> Iterator[Path]:
 
 
 def changeable_files(root: Path) -> dict[str, str]:
-    """Return the texts of the files that a trial may change, by their paths in the checkout."""
+    """Return the contents of the files that a trial may change, by path in the checkout."""
     pins = {pin_path(path.stem, root) for path in (root / FOLDER).glob("*.toml")}
     declarations = [path for path in sorted((root / FOLDER).glob("*.toml")) if path not in pins]
     return {
@@ -74,7 +74,7 @@ def applied(changes: dict[str, str], before: dict[str, str], *, root: Path) -> I
     """Replace files of a checkout, and restore them if the block raises. Raise `SourceError` if one was changed meanwhile."""
     for name in changes:
         if read_text(root / name) != before[name]:
-            raise SourceError(f"{name} was changed by another process meanwhile", hint="run the command again")
+            raise SourceError(f"another process changed {name} during this command", hint="run the command again")
     journal = _Journal(files={name: _Texts(before=before[name], after=text) for name, text in changes.items()})
     write_whole(root / _JOURNAL, journal.model_dump_json().encode())
     try:
@@ -91,7 +91,7 @@ def applied(changes: dict[str, str], before: dict[str, str], *, root: Path) -> I
 def restore_interrupted(root: Path) -> list[str]:
     """Restore the files of a change that a kill stopped between two files, and return their names.
 
-    A file that was edited since stays as it is; a change whose last file was written is complete.
+    A file that was edited since then is not restored; a change whose last file was written is complete.
     """
     path = root / _JOURNAL
     if not path.exists():

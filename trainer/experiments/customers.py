@@ -1,4 +1,4 @@
-"""Whether a customer leaves, from numbers and categories of a table: embeddings of the categories and a small net."""
+"""Predict whether a customer leaves from the numbers and categories of a table: embeddings of the categories and a small net."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Settings(ClassificationSettings):
 
 @configured
 class Net(Classifier):
-    """Normalized numbers beside an embedding of each category; one hidden layer. A table may lack one of the two fields."""
+    """Normalized numbers and an embedding of each category; one hidden layer. A table may lack one of the two fields."""
 
     input_fields = ("features", "categories")
 

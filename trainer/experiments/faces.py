@@ -1,4 +1,4 @@
-"""Face or not: 200 crops of 25x25 pixels, by a small convolutional net."""
+"""Detect whether a crop of 25x25 pixels shows a face, with a small convolutional net."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from trainer.training.tasks.verification import VerificationSettings, Verifier
 
 
 class Settings(VerificationSettings):
-    """In every epoch each digit gets a new partner, of its own class or of another."""
+    """In every epoch each digit is paired with a new digit of the same or of another class."""
 
     dataset = "digits"
     max_epochs = 20

@@ -42,7 +42,7 @@ def kill_container(run: str) -> None:
 
 
 def _docker(*words: str) -> bool:
-    # A session of its own, so that Ctrl-C in the terminal does not end this command.
+    # In its own session, so that Ctrl-C in the terminal does not end this command.
     done = subprocess.run(["docker", *words], capture_output=True, check=False, start_new_session=True)
     return done.returncode == 0
 
@@ -86,7 +86,7 @@ class ContainerCommand(ProcessCommand):
         return 128 + self._prevented_by
 
     def send_signal(self, number: int) -> None:
-        """Send it to the container; if there is none yet, stop compose from starting it."""
+        """Send a signal to the container; if there is none yet, stop compose from starting it."""
         is_sent = _docker("kill", f"--signal={signal.Signals(number).name}", container_name(self._run.name))
         if not is_sent and self._process is not None:
             self._prevented_by = number

@@ -56,7 +56,7 @@ class ProcessCommand:
                 yield line.rstrip("\n")
 
     def send_signal(self, number: int) -> None:
-        """Send it to the process, if this process started it."""
+        """Send a signal to the process, if this process started it."""
         if self._process is not None:
             self._process.send_signal(number)
 
@@ -81,7 +81,7 @@ class ProcessLauncher:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
-        """Start it; the run's folder then states that no engine can be asked for its image."""
+        """Start a command; a file in the run's folder states that no engine can report its image."""
         own = {"PYTHONPATH": str(self.source), **request.variables}
         own |= {name: os.environ[name] for name in request.inherited}
         if request.run is not None:

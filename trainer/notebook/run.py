@@ -27,11 +27,11 @@ class Report:
     """A run's report; a notebook displays it in place."""
 
     def __init__(self, text: str) -> None:
-        """`text` is the page."""
+        """`text` is the HTML of the page."""
         self.text = text
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame, so that its style stays its own."""
+        """Return the page in a frame, so that its styles do not affect the notebook."""
         return f'<iframe srcdoc="{html.escape(self.text)}" style="width:100%;height:800px;border:0"></iframe>'
 
 

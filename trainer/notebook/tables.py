@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Table(list[dict[str, Any]]):
-    """Rows by column name; `pandas.DataFrame(table)` makes a data frame.
+    """Rows by column name; `pandas.DataFrame(table)` creates a data frame.
 
     >>> table = Table([{"step": 1, "loss": 0.5}, {"step": 2, "accuracy": 1.0}])
     >>> table.columns, table.column("loss")
@@ -27,7 +27,7 @@ class Table(list[dict[str, Any]]):
         return list(dict.fromkeys(name for row in self for name in row))
 
     def column(self, name: str) -> list[Any]:
-        """Return a column's values, `None` where a row has none. Raise `KeyError` for an unknown column."""
+        """Return a column's values, with `None` for rows without a value. Raise `KeyError` for an unknown column."""
         if name not in self.columns:
             raise KeyError(f"{name!r}; the columns are {', '.join(self.columns)}")
         return [row.get(name) for row in self]

@@ -1,4 +1,4 @@
-"""Train from a notebook: the command `reprise train` in a process of its own, with the notebook's cells in the run's source."""
+"""Train from a notebook: the command `reprise train` in a separate process, with the notebook's cells in the run's source."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _error(experiment: str, code: int, line: str | None) -> RunError:
 
 
 def _text(value: Any) -> str:
-    """Return a value as the command line has it."""
+    """Return a value in the form of the command line."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 

@@ -58,7 +58,7 @@ def has_pickle(attempt: Root) -> bool:
 
 
 class NextStage(StrEnum):
-    """What follows a checkpoint."""
+    """The stage that follows a checkpoint."""
 
     BATCH = "batch"
     """Another batch of the epoch."""

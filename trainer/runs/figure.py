@@ -115,7 +115,7 @@ class Bars(_BaseFigure):
 
 
 class Pictures(_BaseFigure):
-    """A picture in a file of its own, with captions."""
+    """A picture in a separate file, with captions."""
 
     kind: Literal["pictures"] = "pictures"
     file: Png

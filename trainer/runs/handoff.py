@@ -29,7 +29,7 @@ class FrozenSource(Document):
 
 
 class Launch(Document):
-    """What the launcher found out before it started the process."""
+    """The facts that the launcher determined before it started the process."""
 
     experiment: str
     """The experiment as recorded: a name in `trainer/experiments/`, or a path in the source."""

@@ -55,7 +55,7 @@ def read_gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str,
 
 @functools.cache
 def _library() -> Any:
-    """Return the NVML bindings; None on a host where they are not installed. Imported here since most commands ask no GPU."""
+    """Return the NVML bindings; None on a host where they are not installed. Imported here, since most commands do not query GPUs."""
     try:
         import pynvml
     except ImportError:

@@ -1,4 +1,4 @@
-"""Whether this process runs in an image, and for which run. Commands ask before they import what reads a record."""
+"""Whether this process runs in an image, and for which run; separate, so that commands need not import the modules for records."""
 
 from __future__ import annotations
 

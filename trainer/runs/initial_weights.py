@@ -49,12 +49,12 @@ class InitialWeights:
 def weights_of(record: Record) -> File:
     """Return the entry of a run's weights in its record. Raise `RunError` if it has none."""
     if record.ingredients.kind == "script":
-        message = f"run {record.run} is a script's, which has no weights that Reprise knows"
+        message = f"run {record.run} ran a script; only runs of experiments have weights"
         raise RunError(message, hint="publish the file: `reprise data publish NAME FILE.safetensors`")
     listed = next((file for file in record.outcome.files if file.path == WEIGHTS), None)
     if listed is None:
         message = f"run {record.run} has no weights: it is {record.outcome.status}"
-        raise RunError(message, hint=f"`reprise train --resume {record.run}` brings it to its end; or name another run")
+        raise RunError(message, hint=f"`reprise train --resume {record.run}` completes it; or name another run")
     return listed
 
 
@@ -76,7 +76,7 @@ def stage_again(attempt: Path, record: Record, *, into: Path) -> InitialWeights:
     facts, digest = record.circumstances.parent, record.ingredients.initial_weights
     if facts is None or digest is None:
         message = f"the record of run {record.run} does not name the run that its initial weights were taken from"
-        raise RunError(message, hint="it was damaged or made to do harm: do not run it")
+        raise RunError(message, hint="it is damaged or malicious: do not run it")
     return _stage(attempt, INITIAL, facts, digest, into=into)
 
 
@@ -108,7 +108,7 @@ def keep(run: Path, *, attempt: int) -> None:
                 with folder.below(f"{ATTEMPTS}/{number}") as earlier, folder.below(f"{ATTEMPTS}/{attempt}") as later:
                     _copy(earlier, INITIAL, later, sha256=_digest(earlier, INITIAL))
                 return
-    message = f"run {run.name} has lost its initial weights: no attempt has {INITIAL}"
+    message = f"run {run.name} lacks its initial weights: no attempt has {INITIAL}"
     raise RunError(message, hint=f"`reprise runs pull {run.name}` restores it if the run was published")
 
 

@@ -1,4 +1,4 @@
-"""The table of a script's outputs: what each output holds, by digest, so that equal outputs of two runs have equal digests."""
+"""The table of a script's outputs: the digest of each output's content, so that equal outputs of two runs have equal digests."""
 
 from __future__ import annotations
 

@@ -101,5 +101,7 @@ def _copy_seal(text: bytes, key: str, target: Store) -> bool:
     if target.create(key, text):
         return True
     if read_small(target, key) != text:
-        raise DigestMismatchError(f"{key} is in {target.label} with other content", hint="nothing was changed there")
+        raise DigestMismatchError(
+            f"{key} is in {target.label} with different content", hint="nothing was changed there"
+        )
     return False

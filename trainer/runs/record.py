@@ -92,7 +92,7 @@ class Ingredients(Document):
 
     experiment: OneLine
     kind: Literal["script"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
-    """`script` for a program that has a training loop of its own."""
+    """`script` for a program with its own training loop."""
     settings: dict[str, JsonValue]
     """The values of the settings that affect the result."""
     source: Digest

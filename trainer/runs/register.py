@@ -1,7 +1,7 @@
 """The register of the user's own attempts: `runs/.own-<uid>/`, a file for each attempt that this user's processes opened.
 
 Whether a run's code is the user's own cannot be read from the run's folder, which comes from a store or is written by the code that runs
-in it. The register lies beside the runs: code of a retest or of another user's run is given its own folder alone. An entry counts if it
+in it. The register lies beside the runs: code of a retest or of another user's run can access only its run's folder. An entry counts if it
 belongs to this user, to root, or to the user of this checkout's containers, and agrees with the claim and the record of its attempt.
 """
 
@@ -103,7 +103,7 @@ def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Ite
             if (owner := os.fstat(opened.fileno()).st_uid) not in owners:
                 message = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
                 raise NotWritableError(
-                    message, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
+                    message, hint="ask its owner to remove it, or keep runs in your own folder: REPRISE_RUNS=DIR"
                 )
             yield opened
 

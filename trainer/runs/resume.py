@@ -73,7 +73,7 @@ def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> 
     if not records:
         raise ResumeError(f"run {run.name} has no record to resume from", hint="start a new run")
     if records[-1].ingredients.kind == "script":
-        message = f"run {run.name} is a script's, which has its own loop: it cannot be resumed"
+        message = f"run {run.name} ran a script, which has its own loop: it cannot be resumed"
         raise ResumeError(message, hint=f"start it again: {shlex.join(records[-1].circumstances.command)}")
     if any(record.outcome.status is Status.COMPLETED for record in records):
         raise ResumeError(f"run {run.name} is completed and cannot be resumed", hint="start a new run")

@@ -84,13 +84,13 @@ def unrecordable(value: Any) -> tuple[str, str] | None:
     """Return why a record cannot hold a value, and a hint; `None` if it can. A record's JSON must be readable in every language.
 
     >>> unrecordable([1, 2**60])
-    ('a whole number beyond 9007199254740991', 'give a number from -9007199254740991 to 9007199254740991')
+    ('a whole number beyond 9007199254740991', 'use a number from -9007199254740991 to 9007199254740991')
     """
     match value:
         case int() if abs(value) > LARGEST_EXACT:
-            return f"a whole number beyond {LARGEST_EXACT}", f"give a number from -{LARGEST_EXACT} to {LARGEST_EXACT}"
+            return f"a whole number beyond {LARGEST_EXACT}", f"use a number from -{LARGEST_EXACT} to {LARGEST_EXACT}"
         case float() | complex() if not isfinite(value):
-            return "a number that is not finite", "give a finite number"
+            return "a number that is not finite", "use a finite number"
     inner = [*value, *value.values()] if isinstance(value, dict) else value
     if isinstance(inner, list | tuple | set | frozenset):
         return next(filter(None, map(unrecordable, inner)), None)

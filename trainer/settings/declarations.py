@@ -17,7 +17,7 @@ from pydantic import PrivateAttr, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from trainer.base.errors import ExperimentError
-from trainer.settings.type_kinds import members, resolved, worded
+from trainer.settings.type_kinds import members, resolved, type_text
 from trainer.settings.values import is_flag
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def require_fields(fields: Mapping[str, FieldInfo], frame: FrameType) -> None:
             raise ExperimentError(message, hint="remove the alias, or give the setting that name")
         if info.exclude:
             message = f"{_location_of(name, frame)}: setting {name} is excluded from documents, so that no record would have it"
-            raise ExperimentError(message, hint="remove exclude=True; a field of type SecretStr is recorded nowhere")
+            raise ExperimentError(message, hint="remove exclude=True; a field of type SecretStr is never recorded")
 
 
 def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any], frame: FrameType) -> ExperimentError:
@@ -127,7 +127,7 @@ def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any
         try:
             TypeAdapter(resolved(kind, {**frame.f_globals, **frame.f_locals}))
         except PydanticSchemaGenerationError:
-            text = kind if isinstance(kind, str) else worded(kind)
+            text = kind if isinstance(kind, str) else type_text(kind)
             message = f"{_location_of(name, frame)}: setting {name} has the type {text}, of which no document can hold a value"
             return ExperimentError(message, hint=f"declare {name} as text, a number, a list or a table")
         except Exception:  # noqa: BLE001, S112 - not the fault that is being located

@@ -56,7 +56,7 @@ def threads_at(level: Level, requested: int | None) -> int:
     if level is Level.PORTABLE and requested not in {None, 1}:
         raise SettingError(
             f"threads is {requested} at determinism portable; expected 1",
-            hint="leave threads out, or choose determinism machine",
+            hint="omit threads, or choose determinism machine",
         )
     return 1 if level is Level.PORTABLE else (requested or THREADS)
 
@@ -66,7 +66,7 @@ def require_one_process(level: Level, devices: int) -> None:
     if level is not Level.OFF and devices > 1:
         raise SettingError(
             f"devices is {devices} at determinism {level}, which promises equal bits with one device only",
-            hint="give --determinism off: the record then states that results may vary",
+            hint="use --determinism off: the record then states that results may vary",
         )
 
 

@@ -1,6 +1,6 @@
 """Error messages for settings: the setting, its origin, the value found, the value expected, and a hint.
 
-This module only words errors, single or several at once; `trainer.settings.origins` detects them.
+This module only formats errors, single or several at once; `trainer.settings.origins` detects them.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> Exp
     kind = _type_of(value)
     declaration = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
     if similar := nearest(name, known, most=1):
-        message = f"{place}: there is no setting {name} to override, and one of your own has a type"
+        message = f"{place}: there is no setting {name} to override, and a new setting needs a type"
         return ExperimentError(message, hint=f"did you mean {similar[0]}? A new one would be `{declaration}`")
     return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{declaration}`")
 
@@ -171,14 +171,14 @@ def unmonitored() -> SettingError:
     """Return the error for a patience without a monitored metric."""
     return SettingError(
         "setting patience is given, but nothing is monitored",
-        hint="give --monitor val_loss too, or leave patience out",
+        hint="add --monitor val_loss, or omit patience",
     )
 
 
 def without_value(name: str, info: FieldInfo) -> SettingError:
     """Return the error for an option that needs a value and has none."""
     value = example(info.annotation)
-    suffix = f", as {option(name)} {shlex.quote(value)}" if value else ""
+    suffix = f", such as {option(name)} {shlex.quote(value)}" if value else ""
     return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE{suffix}")
 
 
@@ -186,14 +186,14 @@ def exposed_secret(name: str, *, phrase: str) -> SettingError:
     """Return the error for a secret that was passed where other users can read it."""
     return SettingError(
         f"setting {name} is a secret, given {phrase}: the record keeps the command, and other users can read it",
-        hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}",
+        hint=f"pass it as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}",
     )
 
 
 def unrecorded(name: str, reason: str, hint: str, *, phrase: str | None) -> SettingError:
     """Return the error for a value that a record cannot hold."""
-    origin = _origin_of(phrase, name) if phrase else "as the experiment has it"
-    return SettingError(f"setting {name}, {origin}: found {reason}, which a record cannot hold", hint=hint)
+    origin = _origin_of(phrase, name) if phrase else "set by the experiment"
+    return SettingError(f"setting {name}, {origin}: found {reason}, which a record cannot store", hint=hint)
 
 
 def unrepeatable(name: str, value: object, recorded: object, again: object) -> SettingError:
@@ -204,9 +204,7 @@ def unrepeatable(name: str, value: object, recorded: object, again: object) -> S
     else:
         reread = f"{_cut(repr(again))} ({type(again).__name__})"
         message = f"setting {name}: a rerun would read {reread} from the record, not {original}"
-    hint = (
-        f"declare {name} with a type and validators that make the same value of what is recorded: {_as_typed(recorded)}"
-    )
+    hint = f"declare {name} with a type and validators that reproduce the value from the record: {_as_typed(recorded)}"
     return SettingError(message, hint=hint)
 
 
@@ -214,7 +212,7 @@ def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
     """Return the error for a failed validator of the experiment that checks all settings together."""
     message = "; ".join(_raised(fault) for fault in faults)
     return SettingError(
-        f"the settings do not fit together: {message}",
+        f"the settings contradict each other: {message}",
         hint="change one of them, or the validator of the experiment's Settings class",
     )
 
@@ -226,14 +224,14 @@ def misfit(
     meaning = " ".join((info.description or "").split())
     about = f"{name}: {meaning}" if meaning else None
     if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and phrase is None:
-        option_text = how_to_type(name, info, Origin.COMMAND_LINE) or f"give {option(name)}"
+        option_text = how_to_type(name, info, Origin.COMMAND_LINE) or f"use {option(name)}"
         hint = "; ".join(filter(None, (f"set it in the experiment, or {option_text}", about)))
         return SettingError(f"setting {name} has no value", hint=hint)
     expects, found_text = _expectation(faults, info, found)
     is_bound = faults[0]["type"] in _BOUNDS.keys() - {"finite_number"} | {UNQUOTED, TOO_FINE}
     remedy = how_to_type(name, info, origin, found=None if is_bound else found)
     return SettingError(
-        f"setting {name}, {_origin_of(phrase, name) if phrase else 'as the experiment has it'}: "
+        f"setting {name}, {_origin_of(phrase, name) if phrase else 'set by the experiment'}: "
         f"expected {expects}, found {'a secret' if is_secret(info) else found_text}",
         hint="; ".join(filter(None, (remedy, about))) or None,
     )

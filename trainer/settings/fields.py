@@ -141,7 +141,7 @@ def _launch_overridden(name: str, *, module: str) -> ExperimentError:
     option = name.replace("_", "-")
     return ExperimentError(
         f"experiment {module} sets {name}, which must be known before any experiment is imported",
-        hint=f"give --{option}, {name} in a settings file, or {ENVIRONMENT_PREFIX}{name.upper()}",
+        hint=f"use --{option}, {name} in a settings file, or {ENVIRONMENT_PREFIX}{name.upper()}",
     )
 
 

@@ -176,12 +176,12 @@ class Ledger:
         similar = nearest(name, [other for other in self._origins if other in used], most=1)
         suggestion = f"did you mean {option(similar[0])}? " if similar else ""
         advice = f"it is used with {' or '.join(choices)}; otherwise " if choices else suggestion
-        return unused(name, self._files.get(name) or str(self._origins[name]), hint=f"{advice}leave it out")
+        return unused(name, self._files.get(name) or str(self._origins[name]), hint=f"{advice}omit it")
 
     def needed(self, name: str, *, by: str) -> SettingError:
         """Return the error for a parameter that neither the caller nor a setting supplies."""
         return SettingError(
-            f"{by} needs {name!r}: its caller left it out and no setting has that name",
+            f"{by} needs {name!r}: its caller omitted it, and no setting has that name",
             hint=did_you_mean(name, self._origins),
         )
 

@@ -166,10 +166,10 @@ def given_settings(origins: Origins) -> dict[str, Any]:
     return values
 
 
-def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Resolved[S]:
+def resolve(settings: type[S], origins: Origins, *, ignore_unknown: bool = False) -> Resolved[S]:
     """Create frozen settings from all origins. Raise `SettingError` that lists every wrong setting with its origin.
 
-    `partly` ignores names that `settings` does not have: the launcher does not know the experiment's own settings.
+    `ignore_unknown` ignores names that `settings` does not have: the launcher does not know the experiment's own settings.
     """
     complete(settings)
     read = [
@@ -179,7 +179,7 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
         *(_Read(Origin.FILE, read_settings_file(file), f"in {file}", file) for file in reversed(origins.files)),
     ]
     _keep_out_of_texts(settings, read)
-    faults = [fault for each in read for fault in _refused(settings, each, partly=partly)]
+    faults = [fault for each in read for fault in _refused(settings, each, ignore_unknown=ignore_unknown)]
     sources, misfits = _sources(settings, read)
     token = given.set(tuple(sources))
     try:
@@ -225,11 +225,11 @@ def _keep_out_of_texts(settings: type[LaunchSettings], read: Sequence[_Read]) ->
                 REDACTOR.add(name, value)
 
 
-def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> Iterator[SettingError]:
+def _refused(settings: type[LaunchSettings], read: _Read, *, ignore_unknown: bool) -> Iterator[SettingError]:
     fields = settings.__pydantic_fields__
     for name, value in read.values.items():
         if name not in fields:
-            if not partly:
+            if not ignore_unknown:
                 yield unknown(name, fields, origin=read.origin, phrase=read.phrase, text=value)
         elif read.origin is Origin.COMMAND_LINE and value is None:
             yield without_value(name, fields[name])
@@ -267,7 +267,7 @@ def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[lis
 def _typed(settings: type[LaunchSettings], name: str, value: Any, *, textual: bool) -> Any:
     info, own_validator = settings.__pydantic_fields__[name], has_early_validator(settings, name)
     if textual:
-        return typed_text(info, value, judges=not own_validator)
+        return typed_text(info, value, checks_type=not own_validator)
     return value if own_validator else typed_value(info, value)
 
 

@@ -14,7 +14,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import ExperimentError
-from trainer.settings.type_kinds import agree, resolved, worded
+from trainer.settings.type_kinds import agree, resolved, type_text
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -50,7 +50,7 @@ class ConfiguredParameter:
         """Return the parameter's type and the place of its declaration, for a message."""
         code = self.function.__code__
         location = _location(Path(code.co_filename), code.co_firstlineno, root)
-        return f"{self.called} ({location}) takes it as {worded(self.parameter.annotation)}"
+        return f"{self.called} ({location}) takes it as {type_text(self.parameter.annotation)}"
 
 
 _parameters: Final[dict[str, dict[tuple[str, str], ConfiguredParameter]]] = {}
@@ -105,7 +105,7 @@ def require_agreement(settings: type[LaunchSettings], parameters: Sequence[Confi
     lines = [*_with_settings(settings, parameters, root), *_among(settings, parameters, root)]
     if lines:
         more = "" if len(lines) == 1 else f" (and {len(lines) - 1} more)"
-        hint = "\n     ".join([*lines[1:], "give both one type, or one of them another name: one name has one meaning"])
+        hint = "\n     ".join([*lines[1:], "use one type for both, or rename one of them: each name has one meaning"])
         raise ExperimentError(f"{lines[0]}{more}", hint=hint)
 
 
@@ -117,7 +117,7 @@ def _with_settings(
         info = None if parameter.is_handed_over else fields.get(parameter.name)
         if info is not None and not agree(info.annotation, parameter.kind):
             location = _declared_at(settings, parameter.name, root)
-            yield f"setting {parameter.name} is declared {worded(info.annotation)} ({location}), and {parameter.describe(root)}"
+            yield f"setting {parameter.name} is declared {type_text(info.annotation)} ({location}), and {parameter.describe(root)}"
 
 
 def _among(settings: type[LaunchSettings], parameters: Sequence[ConfiguredParameter], root: Path) -> Iterator[str]:

@@ -25,7 +25,7 @@ def of_words(settings: type[LaunchSettings], options: Mapping[str, str | None]) 
         denied = name.removeprefix("no_")
         if text is None and name not in fields and is_flag(fields.get(denied)):
             if denied in options:
-                raise UsageError(f"{option(denied)} and {option(name)} are both given", hint="give one of them")
+                raise UsageError(f"{option(denied)} and {option(name)} are both given", hint="use one of them")
             values[denied] = "false"
         else:
             values[name] = "true" if text is None and (name not in fields or is_flag(fields[name])) else text
@@ -46,6 +46,6 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
             raise SettingError(message, hint=f"write {ENVIRONMENT_PREFIX}{name.upper() or 'NAME'}, or unset {variable}")
         if name in values:
             message = f"setting {name} is given by two environment variables, which differ in their case"
-            raise SettingError(message, hint=f"give {ENVIRONMENT_PREFIX}{name.upper()} alone")
+            raise SettingError(message, hint=f"set {ENVIRONMENT_PREFIX}{name.upper()} only")
         values[name] = text
     return values

@@ -1,8 +1,7 @@
 """Inspect a setting's type: the types of a union, its choices, whether it is a list or a table, and whether two types agree.
 
 `agree` checks whether a value of one declared type can be passed where another type is declared under the same name. Types that cannot be
-compared agree, because a false alarm would stop a valid run. `None` beside a type agrees, and so does a wider type where a narrower type
-is accepted.
+compared agree, because a false alarm would stop a valid run. A union with `None` agrees, and so does a wider type with a narrower type.
 
 | declared | taken as | agree |
 |---|---|---|
@@ -117,10 +116,10 @@ def resolved(annotation: Any, names: dict[str, Any]) -> Any:
         return Any
 
 
-def worded(annotation: Any) -> str:
+def type_text(annotation: Any) -> str:
     """Return a type as its author would write it.
 
-    >>> worded("PositiveInt"), worded(int), worded(int | None), worded(list[int])
+    >>> type_text("PositiveInt"), type_text(int), type_text(int | None), type_text(list[int])
     ('PositiveInt', 'int', 'int | None', 'list[int]')
     """
     if isinstance(annotation, type) and not get_args(annotation):
@@ -128,8 +127,8 @@ def worded(annotation: Any) -> str:
     return str(annotation).replace("typing.", "")
 
 
-class _One(NamedTuple):
-    """A single value as a type."""
+class _SingleValueType(NamedTuple):
+    """A type that accepts a single value: one choice of a `Literal`."""
 
     value: object
 
@@ -137,11 +136,15 @@ class _One(NamedTuple):
 def _alternatives(annotation: Any) -> list[Any]:
     """Return the types of a union, and each value of a `Literal`; `None` only if it is the only one."""
     kinds = [kind for kind in members(annotation) if kind is not NoneType] or [NoneType]
-    return [each for kind in kinds for each in (map(_One, get_args(kind)) if get_origin(kind) is Literal else [kind])]
+    return [
+        each
+        for kind in kinds
+        for each in (map(_SingleValueType, get_args(kind)) if get_origin(kind) is Literal else [kind])
+    ]
 
 
 def _fits(one: Any, other: Any) -> bool:
-    if isinstance(one, _One) or isinstance(other, _One):
+    if isinstance(one, _SingleValueType) or isinstance(other, _SingleValueType):
         return _fits_value(one, other)
     kinds = [get_origin(kind) or kind for kind in (one, other)]
     if any(_says_nothing(kind) for kind in (one, other, *kinds)):
@@ -153,9 +156,9 @@ def _fits(one: Any, other: Any) -> bool:
 
 
 def _fits_value(one: Any, other: Any) -> bool:
-    if isinstance(one, _One) and isinstance(other, _One):
+    if isinstance(one, _SingleValueType) and isinstance(other, _SingleValueType):
         return bool(one.value == other.value)
-    value, kind = (one.value, other) if isinstance(one, _One) else (other.value, one)
+    value, kind = (one.value, other) if isinstance(one, _SingleValueType) else (other.value, one)
     return _fits(type(value), kind) or (isinstance(kind, type) and issubclass(kind, Enum))
 
 

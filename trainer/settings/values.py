@@ -173,10 +173,10 @@ def is_flag(info: FieldInfo | None) -> bool:
     return info is not None and {kind for kind in members(info.annotation) if kind is not type(None)} == {bool}
 
 
-def typed_text(info: FieldInfo, text: str, *, judges: bool = True) -> Any:
+def typed_text(info: FieldInfo, text: str, *, checks_type: bool = True) -> Any:
     """Return the value of a text for this setting. Raise `MisfitError`.
 
-    Set `judges` to false for a setting whose own validator runs before type conversion: it receives the text.
+    Set `checks_type` to false for a setting whose own validator runs before type conversion: it receives the text.
     """
     faults: list[ErrorDetails] = []
     for candidate in candidates(info, text):
@@ -184,7 +184,7 @@ def typed_text(info: FieldInfo, text: str, *, judges: bool = True) -> Any:
             return typed_value(info, candidate)
         except MisfitError as misfit:
             faults += misfit.faults
-    if judges:
+    if checks_type:
         raise MisfitError(faults or [fault(CONVERTED, text)])
     return text
 

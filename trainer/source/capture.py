@@ -113,7 +113,7 @@ def capture(
     root = checkout.resolve()
     if not root.is_dir():
         raise SourceError(
-            f"{checkout} is not a folder; expected a checkout", hint="give the folder that holds pyproject.toml"
+            f"{checkout} is not a folder; expected a checkout", hint="pass the folder that contains pyproject.toml"
         )
     near = () if runs is None else (runs,)
     whole = _read_folder(root, excluded=["runs/", *_inside(root, near)], largest=largest, what="this checkout")

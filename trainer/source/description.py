@@ -23,7 +23,7 @@ class Project(Document):
 
     @property
     def described(self) -> str:
-        """The files and the commit, for a line."""
+        """The number of files and the commit, for a line of output."""
         state = {None: "", True: ", with changes", False: ""}[self.dirty]
         return f"{counted(self.files, 'file')} of the experiment's project, commit {self.commit}{state}"
 

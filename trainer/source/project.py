@@ -24,7 +24,7 @@ _MARKS: Final = (".git", "pyproject.toml")
 def find_project(file: Path) -> Path | None:
     """Return the root of the git repository of `file`, else the nearest folder with a pyproject.toml; None if there is neither.
 
-    A home folder and the root of the file system are no projects, also if they are repositories.
+    A home folder and the root of the file system are not projects, even if they are repositories.
     """
     homes = {Path(os.path.realpath(Path("~").expanduser())), Path(file.anchor)}
     above = [folder for folder in file.parents if folder not in homes]
@@ -64,7 +64,7 @@ def _package_root(file: Path, project: Path) -> Path:
 def require_own_modules(file: Path, project: Path, *, checkout: Path) -> None:
     """Raise `ExperimentError` if an import of `file`, or of a module of the project that it imports, would find the checkout's module.
 
-    Only what the text states is seen.
+    Only imports in the text are found.
     """
     roots = import_roots(file, project)
     found = {file: None}
@@ -122,7 +122,7 @@ def _imports(path: Path) -> Iterator[tuple[str, Path | None, int]]:
 
 
 def _files(root: Path, name: str) -> Iterator[Path]:
-    """Yield the files of a dotted name and of the packages above it; a last part that is no module names something in its package."""
+    """Yield the files of a dotted name and of the packages above it; if the last part is not a module, it is a name in its package."""
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:depth])

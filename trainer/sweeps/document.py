@@ -184,7 +184,8 @@ def _tables(path: Path) -> list[dict[str, Any]]:
     others = listed(name for name in content if name != "points") or "points = ..." if content else "nothing"
     message = f"{path}: expected a [[points]] table for each point and nothing else, found {others}"
     raise DocumentError(
-        message, hint="write [[points]] and below it name = value, one a line; options that all points have are typed"
+        message,
+        hint="write [[points]] and below it name = value, one per line; pass options that all points share on the command line",
     )
 
 
@@ -197,7 +198,7 @@ def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str
     _require_few(len(made))
     for number, one in enumerate(made):
         if one in made[:number]:
-            raise UsageError(f"point {number + 1} is point {made.index(one) + 1} again", hint="leave one out")
+            raise UsageError(f"point {number + 1} repeats point {made.index(one) + 1}", hint="remove one of them")
     return made
 
 

@@ -42,7 +42,7 @@ LOGS: Final = "logs"
 _LOCK: Final = "lock"
 
 
-class Standing(StrEnum):
+class PointState(StrEnum):
     """The state of a point."""
 
     WAITING = "waiting"
@@ -53,7 +53,7 @@ class Standing(StrEnum):
     FINISHED = "finished"
 
 
-_STANDINGS: Final = {Status.COMPLETED: Standing.FINISHED, Status.FAILED: Standing.FAILED}
+_STANDINGS: Final = {Status.COMPLETED: PointState.FINISHED, Status.FAILED: PointState.FAILED}
 
 
 def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
@@ -112,7 +112,7 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
     found = [name for name in ids if name.startswith(word.rstrip("/").rpartition("/")[2])]
     if len(found) > 1:
         raise UsageError(
-            f"{word!r} is the beginning of {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more of it"
+            f"{word!r} matches {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more characters of the ID"
         )
     if not found and not ids:
         raise RunNotFoundError(
@@ -140,8 +140,8 @@ def lock_sweep(folder: Path) -> Iterator[None]:
         handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
     try:
         if not _locked(handle):
-            message = f"another process is at sweep {folder.name}"
-            raise RunError(message, hint="wait for its end, or stop it")
+            message = f"another process is running sweep {folder.name}"
+            raise RunError(message, hint="wait until it ends, or stop it")
         yield
     finally:
         os.close(handle)
@@ -203,25 +203,25 @@ def unreadable(point: Point, *, runs: Path) -> str | None:
     return None
 
 
-def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
+def point_state(sweep: Sweep, number: int, *, runs: Path) -> PointState:
     """Return a point's state, from its processes and its run's record."""
     run = sweep.points[number].run
     if is_written(runs / FOLDER / sweep.id, number):
-        return Standing.RUNNING
+        return PointState.RUNNING
     if run is None:
-        return Standing.WAITING
+        return PointState.WAITING
     if not (known := recorded_attempts(runs / run)):
-        return Standing.FAILED if sweep.points[number].code else Standing.WAITING
+        return PointState.FAILED if sweep.points[number].code else PointState.WAITING
     record = record_at(sweep.points[number], runs=runs)
     status = record.outcome.status if record else Status.FAILED
     if status is Status.RUNNING and is_alive(runs / run / ATTEMPTS / str(known[-1])):
-        return Standing.RUNNING
-    return _STANDINGS.get(status, Standing.STOPPED)
+        return PointState.RUNNING
+    return _STANDINGS.get(status, PointState.STOPPED)
 
 
-def standings(sweep: Sweep, *, runs: Path) -> list[Standing]:
+def point_states(sweep: Sweep, *, runs: Path) -> list[PointState]:
     """Return the states of all points."""
-    return [standing(sweep, number, runs=runs) for number in range(len(sweep.points))]
+    return [point_state(sweep, number, runs=runs) for number in range(len(sweep.points))]
 
 
 def equal_run(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.comparison.noise import SEED, spread_of
 from trainer.comparison.verdict import number_of
 from trainer.reporting.drawing.frame import drawable
-from trainer.sweeps.folder import Standing
+from trainer.sweeps.folder import PointState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Results:
     """The metrics; the rows are sorted by the first."""
     mode: Mode
     rows: list[Row]
-    standings: list[Standing]
+    point_states: list[PointState]
 
     @property
     def metric(self) -> str | None:
@@ -77,7 +77,7 @@ class Results:
 
 def summarize_sweep(
     sweep: Sweep,
-    standings: Sequence[Standing],
+    point_states: Sequence[PointState],
     records: Mapping[int, Record],
     *,
     by: str | None = None,
@@ -90,7 +90,7 @@ def summarize_sweep(
     groups: dict[tuple[str | None, ...], list[int]] = {}
     for number, each in enumerate(settings):
         groups.setdefault(tuple(each.get(name) for name in shown), []).append(number)
-    done = {number: record for number, record in records.items() if standings[number] is Standing.FINISHED}
+    done = {number: record for number, record in records.items() if point_states[number] is PointState.FINISHED}
     names = sorted({name for record in done.values() for name in record.outcome.metrics})
     first = by if by in names else _chosen(done, names)
     better = mode or (_mode(done, first) if first else "min")
@@ -107,7 +107,7 @@ def summarize_sweep(
         metrics=([first] if first else []) + [name for name in names if name != first],
         mode=better,
         rows=sorted(rows, key=place),
-        standings=list(standings),
+        point_states=list(point_states),
     )
 
 

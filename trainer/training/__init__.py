@@ -1,1 +1,1 @@
-"""Training: the home of torch and Lightning."""
+"""Training with torch and Lightning."""

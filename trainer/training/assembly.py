@@ -83,7 +83,7 @@ class Job:
     on_switched: Callable[[str], None] = lambda _: None
     """Called with each line that reports that the net changed the level of determinism."""
     on_limit: Callable[[str, str], object] = lambda _, __: None
-    """Called with what the run does not promise, such as `resume`, and the reason."""
+    """Called with each guarantee that the run lacks, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
     watching: Sequence[Callback] = ()
@@ -113,13 +113,13 @@ class Assembly:
     checks: list[Any] = field(default_factory=list)
     """Callbacks that check the net before the first step, and compile it."""
     outputs: list[Any] = field(default_factory=list)
-    """Callbacks that collect results or write files of their own."""
+    """Callbacks that collect results or write additional files."""
     saves_within_epoch: Callable[[], bool] = lambda: True
     inspection: Inspection | None = None
 
 
 def assemble(job: Job, switches: WatchSwitches) -> Assembly:
-    """Make the net and the data of a job, with the parts that its kind of experiment needs; settings without effect are rejected."""
+    """Create the net and the data of a job, with the parts that its kind of experiment needs; settings without effect are rejected."""
     if isinstance(job.experiment, PlainExperiment):
         return _assemble_plain(job, job.experiment, switches)
     return _assemble_task(job, job.experiment, switches)
@@ -206,9 +206,9 @@ def require_supported(net: L.LightningModule, *, devices: int) -> None:
     """Raise `SettingError` for several devices, and for a setting without effect."""
     if devices > 1:
         message = (
-            f"setting devices is {devices}; a plain LightningModule, as {type(net).__name__} is, trains on one device"
+            f"setting devices is {devices}; a plain LightningModule such as {type(net).__name__} trains on one device"
         )
-        raise SettingError(message, hint="leave --devices out")
+        raise SettingError(message, hint="omit --devices")
     call_configured(require_optimizing, net)
 
 
@@ -220,7 +220,7 @@ def require_optimizing(net: L.LightningModule, *, accumulate: int, clip_norm: fl
     for name, is_given in (("accumulate", accumulate != 1), ("clip_norm", clip_norm is not None)):
         if is_given:
             message = f"setting {name} has no effect: {type(net).__name__} optimizes manually"
-            raise SettingError(message, hint=f"leave {option(name)} out; the module does that itself")
+            raise SettingError(message, hint=f"omit {option(name)}; the module does that itself")
 
 
 def require_no_normalize(net: L.LightningModule) -> None:

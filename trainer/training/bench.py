@@ -23,7 +23,7 @@ from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.fit import prepare, small_trainer
 from trainer.training.logs.loggers import LossLines, loggers
 from trainer.training.step_callbacks import SeedEveryStep
-from trainer.training.timing import PARTS, Bench, Dear, interval
+from trainer.training.timing import PARTS, Bench, SlowOperation, interval
 from trainer.training.tracing.trace import tracers
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ _WARM: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """What a benchmark times, and for how long."""
+class BenchPlan:
+    """The plan of a benchmark: the timed steps and the duration."""
 
     experiment: Experiment
     resolved: Resolved[Any]
@@ -62,7 +62,7 @@ class Course:
     """Time limit in seconds: after it no further step begins, once half of the steps are done."""
 
 
-def bench(course: Course) -> Bench:
+def bench(course: BenchPlan) -> Bench:
     """Time a training and return the benchmark."""
     watch = Stopwatch(course)
     net = _trained(course, [watch], profiler=watch.parts, steps=course.warmup + course.steps)
@@ -88,7 +88,7 @@ def bench(course: Course) -> Bench:
     )
 
 
-def profiled(course: Course, path: Path) -> list[Dear]:
+def profiled(course: BenchPlan, path: Path) -> list[SlowOperation]:
     """Write a trace of a few steps for Chrome's viewer or Perfetto; return the ten most expensive operations."""
     on_gpu = course.device == "gpu"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
@@ -100,7 +100,7 @@ def profiled(course: Course, path: Path) -> list[Dear]:
     found = sorted(window.profile.key_averages(), key=lambda each: -float(getattr(each, own)))
     total = sum(float(getattr(each, own)) for each in found) or 1.0
     return [
-        Dear(
+        SlowOperation(
             name=each.key,
             calls=each.count / _PROFILED,
             seconds=float(getattr(each, own)) / 1e6 / _PROFILED,
@@ -110,7 +110,9 @@ def profiled(course: Course, path: Path) -> list[Dear]:
     ]
 
 
-def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | None, steps: int) -> L.LightningModule:
+def _trained(
+    course: BenchPlan, watching: list[Callback], *, profiler: Profiler | None, steps: int
+) -> L.LightningModule:
     """Train as a run does, without validations and checkpoints."""
     changes = {"max_steps": steps, "accumulate": 1, "wandb": "off", "devices": 1}
     resolved = replace(course.resolved, settings=course.resolved.settings.model_copy(update=changes))
@@ -149,7 +151,7 @@ class Parts(Profiler):
         if self.on and (part := _part(action_name)) and part in self.began:
             self.sums[part] += self._now() - self.began.pop(part)
 
-    def taken(self, whole: float) -> dict[str, float]:
+    def part_seconds(self, whole: float) -> dict[str, float]:
         """Return the durations of a step's parts, and reset the sums for the next step."""
         sums, self.sums = self.sums, defaultdict(float)
         self.began.clear()
@@ -200,7 +202,7 @@ _WITHIN: Final = {
 class Stopwatch(Callback):
     """Time even steps as a whole and odd steps in parts. Must be the last callback, so that a step includes all other callbacks."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: BenchPlan) -> None:
         self.course = course
         self.parts = Parts(on_gpu=course.device == "gpu")
         self.wholes: list[float] = []
@@ -224,7 +226,7 @@ class Stopwatch(Callback):
             if self.parts.on_gpu:
                 torch.cuda.reset_peak_memory_stats()
         if self.step > self.course.warmup and self.parts.on:
-            self.split.append(self.parts.taken(now - self.ended))
+            self.split.append(self.parts.part_seconds(now - self.ended))
         elif self.step > self.course.warmup:
             self.wholes.append(now - self.ended)
         enough = self.counted >= self.course.steps // 2 and monotonic() - self.began > self.course.seconds

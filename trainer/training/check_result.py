@@ -49,7 +49,7 @@ def lines(finding: Finding) -> Iterator[str]:
     """
     yield f"{finding.check:{_WIDE}}  {_MARKS[finding.status]:7}  {finding.message}"
     if finding.hint:
-        yield f"{'':{_WIDE}}           look at: {finding.hint}"
+        yield f"{'':{_WIDE}}           hint: {finding.hint}"
 
 
 class _Outcome(Exception):  # noqa: N818 - a result, not an error of this program

@@ -37,11 +37,11 @@ def compiling(device: str, *, compile: bool, determinism: Level) -> list[Compile
         return []
     if determinism is Level.PORTABLE:
         message = "setting compile is on at determinism portable: compiled kernels use the instructions of this CPU"
-        raise SettingError(message, hint="give --determinism machine, or --no-compile")
+        raise SettingError(message, hint="use --determinism machine, or --no-compile")
     if missing := _missing(device):
         message = f"setting compile is on, and this environment has no {missing[0]}"
         where = "to `packages` of the environment's file in environments/, then scripts/setup --build"
-        hint = f"add {missing[1]} {where}; or give --no-compile"
+        hint = f"add {missing[1]} {where}; or use --no-compile"
         raise SettingError(message, hint=hint)
     return [CompileNet()]
 

@@ -42,7 +42,7 @@ def convert_weights(path: Path, target: Path) -> Conversion:
         message = (
             f"{path} holds Python objects besides tensors, which only code of the file could restore: {_cause(fault)}"
         )
-        hint = "where it was made, save the tensors alone: torch.save(net.state_dict(), FILE)"
+        hint = "with the program that wrote it, save only the tensors: torch.save(net.state_dict(), FILE)"
         raise DatasetError(message, hint=hint) from fault
     except Exception as fault:  # the unpickler raises exceptions of many types for a damaged file
         raise DatasetError(
@@ -57,12 +57,12 @@ def convert_weights(path: Path, target: Path) -> Conversion:
             f" with {listed(map(str, content))}" if isinstance(content, Mapping) else ""
         )
         message = f"{path} holds {kind}; expected tensors by name, or an entry {_ENTRY} of them"
-        raise DatasetError(message, hint="save net.state_dict() where it was made")
+        raise DatasetError(message, hint="save net.state_dict() with the program that wrote it")
     if odd := next(
         (name for name, value in tensors.items() if value.layout != torch.strided or value.is_quantized), None
     ):
         message = f"tensor {odd} of {path} is sparse or quantized, which a safetensors file cannot hold"
-        raise DatasetError(message, hint="save it dense: value.to_dense() or value.dequantize()")
+        raise DatasetError(message, hint="save a dense tensor: value.to_dense() or value.dequantize()")
     save_file({name: value.detach().clone().contiguous() for name, value in tensors.items()}, target)
     others = [str(name) for name in found if name not in tensors]
     others += [str(name) for name in content if name != entry] if entry else []

@@ -11,12 +11,13 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError
 from trainer.data.reader import check_sample
@@ -26,14 +27,14 @@ from trainer.training.determinism.seeds import Key, PlainBatches, Share, Shuffle
 from trainer.training.determinism.switches import warm_up
 from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
+from trainer.training.readers.samples import fetch_ahead
 from trainer.training.train_split import TrainSplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch.utils.data import Sampler
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trainer.data.declaration import Dataset as Declared
+    from trainer.data.read_ahead import ReadAhead
     from trainer.data.reader import Typed
     from trainer.settings.ledger import Ledger
     from trainer.training.readers import Samples
@@ -115,11 +116,59 @@ class Picked(Dataset["Batch | Failed"]):
 class Loader(DataLoader[Any]):
     """A loader that raises a worker's error unchanged: torch would wrap it in a traceback text and lose its hint."""
 
+    ahead: AheadBatches | None = None
+    """The order of the batches, if their files are fetched ahead."""
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
+        if self.ahead is not None:
+            self.ahead.pause()  # the loader forks its workers
+        for number, batch in enumerate(super().__iter__(), 1):
             if isinstance(batch, Failed):
                 raise batch.fault
+            if self.ahead is not None:
+                self.ahead.advance(number)
             yield batch
+
+
+class AheadBatches(Sampler[list[Key]]):
+    """Batches of keys in the order of another sampler, each once its files are fetched, while the files of the next ones are fetched."""
+
+    def __init__(
+        self, batches: Sampler[list[Key]], samples: Samples, *, seed: int, later: Callable[[], Iterable[list[Key]]]
+    ) -> None:
+        """`later` returns the batches that are read after a pass, in order, so that their files are evicted last."""
+        self.batches, self.later = batches, later
+        self._samples, self._seed = samples, seed
+        self._passes: list[ReadAhead] = []
+
+    @property
+    def sampler(self) -> Sampler[list[Key]]:
+        """Return the other sampler, whose epoch Lightning sets."""
+        return self.batches
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = list(self.batches)
+        self._passes = fetch_ahead(self._samples, map(self._picks, order), map(self._picks, self.later()))
+        for number, keys in enumerate(order):
+            for each in self._passes:
+                each.wait(number)
+            yield keys
+
+    def advance(self, batch: int) -> None:
+        """Report that all batches before `batch` were read."""
+        for each in self._passes:
+            each.advance(batch)
+
+    def pause(self) -> None:
+        """Stop fetching until the next pass begins, for all datasets."""
+        for each in self._samples.streamed:
+            each.close()
+
+    def _picks(self, keys: list[Key]) -> list[Pick]:
+        return [Pick(index=index, epoch=epoch, run=self._seed) for epoch, index in keys]
 
 
 @configured
@@ -148,6 +197,7 @@ class RunData(L.LightningDataModule):
         self.seed = seed
         self.workers = workers
         self.start = (0, 0)
+        self._trained: ShuffledBatches | None = None
 
     def start_at(self, *, epoch: int, batch: int) -> None:
         """Begin the training at a batch of an epoch, for a resumed run."""
@@ -189,19 +239,23 @@ class RunData(L.LightningDataModule):
                 hint="give a smaller --batch-size",
             )
         batches.start_at(epoch=self.start[0], batch=self.start[1])
-        return self._loader(self.trained, batches)
+        self._trained = batches
+        return self._loader(self.trained, batches, later=lambda: chain(self._plain("val"), batches.following()))
 
     def val_dataloader(self) -> Loader:
         """Return the loader of the validation split."""
-        return self._loader(
-            self.picked, PlainBatches(self._split("val"), batch_size=self.batch_size, share=self._share())
-        )
+        return self._loader(self.picked, self._plain("val"), later=self._next_epoch)
 
     def test_dataloader(self) -> Loader:
         """Return the loader of the test split."""
-        return self._loader(
-            self.picked, PlainBatches(self._split("test"), batch_size=self.batch_size, share=self._share())
-        )
+        return self._loader(self.picked, self._plain("test"))
+
+    def _plain(self, split: str) -> PlainBatches:
+        return PlainBatches(self._split(split), batch_size=self.batch_size, share=self._share())
+
+    def _next_epoch(self) -> Iterable[list[Key]]:
+        """Return the batches of the epoch that follows a validation."""
+        return () if self._trained is None else self._trained.following()
 
     def _split(self, name: str) -> Sequence[int]:
         return select(name, self.declared.splits, self.picked.samples.layout, dataset=self.declared.name)
@@ -210,16 +264,23 @@ class RunData(L.LightningDataModule):
         attached = self.trainer
         return Share() if attached is None else Share(rank=attached.global_rank, world=attached.world_size)
 
-    def _loader(self, picked: Picked, batches: Sampler[list[Key]]) -> Loader:
-        return Loader(
+    def _loader(
+        self, picked: Picked, batches: Sampler[list[Key]], *, later: Callable[[], Iterable[list[Key]]] = tuple
+    ) -> Loader:
+        ahead = None
+        if picked.samples.streamed:
+            ahead = AheadBatches(batches, picked.samples, seed=self.seed, later=later)
+        loader = Loader(
             picked,
-            batch_sampler=batches,
+            batch_sampler=batches if ahead is None else ahead,
             collate_fn=_unchanged,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             worker_init_fn=partial(_start_worker, ledger=current()),
             generator=torch.Generator().manual_seed(derived(self.seed, "loader")),
         )
+        loader.ahead = ahead
+        return loader
 
 
 def _unchanged(batch: Any) -> Any:

@@ -117,7 +117,7 @@ def _misfit(dataset: Dataset, reason: str, setting: str) -> DatasetError:
     fields = listed(f"{name} {typed}" if typed else name for name, typed in sample_types(dataset).items())
     return DatasetError(
         f"dataset {dataset.name}: {reason}; the fields of a sample are {fields}",
-        hint=f"--like an experiment for such samples; or leave --dataset out, and edit dataset and {setting} in the copy",
+        hint=f"use --like with an experiment for such samples; or omit --dataset, and edit dataset and {setting} in the copy",
     )
 
 

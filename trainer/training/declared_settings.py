@@ -1,7 +1,7 @@
 """The settings of an experiment, parsed from its source without running it, to reject definite errors early.
 
 The parser accepts one form: a class `Settings` that derives from a class of the package and contains only names, types and values with
-an unambiguous meaning. For any other form there is no sketch, and the training process reports errors when it imports the experiment.
+an unambiguous meaning. Any other form is not parsed, and the training process reports errors when it imports the experiment.
 """
 
 from __future__ import annotations

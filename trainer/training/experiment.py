@@ -68,13 +68,13 @@ class Experiment:
         bases = [base for base in type(net).__mro__ if base.__module__.startswith(_PACKAGE)]
         methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
         if hidden := sorted(attributes & {*MADE_AT_SETUP, *methods}):
-            message = f"{self.file.name}: the net sets self.{hidden[0]}, which is a name of its task"
+            message = f"{self.file.name}: the net sets self.{hidden[0]}, which its task defines"
             hint = "give it another name"
             if hasattr(Task, f"make_{hidden[0]}"):
                 hint = f"give it another name; to change what the task uses, override make_{hidden[0]}"
             raise ExperimentError(message, hint=hint)
         if empty := next((name for name, each in net.named_parameters() if each.is_meta), None):
-            message = f"parameter {empty} of {type(net).__name__} lies on the device meta: it has no values"
+            message = f"parameter {empty} of {type(net).__name__} is on the device meta: it has no values"
             raise ExperimentError(message, hint="make the layer on the CPU; the run moves it to its device")
         call_configured(freeze, net)
         return net
@@ -114,14 +114,14 @@ def load_any_experiment(
         return plain_experiment(module, name, file, chosen=chosen, load=load)
     if not (isinstance(settings, type) and has_settings):
         raise ExperimentError(
-            f"experiment {name} has no class Settings; expected one that derives from a task's, as ClassificationSettings",
+            f"experiment {name} has no class Settings; expected one that derives from a task's, such as ClassificationSettings",
             hint="trainer/experiments/digits.py shows one",
         )
     nets = _tasks_of(module)
     if len(nets) != 1:
         found = ", ".join(kind.__name__ for kind in nets) or "none"
         raise ExperimentError(
-            f"experiment {name} has {found}; expected exactly one net that derives from a task, as Classifier",
+            f"experiment {name} has {found}; expected exactly one net that derives from a task, such as Classifier",
             hint="keep one in the module"
             if nets
             else "write `class Net(Classifier)`; docs/how-to/experiments.md names the tasks",
@@ -203,7 +203,7 @@ def _imported_from_source(path: Path, *, root: Path, project: Path | None) -> Mo
         if not path.is_absolute() and file.resolve().is_relative_to(folder.resolve()) and file.is_file():
             return _imported(file, root=root, project=project)
     message = f"setting data is {str(path)!r}, which is not a file of the run's source"
-    hint = "name a file by its path in the checkout or in the experiment's repository, as in --data theirs/data.py"
+    hint = "name a file by its path in the checkout or in the experiment's repository, such as --data theirs/data.py"
     raise ExperimentError(message, hint=hint)
 
 

@@ -108,7 +108,7 @@ def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], f
 
 
 def _type_and_line(fault: BaseException) -> tuple[str, str]:
-    """Return the type and the first line; for an exception from a loader's worker, which torch passes on as text, the original ones."""
+    """Return the type and the first line of an exception; the original ones for a loader worker's, which torch passes on as text."""
     text = first_line(fault)
     found = _IN_WORKER.search(str(fault)) if text else None
     if found is None:
@@ -124,12 +124,12 @@ def _known_failure(fault: BaseException) -> RepriseError | None:
         if type(each).__name__ == _TOO_MANY_SHAPES:
             return ExperimentFailedError(
                 "the compiled net was called with more than 64 shapes of tensors, each of which is compiled",
-                hint="give batches fewer shapes, for example by padding, or give --no-compile",
+                hint="use fewer batch shapes, for example by padding, or use --no-compile",
             )
         if _lacks_compiler(each):
             return ExperimentFailedError(
                 "torch.compile needs a C++ compiler, and this environment has none",
-                hint='leave torch.compile out, or give it backend="aot_eager", which compiles nothing; '
+                hint='remove torch.compile, or pass it backend="aot_eager", which compiles nothing; '
                 "docs/how-to/environments.md: how a package, as g++, gets into an environment",
             )
     return None
@@ -224,5 +224,5 @@ def _part(filename: str) -> str | None:
 def _how_to_import(name: str, file: Path) -> str:
     if (file.parent / f"{name}.py").exists() or (file.parent / name).is_dir():
         where = "imports begin at the checkout's root"
-        return f"{name} lies beside the experiment; {where}, as `from FOLDER import {name}`"
+        return f"{name} is in the experiment's folder; {where}: `from FOLDER import {name}`"
     return "neither the environment nor the run's source has it; to add a package: docs/how-to/environments.md"

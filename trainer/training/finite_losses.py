@@ -115,8 +115,10 @@ class StopIfNotFinite(Callback):
 
 
 _DIVERGED: Final = "if the training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
-_OF_ONE: Final = "a deviation or variance over a batch of one is NaN: give a --batch-size that leaves no batch of one"
-_FROM_THE_START: Final = "the net gives it from the start: `reprise check EXPERIMENT` names the module"
+_OF_ONE: Final = (
+    "a standard deviation or variance over a batch of one is NaN: choose a --batch-size that leaves no batch of one"
+)
+_FROM_THE_START: Final = "the untrained net returns it too: `reprise check EXPERIMENT` names the module"
 _ALL_THE_SAME: Final = "--no-terminate-on-nan continues the training"
 
 

@@ -120,7 +120,7 @@ def _fit(job: Job, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpo
     """Train; return the names of each optimizer's parameters."""
     path, net = None, assembled.net
     if job.saved is not None:
-        checkpoints.go_on_from(job.saved)
+        checkpoints.resume_from(job.saved)
         assembled.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
         path = job.into / FOLDER / job.saved.path
     try:
@@ -250,7 +250,7 @@ def placement(found: str, *, accelerator: str, devices: int, precision: str) -> 
     if usable < devices:
         raise DeviceError(
             f"this run needs {devices} GPUs; torch can use {usable}",
-            hint="`reprise doctor` shows the cause; or give --accelerator cpu",
+            hint="`reprise doctor` shows the cause; or use --accelerator cpu",
         )
     return {
         "accelerator": kind,

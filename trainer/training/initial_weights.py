@@ -1,7 +1,7 @@
 """Loads the tensors of another run, or of a dataset of weights, into a new net, before the first step.
 
 The names of the file are mapped first; then each tensor of the file needs one of the net, of the same shape, and each tensor of the net one
-of the file. `init_allow` admits differences. No random number is drawn: what is not loaded has the values of the seed.
+of the file. `init_allow` admits differences. No random number is drawn: tensors that are not loaded keep the values from the seed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def load_initial_weights(
         for name, value in (("init_map", init_map), ("init_allow", init_allow)):
             if value:
                 message = f"setting {name} is given, but no weights are loaded"
-                raise SettingError(message, hint=f"give --init-from RUN too, or leave {name} out")
+                raise SettingError(message, hint=f"add --init-from RUN, or omit {name}")
         return None
     with _opened(given) as file:
         fit = _fit(net, file, _renamed(file, init_map, title=given.title))
@@ -114,8 +114,8 @@ def _renamed(file: Any, renames: Mapping[str, str], *, title: str) -> dict[str, 
         name = source if old is None else _joined(renames[old], source.removeprefix(old.strip(".")))
         used |= set() if old is None else {old}
         if name in names:
-            message = f"setting init_map gives two tensors of {title} the name {name}: {names[name]} and {source}"
-            raise SettingError(message, hint="map each to a name of its own")
+            message = f"setting init_map renames two tensors of {title} to {name}: {names[name]} and {source}"
+            raise SettingError(message, hint="map each tensor to a different name")
         names[name] = source
     for old in renames:
         if old not in used:

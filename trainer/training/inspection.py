@@ -93,7 +93,7 @@ class Inspector:
             return {}
         if len(labels) != len(rows):
             message = f"{type(self._singles).__name__}.labels returns {len(labels):,} labels for {len(rows):,} samples"
-            raise ExperimentError(message, hint="have it give one for each, in their order")
+            raise ExperimentError(message, hint="return one label for each sample, in order")
         block = Block(rows=rows, fields={field: np.asarray(labels)})
         return inspect_blocks([block], {TRAIN: rows}, name=self._name).splits
 

@@ -1,4 +1,4 @@
-"""A new experiment from the file of another experiment, with comments that say what to change.
+"""Create an experiment from the file of another experiment, with comments that mark what to change.
 
 The new file trains like the original, except for a dataset that the user names.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SETTINGS: Final = """\
 # Each setting is an option too, as `--learning-rate 1e-4`; `train --exp NAME --help` lists all. Any can be overridden here by a value
-# alone; one of your own has a type, a value and, in the line below, its meaning."""
+# alone; a new setting has a type, a value and, in the line below, its meaning."""
 _DATASET: Final = "# One of `reprise data ls`; docs/tutorial/your-own-data.md publishes your own."
 _NET: Final = """\
 # A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's:
@@ -61,17 +61,17 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
         text = renamed_copy(original, name=file.stem, like=like.stem, values=found.values)
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
-        message = f"{like} is not a Python file to begin from: {reason.partition(' for ')[0]}"
+        message = f"{like} is not a Python file that can be copied: {reason.partition(' for ')[0]}"
         raise ExperimentError(message, hint="correct it, or name another one: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as page:
             page.write(text)
     except FileExistsError as fault:
-        raise ExperimentError(f"{file} exists already", hint="choose another name, or change that one") from fault
+        raise ExperimentError(f"{file} already exists", hint="choose another name, or edit that file") from fault
     except OSError as fault:
         message = f"{file} cannot be written: {fault.strerror}"
-        raise NotWritableError(message, hint="type it in a checkout of your own: scripts/reprise new") from fault
+        raise NotWritableError(message, hint="run it in your own checkout: scripts/reprise new") from fault
     return NewExperiment(filled=found.values, changes=[*_changes(text, file.name, found)])
 
 
@@ -91,7 +91,7 @@ def _changes(text: str, file: str, found: DatasetSettings) -> Iterator[str]:
 
 
 def dataset_settings(text: str, dataset: Dataset | None, *, like: str) -> DatasetSettings:
-    """Return what an experiment's settings are for a dataset. Raise `DatasetError` if the dataset does not fit its task."""
+    """Return the values of an experiment's settings for a dataset. Raise `DatasetError` if the dataset does not fit its task."""
     if dataset is None:
         return DatasetSettings()
     sketch = sketched(text)
@@ -150,9 +150,7 @@ _Edit = tuple[int, int, list[str]]
 
 
 def _edits(page: ast.Module, name: str, like: str, *, has_other_dataset: bool) -> list[_Edit]:
-    message = (
-        f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Copied from {like}."""'
-    )
+    message = f'"""{name.replace("_", " ").capitalize()}: describe in one sentence what the net predicts. Copied from {like}."""'
     first = page.body[0] if page.body and ast.get_docstring(page) is not None else None
     found = [(0, 0, [message]) if first is None else (first.lineno - 1, first.end_lineno or 1, [message])]
     for node in page.body:

@@ -67,7 +67,7 @@ class Normalize(nn.Module):
         if found != self.shape:
             shown = ", ".join(["batch", *map(str, self.shape)])
             message = f"Normalize({self.extra_repr()}) gets {list(values.shape)}; expected [{shown}, ..]"
-            raise ExperimentError(message, hint="give it the first axes of a sample: features, or channels")
+            raise ExperimentError(message, hint="pass it the first axes of a sample: features, or channels")
         whole = (*self.shape, *(1 for _ in range(values.ndim - 1 - len(self.shape))))
         return self.mean.reshape(whole), self.std.reshape(whole)
 
@@ -90,16 +90,17 @@ def fit_normalizations(net: nn.Module, train: TrainSplit, *, field: str) -> list
 
 @contextmanager
 def fields_unchanged(net: nn.Module, batch: Mapping[str, Tensor], *, field: str) -> Iterator[None]:
-    """Raise `ExperimentError` if `forward` gives a `Normalize` other values than those of the field to which it was fitted."""
+    """Raise `ExperimentError` if `forward` calls a `Normalize` with values that differ from the field to which it was fitted."""
 
     def require(name: str, module: Normalize, given: tuple[Any, ...]) -> None:
         fitted = module.field or field
         whole, values = batch.get(fitted), given[0]
         if whole is None or (whole.shape == values.shape and torch.equal(whole.to(values.dtype), values)):
             return
-        message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` gives it other values"
+        message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` calls it with other values"
         raise ExperimentError(
-            message, hint="normalize the field first, as it is read; or publish it as it is to be normalized"
+            message,
+            hint="call it on the unchanged field, at the start of `forward`; or publish the field in the form to normalize",
         )
 
     modules = [(name, each) for name, each in net.named_modules() if isinstance(each, Normalize)]

@@ -1,4 +1,4 @@
-"""Make a run's net again, with its weights."""
+"""Rebuild a run's net with its weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_net(record: Record, folder: Path) -> LightningModule:
     """
     if record.ingredients.kind == "script":
         raise RunError(
-            f"run {record.run} is a script's, which has no net", hint="see the outputs in output/ of its attempt"
+            f"run {record.run} ran a script, which has no net", hint="see the outputs in output/ of its attempt"
         )
     weights = _weights(record, folder)
     require_source(folder, record.ingredients.source)

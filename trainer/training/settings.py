@@ -24,7 +24,7 @@ _TRACKING: Final = re.compile(r"off|on|databricks(://[\w-]+)?|[a-z+]+://[^/@?]*(
 def require_tracking_address(text: str) -> str:
     """Return the setting `mlflow`; raise `ValueError` for another word, and for an address with a password: the record would have it."""
     if not _TRACKING.fullmatch(text):
-        raise ValueError("off, on, or an address as http://host:5000, without user and password")
+        raise ValueError("off, on, or an address such as http://host:5000, without user and password")
     return text
 
 
@@ -38,7 +38,7 @@ def table_of(value: Any) -> Any:
         return value
     pairs = [part.partition("=") for part in value.split(",")]
     if not all(equals for _, equals, _ in pairs):
-        raise ValueError("pairs as OLD=NEW,OLD=NEW")
+        raise ValueError("pairs such as OLD=NEW,OLD=NEW")
     names = [old.strip() for old, _, _ in pairs]
     if len({*names}) < len(names):
         raise ValueError("each name once before =")
@@ -55,7 +55,7 @@ def roles_of(value: Any) -> Any:
     if not isinstance(table, dict) or not {*table} <= {*ROLES}:
         return table
     if "train" not in table:
-        raise ValueError("a dataset for train, as in train=a,test=b")
+        raise ValueError("a dataset for train, such as train=a,test=b")
     names = {role: table.get(role, table["train"]) for role in ROLES}
     return table["train"] if all(name == table["train"] for name in names.values()) else names
 
@@ -70,7 +70,7 @@ def words_of(value: Any) -> Any:
 
 
 class ScriptSettings(LaunchSettings):
-    """Settings of a script, which has a training loop of its own."""
+    """Settings of a script, which has its own training loop."""
 
     arguments: list[str] = []
     """Words after `--`. `{run}` stands for the folder of the script's outputs, `{dataset:NAME}` for a dataset's folder."""
@@ -105,7 +105,7 @@ class FitSettings(LaunchSettings):
     monitor: str | None = None
     """Validation metric that selects the best weights, for example `val_loss`; these are kept and tested. Without it: the last weights."""
     monitor_mode: Literal["min", "max"] = "min"
-    """Whether the lowest or the highest value of `monitor` is the best."""
+    """Whether a lower or a higher value of `monitor` is better."""
     patience: PositiveInt | None = None
     """Stop the training after this many epochs without an improvement of `monitor`."""
     min_delta: NonNegativeFloat = 0.0

@@ -71,7 +71,7 @@ class Bench(Document):
     """Peak bytes: `resident` memory of the process; `allocated` on a GPU."""
 
 
-class Dear(Document):
+class SlowOperation(Document):
     """An operation and its time per step."""
 
     name: str
@@ -88,7 +88,7 @@ class BenchResult(Document):
     ratios: dict[str, Interval | None] | None = None
     unlike: list[str] = []
     profile: str | None = None
-    dearest: list[Dear] = []
+    dearest: list[SlowOperation] = []
 
 
 def interval(values: Sequence[float]) -> Interval:

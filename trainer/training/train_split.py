@@ -1,4 +1,4 @@
-"""The training split as it is read, without transforms: what a net fits to it before the first step, by streaming it.
+"""The training split without transforms, to which a net fits statistics before the first step, in one streaming pass.
 
 The sums are float64, in the order of the samples, so that they are equal on every rank and do not depend on batch size or workers.
 """
@@ -134,4 +134,4 @@ def _require_shape(values: Values, shape: tuple[int, ...], *, field: str, by: st
         kind = f"{values.dtype} {list(found)}"
         message = f"{by} normalizes {list(shape)}; the samples have {field!r} as {kind}"
         axes = f"Normalize({found[0]})" if found else "Normalize()"
-        raise ExperimentError(message, hint=f"give it the first axes of a sample, as {axes}")
+        raise ExperimentError(message, hint=f"pass it the first axes of a sample: {axes}")

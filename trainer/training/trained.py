@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the record keeps of any training; `None` if the training does not know it."""
+    """The results of any training for its record; `None` for an unknown value."""
 
     metrics: dict[str, float]
     undefined: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The transform of a task's training samples: each sample has random numbers of its own, so that workers and resumes change no bit.
+"""The transform of a task's training samples: each sample has its own random numbers, so that workers and resumes change no bit.
 
 A sample's generator is seeded from the seed of the run, the epoch and the sample's number. Torch's, NumPy's and Python's global generators
 are seeded from the same values for each sample, and restored after the batch.
@@ -51,7 +51,7 @@ class SampleTransform:
             return samples.stack(rows)
         except DatasetError as fault:
             raise ExperimentError(
-                f"{self.name}: {fault.message}", hint="have it return one shape in every call: crop, pad or resize"
+                f"{self.name}: {fault.message}", hint="return the same shape in every call: crop, pad or resize"
             ) from fault
 
     def _rows(self, pick: Pick, batch: Batch) -> Iterator[Sample]:
@@ -59,7 +59,7 @@ class SampleTransform:
         if len(set(counts.values())) != 1:
             found = ", ".join(f"{name} {count}" for name, count in counts.items())
             message = f"the reader's batch of one sample has fields of different lengths ({found}); {self.name} needs one row per sample"
-            raise ExperimentError(message, hint="have the reader's `batch` return `[batch, ...]` for each field")
+            raise ExperimentError(message, hint="return `[batch, ...]` for each field from the reader's `batch`")
         for place in range(next(iter(counts.values()))):
             yield self._row(pick, place, {name: values[place].clone() for name, values in batch.items()})
 

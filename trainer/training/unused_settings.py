@@ -29,7 +29,7 @@ _LIBRARIES: Final = {"torch", "numpy", "pydantic", "torchmetrics", "lightning", 
 _PACKAGE: Final = ("trainer.training.", "trainer.settings.ledger", "trainer.settings.fields")
 
 
-def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:
+def unused_given_settings(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:
     """Yield an error for each given setting that certainly has no use; `text` is the experiment, `package` the folder of trainings."""
     module = ast.parse(text)
     if not _is_alone(module):
@@ -43,10 +43,10 @@ def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[Se
         given_by = resolved.files.get(name) or str(origin)
         users = _users_of(name, package)
         if not users and not any(name in getattr(base, "__pydantic_fields__", {}) for base in kinds.__bases__):
-            hint = f"no parameter in the experiment is called {name}: take it where it is needed, or leave it out"
+            hint = f"no parameter in the experiment is named {name}: add one where it is needed, or omit the setting"
             yield unused(name, given_by, hint=hint)
         elif choices := _not_chosen(users - used_words, users, resolved.settings):
-            hint = f"it is used with {' or '.join(choices)}; otherwise leave it out"
+            hint = f"it is used with {' or '.join(choices)}; otherwise omit it"
             yield unused(name, given_by, hint=hint)
 
 

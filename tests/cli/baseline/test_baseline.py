@@ -55,7 +55,10 @@ def test_commits_since_the_baseline_are_counted(clone: Path) -> None:
 
 
 def test_a_baseline_whose_code_differs_from_its_commit_is_reported(clone: Path) -> None:
-    assert change_lines(clone)[0] == f"{WROTE}, with other code than it holds: no commit since has changed the code"
+    assert (
+        change_lines(clone)[0]
+        == f"{WROTE}, but for different code than it contains: no commit since then has changed the code"
+    )
 
 
 def test_changed_files_of_the_checkout_are_listed(clone: Path) -> None:

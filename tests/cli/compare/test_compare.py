@@ -49,7 +49,7 @@ def test_a_run_that_left_its_determinism_level_is_named_with_the_switch(
     assert main([a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     assert (
-        "A is off, machine was asked for: benchmark is True; determinism machine has False (at step 2) and 1 more"
+        "A is off, machine was requested: benchmark is True; determinism machine has False (at step 2) and 1 more"
         in out
     )
     assert f"the net switched determinism off in {a.record.run} and {b.record.run}" in out

@@ -174,7 +174,8 @@ def test_diff_lists_changes_without_fetching(reprise: Type, tmp_path: Path) -> N
         ["removed", "empty", "0", "B"],
         ["added", "new.txt", "3", "B"],
     ]
-    assert out.splitlines()[-1] == "small@1 -> small@2: 1 added (3 B), 1 removed (0 B), 1 changed (5 B)"
+    assert out.splitlines()[3] == "small@1 -> small@2: 1 added (3 B), 1 removed (0 B), 1 changed (5 B)"
+    assert out.splitlines()[4:] == ["values not compared: scripts/reprise data diff small@1 small@2 --values"]
     result = json.loads(reprise("diff", "small@1", "small@2", "--json")[1])
     assert result["files"] == {"added": 1, "removed": 1, "changed": 1}
     assert [change["path"] for change in result["changes"]] == ["a.txt", "empty", "new.txt"]

@@ -150,8 +150,8 @@ def write_table(source: Path, **columns: Any) -> None:
     [
         ([1.0, None, 3.0, 4.0, None, 6.0], "", "column 'a' (field 'x') holds NaN: 2 in split train; the first", "--allow-nan x"),
         ([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "", "holds NaN: 1 in split train; the first is in row 1 of t.parquet", "--allow-nan"),
-        (["1", "2", "-1,402", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is '-1,402'", "thousands=','"),
-        (["1", "2", "red", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is 'red'", ".cat.codes"),
+        (["1", "2", "-1,402", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is '-1,402'", "--thousands ,"),
+        (["1", "2", "red", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is 'red'", "publish the table itself"),
         (["1", "2", "3", "4", "5", "6"], "", "row 0 is '1'; float32 holds numbers, and text is not converted", "to_numeric"),
         ([1, 2, 3, 4, 5, 300], "int8", "row 5 of column 'a' of t.parquet is 300; int8 holds -128 to 127", "a:int64"),
         ([1, 2, 3, 4, 5, -1], "uint8", "row 5 of column 'a' of t.parquet is -1; uint8 holds 0 to 255", "a:int64"),

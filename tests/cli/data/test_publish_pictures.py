@@ -54,7 +54,7 @@ def test_split_folders_share_their_classes(typed: Type) -> None:
     ]
     assert "  classes   2: 0 a, 1 b\n" in typed("show", "small")[1]
     typed("fetch", "small")
-    assert out.splitlines()[1:] == typed("show", "small")[1].splitlines()[-3:]
+    assert "\n".join(out.splitlines()[1:]) in typed("show", "small")[1]
     assert json.loads(typed("show", "small", "--json")[1])["classes"][1]["splits"] == {"train": 2, "val": 2, "test": 2}
 
 

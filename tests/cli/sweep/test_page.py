@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trainer.cli.sweep import PLOT, show
 from trainer.source.description import Source
 from trainer.sweeps.document import Point, Sweep, SweepRequest
-from trainer.sweeps.folder import Standing
+from trainer.sweeps.folder import PointState
 from trainer.sweeps.results import Results, Row
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ RUN = "20260301t120005-abcdef"
 
 
 def print_results(folder: Path, results: Results, *, as_json: bool = False, by: str | None = None) -> None:
-    points = [{"seed": str(number)} for number in range(len(results.standings))]
+    points = [{"seed": str(number)} for number in range(len(results.point_states))]
     sweep = Sweep(
         id=RUN,
         created=datetime.now(UTC),
@@ -35,8 +35,8 @@ def print_results(folder: Path, results: Results, *, as_json: bool = False, by: 
 
 def make_results(rows: list[Row], axes: list[str], *, seeds: int = 0) -> Results:
     count = sum(len(row.numbers) for row in rows)
-    stands = [Standing.FINISHED] * (count - 1) + [Standing.FAILED]
-    return Results(axes=axes, seeds=seeds, metrics=["val_loss"], mode="min", rows=rows, standings=stands)
+    stands = [PointState.FINISHED] * (count - 1) + [PointState.FAILED]
+    return Results(axes=axes, seeds=seeds, metrics=["val_loss"], mode="min", rows=rows, point_states=stands)
 
 
 def make_row(numbers: list[int], values: list[float], **settings: str) -> Row:
@@ -86,7 +86,7 @@ def test_the_plot_uses_the_first_numeric_axis(tmp_path: Path) -> None:
 
 
 def test_without_finished_points_there_is_no_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    none = Results(axes=["lr"], seeds=0, metrics=[], mode="min", rows=[], standings=[Standing.WAITING])
+    none = Results(axes=["lr"], seeds=0, metrics=[], mode="min", rows=[], point_states=[PointState.WAITING])
     print_results(tmp_path, none)
     assert capsys.readouterr().out == f"sweep {RUN} of digits: 1 waiting\n"
     assert not (tmp_path / PLOT).exists()

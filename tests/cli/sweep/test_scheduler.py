@@ -19,7 +19,7 @@ from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import open_run
 from trainer.source.capture import capture
 from trainer.sweeps.document import Point, Sweep, SweepRequest
-from trainer.sweeps.folder import Standing, create_sweep_folder, load, standing
+from trainer.sweeps.folder import PointState, create_sweep_folder, load, point_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,10 +80,10 @@ def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.Captur
     busy = make_scheduler(tmp_path, FakeLauncher({"1": 0, "2": 82, "3": 0}), [None])
     done = busy.run()
     assert load(busy.folder) == done
-    assert [standing(done, number, runs=busy.runs) for number in range(3)] == [
-        Standing.FINISHED,
-        Standing.FAILED,
-        Standing.FINISHED,
+    assert [point_state(done, number, runs=busy.runs) for number in range(3)] == [
+        PointState.FINISHED,
+        PointState.FAILED,
+        PointState.FINISHED,
     ]
     assert [point.code for point in done.points] == [0, 82, 0]
     assert not (busy.runs / str(done.points[1].run)).exists()

@@ -31,7 +31,7 @@ class Net(Classifier):
         (
             "check",
             ["mine.py", "--steps", "9"],
-            "--steps is an option of `reprise check` here, not the experiment's setting; to give the setting steps of mine.py",
+            "--steps is an option of `reprise check` here, not the experiment's setting; to set steps of mine.py",
         ),
         ("bench", ["mine.py", "--steps=9"], "--steps is an option of `reprise bench` here"),
         ("check", ["mine.py", "--classes", "9"], ""),

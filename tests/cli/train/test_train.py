@@ -145,7 +145,7 @@ def test_a_file_outside_the_checkout_is_copied_into_the_mounted_folder(tmp_path:
     run.mkdir()
     experiment = find_experiment(str(mine), checkout=ROOT, here=ROOT)
     copy_into_run(experiment, run)
-    place = find_experiment(experiment.name, checkout=ROOT, here=ROOT, brought=run)
+    place = find_experiment(experiment.name, checkout=ROOT, here=ROOT, copies=run)
     assert (experiment.name, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")
     assert place.outside is not None
     assert place.outside.read_text() == "x = 1\n"

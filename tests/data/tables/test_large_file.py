@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,33 @@ def test_ten_million_rows_take_no_more_memory_than_one_million(tmp_path: Path) -
     some, many = peak(tmp_path, ROWS // 10), peak(tmp_path, ROWS)
     assert many < 1.3 * some
     assert many < 500_000
+
+
+PUBLISH = """
+import resource, sys
+from pathlib import Path
+from trainer import cli
+from trainer.cli import configuration, data
+root = Path(sys.argv[1])
+for module in (data, configuration):
+    module.CHECKOUT = root
+code = cli.main(["data", "publish", "t", str(root / "t.csv"), "--target", "code", "--read", "code=category", "--yes"])
+print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.torch
+def test_the_command_publishes_a_million_rows_in_bounded_memory(tmp_path: Path) -> None:
+    """It took 408 MB, torch and the numbers of the rows included."""
+    pytest.importorskip("torch", reason="needs torch, of the lock's extra `cpu`")
+    for name in ("store", "datasets"):
+        (tmp_path / name).mkdir()
+    with (tmp_path / "t.csv").open("w") as file:
+        file.write("weight,city,code,name\n")
+        file.writelines(f"{'' if n % 100 == 7 else n * 0.37},c{n % 50},{n * 7 % 10},u{n}\n" for n in range(ROWS // 10))
+    variables = {"REPRISE_STORE": str(tmp_path / "store"), "REPRISE_CACHE": str(tmp_path / "cache")}
+    words = [sys.executable, "-c", PUBLISH, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+    code, kilobytes = map(int, done.stdout.splitlines()[-1].split())
+    assert (code, f"t: {ROWS // 10:,} samples inspected" in done.stderr) == (0, True)
+    assert kilobytes < 600_000

@@ -112,6 +112,7 @@ def test_wandb_mlflow_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, 
         "MLFLOW_TRACKING_PASSWORD": "p",
         "AWS_CA_BUNDLE": "/ca.pem",
         "REPRISE_HOST": "h",
+        "REPRISE_CACHE_LIMIT": "20GB",
     }
     found = service_config(service, tmp_path, ROOT, **shell)
     assert shell.items() <= found["environment"].items()

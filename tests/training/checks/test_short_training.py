@@ -10,7 +10,7 @@ import pytest
 from trainer.settings.ledger import call_configured, configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
-from trainer.training.checks.short_training import Notebook, settings_used
+from trainer.training.checks.short_training import LenientLedger, settings_used
 from trainer.training.settings import RegressionSettings
 
 pytestmark = pytest.mark.torch
@@ -38,14 +38,14 @@ def shown(*, bins: int) -> int:
 
 def check_used_settings(*words: str, begins: bool = True, starts: bool = True) -> str:
     resolved: Any = resolve(Settings, Origins(options=parse_options(words), environ={}))
-    ledger = Notebook(resolved)
+    ledger = LenientLedger(resolved)
     with use_ledger(ledger):
         if starts:
             call_configured(start)
         if begins:
             ledger.require_bound()
         call_configured(shown)
-    trial: Any = SimpleNamespace(notebook=ledger, subject=SimpleNamespace(resolved=resolved))
+    trial: Any = SimpleNamespace(lenient_ledger=ledger, subject=SimpleNamespace(resolved=resolved))
     return settings_used(trial)
 
 

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch, an extra of Linux on x86_64")
 np = pytest.importorskip("numpy")
 
-from trainer.training.determinism.seeds import derived, seed_all  # noqa: E402 - after torch was asked for
+from trainer.training.determinism.seeds import derived, seed_all  # noqa: E402 - after torch was requested
 
 pytestmark = pytest.mark.torch
 

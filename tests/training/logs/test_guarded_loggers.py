@@ -144,7 +144,7 @@ def test_a_run_keeps_the_files_of_its_own_loggers_and_survives_one_that_fails(ch
     code, _, err = checkout.train("--exp", "own.py", "--max-epochs", "1", "--no-publish")
     assert code == 0, err
     folder, record = checkout.last()
-    assert err.count("not promised: logs of Unreachable: it raised ConnectionError: connection refused") == 1
+    assert err.count("not guaranteed: logs of Unreachable: it raised ConnectionError: connection refused") == 1
     assert list(record.circumstances.limits) == ["logs of Unreachable"]
     assert "val_accuracy" in (folder / "loggers/csv/metrics.csv").read_text()
     assert record.identity in (folder / "loggers/csv/hparams.yaml").read_text()

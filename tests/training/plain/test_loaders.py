@@ -121,5 +121,5 @@ def test_several_training_loaders_resume_from_the_start_of_an_epoch() -> None:
 
 def test_a_sampler_with_a_state_of_its_own_is_reported() -> None:
     _, control, reports = controlled(DataLoader(Noisy(), batch_size=2, sampler=OwnSampler(Noisy())))
-    assert "OwnSampler, which may have a state of its own" in reports["resume"]
+    assert "OwnSampler, which may have its own state" in reports["resume"]
     assert control.resumes_within_epoch

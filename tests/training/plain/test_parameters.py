@@ -158,8 +158,8 @@ def test_an_optimizer_is_created_later_by_the_module() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("torch.nn.Linaer(in_features=2)", "torch.nn.Linaer is not there"),
-        ("no_such_package.Net()", "no_such_package.Net is not there"),
+        ("torch.nn.Linaer(in_features=2)", "torch.nn.Linaer does not exist"),
+        ("no_such_package.Net()", "no_such_package.Net does not exist"),
         ("torch.nn.Linear(2, 3)", "each of its arguments needs a name"),
         ("torch.nn.Linear(in_features=two)", "named arguments that are numbers"),
         ("torch.nn.Linear(inn=2)", "rejects its arguments"),

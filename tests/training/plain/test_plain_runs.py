@@ -214,7 +214,7 @@ def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:
     ("options", "message"),
     [
         (("--clip-norm", "1"), "setting clip_norm has no effect: GAN optimizes manually"),
-        (("--devices", "2", "--determinism", "off"), "a plain LightningModule, as GAN is, trains on one device"),
+        (("--devices", "2", "--determinism", "off"), "a plain LightningModule such as GAN trains on one device"),
         (("--latent-dim", "few"), "latent_dim"),
         (("--data", "/etc/data.py"), "setting data is '/etc/data.py', which is not a file of the run's source"),
         (("--lerning-rate", "1"), "unknown setting --lerning-rate"),

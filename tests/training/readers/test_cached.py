@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.data.streams import published
 from tests.training.readers.test_readers import KINDS, folder
 from trainer.base.document import typed
 from trainer.base.errors import DigestMismatchError
@@ -90,3 +94,33 @@ def test_a_changed_byte_in_the_cache_is_detected_before_use(
     again = fetch_dataset(dataset, cache=Cache(root=tmp_path), open_store=lambda: store)
     data = RunData(dataset, open_samples(dataset, again), batch_size=2, seed=1, workers=workers)
     assert sum(len(batch["x"]) for batch in data.train_dataloader()) == 9
+
+
+@pytest.mark.parametrize("kind", ["arrays", "table", "lines", "text"])
+def test_streamed_samples_are_those_of_the_files_on_disk(tmp_path: Path, kind: str) -> None:
+    random = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data/x.npy", random.random((3000, 200)))
+    pq.write_table(pa.table({"x": random.random(400_000)}), tmp_path / "data/x.parquet", row_group_size=50_000)
+    (tmp_path / "data/x.txt").write_bytes(
+        random.integers(32, 127, 1_000_000, dtype=np.uint8).tobytes().replace(b"!", b"\n")
+    )
+    reader = {
+        "arrays": {"kind": "arrays", "fields": {"x": "x.npy"}},
+        "table": {"kind": "table", "files": ["x.parquet"], "fields": {"x": {"column": "x", "dtype": "float64"}}},
+        "lines": {"kind": "lines", "file": "x.txt"},
+        "text": {"kind": "text", "file": "x.txt", "window": 1000},
+    }[kind]
+    draft = typed({"name": "many", "reader": reader}, Draft, where="test")
+    source = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    streams = published(tmp_path / "stream", source, draft)
+    on_disk = open_samples(draft, FolderFiles(tmp_path / "data"))
+    streamed = open_samples(draft, streams.open(6 << 20))
+    rows = [int(row) for row in random.integers(0, len(on_disk), 20)]
+    expected, found = (each.batch([Pick(index=row) for row in rows]) for each in (on_disk, streamed))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    blocks = [[block.fields for block in each.blocks(np.arange(0, len(on_disk), 3))] for each in (on_disk, streamed)]
+    assert [len(block) for block in blocks[0]] == [len(block) for block in blocks[1]]
+    for one, other in zip(*blocks, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in one)

@@ -11,17 +11,23 @@ pytest.importorskip("torch")
 import numpy as np
 import torch
 
+from tests.data.streams import published
+from trainer.base.document import typed
 from trainer.base.errors import DatasetError
-from trainer.data.declaration import Dataset
+from trainer.data.declaration import Dataset, Draft
 from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays
 from trainer.data.splits import select
+from trainer.training.data import RunData
 from trainer.training.readers import Pick, open_samples
 from trainer.training.readers.inspect import inspect_samples
 from trainer.training.readers.joined import RolePart, join
+from trainer.training.readers.samples import fetch_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trainer.data.files import Files
 
 pytestmark = pytest.mark.torch
 NOTHING = "sha256:" + "0" * 64
@@ -112,3 +118,41 @@ def test_a_worker_process_can_receive_joined_samples(tmp_path: Path) -> None:
     _, samples = join([part(tmp_path, "a", {"train": (0, 5)}), part(tmp_path, "b", {"test": (0, 5)}, first=100)])
     sent = pickle.loads(pickle.dumps(samples))  # noqa: S301 - its own bytes
     assert torch.equal(sent.batch([Pick(index=12)])["x"], samples.batch([Pick(index=12)])["x"])
+
+
+def streamed_part(place: Path, name: str, splits: dict[str, tuple[int, int]]) -> tuple[RolePart, RolePart]:
+    """Publish a dataset of files; return it streamed, and from the disk."""
+    random = np.random.default_rng(len(name))
+    files = {f"{number:03}.bin": random.bytes(100_000) for number in range(40)}
+    draft = typed({"name": name, "reader": {"kind": "files"}, "splits": splits}, Draft, where="test")
+    streams = published(place / name, files, draft)
+    sources: list[Files] = [streams.open(1_500_000), FolderFiles(place / name / "source")]
+    one, two = (
+        RolePart(
+            declared=streams.dataset, samples=open_samples(streams.dataset, each), splits=tuple(streams.dataset.splits)
+        )
+        for each in sources
+    )
+    return one, two
+
+
+def test_streamed_datasets_are_joined_and_each_is_fetched_ahead(tmp_path: Path) -> None:
+    pairs = [
+        streamed_part(tmp_path, "a", {"train": (0, 30), "val": (30, 40)}),
+        streamed_part(tmp_path, "bb", {"test": (0, 40)}),
+    ]
+    streamed, on_disk = (
+        RunData(*join(parts), None, batch_size=8, seed=1, workers=0) for parts in zip(*pairs, strict=True)
+    )
+    first, second = streamed.picked.samples.streamed
+    names = ("train_dataloader", "val_dataloader", "test_dataloader")
+    for name in names:
+        loaders = [getattr(data, name)() for data in (streamed, on_disk)]
+        for one, other in zip(*loaders, strict=True):
+            assert torch.equal(one["bytes"], other["bytes"])
+    passes = fetch_ahead(streamed.picked.samples, [[Pick(index=0)], [Pick(index=45)]])
+    for each, path, files in zip(passes, ("000.bin", "005.bin"), (first, second), strict=True):
+        each.wait(1)
+        (identifier,) = files.chunk_ids(path, 0, 100_000)
+        assert files.folder_of_chunks.has(files.chunks.chunk(identifier))
+        files.close()

@@ -212,9 +212,9 @@ class RecordingFiles(FolderFiles):
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
         self.required.append((path, start, stop))
 
-    def read(self, path: str, /) -> memoryview:
-        self.require(path)
-        return super().read(path)
+    def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
+        self.require(path, start, stop)
+        return super().read(path, start, stop)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "arrays"])

@@ -131,7 +131,7 @@ def test_an_unsupported_value_is_named_with_its_path(value: object, message: str
 
 
 def test_too_many_numbers_outside_of_tensors_are_rejected() -> None:
-    with pytest.raises(ExperimentFailedError, match="bytes beside its tensors"):
+    with pytest.raises(ExperimentFailedError, match="bytes besides its tensors"):
         write_checkpoint(io.BytesIO(), {"value": "x" * (33 << 20)})
 
 

@@ -211,11 +211,11 @@ def test_what_a_script_does_beyond_its_record_is_stated(team: Checkout, tmp_path
     done = team.reprise("train", "--script", "old/beyond.py", "--no-publish")
     assert done.returncode == 0, done.stderr
     limits = load_record(newest_run(team) / "attempts/1/record.json").circumstances.limits
-    assert limits["network"] == "the script connected to 192.0.2.1:80: what it received is not recorded"
+    assert limits["network"] == "the script connected to 192.0.2.1:80: the received data are not recorded"
     assert limits["reads"].startswith("the script read /etc/hostname and 1 more, which is neither source nor a dataset")
     assert limits["writes"] == f"the script wrote {lost}, outside of {{run}}: it is not kept"
     assert limits["links"].startswith("the script's outputs hold best.pt and 1 more, a link or a special file")
-    assert "not promised: writes" in done.stderr
+    assert "not guaranteed: writes" in done.stderr
 
 
 def test_runs_without_anything_to_compare_are_not_identical(team: Checkout, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
     attempt, _, _ = run(team, "--out", "{run}", "--epochs", "1")
     explained = team.reprise("why", attempt.parents[1].name, attempt.parents[1].name, "--no-container")
     assert explained.returncode == 2
-    assert "is a script's, which has no trace of its steps" in explained.stderr
+    assert "ran a script, which has no trace of its steps" in explained.stderr
     checked = team.reprise("check", "old/nets.py")
     assert "--script FILE runs a script" in checked.stderr
 
@@ -254,7 +254,7 @@ def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checko
     assert (record.outcome.status, record.outcome.metrics) == (Status.COMPLETED, {})
     assert record.outcome.outputs
     assert record.circumstances.limits["results"].startswith(limit)
-    assert f"not promised: results: {limit}" in printed
+    assert f"not guaranteed: results: {limit}" in printed
     assert "results: " in team.reprise("runs", "show", attempt.parents[1].name).stdout
     if name == "metric.csv":
         assert "did you mean metrics.csv?" in printed
@@ -278,10 +278,10 @@ def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checko
         ),
         (
             ["--script", "old/train.py", "--", "--out", "{runs}"],
-            "'{runs}' has {runs}, for which nothing stands",
+            "'{runs}' contains {runs}, which is not a placeholder",
             "did you mean {run}?",
         ),
-        (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "leave --devices out"),
+        (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "omit --devices"),
         (["--script", "old/notes.txt"], "script old/notes.txt is not a program", "chmod +x old/notes.txt"),
         (
             ["--script", "old/train.py", "--results", "/mnt/metrics.csv"],

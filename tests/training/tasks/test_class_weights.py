@@ -42,7 +42,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
 def test_another_number_of_weights_is_rejected() -> None:
     with pytest.raises(SettingError, match="has 2 weights; the net gives scores for 3 classes") as caught:
         weights_of_classes(lambda _: [], classes=3, class_weights=(1.0, 2.0))
-    assert "give 3 numbers" in str(caught.value.hint)
+    assert "use 3 numbers" in str(caught.value.hint)
 
 
 def test_the_loss_is_torchs_and_its_weights_are_not_saved() -> None:

@@ -87,5 +87,5 @@ def test_the_two_samples_of_a_pair_are_adjacent_in_a_batch() -> None:
 
 
 def test_a_reader_without_labels_cannot_make_pairs() -> None:
-    with pytest.raises(DatasetError, match="the reader of a@1 gives no classes"):
+    with pytest.raises(DatasetError, match="the reader of a@1 returns no classes"):
         make_pairs([0, 1], 1, has_labels=False)

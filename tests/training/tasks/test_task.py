@@ -157,6 +157,6 @@ def test_an_unrelated_failure_of_the_net_keeps_its_message() -> None:
 
 def test_a_custom_validation_step_without_metrics_is_named() -> None:
     net = make_net(Classifier, lambda images: images.flatten(1)[:, :3])
-    with pytest.raises(ExperimentError, match=r"Net\.validation_step gave nothing to measure") as error:
+    with pytest.raises(ExperimentError, match=r"Net\.validation_step measures nothing") as error:
         net.on_validation_epoch_end()
-    assert error.value.hint == "call super().validation_step(batch, index) in it, or leave it out"
+    assert error.value.hint == "call super().validation_step(batch, index) in it, or remove it"

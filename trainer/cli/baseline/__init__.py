@@ -98,7 +98,7 @@ def _parser() -> Arguments:
     refresh.add_argument(
         "--why", required=True, metavar="TEXT", help="reason for the change; stored in the baseline file"
     )
-    refresh.add_argument("--yes", action="store_true", help="write it without asking")
+    refresh.add_argument("--yes", action="store_true", help="write the baseline without asking")
     refresh.set_defaults(run=_refresh)
     measure = verbs.add_parser("measure", help="train with several seeds and print the results as JSON")
     measure.set_defaults(run=_measure)
@@ -111,7 +111,7 @@ def _parser() -> Arguments:
 
 
 def _check(args: Namespace, name: str) -> int:
-    """Check an experiment; return 0 if the baseline holds, 20 if it does not."""
+    """Check an experiment; return 0 if the result matches the baseline, 20 if it does not."""
     baseline, measured = _read(name), _measured(name, seeds=1, nudges=0)
     entry = baseline.nearest(EnvironmentKey.model_validate(measured["key"])) if baseline else None
     if entry is None:
@@ -174,7 +174,7 @@ def _compare(entry: BaselineEntry, measured: Mapping[str, Any]) -> BaselineResul
 
 
 def code_changes(checkout: Path, name: str) -> list[str]:
-    """Return one line per change of the code since the baseline was committed, by commits or locally; empty if git cannot tell."""
+    """Return one line per change of the code since the baseline was committed, committed or not; empty if git does not know."""
     changed, after = changed_paths(checkout, *_CODE), since(checkout, f"{FOLDER}/{name}.json", *_CODE)
     if changed is None:
         return []
@@ -184,7 +184,7 @@ def code_changes(checkout: Path, name: str) -> list[str]:
         return [local]
     origin = f"commit {after.commit} of {after.date} wrote the baseline"
     if not changed and not after.commits:
-        return [f"{origin}, with other code than it holds: no commit since has changed the code", local]
+        return [f"{origin}, but for different code than it contains: no commit since then has changed the code", local]
     return [f"{origin}; {counted(after.commits, 'commit')} since then changed {' or '.join(_CODE)}", local]
 
 

@@ -26,12 +26,12 @@ from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
 from trainer.runs.list import local_ids
 from trainer.runs.run import record_of
-from trainer.training.timing import Bench, BenchResult, Dear, Interval, compared, page, ratios, unlike
+from trainer.training.timing import Bench, BenchResult, Interval, SlowOperation, compared, page, ratios, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.training.bench import Course
+    from trainer.training.bench import BenchPlan
 
 _LEAST = 20
 
@@ -74,13 +74,13 @@ def _parser() -> Arguments:
         "--synthetic", action="store_true", help="use generated samples of the dataset's shape instead of its data"
     )
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="timed steps (default: 200)")
-    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed steps before them (default: 20)")
+    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed warm-up steps (default: 20)")
     parser.add_argument(
         "--seconds",
         type=float,
         default=60,
         metavar="S",
-        help="stop after S seconds, once half of the steps are timed (default: 60)",
+        help="stop after S seconds, but not before half of the steps are timed (default: 60)",
     )
     parser.add_argument("--against", metavar="RUN|FILE", help="compare with a run, or a file written by --json")
     parser.add_argument(
@@ -117,7 +117,7 @@ def _document(
         ratios=ratios(bench, other) if isinstance(other, Bench) else run_ratios,
         unlike=unlike(bench, other) if isinstance(other, Bench) else [],
         profile=None if profiled is None else shown_path(profiled),
-        dearest=[Dear.model_validate(each) for each in dearest or ()],
+        dearest=[SlowOperation.model_validate(each) for each in dearest or ()],
     )
 
 
@@ -158,8 +158,8 @@ def print_benchmark(argv: list[str]) -> int:
     return 0
 
 
-def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) -> Course:
-    from trainer.training.bench import Course
+def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) -> BenchPlan:
+    from trainer.training.bench import BenchPlan
 
     launch = read_launch(os.environ)
     experiment = import_experiment(launch)
@@ -167,7 +167,7 @@ def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) 
     declared = only_dataset(resolved.settings, command="bench", root=Path.cwd())
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
     dataset, data, description = choose_data(declared, synthetic=bool(options["synthetic"]), rows=rows)
-    return Course(
+    return BenchPlan(
         experiment=experiment,
         resolved=resolved,
         dataset=dataset,

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more", hint="--steps 3")
     if args.bits and (args.synthetic or args.experiment == ALL):
-        raise UsageError("--bits looks at one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
+        raise UsageError("--bits checks one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
     names = experiment_names(CHECKOUT) if args.experiment == ALL else [args.experiment]
     requests = [parse_train_request(["--exp", name, *settings]) for name in names]
     claim = claim_image(os.environ, run=None)
@@ -135,7 +135,7 @@ def _print_line(line: str, *, aloud: bool) -> None:
 
 
 def run_checks(argv: list[str]) -> int:
-    """Make at most `argv[0]` steps with the data `argv[1]` (`synthetic` or `data`); print a line of JSON for each check."""
+    """Run at most `argv[0]` steps with the data `argv[1]` (`synthetic` or `data`); print a line of JSON for each check."""
     steps, data, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
         for line in _documents(arguments, steps=int(steps), synthetic=data == "synthetic", folder=Path(folder)):
@@ -156,7 +156,9 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
     declared = only_dataset(resolved.settings, command="check", root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     dataset, data, description = choose_data(declared, synthetic=synthetic, rows=rows)
-    yield {"data": f"{description}, {launch.device}"}
+    initial = resolved.settings.value_of("init_from")
+    own_weights = f", initial weights by seed, not of {initial}" if initial else ""
+    yield {"data": f"{description}, {launch.device}{own_weights}"}
     subject = Subject(
         experiment=experiment,
         resolved=resolved,
@@ -177,7 +179,7 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
 def _promises(
     experiment: PlainExperiment, arguments: list[str], *, steps: int, folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """Yield what a plain module's runs promise, tested with its real data."""
+    """Test the guarantees of a plain module's runs with its real data; yield the findings."""
     from trainer.training.assembly import FetchedDataset
     from trainer.training.plain.promises import STEPS as MOST
     from trainer.training.plain.promises import PlainSubject, check_promises

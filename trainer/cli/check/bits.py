@@ -1,6 +1,6 @@
 """`reprise check --bits`: finds the first value that is not deterministic.
 
-A few steps are made twice in one process and once in another, by the hidden command `_observe`. Every value is compared, and the module and
+The hidden command `_observe` runs a few steps twice in one process and once in another. Every value is compared, and the module and
 operation of the first difference are named.
 """
 
@@ -78,7 +78,9 @@ def require_steps(values: Sequence[ObservedValue]) -> int:
     """Return the number of observed steps, which may be less than requested. Raise `RunError` if it is 0."""
     steps = max((value.step for value in values), default=0)
     if not steps:
-        raise RunError("no step was made, so no value was compared", hint="give more epochs or steps: --max-epochs 1")
+        raise RunError(
+            "the training took no step, so no value was compared", hint="train for more epochs or steps: --max-epochs 1"
+        )
     return steps
 
 

@@ -70,7 +70,7 @@ def _parser() -> Arguments:
         "docs/reference/exit-codes.md.",
     )
     parser.add_argument("a", metavar="A", help=RUN_HELP)
-    parser.add_argument("b", metavar="B", help="second run, in the same forms")
+    parser.add_argument("b", metavar="B", help=f"second {RUN_HELP}")
     at_least = f"exit with 0 if the verdict is VERDICT or stronger, else 1: {', '.join(_RUNGS)}"
     parser.add_argument("--at-least", metavar="VERDICT", help=at_least)
     most = "show at most N lines of each list (default: 12)"
@@ -156,7 +156,7 @@ def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
         return
     requirements = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
     yield from _block("determinism", _reduced_determinism(comparison))
-    yield from _block("not promised", _limits(comparison))
+    yield from _block("not guaranteed", _limits(comparison))
     yield from _block("first difference", _divergence(comparison))
     yield from _candidates(comparison, limit)
     yield from _block("result metrics", _figures(comparison.verdict.figures) if comparison.verdict.figures else ())
@@ -186,11 +186,11 @@ def _reduced_determinism(comparison: Comparison) -> Iterator[str]:
                 record.ingredients.determinism.level,
                 f" and {len(causes) - 1} more" if len(causes) > 1 else "",
             )
-            yield f"{name} is {record.promise}, {level} was asked for: {causes[0]}{others}"
+            yield f"{name} is {record.promise}, {level} was requested: {causes[0]}{others}"
 
 
 def _limits(comparison: Comparison) -> Iterator[str]:
-    """Yield what the run of a plain LightningModule does not promise, with the reason; once if it is equal for both."""
+    """Yield the guarantees that runs of a plain LightningModule lack, with the reasons; one line if both runs are equal."""
     a, b = (each.record.circumstances.limits for each in (comparison.a, comparison.b))
     for name in sorted({*a, *b}):
         if a.get(name) == b.get(name):

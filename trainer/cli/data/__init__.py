@@ -121,16 +121,36 @@ def _parser() -> Arguments:
     )
     fetch_parser.set_defaults(verb=_fetch)
     verbs.add_parser("ls", help="list the declared datasets, and whether the cache has them").set_defaults(verb=ls)
-    show_parser = verbs.add_parser("show", help="show a dataset's declaration, its cached copies and its versions")
+    show_parser = verbs.add_parser(
+        "show",
+        help="show a dataset's declaration, its cached copies and versions, its values, and hints at duplicates and leaks",
+    )
     show_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     show_parser.add_argument(
         "--samples", metavar="FILE.png", help="draw the first samples of each split instead; - writes to stdout"
     )
+    show_parser.add_argument(
+        "--values",
+        action="store_true",
+        help="fetch the dataset and read its values, if it is large or not in the cache",
+    )
     show_parser.set_defaults(verb=show)
-    diff_parser = verbs.add_parser("diff", help="list files that differ between two versions, without downloading them")
+    diff_parser = verbs.add_parser(
+        "diff", help="list files that differ between two versions, and samples, categories and ranges that differ"
+    )
     diff_parser.add_argument("before", metavar="NAME[@VERSION]", help=_DATASET)
     diff_parser.add_argument("after", metavar="NAME[@VERSION]", help="version to compare with it")
     diff_parser.add_argument("--stat", action="store_true", help="print only the totals")
+    diff_parser.add_argument(
+        "--values",
+        action="store_true",
+        help="fetch both versions and compare their values, if they are large or not in the cache",
+    )
+    diff_parser.add_argument(
+        "--key",
+        metavar="COLUMN",
+        help="the column that identifies a row in both versions (default: an identifier that is left out, if there is one)",
+    )
     diff_parser.set_defaults(verb=diff)
     verify_parser = verbs.add_parser(
         "verify", help="hash the files of a dataset in the cache again; the next fetch replaces damaged files"

@@ -12,6 +12,7 @@ from trainer.base.paths import path_fault
 from trainer.base.plain_text import read_text
 from trainer.base.suggestions import short
 from trainer.data.files import SourceFolder
+from trainer.data.format_guess import table_command
 from trainer.data.reader import MOST_PIXELS
 
 if TYPE_CHECKING:
@@ -147,8 +148,7 @@ def _tables(args: Namespace) -> list[str]:
     paths = SourceFolder(root=args.folder, has_hidden=args.include_hidden).paths()
     if tables := [path for path in paths if path.endswith(".parquet")]:
         return tables
-    text = next((path for path in paths if path.endswith((".csv", ".tsv"))), None)
-    hint = f"convert {text} to Parquet, for example with pandas.read_csv(..).to_parquet(..)" if text else None
+    hint = table_command(args.name, args.folder, paths) or None
     raise DatasetError(f"--column needs a .parquet file; {args.folder} has none", hint=hint)
 
 

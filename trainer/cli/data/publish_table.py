@@ -18,9 +18,10 @@ from trainer.cli.run_page import columns as aligned
 from trainer.data.declaration import Draft
 from trainer.data.reader import Table
 from trainer.data.tables.dialect import DialectOptions
-from trainer.data.tables.plan import PlanOptions, TablePlan, describe_padding, describe_similar
+from trainer.data.tables.plan import PlanOptions, TablePlan
 from trainer.data.tables.source_table import FORMATS, SourceTable
 from trainer.data.tables.table_file import TableOptions, plan_file
+from trainer.data.tables.value_notes import describe_padding, describe_similar, describe_spellings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -45,6 +46,7 @@ _TABLE_OPTIONS: Final = (
     "decimal",
     "thousands",
     "null",
+    "value",
 )
 _FOLDER_OPTIONS: Final = (
     *(
@@ -115,6 +117,12 @@ def add_table_options(parser: Verb) -> None:
     add("--decimal", choices=(".", ","), help="the decimal sign (default: detected)")
     add("--thousands", metavar="CHARACTER", help="what separates thousands in numbers (default: nothing)")
     add("--null", metavar="TEXT", action="append", help="a further spelling of a missing value; repeatable")
+    add(
+        "--value",
+        metavar="TEXT",
+        action="append",
+        help="TEXT is a value, though it is a usual spelling of a missing one, for example NA; repeatable",
+    )
     add("--yes", action="store_true", help="publish without asking whether the columns are read as they should be")
 
 
@@ -163,8 +171,9 @@ def table_folder(
     if before is None and not args.split:
         note(f"{args.name}: no splits are declared; train, val and test get about 80, 10 and 10 % of the rows")
     draft = typed({"name": args.name, **values}, Draft, where="command line")
-    for line in (*describe_padding(plan, dataset=args.name), *describe_similar(plan, dataset=args.name)):
-        note(line)
+    for describe in (describe_padding, describe_similar, describe_spellings):
+        for line in describe(plan, dataset=args.name):
+            note(line)
     is_known = before is not None and _without_fills(before.reader) == draft.reader and before.source_table == source
     _confirm(args, source, plan, is_known=is_known)
     with tempfile.TemporaryDirectory(prefix="reprise-") as folder:
@@ -190,6 +199,7 @@ def _planned(args: Namespace, path: Path, before: Dataset | None) -> tuple[Sourc
         decimal=args.decimal,
         thousands=args.thousands,
         nulls=tuple(args.null or ()),
+        values=tuple(args.value or ()),
         plan=_plan_options(args),
     )
     earlier = before.source_table if before else None

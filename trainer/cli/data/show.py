@@ -1,6 +1,7 @@
-"""`reprise data ls`, `show` and `diff`. Only `show --samples` downloads files.
+"""`reprise data ls`, `show` and `diff`. Only `--samples`, `--values` and `--key` download files.
 
-It draws a picture of samples. If torch or Pillow is not installed, it runs in the environment's image, which writes the picture to stdout.
+`show --samples` draws a picture of samples. If torch or Pillow is not installed, it runs in the environment's image, which writes the
+picture to stdout.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trainer.base.suggestions import counted, listed, short
 from trainer.cli.checkout import wake_store
 from trainer.cli.containers import container_launcher
 from trainer.cli.data.caches import IN_IMAGE, UnreadableCache, container_cache
+from trainer.cli.data.values import change_lines, changes_of, classes_of, overview_lines, overview_of
 from trainer.cli.output import one_line, print_notice
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, padded
@@ -29,7 +31,8 @@ from trainer.data.cache.folder import Cache
 from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets
 from trainer.data.fetch import fetch_dataset
-from trainer.data.reader import Images
+from trainer.data.overview import Overview
+from trainer.data.reader import Images, Table
 from trainer.data.splits import describe_split
 from trainer.data.versions import diff_datasets, list_versions
 from trainer.launch.contract import CommandRequest
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.version import CachedDataset
     from trainer.data.check_pictures import ClassCount
     from trainer.data.declaration import Dataset
+    from trainer.data.reader import Reader
 
 
 def ls(args: Namespace, context: DataContext) -> int:
@@ -95,10 +99,9 @@ class _State:
     """The samples, why they cannot be counted, or `None` if no count is needed."""
     versions: list[int] | str
     """The versions in the store, or why they are unknown."""
-
-    @property
-    def classes(self) -> tuple[ClassCount, ...]:
-        return self.samples.classes if isinstance(self.samples, CheckResult) else ()
+    overview: Overview | str
+    """The values, or why they were not read; empty if there are none."""
+    classes: tuple[ClassCount, ...]
 
 
 def show(args: Namespace, context: DataContext) -> int:
@@ -106,14 +109,19 @@ def show(args: Namespace, context: DataContext) -> int:
     dataset = context.dataset(args.name)
     if args.samples:
         return draw_samples(args, dataset, context)
+    overview = overview_of(args, dataset, context)
     cached = context.cache.find(dataset)
     containers = container_cache(context.root)
+    samples = _count(dataset, cached)
+    classes = samples.classes if isinstance(samples, CheckResult) else ()
     state = _State(
         folder=context.cache.place(dataset) if cached else None,
         containers=containers,
         in_containers=containers.has(dataset) if isinstance(containers, Cache) else None,
-        samples=_count(dataset, cached),
+        samples=samples,
         versions=_versions(dataset.name, context),
+        overview=overview,
+        classes=classes or (classes_of(dataset, overview) if isinstance(overview, Overview) else ()),
     )
     if args.json:
         facts = {
@@ -121,30 +129,44 @@ def show(args: Namespace, context: DataContext) -> int:
             "cached_for_containers": state.in_containers,
             "versions": state.versions if isinstance(state.versions, list) else None,
             "classes": [asdict(each) for each in state.classes],
+            "overview": overview.model_dump(mode="json") if isinstance(overview, Overview) else None,
         }
         print(json.dumps({**dataset.model_dump(mode="json"), **facts}))
         return 0
     _print_declaration(dataset, state)
     _print_copies(dataset, state, context)
     _print_classes(dataset, state)
+    if isinstance(overview, Overview):
+        print("\n".join(overview_lines(dataset, overview)))
+    elif overview:
+        print(f"  values    {overview}")
     return 0
 
 
 def _print_declaration(dataset: Dataset, state: _State) -> None:
     counts = state.samples.splits if isinstance(state.samples, CheckResult) else {}
-    reader = dataset.reader.model_dump(exclude_defaults=True, exclude={"classes"})
     print(f"{dataset.title}: {counted(dataset.files, 'file')}, {readable(dataset.bytes)}")
     print(f"  license   {dataset.license}\n  source    {dataset.source}")
     for name, split in dataset.splits.items():
         exact = f"{counted(counts[name], 'sample')}: " if name in counts and not isinstance(split, tuple) else ""
         print(f"  {name:<9} {exact}{describe_split(split)}")
-    print(
-        f"  reader    {dataset.reader.kind} {json.dumps(reader, default=str) if reader.pop('kind', None) and reader else ''}".rstrip()
-    )
+    print(f"  reader    {dataset.reader.kind} {_describe_reader(dataset.reader)}".rstrip())
     for name, kind in dataset.sample.items():
         print(f"  sample    {name}: {kind}")
     if dataset.allow_nan:
         print(f"  allow NaN {', '.join(dataset.allow_nan)}")
+
+
+def _describe_reader(reader: Reader) -> str:
+    """Return the options of a reader; of a table its files and fields, whose columns the table of values lists."""
+    if isinstance(reader, Table):
+        fields = (
+            name if isinstance(each.column, str) else f"{name} [{len(each.names)}]"
+            for name, each in reader.fields.items()
+        )
+        return f"{listed(reader.files)}: {listed(fields)}"
+    options = reader.model_dump(exclude_defaults=True, exclude={"classes", "kind"})
+    return json.dumps(options, default=str) if options else ""
 
 
 def _print_copies(dataset: Dataset, state: _State, context: DataContext) -> None:
@@ -190,8 +212,9 @@ def _versions(name: str, context: DataContext) -> list[int] | str:
 
 
 def diff(args: Namespace, context: DataContext) -> int:
-    """Print each file that differs, and the totals."""
+    """Print each file that differs, the totals, and the difference in values."""
     before, after = context.dataset(args.before), context.dataset(args.after)
+    changes = changes_of(args, before, after, context)
     files: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     if args.json:
@@ -206,12 +229,17 @@ def diff(args: Namespace, context: DataContext) -> int:
         files[change.kind] += 1
         sizes[change.kind] += change.before or 0 if change.after is None else change.after
     if args.json:
-        print(f'], "files": {json.dumps(files)}, "bytes": {json.dumps(sizes)}}}')
+        values = "null" if isinstance(changes, str) else changes.model_dump_json()
+        print(f'], "files": {json.dumps(files)}, "bytes": {json.dumps(sizes)}, "values": {values}}}')
         return 0
     totals = (
         f"{files[kind]:,} {kind} ({readable(sizes[kind])})" for kind in ("added", "removed", "changed") if files[kind]
     )
     print(f"{before.title} -> {after.title}: {', '.join(totals) or 'the same files'}")
+    if isinstance(changes, str):
+        print(f"values {changes}" if changes else "", end="\n" if changes else "")
+    else:
+        print("\n".join(change_lines(changes)))
     return 0
 
 

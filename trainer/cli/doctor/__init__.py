@@ -242,7 +242,7 @@ def probe_store(argv: list[str]) -> int:
     address = args.address or store_address()
     if not address:
         raise UsageError(
-            "no store is named", hint="give its ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)"
+            "no store is named", hint="pass its ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)"
         )
     store = store_at(address)
     probe = Probe(store=store, again=store_at(address), raw=unchecked(store))

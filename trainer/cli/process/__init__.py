@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.base.errors import CheckpointError, SettingError
 from trainer.base.run_files import read_run_json
-from trainer.cli.configuration import cache_folder, shown_path, store_of_dataset
+from trainer.cli.configuration import cache_folder, cache_limit, shown_path, store_of_dataset
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
 from trainer.cli.output import escaping, print_json, result_stream
 from trainer.cli.process.attempt import (
@@ -45,23 +45,27 @@ from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
 from trainer.settings.settings_file import settings_text
+from trainer.stores.patience import Patience
 from trainer.training.resuming.stop_requests import Stop
 from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trainer.cli.process.attempt import Session
     from trainer.cli.process.initial import Initial
+    from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
-    from trainer.training.assembly import Job
+    from trainer.training.assembly import FetchedDataset, Job
     from trainer.training.experiment import Experiment
     from trainer.training.initial_weights import WeightsFile
     from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.trained import Result, Trained
+
+    Fetched = CachedDataset | StreamedDataset
 
 
 def main(argv: list[str]) -> int:
@@ -81,7 +85,7 @@ def main(argv: list[str]) -> int:
         return 0
     with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            return follow(launch, launch.frozen, argv, stop)
+            return train_as_rank(launch, launch.frozen, argv, stop)
         session = _open_session(launch, launch.frozen, argv, stop)
         with closing(session):
             experiment = session.experiment
@@ -117,19 +121,23 @@ def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: S
 def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) -> Trained:
     """Fetch and train; the record keeps the duration of each stage. Raise `NotFiniteError` for a result that is not finite."""
     environment = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
-    with session.stop.patient():
+    with session.stop.delay_stop():
         titles = " and ".join(dataset.title for dataset in session.datasets)
         title = f"{session.launch.experiment} on {titles}" if titles else session.launch.experiment
         title += f" from {session.initial.title}" if session.initial.title else ""
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
         from trainer.training.assembly import FetchedDataset, Job
         from trainer.training.fit import train
+        from trainer.training.plain.experiment import PlainExperiment
 
     with session.stage("fetch"):
-        roles = roles_in(session.resolved.settings)
+        roles, check = roles_in(session.resolved.settings), session.stop.check
+        as_folder = isinstance(experiment, PlainExperiment)
         fetched = [
             FetchedDataset(
-                declared=each, files=fetch_data(each, say=session.say), splits=tuple(roles.get(each.name, ()))
+                declared=each,
+                files=fetch_data(each, say=session.say, check=check, as_folder=as_folder),
+                splits=tuple(roles.get(each.name, ())),
             )
             for each in session.datasets
         ]
@@ -156,11 +164,12 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         if roles or not session.datasets
         else cached_inspection(session.datasets[0], Cache(root=cache_folder())),
     )
-    if session.launch.resumes:
-        session.trained = _resume(session, job)
-    else:
-        with session.stage("train"):
-            session.trained = train(job)
+    with fetching_ahead(fetched):
+        if session.launch.resumes:
+            session.trained = _resume(session, job)
+        else:
+            with session.stage("train"):
+                session.trained = train(job)
     require_result(session.trained)
     return session.trained
 
@@ -172,7 +181,7 @@ def _initial_file(initial: Initial, attempt: Path, *, say: Callable[[str], None]
     if initial.run is not None:
         return WeightsFile(path=attempt / INITIAL, title=initial.title, sha256=initial.run.sha256)
     if initial.dataset is not None:
-        folder = fetch_data(initial.dataset, say=say).folder()
+        folder = fetch_data(initial.dataset, say=say, as_folder=True).folder()
         return WeightsFile(path=folder / weights_file(initial.dataset), title=initial.title)
     return None
 
@@ -202,7 +211,7 @@ def fetch_and_run(session: Session, script: Script) -> Result:
     environment = session.opened.record.circumstances.image.environment
     session.say(f"run {session.frozen.run}: {words}{f' in {environment}' if environment else ''}")
     with session.stage("fetch"):
-        folders = {each.name: fetch_data(each, say=session.say).folder() for each in session.datasets}
+        folders = {each.name: fetch_data(each, say=session.say, as_folder=True).folder() for each in session.datasets}
     job = ScriptJob(
         script=script,
         settings=settings,
@@ -220,7 +229,7 @@ def fetch_and_run(session: Session, script: Script) -> Result:
 
 
 def _restore_checkpoint(session: Session, rejected: Mapping[str, str]) -> Saved | None:
-    """Lay out the last checkpoint that is valid and not one of the `unfit` checkpoints; report its name and the skipped checkpoints."""
+    """Restore the last checkpoint that is valid and not in `unfit`; report its name and the skipped checkpoints."""
     lines: list[str] = []
     saved = restore_checkpoint(session.opened.folder, say=lines.append, unfit=rejected, passed=session.launch.passed)
     for line in lines[max(0, len(rejected) - 1) :]:
@@ -243,16 +252,16 @@ def require_result(trained: Trained) -> None:
 
 
 def require_epochs_left(saved: Saved, *, epochs: int) -> None:
-    """Raise `SettingError` if a resumed run has already made more epochs than requested."""
+    """Raise `SettingError` if a resumed run has already completed more epochs than requested."""
     if saved.epoch > epochs:
         raise SettingError(
-            f"setting max_epochs is {epochs}, and the run has made {saved.epoch} epochs already",
-            hint=f"give --max-epochs {saved.epoch} or more; or leave it out",
+            f"setting max_epochs is {epochs}, and the run has already completed {saved.epoch} epochs",
+            hint=f"use --max-epochs {saved.epoch} or more, or omit it",
         )
 
 
-def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
-    """Train as a rank other than 0, started by Lightning; rank 0 keeps the record."""
+def train_as_rank(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
+    """Train as a rank other than 0, started by Lightning; rank 0 writes the record."""
     from trainer.training.assembly import FetchedDataset, Job
     from trainer.training.fit import train
 
@@ -273,7 +282,7 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
                 datasets=[
                     FetchedDataset(
                         declared=each,
-                        files=fetch_data(each, say=lambda _: None),
+                        files=fetch_data(each, say=lambda _: None, check=stop.check),
                         splits=tuple(roles.get(each.name, ())),
                     )
                     for each in datasets
@@ -292,10 +301,50 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
     return 0
 
 
-def fetch_data(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
-    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache."""
-    start, cache = monotonic(), Cache(root=cache_folder())
+def fetch_data(
+    dataset: Dataset,
+    *,
+    say: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+    as_folder: bool = False,
+) -> Fetched:
+    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache.
+
+    With a limit of the cache that is too small for them, files are fetched when they are read, unless a folder of them is needed; `check`
+    raises if the process must stop.
+    """
+    start, cache, limit = monotonic(), Cache(root=cache_folder()), cache_limit()
     state = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
-    data = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
+    if limit is None:
+        data: Fetched = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
+    else:
+        data = _fetch_within(limit, dataset, cache, Patience(say=say, check=check), as_folder=as_folder)
+        if data.is_streamed:
+            state = f"{dataset.bytes / 1e6:,.1f} MB, fetched during the run: the cache's limit is {limit / 1e6:,.1f} MB"
     say(f"{dataset.title}: {state} ({monotonic() - start:.3f} s)")
     return data
+
+
+def _fetch_within(limit: int, dataset: Dataset, cache: Cache, patience: Patience, *, as_folder: bool) -> Fetched:
+    from trainer.data.cache.budget import Budget
+    from trainer.data.cache.streamed import StreamSource
+    from trainer.data.stream import open_dataset, open_folder
+
+    budget = Budget(root=cache.root, limit=limit)
+    source = StreamSource(cache=cache, dataset=dataset, budget=budget, open_store=store_of_dataset)
+    if as_folder:
+        return open_folder(source, progress=transfer_progress())
+    return open_dataset(source, progress=transfer_progress(), patience=patience)
+
+
+@contextmanager
+def fetching_ahead(datasets: Sequence[FetchedDataset]) -> Iterator[None]:
+    """End the threads that fetch ahead at the end of the block."""
+    from trainer.data.cache.streamed import StreamedDataset
+
+    try:
+        yield
+    finally:
+        for each in datasets:
+            if isinstance(each.files, StreamedDataset):
+                each.files.stop()

@@ -119,15 +119,15 @@ class Session:
         self.loaded = report
 
     def switch(self, line: str) -> None:
-        """Record that the net left the run's level of determinism, and print it."""
+        """Record that the net changed the run's level of determinism, and print it."""
         self.switched.append(line)
         self.say(f"determinism is not {self.opened.record.ingredients.determinism.level} any more: {line}")
 
     def limit(self, name: str, reason: str) -> None:
-        """Record what the run does not promise, and print it once."""
+        """Record a guarantee that the run lacks, and print it once."""
         if name not in self.limits:
             self.limits[name] = reason
-            self.say(f"not promised: {name}: {reason}")
+            self.say(f"not guaranteed: {name}: {reason}")
 
     def say(self, line: str) -> None:
         """Print a line on the terminal, and add it to the attempt's log."""
@@ -156,7 +156,7 @@ class Session:
 def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
     start = monotonic()
-    with stop.patient():
+    with stop.delay_stop():
         experiment = find_experiment(launch, argv)
     folder = Path(frozen.folder)
     resolved = with_file_names(resolve_settings(experiment, argv), run=folder)
@@ -246,7 +246,7 @@ def only_dataset(settings: Any, *, command: str, root: Path) -> Dataset:
     names = [*datasets_by_role(settings.dataset)]
     if len(names) > 1:
         message = f"setting dataset names {len(names)} datasets by role; `reprise {command}` uses one"
-        raise SettingError(message, hint=f"name that of train: --dataset {names[0]}")
+        raise SettingError(message, hint=f"use the dataset of train: --dataset {names[0]}")
     return load_dataset(names[0], root=root)
 
 
@@ -308,7 +308,7 @@ def _omission_reason(module: str, launch: Launch) -> str | None:
     link = next((SOURCE / path for path in paths if (SOURCE / path).is_symlink()), None)
     if link is None:
         return None
-    return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"
+    return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy its target into the checkout"
 
 
 def attribute_errors(experiment: Experiment | PlainExperiment) -> AbstractContextManager[None]:

@@ -32,7 +32,7 @@ _RUNS: Final = "REPRISE_RUNS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Initial:
-    """The settings with the full name of `init_from`, and what it names; nothing if it is not given."""
+    """The settings with the full name in `init_from`, and the run or dataset of this name; both are None if it is not set."""
 
     resolved: Resolved[Any]
     run: InitialWeights | None = None
@@ -79,7 +79,7 @@ def find_initial(resolved: Resolved[Any], *, folder: Path, earlier: Record | Non
 
 @contextmanager
 def _runs_of(folder: Path) -> Iterator[None]:
-    """Look for runs beside the run in `folder`: this process runs from a frozen source, whose own folder of runs is another."""
+    """Find runs beside the run in `folder` within the block: the frozen source of this process has a different folder of runs."""
     before = os.environ.get(_RUNS)
     os.environ[_RUNS] = str(folder.parent)
     try:
@@ -135,17 +135,17 @@ def dataset_named(word: str, *, root: Path) -> Dataset | None:
 
 
 def _of_resumed(resolved: Resolved[Any], word: str | None, earlier: Record, *, root: Path) -> Initial:
-    """Return the initial weights of a resumed run: those that it began with."""
+    """Return the initial weights of a resumed run: the weights with which it began."""
     before = earlier.circumstances.execution.get(_SETTING)
     if word != before:
         message = (
             f"setting init_from is {word!r}, and run {earlier.run} began with the weights of {before or 'its seed'}"
         )
-        raise ResumeError(message, hint="leave --init-from out, or start a new run")
+        raise ResumeError(message, hint="omit --init-from, or start a new run")
     for name in ("init_map", "init_allow"):
         if (now := resolved.settings.value_of(name)) != (earlier.ingredients.settings.get(name) or type(now)()):
             message = f"setting {name} is {now!r}, and run {earlier.run} has its initial weights already"
-            raise ResumeError(message, hint=f"leave --{name.replace('_', '-')} out, or start a new run")
+            raise ResumeError(message, hint=f"omit --{name.replace('_', '-')}, or start a new run")
     parent, digest = earlier.circumstances.parent, earlier.ingredients.initial_weights
     if parent is not None and digest is not None:
         return Initial(resolved=resolved, run=InitialWeights(parent=parent, sha256=digest))

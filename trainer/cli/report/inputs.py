@@ -217,7 +217,7 @@ def _package_counts(record: Record) -> str:
 
 def _drift(record: Record) -> Markup | str:
     drift = dict.fromkeys([*record.circumstances.drift, *(record.circumstances.drift_at_end or [])])
-    return lines(list(drift)[:100]) or "none: what ran is what the image was built with"
+    return lines(list(drift)[:100]) or "none: the software was that of the image"
 
 
 def _packages(runs: Sequence[PageRun]) -> Markup | None:
@@ -236,12 +236,12 @@ def _packages(runs: Sequence[PageRun]) -> Markup | None:
 
 def machine(runs: Sequence[PageRun], telemetry: Markup | None) -> Markup | None:
     """Return the host, the devices, the duration of each stage and the telemetry."""
-    took = {(each.record.run, each.record.attempt): each.took for each in runs}
+    durations = {(each.record.run, each.record.attempt): each.duration for each in runs}
     part = "of the last attempt" if any(each.record.attempt > 1 for each in runs) else "of that"
     stages = dict.fromkeys(stage for each in runs for stage in each.record.circumstances.timing.stages)
     names = sorted({name for each in runs for name in each.record.outcome.telemetry})
     getters: dict[str, Callable[[Record], object]] = {
-        "took": lambda record: took[record.run, record.attempt] or "not known",
+        "took": lambda record: durations[record.run, record.attempt] or "not known",
         **{f"{part}, {stage}": partial(_stage, stage) for stage in stages},
         **{name.replace("_", " "): partial(_telemetry, name) for name in names},
     }
@@ -262,7 +262,7 @@ def _gibibytes(count: int) -> str:
 
 def _device(record: Record) -> str:
     device = record.ingredients.device
-    return f"{device.accelerator}, {device.world_size} at once, {device.precision or 'precision of its own'}"
+    return f"{device.accelerator}, {device.world_size} at once, {device.precision or 'its own precision'}"
 
 
 def _cpu(host: Host) -> str:
@@ -277,7 +277,7 @@ _HOST: Final[dict[str, Callable[[Record], object]]] = {
     "driver": lambda record: record.circumstances.host.driver,
     "device": _device,
     "determinism": lambda record: f"{level(record)}, {record.ingredients.determinism.threads} threads",
-    "not promised": lambda record: "; ".join(f"{name}: {why}" for name, why in record.circumstances.limits.items()),
+    "not guaranteed": lambda record: "; ".join(f"{name}: {why}" for name, why in record.circumstances.limits.items()),
 }
 
 

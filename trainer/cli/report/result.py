@@ -80,7 +80,7 @@ class PageRun:
         return {**current_settings(self.records), **self.record.circumstances.execution}
 
     @property
-    def took(self) -> str:
+    def duration(self) -> str:
         """The duration of all attempts together."""
         return duration_text(self.records, died=self.run.died)
 
@@ -124,7 +124,7 @@ def heading(runs: Sequence[PageRun]) -> Markup:
         return tag("header", tag("h1", f"{len(runs)} runs of {title}"))
     run, record, timing = runs[0], runs[0].record, runs[0].records[0].circumstances.timing
     attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
-    when = f"{timing.started:%Y-%m-%d %H:%M:%S} UTC{f', took {run.took}' if run.took else ''}"
+    when = f"{timing.started:%Y-%m-%d %H:%M:%S} UTC{f', took {run.duration}' if run.duration else ''}"
     return tag(
         "header",
         tag("h1", title, " ", _status(run.run)),
@@ -148,7 +148,7 @@ def result(runs: Sequence[PageRun]) -> Markup | None:
         **{name: [_metric(each.record, name) for each in runs] for name in names},
         "tested weights": [tested_weights(each) for each in runs],
         "steps": [each.steps or "" for each in outcomes],
-        "took": [each.took for each in runs],
+        "took": [each.duration for each in runs],
         "weights": [digest(each.weights) or "" for each in outcomes],
         "identity": [digest(each.record.identity) or "" for each in runs],
         "reason": [each.reason or "" for each in outcomes],

@@ -185,7 +185,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--chain",
         action="store_true",
-        help="rerun the runs that it descends from first, each from the weights of the rerun before it",
+        help="first rerun the runs whose weights it started from, oldest first; each rerun passes its weights to the next",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -285,7 +285,7 @@ def _retest(original: RunOnDisk, rerun: Rerun, comparison: Comparison, *, runner
 
 
 def _save_retest(original: RunOnDisk, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
-    """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
+    """Write the retest into the original's folder; publish it if the original is published. Print errors instead of raising them."""
     try:
         print_progress(f"  retest    {save_retest(original.folder, retest, evidence=evidence)}")
     except RepriseError as fault:

@@ -17,6 +17,7 @@ from trainer.cli.fetch import export_datasets
 from trainer.cli.process.attempt import BAKED_INVENTORY
 from trainer.comparison.examine_run import MachineResources
 from trainer.comparison.rerun import image_name
+from trainer.data.cache import CACHE_LIMIT
 from trainer.data.cache.folder import Cache
 from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
@@ -81,7 +82,7 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
-        """Run it; return its exit status and how its image is known."""
+        """Rerun it; return the exit status and how the image is known."""
 
     @abstractmethod
     def kill(self, ready: PreparedRerun) -> None:
@@ -114,7 +115,7 @@ def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = IMA
 
 
 def check_image(record: Record) -> None:
-    """Raise `ImageMismatchError` in a container of another image than the recorded one."""
+    """Raise `ImageMismatchError` in a container of a different image than the recorded image."""
     if is_recorded(record, os.environ):
         return
     name = image_name(record)
@@ -141,6 +142,7 @@ _VARIABLES: Final = (
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_VISIBLE_DEVICES",
+    CACHE_LIMIT,
 )
 
 
@@ -157,7 +159,7 @@ class ProcessRunner(Runner):
         self._training = ProcessCommand(None)
 
     def is_cached(self, dataset: Dataset) -> bool:
-        """Look into this process's cache."""
+        """Return whether this process's cache has all of a dataset."""
         return Cache(root=cache_folder()).has(dataset)
 
     def not_equal(self, record: Record) -> list[str]:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import DotenvError, EngineError, ImageMissingError
 from trainer.cli.checkout import DOTENV, compose_values, engine
-from trainer.cli.configuration import hand_in_store, host_name
+from trainer.cli.configuration import export_store_variables, host_name
 from trainer.cli.containers import container_launcher
 from trainer.cli.output import print_progress
 from trainer.cli.runner import Runner
 from trainer.cli.trust import isolation
 from trainer.comparison.reproduce import RUNS, ContainerSettings, ExtraAccess, PreparedRerun, change_owner, run_confined
 from trainer.comparison.rerun import image_name, obtain_image
+from trainer.data.cache import CACHE_LIMIT
 from trainer.environments import installed_files
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import IsolatedContainer, Mount
@@ -66,7 +67,7 @@ class ContainerRunner(Runner):
             raise DotenvError("this checkout is not set up to run containers", hint="scripts/setup --build")
         user = owner(os.getuid(), os.getgid())
         self._uid, self._gid = int(values.get("REPRISE_UID", user.uid)), int(values.get("REPRISE_GID", user.gid))
-        hand_in_store(DOTENV)
+        export_store_variables(DOTENV)
         self.engine = engine()
 
     def altered(self, record: Record) -> tuple[int, list[str]]:
@@ -84,7 +85,14 @@ class ContainerRunner(Runner):
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
         """Run it in the recorded image, by its digest."""
         image, access = self._image(ready), self._granted()
-        settings = ContainerSettings(image=image, uid=self._uid, gid=self._gid, host=host_name(), access=access)
+        settings = ContainerSettings(
+            image=image,
+            uid=self._uid,
+            gid=self._gid,
+            host=host_name(),
+            access=access,
+            cache_limit=compose_values().get(CACHE_LIMIT, ""),
+        )
         container_path, host_path = f"{RUNS}/{ready.run}", str(ready.folder)
 
         def print_line(line: str) -> None:
@@ -124,7 +132,7 @@ class ContainerRunner(Runner):
         kill_container(ready.run)
 
     def is_cached(self, dataset: Dataset) -> bool:
-        """Look into the containers' cache."""
+        """Return whether the containers' cache has all of a dataset."""
         return _fetch([dataset], "--look", needs_store=False) == 0
 
 
@@ -151,7 +159,7 @@ _SCRIPT = "/run/reprise/installed_files.py"
 
 
 class HashReport(Document):
-    """The output of the script."""
+    """The output of the script that hashes installed files."""
 
     format: Literal["reprise.hashed/1"]
     right: int

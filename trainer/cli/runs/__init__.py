@@ -24,7 +24,7 @@ from trainer.cli.configuration import (
     STORE_HELP,
     TARGET_HELP,
     configured_store,
-    hand_over,
+    give_to_container_user,
     host_name,
     runs_folder,
     store_address,
@@ -104,7 +104,7 @@ def _parser() -> Arguments:
         each.set_defaults(verb=verb)
         each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push else STORE_HELP)
         each.add_argument("--json", action="store_true", help="print the result as JSON")
-    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, the document of `show --json`")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of records, the output of `show --json`")
     schema.set_defaults(verb=_schema, store=None)
     return parser
 
@@ -143,7 +143,7 @@ def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
 
 
 def _measured() -> set[str]:
-    """Return the ids of runs that measured a noise; skip files that are not such documents."""
+    """Return the ids of runs of noise measurements; skip files that are not such documents."""
     runs: set[str] = set()
     with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as folder:
         for name in folder.names():
@@ -248,7 +248,7 @@ def _pull(args: Namespace) -> int:
         results.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
         new = [record.attempt for record in records if record.attempt not in before]
         if new:
-            hand_over(runs / run, checkout=CHECKOUT)
+            give_to_container_user(runs / run, checkout=CHECKOUT)
         if not args.json:
             count = counted(len(new), "attempt")
             print(
@@ -273,7 +273,7 @@ def _publish(args: Namespace) -> int:
     if args.all:
         chosen += unpublished(list_runs(runs), store)
     elif not chosen:
-        raise UsageError("found no run to publish", hint="name a run, `latest`, or --all")
+        raise UsageError("there is no run to publish", hint="name a run, `latest`, or --all")
     results: list[dict[str, Any]] = []
     faults: list[RepriseError] = []
     for run in chosen:

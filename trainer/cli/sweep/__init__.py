@@ -1,6 +1,6 @@
 """`reprise sweep EXP --learning-rate 1e-4,3e-4 --seed 1..5`: train at every point of a grid, from one source in one image.
 
-All points are checked before the source is frozen and the first training starts. Points whose run exists already are not trained again.
+All points are checked before the source is frozen and the first training starts. Points whose run already exists are not trained again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from trainer.reporting.drawing import Line, as_file, draw, plot_lines
 from trainer.runs.figure import Bars, Heights
 from trainer.sweeps.document import FOLDER, Sweep
 from trainer.sweeps.folder import (
-    Standing,
+    PointState,
     load,
     lock_sweep,
+    point_states,
     record_at,
     resolve_sweep,
-    standings,
     sweep_ids,
     sweep_root,
     unreadable,
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
                 sweep = _train(load(folder), folder, jobs=args.jobs)
         except RepriseError as error:
             sweep, failure = load(folder), error
-    states = standings(sweep, runs=runs_folder())
+    states = point_states(sweep, runs=runs_folder())
     records = {
         number: record for number, point in enumerate(sweep.points) if (record := record_at(point, runs=runs_folder()))
     }
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
     show(sweep, folder, results, unreadable=_unreadable(sweep), as_json=args.json, by=args.sort)
     if failure is not None:
         raise failure
-    if not args.show and (unfinished := len(states) - states.count(Standing.FINISHED)):
+    if not args.show and (unfinished := len(states) - states.count(PointState.FINISHED)):
         hint = f"runs/{FOLDER}/{sweep.id}/logs/ has their output; the same command tries them again"
         raise RunError(f"sweep {sweep.id}: {unfinished} of {counted(len(states), 'point')} not finished", hint=hint)
     return 0
@@ -124,7 +124,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--mode",
         choices=("min", "max"),
-        help="whether the lowest or the highest value is the best (default: `monitor_mode` for `monitor`; else max for scores)",
+        help="whether a lower or a higher value is better (default: `monitor_mode` for `monitor`; else max for scores)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -142,11 +142,11 @@ def _unreadable(sweep: Sweep) -> dict[int, str]:
 
 
 def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
-    states = standings(sweep, runs=runs_folder())
-    if all(state is Standing.FINISHED for state in states):
+    states = point_states(sweep, runs=runs_folder())
+    if all(state is PointState.FINISHED for state in states):
         return sweep
     launcher, slots = launcher_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
-    unfinished = len(states) - states.count(Standing.FINISHED)
+    unfinished = len(states) - states.count(PointState.FINISHED)
     print_notice(f"{unfinished} of {counted(len(states), 'point')} to train, {len(slots)} at the same time")
     return Scheduler(sweep=sweep, folder=folder, checkout=CHECKOUT, launcher=launcher, slots=slots).run()
 
@@ -174,8 +174,8 @@ def show(
 
 def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Iterator[str]:
     """Yield the lines of the table."""
-    count = Counter(results.standings)
-    counts = ", ".join(f"{count[state]} {state}" for state in Standing if count[state])
+    count = Counter(results.point_states)
+    counts = ", ".join(f"{count[state]} {state}" for state in PointState if count[state])
     yield f"sweep {sweep.id} of {sweep.asked.experiment}: {counts}"
     if results.metric is not None:
         yield ""
@@ -184,8 +184,8 @@ def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Ite
         spread = ", mean and deviation over seeds" if results.seeds else ""
         yield ""
         yield f"* best: {results.mode} {results.metric}{spread}"
-    for number, state in enumerate(results.standings):
-        if state in {Standing.FAILED, Standing.STOPPED}:
+    for number, state in enumerate(results.point_states):
+        if state in {PointState.FAILED, PointState.STOPPED}:
             yield f"{state}: point {number + 1}, {sweep.points[number]} ({folder / 'logs' / f'{number + 1}.txt'})"
     if plot is not None:
         yield f"plot: {plot}"
@@ -193,9 +193,9 @@ def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Ite
 
 def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
     runs = [sweep.points[number].run or "" for number in row.numbers]
-    states = {results.standings[number] for number in row.numbers}
+    states = {results.point_states[number] for number in row.numbers}
     label = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
-    suffix = "" if states == {Standing.FINISHED} else f" ({', '.join(sorted(states - {Standing.FINISHED}))})"
+    suffix = "" if states == {PointState.FINISHED} else f" ({', '.join(sorted(states - {PointState.FINISHED}))})"
     return (
         "*" if row is results.best else "",
         *(row.settings[name] for name in results.axes),
@@ -216,7 +216,7 @@ def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) ->
     """Return all results as a JSON document."""
     points = [
         {"settings": point.settings, "run": point.run, "status": str(state), "code": point.code}
-        for point, state in zip(sweep.points, results.standings, strict=True)
+        for point, state in zip(sweep.points, results.point_states, strict=True)
     ]
     rows = [
         {

@@ -33,7 +33,15 @@ from trainer.settings.fields import written
 from trainer.settings.origins import given_settings, resolve
 from trainer.source.capture import capture
 from trainer.sweeps.document import FOLDER, Point, Sweep, require_distinct
-from trainer.sweeps.folder import Standing, create_sweep_folder, equal_run, find_earlier_sweep, load, save, standings
+from trainer.sweeps.folder import (
+    PointState,
+    create_sweep_folder,
+    equal_run,
+    find_earlier_sweep,
+    load,
+    point_states,
+    save,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,8 +111,8 @@ def _check_points(sweep: Sweep, folder: Path) -> None:
 
 def _require_finished(earlier: Sweep, changed: list[str]) -> None:
     """Raise `RunError` if the earlier sweep is unfinished: the user must choose between it and a new one."""
-    states = standings(earlier, runs=runs_folder())
-    unfinished = len(states) - states.count(Standing.FINISHED)
+    states = point_states(earlier, runs=runs_folder())
+    unfinished = len(states) - states.count(PointState.FINISHED)
     if unfinished:
         change = f"since then {' and '.join(changed)} changed"
         message = f"sweep {earlier.id} of the same points has {unfinished} of {len(states)} points left; {change}"
@@ -122,7 +130,7 @@ def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep
         request = RequestedRun(experiment=sweep.asked.experiment, source=sweep.source, settings=values, typed=typed)
         run = equal_run(request, records, layers=sweep.layers, accelerator=accelerator)
         if run is not None:
-            print_notice(f"point {number + 1}, {point}: run {run} exists already")
+            print_notice(f"point {number + 1}, {point}: run {run} already exists")
             sweep = sweep.with_point(number, point.model_copy(update={"runs": [run]}))
     return sweep
 

@@ -152,11 +152,11 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
 
 
 def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
-    """Return the launcher of the points. Raises `ImageMismatchError` if only another image than the sweep's is available."""
+    """Return the launcher of the points. Raises `ImageMismatchError` if only a different image than the sweep's is available."""
     if can_train():
         if claim_image(os.environ).layers != sweep.layers:
             raise ImageMismatchError(
-                f"sweep {sweep.id} was started in another image than this one",
+                f"sweep {sweep.id} was started in a different image",
                 hint=f"type on the host: scripts/reprise sweep --continue {sweep.id}",
             )
         return points_in_processes(sweep, folder)
@@ -175,7 +175,7 @@ def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
 
 def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
     """Return the GPUs for each point that may run at the same time; an empty list if points train on the CPU."""
-    settings = resolve(LaunchSettings, origins_of_point(sweep, sweep.points[0], folder), partly=True).settings
+    settings = resolve(LaunchSettings, origins_of_point(sweep, sweep.points[0], folder), ignore_unknown=True).settings
     if can_train():
         gpus = visible_gpus()
         level = settings.determinism

@@ -112,7 +112,7 @@ def _settings_of_point(
 
 
 def _names_of_no_setting(sketch: Sketch | None, options: Options) -> set[str]:
-    """Return names that are certainly no settings: their values are not examined."""
+    """Return names that are certainly not settings; their values are not examined."""
     if sketch is None:
         return set()
     fields, options_given = sketch.settings.__pydantic_fields__, setting_options(options, own=_COMMAND_OPTIONS)
@@ -172,7 +172,7 @@ def _with_point(
 
 
 def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
-    """Return the settings of the environment that are certainly no secrets, and the names of the others."""
+    """Return the settings of the environment that are certainly not secrets, and the names of the others."""
     variables = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
     recorded = {name for name in variables if _is_no_secret(name.removeprefix(ENVIRONMENT_PREFIX).lower(), sketch)}
     return {name: variables[name] for name in sorted(recorded)}, sorted(variables.keys() - recorded)

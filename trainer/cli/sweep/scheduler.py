@@ -1,4 +1,4 @@
-"""The scheduler of a sweep: starts points as slots become free, watches them, and writes down how each ended.
+"""The scheduler of a sweep: starts points as slots become free, watches them, and records how each ended.
 
 After a signal it starts no more points and forwards the signal to the running ones. All state is in the sweep's document and in the
 records of its runs.
@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import InterruptedRunError, ResumeError, StoppedError
 from trainer.base.suggestions import counted
-from trainer.cli.configuration import hand_over
+from trainer.cli.configuration import give_to_container_user
 from trainer.runs.resume import archive_observed_image
 from trainer.runs.run import abandon, new_run, recorded_attempts
 from trainer.sweeps.folder import (
     LOGS,
-    Standing,
+    PointState,
     is_written,
     log_of,
+    point_state,
+    point_states,
     prepare,
     record_at,
     save,
-    standing,
-    standings,
     sweep_root,
 )
 
@@ -117,10 +117,10 @@ class Scheduler:
 
     def _adopt_running(self) -> list[int]:
         """Return the points to start, and wait for points that an earlier process started."""
-        states = standings(self.sweep, runs=self.runs)
+        states = point_states(self.sweep, runs=self.runs)
         for number, state in enumerate(states):
             run = self.sweep.points[number].run
-            if state is Standing.RUNNING and run is not None:
+            if state is PointState.RUNNING and run is not None:
                 size = (self.folder / LOGS / f"{number + 1}.txt").stat().st_size if self._log(number).exists() else 0
                 self.running.append(
                     RunningPoint(
@@ -135,7 +135,7 @@ class Scheduler:
                     )
                 )
                 self._print_point(number, f"run {run} is still running: waiting for it")
-        return [number for number, state in enumerate(states) if state not in {Standing.FINISHED, Standing.RUNNING}]
+        return [number for number, state in enumerate(states) if state not in {PointState.FINISHED, PointState.RUNNING}]
 
     def _log(self, number: int) -> Path:
         return self.folder / LOGS / f"{number + 1}.txt"
@@ -152,7 +152,7 @@ class Scheduler:
         arguments = self._resume_arguments(point) if resumes else self._start_arguments(number, point)
         run = self.sweep.points[number].run
         assert run is not None  # noqa: S101 - both functions set it
-        hand_over(self.runs / run, checkout=self.checkout)
+        give_to_container_user(self.runs / run, checkout=self.checkout)
         offset = self._log(number).stat().st_size if self._log(number).exists() else 0
         with log_of(self.folder, number) as log:
             training = self.launcher.start(arguments, self.runs / run, log=log, gpus=self.slots[slot])
@@ -191,13 +191,13 @@ class Scheduler:
         for line in entry.lines():
             self._print_line(entry.number, f"  {line}")
         if entry.is_attached:
-            return not is_written(self.folder, entry.number) and self._state(entry.number) is not Standing.RUNNING
+            return not is_written(self.folder, entry.number) and self._state(entry.number) is not PointState.RUNNING
         if not entry.is_image_recorded and (self.runs / entry.run).is_dir():
             entry.is_image_recorded = entry.training.record_image()
         return entry.training.poll() is not None
 
     def _close_point(self, entry: RunningPoint) -> list[int]:
-        """Write down how a point ended; return it if it must be restarted."""
+        """Record how a point ended; return the point if it must be restarted."""
         for line in entry.lines():
             self._print_line(entry.number, f"  {line}")
         code = entry.training.poll()
@@ -223,8 +223,8 @@ class Scheduler:
             return f" with exit code {code}: {record.outcome.reason or 'its container or process was killed'}"
         return f": {', '.join(results[:4])}"
 
-    def _state(self, number: int) -> Standing:
-        return standing(self.sweep, number, runs=self.runs)
+    def _state(self, number: int) -> PointState:
+        return point_state(self.sweep, number, runs=self.runs)
 
     def _save_point(self, number: int, point: Point) -> None:
         self.sweep = self.sweep.with_point(number, point)
@@ -242,7 +242,7 @@ class Scheduler:
     def _stop_error(self) -> StoppedError:
         kind = InterruptedRunError if self.signals[0] == signal.SIGINT else StoppedError
         cause = "Ctrl-C" if kind is InterruptedRunError else "SIGTERM"
-        finished = standings(self.sweep, runs=self.runs).count(Standing.FINISHED)
+        finished = point_states(self.sweep, runs=self.runs).count(PointState.FINISHED)
         message = f"stopped by {cause}: {finished} of {counted(len(self.sweep.points), 'point')} finished"
         return kind(message, hint=f"the same command continues, or `reprise sweep --continue {self.sweep.id}`")
 

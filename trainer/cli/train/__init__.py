@@ -18,7 +18,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import UsageError
 from trainer.base.safe_folder import run_root
 from trainer.cli.configuration import CHECKOUT, require_mounted, runs_folder, shown_path, store_address
-from trainer.cli.experiments import BROUGHT, experiment_names
+from trainer.cli.experiments import COPIED_EXPERIMENT, experiment_names
 from trainer.cli.machine import (
     can_train,
     check_environment,
@@ -99,7 +99,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     watched, placed = os.environ.get(RUN_VARIABLE), os.environ.pop(PREPARED_RUN_VARIABLE, None)
     prepared = watched or placed
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
-    request = parse_train_request(command, root=root, brought=runs_folder() / watched if watched else None)
+    request = parse_train_request(command, root=root, copies=runs_folder() / watched if watched else None)
     if resumption is not None and not watched:
         from trainer.runs.resume import archive_observed_image
 
@@ -147,7 +147,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
             CHECKOUT, folder, extra=request.experiment.extra | _notebook_cells()
         )
         with disk_faults(folder), run_root(folder) as new:
-            new.remove_tree(BROUGHT.as_posix())
+            new.remove_tree(COPIED_EXPERIMENT.as_posix())
         require_captured(request.experiment, bundle)
         frozen = FrozenSource(
             run=run, folder=str(folder), shown=shown_path(folder), digest=bundle.digest, source=bundle.source
@@ -163,14 +163,14 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
 
 
 def _remarks(source: Source) -> Iterator[str]:
-    """Yield a line about the project in the source, and one for each file that was left out."""
+    """Yield a line about the project in the source, and a line for each omitted file."""
     if source.project is not None:
         yield f"{source.project.path}: {source.project.described}"
     yield from (f"left out of the source: {line}" for line in source.left_out)
 
 
 def _notebook_cells() -> dict[str, Path]:
-    """Return the file of the cells of the notebook that started this run, by its path in the source."""
+    """Return the path in the source, and the file, of the cells of the notebook that started this run."""
     file = os.environ.get(NOTEBOOK)
     return {CELLS: Path(file)} if file else {}
 

@@ -39,7 +39,7 @@ from trainer.settings.origins import Origins, parse_options, resolve, setting_op
 from trainer.settings.settings_file import find_settings_files
 from trainer.source.project import frozen_project, require_own_modules
 from trainer.training.declared_settings import misnamed, sketched, sketched_in, untyped
-from trainer.training.unused_settings import parameter, untaken
+from trainer.training.unused_settings import parameter, unused_given_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,7 +83,7 @@ def parse_train_options(argv: Sequence[str]) -> dict[str, str | None]:
         raise UsageError(fault.message, hint=f"did you mean --exp {near}?") from fault
 
 
-def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path | None = None) -> TrainRequest:
+def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path | None = None) -> TrainRequest:
     """Parse a command line for the source in `root`. Raise `UsageError`, `ExperimentError`, `SettingError`."""
     options = parse_train_options(argv)
     is_script = "script" in options
@@ -96,7 +96,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
         raise UsageError(
             f"train needs {'a file: --script FILE' if is_script else 'an experiment: --exp NAME'}", hint=hint
         )
-    experiment = _find_experiment(name, root=root, brought=brought, is_script=is_script)
+    experiment = _find_experiment(name, root=root, copies=copies, is_script=is_script)
     argv = _with_paths_of_project(argv, options.get("data"), experiment)
     options = parse_train_options(argv)
     files = find_settings_files(settings_names(argv), root=root, here=Path.cwd())
@@ -115,7 +115,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, brought: Path
             else _settings_of_text(experiment, origins, checkout=root)
         )
     if settings is None:
-        settings = resolve(LaunchSettings, origins, partly=True).settings
+        settings = resolve(LaunchSettings, origins, ignore_unknown=True).settings
     require_one_process(settings.determinism, settings.devices)
     return TrainRequest(
         argv=with_settings_files(argv, files),
@@ -165,7 +165,7 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     for name in origins.options.keys() - ScriptSettings.__pydantic_fields__.keys():
         if name in {"init_from", "init_map", "init_allow"}:
             message = f"found {option(name)} with --script: a script loads its weights itself"
-            raise SettingError(message, hint="hand it a dataset among its arguments: -- --weights {dataset:NAME}")
+            raise SettingError(message, hint="pass it a dataset as an argument: -- --weights {dataset:NAME}")
         if not nearest(name.removeprefix("no_"), ScriptSettings.__pydantic_fields__):
             message = f"unknown setting {option(name)}, given on the command line"
             raise SettingError(
@@ -180,16 +180,16 @@ def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
     return settings
 
 
-def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: bool) -> ExperimentFile:
+def _find_experiment(name: str, *, root: Path, copies: Path | None, is_script: bool) -> ExperimentFile:
     here = Path.cwd() if root == CHECKOUT else root
     option = "script" if is_script else "exp"
     if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
         raise ExperimentError(
             f"experiment {name} is not in this container: only the checkout is mounted",
-            hint=f"scripts/train --{option} {name} brings it along, with its repository; or copy it into the checkout",
+            hint=f"scripts/train --{option} {name} adds it with its repository; or copy it into the checkout",
         )
     find = find_script if is_script else find_experiment
-    found = find(name, checkout=root, here=here, brought=brought)
+    found = find(name, checkout=root, here=here, copies=copies)
     file = found.path(root)
     if project := found.project or frozen_project(file):
         require_own_modules(file, project, checkout=root)
@@ -197,7 +197,7 @@ def _find_experiment(name: str, *, root: Path, brought: Path | None, is_script: 
 
 
 def _with_paths_of_project(argv: list[str], data: str | None, experiment: ExperimentFile) -> list[str]:
-    """Return the command line with `--data` relative to the experiment's project, so that the record does not need the project's place."""
+    """Return the command line with `--data` relative to the experiment's project; the record then does not depend on its location."""
     path, colon, name = (data or "").partition(":")
     file = (Path.cwd() / path).resolve()
     if experiment.project is None or not path.endswith(".py") or not file.is_relative_to(experiment.project):
@@ -234,7 +234,7 @@ def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
         )
     raise ExperimentError(
         f"experiment {experiment.name} is ignored by git, so it is not in the run's source",
-        hint="take it out of .gitignore",
+        hint="remove it from .gitignore",
     )
 
 
@@ -252,7 +252,7 @@ def with_option(argv: list[str], option: str, *values: str) -> list[str]:
 
 
 def with_settings_files(argv: list[str], files: Iterable[Path | str]) -> list[str]:
-    """Return the command line with its settings files replaced by as many others."""
+    """Return the command line with each settings file replaced by the path at its position in `files`."""
     return with_option(argv, "settings", *map(str, files))
 
 
@@ -277,7 +277,7 @@ def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout:
         _require_no_parameter(name, text, file=file.name)
     resolved = resolve(sketch.settings, origins)
     resolved = replace(resolved, neutral=resolved.neutral | (sketch.unknown_defaults & resolved.files.keys()))
-    if faults := list(untaken(resolved, text, package=checkout / "trainer" / "training")):
+    if faults := list(unused_given_settings(resolved, text, package=checkout / "trainer" / "training")):
         raise setting_faults.all_of(faults)
     unknown = {name for name in sketch.unknown_defaults if not resolved.origins[name].is_given}
     settings = resolved.settings
@@ -323,7 +323,7 @@ def report_shared_options(command: str, argv: Sequence[str], experiment: str) ->
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     for name in sorted(given & {*OPTIONS[command]} & _own_settings(experiment)):
         message = f"{option(name)} is an option of `reprise {command}` here, not the experiment's setting"
-        hint = f"to give the setting {name} of {experiment}, use a file: --settings FILE.toml"
+        hint = f"to set {name} of {experiment}, use a settings file: --settings FILE.toml"
         print(f"{message}; {hint}", file=sys.stderr)
 
 

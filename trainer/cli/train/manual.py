@@ -109,7 +109,7 @@ def experiment_help(name: str, settings: type[LaunchSettings]) -> str:
 
 
 def settings_help(settings: type[LaunchSettings]) -> str:
-    """List every setting with type, default and meaning, by what it changes."""
+    """List every setting with type, default and meaning, grouped by what it affects."""
     by_role = roles(settings)
     own = {name for name in by_role if is_new(settings, name)}
     groups = (
@@ -187,7 +187,7 @@ def _describe(name: str, info: FieldInfo, *, with_default: bool = True) -> list[
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
-    """The marks of the types within a union: the bounds of an optional number stand there."""
+    """Return the metadata of the types within a union, which holds the bounds of an optional number."""
     for each in get_args(annotation):
         for mark in getattr(each, "__metadata__", ()):
             yield from getattr(mark, "metadata", [mark])

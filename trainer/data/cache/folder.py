@@ -127,12 +127,23 @@ class Cache:
             return None
         if not self.objects.has(objects.objects):
             return None
-        listing = _listing(dataset, objects, place)
+        listing = _listing(dataset, objects.manifest, place)
         if listing is None:
             return None
         cached = CachedDataset(cache=self, dataset=dataset, listing=listing, sparse=objects.sparse)
         cached.lease = lease
         return cached
+
+    def manifest(self, dataset: Dataset) -> Listing | None:
+        """Return the cached manifest of a dataset, verified by its digest; `None` if it is missing, whether its files are cached or not."""
+        with suppress(OSError), self.version(dataset) as place:
+            return _listing(dataset, dataset.manifest, place)
+        return None
+
+    def keep_manifest(self, dataset: Dataset, manifest: bytes | mmap.mmap) -> None:
+        """Write the manifest of a dataset whose files are not fetched."""
+        with self._make(dataset) as place:
+            write_beside(place, MANIFEST, manifest)
 
     def lease(self, dataset: Dataset) -> Lease | None:
         """Take a lease that keeps `data gc` from removing the dataset; `None` if the cache allows none."""
@@ -209,7 +220,7 @@ def read_marker(place: Root, marker: str) -> VersionObjects | None:
     return None
 
 
-def _listing(dataset: Dataset, objects: VersionObjects, place: Root) -> Listing | None:
+def _listing(dataset: Dataset, manifest: str, place: Root) -> Listing | None:
     """Return the manifest, verified by its digest; a repacked manifest has another digest and is verified by its content."""
     for name in (own_name(MANIFEST), MANIFEST):
         with suppress(OSError, ValueError, UnsafePathError), place.open(name) as file:
@@ -218,7 +229,7 @@ def _listing(dataset: Dataset, objects: VersionObjects, place: Root) -> Listing 
             if digest == dataset.manifest:
                 return Listing(raw)
             with suppress(ManifestError):
-                if digest == objects.manifest and Listing(raw).content() == dataset.content:
+                if digest == manifest and Listing(raw).content() == dataset.content:
                     return Listing(raw)
     return None
 

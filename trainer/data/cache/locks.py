@@ -169,7 +169,7 @@ def fetch_lock(
 
     Raises `UnsafePathError` if `name` is not a regular file.
     """
-    handle = _open_lock(folder, name)
+    handle = open_lock(folder, name)
     if handle is None:
         yield
         return
@@ -220,7 +220,7 @@ def _may_fetch(handle: int) -> bool:
         return True
 
 
-def _open_lock(folder: Root, name: str) -> int | None:
+def open_lock(folder: Root, name: str) -> int | None:
     """Open or create the lock's file for all users.
 
     The file is opened before it is created, because a sticky folder rejects O_CREAT on a file of another user.

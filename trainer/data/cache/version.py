@@ -42,6 +42,7 @@ _NOT_WRITABLE: Final = (
 class CachedDataset:
     """A dataset's files, read-only; `read` returns only bytes that this process has verified."""
 
+    is_streamed = False
     lease: Lease | None = None
     """Keeps `data gc` from removing the version; `None` if the cache allows no lease."""
 
@@ -65,12 +66,16 @@ class CachedDataset:
         """Return a file's bytes without copying or verifying them; call `require` before using them."""
         return self._view(self.entry(path))
 
-    def read(self, path: str) -> memoryview:
-        """Return a file's bytes, verified."""
+    def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return the bytes from `start` to `stop`, or to the file's end, verified."""
         number = self._number(path)
         entry = self._listing[number]
-        self._require(number, entry, 0, entry.size)
-        return self._view(entry)
+        self._require(number, entry, start, entry.size if stop is None else stop)
+        return self._view(entry)[start:stop]
+
+    def size(self, path: str, /) -> int:
+        """Return a file's size in bytes."""
+        return self.entry(path).size
 
     def require(self, path: str, start: int = 0, stop: int | None = None) -> None:
         """Verify the bytes from `start` to `stop`, once in each process: the whole of a small file, the touched parts of a large one.

@@ -43,14 +43,18 @@ def arrow_blocks(path: Path) -> Iterator[TextBlock]:
         for batch in batches:
             for start in range(0, batch.num_rows, ROWS):
                 part = batch.slice(start, ROWS)
-                columns = [
-                    tuple(
-                        part.column(at).cast(_plain(arrow, field.type)).cast(arrow.string()).fill_null("").to_pylist()
-                    )
-                    for at, field in enumerate(schema)
-                ]
+                columns = [_texts(arrow, part.column(at), field.type) for at, field in enumerate(schema)]
                 yield TextBlock(lines=list(range(first, first + part.num_rows)), columns=columns)
                 first += part.num_rows
+
+
+def _texts(arrow: Any, values: Any, kind: Any) -> tuple[str, ...]:
+    """Return values as texts; NaN is missing, as in pandas."""
+    plain = values.cast(_plain(arrow, kind))
+    if arrow.types.is_floating(plain.type):
+        compute: Any = import_module("pyarrow.compute")
+        plain = compute.if_else(compute.is_nan(plain), None, plain)
+    return tuple(plain.cast(arrow.string()).fill_null("").to_pylist())
 
 
 def _plain(arrow: Any, kind: Any) -> Any:

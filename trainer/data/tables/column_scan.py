@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 MOST_VALUES: Final = 10_000
 """Different values of a column that are counted, at most."""
 _EXAMPLES: Final = 3
-_DATES: Final = frozenset({"date", "day"})
+_EXACT: Final = 1 << 24
+"""The largest whole number up to which float32 holds all of them."""
+_UNCHANGED: Final = frozenset({"date", "zoned", "day", "control", "error"})
+"""The kinds of values that a column of text has, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class ColumnScan:
     """The spellings of a missing value, in lower case."""
     is_text: bool = False
     """Whether the format declares the values as text, so that they are not read as numbers."""
+    is_typed: bool = False
+    """Whether the format has types, so that `1e5` is a number."""
     rows: int = 0
     spellings: Counter[str] = field(default_factory=Counter)
     """Missing values by spelling."""
@@ -50,6 +55,8 @@ class ColumnScan:
     """Values with blanks around them."""
     is_counter: bool = True
     """Whether every value is a whole number, one more than the value before."""
+    rounded: Example | None = None
+    """The first whole number that float32 does not hold exactly."""
     _last: int | None = None
 
     @property
@@ -82,13 +89,21 @@ class ColumnScan:
                 self.spellings[value] += count
                 continue
             counts[value] += count
-            kind = kind_of(value)
-            self._count("text" if self.is_text and kind not in _DATES else kind, count, lines, cells, cell)
+            kind = self._kind(value)
+            self._count(kind, count, lines, cells, cell)
+            if kind == "whole" and self.rounded is None and abs(int(value)) > _EXACT:
+                self.rounded = Example(count=count, line=lines[cells.index(cell)], value=value)
         self._follow(cells)
         if self.values is not None:
             self.values.update(counts)
             if len(self.values) > MOST_VALUES:
                 self.values = None
+
+    def _kind(self, value: str) -> str:
+        kind = kind_of(value)
+        if self.is_text and kind not in _UNCHANGED:
+            return "text"
+        return "dotted" if self.is_typed and kind == "power" else kind
 
     def _count(self, kind: str, count: int, lines: Sequence[int], cells: Sequence[str], cell: str) -> None:
         known = self.kinds.get(kind)
@@ -110,10 +125,19 @@ class ColumnScan:
 
 
 def scan_columns(
-    names: Sequence[str], blocks: Iterable[TextBlock], *, missing: frozenset[str], texts: frozenset[str] = frozenset()
+    names: Sequence[str], blocks: Iterable[TextBlock], *, missing: frozenset[str], texts: frozenset[str] | None = None
 ) -> list[ColumnScan]:
-    """Read all rows once; `texts` are the columns that the format declares as text."""
-    scans = [ColumnScan(name=name, missing=missing, is_text=name in texts) for name in names]
+    """Read all rows once.
+
+    `texts` are the columns that the format declares as text, in which none of the usual spellings is missing; `None` if it has no types.
+    """
+    spelled, is_typed = frozenset({"", *(missing - MISSING)}), texts is not None
+    scans = [
+        ColumnScan(name=name, missing=spelled, is_text=True, is_typed=True)
+        if name in (texts or ())
+        else ColumnScan(name=name, missing=missing, is_typed=is_typed)
+        for name in names
+    ]
     for block in blocks:
         for scan, cells in zip(scans, block.columns, strict=True):
             scan.add(block.lines, cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -56,7 +57,7 @@ def number_format(
     if has_comma and "comma" in kinds:
         return NumberFormat(decimal=",")
     unclear = ["comma3"] if has_comma else []
-    unclear += ["dot3"] if delimiter == ";" and "dotted" not in kinds else []
+    unclear += ["dot3"] if has_comma and not kinds.keys() & {"dotted", "power"} else []
     if found := next((kind for kind in unclear if kind in kinds), None):
         scan, example = kinds[found]
         mark = "," if found == "comma3" else "."
@@ -71,29 +72,46 @@ def number_format(
     return NumberFormat()
 
 
-def column_type(scan: ColumnScan, numbers: NumberFormat, *, file: str, options: str) -> ColumnType:
+def require_readable_text(scan: ColumnScan, *, file: str) -> None:
+    """Raise `DatasetError` with the line for a control character and for the error of a spreadsheet's formula."""
+    where = f"{file}, line {{}}, column {scan.name!r}"
+    if found := scan.kinds.get("control"):
+        character = next(each for each in found.value if each == "\ufeff" or not (each.isprintable() or each.isspace()))
+        marks = {"\0": "a NUL character", "\ufeff": "a byte order mark inside of the text: several files in one"}
+        name = marks.get(character, f"the control character {character!r}")
+        is_windows = "\x80" <= character <= "\x9f"
+        hint = "if a Windows program wrote it: --encoding cp1252" if is_windows else "remove it"
+        raise DatasetError(f"{where.format(found.line)}: {name}", hint=f"{hint}; or --read '{scan.name}=skip'")
+    if found := scan.kinds.get("error"):
+        message = f"{where.format(found.line)}: {found.value!r} is the error of a formula, not a value"
+        raise DatasetError(message, hint=f"correct it; or --null '{found.value}' if it means that the value is missing")
+
+
+def column_type(
+    scan: ColumnScan, numbers: NumberFormat, *, file: str, options: str, is_number: bool = False
+) -> ColumnType:
     """Return the type of a column. Raises `DatasetError` with the line if its values have several types or two meanings.
 
-    `options` are the options for the column, such as `--read age=category or --read age=skip`.
+    `options` are the options for the column, such as `--read age=category or --read age=skip`; `is_number` if it is declared as a number.
     """
-    kinds = scan.kinds
-    if not kinds:
-        return "empty"
-    if kinds.keys() <= {"whole"}:
-        return "whole" if _fits(scan) else "text"
-    if kinds.keys() <= numbers.kinds:
-        return "number"
-    if "padded" in kinds and kinds.keys() <= {"padded", "whole"}:
-        return "text"
-    if kinds.keys() == {"date"}:
-        return "date"
+    kinds = scan.kinds.keys()
     where = f"{file}, line {{}}, column {scan.name!r}"
-    if kinds.keys() == {"day"}:
-        raise _day(scan, where.format(kinds["day"].line))
-    if kinds.keys() <= NUMERIC | {"amount"}:
-        odd = next(kind for kind in kinds if kind not in numbers.kinds)
-        raise _odd_number(kinds[odd], odd, where.format(kinds[odd].line), options)
-    return _text(scan, file, options)
+    if "power" in kinds and kinds <= {"power", "whole", "padded"} and not (is_number and "padded" not in kinds):
+        raise _power(scan, where, options)
+    if kinds == {"date", "zoned"}:
+        raise _zones(scan, where)
+    if kinds == {"day"}:
+        raise _day(scan, where.format(scan.kinds["day"].line))
+    if kinds <= {"whole"}:
+        return "empty" if not kinds else "whole" if _fits(scan) else "text"
+    if kinds <= numbers.kinds:
+        return "number"
+    if len(kinds) == 1 and kinds <= {"date", "zoned"}:
+        return "date"
+    if "padded" not in kinds and kinds <= NUMERIC | {"amount"}:
+        odd = next(kind for kind in scan.kinds if kind not in numbers.kinds)
+        raise _odd_number(scan.kinds[odd], odd, where.format(scan.kinds[odd].line), options)
+    return "text" if kinds <= {"padded", "whole"} else _text(scan, file, options)
 
 
 def _fits(scan: ColumnScan) -> bool:
@@ -105,12 +123,17 @@ def _fits(scan: ColumnScan) -> bool:
 def _text(scan: ColumnScan, file: str, options: str) -> ColumnType:
     """Return `text`, unless most values are numbers or dates: then the text in between is an error with its line."""
     total = scan.rows - scan.gaps
-    groups: dict[str, frozenset[str]] = {"numbers": NUMERIC, "dates": frozenset({"date"}), "days": frozenset({"day"})}
+    groups: dict[str, frozenset[str]] = {
+        "numbers": NUMERIC,
+        "dates": frozenset({"date", "zoned"}),
+        "days": frozenset({"day"}),
+    }
     for name, group in groups.items():
         if 2 * _count(scan.kinds, group) > total:
             kind, odd = next((kind, each) for kind, each in scan.kinds.items() if kind not in group)
             message = f"{file}, line {odd.line}, column {scan.name!r}: {short(odd.value)!r} among {name}"
-            null = f"--null {short(odd.value)!r} if it means that the value is missing, or " if kind == "text" else ""
+            option = f"--null{'=' if odd.value.startswith('-') else ' '}{shlex.quote(odd.value)}"
+            null = f"{option} if it means that the value is missing, or " if kind == "text" else ""
             raise DatasetError(message, hint=f"correct it; or {null}{options}")
     return "text"
 
@@ -138,6 +161,9 @@ _MONTHS: Final = 12
 
 def _odd_number(example: Example, kind: str, where: str, options: str) -> DatasetError:
     value = short(example.value)
+    if kind == "amount" and value.startswith("("):
+        message = f"{where}: {value!r} may be a negative number"
+        return DatasetError(message, hint=f"write it with a minus sign; or {options}")
     if kind == "amount":
         message = f"{where}: {value!r} is a number with a unit"
         return DatasetError(
@@ -150,4 +176,19 @@ def _odd_number(example: Example, kind: str, where: str, options: str) -> Datase
     mark = {"grouped,": ",", "grouped.": ".", "comma3": ",", "dot3": "."}.get(
         kind, next((c for c in example.value if c in " '\u00a0\u202f"), ",")
     )
-    return DatasetError(f"{where}: {value!r} has separators of thousands", hint=f"--thousands '{mark}'; or {options}")
+    message, quoted = f"{where}: {value!r} has separators of thousands", '"' if mark == "'" else "'"
+    return DatasetError(message, hint=f"--thousands {quoted}{mark}{quoted}; or {options}")
+
+
+def _power(scan: ColumnScan, where: str, options: str) -> DatasetError:
+    found = scan.kinds["power"]
+    message = f"{where.format(found.line)}: {short(found.value)!r} may be a number or an identifier"
+    return DatasetError(message, hint=f"--read '{scan.name}=number' if it is a number; or {options}")
+
+
+def _zones(scan: ColumnScan, where: str) -> DatasetError:
+    plain, zoned = scan.kinds["date"], scan.kinds["zoned"]
+    message = (
+        f"{where.format(plain.line)}: {plain.value!r} has no time zone; {zoned.value!r} in line {zoned.line} has one"
+    )
+    return DatasetError(message, hint=f"write all of them with a zone, or all without; or --read '{scan.name}=skip'")

@@ -28,6 +28,7 @@ _WRITTEN: Final[dict[str, Any]] = {
 }
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - dates without a zone are compared with each other only
 _DAY: Final = 86400.0
+_NAMES: Final = {"whole": "a whole number", "number": "a number below 1.8e308"}
 
 
 def write_parquet(table: SourceTable, blocks: Iterable[TextBlock], target: Path) -> int:
@@ -89,7 +90,8 @@ def _whole(cell: str) -> int:
 
 
 def _iso_days(cell: str) -> float:
-    value = datetime.fromisoformat(cell)
+    start, _, zone = cell.rpartition(" ")
+    value = datetime.fromisoformat(f"{start}{zone}" if zone.startswith(("+", "-", "Z")) else cell)
     return _days(value.replace(tzinfo=None) - (value.utcoffset() or value - value))
 
 
@@ -110,7 +112,9 @@ def _misfit(
         except ValueError:
             column = table.columns[name]
             expected = (
-                f"a date as {column.date or 'YYYY-MM-DD'}" if column.read == "date" else f"a {column.type} number"
+                f"a date as {column.date or 'YYYY-MM-DD'}"
+                if column.read == "date"
+                else _NAMES.get(column.type, "a number")
             )
             message = f"{table.file}, line {line}, column {name!r}: expected {expected}, found {short(cell or '')!r}"
             return DatasetError(message, hint=f"correct it; or --read '{name}=category', or --read '{name}=skip'")

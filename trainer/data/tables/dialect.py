@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
+import shlex
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -50,11 +52,26 @@ def detect_dialect(path: Path, options: DialectOptions) -> Dialect:
         is_whole = not file.read(1)
     encoding = options.encoding or _encoding(raw, path)
     text = _decoded(raw, encoding, path, is_whole=is_whole)
+    if found := re.match(r'"?sep=(.)"?[\r\n]', text):
+        message = f"{path.name}, line 1: {found[0].strip()!r} tells a spreadsheet the delimiter; expected the names of the columns"
+        raise DatasetError(message, hint=f"remove line 1: tail -n +2 {shlex.quote(path.name)} > NEW.csv")
     quote = '"' if options.quote is None else options.quote
     delimiter = options.delimiter or _delimiter(text, quote, path)
     rows = _split(text, delimiter, quote, is_whole=is_whole)
+    if options.quote is None:
+        _require_no_other_quotes(rows[0] if rows else [], path)
     header = options.header if options.header is not None else _has_header(rows, path)
     return Dialect(encoding=encoding, delimiter=delimiter, quote=quote, header=header)
+
+
+def _require_no_other_quotes(first: list[str], path: Path) -> None:
+    """Raise `DatasetError` if every cell of the first row is in other quotes than `"`."""
+    cells = [cell.strip() for cell in first]
+    for start, end in ("''", "``", "\u2018\u2019", "\u201c\u201d"):
+        if cells and all(len(cell) > 1 and cell[0] == start and cell[-1] == end for cell in cells):
+            message = f'{path.name}, line 1: every value is in the quotes {start}{end}; expected " or none'
+            declare = f"--quote {shlex.quote(start)}" if start == end else "replace them in the file"
+            raise DatasetError(message, hint=f"{declare}; if they belong to the values: --quote '\"'")
 
 
 def _encoding(raw: bytes, path: Path) -> str:

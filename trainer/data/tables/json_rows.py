@@ -81,10 +81,24 @@ def _object(decoder: json.JSONDecoder, line: str, where: str) -> dict[str, Any]:
         raise DatasetError(message, hint="write one object in each line") from fault
     if not isinstance(row, dict):
         raise DatasetError(f"{where} is no JSON object", hint='write one object in each line: {"age": 31, "plan": "a"}')
+    if broken := next((name for name, value in row.items() if _is_broken(name) or _is_broken(value)), None):
+        message = f"{where}, column {broken!a}: half of a surrogate pair, which is no character"
+        raise DatasetError(message, hint="write the line again, with whole characters")
     if nested := next((name for name, value in row.items() if isinstance(value, dict | list)), None):
         message = f"{where}, column {nested!r}: expected one value, found several"
         raise DatasetError(message, hint="write each of its values under a key of its own")
     return row
+
+
+def _is_broken(value: Any) -> bool:
+    """Return whether a text has a surrogate, which UTF-8 cannot encode."""
+    if not isinstance(value, str) or value.isascii():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _constant(word: str) -> None:

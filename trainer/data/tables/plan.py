@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError, UsageError
-from trainer.base.suggestions import counted, did_you_mean, listed, short
+from trainer.base.suggestions import did_you_mean, listed, short
 from trainer.data.reader import Column, Table, Treatment
-from trainer.data.tables.column_types import NumberFormat, column_type
+from trainer.data.tables.column_types import NumberFormat, column_type, require_readable_text
 from trainer.data.tables.source_table import SourceColumn, SourceTable
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ MOST_CATEGORIES: Final = 1000
 MOST_CLASSES: Final = 20
 """Different whole numbers of a target that is read as a class without being declared."""
 _ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
+_INDEX: Final = re.compile(r"__index_level_\d+__|Unnamed: \d+", re.ASCII)
+"""Names that pandas gives to columns without a name."""
 _READ: Final[dict[str, ReadAs]] = {"number": "number", "category": "category", "date": "date", "skip": "left out"}
 _TARGET: Final[dict[str, ReadAs]] = {"number": "target", "category": "class"}
 
@@ -111,15 +113,19 @@ class _Planner:
         if declared == "left out":
             kind: ColumnType = "text" if scan.kinds else "empty"
             return PlannedColumn(scan=scan, source=SourceColumn(type=kind, read="left out"), reason="as declared")
+        require_readable_text(scan, file=self.file)
         if declared in {"category", "class"}:
             kind = "whole" if scan.kinds.keys() == {"whole"} else "text"
         elif declared == "date" and form:
             kind = "date"
         else:
             choices = f"--read '{name}=category', or --read '{name}=skip'"
-            kind = column_type(scan, self.numbers, file=self.file, options=choices)
+            is_number = declared in {"number", "target"}
+            kind = column_type(scan, self.numbers, file=self.file, options=choices, is_number=is_number)
         self._require_possible(scan, kind, declared)
         read, reason = (declared, "as declared") if declared else self._choose(scan, kind)
+        if read in {"number", "target"} and kind == "whole" and scan.rounded:
+            kind = self._rounded(scan)
         source = SourceColumn(type=kind, read=read, date=form if read == "date" else "")
         return PlannedColumn(scan=scan, source=source, treatment=self._treatment(scan, kind, read), reason=reason)
 
@@ -141,6 +147,19 @@ class _Planner:
             return self.options.target
         columns = self.before[0].columns
         return next((name for name, column in columns.items() if column.read in _TARGET.values()), None)
+
+    def _rounded(self, scan: ColumnScan) -> ColumnType:
+        """Return the type of whole numbers that float32 rounds. Raises `DatasetError` unless the column is declared as a number."""
+        earlier = self.before[0].columns.get(scan.name) if self.before else None
+        if self.options.reads.get(scan.name) == "number" or (earlier and earlier.type == "number"):
+            return "number"
+        assert scan.rounded is not None  # noqa: S101 - the caller looked
+        where = f"{self.file}, line {scan.rounded.line}, column {scan.name!r}"
+        message = f"{where}: {short(scan.rounded.value)} is rounded in a feature (float32), as an identifier or a date must not be"
+        others = (
+            "" if scan.name == self._target else f"; else --read '{scan.name}=skip', or --read '{scan.name}=category'"
+        )
+        raise DatasetError(message, hint=f"--read '{scan.name}=number' if 24 bits are exact enough{others}")
 
     def _require_possible(self, scan: ColumnScan, kind: ColumnType, declared: ReadAs | None) -> None:
         if declared in {"number", "target"} and kind not in {"whole", "number", "empty"}:
@@ -239,28 +258,14 @@ def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
         "all values are equal": scan.values is not None and len(scan.values) == 1 and not scan.gaps,
         f"a date; --read '{scan.name}=date' reads days since 1970-01-01": kind == "date",
         "counts the rows": kind == "whole" and scan.is_counter and scan.rows > 2,  # noqa: PLR2004 - two count by chance
-        "an identifier: all values are different": kind in {"whole", "text"}
+        "an identifier: all values are different": kind in {"whole", "number", "text"}
         and distinct
         and bool(_ID.fullmatch(scan.name)),
+        "the index of a table: all values are different": kind == "whole"
+        and distinct
+        and bool(_INDEX.fullmatch(scan.name)),
         "all values are different": kind == "text" and scan.is_distinct,
         f"text of more than {MOST_CATEGORIES:,} different values": kind == "text"
         and (scan.values is None or len(scan.values) > MOST_CATEGORIES),
     }
     return next((reason for reason, is_one in reasons.items() if is_one), "")
-
-
-def describe_similar(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report categories that differ only by case."""
-    for each in plan.columns:
-        folded: dict[str, list[str]] = {}
-        for value in each.treatment.values if each.treatment else ():
-            folded.setdefault(value.casefold(), []).append(value)
-        if same := next((values for values in folded.values() if len(values) > 1), None):
-            yield f"{dataset}: column {each.scan.name!r} has values that differ only by case: {listed(same)}"
-
-
-def describe_padding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report values with blanks around them, which are removed."""
-    for each in plan.columns:
-        if each.scan.padded and each.source.read in {"category", "class"}:
-            yield f"{dataset}: blanks around {counted(each.scan.padded, 'value')} of column {each.scan.name!r} are removed"

@@ -52,5 +52,7 @@ class SourceTable(Document):
     """The separator of thousands; empty if numbers have none."""
     missing: tuple[str, ...] = ()
     """The spellings of a missing value that the file contains."""
+    values: tuple[str, ...] = Field(default=(), exclude_if=lambda values: not values)
+    """Usual spellings of a missing value that are values in this table, such as `NA` for Namibia."""
     columns: Annotated[dict[str, SourceColumn], Field(min_length=1)]
     """In the order of the file."""

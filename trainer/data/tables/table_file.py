@@ -34,6 +34,8 @@ class TableOptions:
     thousands: str | None = None
     nulls: tuple[str, ...] = ()
     """Further spellings of a missing value."""
+    values: tuple[str, ...] = ()
+    """Usual spellings of a missing value that are values in this table."""
     plan: PlanOptions = field(default_factory=PlanOptions)
 
 
@@ -58,7 +60,9 @@ def _planned(
     earlier, kind = before[0] if before else None, FORMATS[path.suffix.lower()]
     dialect, names, texts = _opened(path, kind, options, earlier)
     nulls = (*options.nulls, *(earlier.missing if earlier else ()))
-    missing = frozenset({*MISSING, *(each.strip().lower() for each in nulls)})
+    values = tuple(sorted({*options.values, *(earlier.values if earlier else ())} - {*options.nulls}))
+    kept = {each.strip().lower() for each in values}
+    missing = frozenset({*MISSING, *(each.strip().lower() for each in nulls)}) - kept
     scans = scan_columns(names, _blocks(path, kind, dialect, names), missing=missing, texts=texts)
     if not scans[0].rows:
         raise DatasetError(f"{path.name} has no rows below its header", hint="give a file with rows")
@@ -81,8 +85,16 @@ def _planned(
         decimal=numbers.decimal,
         thousands=numbers.thousands,
         missing=tuple(
-            sorted({*(earlier.missing if earlier else ()), *(each for scan in scans for each in scan.spellings)})
+            sorted(
+                each
+                for each in {
+                    *(earlier.missing if earlier else ()),
+                    *(each for scan in scans for each in scan.spellings),
+                }
+                if each.lower() not in kept
+            )
         ),
+        values=values,
         columns={each.scan.name: each.source for each in plan.columns},
     )
     return source, plan
@@ -101,11 +113,11 @@ def _with_earlier(options: DialectOptions, earlier: SourceTable | None) -> Diale
 
 def _opened(
     path: Path, kind: Format, options: TableOptions, earlier: SourceTable | None
-) -> tuple[Dialect | None, list[str], frozenset[str]]:
-    """Return how a file is split into cells, the names of its columns, and those that its format declares as text."""
+) -> tuple[Dialect | None, list[str], frozenset[str] | None]:
+    """Return how a file is split into cells, the names of its columns, and those that its format declares as text, if it has types."""
     if kind == "csv":
         dialect = detect_dialect(path, _with_earlier(options.dialect, earlier))
-        return dialect, header_of(path, dialect), frozenset()
+        return dialect, header_of(path, dialect), None
     given = {**asdict(options.dialect), "decimal": options.decimal, "thousands": options.thousands}
     if option := next((name for name, value in given.items() if value is not None), None):
         raise UsageError(f"--{option} is for CSV; {path.name} is read as {kind}", hint=f"remove --{option}")

@@ -97,12 +97,14 @@ def header_of(path: Path, dialect: Dialect) -> list[str]:
 def text_blocks(path: Path, dialect: Dialect, *, columns: int) -> Iterator[TextBlock]:
     """Yield all rows below the header in blocks of `ROWS`. Raises `DatasetError` for a row with another number of cells."""
     rows = read_rows(path, dialect)
-    if dialect.header:
-        next(rows, None)
+    head = next(rows)[1] if dialect.header else None
     while some := list(islice(rows, ROWS)):
         if any(len(row) != columns for _, row in some):
             line, row = next((line, row) for line, row in some if len(row) != columns)
             raise _ragged(path, line, row, columns, dialect)
+        if repeated := next((line for line, row in some if row == head), None):
+            message = f"{path.name}, line {repeated}: the names of the columns again, as in line 1"
+            raise DatasetError(message, hint=f"remove line {repeated}: several files were joined")
         lines, cells = zip(*some, strict=True)
         yield TextBlock(lines=list(lines), columns=list(zip(*cells, strict=True)))
 

@@ -60,7 +60,7 @@ def run(
 
 
 def compose_error(service: str, output: str) -> EngineError | PortTakenError:
-    """Return the error for a failed service, by what compose or the service wrote to stderr."""
+    """Return the error for a failed service, from the stderr of compose or of the service."""
     if port := _PORT.search(output):
         message = f"port {port[1]} on 127.0.0.1 is taken by another program; the store needs a free port"
         return PortTakenError(message, hint=f"REPRISE_STORE_PORT={int(port[1]) + 10} scripts/setup")

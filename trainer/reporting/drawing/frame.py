@@ -48,7 +48,9 @@ class Scale:
         step = _round_step((self.high - self.low) / most)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         values = [number * step for number in range(first, min(last, first + 2 * most) + 1)]
-        return list({text: (value, text) for value, text in zip(values, worded(values, step), strict=True)}.values())
+        return list(
+            {text: (value, text) for value, text in zip(values, tick_labels(values, step), strict=True)}.values()
+        )
 
     def _placed(self, value: float) -> float:
         return math.log10(max(value, _SMALLEST)) if self.log else value
@@ -81,10 +83,10 @@ def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = 
     return Scale(low=low - (0.0 if zero and low == 0 else free), high=high + (0.0 if zero and high == 0 else free))
 
 
-def worded(values: Sequence[float], step: float) -> list[str]:
+def tick_labels(values: Sequence[float], step: float) -> list[str]:
     """Return the labels of one axis, all with the same number of decimals; thousands as `k`, millions as `M`.
 
-    >>> worded([0.0, 0.5, 1.0], 0.5), worded([0.0, 20000.0], 20000.0), worded([-2e-5, 0.0], 1e-5)
+    >>> tick_labels([0.0, 0.5, 1.0], 0.5), tick_labels([0.0, 20000.0], 20000.0), tick_labels([-2e-5, 0.0], 1e-5)
     (['0.0', '0.5', '1.0'], ['0', '20k'], ['-2e-5', '0'])
     """
     largest = max((abs(value) for value in values), default=0.0)

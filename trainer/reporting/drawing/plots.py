@@ -108,7 +108,7 @@ def plot_lines(
 def plot_points(
     points: Line, *, title: str, x_label: str, y_label: str, diagonal: bool = False, of: int | None = None
 ) -> Markup:
-    """Draw points; `of` is the total number of points if these are a selection."""
+    """Draw points; `of` is the total number if the points are a selection."""
     shown = points.points[:_SCATTERED]
     x_scale, y_scale = (scale_of([point[axis] for point in points.points]) for axis in (0, 1))
     if diagonal:

@@ -31,65 +31,73 @@ class Check:
 
 
 CHECKS: Final = {
-    "settings": Check(first_epoch.settings, "the experiment's Settings, and the constructor of its net"),
+    "settings": Check(first_epoch.settings, "check the experiment's Settings, and the constructor of its net"),
     "data": Check(
-        first_epoch.data, "the reader and splits of the dataset; the net's `samples`, if it has one", ("settings",)
+        first_epoch.data,
+        "check the reader and splits of the dataset, and the net's `samples`, if it has one",
+        ("settings",),
     ),
-    "splits": Check(splits.splitting, "[splits] of the dataset; duplicate samples", ("data",)),
-    "declared": Check(first_epoch.declared, "[twin] and [sample] of the dataset's declaration", ("data",)),
-    "forward": Check(first_epoch.forward, "the layer sizes in forward, compared with the batch", ("data",)),
+    "splits": Check(splits.splitting, "check [splits] in the dataset's declaration, and duplicate samples", ("data",)),
+    "declared": Check(first_epoch.declared, "correct [twin] or [sample] in the dataset's declaration", ("data",)),
+    "forward": Check(first_epoch.forward, "compare the layer sizes with the shape of the batch", ("data",)),
     "targets": Check(
-        first_epoch.targets, "the last layer's size, and the settings for the number of outputs", ("forward",)
+        first_epoch.targets,
+        "check the size of the last layer, and the settings for the number of outputs",
+        ("forward",),
     ),
     "finite": Check(
-        first_epoch.finite, "divisions, logarithms and roots; initial weights; the learning rate", ("targets",)
+        first_epoch.finite,
+        "check divisions, logarithms and roots, the initial weights, and the learning rate",
+        ("targets",),
     ),
     "finite gradients": Check(
         first_epoch.finite_gradients,
-        "functions without a finite gradient: sqrt and norm at 0, log near 0, also inside where()",
+        "look for functions without a finite gradient: sqrt and norm at 0, log near 0, also inside where()",
         ("targets", "finite"),
     ),
     "gradients": Check(
         first_epoch.gradients,
-        "requires_grad, detach, modules that forward does not call; list intended ones in the net's `frozen`",
+        "look for requires_grad, detach, and modules that forward does not call; list intentionally frozen ones in the net's `frozen`",
         ("targets", "finite", "finite gradients"),
     ),
     "one batch": Check(
         first_epoch.overfits,
-        "the loss, the optimizer's step, and whether the input reaches the output",
+        "check the loss, the optimizer's step, and whether the output depends on the input",
         ("targets", "finite", "finite gradients"),
     ),
     "evaluation": Check(
         evaluation.evaluation,
-        "functional dropout without `training=self.training`; train() called in forward; buffers written to in forward",
+        "look for functional dropout without `training=self.training`, and for train() or writes to buffers in forward",
         ("targets",),
     ),
     "determinism": Check(
         seeding.determinism,
-        "calls of use_deterministic_algorithms, torch.backends or set_num_threads in the net",
+        "remove calls of use_deterministic_algorithms, torch.backends and set_num_threads from the net",
         ("settings",),
     ),
     "batch order": Check(
         evaluation.order,
-        "means, softmax or reshapes over the first dimension; batch statistics in eval mode",
+        "look for means, softmax or reshapes over the first dimension, and for batch statistics in eval mode",
         ("forward",),
     ),
     "causality": Check(
         evaluation.causality,
-        "the causal mask; padding of convolutions, only on the left; means and normalization over time; bidirectional nets",
+        "check the causal mask; pad convolutions on the left only; look for means and normalization over time, and bidirectional layers",
         ("forward",),
     ),
     "save and load": Check(
-        saved_weights.saving, "tensors that are neither parameters nor buffers; a custom state_dict", ("targets",)
+        saved_weights.saving,
+        "look for tensors that are neither parameters nor buffers, and for a custom state_dict",
+        ("targets",),
     ),
     "resume": Check(
         saved_weights.resuming,
-        "state that changes with each step and is in no checkpoint: counters, caches, custom generators",
+        "look for state that changes with each step and is in no checkpoint: counters, caches, custom generators",
         ("targets", "finite"),
     ),
     "constructor": Check(
         seeding.constructor,
-        "the clock, os.urandom, torch.seed(), generators without a seed: draw from torch's, NumPy's or Python's global generator",
+        "replace the clock, os.urandom, torch.seed() and unseeded generators by torch's, NumPy's or Python's global generator",
         ("settings",),
     ),
     "reader": Check(
@@ -99,16 +107,18 @@ CHECKS: Final = {
     ),
     "training pass": Check(
         seeding.training_pass,
-        "counters and caches of modules or classes, the clock, non-global generators",
+        "look for counters and caches of modules or classes, the clock, and non-global generators",
         ("targets", "finite"),
     ),
     "settings used": Check(
         short_training.settings_used,
-        "the parameter that should take the setting: it must have the same name",
+        "give the parameter that should receive the setting the same name",
         ("targets", "finite"),
     ),
     "export": Check(
-        saved_weights.exporting_any_size, "branches on values, and Python numbers computed from tensors", ("forward",)
+        saved_weights.exporting_any_size,
+        "look for branches on values, and for Python numbers computed from tensors",
+        ("forward",),
     ),
 }
 _PASSED: Final = {Status.PASSED, Status.NOTED}

@@ -51,7 +51,7 @@ def evaluation(trial: Trial) -> str:
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
         place = _first_difference(net, trial.given, trial.given, lambda one, other: not torch.equal(one, other))
         raise CheckFailed(
-            f"two passes in eval mode give different outputs{place}", hint="random numbers drawn in forward"
+            f"two passes in eval mode give different outputs{place}", hint="look for random numbers drawn in forward"
         )
     with torch.no_grad():
         net.validation_step(trial.batch, 0)
@@ -85,7 +85,9 @@ def order(trial: Trial) -> str:
     alone = outputs(net, tree_map(lambda each: each[:1].contiguous(), given))
     shapes = [list(output.shape) for output in alone]
     fits = shapes == [list(output.shape) for output in first]
-    require(fits, f"the outputs of a batch of one have the shape {shapes}", hint="squeeze() without a dimension")
+    require(
+        fits, f"the outputs of a batch of one have the shape {shapes}", hint="look for squeeze() without a dimension"
+    )
     require(_close(alone, first), "the output of the first sample is different in a batch of one")
     return f"{count} samples: each output is the same in reverse order, with other samples and alone"
 
@@ -156,7 +158,7 @@ def _find_leak(net: Task, given: Tensor) -> Leak | None:
 
 
 def _furthest_input(net: Task, given: Tensor, place: int, *, sees: int) -> int:
-    """Return the last input on which the output at `place` depends; it depends on inputs from `sees` on."""
+    """Return the last input on which the output at `place` depends; an input at `sees` or later affects it."""
     before, none = _outputs_by_position(net, given), given.shape[1]
     while none - sees > 1:
         middle = (sees + none) // 2

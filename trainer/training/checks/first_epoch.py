@@ -153,7 +153,7 @@ def targets(trial: Trial) -> str:
         require_reached(net, predicted, net.parameters())
     odd = net.describe_oddity(predicted, wanted)
     if odd or notes:
-        hint = odd[1] if odd else f"[splits] and the values of dataset {trial.subject.dataset.name}"
+        hint = odd[1] if odd else f"check [splits] and the values of dataset {trial.subject.dataset.name}"
         raise CheckNote("; ".join([message, *notes, *(odd or ())[:1]]), hint=hint)
     return message
 
@@ -186,7 +186,7 @@ def _require_classes(trial: Trial) -> None:
     if typed and typed.classes and "classes" in values and values["classes"] != typed.classes:
         raise CheckFailed(
             f"setting classes is {values['classes']}; {field!r} of dataset {trial.subject.dataset.name} has {typed.classes}",
-            hint=f"classes of the experiment, and [twin.{field}] of the dataset",
+            hint=f"check `classes` of the experiment, and [twin.{field}] of the dataset",
         )
 
 
@@ -226,8 +226,12 @@ def gradients(trial: Trial) -> str:
     require(not frozen, f"frozen (requires_grad is False): {grouped(net, frozen)}")
     unused = [name for name in names if name not in watch.reached and name not in watch.odd]
     require(not unused, f"only zero gradients reach {grouped(net, unused)}")
-    still = [name for name in watch.still() if name in names]
-    require(not still, f"{grouped(net, still)} gets gradients, but no step changes it", hint="configure_optimizers")
+    unchanged = [name for name in watch.unchanged_parameters() if name in names]
+    require(
+        not unchanged,
+        f"{grouped(net, unchanged)} gets gradients, but no step changes it",
+        hint="check configure_optimizers",
+    )
     left = f"; {listed([*net.frozen, *patterns])} frozen on purpose" if meant else ""
     return f"all {len(names)} parameters get gradients and change{left}"
 

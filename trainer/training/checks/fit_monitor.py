@@ -51,7 +51,7 @@ class Watch(Callback):
         """Return whether the loss fell by the fraction `part`."""
         return self.last <= self.losses[0] - part * abs(self.losses[0])
 
-    def still(self) -> list[str]:
+    def unchanged_parameters(self) -> list[str]:
         """Return the names of parameters that no step changed."""
         now = dict(self.net.named_parameters())
         return [name for name, value in self.before.items() if torch.equal(value, now[name].detach().cpu())]

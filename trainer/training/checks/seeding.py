@@ -77,7 +77,7 @@ def reader(trial: Trial) -> str:
     one, again = _first_and_second(trial, "transform")
     if odd := next((name for name, value in one.items() if not _equal(value, again.get(name))), None):
         what = f"{odd!r} of a sample differs when {trial.transform.name} is called again"
-        raise CheckFailed(what, hint="a counter, the clock, or a generator without a seed: draw from `generator`")
+        raise CheckFailed(what, hint="draw from `generator`, not from a counter, the clock, or an unseeded generator")
     return f"{message}; also after {trial.transform.name}"
 
 
@@ -85,7 +85,7 @@ def determinism(trial: Trial) -> str:
     """Check whether the net, when created and run, changes a torch switch that the level requires."""
     level = trial.subject.resolved.settings.value_of("determinism")
     if level is Level.OFF:
-        return "determinism is off: bit-identical results are not promised"
+        return "determinism is off: bit-identical results are not guaranteed"
     _require_equal(trial.switches, read_switches())
     enabled = torch.are_deterministic_algorithms_enabled()
     choose_exact_kernels()  # as a run does: torch's defaults could equal the net's values

@@ -51,7 +51,7 @@ _QUIET: Final[dict[str, Any]] = {
 }
 
 
-class Notebook(Ledger):
+class LenientLedger(Ledger):
     """A ledger that lets a training begin although a given setting has no effect, and reports the setting afterwards."""
 
     idle_then: list[str] | None = None
@@ -62,10 +62,10 @@ class Notebook(Ledger):
         self.idle_then = self.unbound()
 
 
-def notebook(subject: Subject, **settings: object) -> Notebook:
+def lenient_ledger(subject: Subject, **settings: object) -> LenientLedger:
     """Return the ledger of a short training, with some settings changed."""
     changed = subject.resolved.settings.model_copy(update=_QUIET | settings)
-    return Notebook(replace(subject.resolved, settings=changed), root=subject.root)
+    return LenientLedger(replace(subject.resolved, settings=changed), root=subject.root)
 
 
 def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved | None = None) -> Trained:
@@ -90,7 +90,7 @@ def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved 
 
 def settings_used(trial: Trial) -> str:
     """Read the ledger of a short training, as `train` reads its own before the first step and at the end."""
-    ledger = trial.notebook
+    ledger = trial.lenient_ledger
     if ledger is None or ledger.idle_then is None:
         raise NothingToCheck("no short training reached its first step")
     bearing = {name for name, role in roles(type(trial.subject.resolved.settings)).items() if role is Role.RESULT}
@@ -129,7 +129,7 @@ def seed_results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
     for seed in range(seeds):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trained = train_shortly(subject, subject.folder / f"seed{seed}", notebook(subject, seed=seed))
+            trained = train_shortly(subject, subject.folder / f"seed{seed}", lenient_ledger(subject, seed=seed))
         yield trained.metrics
 
 

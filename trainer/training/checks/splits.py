@@ -61,7 +61,7 @@ def splitting(trial: Trial) -> str:
         both = np.intersect1d(_numbers(trial.rows[one]), _numbers(trial.rows[other]))
         if len(both):
             message = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
-            raise CheckFailed(message, hint="[splits] of the dataset")
+            raise CheckFailed(message, hint="correct [splits] in the dataset's declaration")
     if trial.subject.made_up:
         raise NothingToCheck("the samples are synthetic")
     samples = trial.samples
@@ -86,7 +86,7 @@ def _result(samples: Samples, common: Sequence[Common], verb: str, *, compared: 
         for one, other in each.examples[:_SHOWN]
     )
     if any(each.part > _TOO_MUCH for each in found):
-        raise CheckFailed(f"{message} ({compared})", hint=f"[splits] of the dataset; {shown}")
+        raise CheckFailed(f"{message} ({compared})", hint=f"correct [splits] in the dataset's declaration; {shown}")
     raise CheckNote(f"{message} ({compared})", hint=shown)
 
 

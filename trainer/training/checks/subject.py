@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.settings.origins import Resolved
-    from trainer.training.checks.short_training import Notebook
+    from trainer.training.checks.short_training import LenientLedger
     from trainer.training.experiment import Experiment
     from trainer.training.readers import Batch, Pick, Sample
     from trainer.training.tasks.task import Task
@@ -81,7 +81,7 @@ class Trial:
         small = settings.model_copy(update={"batch_size": self.batch_size, "workers": 0})
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
-        self.notebook: Notebook | None = None
+        self.lenient_ledger: LenientLedger | None = None
         """The ledger of a short training, after there was a short training."""
         self.switches = read_switches()
         self.first_values: dict[str, tuple[float, Any]] = {}
@@ -99,7 +99,7 @@ class Trial:
 
     @cached_property
     def train_split(self) -> TrainSplit:
-        """Return the training split, to which each new net is fitted: it keeps what it was asked for."""
+        """Return the training split, to which each new net is fitted; it caches the computed statistics."""
         return TrainSplit(lambda: (self.samples, self.rows["train"]), dataset=self.subject.dataset.title)
 
     @cached_property

@@ -81,6 +81,12 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
         self.seed = seed
         self.share = share
 
+    def following(self) -> ShuffledBatches:
+        """Return the batches of the next epoch."""
+        following = ShuffledBatches(self.rows, batch_size=self.batch_size, seed=self.seed, share=self.share)
+        following.epoch = self.epoch + 1
+        return following
+
     def __len__(self) -> int:
         whole, rest = divmod(len(self.rows), self.batch_size)
         return whole + 1 if rest and self.share.world == 1 else whole

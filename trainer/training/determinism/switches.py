@@ -73,7 +73,8 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         return
     if determinism is Level.PORTABLE and precision != "32-true":
         raise SettingError(
-            f"precision is {precision} at determinism portable; expected 32-true", hint="or choose determinism machine"
+            f"precision is {precision} at determinism portable; expected 32-true",
+            hint="omit precision, or choose determinism machine",
         )
     if determinism is Level.PORTABLE:
         require_avx2(torch.backends.cpu.get_cpu_capability())
@@ -115,7 +116,7 @@ def translated(fault: RuntimeError) -> NotDeterministicError | None:
     name = found[1] if found else "a matrix product of cuBLAS"
     return NotDeterministicError(
         f"{name} has no deterministic kernel, and determinism is on",
-        hint="replace the operation, or run with --determinism off: then no rerun is promised to be equal",
+        hint="replace the operation, or use --determinism off, which does not guarantee equal reruns",
     )
 
 
@@ -185,9 +186,11 @@ class WatchSwitches(Callback):
         """Raise `ExperimentError` with the first switch that was changed `where` before any step."""
         if lines := list(self.changed().values()):
             hint = (
-                "remove that call; give --threads N for other threads" if _THREADS in lines[0] else "remove that call"
+                "remove that call; use --threads N to set the number of threads"
+                if _THREADS in lines[0]
+                else "remove that call"
             )
-            raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or give {_OFF}")
+            raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or use {_OFF}")
 
     def report(self, when: str) -> None:
         """Report each changed switch once."""

@@ -217,7 +217,7 @@ def is_picture(field: Tensor) -> bool:
 
 
 def _shown(field: Tensor) -> Image.Image:
-    """Draw numbers as gray or color: bytes unchanged, 0 to 1 as black to white, other ranges from minimum to maximum.
+    """Draw numbers as gray or color: bytes unchanged, 0 to 1 as black to white, other ranges scaled from minimum to maximum.
 
     Transparency shows the background of the cell.
     """

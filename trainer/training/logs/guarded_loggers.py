@@ -34,7 +34,7 @@ _PAUSE: Final = 60.0
 
 
 def guard(logger: Logger, report: Report, *, clock: Callable[[], float] = monotonic) -> Logger:
-    """Catch exceptions of a logger's methods; `report` is called at the first one, with what is missing and the reason.
+    """Catch exceptions of a logger's methods; `report` is called at the first exception, with the missing logs and the reason.
 
     The object stays the same, so that an experiment finds its own logger in `self.loggers`. Random numbers that a logger draws are no
     part of the training's.
@@ -47,7 +47,7 @@ def guard(logger: Logger, report: Report, *, clock: Callable[[], float] = monoto
 
 
 class _State:
-    """When a logger may be called again."""
+    """The time at which a logger may be called again."""
 
     def __init__(self, name: str, report: Report, clock: Callable[[], float]) -> None:
         self.name, self.report, self.clock = name, report, clock
@@ -81,7 +81,7 @@ def own_loggers(net: Any, folder: Path, record: Record | None, report: Report) -
     """Return the started, guarded loggers that the net's hook makes.
 
     Only the process that writes the record of a user's own run has them: a rerun sends nothing to the author's server. Exceptions of a
-    new run's loggers propagate; raise `ExperimentError` for another value than loggers.
+    new run's loggers propagate; raise `ExperimentError` for a value other than loggers.
     """
     hook = getattr(net, HOOK, None)
     if hook is None or record is None or record.circumstances.retest_of or record.circumstances.purpose:

@@ -71,7 +71,7 @@ def loggers(
 ) -> list[Logger]:
     """Return the loggers for the folder of an attempt. A library is imported only if requested. The page of a run shows its record.
 
-    `report` is called with what a logger that fails leaves out, and the reason.
+    `report` is called with the missing logs of a failed logger, and the reason.
     """
     found: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:
@@ -266,7 +266,7 @@ def page(folder: Path, record: Record | None, *, project: str, offline: bool) ->
         try:  # create the page before the first step
             _ = logger.experiment
         except (wandb.Error, ValueError) as fault:
-            hint = "set WANDB_API_KEY in the shell or in .env, or give --wandb offline"
+            hint = "set WANDB_API_KEY in the shell or in .env, or use --wandb offline"
             raise SettingError(f"--wandb online: {str(fault).splitlines()[0]}", hint=hint) from fault
     return logger
 

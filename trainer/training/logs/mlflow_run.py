@@ -1,6 +1,6 @@
 """A run in MLflow: its metrics, its settings as parameters, and its inputs by digest as tags; a resumed attempt continues it.
 
-The run is created without what the library would add by itself: user, path of the program, git remote. Its usage statistics are disabled.
+The run is created without the library's automatic tags: user, path of the program, git remote. Its usage statistics are disabled.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def tracked(record: Record, report: Report, *, address: str, experiment: str) ->
 
 def _logger(record: Record, address: str, experiment: str) -> MLFlowLogger:
     if importlib.util.find_spec("mlflow") is None:
-        hint = "add mlflow-skinny to an extra of the environment: docs/how-to/environments.md; or give --mlflow off"
+        hint = "add mlflow-skinny to an extra of the environment: docs/how-to/environments.md; or use --mlflow off"
         raise SettingError(f"--mlflow {address}: mlflow is not installed in this environment", hint=hint)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -63,7 +63,7 @@ def _logger(record: Record, address: str, experiment: str) -> MLFlowLogger:
     variable: Any = MLFLOW_TRACKING_URI
     found = variable.get() if address == "on" else address
     if not found:
-        hint = "set MLFLOW_TRACKING_URI in the shell or in .env, or give --mlflow http://HOST:5000"
+        hint = "set MLFLOW_TRACKING_URI in the shell or in .env, or use --mlflow http://HOST:5000"
         raise SettingError("--mlflow on: MLFLOW_TRACKING_URI is not set", hint=hint)
     REDACTOR.add("MLFLOW_TRACKING_URI", urlsplit(found).password)
     try:
@@ -71,7 +71,7 @@ def _logger(record: Record, address: str, experiment: str) -> MLFlowLogger:
         logger = MLFlowLogger(experiment, tracking_uri=found, run_id=run)
         _ = logger.experiment  # Lightning would read the run without a guard
     except Exception as fault:  # the library raises many kinds of exceptions
-        hint = "correct the address, or the variables MLFLOW_TRACKING_...; or give --mlflow off"
+        hint = "correct the address, or the variables MLFLOW_TRACKING_...; or use --mlflow off"
         raise SettingError(f"--mlflow {address}: {_reason(fault, found)}", hint=hint) from fault
     return logger
 

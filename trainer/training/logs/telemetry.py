@@ -84,11 +84,11 @@ class Telemetry(Callback):
         self.next = self.began + _OFTEN
 
     def on_train_epoch_start(self, *_: object) -> None:
-        """Continue the clock after the time between two epochs."""
+        """Restart the clock: the time between two epochs is not counted."""
         self.mark = self.clock()
 
     def on_validation_end(self, *_: object) -> None:
-        """Continue the clock after a validation."""
+        """Restart the clock: the time of a validation is not counted."""
         self.mark = self.clock()
 
     def on_train_batch_start(self, *_: object) -> None:

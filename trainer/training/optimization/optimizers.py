@@ -38,7 +38,9 @@ def make_optimizer(parameters: Parameters, *, optimizer: str, determinism: Level
     """Return the named optimizer over `parameters`. Raise `SettingError` if it does not support the level of determinism."""
     if determinism is Level.PORTABLE and optimizer not in ANY_CPU:
         message = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
-        raise SettingError(f"{message}: its square roots differ between CPUs", hint="or choose determinism machine")
+        raise SettingError(
+            f"{message}: its square roots differ between CPUs", hint="choose another optimizer, or determinism machine"
+        )
     return _OPTIMIZERS[optimizer](list(parameters))
 
 
@@ -103,9 +105,7 @@ def sgd(
 ) -> Optimizer:
     """Gradient descent with momentum."""
     if nesterov and not momentum:
-        raise SettingError(
-            "setting nesterov is on, and momentum is 0", hint="give --momentum 0.9, or leave nesterov out"
-        )
+        raise SettingError("setting nesterov is on, and momentum is 0", hint="use --momentum 0.9, or omit nesterov")
     return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
@@ -217,7 +217,7 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
         if is_sparse and optimizer != "sgd" and any(each.requires_grad for each in module.parameters()):
             raise ExperimentError(
                 f"{name} ({type(module).__name__}) gives sparse gradients, which {optimizer} does not take",
-                hint="make it with sparse=False, or give --optimizer sgd",
+                hint="create it with sparse=False, or use --optimizer sgd",
             )
 
 

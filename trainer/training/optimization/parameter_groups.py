@@ -1,6 +1,6 @@
-"""Fine-tuning by patterns of the names of parameters: which are frozen, and which have a learning rate of their own.
+"""Fine-tuning by patterns of the names of parameters: which are frozen, and which have their own learning rate.
 
-A pattern is that of a file name: `body.*` matches `body.0.weight`. One that matches nothing is an error.
+A pattern has the form of a file name pattern: `body.*` matches `body.0.weight`. A pattern that matches nothing is an error.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ def frozen_names(net: nn.Module, frozen: Iterable[str]) -> set[str]:
 def trained_parameters(
     net: nn.Module, modules: Sequence[nn.Module] = (), *, frozen: list[str], learning_rates: dict[str, float]
 ) -> list[Any]:
-    """Return the parameters for an optimizer, without the frozen ones; if some have a learning rate of their own, in groups.
+    """Return the parameters for an optimizer, without the frozen ones; in groups if some have their own learning rate.
 
-    Those of `modules` only, if there are any. The group of all others is the first. Raise `SettingError` for a pattern that matches no
-    trained parameter, and for two patterns that match the same parameter: a record does not keep the order of a table.
+    With `modules`, only their parameters are returned. The group of all other parameters is the first. Raise `SettingError` for a
+    pattern that matches no trained parameter, and for two patterns that match the same parameter: a record does not keep the order of a
+    table.
     """
     excluded = frozen_names(net, frozen)
     rest = {name: each for name, each in net.named_parameters() if name not in excluded}
@@ -70,7 +71,7 @@ def trained_parameters(
             raise SettingError(message, hint="remove the pattern from learning_rates or from frozen")
         if twice := next((name for name in names if name in owners), None):
             message = f"setting learning_rates: {owners[twice]!r} and {pattern!r} both match {twice}"
-            raise SettingError(message, hint="write patterns of which only one matches a parameter")
+            raise SettingError(message, hint="change the patterns so that only one matches each parameter")
         owners |= dict.fromkeys(names, pattern)
         if mine := [rest.pop(name) for name in names if name not in elsewhere]:
             groups.append({"params": mine, "lr": learning_rates[pattern]})

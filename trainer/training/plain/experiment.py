@@ -59,13 +59,13 @@ class PlainExperiment:
 
     @property
     def reads_samples(self) -> bool:
-        """Whether the batches are read from the setting `dataset`: the experiment has no loader of its own."""
+        """Whether the batches are read from the setting `dataset`: the experiment has no loader."""
         return issubclass(self.settings, SampleSettings)
 
     def require_fillable(self, given: Collection[str]) -> None:
         """Raise `SettingError` if a given setting names a parameter that no setting fills."""
         if name := next((name for name in given if name in self.unfilled), None):
-            raise SettingError(self.unfilled[name], hint=f"correct the constructor, or leave {option(name)} out")
+            raise SettingError(self.unfilled[name], hint=f"correct the constructor, or omit {option(name)}")
 
     def datasets(self, settings: FitSettings) -> list[str]:
         """Return the names of the datasets that the settings name."""

@@ -91,10 +91,10 @@ class SeededBatches(EpochPosition):
 
 @configured
 class ControlledLoaders:
-    """Takes control of the loaders of a module or a data module, and reports what cannot be controlled."""
+    """Controls the order of a module's or a data module's loaders, and reports loaders that cannot be controlled."""
 
     def __init__(self, report: Callable[[str, str], object], *, seed: int) -> None:
-        """`report` is called with what is not promised, such as `resume`, and the reason."""
+        """`report` is called with the lacking guarantee, such as `resume`, and the reason."""
         self.report, self.seed = report, seed
         self.start = (0, 0)
         self.resumes_within_epoch = True
@@ -142,7 +142,7 @@ class ControlledLoaders:
                 loader.generator = torch.Generator().manual_seed(derived(self.seed, "loader", name))
             if is_train and not type(_innermost(inner)).__module__.startswith("torch.utils.data"):
                 sampler = type(_innermost(inner)).__name__
-                self.report("resume", f"the order of {name} is drawn by {sampler}, which may have a state of its own")
+                self.report("resume", f"the order of {name} is drawn by {sampler}, which may have its own state")
         if is_train:
             batches.start_at(epoch=self.start[0], batch=self.start[1] if self.resumes_within_epoch else 0)
 
@@ -179,7 +179,7 @@ def _reason(loader: DataLoader[Any], sampler: Any) -> str | None:
     if isinstance(loader.dataset, IterableDataset):
         return f"{type(loader.dataset).__name__} is an IterableDataset"
     if type(loader).__iter__ is not DataLoader.__iter__:
-        return f"{type(loader).__name__} has an `__iter__` of its own"
+        return f"{type(loader).__name__} has its own `__iter__`"
     try:
         count = len(sampler)
     except (TypeError, NotImplementedError):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _EMPTY: Final = inspect.Parameter.empty
 _BY_NAME: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 _LATER: Final = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
-"""Classes that a module makes itself, from parameters: it is given a function that makes them."""
+"""Classes whose objects a module creates itself, from its parameters: the module gets a function that creates the object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,9 @@ def parameters_of(owner: type, *, unfilled: dict[str, str] | None = None) -> lis
             found.append(Parameter(name=name, owner=owner, annotation=kind, default=each.default, is_object=is_object))
         elif each.default is _EMPTY:
             message = f"{place_of(owner)}: {owner.__name__} needs {name}, which no setting can fill: {why}"
-            hint = f"write its type, as in `{name}: int`" if "type" in why else "give it a default, or another name"
+            hint = (
+                f"annotate its type, such as `{name}: int`" if "type" in why else "give it a default, or another name"
+            )
             raise ExperimentError(message, hint=hint)
         elif unfilled is not None:
             unfilled[name] = f"parameter {name} of {owner.__name__} ({place_of(owner)}) cannot be given: {why}"
@@ -178,7 +180,7 @@ def _kind(parameter: Parameter) -> Any:
 
 
 def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: Mapping[str, Path]) -> Any:
-    """Return what a text such as `torch.optim.Adam(lr=0.001)` names. Raise `SettingError`.
+    """Return the object that a text such as `torch.optim.Adam(lr=0.001)` names. Raise `SettingError`.
 
     An optimizer or a schedule is made later by the module: it is given a function with these arguments. So is a parameter that is called.
     """
@@ -198,8 +200,8 @@ def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: M
         raise SettingError(f"{given}; each of its arguments needs a name", hint=f"write {example}")
     found = _find(path, module)
     if found is None or not callable(found):
-        what = "is not there" if found is None else "cannot be called"
-        hint = "name it with its module, as `torch.optim.Adam` or `src.nets.SimpleNet`"
+        what = "does not exist" if found is None else "cannot be called"
+        hint = "name it with its module, such as `torch.optim.Adam` or `src.nets.SimpleNet`"
         raise SettingError(f"{given}; {path} {what}", hint=hint)
     made = functools.partial(found, **with_folders(arguments, folders))
     if _is_made_later(parameter.annotation):

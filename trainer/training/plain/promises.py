@@ -1,6 +1,6 @@
-"""What a run of a plain module would promise, tested by a few steps: it repeats, it resumes exactly, and its net can be exported.
+"""Test the guarantees of a plain module's runs with a few steps: a run is repeatable, resumes exactly, and its net can be exported.
 
-A task's net has many checks; a plain module has a loss, metrics and data of its own, so only its runs can be checked.
+A task's net has many checks; a plain module has its own loss, metrics and data, so only its runs can be checked.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PlainSubject:
 
 
 def check_promises(subject: PlainSubject) -> Iterator[Finding]:
-    """Yield what holds for runs of the experiment: trained, recorded, repeatable, resumable, exportable.
+    """Yield the findings about runs of the experiment: trained, recorded, repeatable, resumable, exportable.
 
     Exceptions of the experiment propagate.
     """
@@ -68,7 +68,7 @@ def check_promises(subject: PlainSubject) -> Iterator[Finding]:
     began, again = monotonic(), _train(subject, "again", {})
     equal = (first.weights, first.metrics) == (again.weights, again.metrics)
     text = "the same steps again give " + ("equal bits" if equal else "other weights or metrics")
-    hint = "random numbers, time or hash order that the seed does not determine: `torch.seed()`, `set`, `time.time()`"
+    hint = "look for random numbers, times or hash order that the seed does not determine: `torch.seed()`, `set`, `time.time()`"
     yield _finding("repeatable", text, began=began, failed=None if equal else hint)
     began = monotonic()
     previous = subject.folder / "first" / FOLDER / PREVIOUS
@@ -85,7 +85,7 @@ def check_promises(subject: PlainSubject) -> Iterator[Finding]:
         resumed = _train(subject, "resumed", {}, saved=saved)
         equal = (first.weights, first.metrics) == (resumed.weights, resumed.metrics)
         text = f"resumed from step {saved.step}: " + ("equal bits" if equal else "other weights or metrics")
-        hint = "state that a checkpoint does not hold: save it in `on_save_checkpoint`, or register it as a buffer"
+        hint = "look for state that a checkpoint does not store: save it in `on_save_checkpoint`, or register it as a buffer"
         yield _finding("resumable", text, began=began, failed=None if equal else hint)
     yield _exportable(seen, subject)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from trainer.data.files import Files
     from trainer.data.reader import Text
+    from trainer.training.readers.samples import Piece
 
 _NEWLINE: Final = 10
 _BLOCK: Final = 16 << 20
@@ -39,7 +40,7 @@ class TextLines(_ByteSamples):
     """The lines of some files. Opening reads the files once to index the line endings, which takes 8 bytes per line."""
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
-        self._ends = [_ends(files.read(path)) for path in paths]
+        self._ends = [_ends(files, path) for path in paths]
         counts = list(accumulate(map(len, self._ends)))
         super().__init__(files, Layout(count=counts[-1], files=tuple(paths), ends=counts))
 
@@ -52,19 +53,28 @@ class TextLines(_ByteSamples):
         """Return lines as a batch, padded."""
         return _padded(samples, "text")
 
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return the range of a line."""
+        return [(self._files, *self._place(pick.index))]
+
     def _line(self, index: int) -> bytes:
+        return bytes(self._files.read(*self._place(index))).removesuffix(b"\r")
+
+    def _place(self, index: int) -> tuple[str, int, int]:
         number, row = self._layout.place(index)
         ends = self._ends[number]
-        first = int(ends[row - 1]) + 1 if row else 0
-        return bytes(self._files.read(self._layout.files[number])[first : int(ends[row])]).removesuffix(b"\r")
+        return self._layout.files[number], int(ends[row - 1]) + 1 if row else 0, int(ends[row])
 
 
-def _ends(body: memoryview) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _ends(files: Files, path: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the end of each line; the last line may lack a newline."""
-    numbers = np.frombuffer(body, dtype=np.uint8)
-    ends = [np.flatnonzero(numbers[at : at + _BLOCK] == _NEWLINE) + at for at in range(0, len(numbers), _BLOCK)]
-    if len(numbers) and numbers[-1] != _NEWLINE:
-        ends.append(np.array([len(numbers)]))
+    ends, size, last = [], files.size(path), _NEWLINE
+    for at in range(0, size, _BLOCK):
+        numbers = np.frombuffer(files.read(path, at, min(at + _BLOCK, size)), dtype=np.uint8)
+        ends.append(np.flatnonzero(numbers == _NEWLINE) + at)
+        last = int(numbers[-1])
+    if last != _NEWLINE:
+        ends.append(np.array([size]))
     return np.concatenate(ends).astype(np.int64) if ends else np.empty(0, dtype=np.int64)
 
 
@@ -73,7 +83,7 @@ class Windows(_ByteSamples):
 
     def __init__(self, files: Files, reader: Text) -> None:
         self._reader = reader
-        ends = list(accumulate(reader.count(len(files.view(path))) for path in reader.needed))
+        ends = list(accumulate(reader.count(files.size(path)) for path in reader.needed))
         super().__init__(files, Layout(count=ends[-1], files=reader.needed, ends=ends))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
@@ -81,12 +91,17 @@ class Windows(_ByteSamples):
         whole = torch.from_numpy(np.stack([self._window(pick.index) for pick in picks]).astype(np.int64))
         return {"text": whole[:, :-1].contiguous(), "next": whole[:, 1:].contiguous()}
 
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return the range of a window."""
+        return [(self._files, *self._place(pick.index))]
+
     def _window(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.frombuffer(self._files.read(*self._place(index)), dtype=np.uint8)
+
+    def _place(self, index: int) -> tuple[str, int, int]:
         number, row = self._layout.place(index)
-        path, first = self._layout.files[number], row * self._reader.step
-        stop = first + self._reader.window + 1
-        self._files.require(path, first, stop)
-        return np.frombuffer(self._files.view(path)[first:stop], dtype=np.uint8)
+        first = row * self._reader.step
+        return self._layout.files[number], first, first + self._reader.window + 1
 
 
 class WholeFiles(_ByteSamples):
@@ -99,6 +114,11 @@ class WholeFiles(_ByteSamples):
         """Read several files."""
         whole, lengths = padded([self._files.read(self._layout.files[pick.index]) for pick in picks])
         return {"bytes": whole, "length": lengths}
+
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return the file."""
+        path = self._layout.files[pick.index]
+        return [(self._files, path, 0, self._files.size(path))]
 
     def stack(self, samples: Sequence[Sample]) -> Batch:
         """Return files as a batch, padded."""

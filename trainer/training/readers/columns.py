@@ -126,11 +126,11 @@ def text_fault(row: int, text: str | None, kind: pa.DataType, location: ColumnLo
             f"{message}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])"
         )
     if _reads_as_number(str(text).replace(",", "").replace(" ", "")):
-        hint = "read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '').astype(float)"
-        return DatasetError(message, hint=hint)
+        hint = "reprise data publish NAME FILE.csv --thousands , publishes a CSV file itself"
+        return DatasetError(message, hint=f"{hint}; or strip them: .str.replace(',', '').astype(float)")
     hint = (
-        f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); of categories write the numbers: "
-        f"t[{name!r}].astype('category').cat.codes; or leave the column out"
+        f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); if they are categories, publish the table itself: "
+        f"reprise data publish NAME {location.file}; or leave the column out"
     )
     return DatasetError(message, hint=hint)
 

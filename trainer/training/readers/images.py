@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Described
     from trainer.data.files import Files
     from trainer.data.reader import Images
+    from trainer.training.readers.samples import Piece
 
 
 _ORIENTATION: Final = 0x0112
@@ -288,6 +289,11 @@ class Pictures(FileSamples):
     def labels(self, rows: Sequence[int]) -> Sequence[int]:
         """Return the class numbers from the folders or the table of labels."""
         return [self._pictures.labels[row] for row in rows]
+
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return the picture's file."""
+        path = self._layout.files[pick.index]
+        return [(self._files, path, 0, self._files.size(path))]
 
     def sample(self, pick: Pick) -> Sample:
         """Decode one picture."""

@@ -21,8 +21,9 @@ from trainer.training.readers.samples import Pick, Samples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.inspection import Fault
-    from trainer.training.readers.samples import Batch, Block, Rows, Sample
+    from trainer.training.readers.samples import Batch, Block, Piece, Rows, Sample
 
 
 class JoinedDataset(Dataset):
@@ -82,6 +83,16 @@ class JoinedSamples(Samples):
     def stack(self, samples: Sequence[Sample]) -> Batch:
         """Return samples as a batch, as the first reader does."""
         return self.parts[0].samples.stack(samples)
+
+    @property
+    def streamed(self) -> Sequence[StreamedDataset]:
+        """Return the datasets whose files are fetched during the training, each once."""
+        return list(dict.fromkeys(each for part in self.parts for each in part.samples.streamed))
+
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return the ranges that the reader of a sample's dataset reads."""
+        part, first = self._part_of(pick.index)
+        return part.samples.pieces(replace(pick, index=pick.index - first))
 
     @property
     def layout(self) -> Layout:

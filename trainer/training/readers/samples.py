@@ -7,11 +7,12 @@ resume therefore do not change any bit.
 from __future__ import annotations
 
 import os
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
@@ -24,14 +25,18 @@ from trainer.data.splits import Layout
 from trainer.training.determinism.seeds import derived
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.files import Files
+    from trainer.data.read_ahead import ReadAhead
 
 Values = np.ndarray[Any, Any]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _AHEAD: Final = 64
 """Samples that are read ahead of the inspection."""
+Piece = tuple["Files", str, int, int]
+"""A range of a file: the dataset's files, path, first byte, one past the last byte."""
 Sample = dict[str, Tensor]
 """One tensor per field."""
 Batch = dict[str, Tensor]
@@ -73,6 +78,15 @@ class Samples(Dataset[Sample]):
         """Return several samples in this order, stacked along a new first axis."""
         return self.stack([self.sample(pick) for pick in picks])
 
+    @property
+    def streamed(self) -> Sequence[StreamedDataset]:
+        """Return the datasets whose files are fetched during the training."""
+        return ()
+
+    def pieces(self, pick: Pick) -> Sequence[Piece]:  # noqa: ARG002 - a reader that knows overrides it
+        """Return the ranges of files that `batch` reads for a sample, to fetch them ahead; none if they are not known."""
+        return ()
+
     def stack(self, samples: Sequence[Sample]) -> Batch:
         """Return samples as a batch; raise `DatasetError` if they do not fit together. A reader that pads overrides it."""
         return stacked(samples)
@@ -98,7 +112,9 @@ class Samples(Dataset[Sample]):
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
         """Yield these samples for an inspection; `rows` must be ascending."""
-        return single_blocks(lambda row: self.sample(Pick(index=row)), rows, self.layout.name_of)
+        return single_blocks(
+            lambda row: self.sample(Pick(index=row)), ahead_of(self, rows, many=_AHEAD), self.layout.name_of
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """Return one sample, as in the first epoch."""
@@ -126,9 +142,56 @@ class FileSamples(Samples):
         """Return the layout of the samples in files."""
         return self._layout
 
+    @property
+    def streamed(self) -> Sequence[StreamedDataset]:
+        """Return the dataset, if its files are fetched during the training."""
+        return (cast("StreamedDataset", self._files),) if self._files.is_streamed else ()
+
     def sample(self, pick: Pick) -> Sample:
         """Return one sample."""
         return {name: values[0] for name, values in self.batch([pick]).items()}
+
+
+def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
+    """Yield `rows` in parts of `many`; of streamed samples each once its files are fetched, and the files of the next ones meanwhile."""
+    parts = [rows[first : first + many] for first in range(0, len(rows), many)]
+    passes = fetch_ahead(samples, ((Pick(index=int(row)) for row in part) for part in parts))
+    try:
+        for number, part in enumerate(parts):
+            for each in passes:
+                each.wait(number)
+            yield part
+            for each in passes:
+                each.advance(number + 1)
+    finally:
+        for each in passes:
+            each.close()
+
+
+def fetch_ahead(
+    samples: Samples, batches: Iterable[Iterable[Pick]], later: Iterable[Iterable[Pick]] = ()
+) -> list[ReadAhead]:
+    """Begin to fetch what `batches` read, and then `later`, of each streamed dataset."""
+    if not samples.streamed:
+        return []
+    read = [_chunks(samples, batch) for batch in batches]
+    after = [_chunks(samples, batch) for batch in later]
+    return [
+        each.read_ahead(
+            [chunks.get(id(each), ()) for chunks in read],
+            [*chain.from_iterable(chunks.get(id(each), ()) for chunks in after)],
+        )
+        for each in samples.streamed
+    ]
+
+
+def _chunks(samples: Samples, batch: Iterable[Pick]) -> dict[int, array[int]]:
+    """Return the chunks that a batch reads, in order, by the identity of the dataset."""
+    found: dict[int, array[int]] = {}
+    for pick in batch:
+        for files, path, first, end in samples.pieces(pick):
+            found.setdefault(id(files), array("q")).extend(cast("StreamedDataset", files).chunk_ids(path, first, end))
+    return found
 
 
 def stacked(samples: Sequence[Sample]) -> Batch:
@@ -164,8 +227,10 @@ class Block:
     """The reason that none of these samples can be read, or a function from the number of a sample to its reason."""
 
 
-def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Callable[[int], str]) -> Iterator[Block]:
-    """Read samples one by one in several threads: decoders release the GIL."""
+def single_blocks(
+    read: Callable[[int], dict[str, Tensor]], parts: Iterable[Rows], name: Callable[[int], str]
+) -> Iterator[Block]:
+    """Read the samples of some parts one by one in several threads: decoders release the GIL."""
 
     def read_block(row: int) -> Block:
         numbers = np.array([row], dtype=np.int64)
@@ -182,10 +247,9 @@ def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Ca
             )
             return Block(rows=numbers, fault=fault_of(name(row), error))
 
-    waiting = iter(rows)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        while some := list(islice(waiting, _AHEAD)):
-            yield from pool.map(read_block, map(int, some))
+        for part in parts:
+            yield from pool.map(read_block, map(int, part))
 
 
 def fault_of(name: str, fault: DatasetError) -> Fault:

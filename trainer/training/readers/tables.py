@@ -127,12 +127,23 @@ class TableRows(FileSamples):
 
 def _count_rows(files: Files, path: str, reader: Table) -> int:
     """Return the number of rows of a file, and check its columns, from its footer."""
-    view = files.view(path)
-    files.require(path, footer_start(view, where=path))
-    footer = read_footer(view, where=path)
+    foot = _foot(files, path)
+    if not files.is_streamed:
+        files.require(path, footer_start(foot, where=path))
+    footer = read_footer(foot, where=path)
     for each in reader.fields.values():
         footer.require(each.names, where=path)
     return footer.rows
+
+
+def _foot(files: Files, path: str) -> memoryview:
+    """Return a view of a file; of a streamed file only its first and last bytes, verified, which pyarrow reads as a file."""
+    if not files.is_streamed:
+        return files.view(path)
+    size = files.size(path)
+    tail = bytes(files.read(path, max(0, size - 8), size))
+    start = max(0, size - 8 - int.from_bytes(tail[:4], "little"))
+    return memoryview(bytes(files.read(path, 0, min(start, 4))) + bytes(files.read(path, start, size)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +185,7 @@ class _RowGroups:
 
     def __init__(self, reader: Table, files: Files, layout: Layout) -> None:
         self._reader, self._of_files = reader, layout
-        self._open = [_open(files, path) for path in reader.files]
+        self._open = [open_parquet(files, path) for path in reader.files]
         counts = [_group_rows(file, path) for file, path in zip(self._open, reader.files, strict=True)]
         self.files = [(file, number) for file, each in enumerate(counts) for number in range(len(each))]
         """For each row group, the number of its file, and its number in the file."""
@@ -229,7 +240,7 @@ class _RowGroups:
         path, opened = self._reader.files[file], self._open[file]
         _require_small(path, number, count, [opened.schema_arrow.field(name).type for name in names])
         batches, decoded = [], 0
-        with _named(path):
+        with decoding_faults(path):
             for batch in opened.iter_batches(_ROWS, row_groups=[number], columns=names, use_threads=False):
                 batches.append(batch)
                 decoded += batch.num_rows
@@ -257,7 +268,7 @@ class _RowGroups:
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
         """Return the row and text of the first value that is not a number; the first row if all are numbers."""
         first, example = 0, None
-        with _named(self._reader.files[file]):
+        with decoding_faults(self._reader.files[file]):
             # Small batches, because one long text may be repeated in all rows of a group.
             for batch in self._open[file].iter_batches(_TEXTS, columns=[name], use_threads=False):
                 texts = batch.column(0).cast(pa.string()).to_pylist()
@@ -277,38 +288,36 @@ class _Verified:
     closed = False
 
     def __init__(self, files: Files, path: str) -> None:
-        self._files, self._path, self._view, self._at = files, path, files.view(path), 0
+        self._files, self._path, self._size, self._at = files, path, files.size(path), 0
 
     def read(self, size: int = -1) -> bytes:
-        end = len(self._view) if size < 0 else min(self._at + size, len(self._view))
+        end = self._size if size < 0 else min(self._at + size, self._size)
         first, self._at = self._at, max(self._at, end)
-        if end > first:
-            self._files.require(self._path, first, end)
-        return bytes(self._view[first:end])
+        return bytes(self._files.read(self._path, first, end)) if end > first else b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._view)}[whence]
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         return self._at
 
     def tell(self) -> int:
         return self._at
 
     def size(self) -> int:
-        return len(self._view)
+        return self._size
 
     def close(self) -> None:
-        """Do nothing: the view closes with its last reference."""
+        """Do nothing: no file is open between two reads."""
 
 
-def _open(files: Files, path: str) -> pq.ParquetFile:
+def open_parquet(files: Files, path: str) -> pq.ParquetFile:
     """Open a file whose footer is verified."""
-    with _named(path):
-        footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(files.view(path))))
+    with decoding_faults(path):
+        footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(_foot(files, path))))
         return pq.ParquetFile(pa.PythonFile(_Verified(files, path), mode="r"), metadata=footer)
 
 
 @contextmanager
-def _named(path: str) -> Iterator[None]:
+def decoding_faults(path: str) -> Iterator[None]:
     """Convert pyarrow errors to `DatasetError`, naming the file."""
     try:
         yield

@@ -67,7 +67,7 @@ def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNED)
     if len(text) > LARGEST_HEADER:
-        message = f"the checkpoint has {len(text)} bytes beside its tensors; expected at most {LARGEST_HEADER}"
+        message = f"the checkpoint has {len(text)} bytes besides its tensors; expected at most {LARGEST_HEADER}"
         raise ExperimentFailedError(message, hint=f"keep many numbers in one tensor or array; {MAY_BE}")
     file.write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():

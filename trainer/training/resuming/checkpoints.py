@@ -95,7 +95,7 @@ class Checkpoints(Callback):
         self.restoring = False
         """Whether a checkpoint was read and the training with it has not begun yet."""
 
-    def go_on_from(self, saved: Saved) -> None:
+    def resume_from(self, saved: Saved) -> None:
         """Set the checkpoint from which a resumed attempt begins; its files are in the folder."""
         self.last, self.saved = saved, (saved.step, saved.stage is NextStage.VALIDATION)
 

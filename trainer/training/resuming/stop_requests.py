@@ -56,8 +56,13 @@ class Stop:
         if self.requested is not None:
             raise self.fault()
 
+    def check(self) -> None:
+        """Raise a stop that was requested: for code that may wait for minutes between two steps."""
+        if self.requested is not None and not self.is_on_hold and not self.is_raised:
+            raise self.fault()
+
     @contextmanager
-    def patient(self) -> Iterator[None]:
+    def delay_stop(self) -> Iterator[None]:
         """Delay a stop until the end of the block: an interrupted import leaves modules partly initialized."""
         self.is_delayed = True
         try:

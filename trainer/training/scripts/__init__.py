@@ -1,1 +1,1 @@
-"""Scripts: programs with a training loop of their own, which a run records from outside. Does not import torch."""
+"""Scripts: programs with their own training loop, which a run records from outside. Does not import torch."""

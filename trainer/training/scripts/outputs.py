@@ -1,8 +1,9 @@
-"""The outputs of a script: what they hold, by digest, so that equal outputs of two runs have equal digests.
+"""The outputs of a script by the digest of their content, so that equal outputs of two runs have equal digests.
 
-Files are compared by their bytes, with these exceptions. The path of the run's folder, which is another one in each run, counts as `{run}`.
-An archive (a checkpoint of torch, an .npz) is its members, and a pickle in it its operations, since a pickle has the length of each text.
-TensorBoard's event files of a folder are the scalars that they hold, since each event has the time, and each name the time and the host.
+Files are compared by their bytes, with these exceptions. The path of the run's folder, which differs between runs, counts as `{run}`.
+An archive (a checkpoint of torch, an .npz) is compared by its members, and a pickle in it by its operations, since a pickle stores the
+length of each text. The TensorBoard event files of a folder are compared by their scalars, since each event contains the time, and each
+file name the time and the host.
 """
 
 from __future__ import annotations

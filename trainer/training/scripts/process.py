@@ -68,7 +68,7 @@ def run_script(
     reader = threading.Thread(target=_copy, args=(process.stdout, log, last), daemon=True)
     reader.start()
     try:
-        with stop.patient():
+        with stop.delay_stop():
             _wait(process, stop)
     except StoppedError as fault:
         _kill(process)

@@ -55,7 +55,7 @@ class Results:
 def read_results(output: Path, name: str | None) -> Results:
     """Read the file `name` of a script's outputs, or the one with a usual name. Raise `DocumentError` for a file that cannot be read.
 
-    If there is no file `name`, the fault lists the files that there are.
+    If there is no file `name`, the error lists the existing files.
     """
     files = sorted(path for path in output.rglob("*") if path.is_file() and not path.is_symlink())
     if (path := _find(files, output, name)) is None:
@@ -84,7 +84,7 @@ def _find(files: Sequence[Path], output: Path, name: str | None) -> Path | None:
 
 
 def _missing(name: str, found: Sequence[str]) -> str:
-    """Return why there are no results: the outputs that there are, and those whose names are similar."""
+    """Return why there are no results: the existing outputs, and similar names."""
     wrote = f"it wrote {listed(found)}" if found else "it wrote no output"
     near = nearest(name, found)
     return f"the script did not write {short(name)}, which --results names; {wrote}" + (
@@ -161,7 +161,7 @@ def _number(value: Any) -> float | None:
 def _limited(metrics: dict[str, float], file: Path) -> dict[str, float]:
     if len(metrics) > _MOST:
         message = f"{file.name} has {len(metrics):,} numbers; a run has at most {_MOST:,} results"
-        raise DocumentError(message, hint="write the results into a file of their own, and name it: --results FILE")
+        raise DocumentError(message, hint="write the results into a separate file, and name it: --results FILE")
     return metrics
 
 

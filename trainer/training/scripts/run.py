@@ -1,4 +1,4 @@
-"""Run a script as a run: start it, keep its outputs, read its results, and state what its run does not promise."""
+"""Run a script as a recorded run: start it, store its outputs, read its results, and state which guarantees the run lacks."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from trainer.training.settings import ScriptSettings
 
 ACCESSES: Final = "accesses.txt"
-"""A file of the attempt's folder: what the script was seen to read and write outside of what the run records."""
+"""A file of the attempt's folder: the detected reads and writes of the script that the run does not record."""
 _METRICS: Final = "metrics.jsonl"
 _SKIPPED: Final = ("__pycache__/", ".git/")
 _PHRASES: Final = {
-    "network": "the script connected to {}: what it received is not recorded",
+    "network": "the script connected to {}: the received data are not recorded",
     "reads": "the script read {}, which is neither source nor a dataset: it is not recorded",
     "writes": "the script wrote {}, outside of {{run}}: it is not kept",
 }
@@ -100,7 +100,7 @@ def _where(results: Results) -> str:
 
 
 def _results(job: ScriptJob, output: Path) -> Results:
-    """Read the results. The script has ended: that its results cannot be read is a limit of the run, not a failure."""
+    """Read the results. The script has ended, so results that cannot be read are a limit of the run, not a failure."""
     name = job.settings.results
     try:
         found = read_results(output, name)
@@ -123,7 +123,7 @@ def _files(folder: Root) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None:
-    """Move what the script created in its working folder to its outputs, and state what it did outside of them."""
+    """Move files that the script created in its working folder to its outputs, and report its changes outside of them."""
     changed = []
     with (
         run_root(job.attempt.parents[1]) as run,
@@ -151,7 +151,7 @@ def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None
             f"the script's outputs hold {_some(special)}, a link or a special file: it is neither compared nor published",
         )
     if changed:
-        job.on_limit("source", f"the script changed {_some(changed)} of its own source")
+        job.on_limit("source", f"the script changed {_some(changed)} of its source")
     for kind, found in _accesses(job.attempt).items():
         job.on_limit(kind, _PHRASES[kind].format(_some(found)))
 

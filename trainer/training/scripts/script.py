@@ -71,7 +71,7 @@ def require_placeholders(settings: ScriptSettings) -> None:
     for word in settings.value_of("arguments"):
         for name in re.findall(r"\{(\w+)\}", word):
             if name != "run" and nearest(name.lower(), ["run"]):
-                message = f"the script's argument {word!r} has {{{name}}}, for which nothing stands"
+                message = f"the script's argument {word!r} contains {{{name}}}, which is not a placeholder"
                 raise SettingError(message, hint="did you mean {run}?")
 
 
@@ -92,4 +92,4 @@ def require_supported(settings: ScriptSettings) -> None:
     """Raise `SettingError` for several devices: a script starts its own processes."""
     if (devices := settings.value_of("devices")) > 1:
         message = f"setting devices is {devices}; a script starts its own processes"
-        raise SettingError(message, hint="leave --devices out, and give the script its own option")
+        raise SettingError(message, hint="omit --devices, and use the script's own option")

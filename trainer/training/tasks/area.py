@@ -9,7 +9,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class ClassArea(Metric):
-    """Area under the ROC curve of class 1, exact: the probability that it has a higher score than class 0, ties counted half.
+    """Exact area under the ROC curve of class 1: the probability that a sample of class 1 has a higher score than one of class 0.
+
+    Ties count half.
 
     Computed from ranks (Hanley and McNeil, Radiology 143, 1982) of the difference of the two scores in float64: a softmax would round
     clear scores to equal probabilities. Undefined for samples of one class.

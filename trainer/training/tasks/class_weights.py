@@ -30,7 +30,7 @@ def weights_of_classes(
             message = (
                 f"setting class_weights has {len(class_weights)} weights; the net gives scores for {classes} classes"
             )
-            raise SettingError(message, hint=f"give {classes} numbers, or --class-weights balanced")
+            raise SettingError(message, hint=f"use {classes} numbers, or --class-weights balanced")
         return torch.tensor(list(class_weights), dtype=torch.float32)
     found = torch.tensor(counts(classes), dtype=torch.float64)
     balanced = found.sum() / (classes * found)

@@ -187,7 +187,7 @@ def _axes(labels: Tensor) -> str:
 
 
 _NUMBERS: Final = (torch.int64, torch.uint8)
-_KIND: Final = "give --target-field the field of the class number, or choose another kind of task"
+_KIND: Final = "set --target-field to the field of the class number, or choose another kind of task"
 _INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --column label=COLUMN:int64"
 
 

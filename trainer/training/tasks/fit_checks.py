@@ -145,15 +145,15 @@ def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Mov
             _, loss = _tried(net, data, found.row, moved)
             if not math.isfinite(loss):
                 message = describe_not_finite(seen, field, data.declared)
-                instead = "replace them in `forward`, as torch.nan_to_num does"
+                instead = "replace them in `forward` with torch.nan_to_num"
                 if field == net._used[-1] != net._used[0]:  # noqa: SLF001
-                    instead = "leave such targets out of the loss, by `make_loss`"
+                    instead = "skip such targets in the loss that `make_loss` returns"
                 hint = f"fill or drop them and publish again, or {instead}"
                 raise DatasetError(f"{data.declared.title}: {message}; the loss of that sample is {loss}", hint=hint)
 
 
 def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> list[str]:
-    """Return notes on fields whose largest absolute value makes the net's output or the loss for that sample enormous."""
+    """Return notes on fields whose largest absolute value leads to a very large output or loss for that sample."""
     notes = []
     for field in net._used:  # noqa: SLF001 - the task's own
         bound = seen.farthest(field)
@@ -234,9 +234,7 @@ def wrong_dtype(net: Task, given: Any) -> DatasetError | None:
         message = f"field {field!r} is {described(given)}, and the layers of {type(net).__name__} take {name}"
         hint = f"begin `forward` with `x = x.{call}()`, or publish the field as {name}"
         if dtype.is_floating_point and dtype != torch.float32:
-            hint = (
-                f"make the layers float32: leave `.{call}()` out; --precision sets the type in which the run computes"
-            )
+            hint = f"make the layers float32: remove `.{call}()`; --precision sets the dtype of the run"
         return DatasetError(message, hint=hint)
     return None
 

@@ -50,7 +50,7 @@ class MultiLabelClassifier(Task):
         del given
         if wanted.ndim != 2 or wanted.dtype.is_complex:  # noqa: PLR2004 - batch and labels
             message = f"targets are {described(wanted)}; a multi-label classification expects 0 or 1, [batch, labels]"
-            hint = "for one class for each sample derive the net from Classifier" if wanted.ndim == 1 else _MULTI_HOT
+            hint = "derive the net from Classifier if each sample has one class" if wanted.ndim == 1 else _MULTI_HOT
             raise DatasetError(message, hint=hint)
 
     def check_values(self, seen: Inspection) -> list[str]:

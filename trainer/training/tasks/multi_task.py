@@ -103,7 +103,9 @@ class MultiTask(Task):
                 f"{message}; expected float [{len(target)}, ...]", hint="correct what `forward` returns"
             )
         if found.ndim == target.ndim and found.shape != target.shape:
-            raise ExperimentError(f"{message}; their shapes would be combined to all pairs", hint="give both one shape")
+            raise ExperimentError(
+                f"{message}; their shapes would be combined to all pairs", hint="make their shapes equal"
+            )
         if found.ndim != target.ndim and target.is_floating_point():
             raise ExperimentError(f"{message}; expected one shape", hint="remove the last axis in `forward`: [:, 0]")
 
@@ -117,7 +119,8 @@ class MultiTask(Task):
         for name, target in wanted.items():
             if not target.ndim:
                 raise DatasetError(
-                    f"targets of {name!r} are {described(target)}; expected [batch, ...]", hint="see its reader"
+                    f"targets of {name!r} are {described(target)}; expected [batch, ...]",
+                    hint="return at least `[batch]` for that field from the dataset's reader",
                 )
 
     def _outputs(self) -> Mapping[str, Output]:
@@ -130,7 +133,7 @@ class MultiTask(Task):
         if odd := next((name for name in made if not str(name).isidentifier()), None):
             raise ExperimentError(f"an output is named {odd!r}; expected letters, digits and _", hint="rename it")
         if bad := next((name for name, each in made.items() if not 0 <= each.weight < float("inf")), None):
-            message = f"the weight of output {bad!r} is {made[bad].weight}; expected a number from 0"
+            message = f"the weight of output {bad!r} is {made[bad].weight}; expected 0 or more"
             raise ExperimentError(message, hint="correct it")
         found: Mapping[str, Output] = made
         return found

@@ -101,7 +101,7 @@ def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
     found = described(loss) if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
     return ExperimentError(
         f"the loss of {type(net).__name__} is {found}; expected one number, float []",
-        hint="have the function that `make_loss` gives return the mean over the batch",
+        hint="make the loss function that `make_loss` returns compute the mean over the batch",
     )
 
 
@@ -109,7 +109,7 @@ def loss_of(net: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the net's loss function; raise `ExperimentError` if `make_loss` does not return a function."""
     loss: Any = net.make_loss()
     if not callable(loss):
-        hint = "return the function, as nn.CrossEntropyLoss()"
+        hint = "return a loss function, such as nn.CrossEntropyLoss()"
         raise _wrong_kind(net, "make_loss", loss, expected="a function of predictions and targets", hint=hint)
     made: Callable[[Tensor, Tensor], Tensor] = loss
     return made
@@ -119,7 +119,7 @@ def metrics_of(net: Any) -> MetricCollection:
     """Return the net's metrics; raise `ExperimentError` if `make_metrics` does not return a `MetricCollection`."""
     metrics: Any = net.make_metrics()
     if not isinstance(metrics, MetricCollection):
-        hint = "return MetricCollection({NAME: METRIC, ..}), of torchmetrics"
+        hint = "return a torchmetrics.MetricCollection({NAME: METRIC, ..})"
         raise _wrong_kind(net, "make_metrics", metrics, expected="a MetricCollection", hint=hint)
     return metrics
 
@@ -131,19 +131,19 @@ def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hi
 
 def no_gradient(net: nn.Module) -> ExperimentError:
     """Return the error for a loss that does not depend on any trained parameter."""
-    message = "what `forward` gives does not depend on a parameter, or was detached from it"
+    message = "the output of `forward` does not depend on a trained parameter, or was detached"
     hint = "look for detach, no_grad, argmax, .item()"
     if not any(each.requires_grad for each in net.parameters()):
         message = "no parameter is trained: requires_grad is False for all of them"
-        hint = "leave a parameter with requires_grad=True"
+        hint = "keep at least one parameter with requires_grad=True"
     return ExperimentError(f"the loss of {type(net).__name__} has no gradient: {message}", hint=hint)
 
 
 def nothing_measured(net: nn.Module, split: str) -> ExperimentError:
     """Return the error for a validation or a test whose overridden step measures nothing."""
     step = {"val": "validation_step", "test": "test_step"}[split]
-    message = f"{type(net).__name__}.{step} gave nothing to measure: {split} has no loss and no metric"
-    return ExperimentError(message, hint=f"call super().{step}(batch, index) in it, or leave it out")
+    message = f"{type(net).__name__}.{step} measures nothing: {split} has no loss and no metric"
+    return ExperimentError(message, hint=f"call super().{step}(batch, index) in it, or remove it")
 
 
 def _fits(predicted: Tensor, expected: tuple[int | None, ...]) -> bool:

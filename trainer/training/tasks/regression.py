@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["RegressionSettings", "Regressor"]
 
 _FEWEST: Final = 2
-_KIND: Final = "have the dataset declare the field as float32, or give --target-field another"
+_KIND: Final = "declare the field as float32 in the dataset, or set --target-field to another field"
 
 
 class Regressor(Task):
@@ -69,9 +69,7 @@ class Regressor(Task):
             message = (
                 f"{type(self).__name__}.forward returns {described(predicted)}; the targets are {described(wanted)}"
             )
-            raise ExperimentError(
-                message, hint="publish the targets as y[:, 0], or have forward keep the last dimension"
-            )
+            raise ExperimentError(message, hint="publish the targets as y[:, 0], or keep the last dimension in forward")
         require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")
 
     def make_output_buffers(self) -> dict[str, OutputRows]:

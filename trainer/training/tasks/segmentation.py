@@ -29,7 +29,7 @@ __all__ = ["SegmentationSettings", "Segmenter"]
 _WORST: Final = 16
 _AXES: Final = 3
 """Batch, height and width."""
-_KIND: Final = "give --target-field the field of the masks; a mask holds the number of a class at each pixel"
+_KIND: Final = "set --target-field to the field of the masks; a mask holds the number of a class at each pixel"
 _COLORS: Final = (
     (0, 0, 0),
     (230, 159, 0),

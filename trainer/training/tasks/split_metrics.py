@@ -100,7 +100,7 @@ def _number(name: str, metric: Metric, value: Any) -> Tensor:
         shown = type(value).__name__ if number is None else described(number)
         raise ExperimentError(
             f"metric {name} ({type(metric).__name__}) returns {shown}; expected one number",
-            hint='average it (torchmetrics: average="macro"), or make each part a metric of its own',
+            hint='average it (torchmetrics: average="macro"), or return each part as a separate metric',
         )
     single = number.detach().reshape(())
     return single if single.is_floating_point() else single.double()

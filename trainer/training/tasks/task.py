@@ -114,7 +114,7 @@ class Task(L.LightningModule):
         return sample
 
     def fit_to_train(self, train: TrainSplit) -> list[str]:
-        """Fit what the training split determines before the first step, as every `Normalize`; return lines to report.
+        """Fit values to the training split before the first step, such as every `Normalize`; return lines to report.
 
         Called before `setup`, also of a resumed run, whose checkpoint then replaces parameters and buffers (`train.resumed`).
         """
@@ -337,7 +337,7 @@ def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
             message = f"the net declares a tolerance for {name!r}, which this task does not measure"
             raise ExperimentError(message, hint=did_you_mean(name, measured))
         if not 0 <= value < float("inf"):
-            raise ExperimentError(f"the tolerance for {name} is {value}; expected a number from 0", hint="correct it")
+            raise ExperimentError(f"the tolerance for {name} is {value}; expected 0 or more", hint="correct it")
 
 
 @configured

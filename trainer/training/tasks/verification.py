@@ -33,18 +33,19 @@ from trainer.training.tasks.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection, SplitValues
     from trainer.data.splits import Layout
     from trainer.runs.figure import Figure
     from trainer.training.readers import Batch, Sample
-    from trainer.training.readers.samples import Block, Rows
+    from trainer.training.readers.samples import Block, Piece, Rows
 
 __all__ = ["VerificationSettings", "Verifier"]
 
 _WORST: Final = 16
-_KIND: Final = "give --target-field the field of the class number"
+_KIND: Final = "set --target-field to the field of the class number"
 
 
 class Verifier(Task):
@@ -144,7 +145,7 @@ def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
     if len(kinds) == 1:
         return f"all {kinds[0].count:,} samples are of class {kinds[0].value}, so no pair differs"
     if seen and kinds and len(kinds) == seen.samples:
-        return f"each of the {seen.samples:,} samples has a class of its own, so no pair is the same"
+        return f"each of the {seen.samples:,} samples has a different class, so no pair is of one class"
     return ""
 
 
@@ -201,7 +202,7 @@ class Pairs(Samples):
             rows = select(name, declared.splits, singles.layout, dataset=declared.name)
             labels = singles.labels(rows)
             if labels is None:
-                message = f"the reader of {declared.title} gives no classes without reading whole samples"
+                message = f"the reader of {declared.title} returns no classes without reading whole samples"
                 raise DatasetError(
                     message, hint="pairs need the readers `arrays` with one field of whole numbers, or `images`"
                 )
@@ -218,6 +219,15 @@ class Pairs(Samples):
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Return both samples of each pair, one after the other: `[2 * pairs, ...]`."""
         return self.singles.batch([each for pick in picks for each in (pick, self.second(pick))])
+
+    @property
+    def streamed(self) -> Sequence[StreamedDataset]:
+        """Return the datasets of the wrapped reader whose files are fetched during the training."""
+        return self.singles.streamed
+
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return the ranges of both samples of a pair."""
+        return [*self.singles.pieces(pick), *self.singles.pieces(self.second(pick))]
 
     def stack(self, samples: Sequence[Sample]) -> Batch:
         """Return samples of pairs as a batch, as the wrapped reader does."""

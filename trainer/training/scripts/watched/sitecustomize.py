@@ -1,7 +1,7 @@
 """Reports what a script reads and writes beyond what its run records. Python imports this module when the script starts.
 
-The variable REPRISE_WATCH names the file of reports and the folders that are known: what a script reads or writes there is recorded.
-Each line is a kind, a tab and a path or an address; each process reports a fact once. Only what Python's own functions do is seen.
+The variable REPRISE_WATCH names the file of reports and the known folders: files that a script reads or writes there are recorded.
+Each line is a kind, a tab and a path or an address; each process reports a fact once. Only calls of Python's own functions are seen.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class _Watch(threading.local):
-    """The audit hook; `busy` is set in a thread while it looks, so that its own calls are not looked at."""
+    """The audit hook; `busy` is set in a thread while the hook runs, so that its own calls are ignored."""
 
     busy = False
     seen: set[str] = set()
 
     def __init__(self, report: str, known: list[str], written: list[str]) -> None:
-        """Report to the file `report` what is read outside of the folders `known` and written outside of `written`."""
+        """Report to the file `report` the reads outside of the folders `known` and the writes outside of `written`."""
         self.report, self.known, self.written = report, tuple(known), tuple(written)
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        """Look at an event; a fault here must never change what the script does."""
+        """Handle an event; a fault here must never change the behavior of the script."""
         if event not in ("open", "socket.connect") or self.busy:
             return
         self.busy = True

@@ -1,0 +1,195 @@
+"""Values that are easily read wrong without a word: published right, or rejected by line and column."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trainer.base.errors import DatasetError
+from trainer.data.tables.dialect import DialectOptions
+from trainer.data.tables.plan import PlanOptions
+from trainer.data.tables.value_notes import describe_similar, describe_spellings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROWS = "5,x\n9,y\n2,x\n"
+LATE = f"1,{'x' * 2000}\n5,y\n" * 600
+"""More than the first megabyte, from which the format is detected."""
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_encodings_with_a_byte_order_mark(encoding: str, published: Callable[..., Any]) -> None:
+    assert published(f"\ufeffä,b\n{ROWS}".encode(encoding)) == {"ä": [5, 9, 2], "b": ["x", "y", "x"]}
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n\n"])
+def test_line_ends_of_other_systems_and_blank_lines(end: str, published: Callable[..., Any]) -> None:
+    assert published(f"a,b\n{ROWS}".replace("\n", end)) == {"a": [5, 9, 2], "b": ["x", "y", "x"]}
+
+
+def test_blanks_in_the_header_and_in_cells_are_removed(published: Callable[..., Any]) -> None:
+    assert published(" a , b c \n 5 ,x\n9, y\n2\u00a0,x\n") == {"a": [5, 9, 2], "b c": ["x", "y", "x"]}
+
+
+def test_names_that_are_missing_are_numbered(published: Callable[..., Any]) -> None:
+    assert published("a,,\n1,x,\n5,y,\n2,x,\n") == {"a": [1, 5, 2], "column_2": ["x", "y", "x"], "column_3": [None] * 3}
+
+
+def test_a_quoted_empty_text_and_a_row_of_delimiters_are_missing(published: Callable[..., Any]) -> None:
+    assert published('a,b\n"",x\n,\n2,""\n5,x\n') == {"a": [None, None, 2, 5], "b": ["x", None, None, "x"]}
+
+
+def test_the_missing_value_of_databases(published: Callable[..., Any]) -> None:
+    assert published("a,b\n\\N,x\n5,\\N\n2,x\n") == {"a": [None, 5, 2], "b": ["x", None, "x"]}
+
+
+def test_whole_numbers_up_to_64_bits_are_exact_and_longer_ones_text(published: Callable[..., Any]) -> None:
+    body = "id,b\n9223372036854775807,x\n-9223372036854775807,y\n9007199254740993,x\n"
+    assert published(body)["id"] == [2**63 - 1, 1 - 2**63, 2**53 + 1]
+    assert published("a,b\n9223372036854775808,x\n5,y\n2,x\n")["a"] == ["9223372036854775808", "5", "2"]
+
+
+def test_telephone_numbers_keep_their_plus(published: Callable[..., Any]) -> None:
+    assert published("phone,n\n+4912345678,1\n+4998765432,5\n")["phone"] == ["+4912345678", "+4998765432"]
+
+
+def test_true_and_false_are_categories(plan: Callable[..., Any]) -> None:
+    source, planned = plan("a,n\ntrue,1\nfalse,5\ntrue,2\n")
+    assert (source.columns["a"].read, planned.columns[0].treatment.values) == ("category", ("false", "true"))
+
+
+def test_powers_of_ten_are_numbers_among_fractions_or_if_they_are_declared(published: Callable[..., Any]) -> None:
+    assert published("a,n\n1e5,1\n2.5,5\n")["a"] == [1e5, 2.5]
+    assert published("a,n\n1e-5,1\n2E+3,5\n")["a"] == [1e-5, 2e3]
+    assert published("a,n\n1e5,1\n7,5\n", plan=PlanOptions(reads={"a": "number"}))["a"] == [1e5, 7.0]
+    kept = published("a,n\n1e5,1\n1e6,5\n1e5,2\n", plan=PlanOptions(reads={"a": "category"}))["a"]
+    assert kept == ["1e5", "1e6", "1e5"]
+    assert published('{"a": 1e5}\n{"a": 7}\n', name="t.jsonl")["a"] == [1e5, 7.0]
+
+
+def test_times_with_zones_are_points_in_time(published: Callable[..., Any]) -> None:
+    body = "t,n\n1970-01-02T02:00+02:00,1\n1970-01-02 00:00:00Z,5\n1970-01-01 19:00 -05:00,2\n"
+    assert published(body, plan=PlanOptions(reads={"t": "date"}))["t"] == [1.0, 1.0, 1.0]
+
+
+def test_a_word_that_means_missing_can_be_a_value(plan: Callable[..., Any], published: Callable[..., Any]) -> None:
+    body = "country,n\nNA,1\nDE,5\n,2\nDE,3\n"
+    (note,) = describe_spellings(plan(body)[1], dataset="t")
+    assert note == "t: column 'country': 'NA' is read as a missing value; if it is a value: --value NA"
+    assert published(body, values=("NA",))["country"] == ["NA", "DE", None, "DE"]
+    source, planned = plan(body, values=("NA",))
+    again, _ = plan(body, before=(source, planned.reader("t.parquet")))
+    assert (source.values, again) == (("NA",), source)
+
+
+def test_text_of_typed_formats_is_never_missing(published: Callable[..., Any]) -> None:
+    body = '{"a": "NA", "b": "?"}\n{"a": "x", "b": null}\n{"a": "x", "b": "null"}\n'
+    assert published(body, name="t.jsonl") == {"a": ["NA", "x", "x"], "b": ["?", None, "null"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (("Yes", "yes", "yes"), "differ only by case: Yes, yes"),
+        (("caf\u00e9", "cafe\u0301", "x"), r"blanks or invisible characters: 'cafe\u0301', 'caf\xe9'"),
+        (("a\u200b", "a", "a"), r"invisible characters: 'a', 'a\u200b'"),
+        (("a  b", "a b", "a b"), "blanks or invisible characters: 'a  b', 'a b'"),
+        (("GrÃ¶ÃŸe", "x", "x"), "'GrÃ¶ÃŸe', which looks as if UTF-8 that was read in another encoding"),
+        (("Gr\ufffdn", "x", "x"), "which looks as if a character was lost"),
+    ],
+)
+def test_values_that_look_the_same_or_damaged_are_reported(values: Any, note: str, plan: Callable[..., Any]) -> None:
+    body = "name,n\n" + "".join(f"{value},{number}\n" for number, value in zip((1, 7, 3), values, strict=True))
+    planned = plan(body, plan=PlanOptions(reads={"name": "category"}))[1]
+    assert note in next(describe_similar(planned, dataset="t"))
+
+
+def test_indexes_of_data_frames_are_left_out(plan: Callable[..., Any]) -> None:
+    source, _ = plan("Unnamed: 0,a,n\n7,1,x\n3,5,y\n9,2,x\n")
+    assert [each.read for each in source.columns.values()] == ["left out", "number", "category"]
+
+
+def test_large_whole_numbers_are_rounded_only_if_they_are_declared_as_numbers(
+    plan: Callable[..., Any], published: Callable[..., Any]
+) -> None:
+    body = "people,day\n20500000,1\n70,5\n33554433,2\n"
+    with pytest.raises(DatasetError, match="line 2, column 'people': 20500000 is rounded in a feature") as caught:
+        plan(body)
+    assert str(caught.value.hint).startswith("--read 'people=number' if 24 bits are exact enough")
+    declared = PlanOptions(reads={"people": "number"})
+    assert published(body, plan=declared)["people"] == [20500000.0, 70.0, 33554433.0]
+    source, planned = plan(body, plan=declared)
+    assert plan(body, before=(source, planned.reader("t.parquet")))[0] == source
+
+
+REJECTED = {
+    "a NUL": ("a,b\n1,x\n5,y\0z\n", "line 3: a NUL character", "remove it"),
+    "a NUL behind the first megabyte": (
+        f"a,b\n{LATE}5,y\0z\n",
+        "line 1202, column 'b': a NUL character",
+        "remove it",
+    ),
+    "files that were joined": (
+        f"a,b\n{LATE}\ufeffa,b\n{ROWS}",
+        "line 1202, column 'a': a byte order mark",
+        "remove it",
+    ),
+    "a header behind the first megabyte": (
+        f"a,b\n{LATE}a,b\n{ROWS}",
+        "line 1202: the names of the columns again",
+        "remove line 1202",
+    ),
+    "a line for spreadsheets": ("sep=;\na;b\n1;x\n", "line 1: 'sep=;' tells a spreadsheet", "tail -n +2 t.csv"),
+    "single quotes": ("'a','b'\n'1','x'\n'5','y'\n", "line 1: every value is in the quotes ''", "--quote"),
+    "powers or identifiers": (
+        "sku,b\n12e4,x\n34,y\n",
+        "line 2, column 'sku': '12e4' may be a number or an identifier",
+        "--read 'sku=number'",
+    ),
+    "a number beyond 64 bits": ("a,b\n1.5,x\n1e999,y\n", "line 3, column 'a': expected a number below 1.8e308", "skip"),
+    "percent signs": ("a,b\n5%,x\n7 %,y\n", "line 2, column 'a': '5%' is a number with a unit", "column's name"),
+    "currencies": ("a,b\n$5,x\n€7,y\n", "line 2, column 'a': '$5' is a number with a unit", "column's name"),
+    "parentheses": ("a,b\n(5),x\n7,y\n", "line 2, column 'a': '(5)' may be a negative number", "minus sign"),
+    "thousands by a blank": ("a,b\n1 234,x\n5 678,y\n", "'1 234' has separators of thousands", "--thousands ' '"),
+    "thousands by a quote": ("a,b\n1'234,x\n5'678,y\n", "has separators of thousands", '--thousands "\'"'),
+    "points in a tab-separated file": (
+        "a\tb\n1.234\t2\n5.678\t3\n",
+        "line 2, column 'a': '1.234' may be 1234 or 1.234",
+        "--thousands '.'",
+    ),
+    "a dash": ("a,b\n-,x\n5,y\n2,z\n", "line 2, column 'a': '-' among numbers", "--null=-"),
+    "None": ("a,b\nNone,x\n5,y\n2,z\n", "line 2, column 'a': 'None' among numbers", "--null None"),
+    "infinity": ("a,b\ninf,x\n5,y\n2,z\n", "line 2, column 'a': 'inf' among numbers", "--null inf"),
+    "another minus": ("a,b\n\u22125,x\n5,y\n2,z\n", "line 2, column 'a': '\u22125' among numbers", "correct it"),
+    "the error of a formula": ("a,b\nx,1\n#VALUE!,5\nx,2\n", "line 3, column 'a': '#VALUE!' is the error", "--null"),
+    "times with and without a zone": (
+        "t,b\n2020-01-01T10:00Z,1\n2020-01-01 10:00,5\n",
+        "line 3, column 't': '2020-01-01 10:00' has no time zone",
+        "all without",
+    ),
+    "delimiters at the end of rows": ("a,b\n1,x,\n5,y,\n", "line 2: 3 cells; expected 2", "correct line 2"),
+    "a title above the header": ("Report 2020\n\na,b\n1,x\n", "no delimiter in line 1", "--delimiter"),
+    "units below the header": ("a,b\nkg,m\n1,2\n5,3\n", "line 2, column 'a': 'kg' among numbers", "correct it"),
+    "half of a file": (f"a,b\n{ROWS}7", "line 5: 1 cell; expected 2", "correct line 5"),
+}
+
+
+@pytest.mark.parametrize(("body", "message", "hint"), REJECTED.values(), ids=REJECTED)
+def test_an_odd_value_is_rejected_by_line(body: str, message: str, hint: str, published: Callable[..., Any]) -> None:
+    with pytest.raises(DatasetError) as caught:
+        published(body)
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_windows_text_that_is_declared_as_latin_1_is_rejected(plan: Callable[..., Any]) -> None:
+    with pytest.raises(DatasetError, match=r"line 2, column 'a': the control character '\\x93'") as caught:
+        plan("a,b\n\u201cx\u201d,1\ny,5\n".encode("cp1252"), dialect=DialectOptions(encoding="latin-1"))
+    assert "--encoding cp1252" in str(caught.value.hint)
+
+
+def test_half_of_a_character_in_json_is_rejected_by_line(plan: Callable[..., Any]) -> None:
+    with pytest.raises(DatasetError, match="line 2, column 'a': half of a surrogate pair"):
+        plan('{"a": "x"}\n{"a": "\\ud800"}\n', name="t.jsonl")

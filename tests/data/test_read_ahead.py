@@ -1,0 +1,159 @@
+"""Reading ahead in a cache that is smaller than the dataset: within the bound, verified, with the fewest fetches."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.data.streams import Streams, published, watched
+from trainer.base.errors import DigestMismatchError, StoreUnreachableError
+from trainer.data.read_ahead import NEVER, SCANNED, THREADS, Order
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.cache.streamed import StreamedDataset
+
+COUNT, SIZE = 200, 100_000
+LIMIT = COUNT * SIZE // 4
+
+
+@pytest.fixture
+def streams(tmp_path: Path) -> Streams:
+    numbers = np.random.default_rng(0)
+    return published(tmp_path, {f"{number:04}.bin": numbers.bytes(SIZE) for number in range(COUNT)})
+
+
+def orders(epochs: int) -> list[list[str]]:
+    paths = [f"{number:04}.bin" for number in range(COUNT)]
+    return [[paths[each] for each in np.random.default_rng(epoch).permutation(COUNT)] for epoch in range(epochs)]
+
+
+def fewest_fetches(order: list[str], room: int) -> list[bool]:
+    """Whether each read needs a fetch if the chunk with the farthest next use is evicted, in a cache of `room` files (Belady, 1966)."""
+    cached: dict[str, int] = {}
+    fetched = []
+    for at, path in enumerate(order):
+        fetched.append(path not in cached)
+        cached[path] = next((use for use in range(at + 1, len(order)) if order[use] == path), NEVER)
+        if len(cached) > room:
+            del cached[max(cached, key=cached.__getitem__)]
+    return fetched
+
+
+def read_pass(files: StreamedDataset, order: list[str], later: list[str]) -> list[bytes]:
+    """Read files in an order, ten a batch."""
+    batches = [order[at : at + 10] for at in range(0, len(order), 10)]
+    ids = {path: next(files.chunk_ids(path, 0, SIZE)) for path in {*order, *later}}
+    ahead = files.read_ahead([[ids[path] for path in batch] for batch in batches], [ids[path] for path in later])
+    found = []
+    for at, batch in enumerate(batches):
+        ahead.wait(at)
+        found += [bytes(files.read(path)) for path in batch]
+        ahead.advance(at + 1)
+    return found
+
+
+def test_the_next_use_of_a_chunk_is_found_from_each_position() -> None:
+    order = Order(np.array([5, 7, 5, 9]))
+    assert [order.next_use(5, now) for now in range(4)] == [0, 2, 2, NEVER]
+    assert [order.next_use(chunk, 0) for chunk in (7, 9, 6, 10)] == [1, 3, NEVER, NEVER]
+
+
+def test_shuffled_passes_read_the_published_bytes_within_the_bound(streams: Streams) -> None:
+    files = streams.open(LIMIT)
+    passes = orders(4)
+    with watched(streams.folder / "cache") as usage:
+        for order, later in pairwise(passes):
+            assert read_pass(files, order, later) == [streams.files[path] for path in order]
+    assert LIMIT // 2 < usage[-1] <= LIMIT
+
+
+def test_the_chunks_with_the_farthest_next_use_are_evicted(streams: Streams) -> None:
+    files = streams.open(LIMIT)
+    passes, before = orders(4), streams.store.sent
+    for order, later in pairwise(passes):
+        read_pass(files, order, later)
+    room = (LIMIT - LIMIT // 16) // SIZE
+    fewest = sum(fewest_fetches([*chain(*passes)], room)[: 3 * COUNT])
+    assert fewest <= (streams.store.sent - before) / SIZE < 1.08 * fewest
+
+
+def test_a_pass_in_order_fetches_adjacent_files_in_one_request(streams: Streams) -> None:
+    files = streams.open(LIMIT)
+    before = streams.store.requests
+    read_pass(files, sorted(streams.files), [])
+    assert streams.store.requests - before < COUNT / 4
+
+
+def test_damage_in_the_cache_is_fetched_again(streams: Streams) -> None:
+    files = streams.open(LIMIT)
+    read_pass(files, orders(1)[0], [])
+    for path in (streams.folder / "cache").glob("versions/*/*/streamed.*/*"):
+        path.write_bytes(bytes(SIZE))
+    assert {path: bytes(files.read(path)) for path in streams.files} == streams.files
+
+
+def test_wrong_bytes_of_the_store_are_not_used(streams: Streams) -> None:
+    files = streams.open(LIMIT)
+    streams.store.damaged = True
+    with pytest.raises(DigestMismatchError, match=r"many@1: 00\d\d\.bin has been altered"):
+        read_pass(files, sorted(streams.files), [])
+    assert files.folder_of_chunks.names() == set()
+
+
+def test_an_outage_costs_a_pause_and_a_line(streams: Streams) -> None:
+    files = streams.open(LIMIT)
+    fault = streams.store.fault = StoreUnreachableError("the store does not answer", hint="wait")
+
+    def say(line: str) -> None:
+        streams.said.append(line)
+        streams.store.fault = None
+
+    files.patience.say = say
+    order = orders(1)[0]
+    assert read_pass(files, order, []) == [streams.files[path] for path in order]
+    assert streams.said[0] == f"{fault.message}: asking again, for up to 15 minutes"
+    assert streams.said[1].startswith("the store answers again after ")
+
+
+def test_an_outage_without_an_end_ends_the_run(streams: Streams) -> None:
+    files = streams.open(LIMIT, longest_s=0.1)
+    streams.store.fault = StoreUnreachableError("the store does not answer", hint="wait")
+    with pytest.raises(StoreUnreachableError):
+        read_pass(files, orders(1)[0], [])
+
+
+def test_few_threads_fetch_and_all_end_with_the_pass(streams: Streams) -> None:
+    before = threading.active_count()
+    files = streams.open(LIMIT)
+    for order, later in pairwise(orders(4)):
+        read_pass(files, order, later)
+        assert threading.active_count() <= before + THREADS
+    files.close()
+    assert threading.active_count() == before
+
+
+def test_threads_that_have_nothing_to_fetch_use_no_time(streams: Streams) -> None:
+    files = streams.open(LIMIT)
+    first, second = orders(2)
+    read_pass(files, first, second)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    threading.Event().wait(0.5)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before < 200
+    files.close()
+
+
+def test_a_batch_of_many_cached_chunks_is_ready(tmp_path: Path) -> None:
+    count = 2 * SCANNED + 10
+    streams = published(tmp_path, {"a.bin": bytes(SIZE), "b.bin": b"b" * SIZE * 30})
+    files = streams.open(LIMIT // 2)
+    files.read("a.bin")
+    ahead = files.read_ahead([[next(files.chunk_ids("a.bin", 0, 1))] * count])
+    ahead.wait(0)
+    files.close()

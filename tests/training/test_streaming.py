@@ -1,0 +1,175 @@
+"""A dataset four times the cache's limit: every run is bit-identical to one with all files on the disk, and the cache keeps its bound."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.conftest import fill
+from tests.data.streams import watched
+from tests.training.conftest import ROOT, Checkout
+from trainer.data.declaration import Draft, declared
+from trainer.data.files import SourceFolder
+from trainer.data.publish import publish_dataset
+from trainer.data.reader import Images
+from trainer.data.splits import Below
+from trainer.runs.run import load_record
+from trainer.stores import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl")
+LIMIT = 8_000_000
+COUNT, SIDE = 90, 350
+"""Pictures of noise, about 368 kB each."""
+WORDS = ("--max-epochs", "3", "--no-publish", "--no-tensorboard")
+EXPERIMENT = """
+from torch import Tensor, nn
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "noise"
+    classes = 2
+    batch_size = 8
+
+class Net(Classifier):
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.AvgPool2d(50), nn.Flatten(), nn.Linear(147, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+"""
+
+
+def picture(random: np.random.Generator) -> bytes:
+    body = io.BytesIO()
+    Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(body, format="PNG")
+    return body.getvalue()
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Copy the package, publish pictures of 32 MB, write an experiment."""
+    place = tmp_path_factory.mktemp("noise")
+    root, store = place / "checkout", place / "store"
+    shutil.copytree(ROOT / "trainer", root / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "uv.lock", root)
+    for folder in (root / "datasets", root / "runs", store):
+        folder.mkdir()
+    random = np.random.default_rng(0)
+    parts = ["train"] * 8 + ["val", "test"]
+    files = {f"{parts[each % 10]}/{each % 2}/{each:03}.png": picture(random) for each in range(COUNT)}
+    splits = {part: Below(prefix=f"{part}/") for part in ("train", "val", "test")}
+    draft = Draft(name="noise", splits=splits, reader=Images(kind="images", classes=("0", "1")))
+    source = SourceFolder(root=fill(place / "data", files))
+    published = publish_dataset(draft, source=source, store=open_store(str(store)))
+    assert published.dataset.bytes > 4 * LIMIT
+    (root / "datasets/noise.toml").write_text(declared(published.dataset))
+    (root / "dots.py").write_text(EXPERIMENT)
+    return Checkout(root=root, store=store)
+
+
+def train(noise: Checkout, *words: str, **environ: str) -> str:
+    """Train to the end, and return what was printed."""
+    process = noise.start(*WORDS, *words, **environ)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return err
+
+
+@pytest.fixture(scope="module")
+def on_disk(noise: Checkout) -> Path:
+    """An attempt with all files on the disk."""
+    train(noise)
+    attempt = noise.last()[0]
+    shutil.rmtree(noise.root.parent / "cache")
+    return attempt
+
+
+def train_streamed(noise: Checkout, *words: str) -> tuple[Path, str]:
+    """Train with the limit, and require that the cache keeps it."""
+    with watched(noise.root.parent / "cache") as usage:
+        err = train(noise, *words, REPRISE_CACHE_LIMIT="8MB")
+    assert LIMIT // 2 < usage[-1] <= LIMIT
+    return noise.last()[0], err
+
+
+def differing(attempt: Path, other: Path) -> list[str]:
+    return [name for name in RESULTS if (attempt / name).read_bytes() != (other / name).read_bytes()]
+
+
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.long), "2"])
+def test_a_streamed_run_is_identical_to_one_on_the_disk(noise: Checkout, on_disk: Path, workers: str) -> None:
+    attempt, err = train_streamed(noise, "--workers", workers)
+    assert "fetched during the run: the cache's limit is 8.0 MB" in err
+    assert differing(attempt, on_disk) == []
+    identities = {load_record(each / "record.json").identity for each in (attempt, on_disk)}
+    assert len(identities) == 1
+
+
+@pytest.mark.long
+def test_a_killed_streamed_run_resumes_to_identical_bits(noise: Checkout, on_disk: Path) -> None:
+    known = set((noise.root / "runs").glob("[0-9]*"))
+    with watched(noise.root.parent / "cache") as usage:
+        process = noise.start(*WORDS, "--checkpoint-every", "5", REPRISE_CACHE_LIMIT="8MB")
+        assert process.stderr
+        while not process.stderr.readline().startswith("epoch 2/"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        (run,) = set((noise.root / "runs").glob("[0-9]*")) - known
+        done = noise.reprise("train", "--resume", run.name, REPRISE_CACHE_LIMIT="8MB")
+    assert done.returncode == 0, done.stderr
+    assert LIMIT // 2 < usage[-1] <= LIMIT
+    assert differing(run / "attempts/2", on_disk) == []
+
+
+@pytest.mark.long
+def test_a_streamed_run_begins_with_a_dataset_of_weights_and_is_reproduced(noise: Checkout, on_disk: Path) -> None:
+    shutil.copy(on_disk / "weights.safetensors", noise.root / "net.safetensors")
+    published = noise.reprise("data", "publish", "net", "net.safetensors", "--license", "CC0", "--source", "a test")
+    assert published.returncode == 0, published.stderr
+    words = ("--init-from", "net@1", "--seed", "1")
+    streamed, _ = train_streamed(noise, *words)
+    shutil.rmtree(noise.root.parent / "cache")
+    train(noise, *words)
+    assert differing(streamed, noise.last()[0]) == []
+    shutil.rmtree(noise.root.parent / "cache")
+    with watched(noise.root / "runs", pattern=".*.retest/cache") as usage:
+        done = noise.reprise("reproduce", streamed.parents[1].name, "--no-container", REPRISE_CACHE_LIMIT="8MB")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("identical:")
+    assert "fetched during the run" in done.stderr
+    assert not (noise.root.parent / "cache/objects").exists()
+    assert LIMIT // 2 < usage[-1] <= LIMIT
+
+
+@pytest.mark.long
+def test_an_outage_of_the_store_costs_a_pause(noise: Checkout, on_disk: Path) -> None:
+    away = noise.store.with_name("away")
+    process = noise.start(*WORDS, REPRISE_CACHE_LIMIT="8MB")
+    assert process.stderr
+    lines = [""]
+    while not lines[-1].startswith("epoch 1/"):
+        lines.append(process.stderr.readline())
+        assert process.poll() is None
+    noise.store.rename(away)
+    try:
+        while "asking again, for up to 15 minutes" not in lines[-1]:
+            lines.append(process.stderr.readline())
+            assert process.poll() is None, lines
+    finally:
+        away.rename(noise.store)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert "the store answers again after" in err
+    assert differing(noise.last()[0], on_disk) == []

@@ -1,0 +1,177 @@
+"""The chunks of a streamed version on the disk: one file for each, named by its digest, counted by the cache's bound.
+
+    versions/<name>/<content>/streamed.u1000/cdef…   a chunk; each reader verifies it at each use
+    versions/<name>/<content>/streamed.u1000/.cdef…  a temporary file, or a chunk that is being removed
+
+Chunks belong to one user, who alone can evict them. Names appear and disappear under the lock of the count, so that each chunk is counted
+once. A chunk is truncated before it is unlinked, so that its space is free at once, even if another process has it open; that process finds
+it too short, and fetches it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import UnsafePathError
+from trainer.base.safe_folder import Root
+from trainer.data.cache.budget import STREAMED, cost
+from trainer.data.cache.locks import active_leases
+from trainer.data.cache.objects import make_shared_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trainer.data.cache.budget import Budget
+    from trainer.data.chunks import Chunk
+
+_LOOK_S: Final = 1.0
+"""Seconds between two readings of all leases."""
+
+
+class ChunkFolder:
+    """The folder of this user's chunks of a version, whose folder is at `version` below the cache."""
+
+    def __init__(self, budget: Budget, version: str) -> None:
+        self.budget, self.path = budget, f"{version}/{STREAMED}u{os.getuid()}"
+        with disk_faults(budget.root / self.path):
+            self._folder = make_shared_folder(budget.root, self.path)
+        self._idle: list[str] = []
+        self._looked = -_LOOK_S
+
+    def names(self) -> set[str]:
+        """Return the names of all chunks."""
+        return {name for name in self._folder.names() if not name.startswith(".")}
+
+    def has(self, chunk: Chunk) -> bool:
+        """Return whether a chunk is there with its size."""
+        info = self._folder.stat(chunk.name)
+        return info is not None and info.st_size == chunk.size
+
+    def read(self, chunk: Chunk) -> bytes | None:
+        """Return a verified chunk; `None` if it is missing, or was damaged or evicted."""
+        try:
+            with self._folder.open(chunk.name) as file:
+                body = file.read(chunk.size + 1)
+        except (OSError, UnsafePathError):
+            return None
+        if len(body) == chunk.size and digest_of_bytes(body) == chunk.sha256:
+            return body
+        if len(body) == chunk.size:
+            self.evict([chunk])
+        return None
+
+    def reserve(self, chunks: Sequence[Chunk]) -> bool:
+        """Count chunks before they are written; return whether the limit allows them."""
+        return self.budget.reserve(self.path, sum(each.cost for each in chunks))
+
+    def release(self, chunks: Sequence[Chunk]) -> None:
+        """Count chunks less that were reserved and not written."""
+        if chunks:
+            self.budget.release(self.path, sum(each.cost for each in chunks))
+
+    def write(self, chunk: Chunk, body: bytes) -> None:
+        """Write a verified chunk, for which room is reserved. Raises `MachineError`; the room is then free again."""
+        temporary = f".{chunk.name}.{secrets.token_hex(8)}"
+        try:
+            with disk_faults(self._folder.path / chunk.name):
+                handle = self._folder.handle(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o644)
+                with os.fdopen(handle, "wb", buffering=0) as file:
+                    rest = memoryview(body)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                with self.budget.changed() as count:
+                    if self.has(chunk):  # another process was faster
+                        count.add(self.path, -chunk.cost)
+                    self._folder.rename(temporary, chunk.name)
+        except BaseException:
+            with suppress(OSError, UnsafePathError):
+                self._folder.unlink(temporary, missing_ok=True)
+            self.release([chunk])
+            raise
+
+    def evict(self, chunks: Iterable[Chunk]) -> None:
+        """Remove those chunks that are there."""
+        with self.budget.changed() as count:
+            for each in chunks:
+                if _remove(self._folder, each.name):
+                    count.add(self.path, -each.cost)
+
+    def clear(self) -> None:
+        """Evict all chunks: the version is complete."""
+        self._take_from(self.path)
+
+    def take_room(self, chunks: Sequence[Chunk]) -> bool:
+        """Evict chunks of another version of this user, as many bytes as `chunks` need; return whether any was evicted.
+
+        First of a version that no process uses, then of one that has more than an equal share, while this one has less.
+        """
+        need = sum(each.cost for each in chunks)
+        if self.take_idle(need):
+            return True
+        count = self.budget.count().streamed
+        share = sum(count.values()) // len({*count, self.path})
+        if count.pop(self.path, 0) >= share:
+            return False
+        return any(
+            self._take_from(path, min(need, count[path] - share)) for path in _of_user(count) if count[path] > share
+        )
+
+    def take_idle(self, need: int) -> bool:
+        """Evict `need` bytes of this user's versions that no process uses; return whether any was evicted."""
+        if monotonic() - self._looked >= _LOOK_S:
+            leases = list(active_leases(self.budget.root, now=time()))
+            leased = {f"{each.name}/{each.content.removeprefix('sha256:')}" for each in leases if each}
+            others = [path for path in _of_user(self.budget.count().streamed) if path != self.path]
+            idle = [path for path in others if "/".join(path.split("/")[1:3]) not in leased]
+            self._idle, self._looked = [] if None in leases else idle, monotonic()
+        return any(self._take_from(path, need) for path in self._idle)
+
+    def take_any(self, need: int) -> bool:
+        """Evict `need` bytes of any version of this user, used or not; return whether any was evicted."""
+        return any(self._take_from(path, need) for path in _of_user(self.budget.count().streamed))
+
+    def _take_from(self, path: str, need: int | None = None) -> bool:
+        """Evict chunks of a version, at least `need` bytes if there are as many; return whether any was evicted."""
+        freed = 0
+        with (
+            suppress(OSError, UnsafePathError),
+            Root.at(self.budget.root) as root,
+            root.below(path) as folder,
+            self.budget.changed() as count,
+        ):
+            for name in folder.names():
+                info = folder.stat(name)
+                if info is not None and not name.startswith(".") and _remove(folder, name):
+                    count.add(path, -cost(info.st_size))
+                    freed += cost(info.st_size)
+                if need is not None and freed >= need:
+                    break
+        return freed > 0
+
+
+def _of_user(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if path.endswith(f"/{STREAMED}u{os.getuid()}")]
+
+
+def _remove(folder: Root, name: str) -> bool:
+    """Truncate and unlink a file of this user; return whether this call did it."""
+    away = f".{name}.{secrets.token_hex(8)}"
+    try:
+        folder.rename(name, away)
+    except (OSError, UnsafePathError):
+        return False
+    with suppress(OSError, UnsafePathError):
+        handle = folder.handle(away, os.O_WRONLY)
+        try:
+            os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
+    with suppress(OSError, UnsafePathError):
+        folder.unlink(away)
+    return True

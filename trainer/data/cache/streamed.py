@@ -1,0 +1,187 @@
+"""The files of a version that is not complete in the cache: their chunks are fetched when they are read, or ahead by `read_ahead`.
+
+Each chunk is verified at each read, from the disk or from the store. A store that fails is asked again for `PATIENCE_S`. A version can be
+pickled, which opens it again, and forked: a worker reads what the first process fetched ahead, and fetches the rest itself.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import DatasetError, DigestMismatchError
+from trainer.base.suggestions import did_you_mean
+from trainer.data.cache.chunk_folder import ChunkFolder
+from trainer.data.chunks import Chunks, download_run
+from trainer.data.files import Files
+from trainer.data.manifest_lines import Paths
+from trainer.data.read_ahead import ReadAhead
+from trainer.stores.patience import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from trainer.data.cache.budget import Budget
+    from trainer.data.cache.folder import Cache
+    from trainer.data.cache.locks import Lease
+    from trainer.data.chunks import Chunk
+    from trainer.data.declaration import Dataset
+    from trainer.data.manifest_lines import Listing
+    from trainer.stores.contract import Store
+
+HELD: Final = 128 << 20
+"""Bytes of chunks that a process keeps in memory because it read only a part of them; at least one chunk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSource:
+    """Where the chunks of a version come from, and where they are kept; other processes get it by pickling."""
+
+    cache: Cache
+    dataset: Dataset
+    budget: Budget
+    open_store: Callable[[], Store]
+
+
+class StreamedDataset(Files):
+    """A dataset's files, read-only, of which the cache holds some chunks; only verified bytes are returned."""
+
+    is_streamed = True
+
+    def __init__(
+        self, source: StreamSource, listing: Listing, lease: Lease | None, *, patience: Patience | None = None
+    ) -> None:
+        """Use a version whose manifest is verified."""
+        self.source, self.dataset, self.lease = source, source.dataset, lease
+        self.chunks = Chunks(listing)
+        self._patience, self._process = patience or Patience(), os.getpid()
+        self.folder_of_chunks = ChunkFolder(source.budget, version_of(source))
+        if (joined := source.budget.join()) is not None:  # held open: the process counts as a user of the cache
+            weakref.finalize(self, os.close, joined)
+        self._ahead: ReadAhead | None = None
+        self._paths = Paths(listing)
+        self._store: tuple[int, Store] | None = None
+        self._held: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Open the version again in another process."""
+        return _reopen, (self.source,)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """All relative paths."""
+        return self._paths
+
+    def size(self, path: str, /) -> int:
+        """Return the size of a file."""
+        return self.chunks.size(self._number(path))
+
+    def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return the bytes from `start` to `stop`, verified."""
+        number = self._number(path)
+        size = self.chunks.size(number)
+        stop = size if stop is None else min(stop, size)
+        pieces = []
+        for identifier, first in self.chunks.within(number, start, stop):
+            body = self._body(identifier, is_whole=stop - start == size)
+            pieces.append(memoryview(body)[max(0, start - first) : stop - first])
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+    def view(self, path: str, /) -> memoryview:
+        """Return a copy of a whole file, verified."""
+        return self.read(path)
+
+    def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
+        """Do nothing: `view` and `read` return verified bytes only."""
+
+    def folder(self) -> Path:
+        """Raise `DatasetError`: a folder needs all files on the disk."""
+        raise DatasetError(
+            f"{self.dataset.title} is needed as a folder, and is larger than the cache's limit of {self.source.budget.limit:,} bytes",
+            hint="set REPRISE_CACHE_LIMIT to more than the dataset's size, or to nothing",
+        )
+
+    def chunk_ids(self, path: str, start: int, stop: int) -> Iterator[int]:
+        """Yield the ids of the chunks with these bytes of a file."""
+        return (identifier for identifier, _ in self.chunks.within(self._number(path), start, stop))
+
+    def download(self, run: Sequence[Chunk], patience: Patience) -> list[bytes]:
+        """Return the verified bytes of adjacent chunks from the store; a store that fails is asked again."""
+        return patience.call(lambda: download_run(self.store, run, title=self.dataset.title))
+
+    @property
+    def patience(self) -> Patience:
+        """The patience with the store; a forked worker prints nothing."""
+        return self._patience if self._process == os.getpid() else Patience(check=self._patience.check)
+
+    def read_ahead(self, batches: Sequence[Sequence[int]], later: Sequence[int] = ()) -> ReadAhead:
+        """Begin to fetch the chunks of `batches` in this order, and then `later`; this ends what was fetched ahead before."""
+        self.close()
+        self._ahead = ReadAhead(self, batches, later)
+        return self._ahead
+
+    def stop(self) -> None:
+        """Stop fetching ahead, without waiting for a store that does not answer."""
+        if self._ahead is not None and self._process == os.getpid():
+            self._ahead.stop()
+
+    def close(self) -> None:
+        """End the threads that fetch ahead, and wait for them: the process may be forked then."""
+        if self._ahead is not None and self._process == os.getpid():
+            self._ahead.close()
+
+    @property
+    def store(self) -> Store:
+        """The store, which each process opens for itself."""
+        with self._lock:
+            if self._store is None or self._store[0] != os.getpid():
+                self._store = (os.getpid(), self.source.open_store())
+            return self._store[1]
+
+    def _body(self, identifier: int, *, is_whole: bool) -> bytes:
+        with self._lock:
+            if identifier in self._held:
+                self._held.move_to_end(identifier)
+                return self._held[identifier]
+        chunk = self.chunks.chunk(identifier)
+        body = self.folder_of_chunks.read(chunk)
+        if body is None:
+            (body,) = self.download([chunk], self.patience)
+            if self.folder_of_chunks.reserve([chunk]):
+                self.folder_of_chunks.write(chunk, body)
+        if not is_whole:
+            self._hold(identifier, body)
+        return body
+
+    def _hold(self, identifier: int, body: bytes) -> None:
+        with self._lock:
+            self._held[identifier] = body
+            while len(self._held) > 1 and sum(map(len, self._held.values())) > HELD:
+                self._held.popitem(last=False)
+
+    def _number(self, path: str) -> int:
+        number = self.chunks.number(path)
+        if number is None:
+            hint = did_you_mean(path, self._paths[:1000])
+            raise DatasetError(f"{self.dataset.title} has no file {path!r}", hint=hint)
+        return number
+
+
+def version_of(source: StreamSource) -> str:
+    """Return the path of the version's folder below the cache."""
+    return source.cache.place(source.dataset).relative_to(source.cache.root).as_posix()
+
+
+def _reopen(source: StreamSource) -> StreamedDataset:
+    lease = source.cache.lease(source.dataset)
+    listing = source.cache.manifest(source.dataset)
+    if listing is None:
+        said = f"the manifest of {source.dataset.title} was removed from the cache {source.cache.root}"
+        raise DigestMismatchError(said, hint="run the same command again")
+    return StreamedDataset(source, listing, lease)

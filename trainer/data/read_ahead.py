@@ -1,0 +1,274 @@
+"""Fetch the chunks of a streamed dataset before they are read, in the known order of reads, and evict the farthest next use.
+
+The order of samples is a function of seed and epoch, so that the next use of each chunk is known, to the end of the next epoch. To make
+room for a chunk, the cached chunk with the farthest next use is evicted (Belady, 1966), and none that is used before the new one.
+Reading ahead is bounded, because each chunk that is fetched early takes the room of another one.
+
+The threads of a pass wait on a condition, and are woken if a batch is needed or was read, if chunks were planned, or at the end.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from threading import Condition, Lock, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from trainer.base.parallel import StoppedPieceError
+from trainer.data.chunks import RUN_BYTES, adjacent_runs
+from trainer.stores.patience import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.data.cache.streamed import StreamedDataset
+    from trainer.data.chunks import Chunk
+
+Ids = np.ndarray[Any, np.dtype[np.int64]]
+THREADS: Final = 4
+AHEAD: Final = 256 << 20
+"""Bytes that are fetched ahead of the reads; at most an eighth of the cache, because they take the room of later ones."""
+NEVER: Final = 1 << 62
+"""The position of the next use of a chunk that is not used again."""
+_PLANNED: Final = 256
+"""Chunks that are planned at once, of which adjacent ones are fetched together."""
+SCANNED: Final = 8192
+"""Positions that are examined beyond the needed ones."""
+_LOOK_S: Final = 0.2
+_SLOW_S: Final = 10.0
+"""Seconds of waiting for the store after which a line is printed, and a requested stop is raised: steps end before it otherwise."""
+
+
+class Order:
+    """The order in which chunks are read."""
+
+    def __init__(self, ids: Ids) -> None:
+        self.ids = ids
+        self._positions = np.argsort(ids, kind="stable")
+        self._unique, starts = np.unique(ids[self._positions], return_index=True)
+        self._starts = np.append(starts, len(ids))
+
+    def next_use(self, chunk: int, now: int) -> int:
+        """Return the first position from `now` at which a chunk is read, or `NEVER`."""
+        at = int(np.searchsorted(self._unique, chunk))
+        if at == len(self._unique) or self._unique[at] != chunk:
+            return NEVER
+        uses = self._positions[self._starts[at] : self._starts[at + 1]]
+        place = int(np.searchsorted(uses, now))
+        return int(uses[place]) if place < len(uses) else NEVER
+
+
+class ReadAhead:
+    """One pass over batches of chunks, which a few threads of this process fetch ahead until `close`."""
+
+    def __init__(
+        self, files: StreamedDataset, batches: Sequence[Sequence[int]], later: Sequence[int] = (), *, ahead: int = AHEAD
+    ) -> None:
+        """Begin to fetch the chunks of `batches`, and then those of `later`."""
+        self._files, self._folder = files, files.folder_of_chunks
+        self._ahead = min(ahead, files.source.budget.limit // 8)
+        self._ends: list[int] = np.cumsum([0, *map(len, batches)]).tolist()
+        """The position after the last chunk before each batch, and after the last batch."""
+        flat = [np.asarray(each, dtype=np.int64) for each in (*batches, later)]
+        self._order = Order(np.concatenate(flat))
+        self._now = self._next = self._needed = 0
+        """The positions of the first chunk that is not read, of the next one to plan, and after the last one that is waited for."""
+        self._cached: dict[int, Chunk] = {}
+        self._far: list[tuple[int, int]] = []
+        """A heap of the negated next use of each cached chunk; outdated items are dropped when they are met."""
+        self._pending: dict[int, int] = {}
+        """The planned chunks that are not cached yet, and the position of their use."""
+        self._queue: deque[tuple[Chunk, ...]] = deque()
+        self._early: deque[tuple[int, int]] = deque()
+        """The position and the size of each chunk that was planned and not read."""
+        self._early_bytes = 0
+        self._fault: BaseException | None = None
+        self._lock = Lock()
+        self._work, self._ready = Condition(self._lock), Condition(self._lock)
+        """For the threads, and for who waits for them."""
+        self._patience = Patience(say=files.patience.say, longest_s=files.patience.longest_s)
+        for each in files.chunks.named(self._folder.names()):
+            self._add(files.chunks.chunk(each))
+        self._running = THREADS if len(self._order.ids) else 0
+        for _ in range(self._running):
+            Thread(target=self._run, daemon=True).start()
+
+    def wait(self, batch: int) -> None:
+        """Wait until the chunks of a batch are cached, or cannot be because there is no room or the pass is closed.
+
+        Raises what a fetch raised.
+        """
+        began, is_said, end = monotonic(), False, self._ends[batch + 1]
+        with self._lock:
+            if end > self._needed:
+                self._needed = end
+                self._work.notify_all()
+            while not self._is_ready(end):
+                self._ready.wait(_LOOK_S)
+                if monotonic() - began < _SLOW_S:
+                    continue
+                self._files.patience.check()
+                if not is_said:
+                    is_said = True
+                    self._files.patience.say(f"waiting for {self._files.store.label}, which sends samples slowly")
+            if self._fault is not None:
+                raise self._fault
+
+    def advance(self, batch: int) -> None:
+        """Report that all batches before `batch` were read."""
+        with self._lock:
+            before, self._now = self._now, max(self._now, self._ends[batch])
+            for each in self._order.ids[before : self._now].tolist():
+                if each in self._cached:
+                    self._push(each)
+            while self._early and self._early[0][0] < self._now:
+                self._early_bytes -= self._early.popleft()[1]
+            self._work.notify_all()
+
+    def stop(self) -> None:
+        """End the threads; those that fetch end a little later."""
+        with self._lock:
+            self._patience.stop.set()
+            self._work.notify_all()
+
+    def close(self) -> None:
+        """End the threads, and wait until no thread fetches: the process may be forked then."""
+        self.stop()
+        with self._lock:
+            while self._running:
+                self._ready.wait(_LOOK_S)
+                self._files.patience.check()
+
+    def _is_ready(self, end: int) -> bool:
+        if self._is_over():
+            return True
+        return self._next >= end and not any(position < end for position in self._pending.values())
+
+    def _is_over(self) -> bool:
+        return self._fault is not None or self._patience.stop.is_set
+
+    def _run(self) -> None:
+        try:
+            while (run := self._take()) is not None:
+                self._fetch(run)
+        except StoppedPieceError:
+            pass
+        except BaseException as fault:  # noqa: BLE001 - raised where the chunks are waited for
+            with self._lock:
+                self._fault = self._fault or fault
+                self._work.notify_all()
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._ready.notify_all()
+
+    def _take(self) -> tuple[Chunk, ...] | None:
+        """Return adjacent chunks to fetch, once there are any; `None` at the end."""
+        with self._lock:
+            while not self._is_over():
+                if not self._queue:
+                    self._plan()
+                if self._queue:
+                    return self._queue.popleft()
+                self._work.wait()
+            return None
+
+    def _plan(self) -> None:
+        """Queue the next missing chunks, which are within the bound or waited for."""
+        found: dict[int, Chunk] = {}
+        last = min(len(self._order.ids), max(self._now, self._needed) + SCANNED)
+        while self._next < last and len(found) < _PLANNED:
+            if self._next >= self._needed and self._early_bytes >= self._ahead:
+                break
+            each = int(self._order.ids[self._next])
+            chunk = self._missing(each)
+            if chunk is not None:
+                found[each], self._pending[each] = chunk, self._next
+                self._early.append((self._next, chunk.size))
+                self._early_bytes += chunk.size
+            self._next += 1
+        runs = adjacent_runs(found.values(), most=min(RUN_BYTES, self._ahead))
+        self._queue.extend(sorted(runs, key=lambda run: min(self._pending[each.id] for each in run)))
+        if len(self._queue) > 1:
+            self._work.notify_all()
+        self._ready.notify_all()
+
+    def _missing(self, each: int) -> Chunk | None:
+        """Return a chunk if it is neither cached nor planned; another process may have evicted or fetched it."""
+        if each in self._pending:
+            return None
+        known = self._cached.pop(each, None)
+        chunk = known or self._files.chunks.chunk(each)
+        if not self._folder.has(chunk):
+            return chunk
+        if known is None:
+            self._add(chunk)
+        else:
+            self._cached[each] = chunk
+        return None
+
+    def _fetch(self, run: tuple[Chunk, ...]) -> None:
+        """Fetch adjacent chunks, or those for which there is room; what has none is fetched by its reader."""
+        if self._has_room(run):
+            self._download(run)
+        elif len(run) > 1:
+            for chunk in run:
+                self._fetch((chunk,))
+        else:
+            self._settle(run[0])
+
+    def _download(self, run: tuple[Chunk, ...]) -> None:
+        written = 0
+        try:
+            for chunk, body in zip(run, self._files.download(run, self._patience), strict=True):
+                written += 1
+                self._folder.write(chunk, body)
+                self._settle(chunk, is_cached=True)
+        finally:
+            self._folder.release(run[written:])
+
+    def _settle(self, chunk: Chunk, *, is_cached: bool = False) -> None:
+        with self._lock:
+            if is_cached:
+                self._add(chunk)
+            self._pending.pop(chunk.id, None)
+            self._ready.notify_all()
+
+    def _has_room(self, run: tuple[Chunk, ...]) -> bool:
+        """Reserve room, by evicting others; wait for it, unless the chunks are waited for. Return whether there is room."""
+        while not self._folder.reserve(run):
+            if self._folder.take_room(run):
+                continue
+            with self._lock:
+                positions = [self._pending[each.id] for each in run]
+                victims = self._farthest(sum(each.cost for each in run), beyond=max(positions))
+                if not victims:
+                    if self._is_over() or min(positions) < self._needed:
+                        return False
+                    self._work.wait()
+                    continue
+            self._folder.evict(victims)
+        return True
+
+    def _farthest(self, least: int, *, beyond: int) -> list[Chunk]:
+        """Take cached chunks with the farthest next uses, `least` bytes if as many are used beyond a position."""
+        victims: list[Chunk] = []
+        while self._far and least > 0:
+            use, each = -self._far[0][0], self._far[0][1]
+            if each in self._cached and use == self._order.next_use(each, self._now):
+                if use <= beyond:
+                    break
+                victims.append(self._cached.pop(each))
+                least -= victims[-1].cost
+            heapq.heappop(self._far)
+        return victims
+
+    def _add(self, chunk: Chunk) -> None:
+        self._cached[chunk.id] = chunk
+        self._push(chunk.id)
+
+    def _push(self, each: int) -> None:
+        heapq.heappush(self._far, (-self._order.next_use(each, self._now), each))

@@ -1,0 +1,114 @@
+"""Open a dataset in a cache with a limit: complete if it fits, else streamed, with chunks fetched while they are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import DiskFullError
+from trainer.base.progress import SILENT
+from trainer.base.safe_folder import Root
+from trainer.data.cache.budget import cost
+from trainer.data.cache.chunk_folder import ChunkFolder
+from trainer.data.cache.file_tree import FILES
+from trainer.data.cache.streamed import StreamedDataset, version_of
+from trainer.data.cache.version import MANY
+from trainer.data.downloads import plan_fetch
+from trainer.data.fetch import fetch_dataset, read_manifest
+
+if TYPE_CHECKING:
+    from trainer.base.progress import Progress
+    from trainer.data.cache.streamed import StreamSource
+    from trainer.data.cache.version import CachedDataset
+    from trainer.data.manifest_lines import Listing
+    from trainer.stores.patience import Patience
+
+LEAST: Final = 1 << 20
+"""Bytes for chunks without which nothing can be read ahead."""
+
+
+def open_dataset(
+    source: StreamSource, *, progress: Progress = SILENT, patience: Patience | None = None
+) -> CachedDataset | StreamedDataset:
+    """Return the dataset with a lease: from the cache if it is complete or fits into the limit after a fetch, else streamed.
+
+    Raises `DiskFullError` if what else the cache holds leaves no room, and what `fetch_dataset` raises.
+    """
+    if cached := source.cache.find(source.dataset):
+        return cached
+    lease, listing = source.cache.lease(source.dataset), _listing(source)
+    streamed = StreamedDataset(source, listing, lease, patience=patience)
+    missing = _missing(source, listing)
+    if _reserve(source, missing):
+        return _fetch(source, missing, progress)
+    if source.budget.count().other + LEAST > source.budget.usable:
+        raise _no_room(source, LEAST)
+    return streamed
+
+
+def open_folder(source: StreamSource, *, progress: Progress = SILENT) -> CachedDataset:
+    """Return the dataset with all files in the cache, and room for the folder of them; streamed chunks make room for it.
+
+    Raises `DiskFullError` if the limit does not allow that, and what `fetch_dataset` raises.
+    """
+    with source.budget.joined():
+        return _open_folder(source, progress)
+
+
+def _open_folder(source: StreamSource, progress: Progress) -> CachedDataset:
+    cached = source.cache.find(source.dataset)
+    if cached and (source.cache.place(source.dataset) / FILES).is_dir():
+        return cached
+    listing = None if cached else _listing(source)
+    entries = map(cached.entry, cached.paths) if cached else listing or ()
+    size = sum(cost(each.size) for each in entries if len(each.segments) < MANY)  # large files are links
+    size += _missing(source, listing) if listing else 0
+    if not _reserve(source, size, takes_any=True):
+        raise _no_room(source, size)
+    return cached or _fetch(source, size, progress)
+
+
+def _listing(source: StreamSource) -> Listing:
+    cache, dataset = source.cache, source.dataset
+    if (listing := cache.manifest(dataset)) is None:
+        with disk_faults(cache.root):
+            Root.at(cache.root, make=True).close()
+        listing = read_manifest(source.open_store(), dataset, folder=cache.root)
+        cache.keep_manifest(dataset, listing.raw)
+    return listing
+
+
+def _missing(source: StreamSource, listing: Listing) -> int:
+    """Return the bytes of the objects that the cache lacks."""
+    needs = plan_fetch(listing)
+    return sum(need.bytes for need in needs if not source.cache.objects.has({need.name: need.size}))
+
+
+def _reserve(source: StreamSource, size: int, *, takes_any: bool = False) -> bool:
+    """Count `size` bytes, after evicting chunks if necessary; return whether the limit allows them."""
+    budget, folder = source.budget, ChunkFolder(source.budget, version_of(source))
+    if size > budget.usable - budget.count().other:
+        return False
+    while not budget.reserve(None, size):
+        if not folder.take_idle(size) and not (takes_any and folder.take_any(size)):
+            return False
+    return True
+
+
+def _fetch(source: StreamSource, size: int, progress: Progress) -> CachedDataset:
+    """Fetch all files, whose bytes are counted."""
+    try:
+        complete = fetch_dataset(source.dataset, cache=source.cache, open_store=source.open_store, progress=progress)
+    except BaseException:
+        source.budget.release(None, size)
+        raise
+    ChunkFolder(source.budget, version_of(source)).clear()
+    return complete
+
+
+def _no_room(source: StreamSource, size: int) -> DiskFullError:
+    budget, other = source.budget, source.budget.count().other
+    said = f"{source.dataset.title} needs {size / 1e6:,.1f} MB in the cache {budget.root}"
+    held = f"which holds {other / 1e6:,.1f} MB besides streamed data; its limit is {budget.limit / 1e6:,.1f} MB"
+    hint = "reprise data gc --apply removes what no dataset needs; or set REPRISE_CACHE_LIMIT to more"
+    return DiskFullError(f"{said}, {held}", hint=hint)
