@@ -101,7 +101,7 @@ class ReadAhead:
 
         Raises what a fetch raised.
         """
-        began, is_said, end = monotonic(), False, self._ends[batch + 1]
+        began, is_reported, end = monotonic(), False, self._ends[batch + 1]
         with self._lock:
             if end > self._needed:
                 self._needed = end
@@ -111,8 +111,8 @@ class ReadAhead:
                 if monotonic() - began < _SLOW_S:
                     continue
                 self._files.patience.check()
-                if not is_said:
-                    is_said = True
+                if not is_reported:
+                    is_reported = True
                     self._files.patience.say(f"waiting for {self._files.store.label}, which sends samples slowly")
             if self._fault is not None:
                 raise self._fault

@@ -108,7 +108,7 @@ def _fetch(source: StreamSource, size: int, progress: Progress) -> CachedDataset
 
 def _no_room(source: StreamSource, size: int) -> DiskFullError:
     budget, other = source.budget, source.budget.count().other
-    said = f"{source.dataset.title} needs {size / 1e6:,.1f} MB in the cache {budget.root}"
-    held = f"which holds {other / 1e6:,.1f} MB besides streamed data; its limit is {budget.limit / 1e6:,.1f} MB"
+    message = f"{source.dataset.title} needs {size / 1e6:,.1f} MB in the cache {budget.root}"
+    rest = f"which holds {other / 1e6:,.1f} MB besides streamed data; its limit is {budget.limit / 1e6:,.1f} MB"
     hint = "reprise data gc --apply removes what no dataset needs; or set REPRISE_CACHE_LIMIT to more"
-    return DiskFullError(f"{said}, {held}", hint=hint)
+    return DiskFullError(f"{message}, {rest}", hint=hint)

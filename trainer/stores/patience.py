@@ -22,7 +22,7 @@ _FINAL: Final = (StoreDeniedError, ObjectMissingError)
 
 @dataclass(slots=True, kw_only=True)
 class Patience:
-    """How often a failed request is made again, and who is told; several threads may share it."""
+    """Retries of failed requests, and the messages about them; several threads may share it."""
 
     say: Callable[[str], None] = lambda _: None
     """Prints a line at the beginning and the end of an outage."""

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from trainer.data.manifest_lines import Listing
     from trainer.stores.contract import Store
 
-HELD: Final = 128 << 20
+PARTIAL_BYTES: Final = 128 << 20
 """Bytes of chunks that a process keeps in memory because it read only a part of them; at least one chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSource:
-    """Where the chunks of a version come from, and where they are kept; other processes get it by pickling."""
+    """The source of a version's chunks and their cache; other processes get it by pickling."""
 
     cache: Cache
     dataset: Dataset
@@ -66,7 +66,7 @@ class StreamedDataset(Files):
         self._ahead: ReadAhead | None = None
         self._paths = Paths(listing)
         self._store: tuple[int, Store] | None = None
-        self._held: OrderedDict[int, bytes] = OrderedDict()
+        self._partly_read: OrderedDict[int, bytes] = OrderedDict()
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -104,7 +104,7 @@ class StreamedDataset(Files):
         """Raise `DatasetError`: a folder needs all files on the disk."""
         raise DatasetError(
             f"{self.dataset.title} is needed as a folder, and is larger than the cache's limit of {self.source.budget.limit:,} bytes",
-            hint="set REPRISE_CACHE_LIMIT to more than the dataset's size, or to nothing",
+            hint="set REPRISE_CACHE_LIMIT to more than the dataset's size, or unset it",
         )
 
     def chunk_ids(self, path: str, start: int, stop: int) -> Iterator[int]:
@@ -146,9 +146,9 @@ class StreamedDataset(Files):
 
     def _body(self, identifier: int, *, is_whole: bool) -> bytes:
         with self._lock:
-            if identifier in self._held:
-                self._held.move_to_end(identifier)
-                return self._held[identifier]
+            if identifier in self._partly_read:
+                self._partly_read.move_to_end(identifier)
+                return self._partly_read[identifier]
         chunk = self.chunks.chunk(identifier)
         body = self.folder_of_chunks.read(chunk)
         if body is None:
@@ -156,14 +156,14 @@ class StreamedDataset(Files):
             if self.folder_of_chunks.reserve([chunk]):
                 self.folder_of_chunks.write(chunk, body)
         if not is_whole:
-            self._hold(identifier, body)
+            self._keep_in_memory(identifier, body)
         return body
 
-    def _hold(self, identifier: int, body: bytes) -> None:
+    def _keep_in_memory(self, identifier: int, body: bytes) -> None:
         with self._lock:
-            self._held[identifier] = body
-            while len(self._held) > 1 and sum(map(len, self._held.values())) > HELD:
-                self._held.popitem(last=False)
+            self._partly_read[identifier] = body
+            while len(self._partly_read) > 1 and sum(map(len, self._partly_read.values())) > PARTIAL_BYTES:
+                self._partly_read.popitem(last=False)
 
     def _number(self, path: str) -> int:
         number = self.chunks.number(path)
@@ -182,6 +182,6 @@ def _reopen(source: StreamSource) -> StreamedDataset:
     lease = source.cache.lease(source.dataset)
     listing = source.cache.manifest(source.dataset)
     if listing is None:
-        said = f"the manifest of {source.dataset.title} was removed from the cache {source.cache.root}"
-        raise DigestMismatchError(said, hint="run the same command again")
+        message = f"the manifest of {source.dataset.title} was removed from the cache {source.cache.root}"
+        raise DigestMismatchError(message, hint="run the same command again")
     return StreamedDataset(source, listing, lease)
