@@ -74,6 +74,7 @@ def test_a_sample_is_located_by_file_and_row() -> None:
 
 def test_every_split_has_a_description() -> None:
     assert describe_split((0, 8)) == "8 samples, rows 0 to 7"
+    assert describe_split((8, 9)) == "1 sample, row 8"
     assert describe_split(Percent(percent=(80, 92.5), seed=2)) == "about 12.5 % of the samples, by their names (seed 2)"
 
 

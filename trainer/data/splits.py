@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag, 
 
 from trainer.base.document import Document
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import short
+from trainer.base.suggestions import counted, short
 from trainer.data.file_names import hint_for_path
 from trainer.data.reader import InnerPath, Prefix
 
@@ -139,13 +139,14 @@ def describe_split(split: Split) -> str:
         case Below(prefix=prefix):
             return f"all samples of the files below {prefix}"
         case Listed(files=files):
-            return f"all samples of {len(files):,} files"
+            return f"all samples of {counted(len(files), 'file')}"
         case Percent(percent=(low, high), seed=seed):
             by = f"column {split.group!r}, rows of one value together" if split.group else "their names"
             evenly = f", evenly for each value of column {split.stratify!r}" if split.stratify else ""
             return f"about {high - low:g} % of the samples, by {by}{evenly} (seed {seed})"
         case (first, last):
-            return f"{last - first:,} samples, rows {first} to {last - 1}"
+            rows = f"rows {first} to {last - 1}" if last - first > 1 else f"row {first}"
+            return f"{counted(last - first, 'sample')}, {rows}"
 
 
 def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: str) -> Sequence[int]:
