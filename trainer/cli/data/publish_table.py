@@ -240,10 +240,10 @@ def _confirm(args: Namespace, source: SourceTable, plan: TablePlan, *, is_known:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
-            f"{source.file} was not published: nobody confirmed how its columns are read",
+            f"{source.file} was not published: how its columns are read was not confirmed",
             hint="read the table above, then type the command with --yes",
         )
-    print("Publish it so? [y/N] ", end="", file=sys.stderr, flush=True)
+    print("Publish it like this? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise UsageError(
             f"{source.file} was not published",
