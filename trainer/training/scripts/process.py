@@ -184,7 +184,12 @@ def script_environ(
     }
     if device == "cpu":
         own["CUDA_VISIBLE_DEVICES"] = ""
-    hidden = {"PYTHONSAFEPATH", "REPRISE_LAUNCH", "REPRISE_ATTEMPT"}
+    hidden = {
+        "PYTHONSAFEPATH",
+        "REPRISE_LAUNCH",
+        "REPRISE_ATTEMPT",
+        "PYDANTIC_DISABLE_PLUGINS",
+    }  # the last is Reprise's own choice
     return {name: value for name, value in environ.items() if name not in hidden} | own
 
 
