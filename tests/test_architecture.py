@@ -12,8 +12,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "trainer"
 DOCUMENT = PACKAGE.parent / "docs" / "architecture.md"
 ONE_HOME = {
-    "boto3": {"trainer.stores.s3"},
-    "botocore": {"trainer.stores.s3", "trainer.stores.s3_errors", "trainer.stores.multipart"},
+    "boto3": {"trainer.stores.s3", "trainer.data.upstream.bucket"},
+    "botocore": {"trainer.data.upstream.bucket", "trainer.stores.s3", "trainer.stores.s3_errors", "trainer.stores.multipart"},
+    "fsspec": {"trainer.data.upstream.remote", "trainer.data.upstream.sftp"},
+    "huggingface_hub": {"trainer.data.upstream.hub"},
+    "paramiko": {"trainer.data.upstream.sftp"},
     "docker": {"trainer.environments.engine.docker"},
     "pynvml": {"trainer.runs.hardware"},
     "rfc8785": {"trainer.base.digest"},

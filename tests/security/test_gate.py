@@ -92,6 +92,7 @@ def test_processes_of_another_source_are_started_in_listed_modules_only() -> Non
         if "os.exec" in path.read_text() or '"PYTHONPATH"' in path.read_text()
     }
     assert found == {
+        "trainer.cli.data.imports",  # the same command of this checkout, in the environment for imports
         "trainer.cli.train",
         "trainer.launch.process",
         "trainer.notebook.training",  # `train` of this checkout

@@ -15,6 +15,7 @@ from trainer.base.suggestions import did_you_mean, short
 from trainer.data.reader import Arrays, Drawn, Images, Length, Lines, RawFiles, Reader, Table, Text, Typed
 from trainer.data.splits import Split
 from trainer.data.tables.source_table import SourceTable
+from trainer.data.upstream.listing import Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,8 @@ class Described(Document):
     """Types and shapes of the fields of a sample; empty if they are not declared."""
     source_table: SourceTable | None = Field(default=None, exclude_if=lambda table: table is None)
     """How the file was read from which the table was made; `None` if the files are published as they are."""
+    upstream: Upstream | None = Field(default=None, exclude_if=lambda upstream: upstream is None)
+    """Where the files were imported from; `None` if they were published from a folder."""
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)
     """Fields in which `publish` accepts NaN and infinities."""
     twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)

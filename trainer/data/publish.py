@@ -213,8 +213,11 @@ def publish_declared(
 
 def _require_no_secret(described: Described) -> None:
     """Raise `DatasetError` for a password or a key in the description, which every reader of the store can see."""
-    for key in ("source", "license"):
-        if reason := secret_by_content(getattr(described, key).encode()):
+    texts = {"source": described.source, "license": described.license}
+    if described.upstream:
+        texts["upstream"] = described.upstream.source
+    for key, text in texts.items():
+        if reason := secret_by_content(text.encode()):
             message = f"the {key} of dataset {described.name} would be published, and {reason}"
             raise DatasetError(
                 message, hint=f"write the {key} without it, in datasets/{described.name}.toml or as --{key}"

@@ -13,6 +13,7 @@ from trainer.base.errors import DatasetError, InterruptedRunError, StoppedError,
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT, STORE_HELP, TARGET_HELP, cache_folder, configured_store, store_address
 from trainer.cli.data.caches import collect, verify_cached
+from trainer.cli.data.imports import add_import_options, add_update_options
 from trainer.cli.data.publish import add_publish_options, publish_samples, push_versions
 from trainer.cli.data.show import diff, ls, show
 from trainer.cli.progress import transfer_progress
@@ -112,6 +113,20 @@ def _parser() -> Arguments:
             help="publish a folder as a new version of a dataset, and declare it in datasets/NAME.toml",
             description="Publish a folder as a new version of a dataset, and declare it in datasets/NAME.toml. Options that describe "
             "the data default to what datasets/NAME.toml declares.",
+        )
+    )
+    add_import_options(
+        verbs.add_parser(
+            "import",
+            help="download files from another server, and publish them as a new version with their origin",
+            description="Download files from another server, verify them, and publish them as a new version of a dataset. The declaration "
+            "records the source, its revision and the checksums that the server listed. A zip or tar archive is unpacked; a single "
+            "table or file of weights is published as with `publish`, whose options apply.",
+        )
+    )
+    add_update_options(
+        verbs.add_parser(
+            "update", help="report whether the source of an imported dataset changed; --yes imports it again"
         )
     )
     fetch_parser = verbs.add_parser("fetch", help="download a dataset into the cache, verify it, and print its path")

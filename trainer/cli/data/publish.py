@@ -55,6 +55,11 @@ def add_publish_options(parser: Verb) -> None:
         type=_folder,
         help="folder with the data; a table in one file; or weights: .safetensors, or .pt, .pth, .ckpt, .bin, which are converted",
     )
+    add_draft_options(parser)
+
+
+def add_draft_options(parser: Verb) -> None:
+    """Declare the options that describe a dataset, of `publish` and `import`."""
     add = parser.add_argument
     add(
         "--license",
@@ -158,8 +163,14 @@ def _seed(word: str) -> int:
 
 
 def publish(args: Namespace, context: DataContext) -> int:
-    """Check a folder or a file of weights, publish it as a version, and declare the version in this checkout."""
+    """Publish the folder or file that was typed."""
     require_name(args.name)
+    args.upstream = None
+    return publish_folder(args, context)
+
+
+def publish_folder(args: Namespace, context: DataContext) -> int:
+    """Check `args.folder`, publish it as a version from `args.upstream`, and declare the version in this checkout."""
     _require_utf8(args)
     if is_weights_file(args.folder):
         with folder_of_weights(args) as folder:
@@ -232,6 +243,7 @@ def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
     """Return what options and the earlier version declare, without the reader."""
     values: dict[str, Any] = {} if before is None else before.model_dump(include=set(_INHERITED))
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
+    values["upstream"] = args.upstream
     if (conversion := getattr(args, "conversion", None)) is not None:
         values["source"] = with_conversion(values.get("source", ""), conversion)
     values["splits"] = _splits(args, values.get("splits") or {})

@@ -1,0 +1,1 @@
+"""Files that another server publishes: list them, download and verify them, and notice when they change."""

@@ -1,0 +1,176 @@
+"""The files of a source as its server lists them, and the part of a declaration that names them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
+
+from pydantic import Field
+
+from trainer.base.digest import Digest, digest_of_document
+from trainer.base.document import Document, OneLine
+from trainer.base.errors import DatasetError, DigestMismatchError
+from trainer.base.paths import collision, path_fault
+from trainer.base.suggestions import counted, short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+MOST_FILES: Final = 1_000_000
+NAMED_FILES: Final = 100
+"""Files that a declaration names, at most; with more files, it has only the digest of the listing."""
+_BLOCK: Final = 1 << 20
+_HEX: Final = {"sha256": 64, "md5": 32, "git": 40}
+"""Kinds of checksums that a download is verified with, and their hexadecimal digits. `git` is the name of a blob in git."""
+
+
+class Upstream(Document):
+    """Where the files of a version were imported from."""
+
+    source: OneLine
+    revision: OneLine = Field(default="", exclude_if=lambda text: not text)
+    """What the server calls this state of the files: a commit of a hub; empty if it has no name."""
+    listing: Digest
+    """Digest of the paths, sizes and checksums that the server listed."""
+    is_unpacked: bool = Field(default=False, exclude_if=lambda unpacked: not unpacked)
+    """Whether the only file is an archive whose files were published."""
+    files: dict[str, Annotated[str, Field(max_length=200)]] = Field(default={}, exclude_if=lambda files: not files)
+    """Size and checksum of each file as the server listed them; empty for more than 100 files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """A file on a server."""
+
+    path: str
+    """Relative to the source."""
+    size: int | None
+    """Bytes; `None` if the server does not say."""
+    checksum: str = ""
+    """As `KIND:VALUE`: sha256, md5 and git are verified; any other kind, such as etag, only shows that a file changed."""
+    address: str = ""
+    """What the client needs in order to download it."""
+
+    @property
+    def state(self) -> str:
+        """Size and checksum, as a declaration names them."""
+        return f"{'unknown size' if self.size is None else f'{self.size} bytes'} {self.checksum}".strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """All files of a source at one time."""
+
+    files: tuple[RemoteFile, ...]
+    revision: str = ""
+    license: str = ""
+    """As the server states it; empty if it does not."""
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Size and checksum of each file by path."""
+        return {file.path: file.state for file in self.files}
+
+    @property
+    def digest(self) -> str:
+        """The digest that a declaration keeps. It does not depend on the revision, whose other files may have changed."""
+        return digest_of_document(self.states)
+
+    def described(self, source: str) -> Upstream:
+        """Return what a declaration says about this source."""
+        files = self.states if len(self.files) <= NAMED_FILES else {}
+        return Upstream(source=source, revision=self.revision, listing=self.digest, files=files)
+
+
+class Client(Protocol):
+    """A connection to the server of a source. `download` may be called from several threads at once."""
+
+    source: str
+    """The address that a declaration records; it contains no password."""
+
+    def list_files(self) -> Listing:
+        """List the files. Raises `ObjectMissingError`, `StoreDeniedError`, `StoreUnreachableError`."""
+
+    def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
+        """Write a file to the new file `target`; `advance` is called with the number of bytes that were added.
+
+        Raises the same errors as `list_files`.
+        """
+
+
+def checked_listing(listing: Listing, source: str) -> Listing:
+    """Return the listing, sorted. Raises `DatasetError` for no file, too many, or a path that would leave the folder or cannot exist."""
+    if not listing.files:
+        raise DatasetError(f"{source} has no files", hint="check the path")
+    if len(listing.files) > MOST_FILES:
+        raise DatasetError(
+            f"{source} has {len(listing.files):,} files; expected at most {MOST_FILES:,}", hint="import a folder of it"
+        )
+    for file in listing.files:
+        if fault := path_fault(file.path):
+            raise DatasetError(f"{source} lists the file {short(file.path)!r}: {fault}", hint="do not import it")
+    if clash := collision(file.path for file in listing.files):
+        raise DatasetError(f"{source} lists {short(clash)!r} twice", hint="import one of the folders above it")
+    return replace(listing, files=tuple(sorted(listing.files, key=lambda file: file.path.encode())))
+
+
+def verify_file(file: RemoteFile, path: Path, source: str) -> None:
+    """Raise `DigestMismatchError` if a downloaded file does not have the size and the checksum that the server listed."""
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        message = f"{source}: {short(file.path)} has {size:,} bytes; the server listed {file.size:,}"
+        raise DigestMismatchError(message, hint="run the same command again")
+    kind, _, expected = file.checksum.partition(":")
+    if kind not in _HEX:
+        return
+    found = (
+        hashlib.sha256() if kind == "sha256" else hashlib.new("sha1" if kind == "git" else kind, usedforsecurity=False)
+    )
+    if kind == "git":
+        found.update(f"blob {size}\0".encode())
+    with path.open("rb") as data:
+        while block := data.read(_BLOCK):
+            found.update(block)
+    if found.hexdigest() != expected:
+        message = f"{source}: {short(file.path)} has {kind} {found.hexdigest()}; the server listed {expected}"
+        raise DigestMismatchError(
+            message, hint="nothing was published; ask the owner of the source, or import it again later"
+        )
+
+
+def checksum_of(kind: str, text: str) -> str:
+    """Return a checksum as `KIND:HEX` from its hexadecimal or base64 form; empty if it has neither.
+
+    >>> checksum_of("md5", "1B2M2Y8AsgTpgAmY7PhCfg=="), checksum_of("md5", "x")
+    ('md5:d41d8cd98f00b204e9800998ecf8427e', '')
+    """
+    length = _HEX[kind]
+    if re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", text):
+        return f"{kind}:{text.lower()}"
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return ""
+    return f"{kind}:{data.hex()}" if len(data) * 2 == length else ""
+
+
+def changes(before: Upstream, now: Listing) -> list[str]:
+    """Describe how the files of a source changed since the import, one line each; only the total if the files were not named."""
+    states = now.states
+    if not before.files:
+        return [f"the list of files changed; now {counted(len(states), 'file')}"]
+    lines: Mapping[str, list[str]] = {"added": [], "removed": [], "changed": []}
+    for path in sorted(before.files.keys() | states.keys()):
+        was, is_now = before.files.get(path), states.get(path)
+        if was is None:
+            lines["added"].append(f"added    {path}: {is_now}")
+        elif is_now is None:
+            lines["removed"].append(f"removed  {path}: {was}")
+        elif was != is_now:
+            lines["changed"].append(f"changed  {path}: {was} -> {is_now}")
+    return [line for each in lines.values() for line in each]
