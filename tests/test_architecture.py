@@ -13,7 +13,12 @@ PACKAGE = Path(__file__).parents[1] / "trainer"
 DOCUMENT = PACKAGE.parent / "docs" / "architecture.md"
 ONE_HOME = {
     "boto3": {"trainer.stores.s3", "trainer.data.upstream.bucket"},
-    "botocore": {"trainer.data.upstream.bucket", "trainer.stores.s3", "trainer.stores.s3_errors", "trainer.stores.multipart"},
+    "botocore": {
+        "trainer.data.upstream.bucket",
+        "trainer.stores.s3",
+        "trainer.stores.s3_errors",
+        "trainer.stores.multipart",
+    },
     "fsspec": {"trainer.data.upstream.remote", "trainer.data.upstream.sftp"},
     "huggingface_hub": {"trainer.data.upstream.hub"},
     "paramiko": {"trainer.data.upstream.sftp"},

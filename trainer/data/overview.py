@@ -12,7 +12,7 @@ from trainer.base.document import Count, Document, parse_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT: Final = "reprise.overview/1"
+FORMAT: Final = "reprise.overview/2"
 """Increased when the document or the hints change, so that cached overviews are created again."""
 MOST_VALUES: Final = 1000
 """Different values of a column that are counted, at most."""
@@ -46,12 +46,14 @@ class OverviewColumn(Document):
 class Overview(Document):
     """The values of a dataset."""
 
-    format: Literal["reprise.overview/1"] = FORMAT
+    format: Literal["reprise.overview/2"] = FORMAT
     samples: dict[str, Count]
     """The number of samples of each split; the split's name is empty if none is declared."""
     columns: tuple[OverviewColumn, ...] = ()
     label: str | None = None
     """The column or field of classes or numbers to predict."""
+    examples: dict[str, tuple[dict[str, str], ...]] = {}
+    """The first samples of each split, by column or field; empty for pictures."""
     hints: tuple[str, ...] = ()
     """Equal samples, columns that determine the label, and values that are missing in train."""
     compared: tuple[str, ...] = ()

@@ -46,6 +46,16 @@ def test_a_picture_of_samples_is_written(checkout: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == f"{checkout / 's.png'}\n"
     assert (checkout / "s.png").read_bytes().startswith(b"\x89PNG")
     assert cli.main(["data", "show", "small", "--samples", "s.jpg"]) == 2
-    assert "expected a file that ends in .png" in capsys.readouterr().err
+    assert "expected a file that ends in .png or .html" in capsys.readouterr().err
     assert cli.main(["data", "show", "small", "--samples", str(checkout / "none/s.png")]) == 2
     assert f"{checkout / 'none'} is not a folder\n  -> mkdir -p {checkout / 'none'}\n" in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_a_page_shows_lines_of_text_and_escapes_them(checkout: Path) -> None:
+    fill(checkout / "texts", {"a.txt": "first <b>line</b>\nzweite Zeile ü\n".encode()})
+    assert cli.main(["data", "publish", "texts", str(checkout / "texts"), "--lines", "a.txt"]) == 0
+    assert cli.main(["data", "show", "texts", "--samples", str(checkout / "t.html")]) == 0
+    page = (checkout / "t.html").read_text(encoding="utf-8")
+    assert "<td>first &lt;b&gt;line&lt;/b&gt;</td>" in page
+    assert "<td>zweite Zeile ü</td>" in page

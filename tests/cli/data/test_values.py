@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,20 @@ def shop(typed: Type) -> Type:
     file = write(rows, "user_id,age,plan,paid,churned,refund")
     assert typed("publish", "t", file, "--target", "churned", "--yes", *SPLITS)[0] == 0
     return typed
+
+
+def test_a_page_shows_rows_as_they_are_read_with_values_and_hints(shop: Type) -> None:
+    assert shop("show", "t", "--samples", "t.html")[:2] == (0, "t.html\n")
+    page = Path("t.html").read_text(encoding="utf-8")
+    assert "train, first 12 of 40 samples" in page
+    head = page.partition("first 12 of 40")[2].partition("</table>")[0]
+    columns = re.findall(r'<th scope="col">([^<]*)</th>', head)
+    first = re.findall("<t[hd][^>]*>([^<]*)</t[hd]>", head.partition("<tbody>")[2].partition("</tr>")[0])
+    age, plan, paid, churned = ROWS[0].split(",")
+    row = {"": "0", "age": age, "plan": plan, "paid": f"{float(paid):g}", "refund": "full", "churned": churned}
+    assert dict(zip(columns, first, strict=True)) == row
+    assert "refund" in page.partition("Hints")[2]
+    assert "default-src &#x27;none&#x27;" in page
 
 
 def test_show_lists_columns_splits_classes_and_hints(shop: Type) -> None:

@@ -142,7 +142,9 @@ def _parser() -> Arguments:
     )
     show_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     show_parser.add_argument(
-        "--samples", metavar="FILE.png", help="draw the first samples of each split instead; - writes to stdout"
+        "--samples",
+        metavar="FILE",
+        help="instead, draw samples of each split as FILE.png (- writes it to stdout), or write FILE.html with samples, values and hints",
     )
     show_parser.add_argument(
         "--values",

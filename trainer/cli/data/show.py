@@ -274,21 +274,36 @@ _NAME: Final = 1
 
 
 def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int:
-    """Write the picture to the file of `--samples`, or to stdout if that is `-`."""
-    if args.samples != "-" and not args.samples.endswith(".png"):
-        raise UsageError(f"--samples {args.samples}: expected a file that ends in .png", hint="use - for stdout")
+    """Write the picture or the page to the file of `--samples`, or the picture to stdout if that is `-`."""
+    if args.samples != "-" and not args.samples.endswith((".png", ".html")):
+        raise UsageError(
+            f"--samples {args.samples}: expected a file that ends in .png or .html",
+            hint="use - for a picture on stdout",
+        )
     if not (folder := Path(args.samples).parent).is_dir():
         raise UsageError(f"--samples {args.samples}: {folder} is not a folder", hint=f"mkdir -p {folder}")
-    command = f"docker compose run --rm -T train data show {args.name} --samples - > {args.samples}"
-    code, picture = picture_of_samples(dataset, context, name=args.name, command=command)
-    if code:
-        return code
+    page: Overview | None = None
+    if args.samples.endswith(".html"):
+        args.values = True
+        overview = overview_of(args, dataset, context)
+        page = overview if isinstance(overview, Overview) else Overview(samples={})
+    picture = b""
+    if page is None or isinstance(dataset.reader, Images):
+        command = f"docker compose run --rm -T train data show {args.name} --samples - > {args.samples}"
+        code, picture = picture_of_samples(dataset, context, name=args.name, command=command)
+        if code:
+            return code
     if args.samples == "-":
         sys.stdout.buffer.write(picture)
         sys.stdout.buffer.flush()
-    else:
+        return 0
+    if page is None:
         write_whole(Path(args.samples), picture)
-        print(args.samples)
+    else:
+        from trainer.cli.data.samples_page import samples_page
+
+        write_whole(Path(args.samples), samples_page(dataset, page, picture or None).encode())
+    print(args.samples)
     return 0
 
 

@@ -182,23 +182,24 @@ def _class_number(name: str, otherwise: int) -> int:
 
 def overview_lines(dataset: Dataset, overview: Overview) -> Iterator[str]:
     """Return the table of the columns, the hints, and what was looked at."""
-    dates = (
-        {name for name, each in dataset.source_table.columns.items() if each.read == "date"}
-        if dataset.source_table
-        else set()
-    )
     rows: list[tuple[str, ...]] = [("COLUMN", "TYPE", "READ AS", "SPLIT", "MISSING", "VALUES")]
     for column in overview.columns[:_MOST_COLUMNS]:
         for at, (split, values) in enumerate(column.splits.items()):
             names = (column.name, column.type, column.read_as) if not at else ("", "", "")
             cells = (*map(_clipped, names, (_NAME, _TYPE, _READ)), _clipped(split or "all", _SPLIT))
-            rows.append((*cells, f"{values.missing:,}", _described(values, is_date=column.name in dates)))
+            rows.append((*cells, f"{values.missing:,}", described_values(dataset, column.name, values)))
     if overview.columns:
         yield from (f"  {_clipped(line, _WIDTH - 2)}" for line in aligned(rows))
     if (omitted := len(overview.columns) - _MOST_COLUMNS) > 0:
         yield f"  and {counted(omitted, 'more column')}: --json lists all"
     yield from _wrapped("hints", overview.hints or ("none",))
     yield from _wrapped("looked at", overview.compared)
+
+
+def described_values(dataset: Dataset, column: str, values: ColumnValues) -> str:
+    """Return the range of the values of a column, or the values."""
+    source = dataset.source_table.columns.get(column) if dataset.source_table else None
+    return _described(values, is_date=source is not None and source.read == "date")
 
 
 def _clipped(text: str, width: int) -> str:

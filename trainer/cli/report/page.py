@@ -51,19 +51,24 @@ def page(
         section("Not shown", lines(f"{each.prefix}{note}" for each in runs for note in each.run.notes)),
         _footer(runs),
     ]
-    return f"<!doctype html>\n{tag('html', _head(runs), tag('body', *body), lang='en')}\n"
-
-
-def _head(runs: Sequence[PageRun]) -> Markup:
     named = " ".join(each.record.run for each in runs[:4])
     experiments = ", ".join(dict.fromkeys(each.record.ingredients.experiment for each in runs))
+    return document(f"{experiments} {named}", *body)
+
+
+def document(title: str, *body: object) -> str:
+    """Return a page in the style of reports."""
+    return f"<!doctype html>\n{tag('html', _head(title), tag('body', *body), lang='en')}\n"
+
+
+def _head(title: str) -> Markup:
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"{experiments} {named}"),
+        tag("title", title),
         tag("style", Markup(_STYLE)),
     )
 

@@ -13,6 +13,7 @@ from trainer.data.overview import MOST_VALUES, ColumnValues, Overview, OverviewC
 from trainer.data.reader import Table, Text
 from trainer.data.splits import select
 from trainer.training.readers import open_samples
+from trainer.training.readers.examples import examples_of
 from trainer.training.readers.label_leaks import LabelLeaks
 from trainer.training.readers.repeated_samples import describe_repeated
 from trainer.training.readers.sample_columns import MISSING, combined, read_columns, uncounted_columns
@@ -72,14 +73,20 @@ def make_overview(dataset: Dataset, files: Files) -> Overview:
     splits = rows_of_splits(dataset, samples)
     every = np.unique(np.concatenate([*splits.values()]))
     counts = {name: len(each) for name, each in splits.items()}
+    examples = examples_of(dataset, samples, splits)
     if isinstance(dataset.reader, Text):
-        return Overview(samples=counts, compared=(_WINDOWS,))
+        return Overview(samples=counts, examples=examples, compared=(_WINDOWS,))
     tally = _Tally(every=every, splits=splits, roles=roles)
     for some in read_columns(dataset, files, samples, every):
         tally.add(some)
     hints, compared = _hints(dataset, files, tally, samples)
     return Overview(
-        samples=counts, columns=tuple(tally.columns()), label=roles.label, hints=tuple(hints), compared=tuple(compared)
+        samples=counts,
+        columns=tuple(tally.columns()),
+        label=roles.label,
+        examples=examples,
+        hints=tuple(hints),
+        compared=tuple(compared),
     )
 
 
