@@ -214,6 +214,26 @@ def test_a_folder_of_a_repository_is_imported_and_its_changes_are_listed(typed: 
     assert sorted(published(typed, "flowers")) == ["b.bin", "c.bin"]
 
 
+def test_an_interrupted_import_continues(typed: Typed, hub: Hub) -> None:
+    hub.fails = "data/b.bin"
+    code, _, err = typed("import", "flowers", "hf://datasets/lab/flowers/data")
+    assert (code, "does not exist, or is private" in err) == (54, True)
+    hub.fails = ""
+    hub.asked.clear()
+    assert typed("import", "flowers", "hf://datasets/lab/flowers/data")[0] == 0
+    assert {path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path} == {"b.bin"}
+    assert sorted(published(typed, "flowers")) == ["a.bin", "b.bin"]
+
+
+@pytest.mark.usefixtures("hub")
+def test_no_hub_is_asked_in_offline_mode(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    code, _, err = typed("import", "flowers", "hf://datasets/lab/flowers")
+    assert (code, "HF_HUB_OFFLINE is set\n  -> unset HF_HUB_OFFLINE" in err) == (51, True)
+
+
 @pytest.mark.parametrize("name", ["data/a.bin", "data/b.bin"])
 def test_a_hub_that_lies_about_a_checksum_is_rejected(typed: Typed, hub: Hub, name: str) -> None:
     hub.lies_about = name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,6 +79,10 @@ class Hub:
     license: str = "cc0-1.0"
     lies_about: str = ""
     """A file whose checksum is another one than the listed."""
+    fails: str = ""
+    """A file that is listed, and not found."""
+    asked: list[str] = field(default_factory=list)
+    """The paths that were requested."""
 
     @property
     def commit(self) -> str:
@@ -86,6 +91,10 @@ class Hub:
 
     def answer(self, path: str, _: dict[str, list[str]]) -> Answer:
         """Answer as the hub does."""
+        self.asked.append(path)
+        if self.fails and path.endswith(self.fails):
+            time.sleep(0.5)  # the other files arrive meanwhile
+            return Answer(status=404, headers={"X-Error-Code": "EntryNotFound"})
         if path.startswith(f"/api/{self.kind}/{self.name}"):
             revision = path.removeprefix(f"/api/{self.kind}/{self.name}").removeprefix("/revision/")
             if revision not in {"", "main", self.commit}:

@@ -102,6 +102,8 @@ class HubFiles:
             raise ObjectMissingError(
                 f"{self.source}: unknown revision {self._asked!r}", hint="check the name after @"
             ) from fault
+        except errors.LocalEntryNotFoundError as fault:  # a kind of EntryNotFoundError: the server did not answer
+            raise self._unreachable(fault) from fault
         except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as fault:
             raise ObjectMissingError(
                 f"{self.source} does not exist, or is private",
@@ -113,11 +115,14 @@ class HubFiles:
             raise UsageError(
                 f"{self.source}: {short(str(fault))}", hint="for example hf://datasets/OWNER/NAME"
             ) from fault
-        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as fault:
-            raise StoreUnreachableError(
-                f"{self.source} cannot be read: {short(str(fault))}",
-                hint="run the same command again; check the network",
-            ) from fault
+        except errors.HfHubHTTPError as fault:
+            raise self._unreachable(fault) from fault
+
+    def _unreachable(self, fault: Exception) -> StoreUnreachableError:
+        reason = short(str(fault.__cause__ or fault))
+        return StoreUnreachableError(
+            f"{self.source} cannot be read: {reason}", hint="run the same command again; check the network"
+        )
 
 
 def _described(sibling: hub.hf_api.RepoSibling) -> RemoteFile:
