@@ -161,3 +161,19 @@ def test_a_file_of_an_untrusted_user_is_not_written(root: Root, verb: Callable[[
     os.chown(root.path / "log", OTHER, OTHER)
     with pytest.raises(PermissionError, match=f"it belongs to uid {OTHER}; expected uid 0"):
         verb(root)
+
+
+def test_a_folder_without_a_listing_is_an_error_and_leaves_no_descriptor(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.below("a/inner", make=True).close()
+    before = len(names(Path("/proc/self/fd")))
+
+    def broken(_: object) -> list[str]:
+        raise OSError(5, "broken")
+
+    monkeypatch.setattr(os, "listdir", broken)
+    with pytest.raises(OSError, match="broken"):
+        root.remove_tree("a")
+    monkeypatch.undo()
+    assert len(names(Path("/proc/self/fd"))) == before

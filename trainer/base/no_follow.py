@@ -104,8 +104,11 @@ def remove(folder: int, name: str) -> None:
                 left = entered[-1][2] if entered else []
                 os.rmdir(name, dir_fd=entered[-1][0] if entered else folder)
             elif (found := _removed_or_entered(inner, name := left.pop())) is not None:
-                left = os.listdir(found)  # noqa: PTH208 - of a descriptor
-                entered.append((found, name, left))
+                left = []
+                entered.append(
+                    (found, name, left)
+                )  # first, so that the descriptor is closed if the folder cannot be listed
+                left += os.listdir(found)  # noqa: PTH208 - of a descriptor
         except OSError as fault:
             faults.append(fault)
     if faults:

@@ -193,3 +193,9 @@ def test_windows_text_that_is_declared_as_latin_1_is_rejected(plan: Callable[...
 def test_half_of_a_character_in_json_is_rejected_by_line(plan: Callable[..., Any]) -> None:
     with pytest.raises(DatasetError, match="line 2, column 'a': half of a surrogate pair"):
         plan('{"a": "x"}\n{"a": "\\ud800"}\n', name="t.jsonl")
+
+
+@pytest.mark.parametrize("value", ["x" * 140_000, f'"{"x" * 140_000}"', f'"{"x" * 140_000}'])
+def test_a_very_long_value_is_rejected_with_its_line(value: str, plan: Callable[..., Any]) -> None:
+    with pytest.raises(DatasetError, match=r"line 3: a value has more than 131,072 characters"):
+        plan(f"a,b\n1,x\n2,{value}\n3,y\n")

@@ -122,7 +122,12 @@ def _ragged(path: Path, line: int, row: list[str], columns: int, dialect: Dialec
 
 def _split_fault(path: Path, first: int, last: int, fault: csv.Error, dialect: Dialect) -> DatasetError:
     where, said = f"{path.name}, line {first}", str(fault)
-    if "unexpected end" in said or "field larger" in said:
+    if "field larger" in said:
+        message = f"{where}: a value has more than {csv.field_size_limit():,} characters, or a quote ({dialect.quote}) is not closed"
+        return DatasetError(
+            message, hint="close or double the quote; publish long texts as files, with --lines or --text"
+        )
+    if "unexpected end" in said:
         message = f"{where}: a quote ({dialect.quote}) opens a value and is not closed until line {last}"
         return DatasetError(message, hint="close or double the quote; if quotes are ordinary letters: --quote none")
     if "expected after" in said:
