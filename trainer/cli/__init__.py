@@ -50,7 +50,7 @@ COMMANDS: Final = {
     "check": Command("find an experiment's mistakes in a minute, before hours of training", "image"),
     "bench": Command("measure the time of an experiment's training steps", "image"),
     "baseline": Command("compare short trainings of experiments with their recorded baselines"),
-    "data": Command("publish, fetch, push, list, show, diff, verify and gc datasets"),
+    "data": Command("publish, import, fetch, push, list, show, diff, verify and gc datasets"),
     "add": Command("add a package to environments, and lock and build them", "host", entry="dependencies:add"),
     "remove": Command("remove a package from environments", "host", entry="dependencies:remove"),
     "image": Command("build, pin, unpin, restore, list, show and smoke-test images", "host"),
@@ -69,7 +69,7 @@ GROUPS: Final = {
 """The commands as the overview shows them."""
 SUBCOMMANDS: Final = {
     "runs": ("ls", "show", "pull", "publish", "push", "schema"),
-    "data": ("publish", "fetch", "ls", "show", "diff", "verify", "push", "gc", "publish-samples"),
+    "data": ("publish", "import", "update", "fetch", "ls", "show", "diff", "verify", "push", "gc", "publish-samples"),
     "image": ("build", "pin", "unpin", "restore", "show", "smoke", "ls"),
     "baseline": ("check", "refresh", "measure"),
 }
