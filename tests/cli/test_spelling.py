@@ -29,6 +29,7 @@ KNOWN: Final = {
     "trainer/cli/dependencies.py": "the hint of an error, which spells it",
     "trainer/cli/containers.py": "the sentence names the command that was typed",
     "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
+    "trainer/cli/predict.py": "the command in the hint of an error, which spells it",
     "trainer/cli/why.py": "the command in the hint of an error, which spells it",
     "trainer/cli/messages.py": "the speller's own examples",
     "trainer/environments/dependencies.py": "the hint of an error, which spells it",

@@ -10,7 +10,7 @@ import pytest
 from tests.test_architecture import MODULES
 from trainer.cli import COMMANDS, HIDDEN
 
-GATED: Final = {"train", "reproduce", "why", "sweep"}
+GATED: Final = {"train", "reproduce", "why", "sweep", "predict"}
 """Commands that run a recorded source: each first asks `trainer.cli.trust`."""
 STARTED_BY_THESE: Final = {"_process", "_points"}
 """Commands that gated commands start."""
@@ -42,6 +42,8 @@ CALLERS: Final = {
         "trainer.training.saved_net",
     },
     ("trainer.training.saved_net", "load_net"): {"trainer.notebook.run"},
+    ("trainer.training.saved_net", "load_saved"): {"trainer.training.prediction"},
+    ("trainer.training.prediction", "load_predictor"): {"trainer.cli.predict"},
     ("trainer.cli.resume", "prepare"): {"trainer.cli.train"},
     ("trainer.cli.containers", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.resume", "resume_isolated"): {"trainer.cli.train"},
@@ -54,6 +56,7 @@ GATES: Final = {
     "trainer.cli.why": ("require_trust(", "prepare_rerun("),
     "trainer.cli.train": ("admit(folder, options)", "prepare(options, admission)"),
     "trainer.notebook.run": ("own_attempts_of(self.folder)", "load_net(self.record"),
+    "trainer.cli.predict": ("require_trust(", "load_predictor("),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }
 

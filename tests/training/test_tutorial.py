@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from trainer.data.declaration import load_dataset
+from trainer.data.files import FolderFiles
+from trainer.data.splits import select
+from trainer.training.readers import open_samples
+
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
@@ -73,11 +78,42 @@ def typed(section: list[str], root: Path, environ: dict[str, str]) -> dict[str, 
     return metrics
 
 
+def predicted(root: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Type `reprise predict latest` in the checkout `root`."""
+    own = {**environ, "PYTHONPATH": str(root), "REPRISE_CACHE": str(root.parent / "cache")}
+    command = [sys.executable, "-m", "trainer", "predict", "latest", *words]
+    return subprocess.run(command, cwd=root, env=own, capture_output=True, text=True, check=False)
+
+
 def test_the_tutorial_trains_a_net_that_recognizes_the_shapes(checkout: Checkout, copied: Path) -> None:
-    assert typed(blocks("Pictures")[:-1], copied, checkout.environ)["test_accuracy"] > 0.9
+    accuracy = typed(blocks("Pictures")[:-1], copied, checkout.environ)["test_accuracy"]
+    assert accuracy > 0.9
+    dataset, folder = load_dataset("shapes", root=copied), copied.parent / "shapes"
+    layout = open_samples(dataset, FolderFiles(folder)).layout
+    names = [layout.name_of(row) for row in select("test", dataset.splits, layout, dataset="shapes")]
+    done = predicted(copied, checkout.environ, *(str(folder / name) for name in names), "--json")
+    answers = [each["answer"]["class"] for each in json.loads(done.stdout)["predictions"]]
+    right = [answer == name.partition("/")[0] for answer, name in zip(answers, names, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(accuracy)
+    (copied / "text.pgm").write_text("hello")
+    done = predicted(copied, checkout.environ, "text.pgm")
+    assert (done.returncode, "text.pgm cannot be decoded as a picture: found text" in done.stderr) == (44, True)
 
 
 def test_the_tutorial_trains_a_classifier_from_a_csv_file(checkout: Checkout, copied: Path) -> None:
     before = processor_seconds()
     assert typed(blocks("From a CSV"), copied, checkout.environ)["test_auc"] > 0.9
     assert processor_seconds() - before < 300
+    rows = (copied.parent / "churn.csv").read_text().splitlines()
+    done = predicted(copied, checkout.environ, "../churn.csv", "--json")
+    answers = [each["answer"]["class"] for each in json.loads(done.stdout)["predictions"]]
+    right = [answer == row.rpartition(",")[2] for answer, row in zip(answers, rows[1:], strict=True)]
+    assert sum(right) / len(right) > 0.88
+    for line, code, message in (
+        ("contract,months", 44, "has no column 'charge'"),
+        ("contract,months,charge,total,payment\nyearly,x,1,2,card", 44, "line 2"),
+        ("contract,months,charge,total,payment\nnever,1,1,2,card", 44, "'never'"),
+    ):
+        (copied / "odd.csv").write_text(f"{line}\n")
+        done = predicted(copied, checkout.environ, "odd.csv")
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr

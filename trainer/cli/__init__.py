@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "new": Command("create an experiment as a copy of another experiment"),
     "runs": Command("list, show, pull, publish and push runs"),
     "report": Command("write an HTML report of a run, or of several runs side by side"),
+    "predict": Command("print what a run's net answers for files", "image"),
     "reproduce": Command("rerun a recorded run and compare the results"),
     "compare": Command("compare two runs: identical, within tolerance, within noise, different"),
     "why": Command("find which ingredient makes two runs differ"),
@@ -61,7 +62,7 @@ COMMANDS: Final = {
 GROUPS: Final = {
     "Start": ("setup", "doctor", "doctor store", "new", "check"),
     "Train": ("train", "sweep", "bench"),
-    "Runs": ("runs", "report", "compare", "why", "reproduce"),
+    "Runs": ("runs", "report", "predict", "compare", "why", "reproduce"),
     "Evidence": ("noise", "baseline", "certify", "verify"),
     "Environments": ("add", "remove", "image"),
     "Storage": ("data",),

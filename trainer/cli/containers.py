@@ -50,10 +50,16 @@ def container_launcher(*options: str, host: Engine | None = None) -> ContainerLa
     return ContainerLauncher(checkout=CHECKOUT, engine=host or engine(), report=print_notice, options=options)
 
 
-def run_in_image(arguments: Sequence[str]) -> int:
-    """Run `reprise` with these words in a container and return its exit status. Raises what `require_set_up` does."""
+def run_in_image(arguments: Sequence[str], *options: str) -> int:
+    """Run `reprise` with these words in a container and return its exit status; `options` are compose's.
+
+    Raises what `require_set_up` does.
+    """
     require_set_up(f"`reprise {arguments[0]}`")
-    launcher, request = container_launcher(), CommandRequest(words=arguments, inherited=setting_variables(os.environ))
+    launcher, request = (
+        container_launcher(*options),
+        CommandRequest(words=arguments, inherited=setting_variables(os.environ)),
+    )
     print_notice(shlex.join(launcher.command(request)))
     return launcher.start(request).output()[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load
 
@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.runs.record import Record
+    from trainer.settings.origins import Resolved
 
 WEIGHTS = "weights.safetensors"
 
 
 def load_net(record: Record, folder: Path) -> LightningModule:
-    """Return the net of a run in `folder` with the weights that its test evaluated, in evaluation mode on the CPU.
+    """Return the net of a run in `folder` with the weights that its test evaluated, in evaluation mode on the CPU; see `load_saved`."""
+    return load_saved(record, folder)[0]
+
+
+def load_saved(record: Record, folder: Path) -> tuple[LightningModule, Resolved[Any]]:
+    """Return the net of `load_net`, and the settings of the run.
 
     The experiment's module is imported from the run's frozen source. Raise `RunError` if the run has no weights, or if they do not fit the
     net; `DigestMismatchError` if the weights or the source are not the recorded ones.
@@ -41,13 +47,13 @@ def load_net(record: Record, folder: Path) -> LightningModule:
         )
     weights = _weights(record, folder)
     require_source(folder, record.ingredients.source)
-    net = _net(record, folder / COPY)
+    net, resolved = _net(record, folder / COPY)
     try:
         net.load_state_dict(weights)
     except RuntimeError as fault:
         message = short(" ".join(str(fault).split()))
         raise RunError(f"the weights of run {record.run} do not fit its net: {message}", hint=_OTHER) from fault
-    return net.eval()
+    return net.eval(), resolved
 
 
 _OTHER = "the checkout's package has changed since: check out the run's commit (`reprise runs show RUN`)"
@@ -66,7 +72,7 @@ def _weights(record: Record, folder: Path) -> dict[str, Tensor]:
     return load(data)
 
 
-def _net(record: Record, source: Path) -> LightningModule:
+def _net(record: Record, source: Path) -> tuple[LightningModule, Resolved[Any]]:
     name = record.ingredients.experiment
     path = source / (name if "/" in name or name.endswith(".py") else f"trainer/experiments/{name}.py")
     values = record.circumstances.execution | record.ingredients.settings
@@ -75,4 +81,5 @@ def _net(record: Record, source: Path) -> LightningModule:
     experiment = load_any_experiment(name, path, root=elsewhere, chosen=chosen)
     resolved = resolve(experiment.settings, Origins(options={}, environ={}, record=values))
     with use_ledger(Ledger(resolved)):
-        return experiment.make_net({}) if isinstance(experiment, PlainExperiment) else experiment.make_net()
+        net = experiment.make_net({}) if isinstance(experiment, PlainExperiment) else experiment.make_net()
+    return net, resolved

@@ -130,6 +130,17 @@ def _blocks(path: Path, kind: Format, dialect: Dialect | None, names: list[str])
     return json_blocks(path, names) if kind == "json-lines" else arrow_blocks(path)
 
 
+def columns_of(path: Path, source: SourceTable) -> list[str]:
+    """Return the names of the columns of another file of the same format. Raises `DatasetError`."""
+    kind = FORMATS.get(path.suffix.lower())
+    if kind != source.format:
+        suffixes = [suffix for suffix, each in FORMATS.items() if each == source.format]
+        raise DatasetError(
+            f"{path.name}: expected a file like {source.file}", hint=f"its name ends in {', '.join(suffixes)}"
+        )
+    return _opened(path, kind, TableOptions(), source)[1]
+
+
 def blocks_of(path: Path, source: SourceTable) -> Iterator[TextBlock]:
     """Yield the rows of a file as it is declared. Raises `DatasetError` with the line."""
     dialect = Dialect(encoding=source.encoding, delimiter=source.delimiter, quote=source.quote, header=source.header)

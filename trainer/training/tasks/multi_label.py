@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiLabelClassifier", "MultiLabelSettings"]
 
 _CURVES: Final = 12
+_HALF: Final = 0.5
 """The largest number of labels for which the report has ROC curves."""
 _MULTI_HOT: Final = "publish 1 for each label that a sample has and 0 for the others, `[samples, labels]`"
 
@@ -78,6 +79,13 @@ class MultiLabelClassifier(Task):
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities and targets, `[batch, labels]` each, int64."""
         return predicted.float().sigmoid(), wanted.round().long() if wanted.is_floating_point() else wanted.long()
+
+    def answers(self, predicted: Tensor) -> list[dict[str, Any]]:
+        """Return the labels with a probability of at least one half, and the probability of each label."""
+        named = self.class_names
+        names = [named[at] if at < len(named) else str(at) for at in range(predicted.shape[1])]
+        rows = [dict(zip(names, row, strict=True)) for row in predicted.float().sigmoid().tolist()]
+        return [{"labels": [name for name, score in row.items() if score >= _HALF], "scores": row} for row in rows]
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return a buffer for scores and targets, if there are few labels."""

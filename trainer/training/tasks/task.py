@@ -162,6 +162,10 @@ class Task(L.LightningModule):
         """Return the number of elements the loss averages over: the weight of this batch in the mean loss of a split."""
         return len(wanted)
 
+    def answers(self, predicted: Tensor) -> list[dict[str, Any]]:
+        """Return what `reprise predict` prints for the outputs of a batch `[batch, ...]`, a mapping that JSON can hold for each sample."""
+        return [{"output": each} for each in predicted.float().tolist()]
+
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return the buffers that `record_outputs` fills."""
         return {}
