@@ -43,7 +43,7 @@ CALLERS: Final = {
     },
     ("trainer.training.saved_net", "load_net"): {"trainer.notebook.run"},
     ("trainer.training.saved_net", "load_saved"): {"trainer.training.prediction"},
-    ("trainer.training.prediction", "load_predictor"): {"trainer.cli.predict"},
+    ("trainer.training.prediction", "load_predictor"): {"trainer.cli.predict", "trainer.notebook.run"},
     ("trainer.cli.resume", "prepare"): {"trainer.cli.train"},
     ("trainer.cli.containers", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.resume", "resume_isolated"): {"trainer.cli.train"},
@@ -55,7 +55,7 @@ GATES: Final = {
     "trainer.cli.reproduce": ("require_trust(", "prepare_rerun("),
     "trainer.cli.why": ("require_trust(", "prepare_rerun("),
     "trainer.cli.train": ("admit(folder, options)", "prepare(options, admission)"),
-    "trainer.notebook.run": ("own_attempts_of(self.folder)", "load_net(self.record"),
+    "trainer.notebook.run": ("self._require_own(trust=trust)", "load_net(self.record"),
     "trainer.cli.predict": ("require_trust(", "load_predictor("),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }

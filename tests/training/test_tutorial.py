@@ -53,6 +53,11 @@ def copied(checkout: Checkout, tmp_path: Path) -> Path:
     return root
 
 
+def own_environ(root: Path, environ: dict[str, str]) -> dict[str, str]:
+    """Return the variables of a command in the checkout `root`."""
+    return {**environ, "PYTHONPATH": str(root), "REPRISE_CACHE": str(root.parent / "cache")}
+
+
 def processor_seconds() -> float:
     """Return the time of all commands that ended: other programs on the machine do not change it."""
     used = getrusage(RUSAGE_CHILDREN)
@@ -65,7 +70,7 @@ def typed(section: list[str], root: Path, environ: dict[str, str]) -> dict[str, 
         done = subprocess.run(
             ["bash", "-euc", with_this_python(block)],
             cwd=root,
-            env={**environ, "PYTHONPATH": str(root), "REPRISE_CACHE": str(root.parent / "cache")},
+            env=own_environ(root, environ),
             capture_output=True,
             text=True,
             check=False,
@@ -80,9 +85,10 @@ def typed(section: list[str], root: Path, environ: dict[str, str]) -> dict[str, 
 
 def predicted(root: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """Type `reprise predict latest` in the checkout `root`."""
-    own = {**environ, "PYTHONPATH": str(root), "REPRISE_CACHE": str(root.parent / "cache")}
     command = [sys.executable, "-m", "trainer", "predict", "latest", *words]
-    return subprocess.run(command, cwd=root, env=own, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=root, env=own_environ(root, environ), capture_output=True, text=True, check=False
+    )
 
 
 def test_the_tutorial_trains_a_net_that_recognizes_the_shapes(checkout: Checkout, copied: Path) -> None:
@@ -95,6 +101,16 @@ def test_the_tutorial_trains_a_net_that_recognizes_the_shapes(checkout: Checkout
     answers = [each["answer"]["class"] for each in json.loads(done.stdout)["predictions"]]
     right = [answer == name.partition("/")[0] for answer, name in zip(answers, names, strict=True)]
     assert sum(right) / len(right) == pytest.approx(accuracy)
+    code = f"from trainer import runs; print(runs.load().predict({str(folder / names[0])!r})[0]['answer']['class'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copied,
+        env=own_environ(copied, checkout.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{answers[0]}\n"
     (copied / "text.pgm").write_text("hello")
     done = predicted(copied, checkout.environ, "text.pgm")
     assert (done.returncode, "text.pgm cannot be decoded as a picture: found text" in done.stderr) == (44, True)

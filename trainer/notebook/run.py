@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import UntrustedCodeError
@@ -18,8 +19,6 @@ from trainer.runs.list import list_runs
 from trainer.runs.run import ATTEMPTS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainer.runs.record import Record
 
 
@@ -77,10 +76,23 @@ class LoadedRun:
         """
         from trainer.training.saved_net import load_net
 
+        self._require_own(trust=trust)
+        return load_net(self.record, self.folder)
+
+    def predict(self, *files: str | Path, trust: bool = False) -> list[dict[str, Any]]:
+        """Return the net's answers for pictures, tables or arrays, as `reprise predict --json` prints them: `file`, `row` and `answer`.
+
+        Raise what `net` raises, and `DatasetError` for a file that cannot be read as the run's dataset.
+        """
+        from trainer.training.prediction import load_predictor
+
+        self._require_own(trust=trust)
+        return [asdict(each) for each in load_predictor(self.record, self.folder).predict([*map(Path, files)])]
+
+    def _require_own(self, *, trust: bool) -> None:
         if not trust and self.record.attempt not in own_attempts_of(self.folder):
             message = f"run {self.id} was made elsewhere; its net is code, which would run in this process"
-            raise UntrustedCodeError(message, hint="read its source first, then: net(trust=True)")
-        return load_net(self.record, self.folder)
+            raise UntrustedCodeError(message, hint="read its source first, then add the argument trust=True")
 
     def report(self) -> Report:
         """Return the page of `reprise report`; a notebook displays it in place."""
