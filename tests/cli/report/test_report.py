@@ -15,8 +15,8 @@ from tests.comparison.compared import make_run, save_trace
 from tests.reporting.drawing.test_pictures import png
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, RunNotFoundError
+from trainer.cli.formatting import duration
 from trainer.cli.report import main
-from trainer.cli.run_page import duration
 from trainer.comparison.certificate import sign
 from trainer.comparison.certify import save_certificate
 from trainer.comparison.retest import Retest, run_identity, save_retest

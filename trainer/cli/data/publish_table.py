@@ -14,7 +14,7 @@ from trainer.base.errors import UsageError
 from trainer.base.suggestions import counted, did_you_mean, short
 from trainer.cli.data.prepare_table import prepare_table
 from trainer.cli.data.publish_options import parse_distinct, parse_pair
-from trainer.cli.run_page import columns as aligned
+from trainer.cli.formatting import columns as aligned
 from trainer.data.declaration import Draft
 from trainer.data.reader import Table
 from trainer.data.tables.dialect import DialectOptions

@@ -23,7 +23,7 @@ from trainer.cli.containers import container_launcher
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_notice, print_progress
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.run_page import columns as aligned
+from trainer.cli.formatting import columns as aligned
 from trainer.data.cache.inspections import cached_overview
 from trainer.data.check_pictures import ClassCount
 from trainer.data.fetch import fetch_dataset

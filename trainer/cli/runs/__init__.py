@@ -31,10 +31,11 @@ from trainer.cli.configuration import (
     store_at,
 )
 from trainer.cli.find_run import RUN_HELP, find_run_id
+from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_json, print_result, underlying
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.run_page import columns, lineage_rows, page, summary
+from trainer.cli.run_page import lineage_rows, page, summary
 from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
@@ -278,7 +279,7 @@ def _publish(args: Namespace) -> int:
     faults: list[RepriseError] = []
     for run in chosen:
         try:
-            results.append(_publish_one(run, store, dead=args.abandoned, quiet=args.json))
+            results.append(_publish_one(run, store, is_abandoned=args.abandoned, quiet=args.json))
         except (RunError, DocumentError, DigestMismatchError) as fault:
             faults.append(fault)
             if len(chosen) > 1:
@@ -292,11 +293,11 @@ def _publish(args: Namespace) -> int:
     return 0
 
 
-def _publish_one(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, Any]:
+def _publish_one(run: str, store: Store, *, is_abandoned: bool, quiet: bool) -> dict[str, Any]:
     folder = runs_folder() / run
     for number in recorded_attempts(folder):
         attempt = folder / ATTEMPTS / str(number)
-        if dead and record_of(folder, number).outcome.status is Status.RUNNING:
+        if is_abandoned and record_of(folder, number).outcome.status is Status.RUNNING:
             close_killed(attempt, host=host_name())
         require_intact(attempt, record_of(folder, number))
     notes = publish_run(folder, store, progress=transfer_progress("publishing"))
