@@ -259,7 +259,7 @@ class Text(_Reader):
 
 
 class Weights(_Reader):
-    """The tensors of a net, in one safetensors file: there are no samples; a run begins with them, by `init_from`."""
+    """The tensors of a net in one safetensors file. It has no samples; a run begins with the tensors by `init_from`."""
 
     kind: Literal["weights"]
     file: InnerPath = "weights.safetensors"

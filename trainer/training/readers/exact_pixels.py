@@ -70,7 +70,7 @@ def require_clear(image: Image.Image, body: memoryview | bytes, *, drop: bool) -
                 sentence, hint="write it as PNG; --alpha drop reads the rest in the first color of its palette"
             )
         case "PPM" if image.mode not in {"1", "L", "I", "F", "RGB"}:
-            raise PictureError(f"is a PPM of mode {image.mode}, which no standard knows", hint="write it as PNG")
+            raise PictureError(f"is a PPM of mode {image.mode}, which no standard defines", hint="write it as PNG")
         case "AVIF" if (at := bytes(body).find(b"av1C")) >= 0 and body[at + 6] & 0x40:
             raise PictureError("is AVIF with more than 8 bits a channel", hint="write it as AVIF of 8 bits, or PNG")
 
@@ -83,7 +83,7 @@ def _require_clear_tiff(image: Image.Image, *, drop: bool) -> None:
         raise PictureError(f"is {kind} and signed values", hint="write it with unsigned values")
     if samples > len(image.getbands()) and not drop:
         sentence = f"is {kind}: its last {samples - len(image.getbands())} have no stated meaning"
-        raise PictureError(sentence, hint="--alpha drop leaves them out; to use them, publish arrays (--array)")
+        raise PictureError(sentence, hint="--alpha drop ignores them; to use them, publish arrays (--array)")
     if len(image.getbands()) > 1 and bits > 8 and not _is_plain_color(image):  # noqa: PLR2004 - bits
         raise PictureError(f"is {kind}", hint="write it as RGB, one plane, without premultiplied alpha")
 
