@@ -141,11 +141,11 @@ def archive_observed_image(run: Path) -> None:
 
 def parse_allowed(text: str) -> list[str]:
     """Parse the names after --allow. Raise `UsageError` for an unknown name."""
-    named = [word.strip() for word in text.split(",") if word.strip()]
-    for word in named:
+    names = [word.strip() for word in text.split(",") if word.strip()]
+    for word in names:
         if word not in KINDS:
             raise UsageError(f"--allow {word}: expected {', '.join(KINDS)}", hint=did_you_mean(word, KINDS))
-    return named
+    return names
 
 
 def check_ingredients(
