@@ -11,9 +11,10 @@ from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import ResumeError
 from trainer.cli.resume import Admission, notes, prepare, set_aside_environment
 from trainer.cli.trust import TrustDecision
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Record, Status
 from trainer.runs.resume import check_ingredients, record_with_current_settings
-from trainer.runs.run import open_run, record_of
+from trainer.runs.run import record_of
 from trainer.settings.origins import parse_options
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from trainer.comparison.certificate import sign
 from trainer.comparison.certify import save_certificate
 from trainer.comparison.retest import Retest, run_identity, save_retest
 from trainer.runs.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
+from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.record import DatasetIngredient, Knowledge
-from trainer.runs.run import open_run
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

@@ -45,10 +45,11 @@ from trainer.comparison.retest import Retest, local_retests, published_retests
 from trainer.runs.initial_weights import ancestors
 from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.runs.names import LATEST, full_run_id, resolve_run
+from trainer.runs.open_run import close_killed
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
-from trainer.runs.run import ATTEMPTS, attempts, close_killed, record_of, recorded_attempts
+from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded_attempts
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
 
