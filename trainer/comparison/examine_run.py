@@ -132,7 +132,7 @@ def require_outcome(record: Record) -> None:
 
 def _arguments(record: Record) -> Finding:
     if record.identity != (identity := identity_of(record.ingredients)):
-        message = f"its identity is {record.identity}, its ingredients' is {identity}"
+        message = f"its identity is {record.identity}; expected {identity}, the identity of its ingredients"
         raise DocumentError(message, hint="the record was edited: pull the run again")
     arguments = rerun_arguments(record)
     return well("record", f"experiment {arguments.experiment}, {counted(len(arguments.settings), 'setting')}")

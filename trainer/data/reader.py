@@ -134,7 +134,7 @@ class Images(_Reader):
         if self.size and self.size[0] * self.size[1] > MOST_PIXELS:
             raise ValueError(f"size has more than {MOST_PIXELS:,} pixels")
         if self.fill and self.resize != "pad":
-            raise ValueError("fill is what resize = 'pad' adds; it needs that resize")
+            raise ValueError("fill needs resize = 'pad', which adds it")
         if self.alpha and self.mode == "RGBA":
             raise ValueError("alpha is for mode L or RGB; mode RGBA keeps transparency as its fourth channel")
         return self

@@ -157,7 +157,7 @@ def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: s
         raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint=f"add {name} to [splits]")
     chosen = _select(name, split, layout, dataset=dataset)
     if not len(chosen):
-        raise DatasetError(f"split {name!r} of {dataset} has none of its {layout.count:,} samples", hint=_FIX)
+        raise DatasetError(f"split {name!r} of {dataset} selects none of its {layout.count:,} samples", hint=_FIX)
     return chosen
 
 

@@ -116,11 +116,9 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
             f"{word!r} matches {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more characters of the ID"
         )
     if not found and not ids:
-        raise RunNotFoundError(
-            f"no sweep is called {word!r}", hint="there is none yet: `reprise sweep digits --seed 1..5`"
-        )
+        raise RunNotFoundError(f"no sweep is called {word!r}", hint="start a sweep: `reprise sweep digits --seed 1..5`")
     if not found:
-        raise RunNotFoundError(f"no sweep is called {word!r}", hint=f"the latest is {ids[-1]}")
+        raise RunNotFoundError(f"no sweep is called {word!r}", hint=f"use the latest sweep: {ids[-1]}")
     return found[0]
 
 

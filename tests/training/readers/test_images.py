@@ -78,7 +78,7 @@ def test_a_declared_white_is_scaled_to_one() -> None:
         (
             save_picture(FLOATS, "TIFF"),
             {},
-            r"has floating-point values \(mode F\); expected a declared value that is white",
+            r"has floating-point values \(mode F\); expected a declared white value",
         ),
         (save_picture(FLOATS - 1, "TIFF"), {"white": 1}, "has the value -1; expected 0 to 1, the declared white"),
         (save_picture(np.full_like(FLOATS, np.nan), "TIFF"), {"white": 1}, "has pixels that are NaN or infinite"),

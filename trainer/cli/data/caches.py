@@ -121,6 +121,6 @@ def collect(args: Namespace, context: DataContext) -> int:
         print(f"{collected.of_others} belong to other users, who can run the same command")
     if not args.apply and (collected.versions or collected.objects):
         print(
-            f"kept: what {context.root / 'datasets'} declares and what runs hold ({collected.leases}); --apply removes the rest"
+            f"kept: data that {context.root / 'datasets'} declares or that runs use ({collected.leases}); --apply removes the rest"
         )
     return 0

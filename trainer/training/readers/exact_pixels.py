@@ -122,7 +122,7 @@ def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | 
     if top is None:
         what = "floating-point values" if image.mode == "F" else "integers of more than 16 bits, or signed ones"
         raise PictureError(
-            f"has {what} (mode {image.mode}); expected a declared value that is white",
+            f"has {what} (mode {image.mode}); expected a declared white value",
             hint="--white VALUE, as 1 for values from 0 to 1, or write it as 16-bit PNG",
         )
     has_alpha = values.shape[2] in {2, 4}
