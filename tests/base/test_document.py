@@ -22,7 +22,7 @@ class Point(Document):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"a": NaN}', "NaN is not a number of JSON"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
         (b"[1, 1e999]", "1 holds a number beyond 1.8e308"),
         (b"9007199254740993", "the whole document holds a whole number beyond 9007199254740991"),
         (b'{"a": [0, -9007199254740993]}', "a.1 holds a whole number beyond 9007199254740991"),

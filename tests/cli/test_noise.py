@@ -11,8 +11,9 @@ from tests.records import circumstances, ingredients
 from trainer.base.errors import ExperimentError, UsageError
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.noise import main
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.run import new_run, open_run
+from trainer.runs.run import new_run
 from trainer.source.capture import capture
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import ResumeError
 from trainer.cli.resume import Admission, notes, prepare, set_aside_environment
 from trainer.cli.trust import TrustDecision
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Record, Status
 from trainer.runs.resume import check_ingredients, record_with_current_settings
-from trainer.runs.run import open_run, record_of
+from trainer.runs.run import record_of
 from trainer.settings.origins import parse_options
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def test_the_environment_does_not_change_a_resumed_run(tmp_path: Path) -> None:
 
 def test_a_failed_last_attempt_is_reported_with_its_reason_and_a_hint(tmp_path: Path) -> None:
     run = start_run(tmp_path / "runs")
-    assert list(notes(run.record, run.record, given=())) == []
+    assert list(notes(run.record, run.record, typed=())) == []
     record = run.close(Outcome(status=Status.FAILED, reason="idea.py:2: the experiment raised NameError"))
-    first, second = notes(record, record, given=())
+    first, second = notes(record, record, typed=())
     assert first == "attempt 1 failed: idea.py:2: the experiment raised NameError"
     assert "frozen source" in second
     assert "train --exp digits" in second
@@ -66,9 +67,9 @@ def run_with_allowed_change(tmp_path: Path) -> tuple[Path, Record, Record]:
 def test_an_allowed_change_lasts_until_it_is_reverted(tmp_path: Path) -> None:
     _, record, was = run_with_allowed_change(tmp_path)
     assert (record.ingredients.settings["learning_rate"], was.ingredients.settings["learning_rate"]) == (0.001, 0.5)
-    (line,) = notes(record, was, given=())
+    (line,) = notes(record, was, typed=())
     assert line == "setting learning_rate is 0.5, as in attempt 2; the run began with 0.001"
-    assert list(notes(record, was, given={"learning_rate"})) == []
+    assert list(notes(record, was, typed={"learning_rate"})) == []
 
 
 def test_a_repeated_change_needs_no_new_permission_and_another_change_does(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from trainer.sweeps.document import Point, Sweep, SweepRequest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.runs.run import OpenRun
+    from trainer.runs.open_run import OpenRun
 
 WORD = TrustDecision(command="reprise reproduce RUN")
 TRUSTED = TrustDecision(trusted=True, command="reprise reproduce RUN")

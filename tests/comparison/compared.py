@@ -13,8 +13,9 @@ from trainer.comparison.trace import FILE
 from trainer.comparison.trace_lines import Header, Step, bits_of, layout_of, prints_of
 from trainer.comparison.ulp import FORMATS
 from trainer.comparison.weights import TENSORS, WEIGHTS, read_tensors
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.run import new_run, open_run
+from trainer.runs.run import new_run
 from trainer.source.capture import freeze
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from trainer.comparison.examine_run import MachineResources, declared_dataset, e
 from trainer.data.declaration import Dataset, declared
 from trainer.environments.doctor import State
 from trainer.environments.engine import ImageFacts
+from trainer.runs.open_run import open_run
 from trainer.runs.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Status
-from trainer.runs.run import new_run, open_run
+from trainer.runs.run import new_run
 from trainer.source.capture import ARCHIVE, SourceBundle, SourceFile, bundle_digest, freeze
 from trainer.source.description import Source
 from trainer.stores.contract import object_key

@@ -19,8 +19,9 @@ from trainer.comparison.noise import (
     noise_of,
     save_noise,
 )
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.run import new_run, open_run
+from trainer.runs.run import new_run
 
 if TYPE_CHECKING:
     from pathlib import Path

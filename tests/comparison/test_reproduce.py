@@ -23,8 +23,9 @@ from trainer.comparison.reproduce import (
 )
 from trainer.environments.engine import ImageFacts, IsolatedContainer
 from trainer.runs.image_claim import OBSERVED_IMAGE
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.run import ATTEMPTS, open_run
+from trainer.runs.run import ATTEMPTS
 from trainer.source.capture import ARCHIVE, capture
 from trainer.source.copy import load_bundle
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from trainer.runs.open_run import OpenRun
     from trainer.runs.record import Record
-    from trainer.runs.run import OpenRun
 
 BUILD = digest_of_bytes(b"build")
 IMAGE = ImageFacts(

@@ -103,7 +103,7 @@ def test_the_readers_samples_are_counted(tmp_path: Path, options: dict[str, Any]
         ({"reader": {"kind": "images", "labels": "half.csv"}}, "half.csv has no line for cats/2.png"),
         ({"reader": {"kind": "images", "labels": "text.txt"}}, "expected the columns file and class"),
         ({"reader": {"kind": "table", "files": ["x.npy"], "fields": {"a": {"column": "a"}}}}, "not a Parquet file"),
-        ({"splits": {"train": {"prefix": "bats/"}}}, "has none of its 10 samples"),
+        ({"splits": {"train": {"prefix": "bats/"}}}, "selects none of its 10 samples"),
         ({"splits": {"val": {"files": ["x.npy", "x.npy"]}}}, "split 'val' lists 'x.npy' twice"),
         ({"reader": {"kind": "lines", "file": ["text.txt", "text.txt"]}}, "its reader lists 'text.txt' twice"),
         ({"reader": {"kind": "text", "file": "latin.txt", "window": 1}}, "latin.txt is not UTF-8 text"),

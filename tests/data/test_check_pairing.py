@@ -37,7 +37,7 @@ def test_a_misspelled_field_is_an_error_with_the_nearest_name() -> None:
 def test_a_dataset_of_another_task_is_an_error_without_a_guess() -> None:
     with pytest.raises(SettingError, match="'image', the default of this experiment") as caught:
         check_pair("diabetes")
-    assert caught.value.hint == "give --input-field features or target, or another --dataset"
+    assert caught.value.hint == "use --input-field features or target; or another --dataset"
 
 
 def test_each_kind_of_reader_has_its_fields() -> None:

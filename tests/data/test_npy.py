@@ -53,7 +53,7 @@ def npy_with_header(shape: str, *, descr: str = "'<f4'", body: int = 0) -> bytes
         (npy_file(np.zeros(3)) + b"x", "bytes by its header", "truncated or damaged"),
         (npy_with_header("(-2, -3)", body=24), r"the shape \(-2, -3\)", "numpy.save"),
         (npy_with_header("(10**9,)"), "its header is damaged", "numpy.save"),
-        (npy_with_header("(1000000000, 0)"), "its rows are empty", "give each row a value"),
+        (npy_with_header("(1000000000, 0)"), "its rows are empty", "write at least one value in each row"),
         (npy_with_header(f"({10**30}, 2)"), "the shape", "numpy.save"),
         (npy_with_header("(2, 1e400)"), "its header is damaged", "numpy.save"),
         (npy_with_header("(2," * 3000 + ")" * 3000), "its header is damaged", "numpy.save"),

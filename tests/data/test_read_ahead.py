@@ -118,7 +118,7 @@ def test_an_outage_costs_a_pause_and_a_line(streams: Streams) -> None:
     files.patience.say = say
     order = orders(1)[0]
     assert read_pass(files, order, []) == [streams.files[path] for path in order]
-    assert streams.said[0] == f"{fault.message}: asking again, for up to 15 minutes"
+    assert streams.said[0] == f"{fault.message}: retrying for up to 15 minutes"
     assert streams.said[1].startswith("the store answers again after ")
 
 

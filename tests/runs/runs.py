@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.records import circumstances, ingredients
+from trainer.runs.open_run import OpenRun, open_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.run import OpenRun, new_run, open_run
+from trainer.runs.run import new_run
 from trainer.source.capture import freeze
 
 if TYPE_CHECKING:

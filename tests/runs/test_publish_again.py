@@ -14,9 +14,9 @@ from tests.runs.test_pull_again import ProgressRecorder
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.runs import publish as publishing
+from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run, source_of
 from trainer.runs.record import Outcome, Status
-from trainer.runs.run import open_run
 from trainer.runs.seal import claim_key, sealed_key
 from trainer.source.capture import ARCHIVE
 from trainer.stores.contract import object_key
@@ -25,7 +25,7 @@ from trainer.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.runs.run import OpenRun
+    from trainer.runs.open_run import OpenRun
 
 
 @pytest.fixture

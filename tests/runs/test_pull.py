@@ -13,10 +13,11 @@ from tests.records import ingredients
 from tests.runs.runs import finish_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, RunNotFoundError, SourceError
+from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status, identity_of
-from trainer.runs.run import open_run, record_of
+from trainer.runs.run import record_of
 from trainer.runs.seal import Sealed, claim_key, sealed_key
 from trainer.source.capture import ARCHIVE, COPY, capture, read_archive
 from trainer.stores.contract import object_key
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from trainer.runs.run import OpenRun
+    from trainer.runs.open_run import OpenRun
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from tests.runs.test_pull import contents, packed_files, run, store_with_altered
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, MachineError
 from trainer.base.safe_folder import Root
+from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import EDITED, pull_run
 from trainer.runs.record import Outcome, Status, identity_of
-from trainer.runs.run import open_run
 from trainer.runs.seal import Sealed, claim_key, sealed_key
 from trainer.source.capture import ARCHIVE, COPY, archive, capture
 from trainer.stores.contract import object_key
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.runs.run import OpenRun
+    from trainer.runs.open_run import OpenRun
 
 __all__ = ["run"]
 

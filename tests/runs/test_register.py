@@ -13,12 +13,12 @@ import pytest
 from tests.flushed import record_flushes
 from tests.runs.runs import finish_run
 from trainer.base.errors import MachineError, NotWritableError
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Status
 from trainer.runs.register import is_own, own_attempts, register_attempt
-from trainer.runs.run import open_run
 
 if TYPE_CHECKING:
-    from trainer.runs.run import OpenRun
+    from trainer.runs.open_run import OpenRun
 
 ME = {os.getuid()}
 

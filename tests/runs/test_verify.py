@@ -8,10 +8,11 @@ import pytest
 
 from tests.runs.runs import finish_run
 from trainer.base.errors import DigestMismatchError
+from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.run import open_run, record_of
+from trainer.runs.run import record_of
 from trainer.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

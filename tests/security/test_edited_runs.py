@@ -18,7 +18,7 @@ from trainer.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.runs.run import OpenRun
+    from trainer.runs.open_run import OpenRun
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.comparison.retest import save_retest
 from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.list import local_run
+from trainer.runs.open_run import OpenRun, close_killed, is_alive, open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.runs.resume import archive_observed_image
-from trainer.runs.run import OpenRun, close_killed, is_alive, open_run
 from trainer.stores.memory import MemoryStore
 from trainer.sweeps.folder import lock_sweep, log_of, save
 

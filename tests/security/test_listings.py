@@ -128,7 +128,7 @@ def test_a_report_shows_runs_that_cannot_be_compared(runs: Path, capsys: pytest.
     for run in both:
         (run.folder / "trace.jsonl").write_text('{"format": NaN}\n')
     assert main(["report", *(run.record.run for run in both), "--no-samples", "-o", "-"]) == 0
-    assert "NaN is not a number of JSON" in capsys.readouterr().out
+    assert "NaN is not a JSON number" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "name = 1", "\x1b[2J = 1", '"\\ud800" = 1'])

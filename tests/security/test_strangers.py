@@ -16,10 +16,11 @@ import pytest
 
 from tests.training.test_going_on import RESULTS, WORDS, interrupt_training
 from trainer.base.digest import digest_of_file
+from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, Status
 from trainer.runs.register import is_own
-from trainer.runs.run import open_run, record_of
+from trainer.runs.run import record_of
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

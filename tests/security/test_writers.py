@@ -32,7 +32,7 @@ ALLOWED: Final = {
     "trainer.cli.image": "a temporary folder",
     "trainer.environments.engine.docker": "what is known of images, in the checkout",
     "trainer.base.atomic_file": "a path that is the user's word",
-    "trainer.source.capture": "the checkout, to read",
+    "trainer.source.read_folder": "the checkout, to read",
     "trainer.base.plain_text": "a path that is the user's word, to read",
     "trainer.stores.directory": "a store",
     "trainer.data.files": "a folder that is to be published, to read",

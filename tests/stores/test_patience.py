@@ -35,7 +35,7 @@ def test_an_outage_is_reported_once_and_ends() -> None:
     said: list[str] = []
     patience = Patience(say=said.append)
     assert patience.call(failing(StoreUnreachableError("no answer", hint="wait"), 2)) == "bytes"
-    assert said == ["no answer: asking again, for up to 15 minutes", "the store answers again after 2 s"]
+    assert said == ["no answer: retrying for up to 15 minutes", "the store answers again after 2 s"]
     assert patience.call(lambda: "more") == "more"
     assert len(said) == 2
 

@@ -69,7 +69,7 @@ def test_rejected_credentials_are_reported(
     s3_environment: str, use: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(StoreDeniedError, match=f"at {s3_environment} refuses these credentials") as caught:
+    with pytest.raises(StoreDeniedError, match=f"at {s3_environment} rejects these credentials") as caught:
         use(open_store("s3://reprise"))
     assert "wrong" not in caught.value.message
 

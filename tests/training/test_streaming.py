@@ -164,7 +164,7 @@ def test_an_outage_of_the_store_costs_a_pause(noise: Checkout, on_disk: Path) ->
         assert process.poll() is None
     noise.store.rename(away)
     try:
-        while "asking again, for up to 15 minutes" not in lines[-1]:
+        while "retrying for up to 15 minutes" not in lines[-1]:
             lines.append(process.stderr.readline())
             assert process.poll() is None, lines
     finally:

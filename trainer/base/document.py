@@ -198,7 +198,7 @@ def _number(text: str, *, whole: int) -> int | float:
 
 
 def _not_finite(name: str) -> Never:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _require_shallow(content: Any, where: str) -> None:

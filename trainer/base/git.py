@@ -77,7 +77,7 @@ def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> L
 
 
 def _is_bytecode(path: str) -> bool:
-    """Tell whether Python writes a file when it imports a module: committed or not, such a file is no source."""
+    """Return whether Python writes a file when it imports a module: such a file is not source, even if it is committed."""
     return "__pycache__" in path.split("/")
 
 

@@ -42,8 +42,8 @@ def engine() -> DockerEngine:
 
 def ca_bundle() -> Path | None:
     """Return the machine's CA bundle, which holds the certificate of a proxy that inspects TLS."""
-    named = [os.environ[name] for name in _BUNDLES if os.environ.get(name)]
-    return next((path for path in map(Path, (*named, *_SYSTEM_BUNDLES)) if path.is_file()), None)
+    paths = [os.environ[name] for name in _BUNDLES if os.environ.get(name)]
+    return next((path for path in map(Path, (*paths, *_SYSTEM_BUNDLES)) if path.is_file()), None)
 
 
 def ensure_image(name: str, *, stage: Stage, docker: Engine, fresh: bool = False, root: Path = ROOT) -> BuiltImage:

@@ -87,20 +87,20 @@ def find_experiment(text: str, *, checkout: Path, here: Path, copies: Path | Non
         path = checkout / FOLDER / f"{text}.py"
         if not path.is_symlink():
             return ExperimentFile(name=text, file=FOLDER / f"{text}.py")
-    found = _found(text, path, checkout=checkout)
-    if found.file.suffix != ".py":
+    experiment = _find_file(text, path, checkout=checkout)
+    if experiment.file.suffix != ".py":
         raise ExperimentError(f"experiment {text} is not a Python file", hint="name a file that ends in .py")
-    return found
+    return experiment
 
 
 def find_script(text: str, *, checkout: Path, here: Path, copies: Path | None = None) -> ExperimentFile:
     """Find a script by path relative to `here`. Raise `ExperimentError`; `copies` is as for `find_experiment`."""
     if copies is not None and Path(text).parent == COPIED_EXPERIMENT and (copies / text).is_file():
         return ExperimentFile(name=text, file=Path(text), outside=copies / text)
-    return _found(text, here / text, checkout=checkout, what="script")
+    return _find_file(text, here / text, checkout=checkout, what="script")
 
 
-def _found(text: str, path: Path, *, checkout: Path, what: str = "experiment") -> ExperimentFile:
+def _find_file(text: str, path: Path, *, checkout: Path, what: str = "experiment") -> ExperimentFile:
     """Return the file at a path, inside or outside the checkout. Raise `ExperimentError` if there is none."""
     if not path.is_file():
         raise _absent(text, path, checkout=checkout, what=what)

@@ -204,10 +204,10 @@ def _print_image(built: BuiltImage, *, as_json: bool) -> None:
         "size": built.size,
         "seconds": built.seconds,
     }
-    took = f"built in {built.seconds:.0f} s" if built.seconds is not None else "already built"
+    build_time = f"built in {built.seconds:.0f} s" if built.seconds is not None else "already built"
     lines = [f"{key:11} {value}" for key, value in document.items() if key not in {"layers", "size", "seconds"}]
     lines += [f"{'layers' if number == 0 else '':11} {layer}" for number, layer in enumerate(built.layers)]
-    print_result(document, [*lines, f"{'size':11} {_bytes(built.size)}, {took}"], as_json=as_json)
+    print_result(document, [*lines, f"{'size':11} {_bytes(built.size)}, {build_time}"], as_json=as_json)
 
 
 def _bytes(size: int | None) -> str:

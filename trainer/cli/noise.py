@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT, runs_folder, shown_path
+from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_notice
-from trainer.cli.run_page import columns
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import completed, freeze, freeze_image
 from trainer.comparison.noise import (
@@ -54,10 +54,10 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--seeds is {args.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
     if args.gain is not None and not args.gain > 0:
         raise UsageError(f"--gain is {args.gain}; expected a number above 0", hint="--gain 0.01")
-    given = parse_options(settings)
-    if SEED in given:
+    options = parse_options(settings)
+    if SEED in options:
         raise UsageError("--seed: noise chooses the seeds itself", hint="remove --seed; --seeds N sets their number")
-    if "exp" in given:
+    if "exp" in options:
         raise UsageError("--exp: the experiment is the first argument", hint="reprise noise EXPERIMENT")
     noise = noise_of(_runs(args.experiment, settings, seeds=range(args.seeds)))
     path = save_noise(noise, runs=runs_folder())

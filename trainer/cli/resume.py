@@ -172,7 +172,7 @@ def prepare(options: Options, admission: Admission) -> Resumption:
     require_source(folder, record.ingredients.source, unpack_again=not admission.is_registered)
     _require_recent_source(folder, passed)
     current = record_with_current_settings(folder, passed=passed)
-    for line in (*notes(record, current, given=options), *set_aside_environment(current, os.environ)):
+    for line in (*notes(record, current, typed=options), *set_aside_environment(current, os.environ)):
         print(line, file=sys.stderr)
     recorded_options = resume_arguments(current)
     with disk_faults(folder), run_root(folder) as run:
@@ -220,7 +220,7 @@ def resume_isolated(options: Options, admission: Admission) -> int:
     return code
 
 
-def notes(record: Record, current: Record, *, given: Collection[str]) -> Iterator[str]:
+def notes(record: Record, current: Record, *, typed: Collection[str]) -> Iterator[str]:
     """Yield lines about the failure of the last attempt, and about settings that differ from the run's first."""
     outcome, name = record.outcome, record.ingredients.experiment
     inside = name.removeprefix(f"{PROJECT}/").removeprefix(f"{COPIED_EXPERIMENT}/")
@@ -233,7 +233,7 @@ def notes(record: Record, current: Record, *, given: Collection[str]) -> Iterato
         )
     first = record.ingredients.settings
     for setting, value in current.ingredients.settings.items():
-        if value != first[setting] and setting not in given:
+        if value != first[setting] and setting not in typed:
             first_text, current_text = (json.dumps(each, ensure_ascii=False) for each in (first[setting], value))
             yield f"setting {setting} is {current_text}, as in attempt {record.attempt}; the run began with {first_text}"
 

@@ -5,23 +5,23 @@ The text in a record may be from an untrusted user: it cannot leave its line or 
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 
 from trainer.base.suggestions import counted
 from trainer.base.suggestions import listed as listed_words
+from trainer.cli.formatting import columns, duration, duration_text, padded, value_text
 from trainer.cli.output import one_line
 from trainer.cli.progress import readable
 from trainer.comparison.retest import summarize_retests
-from trainer.runs.attempts import changes, current_settings, total_duration
+from trainer.runs.attempts import changes, current_settings
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
 
 _KNOWLEDGE: Final = {
-    Knowledge.VERIFIED: "a launcher on the host looked at the container's image, and the image's own build id agrees",
-    Knowledge.ASSERTED: ".env named the image, and its build ID agrees; no launcher inspected it from outside",
+    Knowledge.VERIFIED: "a launcher on the host inspected the container's image, and its build id agrees",
+    Knowledge.ASSERTED: ".env named the image, and its build id agrees; no launcher inspected the container",
     Knowledge.UNKNOWN: "no digest is claimed",
 }
 
@@ -197,8 +197,10 @@ def _roles(roles: Sequence[str]) -> str:
 def _lineage(record: Record, lineage: Sequence[Ancestor]) -> Iterator[str]:
     """Yield a line for each run of a chain, the first run first."""
     for depth, each in enumerate(reversed(lineage)):
-        found = each.record
-        facts = f"{found.ingredients.experiment}, {found.outcome.status}" if found else "its record is not found"
+        ancestor = each.record
+        facts = (
+            f"{ancestor.ingredients.experiment}, {ancestor.outcome.status}" if ancestor else "its record is not found"
+        )
         altered = "; its recorded weights are not those that the next run began with" if each.has_other_weights else ""
         yield f"{_branch(depth)}{each.run}  {facts}{altered}"
     if lineage:
@@ -231,9 +233,9 @@ def _initial(record: Record) -> list[tuple[str, str]]:
     )
     rows = [("weights", f"{digest} of run {parent.run}")] if parent else []
     if report is not None:
-        kept = {"missing": report.missing, "unexpected": report.unexpected, "reshaped": report.reshaped}
-        said = [f"{len(names)} {kind}" for kind, names in kept.items() if names]
-        rows.append(("" if rows else "weights", ", ".join([counted(report.loaded, "tensor") + " loaded", *said])))
+        not_loaded = {"missing": report.missing, "unexpected": report.unexpected, "reshaped": report.reshaped}
+        counts = [f"{len(names)} {kind}" for kind, names in not_loaded.items() if names]
+        rows.append(("" if rows else "weights", ", ".join([counted(report.loaded, "tensor") + " loaded", *counts])))
     return rows
 
 
@@ -287,61 +289,6 @@ def _settings(record: Record, current: Mapping[str, JsonValue]) -> Iterator[str]
         yield ""
         yield "settings"
         yield from (f"  {line}" for line in columns(cells))
-
-
-def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Align rows of cells, one line each."""
-    rows = [tuple(map(one_line, row)) for row in cells]
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for line in rows:
-        yield "  ".join(padded(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
-
-
-def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Pad a text with blanks, on the right or on the left, to a width on the terminal, where an East Asian letter takes two columns.
-
-    >>> padded("ab", 5), padded("고양", 5), padded("ab", 5, right=True)
-    ('ab   ', '고양 ', '   ab')
-    """
-    blanks = " " * (width - cell_len(text))
-    return f"{blanks}{text}" if right else f"{text}{blanks}"
-
-
-def value_text(value: object) -> str:
-    """Return a value at the precision of a table; texts in a list, as a script's arguments, as words of a command line.
-
-    >>> [value_text(some) for some in (1 / 3, None, ["--out", "a b"], [1, 2])]
-    ['0.333333', 'none', "--out 'a b'", '[1, 2]']
-    """
-    if value is None:
-        return "none"
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
-        return shlex.join(value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float | None) -> str:
-    """Return a duration in seconds, minutes or hours, with units.
-
-    >>> [duration(some) for some in (3.21, 75, 3725)]
-    ['3.2 s', '1 min 15 s', '1 h 02 min']
-    """
-    if seconds is None:
-        return ""
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
-
-
-def duration_text(records: Sequence[Record], *, died: bool = False) -> str:
-    """Return the total duration of a run's attempts, with their number if there are several."""
-    if not records:
-        return ""
-    total = total_duration(records, died=died)
-    if total.attempts == 1:
-        return duration(records[-1].circumstances.timing.seconds)
-    return f"{'' if total.known else 'over '}{duration(total.seconds)} in {total.attempts} attempts"
 
 
 def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:

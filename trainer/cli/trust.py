@@ -56,11 +56,11 @@ class TrustDecision:
 
 def grants(text: str | None) -> frozenset[str]:
     """Parse the names after --grant. Raise `UsageError` for an unknown name."""
-    named = [word.strip() for word in (text or "").split(",") if word.strip()]
-    for word in named:
+    services = [word.strip() for word in (text or "").split(",") if word.strip()]
+    for word in services:
         if word not in GRANTS:
             raise UsageError(f"--grant {word}: expected {', '.join(GRANTS)}", hint=did_you_mean(word, GRANTS))
-    return frozenset(named)
+    return frozenset(services)
 
 
 def trust_options(parser: ArgumentParser) -> None:
@@ -217,9 +217,11 @@ def page(record: Record, bundle: SourceBundle, *, checkout: Mapping[str, str]) -
 def _difference(file: SourceFile, checkout: Mapping[str, str]) -> Iterator[str]:
     path = CHECKOUT / file.path
     try:
-        theirs = file.data.decode().splitlines()
-        ours = path.read_text(encoding="utf-8").splitlines() if file.path in checkout else []
+        recorded_lines = file.data.decode().splitlines()
+        checkout_lines = path.read_text(encoding="utf-8").splitlines() if file.path in checkout else []
     except (UnicodeDecodeError, OSError):
         return
-    for line in difflib.unified_diff(ours, theirs, "here/" + file.path, "theirs/" + file.path, lineterm=""):
+    for line in difflib.unified_diff(
+        checkout_lines, recorded_lines, "here/" + file.path, "theirs/" + file.path, lineterm=""
+    ):
         yield one_line(line)

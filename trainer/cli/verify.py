@@ -17,7 +17,7 @@ from trainer.base.run_files import read_run_file
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import runs_folder
-from trainer.cli.run_page import columns
+from trainer.cli.formatting import columns
 from trainer.comparison.certificate import FOLDER, Statement, is_envelope, read_certificate, verify_envelope
 from trainer.runs.record import Knowledge, is_run_id
 from trainer.runs.run import load_record

@@ -19,8 +19,8 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import runs_folder
 from trainer.cli.find_run import RUN_HELP, find_run
+from trainer.cli.formatting import columns
 from trainer.cli.output import print_progress
-from trainer.cli.run_page import columns
 from trainer.cli.runner import choose_runner
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable

@@ -70,7 +70,7 @@ class Attribution:
     confirmed: bool = False
     """True if B matches A once the first set is swapped back, so no other ingredient has an effect."""
     matches: dict[Swap, Match] = field(default_factory=dict)
-    """The result of swapping each ingredient alone into A."""
+    """The result of swapping a single ingredient into A, for each ingredient."""
     failed: Literal["A", "B"] | None = None
     """The run that could not be reproduced unchanged; nothing can be attributed in this case."""
 
@@ -191,16 +191,16 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
 def _datasets_of(a: RunInputs, b: RunInputs, swapped: Swaps, setting: Any) -> dict[str, DatasetIngredient]:
     """Return the datasets that a hybrid's setting `dataset` names, each of B if it is swapped. Raise `RunError`."""
     is_named = isinstance(setting, str) or (isinstance(setting, dict) and {*setting} == {*ROLES})
-    found: dict[str, DatasetIngredient] = {}
+    datasets: dict[str, DatasetIngredient] = {}
     for name, roles in datasets_by_role(setting).items() if is_named else ():
         runs = (b, a) if Swap("dataset", name) in swapped else (a, b)
         each = next((one for run in runs if (one := run.record.ingredients.datasets.get(name))), None)
         if each is None:
             raise RunError(f"neither run used dataset {name!a}", hint="compare runs that name their dataset")
-        found[name] = each.model_copy(update={"roles": roles})
-    if not found:
+        datasets[name] = each.model_copy(update={"roles": roles})
+    if not datasets:
         raise RunError(f"neither run used dataset {setting!a}", hint="compare runs that name their dataset")
-    return found
+    return datasets
 
 
 def _weights_of(a: Record, b: Record, swapped: Swaps) -> dict[str, DatasetIngredient]:

@@ -160,14 +160,14 @@ def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comp
 
 def _with_evidence(comparison: Comparison, sources: EvidenceSources) -> Comparison:
     a, b, notes = comparison.a, comparison.b, [*comparison.notes]
-    found = [_with_details(each, a, b, sources, notes) for each in candidates(a.record, b.record)]
+    detailed_candidates = [_with_details(each, a, b, sources, notes) for each in candidates(a.record, b.record)]
     weights = None if comparison.are_scripts else _weights(a, b, notes)
     remote = [each.record.run for each in (a, b) if each.attempt is None]
     notes += [
         f"run {run} is in the store only: for code, steps and tensors, `reprise runs pull {run}` first"
         for run in remote
     ]
-    return replace(comparison, candidates=tuple(found), weights=weights, notes=tuple(notes))
+    return replace(comparison, candidates=tuple(detailed_candidates), weights=weights, notes=tuple(notes))
 
 
 def _with_details(

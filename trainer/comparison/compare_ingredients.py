@@ -54,8 +54,11 @@ def code_diff(
     changed = {path for path, _ in next(versions).items() ^ next(versions).items()}
     # code that a training may import first, tests and documentation last
     paths = sorted(changed, key=lambda path: (not path.endswith(".py") or path.startswith(("tests/", "docs/")), path))
-    known = changed if None in imported else {path for each in imported if each for path in each.files}
-    ran, idle = [path for path in paths if path in known], [path for path in paths if path not in known]
+    imported_paths = changed if None in imported else {path for each in imported if each for path in each.files}
+    ran, idle = (
+        [path for path in paths if path in imported_paths],
+        [path for path in paths if path not in imported_paths],
+    )
     lines = [line for path in (*ran, *idle) for line in _file_diff(path, one.get(path), other.get(path))]
     if idle and not ran:
         return [f"differs only in files that neither run imported: {_listed(idle)}", *lines], False

@@ -33,12 +33,12 @@ def compare_outputs(a: Path, b: Path, *, digests: tuple[str | None, str | None])
     """
     one, other = (_table(attempt, digest) for attempt, digest in zip((a, b), digests, strict=True))
     paths = sorted({*one, *other})
-    found = [
+    differences = [
         OutputDifference(path=path, detail=_detail(path, a, b, known=(path in one, path in other)))
         for path in paths
         if one.get(path) != other.get(path)
     ]
-    return len(paths), found
+    return len(paths), differences
 
 
 def _table(attempt: Path, digest: str | None) -> dict[str, str]:

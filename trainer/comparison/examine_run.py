@@ -132,7 +132,7 @@ def require_outcome(record: Record) -> None:
 
 def _arguments(record: Record) -> Finding:
     if record.identity != (identity := identity_of(record.ingredients)):
-        message = f"its identity is {record.identity}, its ingredients' is {identity}"
+        message = f"its identity is {record.identity}; expected {identity}, the identity of its ingredients"
         raise DocumentError(message, hint="the record was edited: pull the run again")
     arguments = rerun_arguments(record)
     return well("record", f"experiment {arguments.experiment}, {counted(len(arguments.settings), 'setting')}")
@@ -201,16 +201,18 @@ def _device(record: Record, host: Host) -> Finding:
             return well("device", f"{host.cpu}, determinism {level}")
         message = f"recorded on {recorded.cpu}; this machine has {host.cpu}: at determinism {level} equal bits are not guaranteed"
         return note("device", message, "the verdict has the result")
-    names, mine = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
-    names = names or "a GPU"
+    recorded_names, own_names = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
+    recorded_names = recorded_names or "a GPU"
     if len(host.gpus) < device.world_size:
-        message = f"recorded on {device.world_size} x {names}; this machine has {counted(len(host.gpus), 'GPU')}"
+        message = (
+            f"recorded on {device.world_size} x {recorded_names}; this machine has {counted(len(host.gpus), 'GPU')}"
+        )
         raise DeviceError(message, hint="use a machine that has them")
-    if mine != names:
-        message = f"recorded on {names}; this machine has {mine}: equal bits are not guaranteed"
+    if own_names != recorded_names:
+        message = f"recorded on {recorded_names}; this machine has {own_names}: equal bits are not guaranteed"
         return note("device", message, "the verdict has the details")
     driver = "" if recorded.driver == host.driver else f", driver {host.driver} instead of {recorded.driver}"
-    return well("device", f"{mine}{driver}")
+    return well("device", f"{own_names}{driver}")
 
 
 def _disk(record: Record, free: int, *, datasets: int) -> Finding:

@@ -1,6 +1,6 @@
 """The noise of an experiment: the differences between results if only the seed differs. Format `reprise.noise/1`.
 
-A measured spread holds for its settings, environment and class of device only. The measured runs are identified by their records alone, so
+A measured spread holds for its settings, environment and class of device only. The measured runs are identified only by their records, so
 an interrupted measurement needs no additional state. No run is started here.
 
 The results of two seeds differ by d. With the values of n seeds and their standard deviation s, |d| <= t(n - 1) * s * sqrt(2) for 19 of 20
@@ -91,7 +91,7 @@ class Noise(SavedDocument):
         return self
 
     def explains(self, metric: str) -> float | None:
-        """Return the largest difference of `metric` that seeds alone explain; `None` if the metric was not measured."""
+        """Return the largest difference of `metric` that the seed explains; `None` if the metric was not measured."""
         values = self.metrics.get(metric)
         return None if values is None else seed_difference(values)
 
@@ -113,7 +113,7 @@ def student(freedom: int) -> float:
 
 
 def seed_difference(values: Sequence[float]) -> float:
-    """Return the largest difference of two results that seeds alone explain, for 19 of 20 pairs, from the results of several seeds."""
+    """Return the largest difference of two results that the seed explains in 19 of 20 pairs, from the results of several seeds."""
     return student(len(values) - 1) * stdev(values) * sqrt(2)
 
 

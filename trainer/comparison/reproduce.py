@@ -23,7 +23,8 @@ from trainer.launch.container import container_name, describe_image
 from trainer.runs.image_claim import write_observed_image
 from trainer.runs.image_file import RUN_VARIABLE
 from trainer.runs.initial_weights import stage_again, stage_parent
-from trainer.runs.run import ATTEMPTS, abandon, attempts, files_of, new_run, record_of
+from trainer.runs.open_run import files_of
+from trainer.runs.run import ATTEMPTS, abandon, attempts, new_run, record_of
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out
 

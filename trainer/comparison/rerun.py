@@ -142,8 +142,8 @@ def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
     digests = {name.manifest, name.config} - {None}
     for reference in filter(None, (name.manifest, name.config, name.reference)):
         image = engine.image(reference)
-        known = {image.id, *(each.rpartition("@")[2] for each in image.references)} if image else set()
-        if image and list(image.layers) == name.layers and digests & known:
+        image_digests = {image.id, *(each.rpartition("@")[2] for each in image.references)} if image else set()
+        if image and list(image.layers) == name.layers and digests & image_digests:
             return image
     return None
 

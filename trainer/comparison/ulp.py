@@ -34,7 +34,7 @@ class NumberFormat:
     code: str
     """The `array` type code of the integers that order its numbers."""
     largest: int | None = None
-    """The bits of its largest magnitude that is no NaN, including infinity; `None` for integers."""
+    """The bits of its largest magnitude that is not NaN, including infinity; `None` for integers."""
     infinity: int | None = None
     """The bits of infinity, if the format has it."""
 
@@ -170,12 +170,12 @@ def _with_special(
     special = [(one, other) for one, other, plain in zip(x, y, usual, strict=True) if not plain and one != other]
     nans = [(not -largest - 1 <= one <= largest) + (not -largest - 1 <= other <= largest) for one, other in special]
     infinite = max((abs(one - other) for (one, other), nan in zip(special, nans, strict=True) if not nan), default=0)
-    found = _plain(p, q, (list(a), list(b)), signed=True)
+    distance = _plain(p, q, (list(a), list(b)), signed=True)
     return replace(
-        found,
-        differing=found.differing + len(special),
-        ulp=max(found.ulp, infinite),
-        relative=math.inf if infinite else found.relative,
+        distance,
+        differing=distance.differing + len(special),
+        ulp=max(distance.ulp, infinite),
+        relative=math.inf if infinite else distance.relative,
         nan_against_number=nans.count(1),
         nan_payloads=nans.count(2),
     )
@@ -187,10 +187,10 @@ def _sign_bits(width: int, count: int) -> int:
 
 
 def _array(code: str, data: bytes) -> array[int]:
-    found: array[int] = array(code, data)
+    values: array[int] = array(code, data)
     if sys.byteorder == "big":
-        found.byteswap()
-    return found
+        values.byteswap()
+    return values
 
 
 def _widened(data: bytes) -> Sequence[float]:

@@ -67,7 +67,7 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     """Check files of a folder. Raises `DatasetError` if reader, splits or sample do not fit them."""
     if not paths:
         raise DatasetError(
-            f"{source.root} is empty; expected a folder with files", hint="give the folder that contains the files"
+            f"{source.root} is empty; expected a folder with files", hint="publish the folder that contains the files"
         )
     files = FolderFiles(source.root, paths)
     known = set(paths) if draft.reader.needed else set()
@@ -120,10 +120,14 @@ def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
     """Check the header of a file of weights. Raises `DatasetError` for declared samples, `DocumentError` for another format."""
     if draft.splits or draft.sample:
         message = f"dataset {draft.name} holds weights, which have no samples, and declares [{'splits' if draft.splits else 'sample'}]"
-        raise DatasetError(message, hint=f"publish it under a name of its own, or remove datasets/{draft.name}.toml")
+        raise DatasetError(
+            message, hint=f"publish the weights under another name, or remove datasets/{draft.name}.toml"
+        )
     with (source.root / reader.file).open("rb") as file:
         if not read_parts(file, source.root / reader.file)[0]:
-            raise DatasetError(f"{source.root / reader.file} has no tensors", hint="publish the file of a net")
+            raise DatasetError(
+                f"{source.root / reader.file} has no tensors", hint="publish a file with the weights of a net"
+            )
 
 
 def _require_distinct(draft: Draft) -> None:
@@ -186,7 +190,7 @@ def _reader_or_split_advice(draft: Draft, root: Path, paths: Sequence[str]) -> l
 
 
 def _missing_splits(draft: Draft) -> list[str]:
-    """Report missing splits that training needs, and which other splits may be meant."""
+    """Report missing splits that training needs, and similar names of other splits."""
     missing = [name for name in SPLIT_NAMES if name not in draft.splits]
     if not draft.splits or not missing:
         return []

@@ -31,7 +31,7 @@ def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, skip: Collection
         if field not in known:
             near = nearest(field, known, most=1)
             flag, default = option(name), "" if is_given else ", the default of this experiment"
-            choose = f"did you mean {flag} {near[0]}?" if near else f"give {flag} {' or '.join(known[:4])}"
-            other = "" if is_given or near else ", or another --dataset"
+            choose = f"did you mean {flag} {near[0]}?" if near else f"use {flag} {' or '.join(known[:4])}"
+            other = "" if is_given or near else "; or another --dataset"
             message = f"setting {name} is {field!r}{default}; the fields of dataset {dataset.name} are {listed(known)}"
             raise SettingError(message, hint=f"{choose}{other}")

@@ -82,7 +82,7 @@ def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: st
         by_case = folded(before) == folded(name)
         names = f"{before!r} and {name!r}" if by_case else f"{before!a} and {name!a}"
         difference = "upper and lower case" if by_case else "blanks or invisible characters"
-        message = f"the classes {names} of {dataset} differ by {difference} alone"
+        message = f"the classes {names} of {dataset} differ only by {difference}"
         raise DatasetError(message, hint="rename one of them; to keep both, name all classes with --classes")
 
 

@@ -89,7 +89,7 @@ class Chunks:
             part += 1
 
     def chunk(self, identifier: int) -> Chunk:
-        """Return a chunk."""
+        """Return the chunk with an id: a small file, or a part of a large one."""
         number, part = identifier >> _PART_BITS, identifier & _PART
         entry = self._listing[number]
         if number not in self._ends:

@@ -97,7 +97,9 @@ def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
         sizes = f"expected {_short(expected)} bytes by its header, found {size:,}"
         raise _rejected(where, sizes, "it is truncated or damaged: write it again with numpy.save")
     if lengths[0] and not row:
-        raise _rejected(where, f"its rows are empty: the shape is {_short(lengths)}", "give each row a value")
+        raise _rejected(
+            where, f"its rows are empty: the shape is {_short(lengths)}", "write at least one value in each row"
+        )
     return ArrayHead(dtype=dtype, shape=lengths, start=start, row=row)
 
 

@@ -1,6 +1,6 @@
 """The manifest (`reprise.manifest/1`): a dataset's files and their positions in packs. See docs/reference/formats/manifest.md.
 
-Parsing is strict, since a store is not trusted: anything but the exact output of `Lines` is rejected. Lines are checked one by one and not
+Parsing is strict, because a store is not trusted: only the exact output of `Lines` is accepted. Lines are checked one by one and not
 kept, so that a million files need little memory.
 """
 

@@ -211,7 +211,7 @@ class ReadAhead:
         return None
 
     def _fetch(self, run: tuple[Chunk, ...]) -> None:
-        """Fetch adjacent chunks, or those for which there is room; what has none is fetched by its reader."""
+        """Fetch adjacent chunks for which there is room; the reader fetches the others."""
         if self._has_room(run):
             self._download(run)
         elif len(run) > 1:

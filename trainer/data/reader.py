@@ -134,7 +134,7 @@ class Images(_Reader):
         if self.size and self.size[0] * self.size[1] > MOST_PIXELS:
             raise ValueError(f"size has more than {MOST_PIXELS:,} pixels")
         if self.fill and self.resize != "pad":
-            raise ValueError("fill is what resize = 'pad' adds; it needs that resize")
+            raise ValueError("fill needs resize = 'pad', which adds it")
         if self.alpha and self.mode == "RGBA":
             raise ValueError("alpha is for mode L or RGB; mode RGBA keeps transparency as its fourth channel")
         return self
@@ -259,7 +259,7 @@ class Text(_Reader):
 
 
 class Weights(_Reader):
-    """The tensors of a net, in one safetensors file: there are no samples; a run begins with them, by `init_from`."""
+    """The tensors of a net in one safetensors file. It has no samples; a run begins with the tensors by `init_from`."""
 
     kind: Literal["weights"]
     file: InnerPath = "weights.safetensors"

@@ -157,7 +157,7 @@ def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: s
         raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint=f"add {name} to [splits]")
     chosen = _select(name, split, layout, dataset=dataset)
     if not len(chosen):
-        raise DatasetError(f"split {name!r} of {dataset} has none of its {layout.count:,} samples", hint=_FIX)
+        raise DatasetError(f"split {name!r} of {dataset} selects none of its {layout.count:,} samples", hint=_FIX)
     return chosen
 
 
@@ -202,7 +202,7 @@ def _percentiles(name: str, split: Percent, layout: Layout, *, dataset: str) -> 
         return (_percentile(split.seed, key) for key in layout.names())
     if layout.column is None:
         message = f"split {name!r} of {dataset} selects by column {column!r}; its reader reads no table"
-        raise DatasetError(message, hint="leave group and stratify out")
+        raise DatasetError(message, hint="remove group and stratify")
     values = _present(layout.column(column), column, layout, dataset)
     return _of_groups(split.seed, values) if split.group else _of_strata(split.seed, values, layout)
 
@@ -213,7 +213,7 @@ def _present(values: Iterator[str | None], column: str, layout: Layout, dataset:
             message = (
                 f"{dataset}: {layout.name_of(index)} has no value in column {column!r}, by which its split is selected"
             )
-            raise DatasetError(message, hint="fill it, or leave the row out")
+            raise DatasetError(message, hint="fill the value, or remove the row")
         yield value
 
 
@@ -241,7 +241,7 @@ def _of_strata(seed: int, values: Iterator[str], layout: Layout) -> Iterator[flo
 
 
 class ContentDuplicates:
-    """The first 8 bytes of each file's digest, to find files with equal content in two splits: a net knows them from training."""
+    """The first 8 bytes of each file's digest, to find files with equal content in two splits."""
 
     def __init__(self, file_numbers: Mapping[str, Sequence[int]]) -> None:
         self._file_numbers, self._digests = file_numbers, array("Q")

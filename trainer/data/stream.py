@@ -109,6 +109,6 @@ def _fetch(source: StreamSource, size: int, progress: Progress) -> CachedDataset
 def _no_room(source: StreamSource, size: int) -> DiskFullError:
     budget, other = source.budget, source.budget.count().other
     message = f"{source.dataset.title} needs {size / 1e6:,.1f} MB in the cache {budget.root}"
-    rest = f"which holds {other / 1e6:,.1f} MB besides streamed data; its limit is {budget.limit / 1e6:,.1f} MB"
-    hint = "reprise data gc --apply removes what no dataset needs; or set REPRISE_CACHE_LIMIT to more"
+    rest = f"which has {other / 1e6:,.1f} MB of other data; its limit is {budget.limit / 1e6:,.1f} MB"
+    hint = "remove unused data: reprise data gc --apply; or increase REPRISE_CACHE_LIMIT"
     return DiskFullError(f"{message}, {rest}", hint=hint)

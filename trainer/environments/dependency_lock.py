@@ -74,9 +74,9 @@ def add_packages(requirements: Sequence[Requirement], scope: Scope, *, root: Pat
     )
     torch = locked.get("torch")
     for each in new.values():
-        found = locked[each.name]
-        bound = "==" if each.name in linked or (torch and found.compiled and "torch" in found.requires) else ">="
-        version = each.version or f"{bound}{found.version.partition('+')[0]}"
+        package = locked[each.name]
+        bound = "==" if each.name in linked or (torch and package.compiled and "torch" in package.requires) else ">="
+        version = each.version or f"{bound}{package.version.partition('+')[0]}"
         add_requirement(
             replace(each, version=version),
             extras=_listing(each.name, scope, root),
@@ -89,10 +89,10 @@ def add_packages(requirements: Sequence[Requirement], scope: Scope, *, root: Pat
 def remove_packages(names: Sequence[str], scope: Scope, *, root: Path) -> None:
     """Remove packages from the extras of a scope, without one from every extra, and lock. Raise `UsageError`, `LockError`."""
     for name in names:
-        found = [*listed(name, root=root)]
-        extras = [extra for extra in found if scope.only is None or extra in scope.extras]
+        listing = [*listed(name, root=root)]
+        extras = [extra for extra in listing if scope.only is None or extra in scope.extras]
         if not extras:
-            raise _unlisted(name, found, scope, root)
+            raise _unlisted(name, listing, scope, root)
         remove_requirement(name, extras=extras, root=root)
     lock(root, name=names[0])
 
@@ -171,8 +171,10 @@ def _take_linked_from_torchs_index(scope: Scope, root: Path) -> list[str]:
     """Use the index of the environment's torch for packages that link torch, dependencies included; return their names."""
     names: list[str] = []
     for _ in range(_ROUNDS):
-        found = [(environment, name) for environment in scope.environments for name in _misplaced(environment, root)]
-        if not (new := [pair for pair in found if pair[1] not in names]):
+        misplaced_packages = [
+            (environment, name) for environment in scope.environments for name in _misplaced(environment, root)
+        ]
+        if not (new := [pair for pair in misplaced_packages if pair[1] not in names]):
             break
         for environment, name in new:
             names.append(name)
@@ -215,9 +217,9 @@ def _no_build(name: str, fault: LockError) -> LockError:
     )
 
 
-def _unlisted(name: str, found: list[str], scope: Scope, root: Path) -> UsageError:
-    if found:
-        message = f"{name} is in {', '.join(found)}, which other environments install too"
+def _unlisted(name: str, extras_of_package: list[str], scope: Scope, root: Path) -> UsageError:
+    if extras_of_package:
+        message = f"{name} is in {', '.join(extras_of_package)}, which other environments install too"
         return UsageError(message, hint=f"reprise remove {name}, without --environment")
     extras = scope.extras if scope.only else None
     return UsageError(f"no extra of pyproject.toml lists {name}", hint=did_you_mean(name, listed_names(root, extras)))

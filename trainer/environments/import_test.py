@@ -1,8 +1,8 @@
-"""Imports the packages that an environment asked for, in the image that was just built.
+"""Import the packages of an environment in its new image.
 
-A package that was built for another torch, or that lacks a system library, fails here and not in the first run. An image's build runs this
-file as a plain script (`python import_test.py LOCK ENVIRONMENT EXTRA...`), so it needs nothing but the standard library. What is imported
-can write to the temporary folder alone: the image must not depend on it.
+A package that was built for another torch, or that needs a missing system library, fails here and not in the first run. An image's build
+runs this file as a script (`python import_test.py LOCK ENVIRONMENT EXTRA...`), so it imports only the standard library. The imported
+packages can write only to the temporary folder, so that the image does not depend on what they write.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 UNPRIVILEGED: Final = 65534
-"""The user that imports when root builds: nothing in an image is writable for it but what every user may write."""
+"""The user that imports if root builds: it can write only what every user of the image can write."""
 ASIDE: Final = frozenset({"benchmarks", "docs", "example", "examples", "scripts", "setup", "test", "tests"})
-"""Modules that some packages install by mistake, and that no code imports."""
+"""Modules that some packages install by mistake and that are not imported."""
 _LIBRARY: Final = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object file")
 
 
 def requested_distributions(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
-    """The installed distributions that the extras of a lock list, and all others that link torch.
+    """Yield the installed distributions that the extras of a lock list, and all others that link torch.
 
-    Torch comes first, then what links it, so that a fault is that package's and not that of a package which imports it, as Lightning does
-    with torchvision.
+    Torch is the first, followed by the packages that link it: a fault is then reported for the faulty package and not for a package that
+    imports it, as Lightning imports torchvision.
     """
     blocks = tomllib.loads(lock).get("package", [])
     project: dict[str, Any] = next((block for block in blocks if {"editable", "virtual"} & block["source"].keys()), {})
@@ -44,14 +44,14 @@ def requested_distributions(lock: str, extras: Iterable[str]) -> Iterator[Distri
 
 
 def links_torch(package: Distribution) -> bool:
-    """Whether a distribution depends on torch and ships machine code."""
-    needs = any(re.match(r"torch\b(?!-)", line) and "extra ==" not in line for line in package.requires or [])
-    return needs and "Root-Is-Purelib: false" in (package.read_text("WHEEL") or "")
+    """Return whether a distribution depends on torch and contains machine code."""
+    is_dependent = any(re.match(r"torch\b(?!-)", line) and "extra ==" not in line for line in package.requires or [])
+    return is_dependent and "Root-Is-Purelib: false" in (package.read_text("WHEEL") or "")
 
 
 def modules(package: Distribution) -> list[str]:
-    """The module that has the distribution's name; without one, all its public modules."""
-    tops = set()
+    """Return the module with the distribution's name; without such a module, all public modules of the distribution."""
+    names = set()
     for file in package.files or []:
         top = file.parts[0].split(".")[0]
         is_module = len(file.parts) == 1 and file.suffix in {".py", ".so"}
@@ -61,24 +61,24 @@ def modules(package: Distribution) -> list[str]:
             and not top.startswith("_")
             and (is_module or file.parts[1:] == ("__init__.py",))
         ):
-            tops.add(top)
-    named = [top for top in tops if normalized(top) == normalized(package.name)]
-    return named or sorted(tops)
+            names.add(top)
+    same_named = [top for top in names if normalized(top) == normalized(package.name)]
+    return same_named or sorted(names)
 
 
 def fault(package: Distribution) -> str | None:
-    """Why a distribution cannot be imported, in a line; None if it can."""
+    """Return why a distribution cannot be imported, in one line; None if it can."""
     for name in modules(package):
         try:
             importlib.import_module(name)
-        except BaseException as problem:  # noqa: BLE001 - whatever a stranger's module raises is the answer
-            last = (str(problem).strip() or type(problem).__name__).splitlines()[-1]
-            return f"`import {name}`: {type(problem).__name__}: {last}"
+        except BaseException as problem:  # noqa: BLE001 - any exception of a module is a fault
+            last_line = (str(problem).strip() or type(problem).__name__).splitlines()[-1]
+            return f"`import {name}`: {type(problem).__name__}: {last_line}"
     return None
 
 
 def hint(package: Distribution, message: str, environment: str) -> str:
-    """What to do about a fault."""
+    """Return the hint for a fault."""
     if library := _LIBRARY.search(message):
         return f"name the Debian package that has {library[1]} in `packages` of environments/{environment}.toml"
     if package.name != "torch" and (links_torch(package) or normalized(package.name).startswith("torch")):
@@ -87,23 +87,23 @@ def hint(package: Distribution, message: str, environment: str) -> str:
 
 
 def normalized(name: str) -> str:
-    """One spelling for a distribution's name."""
+    """Return the normalized name of a distribution (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def in_child(requested: list[Distribution], environment: str) -> int:
-    """Import all of them in a process of its own, which a faulty library may end. Exit code."""
+def import_in_child(requested: list[Distribution], environment: str) -> int:
+    """Import the distributions in a child process, which a faulty library may end; return the exit code."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         os._exit(_import_all(requested, environment, writer))
     os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as imported:
-        last = imported.read().split("\n")[-2:-1]
+    with os.fdopen(reader, encoding="utf-8") as started:
+        last_package = started.read().split("\n")[-2:-1]
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
-        _print_line(f"import test: {last[0]} ended Python by signal {-code}")
+        _print_line(f"import test: {last_package[0]} ended Python by signal {-code}")
     return abs(code)
 
 
@@ -126,16 +126,16 @@ def _import_all(requested: list[Distribution], environment: str, writer: int) ->
 
 
 def main() -> int:
-    """Test what is asked for on the command line. Exit code."""
+    """Test the packages of the extras on the command line; return the exit code."""
     lock, environment, *extras = sys.argv[1:]
     requested = list(requested_distributions(Path(lock).read_text(encoding="utf-8"), extras))
-    if code := in_child(requested, environment):
+    if code := import_in_child(requested, environment):
         return code
     _print_line(f"import test: {len(requested)} packages can be imported")
     return 0
 
 
 if __name__ == "__main__":
-    # The script's own folder is an import root only because it is run as a script.
+    # The folder of this file is an import root only because the file runs as a script.
     sys.path = [root for root in sys.path if root != str(Path(__file__).parent.absolute())]
     sys.exit(main())

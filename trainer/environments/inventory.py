@@ -1,12 +1,10 @@
-"""What is really installed and loaded: Python distributions, system packages, shared libraries, import roots.
+"""List what is installed and loaded: Python distributions, system packages, shared libraries, import roots.
 
-Knows where a machine keeps that. Refuses to import anything but the standard library, so that an image's build can
-run this file as a plain script (`python inventory.py > inventory.json`) and a training process can call it: the two
-are then compared by `drift`.
+An image's build runs this file as a script (`python inventory.py > inventory.json`), and a training process imports it; `drift` compares
+the two inventories. Therefore it imports only the standard library.
 
-A distribution is named by its version and by the digest of its RECORD file, which itself names every installed file
-by digest: an altered installation that keeps RECORD is not seen. The whole takes milliseconds; hashing every file of
-the environment takes seconds.
+A distribution is identified by its version and the digest of its RECORD file, which lists the digest of every installed file. A file that
+was altered without a change of RECORD is not detected: an inventory takes milliseconds, hashing every file would take seconds.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ _LOCKED: Final = re.compile(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^
 
 
 class Installed(TypedDict):
-    """A distribution as it is installed."""
+    """An installed distribution."""
 
     version: str
     record: str | None
 
 
 class InventoryData(TypedDict):
-    """An inventory: the fields of `trainer.runs.record.Inventory`, in plain values."""
+    """The fields of `trainer.runs.record.Inventory` as plain values."""
 
     python: str
     distributions: dict[str, Installed]
@@ -49,7 +47,7 @@ class InventoryData(TypedDict):
 
 
 def installed(roots: Iterable[str] | None = None) -> InventoryData:
-    """Return the packages installed below the import roots and by the system; ignores what this process has loaded."""
+    """Return the installed distributions and system packages, without the libraries and import roots of this process."""
     folders = import_roots() if roots is None else list(roots)
     return InventoryData(
         python=platform.python_version(),
@@ -61,18 +59,18 @@ def installed(roots: Iterable[str] | None = None) -> InventoryData:
 
 
 def live() -> InventoryData:
-    """Return the installed packages, and what this process has mapped and may import."""
+    """Return the installed packages, and the loaded libraries and import roots of this process."""
     roots = import_roots()
     return {**installed(roots), "libraries": libraries(), "roots": roots}
 
 
 def import_roots() -> list[str]:
-    """Where modules are imported from, in order."""
+    """Return the folders and archives of `sys.path` as absolute paths, in order."""
     return list(dict.fromkeys(str(Path(root).absolute()) for root in sys.path))
 
 
 def distributions(roots: Iterable[str]) -> dict[str, Installed]:
-    """The distributions below `roots`; the first of a name wins, as it does when it is imported."""
+    """Return the distributions in `roots`; of several with one name, the first, which is the one that is imported."""
     result: dict[str, Installed] = {}
     for root in roots:
         for folder in sorted(_entries(root)):
@@ -86,7 +84,7 @@ def distributions(roots: Iterable[str]) -> dict[str, Installed]:
 
 
 def packages(status: Path = DPKG) -> dict[str, str]:
-    """The system packages that are installed, where dpkg keeps them; elsewhere none is known."""
+    """Return the installed Debian packages with their versions; empty without dpkg."""
     try:
         text = status.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -100,7 +98,7 @@ def packages(status: Path = DPKG) -> dict[str, str]:
 
 
 def libraries(maps: Path = MAPS) -> dict[str, int]:
-    """The shared libraries mapped into this process, with their size in bytes; none where the kernel does not tell."""
+    """Return the shared libraries of this process with their sizes in bytes; empty without `/proc`."""
     try:
         lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -110,7 +108,7 @@ def libraries(maps: Path = MAPS) -> dict[str, int]:
 
 
 def locked(lock: str) -> dict[str, set[str]]:
-    """The versions that a `uv.lock` names for each distribution; several where variants differ."""
+    """Return the versions of each distribution in a `uv.lock`; several if its variants differ."""
     versions: dict[str, set[str]] = {}
     for name, version in _LOCKED.findall(lock):
         versions.setdefault(normalized(name), set()).add(version)
@@ -118,17 +116,17 @@ def locked(lock: str) -> dict[str, set[str]]:
 
 
 def normalized(name: str) -> str:
-    """One spelling for a distribution's name."""
+    """Return the normalized name of a distribution (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-# --- comparing
+# --- comparison
 
 
 def drift(baked: InventoryData | None, current: InventoryData, *, lock: str | None = None) -> list[str]:
-    """Return the differences of this process from the inventory of its image, one line each.
+    """Return the differences between this process and the inventory of its image, one line each.
 
-    Without a baked inventory, the installed packages are compared with the lock; without both, one line says so.
+    Without an image's inventory, the installed packages are compared with the lock; without both, the result is a line that states this.
     """
     shadows = list(shadowed(current["roots"]))
     if baked is not None:
@@ -139,7 +137,7 @@ def drift(baked: InventoryData | None, current: InventoryData, *, lock: str | No
 
 
 def shadowed(roots: list[str]) -> Iterator[str]:
-    """Modules of the standard library or of installed distributions that an earlier import root hides."""
+    """Yield a line for each module of the standard library or of an installed distribution that an earlier import root hides."""
     library = sysconfig.get_paths()["stdlib"]
     first = next((index for index, root in enumerate(roots) if root == library), 0)
     hidden = set(sys.stdlib_module_names)
@@ -186,7 +184,7 @@ def _against_lock(lock: Mapping[str, set[str]], current: Mapping[str, Installed]
         yield f"distributions here and not in the lock: {', '.join(extra)}"
 
 
-# --- reading
+# --- files
 
 
 def _entries(folder: str) -> list[str]:
@@ -217,10 +215,10 @@ def _size(path: str) -> int | None:
 
 
 if __name__ == "__main__":
-    # The script's own folder is an import root only because it is run as a script.
-    own = str(Path(__file__).parent.absolute())
+    # The folder of this file is an import root only because the file runs as a script.
+    script_folder = str(Path(__file__).parent.absolute())
     json.dump(
-        {"format": FORMAT, **installed([root for root in import_roots() if root != own])},
+        {"format": FORMAT, **installed([root for root in import_roots() if root != script_folder])},
         sys.stdout,
         sort_keys=True,
         indent=1,

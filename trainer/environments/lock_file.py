@@ -99,7 +99,7 @@ def moved_packages(before: str, after: str) -> list[tuple[str, str, str]]:
 
 
 def _versions(text: str) -> dict[str, str]:
-    """Return the versions of each package but the project's own; several, if environments have different ones."""
+    """Return the versions of each package except the project; several if environments have different versions."""
     project, blocks_by_name = _blocks(text)
     return {
         name: ", ".join(sorted({block.get("version", "") for block in blocks}))

@@ -1,6 +1,6 @@
 """A trial of a change to a checkout's environments: edited, locked and built in a copy, then applied completely or not at all.
 
-The checkout stays as it is until every step in the copy has succeeded, so a failure or a kill during a step changes nothing. The files are
+The checkout does not change until every step in the copy has succeeded, so a failure or a kill during a step changes nothing. The files are
 then replaced one after the other; a journal in `.reprise/` lets the next command restore them if a kill comes between two of them.
 """
 

@@ -23,8 +23,8 @@ from trainer.reporting.curves import LARGEST, TELEMETRY, read_curves, read_sched
 from trainer.runs.figure import FILE as FIGURES
 from trainer.runs.figure import Figures, Pictures
 from trainer.runs.list import local_run
+from trainer.runs.open_run import is_alive
 from trainer.runs.record import Status
-from trainer.runs.run import is_alive
 from trainer.source.capture import ARCHIVE, read_archive
 
 if TYPE_CHECKING:

@@ -154,7 +154,7 @@ class Figures(Document):
 
 
 def spread_indices(count: int, limit: int = MOST) -> list[int]:
-    """Return `limit` of `count` indices, evenly spaced with the first and the last; all if there are no more.
+    """Return `limit` of `count` indices, evenly spaced, including the first and the last; all if `count` is not larger.
 
     >>> spread_indices(3), spread_indices(100, limit=5)
     ([0, 1, 2], [0, 24, 49, 74, 99])

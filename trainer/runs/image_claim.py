@@ -91,10 +91,10 @@ def claim_image(environ: Mapping[str, str], *, run: Path | None = None, baked: P
     return ImageClaim(image=image, layers=_layers(environ), baked=baked_image)
 
 
-def write_observed_image(run: Path, seen: ObservedImage) -> None:
+def write_observed_image(run: Path, observed: ObservedImage) -> None:
     """Write the image that the engine reported into the run's folder."""
     with disk_faults(run), run_root(run) as folder:
-        folder.write_whole(OBSERVED_IMAGE, seen.model_dump_json().encode() + b"\n")
+        folder.write_whole(OBSERVED_IMAGE, observed.model_dump_json().encode() + b"\n")
 
 
 def _verified(baked_image: BakedImage, seen_image: ObservedImage, environ: Mapping[str, str]) -> ImageClaim:

@@ -118,8 +118,8 @@ def _copy(source: Root, name: str, target: Root, *, sha256: str) -> None:
         while block := file.read(_BLOCK):
             running.update(block)
             copy.write(block)
-        if (found := f"sha256:{running.hexdigest()}") != sha256:
-            message = f"{source.path / name} is not the recorded file: expected {sha256[:19]}, found {found[:19]}"
+        if (digest := f"sha256:{running.hexdigest()}") != sha256:
+            message = f"{source.path / name} is not the recorded file: expected {sha256[:19]}, found {digest[:19]}"
             raise DigestMismatchError(message, hint="it was altered: `reprise runs pull RUN` restores a published file")
 
 
@@ -144,10 +144,12 @@ def ancestors(record: Record, find: Callable[[str], Record | None]) -> Iterator[
     known, child = {record.run}, record
     while (parent := child.circumstances.parent) is not None and parent.run not in known and len(known) < _MOST:
         known.add(parent.run)
-        found = find(parent.run)
-        if found is None:
+        parent_record = find(parent.run)
+        if parent_record is None:
             yield Ancestor(run=parent.run, record=None)
             return
-        listed = next((file.sha256 for file in found.outcome.files if file.path == WEIGHTS), None)
-        yield Ancestor(run=parent.run, record=found, has_other_weights=listed != child.ingredients.initial_weights)
-        child = found
+        listed = next((file.sha256 for file in parent_record.outcome.files if file.path == WEIGHTS), None)
+        yield Ancestor(
+            run=parent.run, record=parent_record, has_other_weights=listed != child.ingredients.initial_weights
+        )
+        child = parent_record

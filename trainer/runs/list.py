@@ -16,17 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
+from trainer.runs.open_run import is_alive
 from trainer.runs.record import RUN_ID, Record, Status, is_run_id
-from trainer.runs.run import (
-    ATTEMPTS,
-    RECORD,
-    attempts,
-    is_alive,
-    load_record,
-    read_publication,
-    record_of,
-    recorded_attempts,
-)
+from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record, read_publication, record_of, recorded_attempts
 from trainer.runs.seal import read_sealed, sealed_key
 from trainer.stores.transfer import read_small
 

@@ -21,6 +21,7 @@ from trainer.base.plain_text import reading
 from trainer.base.progress import SILENT, Progress
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
+from trainer.runs.open_run import claim_of
 from trainer.runs.record import Record, Status
 from trainer.runs.run import (
     ATTEMPTS,
@@ -28,7 +29,6 @@ from trainer.runs.run import (
     PUBLISHED,
     RECORD,
     attempts,
-    claim_of,
     load_record,
     read_publication,
     record_of,

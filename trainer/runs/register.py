@@ -16,7 +16,8 @@ from trainer.base.digest import Digest, digest_of_bytes
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import NotWritableError, RepriseError, RunError
 from trainer.base.safe_folder import Root
-from trainer.runs.run import ATTEMPTS, CLAIM, RECORD, claim_of, load_record, recorded_attempts
+from trainer.runs.open_run import claim_of
+from trainer.runs.run import ATTEMPTS, CLAIM, RECORD, load_record, recorded_attempts
 from trainer.runs.seal import read_claim
 
 if TYPE_CHECKING:

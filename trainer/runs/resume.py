@@ -17,19 +17,9 @@ from trainer.base.suggestions import did_you_mean
 from trainer.runs.attempts import change_line, current_settings
 from trainer.runs.differences import DifferenceKind, candidates
 from trainer.runs.image_claim import OBSERVED_IMAGE
+from trainer.runs.open_run import claim_of, close_killed, is_alive
 from trainer.runs.record import Circumstances, Ingredients, Record, Status, read_record
-from trainer.runs.run import (
-    ATTEMPTS,
-    CLAIM,
-    RECORD,
-    attempts,
-    claim_of,
-    close_killed,
-    is_alive,
-    load_record,
-    record_of,
-    recorded_attempts,
-)
+from trainer.runs.run import ATTEMPTS, CLAIM, RECORD, attempts, load_record, record_of, recorded_attempts
 from trainer.runs.seal import read_claim
 from trainer.settings.fields import Origin
 from trainer.settings.origins import parse_options
@@ -141,11 +131,11 @@ def archive_observed_image(run: Path) -> None:
 
 def parse_allowed(text: str) -> list[str]:
     """Parse the names after --allow. Raise `UsageError` for an unknown name."""
-    named = [word.strip() for word in text.split(",") if word.strip()]
-    for word in named:
+    names = [word.strip() for word in text.split(",") if word.strip()]
+    for word in names:
         if word not in KINDS:
             raise UsageError(f"--allow {word}: expected {', '.join(KINDS)}", hint=did_you_mean(word, KINDS))
-    return named
+    return names
 
 
 def check_ingredients(

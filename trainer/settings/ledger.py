@@ -69,7 +69,7 @@ class Notes:
         self.__dict__.update(state, _file=None if file is None else file.detach())
 
     def add(self, kind: str, name: str, location: str) -> None:
-        """Record a place, once."""
+        """Record a location, unless it is recorded already."""
         locations = self._own.setdefault(kind, {}).setdefault(name, [])
         if location in locations:
             return

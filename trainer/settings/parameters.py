@@ -121,7 +121,7 @@ def _with_settings(
 
 
 def _among(settings: type[LaunchSettings], parameters: Sequence[ConfiguredParameter], root: Path) -> Iterator[str]:
-    """Yield disagreements for names without a setting. Only keyword-only parameters count: others were not meant as settings."""
+    """Yield disagreements for names without a setting. Only keyword-only parameters are checked: others are not intended as settings."""
     first: dict[str, ConfiguredParameter] = {}
     for parameter in parameters:
         if (

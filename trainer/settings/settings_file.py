@@ -160,7 +160,7 @@ def assignment(name: str, value: Any, *, null: str = "null") -> str:
 def settings_text(resolved: Resolved[Any]) -> str:
     """Return all settings as a settings file that gives each its value, with the origin behind each; no secrets.
 
-    Law: resolving this text alone gives equal settings.
+    Resolving this text without other sources gives equal settings.
     """
     fields, values = type(resolved.settings).__pydantic_fields__, written(resolved.settings)
     lines = [
@@ -202,5 +202,5 @@ def _inline(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text in TOML's quotes: JSON's, which leave DEL as it is."""
+    """Return a text in TOML's quotes: those of JSON, with DEL escaped."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

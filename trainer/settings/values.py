@@ -163,7 +163,7 @@ class MisfitError(ValueError):
     """A value that a setting's type rejects; `faults` are the validator's."""
 
     def __init__(self, faults: Iterable[ErrorDetails]) -> None:
-        """Store the validator's faults."""
+        """Store the faults that the validator found."""
         super().__init__("the type does not admit this value")
         self.faults = tuple(faults)
 

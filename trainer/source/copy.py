@@ -56,8 +56,8 @@ def open_to_all(above: Root, name: str) -> None:
     """Make a folder and everything in it readable for every user: containers run as another user."""
     with above.below(name) as folder:
         os.fchmod(folder.fileno(), os.fstat(folder.fileno()).st_mode | 0o555)
-        for path, found in folder.walk():
-            folder.chmod(path, stat.S_IMODE(found.st_mode) | (0o555 if stat.S_ISDIR(found.st_mode) else 0o444))
+        for path, status in folder.walk():
+            folder.chmod(path, stat.S_IMODE(status.st_mode) | (0o555 if stat.S_ISDIR(status.st_mode) else 0o444))
 
 
 def _mode(file: SourceFile) -> str:
@@ -76,6 +76,6 @@ def _git(folder: Path, *words: str, stdin: str = "") -> None:
         )
 
 
-def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in ours.items() if not name.startswith("GIT_")}
-    return kept | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C.UTF-8"}
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    environment = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+    return environment | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C.UTF-8"}

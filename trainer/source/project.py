@@ -67,7 +67,7 @@ def require_own_modules(file: Path, project: Path, *, checkout: Path) -> None:
     Only imports in the text are found.
     """
     roots = import_roots(file, project)
-    found = {file: None}
+    reached = {file: None}
     waiting = [file]
     own = (module_name(file, project) or "").partition(".")[0]
     if own and _hides(own, roots, checkout):
@@ -79,8 +79,8 @@ def require_own_modules(file: Path, project: Path, *, checkout: Path) -> None:
             if folder is None and _hides(top, roots, checkout):
                 raise _collision(top, place=f"{path.relative_to(project).as_posix()}:{line}", verb="imports")
             new = [each for root in ([folder] if folder else roots) for each in _files(root, name)]
-            waiting += [each for each in new if each not in found]
-            found |= dict.fromkeys(new)
+            waiting += [each for each in new if each not in reached]
+            reached |= dict.fromkeys(new)
 
 
 def _collision(name: str, *, place: str, verb: str) -> ExperimentError:

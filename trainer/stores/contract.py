@@ -1,4 +1,4 @@
-"""The interface of stores, its guarantees, and the keys of objects. Each adapter is a module of its own.
+"""The interface of stores, its guarantees, and the keys of objects. Each adapter is a separate module.
 
 - An object named by its digest is either complete and verified, or not there. Writing it again replaces wrong bytes only.
 - `write` and `create` return only after they checked what the store holds: an acknowledgment is not sufficient.
@@ -109,12 +109,13 @@ def not_kept(key: str, store: str) -> StoreError:
     """Return the error for an object that the store acknowledged and does not hold; `store` is the store's label."""
     message = f"{store} acknowledged {key}, and does not hold it or holds other bytes"
     return StoreError(
-        message, hint="do not use this store before `reprise doctor` reports it as ok: it loses what it acknowledges"
+        message,
+        hint="use another store: this store loses acknowledged writes; `reprise doctor store ADDRESS` tests a store",
     )
 
 
 def altered(what: str, *, expected: str, found: str, store: str | None = None) -> DigestMismatchError:
-    """Return the error for bytes with another digest than expected; `store` is the label of the store that they were read from."""
+    """Return the error for bytes that do not match their digest; `store` is the label of the store that they were read from."""
     where = f" in {store} or on the way" if store else ""
     return DigestMismatchError(
         f"{what} has been altered{where}: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN

@@ -125,9 +125,7 @@ class DirectoryStore:
                 f"{key} is not in {self.label}", hint="check the address of the store, or publish to this store"
             ) from fault
         except OSError as fault:
-            raise StoreError(
-                f"{path} cannot be read: {fault.strerror}", hint="look at the disk or the share"
-            ) from fault
+            raise StoreError(f"{path} cannot be read: {fault.strerror}", hint="check the disk or the share") from fault
 
     def _require_root(self) -> None:
         if not self._root.is_dir():

@@ -45,7 +45,7 @@ def part_bytes(size: int, *, least: int = PART_BYTES) -> int:
 
 
 def send_in_parts(client: S3Client, target: Target, body: BinaryIO, *, sha256: str, part: int) -> None:
-    """Upload `body` (from its beginning) in parts, completely or not at all. Raise `DigestMismatchError` for another digest."""
+    """Upload `body` (from its beginning) in parts, completely or not at all. Raise `DigestMismatchError` on another digest."""
     upload = client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
     try:
         parts = list(_sent(client, target, body, upload=upload, sha256=sha256, part=part))

@@ -32,7 +32,7 @@ class Patience:
     stop: Stop = field(default_factory=Stop)
     _since: float | None = None
     _answered: float = 0.0
-    """The time of the last answer: a request of another thread that was made before it, and fails later, is no new outage."""
+    """The time of the last answer: a request of another thread that was made before it, and fails later, does not begin a new outage."""
     _lock: Lock = field(default_factory=Lock)
 
     def call(self, work: Callable[[], R]) -> R:
@@ -72,7 +72,7 @@ class Patience:
                 return
             is_first, self._since = self._since is None, self._since or monotonic()
         if is_first:
-            self.say(f"{fault.message}: asking again, for up to {self.longest_s / 60:.0f} minutes")
+            self.say(f"{fault.message}: retrying for up to {self.longest_s / 60:.0f} minutes")
 
     def _end(self) -> None:
         with self._lock:

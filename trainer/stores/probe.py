@@ -112,7 +112,7 @@ class Probe:
                     holds=False,
                 )
             if b"".join(self.again.read(key)) != won[0] or self.again.create(key, b"later"):
-                return Answer(found="a name that was taken could be given to another body", holds=False)
+                return Answer(found="an existing name could be created again with another body", holds=False)
             if b"".join(self.store.read(key)) != won[0]:
                 return Answer(found="a body was replaced although the write was rejected", holds=False)
         return Answer(found=f"{_ROUNDS} races of {_THREADS}: one winner each, nothing replaced", holds=True)
@@ -135,7 +135,7 @@ class Probe:
                 return Answer(found="a name exists that was never written", holds=False)
             self.store.write(key, body, sha256=digest_of_bytes(body))
             if self.again.size(key) != len(body) or b"".join(self.again.read(key)) != body:
-                return Answer(found="what was written is not there yet for another connection", holds=False)
+                return Answer(found="another connection does not see a written object yet", holds=False)
         return Answer(found=f"{_ROUNDS} of {_ROUNDS} visible at once after it was missing", holds=True)
 
     def ranges(self) -> Answer:
@@ -152,7 +152,7 @@ class Probe:
             b"".join(self.store.read(key, start=300_000, length=2))
         except DigestMismatchError:
             return Answer(found=f"{len(asked)} ranges exact; ranges beyond the end rejected", holds=True)
-        return Answer(found="more than there is was answered", holds=False)
+        return Answer(found="a range beyond the end of an object was answered without an error", holds=False)
 
     def checksum(self) -> Answer:
         """Send bytes with the digest of other bytes."""
@@ -164,7 +164,7 @@ class Probe:
                 return Answer(found="bytes with a wrong digest were rejected but stored", holds=False)
             how = "altered bytes" if isinstance(fault, DigestMismatchError) else "an error of another kind"
             return Answer(found=f"bytes with a wrong digest are rejected, as {how}", holds=True)
-        return Answer(found="bytes of another digest were taken", holds=False)
+        return Answer(found="bytes that do not match their digest were accepted", holds=False)
 
     def large(self) -> Answer:
         """Write and read a body of more than 32 MiB."""
@@ -194,7 +194,7 @@ class Probe:
         """Check which spellings the store treats as the same name."""
         folded = [what for what, one, other in _SPELLINGS if self._is_folded(one, other)]
         return Answer(
-            found=f"taken for one: {', '.join(folded)}" if folded else "each spelling is a separate name",
+            found=f"stored under one name: {', '.join(folded)}" if folded else "each spelling is a separate name",
             holds=not folded,
         )
 
@@ -221,28 +221,28 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], .
         "create",
         True,
         Probe.create,
-        "versions, attempts and markers are decided by it, without a lock",
+        "versions, attempts and markers depend on it, without a lock",
         _FATAL + "two runs or two versions could have one name",
     ),
     (
         "seen",
         True,
         Probe.seen,
-        "a marker is written last and believed alone",
+        "a marker is written last, and readers check only the marker",
         _FATAL + "a version could be seen before its bytes are",
     ),
     (
         "ranges",
         True,
         Probe.ranges,
-        "small files are read out of packs; each stretch is verified too",
+        "small files are ranges of packs; each range is verified as well",
         _FATAL + "no file of a pack could be read",
     ),
     (
         "checksum",
         True,
         Probe.checksum,
-        "every upload carries its sha256; what was altered on the way gets no name",
+        "every upload carries its sha256; altered bytes are rejected",
         _FATAL + "a bit lost in transit would be stored under a wrong digest, and every reader would find it",
     ),
     (
@@ -256,15 +256,15 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], .
         "listing",
         False,
         Probe.listing,
-        "`runs ls --store` shows what is there; correctness never depends on a listing",
-        "`runs ls --store` may miss something; correctness never depends on a listing",
+        "`runs ls --store` lists the runs; correctness never depends on a listing",
+        "`runs ls --store` may omit recent runs; correctness never depends on a listing",
     ),
     (
         "spelling",
         False,
         Probe.folding,
-        "keys are spelled in [a-z0-9._-] between single slashes all the same",
-        "nothing to do: keys are spelled in [a-z0-9._-] between single slashes, which no store folds",
+        "keys consist of [a-z0-9._-] between single slashes in any case",
+        "nothing to do: keys consist of [a-z0-9._-] between single slashes, which no store folds",
     ),
 )
 

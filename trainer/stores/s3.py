@@ -89,7 +89,7 @@ class S3Store:
         self._bucket, _, prefix = self.address.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self._refuses = False
-        """Whether the server was seen to reject a second body for a name."""
+        """Whether the server has rejected a second body for a name."""
         self._endpoint = access.shown or access.endpoint or ""
         with self._translated(""):
             self._client = self._connected()
@@ -213,7 +213,7 @@ class S3Store:
                 self._refuses = True
                 return
         message = f"{self.label} ignores If-None-Match: a second run or dataset version can replace the first"
-        raise StoreError(message, hint="use another store; `reprise doctor` reports what a store can be trusted with")
+        raise StoreError(message, hint="use another store; `reprise doctor store ADDRESS` tests a store")
 
     def _put(self, key: str, body: bytes | BinaryIO, *, sha256: bytes, replace: bool = False) -> bool:
         with self._translated(key):

@@ -60,13 +60,13 @@ _NO_CREDENTIALS: Final = (
 )
 _CREDENTIALS_HINT: Final = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in .env for containers; "
-    "on the host AWS_PROFILE, or s3://BUCKET?profile=NAME, is another way"
+    "or, on the host, AWS_PROFILE or s3://BUCKET?profile=NAME"
 )
-_TLS_HINT: Final = "where TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
+_TLS_HINT: Final = "if TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
 _LOCAL_HINT: Final = "start it; if it is the local store: scripts/setup && docker compose up -d --wait store"
 _REACH_HINT: Final = "start that server, or correct its endpoint: scripts/setup --store ADDRESS --endpoint URL, or s3://BUCKET?endpoint=URL"
-_FAILED_HINT: Final = "look at the server's log and its free space, then type the same command again"
-_DOCTOR_HINT: Final = "reprise doctor store ADDRESS tries out what the server can do"
+_FAILED_HINT: Final = "check the server's log and its free space, then run the same command again"
+_DOCTOR_HINT: Final = "test the server: reprise doctor store ADDRESS"
 _PAGE_HINT: Final = "log in to the network if it requires that, or correct AWS_ENDPOINT_URL_S3 in .env"
 
 
@@ -135,18 +135,18 @@ def _refusal(key: str, code: str, label: str) -> StoreError | None:
             f"{key} is not in {label}", hint="check the address of the store, or publish to this store"
         )
     if code in _REFUSED:
-        return StoreDeniedError(f"store {label} refuses these credentials ({code})", hint=_CREDENTIALS_HINT)
+        return StoreDeniedError(f"store {label} rejects these credentials ({code})", hint=_CREDENTIALS_HINT)
     if code in {"416", "InvalidRange"}:
         return whole(key, label)
     if code in RACING:
-        return StoreError(f"{key} is being written to {label} by others, again and again", hint=AGAIN)
+        return StoreError(f"other clients keep writing {key} to {label}", hint=AGAIN)
     if code in _NOT_THE_BYTES:
         return DigestMismatchError(f"{key} was altered on the way to {label} ({code})", hint=AGAIN)
     return None
 
 
 def _page(label: str) -> StoreUnreachableError:
-    message = f"store {label}: a web page answers in its place, as a captive portal or a proxy sends"
+    message = f"store {label}: the answer is a web page, as from a captive portal or a proxy"
     return StoreUnreachableError(message, hint=_PAGE_HINT)
 
 
@@ -162,14 +162,12 @@ def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_
 def _redirected(headers: Mapping[str, str], status: int, label: str) -> StoreUnreachableError:
     """Return the error for a redirect. It shows the host without the path, because a location may contain a signature."""
     host = urlsplit(headers.get("location", "")).netloc or "another address"
-    message = (
-        f"store {label} answers {status}, a redirect to {host}: not followed, since credentials go to the store alone"
-    )
+    message = f"store {label} answers {status}, a redirect to {host}: not followed, because credentials are sent only to the store"
     return StoreUnreachableError(message, hint="if that is the store, set AWS_ENDPOINT_URL_S3 in .env to it")
 
 
 def _skewed(headers: Mapping[str, str], label: str) -> StoreDeniedError:
-    message, hint = f"store {label} refuses this machine's clock", "set the clock: timedatectl set-ntp true"
+    message, hint = f"store {label} rejects this machine's clock", "set the clock: timedatectl set-ntp true"
     try:
         theirs = parsedate_to_datetime(headers["date"])
     except (KeyError, ValueError):

@@ -54,13 +54,13 @@ class Point(Document):
 
     settings: dict[str, str]
     runs: list[RunId] = []
-    """The last run counts; earlier runs ended without a record from which they could be resumed."""
+    """The result is that of the last run; earlier runs ended without a record from which they could be resumed."""
     code: int | None = None
     """The exit code of its last process; `None` if no end of a process was observed."""
 
     @property
     def run(self) -> str | None:
-        """The run that counts."""
+        """The last run of the point; `None` before its first run."""
         return self.runs[-1] if self.runs else None
 
     def words(self) -> list[str]:

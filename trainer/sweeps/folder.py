@@ -24,8 +24,9 @@ from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageE
 from trainer.base.plain_text import reading
 from trainer.base.safe_folder import Root, run_root
 from trainer.runs.names import LATEST
+from trainer.runs.open_run import is_alive
 from trainer.runs.record import Status, is_run_id
-from trainer.runs.run import ATTEMPTS, is_alive, record_of, recorded_attempts
+from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
 from trainer.source.capture import ARCHIVE, COPY, SOURCE_DESCRIPTION, archive, unpack
 from trainer.source.copy import open_to_all
 from trainer.sweeps.document import FILE, FOLDER, Point, Sweep
@@ -115,11 +116,9 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
             f"{word!r} matches {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more characters of the ID"
         )
     if not found and not ids:
-        raise RunNotFoundError(
-            f"no sweep is called {word!r}", hint="there is none yet: `reprise sweep digits --seed 1..5`"
-        )
+        raise RunNotFoundError(f"no sweep is called {word!r}", hint="start a sweep: `reprise sweep digits --seed 1..5`")
     if not found:
-        raise RunNotFoundError(f"no sweep is called {word!r}", hint=f"the latest is {ids[-1]}")
+        raise RunNotFoundError(f"no sweep is called {word!r}", hint=f"use the latest sweep: {ids[-1]}")
     return found[0]
 
 

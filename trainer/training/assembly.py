@@ -226,7 +226,7 @@ def require_optimizing(net: L.LightningModule, *, accumulate: int, clip_norm: fl
 def require_no_normalize(net: L.LightningModule) -> None:
     """Raise `ExperimentError` for a `Normalize` in a plain LightningModule: only a task's net is fitted."""
     if name := next((name for name, each in net.named_modules() if isinstance(each, Normalize)), None):
-        message = f"{type(net).__name__}.{name} is a Normalize, which a run fits in the net of a task only"
+        message = f"{type(net).__name__}.{name} is a Normalize, which a run fits only in the net of a task"
         raise ExperimentError(
             message, hint="derive the net from a task (docs/how-to/experiments.md), or use nn.BatchNorm1d"
         )

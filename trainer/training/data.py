@@ -236,7 +236,7 @@ class RunData(L.LightningDataModule):
         if len(batches) == 0:
             raise DatasetError(
                 f"the training split of {self.declared.name} has {len(batches.rows)} samples; expected a batch of {self.batch_size}",
-                hint="give a smaller --batch-size",
+                hint="use a smaller --batch-size",
             )
         batches.start_at(epoch=self.start[0], batch=self.start[1])
         self._trained = batches

@@ -108,7 +108,7 @@ def _needs_of(task: type | None) -> dict[str, tuple[str, Fits]]:
 
 
 def _candidates(types: Mapping[str, Drawn | None], default: str | None, fits: Fits) -> list[str]:
-    """Return the fields that fit, or of unknown type: the default alone if it is among them."""
+    """Return the fields that fit or have an unknown type; only the default if it is among them."""
     found = [name for name, typed in types.items() if typed is None or fits(typed)]
     return [default] if default in found else found
 

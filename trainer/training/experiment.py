@@ -69,9 +69,9 @@ class Experiment:
         methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
         if hidden := sorted(attributes & {*MADE_AT_SETUP, *methods}):
             message = f"{self.file.name}: the net sets self.{hidden[0]}, which its task defines"
-            hint = "give it another name"
+            hint = f"rename self.{hidden[0]}"
             if hasattr(Task, f"make_{hidden[0]}"):
-                hint = f"give it another name; to change what the task uses, override make_{hidden[0]}"
+                hint = f"rename self.{hidden[0]}; to change what the task uses, override make_{hidden[0]}"
             raise ExperimentError(message, hint=hint)
         if empty := next((name for name, each in net.named_parameters() if each.is_meta), None):
             message = f"parameter {empty} of {type(net).__name__} is on the device meta: it has no values"

@@ -52,7 +52,7 @@ def evaluated(net: L.LightningModule, split: str) -> dict[str, float]:
 
 
 def forget_results(net: Any) -> None:
-    """Forget the results, which do not hold for the net's weights any more."""
+    """Remove the results, which are not those of the net's current weights."""
     if is_plain(net):
         _collected[net] = Results()
     else:

@@ -45,7 +45,7 @@ def test_every_form_is_parsed(word: str, declared: object) -> None:
         ("0.8", "expected rows as 0:800", "use percent, for example --split train=0%:80%"),
         ("0:0.8", "expected rows as 0:800", "use percent, for example --split train=0%:80%"),
         ("80:100%", "expected rows as 0:800", "use --split train=80%:100%"),
-        ("@", "expected rows as 0:800", "give the file that lists the samples: --split train=@FILE"),
+        ("@", "expected rows as 0:800", "use --split train=@FILE"),
         (
             "/home/d/a/",
             "expected a folder inside the published folder (an absolute path)",

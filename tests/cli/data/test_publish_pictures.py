@@ -112,15 +112,15 @@ def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
 @pytest.mark.parametrize(
     ("folders", "words", "message"),
     [
-        (("Cat", "cat"), (), "classes 'Cat' and 'cat' of small differ by upper and lower case alone"),
+        (("Cat", "cat"), (), "classes 'Cat' and 'cat' of small differ only by upper and lower case"),
         (
             ("caf\u00e9", "cafe\u0301"),
             (),
             r"classes 'cafe\u0301' and 'caf\xe9' of small are one name in two Unicode forms",
         ),
-        (("a", "a\u200b"), (), r"classes 'a' and 'a\u200b' of small differ by blanks or invisible characters alone"),
-        (("a b", "a\u00a0b"), (), r"classes 'a b' and 'a\xa0b' of small differ by blanks or invisible characters"),
-        (("\u2764", "\u2764\ufe0f"), (), "differ by blanks or invisible characters alone"),
+        (("a", "a\u200b"), (), r"classes 'a' and 'a\u200b' of small differ only by blanks or invisible characters"),
+        (("a b", "a\u00a0b"), (), r"classes 'a b' and 'a\xa0b' of small differ only by blanks or invisible characters"),
+        (("\u2764", "\u2764\ufe0f"), (), "differ only by blanks or invisible characters"),
         (("a", "b"), ("--classes", "a,b,a"), "the class 'a' of small is named twice"),
         (("a", "b"), ("--classes", "a,,b"), "a name is empty"),
         (("a", "b"), ("--classes", ""), "--classes: found an empty word"),

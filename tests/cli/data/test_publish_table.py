@@ -90,7 +90,7 @@ def test_publishing_the_same_file_again_changes_nothing(typed: Callable[..., tup
 
 def test_nothing_is_published_without_a_confirmation(typed: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = typed("publish", "t", write(ROWS), "--target", "churned")
-    assert (code, "type the command with --yes" in err) == (2, True)
+    assert (code, "run the command with --yes" in err) == (2, True)
     assert not Path("datasets/t.toml").exists()
 
 
@@ -109,7 +109,7 @@ def test_rows_are_divided_by_a_column(typed: Callable[..., tuple[int, str, str]]
         (("--read", "age=red"), "--read age: expected one of number, category, date, skip, found 'red'"),
         (("--missing", "plan=mean"), "the column is read as category; expected reject, category"),
         (("--stratify", "plan", "--group", "plan"), "--stratify and --group exclude each other"),
-        (("--classes", "no"), "--classes lists no 'yes'"),
+        (("--classes", "no"), "--classes does not list 'yes'"),
     ],
 )
 def test_options_that_do_not_fit_are_rejected(
@@ -122,4 +122,4 @@ def test_options_that_do_not_fit_are_rejected(
 def test_options_of_a_table_are_rejected_for_a_folder(typed: Callable[..., tuple[int, str, str]]) -> None:
     Path("folder").mkdir()
     code, _, err = typed("publish", "t", "folder", "--target", "churned")
-    assert (code, "--target is for a table in one file" in err) == (2, True)
+    assert (code, "--target needs a table in one file" in err) == (2, True)

@@ -15,15 +15,15 @@ from tests.comparison.compared import make_run, save_trace
 from tests.reporting.drawing.test_pictures import png
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, RunNotFoundError
+from trainer.cli.formatting import duration
 from trainer.cli.report import main
-from trainer.cli.run_page import duration
 from trainer.comparison.certificate import sign
 from trainer.comparison.certify import save_certificate
 from trainer.comparison.retest import Retest, run_identity, save_retest
 from trainer.runs.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
+from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.record import DatasetIngredient, Knowledge
-from trainer.runs.run import open_run
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from trainer.base.errors import InterruptedRunError
 from trainer.cli.sweep.launchers import PointLauncher
 from trainer.cli.sweep.scheduler import Scheduler
 from trainer.launch.process import ProcessCommand
+from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, Status, new_run_id
-from trainer.runs.run import open_run
 from trainer.source.capture import capture
 from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import PointState, create_sweep_folder, load, point_state

@@ -96,7 +96,7 @@ def test_points_of_a_file_are_crossed_with_the_grid(tmp_path: Path, monkeypatch:
     file = tmp_path / "points.toml"
     file.write_text("[[points]]\nlearning_rate = 1e-4\n[[points]]\noptimizer = 'sgd'\nmomentum = 0.5\n")
     monkeypatch.setenv("REPRISE_SETTING_MAX_EPOCHS", "3")
-    found = parse_request("digits", ["--seed", "1..2", "--no-publish", "--batch-size", "16"], points=str(file)).asked
+    found = parse_request("digits", ["--seed", "1..2", "--no-publish", "--batch-size", "16"], points=str(file)).request
     assert found.words == ["--batch-size=16", "--no-publish"]
     assert [point.get("optimizer") for point in found.points] == [None, None, "sgd", "sgd"]
     assert (found.axes, found.environment) == (["seed"], {"REPRISE_SETTING_MAX_EPOCHS": "3"})
@@ -144,8 +144,8 @@ def test_a_sweep_saves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setenv("REPRISE_SETTING_TOKEN", "hush")
     found = parse_request(str(experiment), ["--seed", "1..2"], points=None)
-    assert (found.asked.secrets, found.asked.environment) == (["REPRISE_SETTING_TOKEN"], {})
-    assert "hush" not in found.asked.model_dump_json()
+    assert (found.request.secrets, found.request.environment) == (["REPRISE_SETTING_TOKEN"], {})
+    assert "hush" not in found.request.model_dump_json()
     (tmp_path / "settings.toml").write_text('token = "hush"\n')
     with pytest.raises(SettingError, match="token is a secret") as caught:
         parse_request(str(experiment), ["--seed", "1..2", "--settings", str(tmp_path / "settings.toml")], points=None)
@@ -203,7 +203,7 @@ def test_a_string_in_a_points_file_stays_a_string(tmp_path: Path) -> None:
     name = write_experiment(tmp_path, "u: int | str = 1", "name: str = 'a'", "kind: Literal[1, '1'] = 1")
     lines = ["u = 5", "u = '5'", "name = 'none'", "name = '\"q\"'", "kind = '1'", "learning_rate = 1e-4", "u = 'x,y'"]
     (tmp_path / "points.toml").write_text("".join(f"[[points]]\n{line}\n" for line in lines))
-    points = parse_request(name, [], points=str(tmp_path / "points.toml")).asked.points
+    points = parse_request(name, [], points=str(tmp_path / "points.toml")).request.points
     assert [next(iter(point.values())) for point in points] == ["5", '"5"', "none", '"q"', '"1"', "0.0001", "x,y"]
 
 
@@ -211,16 +211,16 @@ def test_a_sweep_saves_settings_files_of_any_encoding_in_order(tmp_path: Path) -
     (tmp_path / "s.toml").write_bytes("batch-size = 16\r\n".encode("utf-16"))
     (tmp_path / "a.toml").write_text("batch-size = 8\n")
     words = [word for name in ("s.toml", "a.toml") for word in ("--settings", str(tmp_path / name))]
-    found = parse_request("digits", ["--seed", "1,2", *words], points=None).asked
+    found = parse_request("digits", ["--seed", "1,2", *words], points=None).request
     assert list(found.settings_files.items()) == [
         ("settings/s.toml", "batch-size = 16\n"),
         ("settings/a.toml", "batch-size = 8\n"),
     ]
-    other = parse_request("digits", ["--seed", "1,2", *words[2:], *words[:2]], points=None).asked
+    other = parse_request("digits", ["--seed", "1,2", *words[2:], *words[:2]], points=None).request
     assert other.digest != found.digest
 
 
 def test_another_dataset_is_an_axis() -> None:
     with pytest.raises(SettingError, match="input_field is 'image', the default of this experiment"):
         parse_request("digits", ["--dataset", "digits,diabetes"], points=None)
-    assert parse_request("digits", ["--dataset", "digits,faces"], points=None).asked.axes == ["dataset"]
+    assert parse_request("digits", ["--dataset", "digits,faces"], points=None).request.axes == ["dataset"]

@@ -180,10 +180,10 @@ def test_json_lines_keep_numbers_texts_and_missing_keys(published: Callable[...,
     [
         ('{"a": 1}\n{"a": "x"}\n', "line 2, column 'a': 'x' is a text; in the lines before it is a number"),
         ('{"a": 1}\n{"a": [1]}\n', "line 2, column 'a': expected one value, found several"),
-        ('{"a": 1, "a": 2}\n', "line 1 is no JSON object: a key is given twice"),
-        ('{"a": Infinity}\n', "line 1 is no JSON object: Infinity is no number of JSON"),
-        ('{"a": 1\n', "line 1 is no JSON object"),
-        ("[1]\n", "line 1 is no JSON object"),
+        ('{"a": 1, "a": 2}\n', "line 1 is not a JSON object: a key occurs twice"),
+        ('{"a": Infinity}\n', "line 1 is not a JSON object: Infinity is not a JSON number"),
+        ('{"a": 1\n', "line 1 is not a JSON object"),
+        ("[1]\n", "line 1 is not a JSON object"),
     ],
 )
 def test_json_lines_are_rejected_by_line(body: str, message: str, plan: Callable[..., Any]) -> None:

@@ -141,7 +141,11 @@ REJECTED = {
         "line 1202: the names of the columns again",
         "remove line 1202",
     ),
-    "a line for spreadsheets": ("sep=;\na;b\n1;x\n", "line 1: 'sep=;' tells a spreadsheet", "tail -n +2 t.csv"),
+    "a line for spreadsheets": (
+        "sep=;\na;b\n1;x\n",
+        "line 1: 'sep=;' is an instruction for spreadsheet programs",
+        "tail -n +2 t.csv",
+    ),
     "single quotes": ("'a','b'\n'1','x'\n'5','y'\n", "line 1: every value is in the quotes ''", "--quote"),
     "powers or identifiers": (
         "sku,b\n12e4,x\n34,y\n",

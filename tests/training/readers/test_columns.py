@@ -129,7 +129,7 @@ def test_an_invalid_row_outside_all_splits_does_not_prevent_reading(tmp_path: Pa
         ([DAY], r"holds dates of type date32\[day\]", "--column x=b:int32 reads days since 1970-01-01"),
         ([dt.time(1)], "holds times of day of type time64", "reads microseconds since midnight"),
         ([dt.timedelta(1)], "holds durations of type duration", "dt.total_seconds()"),
-        ([b"ab"], "holds bytes of type binary", "leave 'b' out"),
+        ([b"ab"], "holds bytes of type binary", "remove 'b' from --column"),
     ],
 )
 def test_a_non_numeric_type_is_an_error_of_the_column(tmp_path: Path, column: Any, why: str, hint: str) -> None:

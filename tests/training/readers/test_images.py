@@ -78,7 +78,7 @@ def test_a_declared_white_is_scaled_to_one() -> None:
         (
             save_picture(FLOATS, "TIFF"),
             {},
-            r"has floating-point values \(mode F\); expected a declared value that is white",
+            r"has floating-point values \(mode F\); expected a declared white value",
         ),
         (save_picture(FLOATS - 1, "TIFF"), {"white": 1}, "has the value -1; expected 0 to 1, the declared white"),
         (save_picture(np.full_like(FLOATS, np.nan), "TIFF"), {"white": 1}, "has pixels that are NaN or infinite"),
@@ -374,8 +374,11 @@ def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
         (tiff(bytes(8), (1, 1), bits=(16,) * 4, photometric=5), r"4 channels with 16 bits \(mode CMYK\)"),
         (tiff(bytes(8), (1, 1), bits=(16,) * 4, photometric=2, extra=[1]), r"4 channels with 16 bits \(mode RGBA\)"),
         (tiff(bytes(6), (1, 1), bits=(16,) * 3, photometric=2, planar=[2]), r"3 channels with 16 bits \(mode RGB\)"),
-        (tiff(bytes(8), (1, 1), bits=[64], photometric=1, sample_format=[3]), "no TIFF with such channels, bits or"),
-        (tiff(bytes(9), (1, 1), bits=(8,) * 9, photometric=1), "no TIFF with such channels, bits or values"),
+        (
+            tiff(bytes(8), (1, 1), bits=[64], photometric=1, sample_format=[3]),
+            "not read TIFF with such channels, bits or",
+        ),
+        (tiff(bytes(9), (1, 1), bits=(8,) * 9, photometric=1), "not read TIFF with such channels, bits or values"),
         (
             save_picture(np.full((32, 32), 9, dtype=np.uint8), "AVIF").replace(
                 b"av1C\x81\x00\x1c", b"av1C\x81\x00\x5c"
@@ -394,7 +397,7 @@ def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
         (b"", "cannot be decoded as a picture: the file is empty"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"a/1\.png cannot be .*found PostScript; expected one"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "found SVG, which has no pixels; expected one of AVIF, BMP"),
-        (b"\x89PNG\r\n\x1a\n", "found another format, or a damaged head; expected one of AVIF, BMP"),
+        (b"\x89PNG\r\n\x1a\n", "found another format, or a damaged header; expected one of AVIF, BMP"),
         (b"P5 10000 8800 255\n", f"has 8800x10000 pixels; expected at most {MOST_PIXELS:,}"),
         (b"P5 60000 60000 255\n", f"it has more than {MOST_PIXELS:,} pixels"),
     ],

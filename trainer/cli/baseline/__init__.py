@@ -174,7 +174,7 @@ def _compare(entry: BaselineEntry, measured: Mapping[str, Any]) -> BaselineResul
 
 
 def code_changes(checkout: Path, name: str) -> list[str]:
-    """Return one line per change of the code since the baseline was committed, committed or not; empty if git does not know."""
+    """Return a line for each change of the code since the commit of the baseline, committed or not; empty without git."""
     changed, after = changed_paths(checkout, *_CODE), since(checkout, f"{FOLDER}/{name}.json", *_CODE)
     if changed is None:
         return []

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     if args.bits:
         return print_first_difference(requests[0], steps=steps, as_json=args.json)
     options = [str(steps), "synthetic" if args.synthetic else "data"]
-    results = [_check_experiment(request, [*options, *request.argv], aloud=not args.json) for request in requests]
+    results = [_check_experiment(request, [*options, *request.argv], prints=not args.json) for request in requests]
     if args.json:
         print_json(results if args.experiment == ALL else results[0])
     return 0 if all(result["passed"] for result in results) else CheckFailedError.code
@@ -99,18 +99,18 @@ def _parser() -> Arguments:
     return parser
 
 
-def _check_experiment(request: TrainRequest, hidden: Sequence[str], *, aloud: bool) -> dict[str, Any]:
+def _check_experiment(request: TrainRequest, hidden: Sequence[str], *, prints: bool) -> dict[str, Any]:
     """Run the checks in a process and print each finding when it arrives; return the document of the result."""
     findings: list[Finding] = []
     data = ""
     for line in run_hidden_command(["_check", *hidden], request):
         if "data" in line:
             data = line["data"]
-            _print_line(f"{request.experiment.name} on {data}", aloud=aloud)
+            _print_line(f"{request.experiment.name} on {data}", prints=prints)
             continue
         findings.append(Finding.model_validate(line))
         for text in lines(findings[-1]):
-            _print_line(f"  {text}", aloud=aloud)
+            _print_line(f"  {text}", prints=prints)
     failed, to_note = names_of(findings, Status.FAILED), names_of(findings, Status.NOTED)
     notes = f"; look at {', '.join(to_note)}" if to_note else ""
     summary = (
@@ -118,7 +118,7 @@ def _check_experiment(request: TrainRequest, hidden: Sequence[str], *, aloud: bo
         if not failed
         else f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}"
     )
-    _print_line(f"{request.experiment.name}: {summary}", aloud=aloud)
+    _print_line(f"{request.experiment.name}: {summary}", prints=prints)
     return {
         "experiment": request.experiment.name,
         "data": data,
@@ -129,8 +129,8 @@ def _check_experiment(request: TrainRequest, hidden: Sequence[str], *, aloud: bo
     }
 
 
-def _print_line(line: str, *, aloud: bool) -> None:
-    if aloud:
+def _print_line(line: str, *, prints: bool) -> None:
+    if prints:
         print(line, flush=True)
 
 

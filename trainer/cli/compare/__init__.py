@@ -25,9 +25,9 @@ from trainer.cli.configuration import (
     typed_folder,
 )
 from trainer.cli.find_run import RUN_HELP, find_run_id
+from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, underlying
-from trainer.cli.run_page import columns
 from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run, stronger_verdicts
 from trainer.comparison.trace import FILE
 from trainer.comparison.verdict import Rung

@@ -166,7 +166,7 @@ def _parser() -> Arguments:
     diff_parser.add_argument(
         "--key",
         metavar="COLUMN",
-        help="the column that identifies a row in both versions (default: an identifier that is left out, if there is one)",
+        help="the column that identifies a row in both versions (default: an identifier that is not read, if any)",
     )
     diff_parser.set_defaults(verb=diff)
     verify_parser = verbs.add_parser(

@@ -101,7 +101,7 @@ def _not_cached(dataset: Dataset, context: DataContext) -> DatasetError:
 
 
 def collect(args: Namespace, context: DataContext) -> int:
-    """Remove, or list, all but what this checkout declares and what processes on any machine hold."""
+    """Remove or list the data that neither this checkout declares nor a process on any machine uses."""
     declared, unreadable = readable_datasets(root=context.root)
     for name, reason in unreadable.items():
         print(f"reprise: all versions of dataset {name} are kept: {reason}", file=sys.stderr)
@@ -121,6 +121,6 @@ def collect(args: Namespace, context: DataContext) -> int:
         print(f"{collected.of_others} belong to other users, who can run the same command")
     if not args.apply and (collected.versions or collected.objects):
         print(
-            f"kept: what {context.root / 'datasets'} declares and what runs hold ({collected.leases}); --apply removes the rest"
+            f"kept: data that {context.root / 'datasets'} declares or that runs use ({collected.leases}); --apply removes the rest"
         )
     return 0

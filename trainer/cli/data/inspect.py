@@ -61,7 +61,7 @@ class _Answer(Document):
 
 
 def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
-    """Inspect files of the folder `root`; return whether the samples were read. Raises `DatasetError` if they must not be published."""
+    """Inspect files of the folder `root`; return whether the samples were read. Raises `DatasetError` if they cannot be published."""
     if not isinstance(draft.reader, Arrays | Images | Table):
         return True  # any bytes are valid samples
     start = monotonic()

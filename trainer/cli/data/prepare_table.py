@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 def prepare_table(draft: Draft, file: Path, folder: Path) -> Draft:
     """Write the Parquet file of `draft` into an empty folder; return the draft with the values that replace missing ones.
 
-    Raises `DatasetError` for a value that does not fit, `MachineError` if neither this Python nor an image has what it needs.
+    Raises `DatasetError` for a value that does not fit, `MachineError` if neither this Python nor an image has the packages.
     """
     fills = _prepare(draft, file, folder) if find_spec("torch") else _in_container(draft, file, folder)
     reader = draft.reader

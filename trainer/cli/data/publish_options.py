@@ -30,11 +30,11 @@ _HINTS: Final = (
     (r".*[*?\[].*", "list the files: (cd DIR && ls {word}) > {name}.txt, then --split {name}=@{name}.txt"),
     (rf"{_NUMBER}(-|\.\.\.?){_NUMBER}", "use --split {name}={first}:{last}"),
     (rf"{_PERCENT}:{_PERCENT}%|{_PERCENT}%:{_PERCENT}", "use --split {name}={first}%:{last}%"),
-    (rf"{_PERCENT}%", "give the start as well: --split {name}=0%:{word}"),
+    (rf"{_PERCENT}%", "use --split {name}=0%:{word}"),
     (rf"({_FRACTION}|0):{_FRACTION}|{_FRACTION}", "use percent, for example --split {name}=0%:80%"),
     (rf":{_NUMBER}", "use --split {name}=0{word}"),
-    (rf"{_NUMBER}:", "give the end as well: --split {name}={first}:END"),
-    (r"@", "give the file that lists the samples: --split {name}=@FILE"),
+    (rf"{_NUMBER}:", "use --split {name}={first}:END"),
+    (r"@", "use --split {name}=@FILE, with one path on each line of FILE"),
     (
         r"[^:%@\s]*[^\W\d][^:%@\s]*",
         "for a folder: --split {name}={word}/; for a list of files: --split {name}=@{word}",
@@ -80,11 +80,12 @@ def _reader_options(args: Namespace) -> list[str]:
     """Return the option that selects the reader, if any. Raises `UsageError` for options that do not fit together."""
     for option, reader in _REQUIRED_READER.items():
         if getattr(args, option) not in {None, False} and not getattr(args, reader):
-            raise UsageError(f"--{option} has no effect without --{reader}", hint=f"give --{reader} as well")
+            raise UsageError(f"--{option} has no effect without --{reader}", hint=f"add --{reader}")
     options = [option for option in ("array", "images", "column", "lines", "text") if getattr(args, option)]
     if len(options) > 1:
         raise UsageError(
-            f"--{options[0]} and --{options[1]} are two readers; a dataset has one", hint="publish two datasets"
+            f"--{options[0]} and --{options[1]} select two readers; expected one",
+            hint="remove one of them, or publish two datasets",
         )
     return options
 

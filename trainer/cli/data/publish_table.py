@@ -14,7 +14,7 @@ from trainer.base.errors import UsageError
 from trainer.base.suggestions import counted, did_you_mean, short
 from trainer.cli.data.prepare_table import prepare_table
 from trainer.cli.data.publish_options import parse_distinct, parse_pair
-from trainer.cli.run_page import columns as aligned
+from trainer.cli.formatting import columns as aligned
 from trainer.data.declaration import Draft
 from trainer.data.reader import Table
 from trainer.data.tables.dialect import DialectOptions
@@ -88,25 +88,25 @@ def add_table_options(parser: Verb) -> None:
         metavar="COLUMN=TREATMENT",
         action="append",
         help="missing values of COLUMN: reject; mean or median of the training split; indicator, the mean and a further feature "
-        "that is 1; category, a code of its own (default: mean for numbers, category for categories); repeatable",
+        "that is 1; category, the code 0 (default: mean for numbers, category for categories); repeatable",
     )
     add(
         "--unknown",
         metavar="COLUMN",
         action="append",
-        help="give values of COLUMN that are in no declared list the code 1 (default: reject them); repeatable",
+        help="read values of COLUMN that are not declared as the code 1 (default: reject them); repeatable",
     )
     add(
         "--delimiter",
         metavar="CHARACTER",
         type=_delimiter,
-        help="what separates columns: comma, semicolon, tab, pipe or a character (default: detected)",
+        help="separator of columns: comma, semicolon, tab, pipe or a character (default: detected)",
     )
     add(
         "--quote",
         metavar="CHARACTER",
         type=_quote,
-        help='what encloses a value that contains the delimiter, or none (default: ")',
+        help='character around a value that contains the delimiter, or none (default: ")',
     )
     add(
         "--encoding",
@@ -115,22 +115,22 @@ def add_table_options(parser: Verb) -> None:
     )
     add("--header", choices=("yes", "no"), help="whether line 1 has the names of the columns (default: detected)")
     add("--decimal", choices=(".", ","), help="the decimal sign (default: detected)")
-    add("--thousands", metavar="CHARACTER", help="what separates thousands in numbers (default: nothing)")
-    add("--null", metavar="TEXT", action="append", help="a further spelling of a missing value; repeatable")
+    add("--thousands", metavar="CHARACTER", help="separator of thousands in numbers (default: nothing)")
+    add("--null", metavar="TEXT", action="append", help="another spelling of a missing value; repeatable")
     add(
         "--value",
         metavar="TEXT",
         action="append",
-        help="TEXT is a value, though it is a usual spelling of a missing one, for example NA; repeatable",
+        help="read TEXT as a value, although it usually means a missing value, for example NA; repeatable",
     )
-    add("--yes", action="store_true", help="publish without asking whether the columns are read as they should be")
+    add("--yes", action="store_true", help="publish without asking for confirmation of how the columns are read")
 
 
 def _delimiter(word: str) -> str:
-    found = _DELIMITERS.get(word, word)
-    if len(found) != 1:
+    delimiter = _DELIMITERS.get(word, word)
+    if len(delimiter) != 1:
         raise ArgumentTypeError(f"expected one character, or one of {', '.join(_DELIMITERS)}; found {word!r}")
-    return found
+    return delimiter
 
 
 def _quote(word: str) -> str:
@@ -149,8 +149,8 @@ def require_no_table_options(args: Namespace) -> None:
     if option := next((name for name in _TABLE_OPTIONS if getattr(args, name) is not None), None):
         known = ", ".join(FORMATS)
         raise UsageError(
-            f"--{option} is for a table in one file ({known}); {args.folder} is none",
-            hint=f"remove --{option}, or name a file",
+            f"--{option} needs a table in one file ({known}); found {args.folder}",
+            hint=f"remove --{option}, or publish a file",
         )
 
 
@@ -181,7 +181,7 @@ def table_folder(
 
 
 def _without_fills(reader: Reader) -> Reader:
-    """Return a reader as it is planned, before the values are computed that replace missing ones."""
+    """Return the planned reader, without the values that replace missing values."""
     if not isinstance(reader, Table):
         return reader
     columns = {name: each.model_copy(update={"fill": None}) for name, each in reader.columns.items()}
@@ -218,8 +218,8 @@ def _plan_options(args: Namespace) -> PlanOptions:
 
 
 def _choices(words: Sequence[str] | None, form: str, known: Sequence[str], *, option: str) -> dict[str, str]:
-    found = parse_distinct(list(words or ()), lambda word: parse_pair(word, form, option=option))
-    for name, value in found.items():
+    choices = parse_distinct(list(words or ()), lambda word: parse_pair(word, form, option=option))
+    for name, value in choices.items():
         if value.partition(":")[0] not in known:
             raise UsageError(
                 f"{option} {short(name)}: expected one of {', '.join(known)}, found {short(value)!r}",
@@ -230,7 +230,7 @@ def _choices(words: Sequence[str] | None, form: str, known: Sequence[str], *, op
                 f"{option} {short(name)}={short(value)}: only a date has a format",
                 hint=f"{option} '{name}={value.partition(':')[0]}'",
             )
-    return found
+    return choices
 
 
 def _confirm(args: Namespace, source: SourceTable, plan: TablePlan, *, is_known: bool) -> None:
@@ -241,9 +241,9 @@ def _confirm(args: Namespace, source: SourceTable, plan: TablePlan, *, is_known:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
             f"{source.file} was not published: how its columns are read was not confirmed",
-            hint="read the table above, then type the command with --yes",
+            hint="check the table above, then run the command with --yes",
         )
-    print("Publish it like this? [y/N] ", end="", file=sys.stderr, flush=True)
+    print("Publish the table as shown? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise UsageError(
             f"{source.file} was not published",

@@ -24,9 +24,9 @@ from trainer.cli.checkout import wake_store
 from trainer.cli.containers import container_launcher
 from trainer.cli.data.caches import IN_IMAGE, UnreadableCache, container_cache
 from trainer.cli.data.values import change_lines, changes_of, classes_of, overview_lines, overview_of
+from trainer.cli.formatting import columns, padded
 from trainer.cli.output import one_line, print_notice
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.run_page import columns, padded
 from trainer.data.cache.folder import Cache
 from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets

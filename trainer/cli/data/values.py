@@ -20,10 +20,10 @@ from trainer.base.errors import DatasetError, MachineError, RepriseError
 from trainer.base.suggestions import counted
 from trainer.cli.checkout import wake_store
 from trainer.cli.containers import container_launcher
+from trainer.cli.formatting import columns as aligned
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_notice, print_progress
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.run_page import columns as aligned
 from trainer.data.cache.inspections import cached_overview
 from trainer.data.check_pictures import ClassCount
 from trainer.data.fetch import fetch_dataset
@@ -55,11 +55,11 @@ def overview_of(args: Namespace, dataset: Dataset, context: DataContext) -> Over
     """Return the overview of a dataset, or why it is not read, with the command that reads it."""
     if isinstance(dataset.reader, Weights):
         if args.values:
-            raise DatasetError(f"{dataset.title} holds weights, which have no samples", hint="leave --values out")
+            raise DatasetError(f"{dataset.title} holds weights, which have no samples", hint="remove --values")
         return ""
     cached = context.cache.find(dataset)
-    if cached and (known := cached_overview(dataset, context.cache).read()):
-        return known
+    if cached and (stored := cached_overview(dataset, context.cache).read()):
+        return stored
     if args.values and not _can_read():
         words = ["data", "show", args.name, "--values", "--json"]
         return _in_image(words, context).overview or ""
@@ -85,12 +85,12 @@ def _made(dataset: Dataset, context: DataContext) -> Overview:
     from trainer.training.readers.overview import make_overview
 
     cached = fetch_dataset(dataset, cache=context.cache, open_store=context.open, progress=transfer_progress())
-    kept = cached_overview(dataset, context.cache)
-    if (known := kept.read()) is not None:
-        return known
+    cache_file = cached_overview(dataset, context.cache)
+    if (stored := cache_file.read()) is not None:
+        return stored
     print_progress(f"{dataset.title}: reading {readable(dataset.bytes)} of samples, once on this machine")
     overview = make_overview(dataset, cached)
-    kept.write(overview)
+    cache_file.write(overview)
     return overview
 
 
@@ -156,7 +156,7 @@ def classes_of(dataset: Dataset, overview: Overview) -> tuple[ClassCount, ...]:
 
     A split without a name is not listed: its samples are the number of all.
     """
-    found, codes = overview.classes, _codes(dataset, overview)
+    classes, codes = overview.classes, _codes(dataset, overview)
     counts = [
         ClassCount(
             number=codes.get(name, number) if codes else _class_number(name, number),
@@ -164,7 +164,7 @@ def classes_of(dataset: Dataset, overview: Overview) -> tuple[ClassCount, ...]:
             samples=sum(splits.values()),
             splits={split: count for split, count in splits.items() if split},
         )
-        for number, (name, splits) in enumerate(found.items())
+        for number, (name, splits) in enumerate(classes.items())
     ]
     return tuple(sorted(counts, key=lambda each: each.number))
 
@@ -255,10 +255,10 @@ def change_lines(changes: ValueChanges) -> Iterator[str]:
     yield from (f"  {line}" for line in aligned(rows))
     for split, each in changes.rows.items():
         if each.changed_columns:
-            found = ", ".join(f"{name} in {count:,}" for name, count in each.changed_columns.items())
-            yield from _wrapped("changed", [f"{split or 'all'}: {found}"])
+            columns = ", ".join(f"{name} in {count:,}" for name, count in each.changed_columns.items())
+            yield from _wrapped("changed", [f"{split or 'all'}: {columns}"])
     if moved := sum(each.moved_in for each in changes.rows.values()):
-        text = f"{counted(moved, 'sample')} moved to another split: a net of the earlier version may know samples of val and test"
+        text = f"{counted(moved, 'sample')} moved to another split: a net of the earlier version may have trained on samples of val or test"
         yield from _wrapped(
             "moved", [f"{text}; `--group COLUMN` selects the split of a row by a value, not by its number"]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -28,7 +29,7 @@ _MOST: Final = 20
 
 
 def is_weights_file(path: Path) -> bool:
-    """Return whether a path is to be published as weights: it has the suffix of such a file, and is no folder."""
+    """Return whether a path is to be published as weights: it has the suffix of such a file and is not a folder."""
     return path.suffix in PICKLED | {SAFE} and not path.is_dir()
 
 
@@ -41,9 +42,9 @@ def folder_of_weights(args: Namespace) -> Iterator[Path]:
     path: Path = args.folder
     for name in _READERS:
         if getattr(args, name):
-            raise UsageError(f"--{name} has no effect: {path} is a file of weights", hint=f"leave --{name} out")
+            raise UsageError(f"--{name} has no effect: {path} is a file of weights", hint=f"remove --{name}")
     if not path.is_file():
-        raise DatasetError(f"{path} is not a file", hint="ls shows the files of a folder")
+        raise DatasetError(f"{path} is not a file", hint=f"list the files: ls {shlex.quote(str(path.parent))}")
     args.reader, args.conversion = {"kind": "weights"}, ""
     with tempfile.TemporaryDirectory(prefix="reprise-weights-") as temporary:
         target = Path(temporary) / Weights(kind="weights").file

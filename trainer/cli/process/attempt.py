@@ -25,6 +25,7 @@ from trainer.data.declaration import load_dataset
 from trainer.data.references import datasets_by_role
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.initial_weights import keep
+from trainer.runs.open_run import open_run
 from trainer.runs.register import register_attempt
 from trainer.runs.resume import (
     check_ingredients,
@@ -34,7 +35,7 @@ from trainer.runs.resume import (
     origins_of,
     require_resumable,
 )
-from trainer.runs.run import attempts, open_run
+from trainer.runs.run import attempts
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import (
@@ -57,8 +58,8 @@ if TYPE_CHECKING:
     from trainer.cli.process.initial import Initial
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.runs.open_run import OpenRun
     from trainer.runs.record import LoadedWeights
-    from trainer.runs.run import OpenRun
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.plain.experiment import PlainExperiment

@@ -65,15 +65,15 @@ def find_initial(resolved: Resolved[Any], *, folder: Path, earlier: Record | Non
         return Initial(resolved=resolved, dataset=dataset)
     try:
         with _runs_of(folder):
-            known = [run for run in local_ids(folder.parent) if run != folder.name]
-            found = find_run(find_run_id(word, known) if word == LATEST else word)
+            run_ids = [run for run in local_ids(folder.parent) if run != folder.name]
+            parent = find_run(find_run_id(word, run_ids) if word == LATEST else word)
     except RunNotFoundError as fault:
         raise SettingError(
             f"setting init_from is {short(word)!r}, which is neither a run nor a dataset here: {fault.message}",
             hint=_near(word, root) or fault.hint,
         ) from fault
     return Initial(
-        resolved=_named(resolved, found.record.run), run=stage_parent(found.folder, found.record, into=folder)
+        resolved=_named(resolved, parent.record.run), run=stage_parent(parent.folder, parent.record, into=folder)
     )
 
 

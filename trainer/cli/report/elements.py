@@ -27,7 +27,7 @@ class Row:
 
     name: str
     cells: tuple[object, ...]
-    given: bool = False
+    is_given: bool = False
     """Whether the user gave the value for this run."""
     merged: bool = True
     """Whether equal cells are merged into a single cell."""
@@ -62,7 +62,7 @@ def rows_table(rows: Sequence[Row], heads: Sequence[object], *, corner: str) -> 
         cells = [tag("td", cell) for cell in row.cells]
         if row.merged and not row.differs:
             cells = [tag("td", row.cells[0], colspan=len(row.cells) if len(row.cells) > 1 else None)]
-        kinds = " ".join(["differs"] * differs + ["given"] * row.given)
+        kinds = " ".join(["differs"] * differs + ["given"] * row.is_given)
         body.append(tag("tr", tag("th", sign, row.name, scope="row"), *cells, class_=kinds or None))
     top = tag("tr", tag("th", corner, scope="col"), *(tag("th", head, scope="col") for head in heads))
     return scrolled(tag("table", tag("thead", top), tag("tbody", *body), class_="runs"), label=corner)

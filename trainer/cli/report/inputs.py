@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.suggestions import counted
+from trainer.cli.formatting import duration
 from trainer.cli.progress import readable
 from trainer.cli.report.elements import (
     Row,
@@ -26,7 +27,7 @@ from trainer.cli.report.elements import (
     value,
 )
 from trainer.cli.report.result import facts
-from trainer.cli.run_page import duration, level
+from trainer.cli.run_page import level
 from trainer.reporting.drawing.markup import Markup, embedded, joined, tag
 from trainer.runs.attempts import changes
 from trainer.runs.record import Knowledge
@@ -75,7 +76,7 @@ def _settings_of_runs(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
         name: Row(
             name=name,
             cells=tuple(value(each[name]) if name in each else "" for each in values),
-            given=any(each.get(name) in GIVEN for each in origins),
+            is_given=any(each.get(name) in GIVEN for each in origins),
         )
         for name in {name for each in values for name in each}
     }
@@ -90,10 +91,12 @@ def _settings_of_run(run: PageRun) -> Iterator[Markup | None]:
     ranked = sorted(run.values, key=lambda name: (_rank(origins.get(name, "")), name))
     first = [name for name in ranked if _rank(origins.get(name, "")) < _DEFAULT or name in unread]
     if not any(origins.get(name) in GIVEN for name in ranked):
-        yield tag("p", "Nothing was given: all is as the experiment and the defaults say.", class_="quiet")
+        yield tag(
+            "p", "No settings were given: all values are defaults of the experiment or of Reprise.", class_="quiet"
+        )
     yield _ledger(run, first)
-    rest = [name for name in ranked if name not in first]
-    yield fold(f"{len(rest)} defaults", _ledger(run, rest))
+    others = [name for name in ranked if name not in first]
+    yield fold(f"{len(others)} defaults", _ledger(run, others))
 
 
 def _ledger(run: PageRun, names: Sequence[str]) -> Markup | None:
@@ -144,8 +147,8 @@ def _modules(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
 
 
 _KNOWLEDGE: Final = {
-    Knowledge.VERIFIED: ("good", "a launcher on the host looked at the container's image, and the image's own build id agrees"),
-    Knowledge.ASSERTED: ("fair", ".env named the image, and its build ID agrees; no launcher inspected it from outside"),
+    Knowledge.VERIFIED: ("good", "a launcher on the host inspected the container's image, and its build id agrees"),
+    Knowledge.ASSERTED: ("fair", ".env named the image, and its build id agrees; no launcher inspected the container"),
     Knowledge.UNKNOWN: ("bad", "no digest is claimed"),
 }  # fmt: skip
 

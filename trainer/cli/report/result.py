@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainer.cli.formatting import duration_text
 from trainer.cli.report.elements import (
     Row,
     badge,
@@ -23,7 +24,6 @@ from trainer.cli.report.elements import (
     section,
     table,
 )
-from trainer.cli.run_page import duration_text
 from trainer.cli.verify import page as certificate_lines
 from trainer.comparison.compare import stronger_verdicts
 from trainer.comparison.verdict import Rung

@@ -117,23 +117,23 @@ def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
 
     Raise `RunNotFoundError`, `DigestMismatchError` if the weights of a run are not those that its child began with.
     """
-    found: list[RunOnDisk] = []
+    lineage: list[RunOnDisk] = []
 
     def find(run: str) -> Record:
         try:
-            found.append(find_run(run))
+            lineage.append(find_run(run))
         except RunNotFoundError as fault:
-            child = found[-1] if found else original
+            child = lineage[-1] if lineage else original
             message = f"run {child.record.run} began with the weights of run {run}, which is not found: {fault.message}"
             hint = f"without --chain, the copy of these weights in its folder is used: reprise reproduce {original.record.run}"
             raise RunNotFoundError(message, hint=hint) from fault
-        return found[-1].record
+        return lineage[-1].record
 
     for each in ancestors(original.record, find):
         if each.has_other_weights:
             message = f"the recorded weights of run {each.run} are not those that its child began with"
             raise DigestMismatchError(message, hint="one of the records was altered: do not use them")
-    return found[::-1]
+    return lineage[::-1]
 
 
 def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource) -> Reproduction:

@@ -82,11 +82,11 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
-        """Rerun it; return the exit status and how the image is known."""
+        """Execute the rerun; return the exit status, and how well the identity of its image is known."""
 
     @abstractmethod
     def kill(self, ready: PreparedRerun) -> None:
-        """Kill it, from another thread."""
+        """Kill the rerun, from another thread."""
 
 
 def choose_runner(record: Record, *, in_process: bool, granted: frozenset[str] = frozenset()) -> Runner:

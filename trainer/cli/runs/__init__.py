@@ -31,10 +31,11 @@ from trainer.cli.configuration import (
     store_at,
 )
 from trainer.cli.find_run import RUN_HELP, find_run_id
+from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_json, print_result, underlying
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.run_page import columns, lineage_rows, page, summary
+from trainer.cli.run_page import lineage_rows, page, summary
 from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
@@ -44,10 +45,11 @@ from trainer.comparison.retest import Retest, local_retests, published_retests
 from trainer.runs.initial_weights import ancestors
 from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.runs.names import LATEST, full_run_id, resolve_run
+from trainer.runs.open_run import close_killed
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
-from trainer.runs.run import ATTEMPTS, attempts, close_killed, record_of, recorded_attempts
+from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded_attempts
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
 
@@ -278,7 +280,7 @@ def _publish(args: Namespace) -> int:
     faults: list[RepriseError] = []
     for run in chosen:
         try:
-            results.append(_publish_one(run, store, dead=args.abandoned, quiet=args.json))
+            results.append(_publish_one(run, store, is_abandoned=args.abandoned, quiet=args.json))
         except (RunError, DocumentError, DigestMismatchError) as fault:
             faults.append(fault)
             if len(chosen) > 1:
@@ -292,11 +294,11 @@ def _publish(args: Namespace) -> int:
     return 0
 
 
-def _publish_one(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, Any]:
+def _publish_one(run: str, store: Store, *, is_abandoned: bool, quiet: bool) -> dict[str, Any]:
     folder = runs_folder() / run
     for number in recorded_attempts(folder):
         attempt = folder / ATTEMPTS / str(number)
-        if dead and record_of(folder, number).outcome.status is Status.RUNNING:
+        if is_abandoned and record_of(folder, number).outcome.status is Status.RUNNING:
             close_killed(attempt, host=host_name())
         require_intact(attempt, record_of(folder, number))
     notes = publish_run(folder, store, progress=transfer_progress("publishing"))

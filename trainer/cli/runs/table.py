@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 
+from trainer.cli.formatting import duration_text, value_text
 from trainer.cli.output import one_line
-from trainer.cli.run_page import duration_text, headline, status, value_text
+from trainer.cli.run_page import headline, status
 from trainer.runs.attempts import TO, current_settings
 from trainer.settings.fields import GIVEN
 

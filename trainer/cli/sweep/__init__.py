@@ -14,8 +14,8 @@ from trainer.base.errors import RepriseError, RunError, UsageError
 from trainer.base.suggestions import counted, nearest
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT, runs_folder
+from trainer.cli.formatting import columns
 from trainer.cli.output import print_notice, print_result
-from trainer.cli.run_page import columns
 from trainer.cli.sweep.create import find_or_create
 from trainer.cli.sweep.launchers import gpus_for, launcher_for, slots_for
 from trainer.cli.sweep.request import parse_request

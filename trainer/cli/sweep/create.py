@@ -54,10 +54,10 @@ if TYPE_CHECKING:
     from trainer.training.plain.experiment import PlainExperiment
 
 
-def find_or_create(request: ParsedSweep, *, again: bool) -> Sweep:
+def find_or_create(parsed: ParsedSweep, *, again: bool) -> Sweep:
     """Return the earlier sweep of this request, or a new one."""
-    (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=request.extra, runs=runs_folder())
-    earlier = None if again else find_earlier_sweep(request.asked.digest, runs=runs_folder())
+    (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=parsed.extra, runs=runs_folder())
+    earlier = None if again else find_earlier_sweep(parsed.request.digest, runs=runs_folder())
     if earlier is not None and not is_own_sweep(earlier):
         print_notice(
             f"sweep {earlier.id} of the same request is from another user, machine or version: starting a new sweep"
@@ -77,21 +77,21 @@ def find_or_create(request: ParsedSweep, *, again: bool) -> Sweep:
     sweep = Sweep(
         id=new_run_id(),
         created=datetime.now(UTC),
-        asked=request.asked,
+        asked=parsed.request,
         source=bundle.digest,
         captured=bundle.source,
         image=image,
         layers=layers,
-        points=[Point(settings=settings) for settings in request.asked.points],
+        points=[Point(settings=settings) for settings in parsed.request.points],
     )
     folder = runs_folder() / FOLDER / sweep.id
     try:
         create_sweep_folder(sweep, bundle, runs=runs_folder())
         register_sweep(sweep)
-        if not request.is_checked:
+        if not parsed.is_checked:
             _check_points(sweep, folder)
         if not again:
-            sweep = _with_equal_runs(sweep, folder, request.sketch)
+            sweep = _with_equal_runs(sweep, folder, parsed.sketch)
             save(sweep, folder)
     except BaseException:  # rejected or not written: leave no sweep
         with suppress(OSError, UnsafePathError), run_root(folder.parent) as sweeps:

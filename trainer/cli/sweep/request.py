@@ -45,7 +45,7 @@ _NO_AXIS: Final = "a sweep needs settings that differ"
 class ParsedSweep:
     """A parsed request of a sweep."""
 
-    asked: SweepRequest
+    request: SweepRequest
     extra: dict[str, Path]
     """A file from outside the checkout, by its path in the captured source."""
     sketch: Sketch | None
@@ -81,13 +81,13 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
     if sketch is not None:
         require_distinct(combined, [_settings_of_point(sketch, point, typed, files) for point in combined])
     origins = Origins(options=setting_options(given_options, own=_COMMAND_OPTIONS), environ=os.environ, files=files)
-    given = given_settings(origins)
-    if LATEST in {given.get("init_from"), *(point.get("init_from") for point in combined)}:
+    settings = given_settings(origins)
+    if LATEST in {settings.get("init_from"), *(point.get("init_from") for point in combined)}:
         message = f"setting init_from is {LATEST!r}, which would be another run at each point: a run of this sweep"
         raise SettingError(message, hint="name the run by its ID: `reprise runs ls` lists them")
-    names = {*given, *(name for point in combined for name in point)}
+    names = {*settings, *(name for point in combined for name in point)}
     return ParsedSweep(
-        asked=SweepRequest(
+        request=SweepRequest(
             experiment=request.experiment.name,
             words=as_words(dict(sorted(fixed.items()))),
             environment=recorded,

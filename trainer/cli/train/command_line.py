@@ -144,11 +144,11 @@ def with_arguments(argv: list[str]) -> list[str]:
 
 def as_typed(argv: Sequence[str]) -> list[str]:
     """Return a command line with a script's arguments as the words after `--`: the inverse of `with_arguments`."""
-    given = next((word for word in argv if word.startswith(_ARGUMENTS)), None)
+    argument = next((word for word in argv if word.startswith(_ARGUMENTS)), None)
     with suppress(DocumentError):
-        words = json_value(given.removeprefix(_ARGUMENTS), where=_ARGUMENTS) if given else None
+        words = json_value(argument.removeprefix(_ARGUMENTS), where=_ARGUMENTS) if argument else None
         if isinstance(words, list):
-            return [*(word for word in argv if word != given), "--", *map(str, words)]
+            return [*(word for word in argv if word != argument), "--", *map(str, words)]
     return [*argv]
 
 
@@ -189,11 +189,11 @@ def _find_experiment(name: str, *, root: Path, copies: Path | None, is_script: b
             hint=f"scripts/train --{option} {name} adds it with its repository; or copy it into the checkout",
         )
     find = find_script if is_script else find_experiment
-    found = find(name, checkout=root, here=here, copies=copies)
-    file = found.path(root)
-    if project := found.project or frozen_project(file):
+    experiment = find(name, checkout=root, here=here, copies=copies)
+    file = experiment.path(root)
+    if project := experiment.project or frozen_project(file):
         require_own_modules(file, project, checkout=root)
-    return found
+    return experiment
 
 
 def _with_paths_of_project(argv: list[str], data: str | None, experiment: ExperimentFile) -> list[str]:
@@ -320,8 +320,8 @@ def report_shared_options(command: str, argv: Sequence[str], experiment: str) ->
     Raise `UsageError` if the word parsed as the experiment is the value of a setting.
     """
     _require_experiment(command, argv, experiment)
-    given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
-    for name in sorted(given & {*OPTIONS[command]} & _own_settings(experiment)):
+    typed_names = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    for name in sorted(typed_names & {*OPTIONS[command]} & _own_settings(experiment)):
         message = f"{option(name)} is an option of `reprise {command}` here, not the experiment's setting"
         hint = f"to set {name} of {experiment}, use a settings file: --settings FILE.toml"
         print(f"{message}; {hint}", file=sys.stderr)

@@ -62,7 +62,7 @@ class Usage:
     """What the cache holds, in bytes."""
 
     other: int = 0
-    """All but the chunks of streamed versions."""
+    """Everything except the chunks of streamed versions."""
     streamed: dict[str, int] = field(default_factory=dict)
     """The chunks of each streamed version, by the folder's path below the cache."""
 

@@ -3,9 +3,9 @@
     versions/<name>/<content>/streamed.u1000/cdef…   a chunk; each reader verifies it at each use
     versions/<name>/<content>/streamed.u1000/.cdef…  a temporary file, or a chunk that is being removed
 
-Chunks belong to one user, who alone can evict them. Names appear and disappear under the lock of the count, so that each chunk is counted
-once. A chunk is truncated before it is unlinked, so that its space is free at once, even if another process has it open; that process finds
-it too short, and fetches it.
+Chunks belong to one user, and only this user can evict them. Names appear and disappear under the lock of the count, so that each chunk
+is counted once. A chunk is truncated before it is unlinked, so that its space is free at once, even if another process has it open; that
+process finds it too short, and fetches it.
 """
 
 from __future__ import annotations

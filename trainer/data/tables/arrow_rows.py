@@ -28,7 +28,7 @@ def arrow_columns(path: Path) -> tuple[list[str], frozenset[str]]:
             kind = _plain(arrow, field.type)
             if arrow.types.is_nested(kind) or "binary" in str(kind) or arrow.types.is_duration(kind):
                 message = f"{path.name}, column {field.name!r}: expected numbers, text or dates, found {field.type}"
-                raise DatasetError(message, hint="write it as numbers or text, or leave it out of the file")
+                raise DatasetError(message, hint="write the column as numbers or text, or remove it from the file")
         if not len(schema):
             raise DatasetError(f"{path.name} has no columns", hint="write a table with columns")
         texts = (field.name for field in schema if "string" in str(_plain(arrow, field.type)))

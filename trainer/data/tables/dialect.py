@@ -53,7 +53,7 @@ def detect_dialect(path: Path, options: DialectOptions) -> Dialect:
     encoding = options.encoding or _encoding(raw, path)
     text = _decoded(raw, encoding, path, is_whole=is_whole)
     if found := re.match(r'"?sep=(.)"?[\r\n]', text):
-        message = f"{path.name}, line 1: {found[0].strip()!r} tells a spreadsheet the delimiter; expected the names of the columns"
+        message = f"{path.name}, line 1: {found[0].strip()!r} is an instruction for spreadsheet programs; expected the names of the columns"
         raise DatasetError(message, hint=f"remove line 1: tail -n +2 {shlex.quote(path.name)} > NEW.csv")
     quote = '"' if options.quote is None else options.quote
     delimiter = options.delimiter or _delimiter(text, quote, path)
@@ -76,7 +76,7 @@ def _require_no_other_quotes(first: list[str], path: Path) -> None:
 
 def _encoding(raw: bytes, path: Path) -> str:
     if not raw:
-        raise DatasetError(f"{path.name} is empty", hint="give a file with a header and rows")
+        raise DatasetError(f"{path.name} is empty", hint="publish a file with a header and rows")
     if packed := next((name for name, mark in _PACKED.items() if raw.startswith(mark)), None):
         raise DatasetError(f"{path.name} is compressed ({packed}); expected text", hint="unpack it first")
     if found := next((name for mark, name in _MARKS if raw.startswith(mark)), None):

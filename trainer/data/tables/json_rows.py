@@ -20,7 +20,7 @@ _WORDS: Final[dict[Any, str]] = {None: "", True: "true", False: "false"}
 
 
 class _Number(str):
-    """A number as it is written."""
+    """A number in its original spelling."""
 
     __slots__ = ()
 
@@ -28,7 +28,7 @@ class _Number(str):
 def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
     """Return the keys of all objects in the order of their first use, and those whose values are texts.
 
-    Raises `DatasetError` with the line for a value that is no number, text, boolean or null, and for a column with texts and others.
+    Raises `DatasetError` with the line for a value that is not a number, text, boolean or null, and for a column of text and other types.
     """
     kinds: dict[str, str] = {}
     for line, row in _objects(path):
@@ -77,16 +77,18 @@ def _object(decoder: json.JSONDecoder, line: str, where: str) -> dict[str, Any]:
     try:
         row = decoder.decode(line)
     except (ValueError, RecursionError) as fault:
-        message = f"{where} is no JSON object: {str(fault).partition(': line')[0]}"
+        message = f"{where} is not a JSON object: {str(fault).partition(': line')[0]}"
         raise DatasetError(message, hint="write one object in each line") from fault
     if not isinstance(row, dict):
-        raise DatasetError(f"{where} is no JSON object", hint='write one object in each line: {"age": 31, "plan": "a"}')
+        raise DatasetError(
+            f"{where} is not a JSON object", hint='write one object in each line: {"age": 31, "plan": "a"}'
+        )
     if broken := next((name for name, value in row.items() if _is_broken(name) or _is_broken(value)), None):
-        message = f"{where}, column {broken!a}: half of a surrogate pair, which is no character"
+        message = f"{where}, column {broken!a}: half of a surrogate pair, which is not a character"
         raise DatasetError(message, hint="write the line again, with whole characters")
     if nested := next((name for name, value in row.items() if isinstance(value, dict | list)), None):
         message = f"{where}, column {nested!r}: expected one value, found several"
-        raise DatasetError(message, hint="write each of its values under a key of its own")
+        raise DatasetError(message, hint="write each of its values under a separate key")
     return row
 
 
@@ -103,11 +105,11 @@ def _is_broken(value: Any) -> bool:
 
 def _constant(word: str) -> None:
     if word != "NaN":
-        raise ValueError(f"{word} is no number of JSON")
+        raise ValueError(f"{word} is not a JSON number")
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError("a key is given twice")
+        raise ValueError("a key occurs twice")
     return row

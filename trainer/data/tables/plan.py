@@ -45,7 +45,7 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedColumn:
-    """A column, what it becomes, and why."""
+    """A column, how it is read, and the reason."""
 
     scan: ColumnScan
     source: SourceColumn
@@ -171,7 +171,7 @@ class _Planner:
         if declared == "date" and kind not in {"date", "empty"}:
             odd = next((each for name, each in scan.kinds.items() if name != "date"), next(iter(scan.kinds.values())))
             message = f"{self.file}, line {odd.line}, column {scan.name!r}: expected a date, found {short(odd.value)!r}"
-            raise DatasetError(message, hint=f"give its format, for example --read '{scan.name}=date:%d.%m.%Y'")
+            raise DatasetError(message, hint=f"declare its format, for example --read '{scan.name}=date:%d.%m.%Y'")
 
     def _choose(self, scan: ColumnScan, kind: ColumnType) -> tuple[ReadAs, str]:
         """Return what a column becomes by its values, and the reason if that is not its type's."""
@@ -240,7 +240,7 @@ class _Planner:
     def _declared_classes(self, scan: ColumnScan, found: list[str], earlier: Treatment | None) -> tuple[str, ...]:
         given = self.options.classes
         if unlisted := next((value for value in found if value not in given), None):
-            message = f"--classes lists no {short(unlisted)!r}, which column {scan.name!r} contains"
+            message = f"--classes does not list {short(unlisted)!r}, which column {scan.name!r} contains"
             raise UsageError(message, hint=f"--classes {','.join((*given, unlisted))}")
         if earlier and earlier.values and given[: len(earlier.values)] != earlier.values:
             message = (
@@ -251,7 +251,7 @@ class _Planner:
 
 
 def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
-    """Return why a column is no feature unless it is declared; empty if it is one."""
+    """Return why a column is not read as a feature unless `--read` declares it; an empty string if it is read."""
     distinct = scan.is_distinct or scan.values is None
     reasons = {
         "no values": kind == "empty",

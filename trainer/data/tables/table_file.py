@@ -1,4 +1,4 @@
-"""A table in one file: detect how it is read, scan its columns, and plan what they become."""
+"""A table in one file: detect its format, scan its columns, and plan how each is read."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _planned(
     missing = frozenset({*MISSING, *(each.strip().lower() for each in nulls)}) - kept
     scans = scan_columns(names, _blocks(path, kind, dialect, names), missing=missing, texts=texts)
     if not scans[0].rows:
-        raise DatasetError(f"{path.name} has no rows below its header", hint="give a file with rows")
+        raise DatasetError(f"{path.name} has no rows below its header", hint="publish a file with rows")
     numbers = (
         NumberFormat()
         if dialect is None
@@ -142,6 +142,6 @@ def columns_of(path: Path, source: SourceTable) -> list[str]:
 
 
 def blocks_of(path: Path, source: SourceTable) -> Iterator[TextBlock]:
-    """Yield the rows of a file as it is declared. Raises `DatasetError` with the line."""
+    """Yield the rows of a file in its declared format. Raises `DatasetError` with the line."""
     dialect = Dialect(encoding=source.encoding, delimiter=source.delimiter, quote=source.quote, header=source.header)
     return _blocks(path, source.format, dialect if source.format == "csv" else None, list(source.columns))

@@ -75,7 +75,7 @@ def header_of(path: Path, dialect: Dialect) -> list[str]:
     """
     _, first = next(read_rows(path, dialect), (0, []))
     if not first:
-        raise DatasetError(f"{path.name} has no rows", hint="give a file with a header and rows")
+        raise DatasetError(f"{path.name} has no rows", hint="publish a file with a header and rows")
     numbered = [f"column_{number}" for number in range(1, len(first) + 1)]
     if not dialect.header:
         return numbered
@@ -151,4 +151,4 @@ def decoding_fault(path: Path, encoding: str) -> DatasetError:
             byte = fault.object[fault.start : fault.start + 1].hex()
             message = f"{path.name}, line {line}: the byte 0x{byte} is not {encoding.upper()}"
             return DatasetError(message, hint="if a Windows program wrote it: --encoding cp1252; else --encoding NAME")
-    return DatasetError(f"{path.name} is not {encoding.upper()}", hint="give its encoding: --encoding NAME")
+    return DatasetError(f"{path.name} is not {encoding.upper()}", hint="add --encoding NAME, the encoding of the file")

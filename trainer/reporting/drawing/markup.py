@@ -111,7 +111,7 @@ def is_png(data: bytes) -> bool:
 
 
 def embedded(data: bytes, *, description: str) -> Markup | None:
-    """Return an image element with the picture as a data URL; `None` if it is no PNG or too large."""
+    """Return an image element with the picture as a data URL; `None` if it is not a PNG or too large."""
     if len(data) > LARGEST or not is_png(data):
         return None
     return tag("img", src=f"data:image/png;base64,{b64encode(data).decode()}", alt=description)

@@ -112,7 +112,7 @@ CHECKS: Final = {
     ),
     "settings used": Check(
         short_training.settings_used,
-        "give the parameter that should receive the setting the same name",
+        "rename the parameter that should receive the setting: it needs the same name",
         ("targets", "finite"),
     ),
     "export": Check(

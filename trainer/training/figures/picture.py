@@ -126,7 +126,7 @@ def numbered_note(classes: Sequence[str]) -> str:
 
 
 def drawn(rows: Sequence[Row], *, note: str = "") -> bytes:
-    """Return a PNG of the rows and a note below them; its bytes depend on the samples and texts alone."""
+    """Return a PNG of the rows and a note below them; its bytes depend only on the samples and texts."""
     width = EACH * (_CELL + _GAP) - _GAP
     titles = [_wrapped(row.title, width, most=_TITLE_LINES) for row in rows]
     captions = [[_wrapped(caption, _CELL, most=_CAPTION_LINES) for caption in row.captions] for row in rows]

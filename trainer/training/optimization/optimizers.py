@@ -1,6 +1,6 @@
 """Optimizers and learning rate schedules by name, each with its settings, and checks of the parameters that an optimizer gets.
 
-The ledger rejects settings of other optimizers and schedules. Schedules are stateless: the factor of the rate depends on the step alone.
+The ledger rejects settings of other optimizers and schedules. Schedules are stateless: the factor of the rate depends only on the step.
 Fused variants in torch are bit-identical on every x86-64 CPU; the other variants use the square root of MKL, which is not.
 """
 

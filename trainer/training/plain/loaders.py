@@ -27,13 +27,13 @@ _MOST: Final = 50_000_000
 
 
 class SeededBatch(list[Any]):
-    """The indices of a batch, with the seed that reading it begins with."""
+    """The indices of a batch, and the seed that is set before it is read."""
 
     seed: int
 
 
 class SeededDataset(Dataset[Any]):
-    """Their dataset; reading a batch begins with its seed. Other attributes are those of their dataset."""
+    """A dataset that seeds the global generators before it reads a batch; all other attributes are those of the wrapped dataset."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -61,7 +61,7 @@ class SeededDataset(Dataset[Any]):
 
 
 class SeededBatches(EpochPosition):
-    """Their sampler of batches, or of samples without automatic batching; an epoch's order is drawn under a seed of the epoch."""
+    """The user's sampler of batches, or of samples without automatic batching; its order is drawn with a seed of the epoch."""
 
     def __init__(self, inner: Any, *, seed: int, name: str, is_batched: bool) -> None:
         self.inner, self.seed, self.name, self.is_batched = inner, seed, name, is_batched

@@ -101,7 +101,9 @@ def parameters_of(owner: type, *, unfilled: dict[str, str] | None = None) -> lis
         elif each.default is _EMPTY:
             message = f"{place_of(owner)}: {owner.__name__} needs {name}, which no setting can fill: {why}"
             hint = (
-                f"annotate its type, such as `{name}: int`" if "type" in why else "give it a default, or another name"
+                f"annotate its type, such as `{name}: int`"
+                if "type" in why
+                else f"add a default to {name}, or rename it"
             )
             raise ExperimentError(message, hint=hint)
         elif unfilled is not None:
@@ -142,11 +144,11 @@ def settings_class(
         for other in others:
             if first.is_object != other.is_object or not (first.is_object or agree(first.annotation, other.annotation)):
                 message = f"parameter {name} has two types: {first.described} and {other.described}"
-                raise ExperimentError(message, hint="give one of them another name, or the same type")
+                raise ExperimentError(message, hint="rename one of them, or annotate both with one type")
         if (ours := base.__pydantic_fields__.get(name)) is not None:
             if role_of(ours) is Role.LAUNCH:
                 message = f"{first.place}: {first.owner.__name__} has a parameter {name}, which must be known before it is imported"
-                raise ExperimentError(message, hint=f"give it another name; {option(name)} is the run's own setting")
+                raise ExperimentError(message, hint=f"rename it: {option(name)} is a setting of the run")
             if first.has_default:
                 namespace[name] = first.default  # the field keeps its type, bounds and description
             continue

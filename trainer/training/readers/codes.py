@@ -36,7 +36,7 @@ class Codes:
             return DatasetError(
                 f"{where} is missing", hint=f"publish with --missing {location.name}=category, or fill it"
             )
-        message = f"{where} is {short(value)!r}, which is none of the {len(self.treatment.values):,} declared values"
+        message = f"{where} is {short(value)!r}, which is not one of the {len(self.treatment.values):,} declared values"
         return DatasetError(message, hint=did_you_mean(value, self.treatment.values))
 
 

@@ -101,7 +101,8 @@ def require_numbers(kind: pa.DataType, location: ColumnLocation) -> None:
         return
     message = f"{location.column} holds {_described(kind)}; {dtype} holds numbers"
     raise DatasetError(
-        message, hint=_reading(kind, location) or f"write the column as numbers, or leave {location.name!r} out"
+        message,
+        hint=_reading(kind, location) or f"write the column as numbers, or remove {location.name!r} from --column",
     )
 
 
@@ -130,7 +131,7 @@ def text_fault(row: int, text: str | None, kind: pa.DataType, location: ColumnLo
         return DatasetError(message, hint=f"{hint}; or strip them: .str.replace(',', '').astype(float)")
     hint = (
         f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); if they are categories, publish the table itself: "
-        f"reprise data publish NAME {location.file}; or leave the column out"
+        f"reprise data publish NAME {location.file}; or remove {name!r} from --column"
     )
     return DatasetError(message, hint=hint)
 
@@ -216,7 +217,9 @@ def _wider(value: int, target: np.dtype[Any], location: ColumnLocation) -> str:
     if target.kind == "f" and abs(value) <= _exact("float64")[1]:
         return f"declare {location.option('float64')}"
     if not _exact("int64")[0] <= value <= _exact("int64")[1]:
-        return f"no type holds it exactly: write the column in other numbers, or leave {location.name!r} out"
+        return (
+            f"no type holds it exactly: write the column in smaller numbers, or remove {location.name!r} from --column"
+        )
     return f"declare {location.alone('int64') if target.kind == 'f' else location.option('int64')}"
 
 

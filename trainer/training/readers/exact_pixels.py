@@ -70,7 +70,7 @@ def require_clear(image: Image.Image, body: memoryview | bytes, *, drop: bool) -
                 sentence, hint="write it as PNG; --alpha drop reads the rest in the first color of its palette"
             )
         case "PPM" if image.mode not in {"1", "L", "I", "F", "RGB"}:
-            raise PictureError(f"is a PPM of mode {image.mode}, which no standard knows", hint="write it as PNG")
+            raise PictureError(f"is a PPM of mode {image.mode}, which no standard defines", hint="write it as PNG")
         case "AVIF" if (at := bytes(body).find(b"av1C")) >= 0 and body[at + 6] & 0x40:
             raise PictureError("is AVIF with more than 8 bits a channel", hint="write it as AVIF of 8 bits, or PNG")
 
@@ -83,7 +83,7 @@ def _require_clear_tiff(image: Image.Image, *, drop: bool) -> None:
         raise PictureError(f"is {kind} and signed values", hint="write it with unsigned values")
     if samples > len(image.getbands()) and not drop:
         sentence = f"is {kind}: its last {samples - len(image.getbands())} have no stated meaning"
-        raise PictureError(sentence, hint="--alpha drop leaves them out; to use them, publish arrays (--array)")
+        raise PictureError(sentence, hint="--alpha drop ignores them; to use them, publish arrays (--array)")
     if len(image.getbands()) > 1 and bits > 8 and not _is_plain_color(image):  # noqa: PLR2004 - bits
         raise PictureError(f"is {kind}", hint="write it as RGB, one plane, without premultiplied alpha")
 
@@ -122,7 +122,7 @@ def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | 
     if top is None:
         what = "floating-point values" if image.mode == "F" else "integers of more than 16 bits, or signed ones"
         raise PictureError(
-            f"has {what} (mode {image.mode}); expected a declared value that is white",
+            f"has {what} (mode {image.mode}); expected a declared white value",
             hint="--white VALUE, as 1 for values from 0 to 1, or write it as 16-bit PNG",
         )
     has_alpha = values.shape[2] in {2, 4}

@@ -90,7 +90,7 @@ def _decoded(image: Image.Image, body: memoryview | bytes, reader: Images) -> Va
     require_clear(image, body, drop=reader.alpha == "drop")
     if image.format in {"BMP", "DIB"} and reader.alpha != "drop" and fourth_bytes_differ(image, body):
         sentence = "is BMP of 32 bits a pixel without a stated alpha, and its fourth bytes are not all equal"
-        raise PictureError(sentence, hint="--alpha drop leaves them out; if they are transparency, write it as PNG")
+        raise PictureError(sentence, hint="--alpha drop ignores them; if they are transparency, write it as PNG")
     wide = wide_values(image, body, white=reader.white)
     bands = (_narrow_band(image, body, reader),) if wide is None else _wide_bands(image, wide, reader)
     return _as_declared(resized(bands, reader), reader)
@@ -114,7 +114,7 @@ def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -
     if reader.white is not None:
         raise PictureError(
             f"has 8 bits a channel (mode {image.mode}); the declared white, {reader.white:g}, is for pictures with more",
-            hint="leave --white out, or publish the two kinds as two datasets",
+            hint="remove --white, or publish the two kinds as two datasets",
         )
     color, alpha = _split(_upright(_loaded(image, body), image), bits=body[24] if image.format == "PNG" else 8)
     if reader.mode == "RGBA":
@@ -185,7 +185,7 @@ def _ground(image: Image.Image, reader: Images) -> str:
     if reader.alpha is None:
         raise PictureError(
             f"has transparent pixels (mode {image.mode}); mode {reader.mode} has no channel for them",
-            hint="--alpha white or black puts it on a ground, --alpha drop ignores transparency, --mode RGBA keeps it",
+            hint="--alpha white or black puts it on that color, --alpha drop ignores transparency, --mode RGBA keeps it",
         )
     return reader.alpha
 
@@ -227,33 +227,33 @@ def _reason(fault: Exception, body: memoryview | bytes) -> str:
     if isinstance(fault, Image.DecompressionBombError):
         return f"it has more than {MOST_PIXELS:,} pixels"
     if isinstance(fault, UnidentifiedImageError) and bytes(body[:2]) in {b"II", b"MM"}:
-        return "Pillow reads no TIFF with such channels, bits or values"
+        return "Pillow does not read TIFF with such channels, bits or values"
     if isinstance(fault, UnidentifiedImageError):
-        kind = detect_format(body)[0] or "another format, or a damaged head"
+        kind = detect_format(body)[0] or "another format, or a damaged header"
         return f"found {kind}; expected one of {', '.join(FORMATS)}"
     if isinstance(fault, EOFError | IndexError | AssertionError | struct.error):
         return "the file ends too early, or is damaged"
     return f"{fault}" or type(fault).__name__
 
 
-_REPLACE: Final = "replace it, or leave it out, and publish a new version"
+_REPLACE: Final = "replace or remove the file, and publish a new version"
 _START: Final = 512
 """Bytes of a file that are examined."""
 _CONVERT: Final = "write it as PNG or JPEG, and publish a new version"
 _KNOWN: Final = (
-    (rb"version https://git-lfs", "a pointer of Git LFS in place of the file", "git lfs pull, then publish again"),
+    (rb"version https://git-lfs", "a Git LFS pointer instead of the file", "git lfs pull, then publish again"),
     (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "HEIC or HEIF", _CONVERT),
-    (rb"(?i)\s*(<!doctype html|<html)", "a page of HTML", "download the picture itself, and publish a new version"),
+    (rb"(?i)\s*(<!doctype html|<html)", "an HTML page", "download the picture itself, and publish a new version"),
     (rb"(?i)(\s|<[?!][^>]*>)*<svg", "SVG, which has no pixels", "draw it as PNG, and publish a new version"),
     (rb".{128}DICM", "DICOM", "write it as 16-bit PNG, or publish arrays (--array)"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript", _CONVERT),
     (rb"%PDF", "PDF", _CONVERT),
-    (rb"8BPS", "a file of Photoshop", _CONVERT),
+    (rb"8BPS", "a Photoshop file", _CONVERT),
     (rb"\x00\x00\x01\x00", "a Windows icon", _CONVERT),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf", "an archive", "unpack it, and publish a new version"),
-    (rb"\x93NUMPY", "an array of NumPy", "publish arrays (--array)"),
+    (rb"\x93NUMPY", "a NumPy array", "publish arrays (--array)"),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", _CONVERT),
-    (rb"\x00{64}", "zeros, as a copy leaves that was cut short", _REPLACE),
+    (rb"\x00{64}", "only zeros, as after an interrupted copy", _REPLACE),
 )
 """The first bytes as a pattern, the name of the format, and the hint."""
 

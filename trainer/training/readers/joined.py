@@ -173,7 +173,7 @@ def join(parts: Sequence[RolePart]) -> tuple[Dataset, Samples]:
 def _require_equal(one: RolePart, other: RolePart) -> None:
     types, others = _types(one), _types(other)
     both = f"datasets {one.declared.title} ({', '.join(one.splits)}) and {other.declared.title} ({', '.join(other.splits)})"
-    hint = "the datasets of one run have equal samples: publish one of them again, or name another"
+    hint = "use datasets with equal fields, types and classes, or publish one of them again"
     if types.keys() != others.keys():
         found = f"{', '.join(types)}; {', '.join(others)}"
         raise DatasetError(f"{both} have different fields: {found}", hint=hint)

@@ -117,7 +117,7 @@ class LabelLeaks:
         if label is None:
             return ["no column was compared with a label: no field is named label or target"]
         if not self.rows:
-            return [f"no column was compared with {label}, which is no number or text of each sample"]
+            return [f"no column was compared with {label}, which is not one number or text in each sample"]
         if not self.is_class:
             return [f"each column of numbers was compared with {label} by its linear correlation, alone"]
         ways = f"by each of its values, if it has up to {MOST_VALUES:,}, and numbers by the range of each class"

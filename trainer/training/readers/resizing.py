@@ -30,7 +30,7 @@ def resized(bands: tuple[Image.Image, ...], reader: Images) -> tuple[Image.Image
     if reader.resize is None:
         raise PictureError(
             f"has {height}x{width} pixels; expected {reader.size[0]}x{reader.size[1]}, the declared size",
-            hint="--resize crop, pad or stretch brings pictures to the size",
+            hint="--resize crop, pad or stretch resizes pictures to it",
         )
     size = (reader.size[1], reader.size[0])
     is_rgba = len(bands) == _RGBA  # the colors of RGBA are premultiplied by alpha, as Pillow does for 8 bits

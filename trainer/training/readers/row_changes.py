@@ -78,7 +78,7 @@ def compare_values(before: Version, after: Version, *, key: str | None = None) -
     match = _match(one, other, candidates)
     if key is not None and match.key != key:
         message = f"column {key!r} does not identify the samples: a value is missing, or occurs several times"
-        raise DatasetError(message, hint="choose another column, or leave --key out")
+        raise DatasetError(message, hint="choose another column, or remove --key")
     here, there = one.rows[match.before[match.is_changed]], other.rows[match.after[match.is_changed]]
     by_column = _by_column(before, after, here, there, common)
     return ValueChanges(

@@ -75,7 +75,7 @@ class SyntheticFiles(Files):
         """Return the bytes of a file. Raise `DatasetError` if the file was not generated."""
         if path not in self._files:
             raise DatasetError(
-                f"the synthetic dataset has no file {path!r}: only what the reader reads is made",
+                f"the synthetic dataset has no file {path!r}: it has only the files that the reader reads",
                 hint="check with real data",
             )
         return memoryview(self._files[path])
@@ -145,7 +145,7 @@ class _Generator:
         drawn = self.declared.twin.get(field) or self.declared.sample.get(field)
         if drawn is None:
             raise DatasetError(
-                f"{self.declared.name} does not declare what its field {field!r} is, so it has no synthetic data",
+                f"{self.declared.name} does not declare its field {field!r}, so it has no synthetic data",
                 hint=f"add [twin.{field}] with dtype, shape and classes or range to datasets/{self.declared.name}.toml",
             )
         return drawn if isinstance(drawn, Drawn) else Drawn(**drawn.model_dump())

@@ -247,7 +247,7 @@ class _RowGroups:
                 if decoded > count:
                     break
         if decoded != count:
-            message = f"{path} cannot be decoded: row group {number + 1} has other than the {count:,} rows that its foot names"
+            message = f"{path} cannot be decoded: row group {number + 1} does not have the {count:,} rows that its footer states"
             raise DatasetError(message, hint=_AGAIN)
         return pa.Table.from_batches(batches)
 
@@ -349,7 +349,7 @@ def _group_rows(file: pq.ParquetFile, path: str) -> list[int]:
     counts = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
     if min(counts, default=0) < 0 or sum(counts) != footer.num_rows:
         message = (
-            f"{path} cannot be decoded: its row groups have {sum(counts):,} rows, its foot names {footer.num_rows:,}"
+            f"{path} cannot be decoded: its row groups have {sum(counts):,} rows, its footer states {footer.num_rows:,}"
         )
         raise DatasetError(message, hint=_AGAIN)
     return counts

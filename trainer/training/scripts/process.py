@@ -1,4 +1,4 @@
-"""Start a script, show and log what it prints, pass signals on to it, and report how it ended."""
+"""Start a script, print and log its output, forward signals to it, and report how it ended."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ LIMITS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A program that trains, started as it is."""
+    """A program that trains, and is started unchanged."""
 
     name: str
     file: Path

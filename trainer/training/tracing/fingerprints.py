@@ -80,7 +80,7 @@ class HostIntegers:
         return list(struct.unpack("<Q", struct.pack("<d", value.item())))
 
     def fetch(self, parts: Sequence[Integers]) -> list[list[int]]:
-        """Return the unsigned integers of each part."""
+        """Return the integers of each part as Python integers."""
         return list(parts)
 
 
