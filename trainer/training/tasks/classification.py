@@ -11,6 +11,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from trainer.base.errors import DatasetError, SettingError
+from trainer.base.suggestions import all_are
 from trainer.data.inspection import of_split
 from trainer.runs.figure import Pictures
 from trainer.settings.ledger import configured
@@ -106,7 +107,7 @@ class Classifier(Task):
         values = labels.values if labels else None
         if "auc" not in metrics_of(self) or not values or len(values) > 1:
             return {}
-        return {"auc": f"all {values[0].count:,} samples are of class {self._named[values[0].value]}"}
+        return {"auc": f"{all_are(values[0].count, 'sample')} of class {self._named[values[0].value]}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if the output is not one score per class, `DatasetError` if labels have too many axes."""

@@ -18,6 +18,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
 from trainer.base.errors import DatasetError
+from trainer.base.suggestions import all_are
 from trainer.data.splits import select
 from trainer.runs.figure import Pictures
 from trainer.settings.ledger import configured
@@ -143,7 +144,7 @@ def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
     if seen and kinds and seen.samples == 1:
         return "there is one sample, and so one pair"
     if len(kinds) == 1:
-        return f"all {kinds[0].count:,} samples are of class {kinds[0].value}, so no pair differs"
+        return f"{all_are(kinds[0].count, 'sample')} of class {kinds[0].value}, so no pair differs"
     if seen and kinds and len(kinds) == seen.samples:
         return f"each of the {seen.samples:,} samples has a different class, so no pair is of one class"
     return ""
