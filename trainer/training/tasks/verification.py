@@ -28,7 +28,7 @@ from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.readers import Pick, Samples
 from trainer.training.settings import VerificationSettings
 from trainer.training.tasks.metrics import Area, EqualErrorRate, OutputRows
-from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.outputs import described, require_float, whole
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class Verifier(Task):
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` if the labels are not integers, `[batch]`."""
         del given
-        if wanted.is_floating_point() or wanted.ndim != 1:
-            raise DatasetError(f"labels are {described(wanted)}; a verification expects int64 [batch]", hint=_KIND)
+        if whole(wanted).dtype != torch.int64 or wanted.ndim != 1:
+            raise DatasetError(f"labels are {described(wanted)}; a verification expects integers, [batch]", hint=_KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Note a training split whose pairs are all of the same class, or all of different classes."""
