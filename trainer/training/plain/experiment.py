@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import lightning as L
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from pydantic import Field
 
 from trainer.base.errors import ExperimentError, SettingError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from types import ModuleType
 
+NO_FORWARD: Final = "not exportable, because forward is not defined"
 _SHOWN: Final = 3
 _BASES: Final = (L.LightningModule, L.LightningDataModule)
 
@@ -83,6 +85,10 @@ class PlainExperiment:
     def make_data(self, folders: Mapping[str, Path]) -> L.LightningDataModule | None:
         """Return the data module, if there is one."""
         return None if self.data is None else self.data(**self._arguments(self.data, folders))
+
+    def export_limit(self, net: L.LightningModule) -> str:
+        """Return why a run does not guarantee that its net can be exported: a run does not try it, since an export takes seconds."""
+        return f"not checked: reprise check {self.name}" if is_overridden("forward", net) else NO_FORWARD
 
     def _arguments(self, owner: type, folders: Mapping[str, Path]) -> dict[str, Any]:
         ledger = current()
