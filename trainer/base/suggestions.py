@@ -111,6 +111,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
+def all_are(count: int, noun: str) -> str:
+    """Return the beginning of a sentence about every one of a number of things.
+
+    >>> all_are(1, "sample"), all_are(1234, "sample")
+    ('the only sample is', 'all 1,234 samples are')
+    """
+    return f"the only {noun} is" if count == 1 else f"all {counted(count, noun)} are"
+
+
 def listed(names: Iterable[str], *, longest: int = LONGEST_LIST) -> str:
     """Return a list of names for a message: as many as fit on a line, and the number of the others.
 

@@ -157,7 +157,7 @@ def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: s
         raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint=f"add {name} to [splits]")
     chosen = _select(name, split, layout, dataset=dataset)
     if not len(chosen):
-        raise DatasetError(f"split {name!r} of {dataset} selects none of its {layout.count:,} samples", hint=_FIX)
+        raise DatasetError(f"split {name!r} of {dataset} selects none of its {counted(layout.count, 'sample')}", hint=_FIX)
     return chosen
 
 
@@ -165,7 +165,7 @@ def _select(name: str, split: Split | Chosen, layout: Layout, *, dataset: str) -
     match split:
         case (first, last):
             if last > layout.count:
-                message = f"split {name!r} of {dataset} ends at row {last:,}; its reader finds {layout.count:,} samples"
+                message = f"split {name!r} of {dataset} ends at row {last:,}; its reader finds {counted(layout.count, 'sample')}"
                 raise DatasetError(message, hint=_FIX)
             return range(first, last)
         case Chosen(rows=rows):

@@ -131,7 +131,7 @@ def main() -> int:
     requested = list(requested_distributions(Path(lock).read_text(encoding="utf-8"), extras))
     if code := import_in_child(requested, environment):
         return code
-    _print_line(f"import test: {len(requested)} packages can be imported")
+    _print_line(f"import test: {len(requested)} package{'' if len(requested) == 1 else 's'} can be imported")
     return 0
 
 

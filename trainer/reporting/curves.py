@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TELEMETRY: Final = "telemetry.jsonl"
+LEARNING_RATE: Final = "learning_rate"
+"""The first optimizer's learning rate in a line of telemetry; the names of the others' begin with it and `_`."""
 LARGEST: Final = 256 << 20
 """The largest file, in bytes, whose curves are read."""
 _MOST: Final = 200

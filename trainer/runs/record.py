@@ -228,7 +228,7 @@ class Circumstances(Document):
     notebook: str | None = Field(default=None, exclude_if=lambda path: path is None)
     """The file in the source with the executed cells of the notebook that started the run; absent if none did."""
     limits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
-    """What the run does not promise, with the reason: `order`, `resume` of a LightningModule, `network` of a script, `logs of NAME`."""
+    """What the run does not promise, with the reason: `order`, `export` of a LightningModule, `network` of a script, `logs of NAME`."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
     """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name."""
     origins: dict[str, str]

@@ -159,6 +159,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     call_configured(require_supported, net)
     require_no_normalize(net)
     load_initial(job, net)
+    job.on_limit("export", experiment.export_limit(net))
     compiles_itself = any(each.name == "compile" for each in experiment.parameters)
     checks = [] if compiles_itself else call_configured(compiling, job.device)
     if experiment.reads_samples:

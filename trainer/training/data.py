@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError
+from trainer.base.suggestions import counted
 from trainer.data.reader import check_sample
 from trainer.data.splits import select
 from trainer.settings.ledger import adopt, configured, current
@@ -234,10 +235,9 @@ class RunData(L.LightningDataModule):
         """Return the loader of the training split, shuffled by seed and epoch."""
         batches = ShuffledBatches(self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share())
         if len(batches) == 0:
-            raise DatasetError(
-                f"the training split of {self.declared.name} has {len(batches.rows)} samples; expected a batch of {self.batch_size}",
-                hint="use a smaller --batch-size",
-            )
+            found = counted(len(batches.rows), "sample")
+            message = f"the training split of {self.declared.name} has {found}; expected a batch of {self.batch_size}"
+            raise DatasetError(message, hint="use a smaller --batch-size")
         batches.start_at(epoch=self.start[0], batch=self.start[1])
         self._trained = batches
         return self._loader(self.trained, batches, later=lambda: chain(self._plain("val"), batches.following()))

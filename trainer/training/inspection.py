@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from trainer.base.errors import ExperimentError
+from trainer.base.suggestions import counted
 from trainer.data.inspection import Inspection, SplitValues, require_one_shape, require_readable
 from trainer.data.splits import select
 from trainer.training.data import Picked
@@ -71,7 +72,7 @@ class Inspector:
         again = "once on this machine" if is_stored else kept
         if samples.holds_values:
             count = sum(values.samples for values in seen.splits.values())
-            self.say(f"{declared.title}: {count:,} samples inspected ({monotonic() - began:.3f} s, {again})")
+            self.say(f"{declared.title}: {counted(count, 'sample')} inspected ({monotonic() - began:.3f} s, {again})")
         return seen
 
     def _of_own_reader(self, fields: Sequence[str]) -> Inspection:
@@ -80,7 +81,7 @@ class Inspector:
         rows = {name: np.asarray(self._rows(name), dtype=np.int64) for name in MEASURED}
         seen = inspect_blocks(self._own_blocks(rows), rows, name=self._name)
         count = sum(map(len, rows.values()))
-        message = f"{count:,} samples of val and test read by the experiment's own reader"
+        message = f"{counted(count, 'sample')} of val and test read by the experiment's own reader"
         self.say(f"{self.data.declared.title}: {message} ({monotonic() - began:.3f} s)")
         train = self._own_labels(fields[-1]) if len(fields) > 1 else {}
         return Inspection(splits={**train, **seen.splits})

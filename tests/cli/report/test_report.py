@@ -121,6 +121,18 @@ def test_an_undefined_metric_is_not_shown_as_a_number(runs: Path, capsys: pytest
     assert "undefined (all pairs are of one &lt;class&gt;)" in both
 
 
+def test_without_a_trace_the_learning_rate_of_each_optimizer_is_drawn(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = make_run(runs, loss=0.5)
+    assert one.attempt
+    (one.attempt / "trace.jsonl").unlink(missing_ok=True)
+    (one.attempt / "telemetry.jsonl").write_text('{"step": 1, "learning_rate": 0.1, "learning_rate_critic": 0.2}\n')
+    page = write_report([one.record.run], capsys)
+    titles = re.findall("<figcaption>(learning[^<]*)</figcaption>", page)
+    assert titles == ["learning rate", "learning rate, critic"]
+
+
 def test_the_runs_picture_of_samples_is_shown_with_the_data(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     datasets = {"dots": DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))}
     ids = []

@@ -106,6 +106,50 @@ def test_random_state_and_input_stay_as_they_are() -> None:
     assert torch.is_grad_enabled()
 
 
+def test_a_module_without_a_forward_is_not_exportable() -> None:
+    with pytest.raises(CheckNote, match=r"^not exportable, because forward is not defined$"):
+        exportable(kept(L.LightningModule(), torch.ones(8, 3)), file=Path(__file__), root=ROOT)
+
+
+class Counting(Plain):
+    """A forward that counts its calls, in a buffer that it replaces and in one that it changes."""
+
+    calls: torch.Tensor
+    sums: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__("noise")
+        self.norm = nn.BatchNorm1d(3)
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("sums", torch.zeros(3), persistent=False)
+        self.norm.eval()
+
+    def forward(self, x: Any) -> Any:
+        self.calls = self.calls + 1
+        self.sums.add_(x.sum(dim=0))
+        return super().forward(self.norm(x))
+
+
+def test_an_export_changes_no_weight_buffer_mode_and_random_state_of_the_net() -> None:
+    net = Counting().train()
+    net.norm.eval()
+
+    def state() -> list[Any]:
+        tensors = [*net.named_parameters(), *net.named_buffers()]
+        modes = [each.training for each in net.modules()]
+        return [
+            [(name, each.tolist()) for name, each in tensors],
+            modes,
+            torch.get_rng_state().tolist(),
+            random.getstate(),
+        ]
+
+    before, seen = state(), FirstBatch()
+    seen.net, seen.batch = net, [torch.ones(8, 3)]
+    assert "torch.export takes the trained net" in exportable(seen, file=Path(__file__), root=ROOT)
+    assert state() == before
+
+
 def test_the_net_of_digits_can_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = {*CHECKS} - {"settings", "data", "forward", "export"}
     findings = run_checks_on(ROOT / "trainer/experiments/digits.py", tmp_path, monkeypatch, without=others)

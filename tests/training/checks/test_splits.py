@@ -50,7 +50,7 @@ def test_disjoint_splits_pass() -> None:
 def test_equal_samples_are_reported_with_examples() -> None:
     with pytest.raises(CheckNote) as caught:
         check_splits(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
-    assert caught.value.message == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples compared)"
+    assert caught.value.message == "1 of 4 samples of test (25.0% of its bytes) is in train (all 8 samples compared)"
     assert caught.value.hint == "test 4 and train 0"
 
 
@@ -60,7 +60,7 @@ def test_a_test_split_that_is_mostly_in_training_fails() -> None:
 
 
 def test_a_sample_in_two_splits_fails() -> None:
-    with pytest.raises(CheckFailed, match="1 samples are in train and in test, as sample 2"):
+    with pytest.raises(CheckFailed, match=r"^1 sample is in train and in test, as sample 2"):
         check_splits(Rows(range(5)), [0, 1, 2], [3], [2, 4])
 
 
@@ -128,5 +128,5 @@ def test_windows_of_two_files_share_nothing() -> None:
         check_splits(windows, range(5), range(5, 7), range(9, 10), dataset=dataset)
         == "no sample is in two splits (all windows compared)"
     )
-    with pytest.raises(CheckFailed, match="1 of 1 samples of test"):
+    with pytest.raises(CheckFailed, match="1 of 1 sample of test"):
         check_splits(windows, range(5, 9), range(5), range(9, 10), dataset=dataset)

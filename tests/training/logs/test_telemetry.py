@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.training.logs.loggers import METRICS, JsonLines
-from trainer.training.logs.telemetry import Telemetry, Waits
+from trainer.training.logs.telemetry import Telemetry, Waits, learning_rates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +93,15 @@ def test_a_line_has_speed_data_wait_learning_rate_and_memory(tmp_path: Path) -> 
     lines, _ = train_and_read(tmp_path)
     assert set(lines[-1]) == {"step", "seconds", "samples_per_second", "data_wait", "learning_rate", "memory_gib"}
     assert (lines[-1]["step"], lines[-1]["learning_rate"], lines[-1]["memory_gib"]) == (10, 0.25, 0.5)
+
+
+def test_each_optimizer_has_a_learning_rate_named_after_its_module() -> None:
+    net = nn.ModuleDict({"generator": nn.Linear(2, 2), "nets": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))})
+    owned = [net["generator"], net["nets"], net["nets"][1], net]  # type: ignore[index]
+    rates = learning_rates(net, [torch.optim.SGD(each.parameters(), lr=2.0**-at) for at, each in enumerate(owned)])
+    names = ("learning_rate", "learning_rate_nets", "learning_rate_nets.1", "learning_rate_4")
+    assert rates == dict(zip(names, (1.0, 0.5, 0.25, 0.125), strict=True))
+    assert learning_rates(net, []) == {}
 
 
 def test_data_wait_excludes_computation_and_validations(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import pytest
 
 from tests.runs.runs import start_run
 from tests.training.conftest import EXPERIMENT, Checkout
+from trainer.base.errors import SettingError
 from trainer.runs.run import load_record
-from trainer.training.logs.loggers import _named, facts
+from trainer.training.logs.loggers import _named, facts, pages
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lightning.pytorch.loggers import Logger
 
     from trainer.runs.record import Record
 
@@ -96,6 +99,27 @@ def test_online_mode_without_a_key_is_rejected_before_the_first_step(checkout: C
     assert "reprise: --wandb online: " in done.stderr
     assert "WANDB_API_KEY" in done.stderr
     assert set((checkout.root / "runs").iterdir()) == before
+
+
+def test_a_resumed_run_without_a_server_is_not_rejected_and_its_gap_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    first = start_run(tmp_path / "runs").record
+    reported: dict[str, str] = {}
+
+    def start(record: Record) -> list[Logger]:
+        return pages(tmp_path, record, reported.setdefault, project="p", offline=False)
+
+    with pytest.raises(SettingError, match="--wandb online: ") as caught:
+        start(first)
+    assert reported == {}
+    assert start(first.model_copy(update={"attempt": 2})) == []
+    ((name, reason),) = reported.items()
+    assert (name, caught.value.message in reason) == ("logs of WandbLogger", True)
+    assert reason.endswith("; the training continues, and these logs have a gap")
 
 
 def test_a_page_has_settings_by_name_and_other_inputs_by_digest(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_a_killed_module_resumes_with_the_bits_of_an_uninterrupted_run(theirs: C
         assert compared.returncode == 0, compared.stdout
     assert record.outcome.status is Status.COMPLETED
     assert record.circumstances.limits["data"]
+    assert record.circumstances.limits["export"] == f"not checked: reprise check {KINDS[kind][1]}"
 
 
 def test_logged_metrics_are_the_results_and_parameters_the_settings(theirs: Checkout) -> None:
@@ -242,7 +243,10 @@ def test_a_dataset_reaches_a_module_as_a_folder(theirs: Checkout) -> None:
     _, record = train(theirs, "--exp", "folder.py", "--data-dir", "{dataset:dots}", "--max-epochs", "1")
     assert list(record.ingredients.datasets) == ["dots"]
     assert record.ingredients.settings["data_dir"] == "{dataset:dots}"
-    assert record.circumstances.limits == {}
+    limit = "not exportable, because forward is not defined"
+    assert record.circumstances.limits == {"export": limit}
+    shown = theirs.reprise("runs", "show", record.run)
+    assert f"export: {limit}" in shown.stdout
 
 
 FOLDER: Final = """

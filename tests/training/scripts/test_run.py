@@ -51,7 +51,7 @@ def test_outputs_results_and_limits_are_recorded(team: Checkout) -> None:
     assert record.ingredients.kind == "script"
     assert record.ingredients.settings["arguments"] == ["--out", "{run}", "--lr", "0.1"]
     assert sorted(record.outcome.metrics) == ["test_accuracy", "train_loss"]
-    assert {"resume", "seed", "trace"} <= record.circumstances.limits.keys()
+    assert {"resume", "seed", "trace", "export"} <= record.circumstances.limits.keys()
     assert "network" not in record.circumstances.limits
     assert json.loads((attempt / "output/args.json").read_text())["lr"] == 0.1
     table = json.loads((attempt / "outputs.json").read_text())["outputs"]

@@ -54,20 +54,39 @@ LEFT_OUT = """
 """
 
 
-def train_on_masks(folder: Path, code: str, patch: pytest.MonkeyPatch) -> Trained:
+def train_on_masks(folder: Path, code: str, patch: pytest.MonkeyPatch, *, dtype: str = "int64") -> Trained:
     """Train on pictures whose pixels are labels, except for an unlabeled corner."""
     y = np.random.default_rng(0).integers(0, 2, (40, 4, 4))
     x = y[:, None].astype(np.float32)
     y[:, 0, 0] = 255
     words = ("--max-epochs", "40", "--learning-rate", "0.1")
-    return Small(place=folder, code=code, x=x, y=y, record="a record").train(patch, *words)
+    return Small(place=folder, code=code, x=x, y=y.astype(dtype), record="a record").train(patch, *words)
 
 
 def test_ignored_pixels_are_excluded_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match=r"include 255 .*255 commonly means") as caught:
         train_on_masks(tmp_path, MASKS, monkeypatch)
     assert "Labels to ignore" in str(caught.value.hint)
-    assert train_on_masks(tmp_path, MASKS + LEFT_OUT, monkeypatch).metrics["test_accuracy"] == 1
+    assert train_on_masks(tmp_path, MASKS + LEFT_OUT, monkeypatch, dtype="uint8").metrics["test_accuracy"] == 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "bool"])
+def test_labels_of_any_integer_type_train_to_the_bits_of_int64(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, 40)
+    whole, other = (Small(place=tmp_path / each, y=labels.astype(each), record="a record") for each in ("int64", dtype))
+    for each in (whole, other):
+        each.place.mkdir()
+    one, two = (each.train(monkeypatch, "--class-weights", "balanced") for each in (whole, other))
+    assert (one.weights, one.metrics) == (two.weights, two.metrics)
+
+
+def test_a_split_batch_of_the_experiment_may_return_any_integer_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "\n    def split_batch(self, batch):\n        return batch['x'], batch['y'].int()\n"
+    assert "test_loss" in Small(place=tmp_path, code=CLASSIFIER + own).train(monkeypatch).metrics
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,15 @@ class Net(MultiTask):
 class Several(Small):
     """Two inputs, x and z; two targets, y and k."""
 
+    kind: str = "int64"
+    """The type of k."""
+
     def dataset(self) -> Dataset:
         declared = Small.dataset(self)
         random = np.random.default_rng(1)
         z = random.random((40, 2), dtype=np.float32)
         np.save(self.place / "data/z.npy", z)
-        np.save(self.place / "data/k.npy", (z[:, 0] > 0.5).astype(np.int64))
+        np.save(self.place / "data/k.npy", (z[:, 0] > 0.5).astype(self.kind))
         np.save(self.place / "data/y.npy", z.sum(axis=1))
         fields = {name: f"{name}.npy" for name in ("x", "y", "z", "k")}
         return declared.model_copy(update={"reader": Arrays(kind="arrays", fields=fields)})
@@ -94,6 +97,24 @@ def test_forward_gets_each_input_field(tmp_path: Path, monkeypatch: pytest.Monke
     other = train(tmp_path / "2", swapped, monkeypatch, "--max-epochs", "3", "--workers", "1")
     assert one.weights == other.weights
     assert one.metrics == other.metrics
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32", "bool"])
+def test_targets_of_a_loss_of_classes_may_have_any_integer_type(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for each in ("int64", kind):
+        (tmp_path / each).mkdir()
+        found.append(Several(place=tmp_path / each, code=TWO_OUTPUTS, kind=each).train(monkeypatch))
+    assert (found[0].weights, found[0].metrics) == (found[1].weights, found[1].metrics)
+
+
+def test_a_mask_of_another_loss_stays_a_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = "lambda predicted, known: predicted[known].square().mean()"
+    code = TWO_OUTPUTS.replace('nn.CrossEntropyLoss(), metrics={"accuracy": Accuracy()}', own)
+    trained = Several(place=tmp_path, code=code, kind="bool").train(monkeypatch)
+    assert "test_kind_loss" in trained.metrics
 
 
 def test_each_output_has_its_loss_and_metrics_and_the_net_learns_their_sum(

@@ -77,6 +77,20 @@ def test_values_of_ignored_pixels_change_no_bit(tmp_path: Path, monkeypatch: pyt
     assert first.metrics == second.metrics
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
+def test_masks_of_any_integer_type_train_to_the_bits_of_int64(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (small(tmp_path / each, dtype=each).train(monkeypatch) for each in ("int64", dtype))
+    assert (one.weights, one.metrics) == (other.weights, other.metrics)
+
+
+@pytest.mark.parametrize(("dtype", "label", "ignored"), [(torch.uint8, 156, None), (torch.int8, -1, 255)])
+def test_a_label_is_not_ignored_because_its_type_is_small(dtype: torch.dtype, label: int, ignored: int | None) -> None:
+    masks = torch.full((1, 2, 2), label, dtype=dtype)
+    assert float(PixelCrossEntropy(None, label_smoothing=0, ignore_index=ignored).mass(masks)) == 4
+
+
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 5.0])])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_the_loss_is_torchs_loss_of_pictures(weight: torch.Tensor | None, smoothing: float) -> None:
@@ -134,7 +148,7 @@ def test_the_mean_loss_of_a_split_does_not_depend_on_its_batches(
             {"code": CODE.replace("padding=1", "padding=0")},
             (),
             ExperimentError,
-            r"returns float32 \[2, 3, 4, 3\]; the masks are uint8 \[2, 6, 5\]",
+            r"returns float32 \[2, 3, 4, 3\]; the masks are int64 \[2, 6, 5\]",
             "F.interpolate(scores, size=(6, 5)",
         ),
         (

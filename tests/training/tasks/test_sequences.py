@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from trainer.base.errors import DatasetError
 from trainer.training.readers.samples import padded
 from trainer.training.tasks.sequences import (
     NOT_WANTED,
@@ -45,6 +46,16 @@ class AlternatingModel(SequenceModel):
         follows = torch.zeros(256, dtype=torch.int64)
         follows[torch.tensor([10, 97, 98])] = torch.tensor([97, 98, 10])
         return torch.nn.functional.one_hot(follows[text], 256) * 1e3
+
+
+@pytest.mark.parametrize("field", ["text", "next"])
+def test_numbers_with_a_fraction_are_rejected_instead_of_cut_off(field: str) -> None:
+    net, text = AlternatingModel(), torch.tensor([[97, 98]])
+    net._used, net._context = ("text",), 2
+    batch = {"text": text.int(), "next": text.byte()}
+    assert [each.dtype for each in net.split_batch(batch)] == [torch.int64, torch.int64]
+    with pytest.raises(DatasetError, match=rf"field '{field}' is float32 \[1, 2\]; expected bytes, as integers"):
+        net.split_batch(batch | {field: text + 0.5})
 
 
 def test_a_net_generates_what_it_learned() -> None:

@@ -68,7 +68,7 @@ def make_inspection(**labels: list[int]) -> Inspection:
             r"returns int64 \[2\]; expected",
         ),
         (Classifier, lambda x: (x, x), LABELS, ExperimentError, "Net.forward returns a tuple; expected float"),
-        (Classifier, lambda x: x, LABELS.float(), DatasetError, r"labels are float32 \[2\]; .* expects int64"),
+        (Classifier, lambda x: x, LABELS.float(), DatasetError, r"labels are float32 \[2\]; .* expects integers"),
         (Regressor, lambda x: x.flatten(1)[:, :1], LABELS.float(), ExperimentError, r"\[2, 1\]; expected float \[2\]"),
         (Regressor, lambda x: x, LABELS, DatasetError, r"targets are int64 \[2\]; a regression expects float32"),
     ],
@@ -112,10 +112,9 @@ def test_labels_of_every_split_are_compared_with_the_nets_scores() -> None:
         (LABELS[:, None], r"labels are int64 \[2, 1\]; expected int64 \[batch\]", "labels.reshape(-1)"),
         (torch.eye(2, 3).long(), r"labels are int64 \[2, 3\]; expected int64 \[batch\]", "argmax(axis=1)"),
         (LABELS[:, None, None], r"labels are int64 \[2, 1, 1\]; expected int64 \[batch\]", "labels.reshape(-1)"),
-        (LABELS.double(), r"labels are float64 \[2\]; a classification expects int64", "astype('int64')"),
-        (LABELS + 0.5, r"labels are float32 \[2\]; a classification expects int64", "--target-field"),
-        (LABELS.int(), r"labels are int32 \[2\]; a classification expects int64", "astype('int64')"),
-        (LABELS.bool(), r"labels are bool \[2\]; a classification expects int64", "astype('int64')"),
+        (LABELS.double(), r"labels are float64 \[2\]; a classification expects integers", "astype('int64')"),
+        (LABELS + 0.5, r"labels are float32 \[2\]; a classification expects integers", "--target-field"),
+        (LABELS.to(torch.uint64), r"labels are uint64 \[2\]; a classification expects integers", "astype('int64')"),
     ],
 )
 def test_labels_of_a_wrong_shape_or_type_are_reported_instead_of_the_net(

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import CheckFailedError, UsageError
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.check.bits import print_first_difference
 from trainer.cli.configuration import CHECKOUT, cache_folder, store_address
@@ -114,7 +115,7 @@ def _check_experiment(request: TrainRequest, hidden: Sequence[str], *, prints: b
     failed, to_note = names_of(findings, Status.FAILED), names_of(findings, Status.NOTED)
     notes = f"; look at {', '.join(to_note)}" if to_note else ""
     summary = (
-        f"{len(findings)} checks, none failed{notes}"
+        f"{counted(len(findings), 'check')}, none failed{notes}"
         if not failed
         else f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}"
     )

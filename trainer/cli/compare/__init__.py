@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.digest import canonical
 from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageError
-from trainer.base.suggestions import did_you_mean
+from trainer.base.suggestions import all_are, did_you_mean
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import (
     STORE_HELP,
@@ -285,7 +285,7 @@ def _outputs(outputs: tuple[int, list[OutputDifference]], limit: int | None) -> 
 def _weights(weights: WeightsComparison, limit: int | None) -> Iterator[str]:
     count, evidence = len(weights.differing), "bytes" if weights.numbers else "digests"
     if not count:
-        yield f"all {weights.tensors} tensors are equal, by their {evidence}"
+        yield f"{all_are(weights.tensors, 'tensor')} equal, by their {evidence}"
     else:
         yield f"{count} of {weights.tensors} tensors differ"
         head = ("tensor", "dtype", "shape", "differing", "largest ulp", "largest relative error", "")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.document import Document, parse_json, typed
 from trainer.base.errors import DatasetError, DocumentError, DotenvError, EngineError, NotWritableError
+from trainer.base.suggestions import counted
 from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.configuration import CHECKOUT
 from trainer.data.declaration import Draft
@@ -74,7 +75,7 @@ def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, pat
     for line in describe_overflows(inspection, draft):
         note(line)
     count = sum(values.samples for values in inspection.splits.values())
-    note(f"{draft.name}: {count:,} samples inspected ({monotonic() - start:.1f} s)")
+    note(f"{draft.name}: {counted(count, 'sample')} inspected ({monotonic() - start:.1f} s)")
     return True
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.cli.report import elements
 from trainer.cli.report.elements import fold, section
-from trainer.reporting.curves import NORM, RATE
+from trainer.reporting.curves import LEARNING_RATE, NORM, RATE
 from trainer.reporting.drawing import Line, draw, plot_lines
 from trainer.reporting.drawing.markup import Markup, embedded, tag
 from trainer.runs.figure import Passage, Pictures
@@ -63,7 +63,9 @@ def curves(runs: Sequence[PageRun]) -> Markup | None:
 def telemetry(runs: Sequence[PageRun]) -> Markup | None:
     """Return the telemetry by step, which is about speed and not about the result."""
     plots = []
-    for name in sorted({name for each in runs for name in each.run.telemetry} - {"seconds", "learning_rate"}):
+    for name in sorted({name for each in runs for name in each.run.telemetry} - {"seconds"}):
+        if _rate_title(name):
+            continue
         lines = _overlaid(runs, name, lambda run: run.telemetry)
         plots.append(_plot(lines, title=_TELEMETRY.get(name, name.replace("_", " ")), log=False, zero=True))
     return fold("Telemetry by step", tag("div", *plots[:_MOST_PLOTS], class_="plots") if plots else None)
@@ -71,8 +73,15 @@ def telemetry(runs: Sequence[PageRun]) -> Markup | None:
 
 def _schedule(run: RunContents) -> Curves:
     """Return learning rate and gradient norm: at every step from the trace, else from the telemetry."""
-    names = {"learning_rate": RATE, "gradient_norm": NORM}
-    return run.schedule or {names[name]: line for name, line in run.telemetry.items() if name in names}
+    titles = {name: NORM if name == "gradient_norm" else _rate_title(name) for name in run.telemetry}
+    return run.schedule or {title: run.telemetry[name] for name, title in titles.items() if title}
+
+
+def _rate_title(name: str) -> str:
+    """Return the title of an optimizer's learning rate in the telemetry; an empty string for another name."""
+    if name == LEARNING_RATE:
+        return RATE
+    return f"{RATE}, {name.removeprefix(f'{LEARNING_RATE}_')}" if name.startswith(f"{LEARNING_RATE}_") else ""
 
 
 def _overlaid(runs: Sequence[PageRun], name: str, select_curves: Callable[[RunContents], Curves]) -> list[Line]:

@@ -288,7 +288,8 @@ def _publish(args: Namespace) -> int:
     if args.json:
         print_json(results, indent=1)
     if faults and len(chosen) > 1:
-        raise RunError(f"{len(faults)} of {len(chosen)} runs were not published", hint=faults[0].hint)
+        verb = "was" if len(faults) == 1 else "were"
+        raise RunError(f"{len(faults)} of {len(chosen)} runs {verb} not published", hint=faults[0].hint)
     if faults:
         raise faults[0]
     return 0

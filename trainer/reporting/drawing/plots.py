@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from trainer.base.suggestions import counted
 from trainer.reporting.drawing.frame import (
     COLORS,
     HEIGHT,
@@ -72,7 +73,7 @@ class Line:
             return f"{self.name}: no points."
         (x1, y1), (x2, y2), heights = points[0], points[-1], [y for _, y in points]
         ends = f"{y1:.6g} at {x1:.6g} to {y2:.6g} at {x2:.6g}"
-        return f"{self.name}: {len(points):,} points, {ends}, lowest {min(heights):.6g}, highest {max(heights):.6g}."
+        return f"{self.name}: {counted(len(points), 'point')}, {ends}, lowest {min(heights):.6g}, highest {max(heights):.6g}."
 
 
 def plot_lines(
@@ -116,7 +117,7 @@ def plot_points(
     frame = frame_for(x_scale, y_scale, y_label=y_label)
     parts = [*frame.axes(x_label, y_label), *_diagonal(frame, show=diagonal)]
     parts += [tag("circle", class_="point c0", cx=x, cy=y, r=2.5) for x, y in (frame.place(*each) for each in shown)]
-    count = f"{len(shown):,} of {of:,} points" if of and of > len(shown) else f"{len(shown):,} points"
+    count = f"{len(shown):,} of {of:,} points" if of and of > len(shown) else counted(len(shown), "point")
     parts.append(tag("text", count, class_="note", x=frame.right, y=HEIGHT - 1, text_anchor="end"))
     description = f"{count}: {y_label} by {x_label}. {points.description()}"
     return picture(parts, title=title, description=description, height=HEIGHT + 6)

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_map
 
+from trainer.base.suggestions import counted
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks import module_location
 from trainer.training.checks.first_epoch import outputs
@@ -89,7 +90,7 @@ def order(trial: Trial) -> str:
         fits, f"the outputs of a batch of one have the shape {shapes}", hint="look for squeeze() without a dimension"
     )
     require(_close(alone, first), "the output of the first sample is different in a batch of one")
-    return f"{count} samples: each output is the same in reverse order, with other samples and alone"
+    return f"{counted(count, 'sample')}: each output is the same in reverse order, with other samples and alone"
 
 
 def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

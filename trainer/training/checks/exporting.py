@@ -18,13 +18,14 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, require
 from trainer.training.checks.module_location import far
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.failures import first_line, own_failure
+from trainer.training.plain.experiment import NO_FORWARD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +89,26 @@ def exporting() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def served(net: nn.Module) -> Iterator[None]:
+    """Set the net to eval mode, without what torch.compile made, in the block; restore modes and buffers at its end."""
+    states = [(each, each.training, each._compiled_call_impl) for each in net.modules()]  # noqa: SLF001 - it has no public name
+    owners = [each._buffers for each in net.modules()]  # noqa: SLF001 - where torch keeps them
+    buffers = [
+        (owner, name, found, found.clone()) for owner in owners for name, found in owner.items() if found is not None
+    ]
+    net.eval()
+    for module in net.modules():
+        module._compiled_call_impl = None  # noqa: SLF001
+    try:
+        yield
+    finally:
+        for module, training, compiled in states:
+            module.training, module._compiled_call_impl = training, compiled  # noqa: SLF001
+        for owner, name, found, value in buffers:
+            owner[name] = found.copy_(value)
+
+
 def export(net: Any, example: Example, *, dim: Any, file: Path, root: Path) -> Any:
     """Return the net as a program of torch.export; `dim` is the number of samples, None for the example's.
 
@@ -147,12 +168,9 @@ def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
     if net is None:
         raise NothingToCheck("no step was made")
     if not is_overridden("forward", net):
-        raise CheckNote("the module has no forward: there is nothing to export")
+        raise CheckNote(NO_FORWARD)
     net.trainer = None  # a served net has none
-    for module in net.modules():
-        module._compiled_call_impl = None  # noqa: SLF001 - what torch.compile made is not exported
-    net.eval()
-    with exporting():
+    with exporting(), served(net):
         example, is_own = _example(net, seen.batch)
         example = example.on(next((each.device for each in net.parameters()), torch.device("cpu")))
         try:

@@ -9,6 +9,7 @@ import torch
 from torch.nn.parameter import UninitializedParameter
 
 from trainer.base.errors import DatasetError, RepriseError
+from trainer.base.suggestions import counted
 from trainer.settings.ledger import call_configured
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks import module_location
@@ -47,7 +48,7 @@ def settings(trial: Trial) -> str:
     if type(net).configure_optimizers is Task.configure_optimizers:
         call_configured(require_trainable, net)
     sizes = [parameter.numel() for parameter in net.parameters() if not isinstance(parameter, UninitializedParameter)]
-    return f"{len(trial.subject.resolved.origins)} values; a net of {sum(sizes):,} parameters in {len(sizes)} tensors"
+    return f"{len(trial.subject.resolved.origins)} values; a net of {sum(sizes):,} parameters in {counted(len(sizes), 'tensor')}"
 
 
 def data(trial: Trial) -> str:
@@ -124,7 +125,7 @@ def forward(trial: Trial) -> str:
         require_more_than_one(singles, counts, batch_size=trial.whole_batch)
     for output in found:
         fits = output.dim() > 0 and len(output) == count
-        require(fits, f"for {count} samples the net returns {list(output.shape)}; expected [{count}, ...]")
+        require(fits, f"for {counted(count, 'sample')} the net returns {list(output.shape)}; expected [{count}, ...]")
     taken, gave = (", ".join(str(list(each.shape)) for each in some) for some in (leaves(trial.given), found))
     return f"{taken} to {gave}"
 
@@ -212,7 +213,7 @@ def finite_gradients(trial: Trial) -> str:
     odd = trial.watched.odd
     step = min(odd.values(), default=0)
     require(not odd, f"the gradient of {grouped(trial.watched.net, list(odd))} is not finite at step {step}")
-    return f"{len(trial.watched.reached)} gradients are finite, at each of {len(trial.watched.losses)} steps"
+    return f"{len(trial.watched.reached)} gradients are finite, at each of {counted(len(trial.watched.losses), 'step')}"
 
 
 def gradients(trial: Trial) -> str:
@@ -243,7 +244,7 @@ def overfits(trial: Trial) -> str:
         raise NothingToCheck(
             "manual optimization with no loss or several losses per step: it is unknown which loss should decrease"
         )
-    text = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {len(watch.losses)} steps on one batch"
+    text = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {counted(len(watch.losses), 'step')} on one batch"
     if watch.fell(_MARKEDLY):
         return text
     faster = trial.fit(Watch(), faster=_FASTER)

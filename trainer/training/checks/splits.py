@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from trainer.base.suggestions import counted
 from trainer.data.reader import Text
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.subject import SPLITS
@@ -50,9 +51,10 @@ class Common:
     examples: Sequence[tuple[int, int]]
     """Numbers of equal samples, in this split and in the training split."""
 
-    def describe(self, verb: str) -> str:
-        """Return the text of the finding."""
-        return f"{self.count:,} of {self.of:,} samples of {self.split} ({self.part:.1%} of its bytes) {verb} {LEARNED}"
+    def describe(self, verbs: tuple[str, str]) -> str:
+        """Return the text of the finding; `verbs` are for one sample and for several."""
+        verb = verbs[self.count != 1]
+        return f"{self.count:,} of {counted(self.of, 'sample')} of {self.split} ({self.part:.1%} of its bytes) {verb} {LEARNED}"
 
 
 def splitting(trial: Trial) -> str:
@@ -60,7 +62,7 @@ def splitting(trial: Trial) -> str:
     for one, other in combinations(SPLITS, 2):
         both = np.intersect1d(_numbers(trial.rows[one]), _numbers(trial.rows[other]))
         if len(both):
-            message = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
+            message = f"{counted(len(both), 'sample')} {_is(len(both))} in {one} and in {other}, as sample {both[0]}"
             raise CheckFailed(message, hint="correct [splits] in the dataset's declaration")
     if trial.subject.made_up:
         raise NothingToCheck("the samples are synthetic")
@@ -68,18 +70,19 @@ def splitting(trial: Trial) -> str:
     reader = trial.subject.dataset.reader
     if isinstance(samples, Windows) and isinstance(reader, Text):
         common = _overlapping(samples, trial.rows, reach=(reader.window - 1) // reader.step)
-        return _result(samples, common, "share bytes with windows of", compared="all windows compared")
+        verbs = ("shares bytes with windows of", "share bytes with windows of")
+        return _result(samples, common, verbs, compared="all windows compared")
     by_digest = _by_files(samples, trial.subject.data)
     compared = _spaced_rows(trial.rows, most=_FILES if by_digest else _sample_limit(samples, trial.rows[LEARNED][0]))
     common = _equal(by_digest or _by_bytes(trial, compared[LEARNED][:_SHOWN]), compared)
-    return _result(samples, common, "are in", compared=_describe_compared(compared, trial.rows))
+    return _result(samples, common, ("is in", "are in"), compared=_describe_compared(compared, trial.rows))
 
 
-def _result(samples: Samples, common: Sequence[Common], verb: str, *, compared: str) -> str:
+def _result(samples: Samples, common: Sequence[Common], verbs: tuple[str, str], *, compared: str) -> str:
     found = [each for each in common if each.count]
     if not found:
         return f"no sample is in two splits ({compared})"
-    message = "; ".join(each.describe(verb) for each in found)
+    message = "; ".join(each.describe(verbs) for each in found)
     shown = ", ".join(
         f"{each.split} {_sample_name(samples, one)} and {LEARNED} {_sample_name(samples, other)}"
         for each in found
@@ -174,6 +177,10 @@ def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], *, reach: 
 
 def _numbers(rows: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray(rows, dtype=np.int64)
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _sample_name(samples: Samples, row: int) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from trainer.base.suggestions import listed
+from trainer.base.suggestions import counted, listed
 from trainer.data.splits import select
 from trainer.training.readers import Pick, open_samples
 
@@ -85,7 +85,7 @@ def _row(name: str, chosen: Sequence[int], samples: Samples) -> Row:
     drawn = [samples.sample(Pick(index=index)) for index in shown]
     counts = "" if labels is None else f": {_counted(labels, samples.classes)}"
     captions = [_caption(each, samples.classes) for each in drawn]
-    return Row(title=f"{name}, {len(chosen):,} samples{counts}", samples=drawn, captions=captions)
+    return Row(title=f"{name}, {counted(len(chosen), 'sample')}{counts}", samples=drawn, captions=captions)
 
 
 def _in_turn(labels: Sequence[int]) -> list[int]:

@@ -18,7 +18,7 @@ from trainer.base.digest import canonical
 from trainer.base.errors import SettingError
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import call_configured, configured
-from trainer.training.logs.guarded_loggers import guard
+from trainer.training.logs.guarded_loggers import guard, report_failure
 from trainer.training.logs.log_file import LogFile
 from trainer.training.results import is_plain, numbers, undefined_of
 
@@ -79,9 +79,7 @@ def loggers(
 
         found.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if wandb != "off":
-        from trainer.training.logs.loggers import page
-
-        found.append(guard(page(folder, record, project=wandb_project, offline=wandb == "offline"), report))
+        found += pages(folder, record, report, project=wandb_project, offline=wandb == "offline")
     return [*found, *call_configured(trackers, record, report)]
 
 
@@ -228,6 +226,17 @@ class EpochLines(Callback):
                 self.say(f"{name} is undefined: {why}")
         self.reported.update(undefined.items())
         self.reported_early.clear()
+
+
+def pages(folder: Path, record: Record | None, report: Report, *, project: str, offline: bool) -> list[Logger]:
+    """Return the guarded logger for the folder of an attempt; if a resumed run's page cannot be created, report that and return none."""
+    try:
+        return [guard(page(folder, record, project=project, offline=offline), report)]
+    except SettingError as fault:
+        if record is None or record.attempt == 1:
+            raise
+        report_failure(report, "WandbLogger", fault)
+        return []
 
 
 def page(folder: Path, record: Record | None, *, project: str, offline: bool) -> WandbLogger:

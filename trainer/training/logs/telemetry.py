@@ -9,6 +9,7 @@ Lines are written at most twice a second, and at growing intervals during a run,
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -17,16 +18,20 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from trainer.base.digest import canonical
+from trainer.reporting.curves import LEARNING_RATE as RATE
 from trainer.reporting.curves import TELEMETRY
 from trainer.training.logs.log_file import LogFile
 from trainer.training.logs.loggers import JsonLines
 from trainer.training.tracing.fingerprints import tensors_in
+from trainer.training.tracing.trace import parameter_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import lightning as L
+    from torch import nn
+    from torch.optim import Optimizer
 
     Clock = Callable[[], float]
     Gauges = Callable[[str | None], dict[str, float]]
@@ -144,8 +149,7 @@ class Telemetry(Callback):
             "data_wait": min(1.0, waited / max(busy, 1e-9)),
             **self.gauges(_uuid(net.device)),
         }
-        if trainer.optimizers:
-            values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        values |= learning_rates(net, trainer.optimizers)
         if net.device.type == "cuda":  # the peak that torch has allocated
             values["cuda_memory_gib"] = torch.cuda.max_memory_allocated(net.device) / (1 << 30)
         line = canonical({"step": trainer.global_step, "seconds": round(now - self.began, 3), **values})
@@ -153,6 +157,24 @@ class Telemetry(Callback):
         for logger in trainer.loggers:
             if not isinstance(logger, JsonLines):
                 logger.log_metrics({f"telemetry/{name}": value for name, value in values.items()}, trainer.global_step)
+
+
+def learning_rates(net: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, float]:
+    """Return the learning rate of each optimizer's first group: `learning_rate`, and of further ones with their names.
+
+    An optimizer is named after the module that contains all of its parameters, such as `learning_rate_discriminator`, or by its number.
+    """
+    found: dict[str, float] = {}
+    for number, (each, owned) in enumerate(zip(optimizers, parameter_names(net, optimizers), strict=True), start=1):
+        name = RATE if number == 1 else f"{RATE}_{_common_module(owned) or number}"
+        found[f"{name}_{number}" if name in found else name] = float(each.param_groups[0]["lr"])
+    return found
+
+
+def _common_module(names: Sequence[str]) -> str:
+    paths = [name.split(".")[:-1] for name in names]
+    common = takewhile(lambda parts: len({*parts}) == 1, zip(*paths, strict=False))
+    return ".".join(parts[0] for parts in common)
 
 
 def _uuid(device: torch.device) -> str | None:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
+from trainer.base.suggestions import counted
 from trainer.settings.errors import unmonitored
 from trainer.settings.ledger import call_configured, configured
 
@@ -95,7 +96,7 @@ class StopEarly(EarlyStopping):
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED and trainer.is_global_zero:
             why = {
                 EarlyStoppingReason.NON_FINITE_METRIC: "is not a finite number",
-                EarlyStoppingReason.PATIENCE_EXHAUSTED: f"did not become better in {self.wait_count} epochs",
+                EarlyStoppingReason.PATIENCE_EXHAUSTED: f"did not become better in {counted(self.wait_count, 'epoch')}",
             }.get(self.stopping_reason, self.stopping_reason.value)
             self.say(f"ended after epoch {trainer.current_epoch + 1}: {self.monitor} {why}")
 

@@ -1,7 +1,7 @@
 """An experiment that is a plain LightningModule, with or without a LightningDataModule, unchanged.
 
-The classes are those of the experiment's file. If it has several, the settings `model` and `data` name one; `data` can also be the path of
-another file.
+The classes are those of the experiment's file. If it has several, the settings `model` and `data` name one, or one that the file imports;
+`data` can also be the path of another file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import lightning as L
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from pydantic import Field
 
 from trainer.base.errors import ExperimentError, SettingError
@@ -28,11 +29,14 @@ from trainer.training.plain.parameters import (
     settings_class,
 )
 from trainer.training.settings import FitSettings, SampleSettings
+from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from types import ModuleType
 
+NO_FORWARD: Final = "not exportable, because forward is not defined"
+_SHOWN: Final = 3
 _BASES: Final = (L.LightningModule, L.LightningDataModule)
 
 
@@ -82,6 +86,10 @@ class PlainExperiment:
         """Return the data module, if there is one."""
         return None if self.data is None else self.data(**self._arguments(self.data, folders))
 
+    def export_limit(self, net: L.LightningModule) -> str:
+        """Return why a run does not guarantee that its net can be exported: a run does not try it, since an export takes seconds."""
+        return f"not checked: reprise check {self.name}" if is_overridden("forward", net) else NO_FORWARD
+
     def _arguments(self, owner: type, folders: Mapping[str, Path]) -> dict[str, Any]:
         ledger = current()
         assert ledger is not None  # noqa: S101 - a training keeps one
@@ -119,11 +127,13 @@ def plain_experiment(
     if net is None:
         message = f"experiment {name} has neither a class Settings with a task's net, nor a LightningModule"
         hint = "docs/how-to/experiments.md shows a task's net, docs/how-to/lightning.md a LightningModule; --script FILE runs a script"
+        if imported := _imported(module, L.LightningModule):
+            hint = f"choose one that it imports: --model {' or '.join(list(imported)[:_SHOWN])}"
         raise ExperimentError(message, hint=hint)
     if not _has(net, "training_step", L.LightningModule):
         message = f"{place_of(net)}: {net.__name__} has no training_step, so there is nothing to train"
         raise ExperimentError(message, hint="write it, or name the class to train: --model NAME")
-    source, word = module, chosen.get("data")
+    source, word = module, None if _has_parameter(net, "data") else chosen.get("data")
     if word is not None and word.partition(":")[0].endswith(".py"):
         path, _, word = word.partition(":")
         source = load(Path(path))
@@ -150,7 +160,10 @@ def plain_experiment(
 
 
 def _choose(module: ModuleType, base: type, name: str, word: object, *, file: Path) -> Any:
-    """Return the class of a module that derives from `base`: the one named `word`, or the only one; None if there is none."""
+    """Return the class of a module that derives from `base`: the one named `word`, or the module's only one; None if there is none.
+
+    A word can also name a class that the module imports. If the only class has a parameter `name`, another word is a value for that.
+    """
     found = {
         each.__name__: each
         for each in vars(module).values()
@@ -159,12 +172,32 @@ def _choose(module: ModuleType, base: type, name: str, word: object, *, file: Pa
     if word in found:
         return found[str(word)]
     leaves = [each for each in found.values() if not any(each in other.__mro__[1:] for other in found.values())]
-    if word is not None and len(leaves) != 1:  # the only class needs no choice, and may have a parameter of this name
-        raise ExperimentError(f"{file.name} has no {base.__name__} {word!r}", hint=did_you_mean(str(word), found))
+    if word is not None and not (len(leaves) == 1 and _has_parameter(leaves[0], name)):
+        imported = _imported(module, base)
+        if word in imported:
+            return imported[str(word)]
+        hint = did_you_mean(str(word), {*found, *imported})
+        raise ExperimentError(f"{file.name} has no {base.__name__} {word!r}", hint=hint)
     if len(leaves) > 1:
         message = f"{file.name} has {len(leaves)} classes that derive from {base.__name__}: {listed(sorted(found))}"
         raise ExperimentError(message, hint=f"choose one: --{name} {leaves[0].__name__}")
     return leaves[0] if leaves else None
+
+
+def _imported(module: ModuleType, base: type) -> dict[str, type]:
+    """Return the classes of other modules that derive from `base`, by their names in this module; nets of a task have Settings."""
+    return {
+        name: each
+        for name, each in vars(module).items()
+        if isinstance(each, type)
+        and issubclass(each, base)
+        and each.__module__ != module.__name__
+        and not (each is base or issubclass(each, Task))
+    }
+
+
+def _has_parameter(owner: type, name: str) -> bool:
+    return name in inspect.signature(inspect.unwrap(owner.__init__)).parameters  # type: ignore[misc]
 
 
 def _has(owner: type, hook: str, base: type) -> bool:

@@ -266,10 +266,10 @@ def _hints(dataset: Dataset, files: Files, tally: _Tally, samples: Samples) -> t
         *tally.leaks.hints(),
         *_unseen(tally),
     ]
-    count = f"{int(is_read.sum()):,} samples"
+    count = counted(int(is_read.sum()), "sample")
     looked = [f"all {count} of {', '.join(filter(None, splits)) or 'the dataset'}, each read once"]
     if tally.unread:
-        looked.append(f"not {tally.unread:,} further samples, which cannot be read")
+        looked.append(f"not {counted(tally.unread, 'further sample')}, which cannot be read")
     looked.append(f"samples are equal if {_shortened(inputs)} {'is' if len(inputs) == 1 else 'are'} equal, bit for bit")
     looked += tally.leaks.compared(roles.label)
     if isinstance(dataset.reader, Table) and (others := uncounted_columns(dataset.reader, files)):

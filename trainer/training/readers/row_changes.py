@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import did_you_mean, listed
+from trainer.base.suggestions import counted, did_you_mean, listed
 from trainer.data.overview import RowChanges, ValueChanges, changed_columns
 from trainer.data.reader import Table, Text
 from trainer.training.readers import open_samples
@@ -121,7 +121,7 @@ def _compared(key: str | None, common: Sequence[str], candidates: Sequence[str],
         tried = f" ({listed(candidates)} does not identify them)" if candidates else ""
         yield f"samples are matched by all of their values{tried}: a changed one is one removed and one added"
     if unread:
-        yield f"not the values of {unread:,} samples, which cannot be read"
+        yield f"not the values of {counted(unread, 'sample')}, which cannot be read"
 
 
 def _required(key: str, before: Version, after: Version) -> str:

@@ -24,6 +24,7 @@ LIMITS: Final = {
     "resume": "a script has its own loop: a stopped run cannot be resumed, only started again",
     "trace": "no step is seen: a difference is located in the outputs and in the logged results",
     "seed": "its seeds and its clock are its own: `reprise reproduce` tests whether its outputs repeat",
+    "export": "not applicable: the net of a script is not known",
 }
 """What no script's run promises."""
 

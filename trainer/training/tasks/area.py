@@ -7,6 +7,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from trainer.base.suggestions import all_are
+
 
 class ClassArea(Metric):
     """Exact area under the ROC curve of class 1: the probability that a sample of class 1 has a higher score than one of class 0.
@@ -37,7 +39,7 @@ class ClassArea(Metric):
         """Return the area."""
         scores, labels = dim_zero_cat(self.scores).cpu(), dim_zero_cat(self.labels).cpu()
         positive, negative = int((labels == 1).sum()), int((labels == 0).sum())
-        self.undefined = None if positive and negative else f"all {len(labels):,} samples are of one class"
+        self.undefined = None if positive and negative else f"{all_are(len(labels), 'sample')} of one class"
         if self.undefined or bool(scores.isnan().any()):
             return torch.tensor(torch.nan, dtype=torch.float64)
         _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)

@@ -11,6 +11,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from trainer.base.errors import DatasetError, SettingError
+from trainer.base.suggestions import all_are
 from trainer.data.inspection import of_split
 from trainer.runs.figure import Pictures
 from trainer.settings.ledger import configured
@@ -20,7 +21,7 @@ from trainer.training.settings import ClassificationSettings
 from trainer.training.tasks.area import ClassArea
 from trainer.training.tasks.class_weights import described_weights, weights_of_classes
 from trainer.training.tasks.metrics import OutputRows
-from trainer.training.tasks.outputs import described, metrics_of, odd_probabilities, require_float
+from trainer.training.tasks.outputs import described, metrics_of, odd_probabilities, require_float, whole
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trainer.base.errors import RepriseError
     from trainer.data.inspection import FieldValues, Inspection, SplitValues, Value
     from trainer.runs.figure import Figure
+    from trainer.training.readers import Batch
     from trainer.training.train_split import TrainSplit
 
 __all__ = ["ClassificationSettings", "Classifier", "measures_with_auc"]
@@ -86,11 +88,20 @@ class Classifier(Task):
         """Return accuracy and F1."""
         return measures()
 
+    def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the inputs and the labels of a batch, int64 for labels of any integer type."""
+        given, labels = super().split_batch(batch)
+        return given, whole(labels)
+
+    def _input_and_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        given, labels = super()._input_and_target(batch)  # of an experiment's own `split_batch`
+        return given, whole(labels)
+
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` if the labels are not integers (int64 or uint8)."""
+        """Raise `DatasetError` if the labels are not integers."""
         del given
-        if wanted.dtype not in _NUMBERS:
-            message = f"labels are {described(wanted)}; a classification expects int64 [batch]"
+        if whole(wanted).dtype != torch.int64:
+            message = f"labels are {described(wanted)}; a classification expects integers, [batch]"
             is_whole = not wanted.is_floating_point() or (wanted.ndim == 1 and bool((wanted == wanted.round()).all()))
             raise DatasetError(message, hint=_INTEGERS if is_whole else _KIND)
 
@@ -118,7 +129,7 @@ class Classifier(Task):
         values = labels.values if labels else None
         if "auc" not in metrics_of(self) or not values or len(values) > 1:
             return {}
-        return {"auc": f"all {values[0].count:,} samples are of class {self._named[values[0].value]}"}
+        return {"auc": f"{all_are(values[0].count, 'sample')} of class {self._named[values[0].value]}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if the output is not one score per class, `DatasetError` if labels have too many axes."""
@@ -198,7 +209,6 @@ def _axes(labels: Tensor) -> str:
     return "if each row is 1 at its class (one-hot), publish labels.argmax(axis=1)"
 
 
-_NUMBERS: Final = (torch.int64, torch.uint8)
 _KIND: Final = "set --target-field to the field of the class number, or choose another kind of task"
 _INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --column label=COLUMN:int64"
 

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError, SettingError
+from trainer.base.suggestions import counted
 from trainer.data.inspection import describe_farthest, describe_not_finite
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import call_configured, configured
@@ -91,7 +92,9 @@ class CheckNet(Callback):
             return
         count = self.data.count_of(TRAIN)
         if last_batch(count, TRAIN, self.data.batch_size, trainer.world_size) == 1:
-            message = f"the last batch of train has 1 sample ({count} samples, batch size {self.data.batch_size})"
+            message = (
+                f"the last batch of train has 1 sample ({counted(count, 'sample')}, batch size {self.data.batch_size})"
+            )
             exception.add_note(f"{message}; with another --batch-size it has more")
 
 
@@ -285,7 +288,7 @@ def require_more_than_one(
         name, others = names[0], "" if len(names) == 1 else f" (and {len(names) - 1} more)"
         which = "each batch" if batch_size // world == 1 else "the last batch"
         raise ExperimentError(
-            f"{which} of {split} has 1 sample ({count} samples, batch size {batch_size}); {name} "
+            f"{which} of {split} has 1 sample ({counted(count, 'sample')}, batch size {batch_size}); {name} "
             f"({type(found[name]).__name__}){others} needs more than 1",
             hint=f"--batch-size {_fitting(found, counts, batch_size, world)}",
         )

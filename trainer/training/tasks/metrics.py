@@ -13,6 +13,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryEER, MulticlassAccuracy, MultilabelAveragePrecision
 
+from trainer.base.suggestions import all_are
+
 
 class Area(BinaryAUROC):
     """Area under the ROC curve of pairs, `[pairs]`; undefined if all pairs are of the same class, or if no pair is."""
@@ -45,7 +47,7 @@ def _one_kind(metric: Any) -> str | None:
     if len(targets) == 1:
         return "there is one pair"
     if bool((targets == 1).all()):
-        return f"all {len(targets)} pairs are of one class"
+        return f"{all_are(len(targets), 'pair')} of one class"
     return f"none of the {len(targets)} pairs is of one class" if bool((targets == 0).all()) else None
 
 
@@ -158,7 +160,7 @@ class R2(Metric):
         if int(self.count) < 2:  # noqa: PLR2004 - one number has no variance
             return f"the split has {int(self.count)} target{'' if int(self.count) == 1 else 's'}; R2 needs 2"
         if bool(self.lowest == self.highest):
-            return f"all {int(self.count)} targets are {float(self.lowest):g}"
+            return f"{all_are(int(self.count), 'target')} {float(self.lowest):g}"
         return None
 
 

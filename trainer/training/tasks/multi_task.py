@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
@@ -17,7 +18,7 @@ from trainer.base.suggestions import did_you_mean, listed
 from trainer.settings.ledger import configured
 from trainer.training.settings import MultiTaskSettings
 from trainer.training.tasks.metrics import MeanLoss
-from trainer.training.tasks.outputs import described
+from trainer.training.tasks.outputs import described, whole
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -54,13 +55,22 @@ class MultiTask(Task):
 
     def used_fields(self) -> tuple[str, ...]:
         """Return the names of the input fields, and of the target field of each output."""
-        self._targets = {name: output.field for name, output in self._outputs().items()}
+        outputs = self._outputs()
+        self._targets = {name: output.field for name, output in outputs.items()}
+        self._of_classes = {name for name, output in outputs.items() if _takes_classes(output.loss)}
         return (*(self.input_fields or (given_field(),)), *self._targets.values())
 
     def split_batch(self, batch: Batch) -> tuple[Any, Any]:
-        """Return the inputs, a tuple if there are `input_fields`, and a dict with the targets of each output."""
+        """Return the inputs, a tuple if there are `input_fields`, and a dict with the targets of each output.
+
+        Integers are int64; uint8 and bool, which select samples when they are an index, only if the loss is one of classes.
+        """
         given = tuple(batch[name] for name in self.input_fields) or batch[self._used[0]]
-        return given, {name: batch[each] for name, each in self._targets.items()}
+        return given, {name: self._target(name, batch[each]) for name, each in self._targets.items()}
+
+    def _target(self, name: str, target: Any) -> Any:
+        selects = isinstance(target, Tensor) and target.dtype in {torch.uint8, torch.bool}
+        return target if selects and name not in self._of_classes else whole(target)
 
     def make_loss(self) -> Callable[[Any, Any], Tensor]:
         """Return the weighted sum of the losses."""
@@ -137,6 +147,10 @@ class MultiTask(Task):
             raise ExperimentError(message, hint="correct it")
         found: Mapping[str, Output] = made
         return found
+
+
+def _takes_classes(loss: object) -> bool:
+    return isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss in (F.cross_entropy, F.nll_loss)
 
 
 def _example(wanted: Mapping[str, Tensor]) -> str:

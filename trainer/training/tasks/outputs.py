@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torchmetrics import MetricCollection
@@ -27,6 +28,16 @@ def called(net: Any, given: Any) -> Any:
 def leaves(values: Any) -> list[Tensor]:
     """Return the tensors of an input, an output or a target, which may be nested."""
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def whole(targets: Any) -> Any:
+    """Return integers and booleans as int64, which torch's losses of classes take; other values as they are.
+
+    uint64 has larger values. Of smaller types a comparison with a number outside of the type wraps around: 156 of uint8 equals -100.
+    """
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
+        return targets
+    return targets if targets.dtype == torch.uint64 else targets.long()
 
 
 def described(tensor: Tensor) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MetricCollection
 
 from trainer.base.errors import DatasetError, ExperimentError
+from trainer.base.suggestions import all_are
 from trainer.training.figures.charts import histogram, parity
 from trainer.training.settings import RegressionSettings
 from trainer.training.tasks.metrics import R2, OutputRows
@@ -60,7 +61,7 @@ class Regressor(Task):
         if count < _FEWEST:
             return {"r2": f"the split has {count} target{'' if count == 1 else 's'}; R2 needs 2"}
         same = _same(seen, self._used[-1])
-        return {} if same is None else {"r2": f"all {count:,} targets are {same:g}"}
+        return {} if same is None else {"r2": f"{all_are(count, 'target')} {same:g}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if output and targets differ in shape: `[batch, 1]` and `[batch]` would broadcast to all pairs."""

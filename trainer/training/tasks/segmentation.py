@@ -15,7 +15,7 @@ from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.settings import SegmentationSettings
 from trainer.training.tasks.classification import Classifier, CrossEntropy, require_classes
 from trainer.training.tasks.metrics import Accuracy, MeanIoU, OutputRows
-from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.outputs import described, require_float, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +68,8 @@ class Segmenter(Classifier):
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` if the masks are not integers, `[batch, height, width]`."""
         del given
-        if wanted.is_floating_point() or wanted.ndim != _AXES:
-            message = f"masks are {described(wanted)}; a segmentation expects uint8 or int64 [batch, height, width]"
+        if whole(wanted).dtype != torch.int64 or wanted.ndim != _AXES:
+            message = f"masks are {described(wanted)}; a segmentation expects integers, [batch, height, width]"
             axis = wanted.ndim == _AXES + 1 and wanted.shape[1] == 1
             raise DatasetError(message, hint="publish them without their second axis: masks[:, 0]" if axis else _KIND)
 
@@ -174,10 +174,11 @@ class PixelCrossEntropy(CrossEntropy):
 
     def mass(self, labels: Tensor) -> Tensor:
         """Return the sum of the weights of the pixels that are not ignored, float64 `[]`."""
+        labels = whole(labels)
         known = labels != self.ignore_index
         if self.weight is None:
             return known.sum().double()
-        return (self.weight[torch.where(known, labels.long(), 0)].double() * known).sum()
+        return (self.weight[torch.where(known, labels, 0)].double() * known).sum()
 
 
 @configured

@@ -20,7 +20,7 @@ from trainer.settings.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.settings import SequenceSettings
 from trainer.training.tasks.metrics import Accuracy, OutputRows
-from trainer.training.tasks.outputs import described, odd_probabilities, require_float
+from trainer.training.tasks.outputs import described, odd_probabilities, require_float, whole
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class SequenceModel(Task):
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the bytes, and the next byte of each: int64 `[batch, time]` each."""
         text = batch[self._used[0]]
+        for name in (self._used[0], "next"):
+            if name in batch and whole(batch[name]).dtype != torch.int64:
+                message = f"field {name!r} is {described(batch[name])}; expected bytes, as integers"
+                raise DatasetError(message, hint=_READ)
         if "next" in batch:
             given, wanted = text.long(), batch["next"].long()
         elif "length" in batch:

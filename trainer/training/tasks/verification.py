@@ -18,6 +18,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
 from trainer.base.errors import DatasetError
+from trainer.base.suggestions import all_are
 from trainer.data.splits import select
 from trainer.runs.figure import Pictures
 from trainer.settings.ledger import configured
@@ -27,7 +28,7 @@ from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.readers import Pick, Samples
 from trainer.training.settings import VerificationSettings
 from trainer.training.tasks.metrics import Area, EqualErrorRate, OutputRows
-from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.outputs import described, require_float, whole
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class Verifier(Task):
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` if the labels are not integers, `[batch]`."""
         del given
-        if wanted.is_floating_point() or wanted.ndim != 1:
-            raise DatasetError(f"labels are {described(wanted)}; a verification expects int64 [batch]", hint=_KIND)
+        if whole(wanted).dtype != torch.int64 or wanted.ndim != 1:
+            raise DatasetError(f"labels are {described(wanted)}; a verification expects integers, [batch]", hint=_KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Note a training split whose pairs are all of the same class, or all of different classes."""
@@ -143,7 +144,7 @@ def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
     if seen and kinds and seen.samples == 1:
         return "there is one sample, and so one pair"
     if len(kinds) == 1:
-        return f"all {kinds[0].count:,} samples are of class {kinds[0].value}, so no pair differs"
+        return f"{all_are(kinds[0].count, 'sample')} of class {kinds[0].value}, so no pair differs"
     if seen and kinds and len(kinds) == seen.samples:
         return f"each of the {seen.samples:,} samples has a different class, so no pair is of one class"
     return ""
