@@ -157,7 +157,9 @@ def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: s
         raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint=f"add {name} to [splits]")
     chosen = _select(name, split, layout, dataset=dataset)
     if not len(chosen):
-        raise DatasetError(f"split {name!r} of {dataset} selects none of its {counted(layout.count, 'sample')}", hint=_FIX)
+        raise DatasetError(
+            f"split {name!r} of {dataset} selects none of its {counted(layout.count, 'sample')}", hint=_FIX
+        )
     return chosen
 
 
