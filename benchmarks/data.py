@@ -4,8 +4,9 @@ The benchmark times whole processes, with caches and targets emptied before each
 which is s5cmd if present. The peers are installed from `benchmarks/peers.txt`, by hash, into a temporary environment. Prints Markdown.
 `data.py 1 --tiny` runs all cases with little data, as a smoke test.
 
-Limits of the comparison: s5cmd verifies nothing and writes a tree of files; DVC writes a tree too. Reprise is therefore measured twice:
-with packs that training reads (verified), and with a tree of files (`--folder`). `sync` runs between cases to exclude disk writes.
+Limits of the comparison: s5cmd verifies nothing, so that two cases add `sha256sum`, and writes a tree of files; DVC writes a tree too.
+Reprise is therefore measured twice: with packs that training reads (verified), and with a tree of files (`--folder`). `sync` runs between
+cases to exclude disk writes.
 """
 
 from __future__ import annotations
@@ -121,15 +122,32 @@ class Bench:
     def cold(self, name: str) -> None:
         """Time fetching with empty caches."""
         cp = self.s5cmd("s5cmd cp, nothing verified", "cp", f"{self.store('up-' + name)}/*", "tree/")
-        hashed = f"{shlex.join(cp.command)} && find tree -type f -print0 | xargs -0 -P 2 -n {2 if name == 'large' else 500} sha256sum"
+        ready = self.fetch("reprise, ready to train", name)
+        hashed = self.hashed(cp, name)
         cases = [
             cp,
-            replace(cp, name="s5cmd cp, then sha256sum", command=["sh", "-c", hashed]),
-            self.fetch("reprise, ready to train", name),
+            *hashed,
+            ready,
             self.fetch("reprise, with a tree", name, "--folder"),
             self.fetch("reprise, every byte read", name, "--read"),
         ]
-        table(f"cold fetch {name}", cases, rounds=self.rounds, cwd=self.home)
+        took = table(f"cold fetch {name}", cases, rounds=self.rounds, cwd=self.home)
+        ratios = [f"{took[ready.name] / took[case.name]:.2f} times {case.name}" for case in (cp, *hashed)]
+        print(f"\n{ready.name}: {'; '.join(ratios)}.", flush=True)
+
+    def hashed(self, cp: Case, name: str) -> list[Case]:
+        """Return s5cmd followed by sha256sum: by two processes, and of large files also as a user types it, with a list of digests."""
+        copied = shlex.join(cp.command)
+        two = f"{copied} && find tree -type f -print0 | xargs -0 -P 2 -n {2 if name == 'large' else 500} sha256sum"
+        cases = [replace(cp, name="s5cmd cp, then sha256sum by 2 processes", command=["sh", "-c", two])]
+        if name == "large":
+            listed = self.home / f"{name}.sha256"
+            names = sorted(path.name for path in (self.home / name).iterdir())
+            with listed.open("wb") as file:
+                subprocess.run(["sha256sum", *names], cwd=self.home / name, stdout=file, check=True)
+            one = f"{copied} && cd tree && sha256sum --check --quiet {shlex.quote(str(listed))}"
+            cases.append(replace(cp, name="s5cmd cp, then sha256sum --check", command=["sh", "-c", one]))
+        return cases
 
     def warm(self, name: str) -> None:
         """Time fetching with full caches, and parallel fetches with empty caches."""
@@ -202,13 +220,17 @@ class Bench:
         return [str(self.peers / "dvc"), "-q", "--cd", str(home), *words]
 
 
-def installed(home: Path) -> Path:
-    """Install the peers, by hash, in a separate environment."""
+def installed(home: Path, wanted: str = "peers.txt", *, sees: Path | None = None) -> Path:
+    """Install peers, by hash, in a separate environment, which also sees the packages of the environment `sees`."""
     uv = str(ROOT / "scripts/machine/uv")
     subprocess.run([uv, "-q", "venv", "--python", sys.executable, str(home / "peers")], check=True)
-    wanted = str(ROOT / "benchmarks/peers.txt")
-    python = str(home / "peers/bin/python")
-    subprocess.run([uv, "-q", "pip", "install", "--require-hashes", "--python", python, "-r", wanted], check=True)
+    python, listed = str(home / "peers/bin/python"), str(ROOT / "benchmarks" / wanted)
+    # the file lists all packages, or `sees` has the rest
+    by_hash = ["--no-config", "--no-build", "--no-deps", "--require-hashes"]
+    subprocess.run([uv, "-q", "pip", "install", *by_hash, "--python", python, "-r", listed], check=True)
+    if sees is not None:
+        (packages,) = (home / "peers/lib").glob("python*/site-packages")
+        (packages / "seen.pth").write_text(f"{sees / packages.relative_to(home / 'peers')}\n", encoding="utf-8")
     return home / "peers/bin"
 
 
@@ -221,6 +243,15 @@ def manifest(home: Path, files: int) -> None:
     for name, (wall, cpu) in found["took"].items():
         print(f"| {name} | {wall:.2f} s | {cpu:.2f} s |")
     print(f"\n{found['size'] / 1e6:.0f} MB; the process at most {found['rss']:.0f} MB.")
+
+
+def digests(peers: Path) -> None:
+    """Compare sha256 with BLAKE3, per second of a processor."""
+    command = [str(peers / "python"), str(ROOT / "benchmarks/data_digests.py")]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    print("\n### digests, on one processor\n\n| digest | blocks of 64 MiB | files of 7 kB |\n| --- | ---: | ---: |")
+    for name, (large, small) in found.items():
+        print(f"| {name} | {large / 1e9:.2f} GB/s | {small * 1e6:.1f} us each |")
 
 
 def main(rounds: int, sizes: Sizes) -> None:
@@ -247,6 +278,7 @@ def main(rounds: int, sizes: Sizes) -> None:
             bench.against_dvc(make_small(home / "few", sizes.few).name)
             bench.growth()
         manifest(home, sizes.manifest)
+        digests(peers)
 
 
 if __name__ == "__main__":

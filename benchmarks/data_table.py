@@ -79,16 +79,17 @@ def memory(case: Case, cwd: Path) -> str:
     return f"{int(done.stdout.split()[-1]) / 1024:.0f} MB"
 
 
-def table(title: str, cases: Sequence[Case], *, rounds: int, cwd: Path) -> None:
-    """Print a table: cases in turn, medians, ratios to the first."""
+def table(title: str, cases: Sequence[Case], *, rounds: int, cwd: Path) -> dict[str, float]:
+    """Print a table: cases in turn, medians, ratios to the first. Return the medians in seconds, by case."""
     print(f"bench: {time.monotonic() - _BEGAN:4.0f} s: {title}", file=sys.stderr, flush=True)
     took = [[timed(case, cwd) for case in cases] for _ in range(rounds)]
-    base = statistics.median(each[0].wall for each in took)
+    medians = {case.name: statistics.median(turns[at].wall for turns in took) for at, case in enumerate(cases)}
+    base = medians[cases[0].name]
     print(f"\n### {title}\n\n| case | median | fastest | ratio | processors | over the loopback | memory |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for number, case in enumerate(cases):
         each = [turns[number] for turns in took]
-        median = statistics.median(one.wall for one in each)
+        median = medians[case.name]
         more = "over " if any(one.late for one in each) else ""
         cells = [
             case.name,
@@ -101,6 +102,7 @@ def table(title: str, cases: Sequence[Case], *, rounds: int, cwd: Path) -> None:
         ]
         print(f"| {' | '.join(cells)} |")
     sys.stdout.flush()
+    return medians
 
 
 def received() -> int:

@@ -157,3 +157,26 @@ def test_a_batch_of_many_cached_chunks_is_ready(tmp_path: Path) -> None:
     ahead = files.read_ahead([[next(files.chunk_ids("a.bin", 0, 1))] * count])
     ahead.wait(0)
     files.close()
+
+
+def test_an_early_chunk_is_fetched_while_late_ones_beside_others_have_no_room(tmp_path: Path) -> None:
+    waits = threading.Event()
+
+    def fail() -> None:
+        if waits.is_set():
+            raise TimeoutError("the batch does not get ready")
+
+    paths = [f"{number:04}.bin" for number in range(600)]
+    streams = published(tmp_path, {path: path.encode() * 2000 for path in paths})
+    files = streams.open(9_000_000, check=fail)
+    ids = [next(files.chunk_ids(path, 0, 1)) for path in paths]
+    for path in paths[20:]:
+        files.read(path)  # until the cache is full
+    cached = sorted(files.chunks.named(files.folder_of_chunks.names()))
+    early, late = ids[: 3 * THREADS : 3], ids[1 : 3 * THREADS : 3]
+    ahead = files.read_ahead([[*early, ids[3 * THREADS]], cached, late])
+    waits.set()
+    ahead.wait(0)
+    waits.clear()
+    files.close()
+    assert len(cached) < len(paths) - 20

@@ -191,7 +191,7 @@ class ReadAhead:
                 self._early_bytes += chunk.size
             self._next += 1
         runs = adjacent_runs(found.values(), most=min(RUN_BYTES, self._ahead))
-        self._queue.extend(sorted(runs, key=lambda run: min(self._pending[each.id] for each in run)))
+        self._queue.extend(sorted(runs, key=self._first_use))
         if len(self._queue) > 1:
             self._work.notify_all()
         self._ready.notify_all()
@@ -211,14 +211,22 @@ class ReadAhead:
         return None
 
     def _fetch(self, run: tuple[Chunk, ...]) -> None:
-        """Fetch adjacent chunks for which there is room; the reader fetches the others."""
+        """Fetch adjacent chunks, or queue them one by one if there is no room for all; what has none is fetched by its reader."""
         if self._has_room(run):
             self._download(run)
         elif len(run) > 1:
-            for chunk in run:
-                self._fetch((chunk,))
+            self._split(run)
         else:
             self._settle(run[0])
+
+    def _split(self, run: tuple[Chunk, ...]) -> None:
+        """Queue chunks by their own uses: a thread that waits for the room of a late one would keep an early one from being fetched."""
+        with self._lock:
+            self._queue = deque(sorted([*self._queue, *((chunk,) for chunk in run)], key=self._first_use))
+            self._work.notify_all()
+
+    def _first_use(self, run: tuple[Chunk, ...]) -> int:
+        return min(self._pending[each.id] for each in run)
 
     def _download(self, run: tuple[Chunk, ...]) -> None:
         written = 0
