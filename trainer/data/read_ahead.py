@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from trainer.base.parallel import StoppedPieceError
+from trainer.data.cache.chunk_folder import Grant
 from trainer.data.chunks import RUN_BYTES, adjacent_runs
 from trainer.stores.patience import Patience
 
@@ -68,7 +69,7 @@ class ReadAhead:
         self, files: StreamedDataset, batches: Sequence[Sequence[int]], later: Sequence[int] = (), *, ahead: int = AHEAD
     ) -> None:
         """Begin to fetch the chunks of `batches`, and then those of `later`."""
-        self._files, self._folder = files, files.folder_of_chunks
+        self._files, self._folder, self._grant = files, files.folder_of_chunks, Grant(files.folder_of_chunks)
         self._ahead = min(ahead, files.source.budget.limit // 8)
         self._ends: list[int] = np.cumsum([0, *map(len, batches)]).tolist()
         """The position after the last chunk before each batch, and after the last batch."""
@@ -141,6 +142,7 @@ class ReadAhead:
             while self._running:
                 self._ready.wait(_LOOK_S)
                 self._files.patience.check()
+        self._grant.close()
 
     def _is_ready(self, end: int) -> bool:
         if self._is_over():
@@ -233,10 +235,10 @@ class ReadAhead:
         try:
             for chunk, body in zip(run, self._files.download(run, self._patience), strict=True):
                 written += 1
-                self._folder.write(chunk, body)
+                self._folder.write(chunk, body, refund=self._grant.put)
                 self._settle(chunk, is_cached=True)
         finally:
-            self._folder.release(run[written:])
+            self._grant.put(sum(each.cost for each in run[written:]))
 
     def _settle(self, chunk: Chunk, *, is_cached: bool = False) -> None:
         with self._lock:
@@ -247,18 +249,19 @@ class ReadAhead:
 
     def _has_room(self, run: tuple[Chunk, ...]) -> bool:
         """Reserve room, by evicting others; wait for it, unless the chunks are waited for. Return whether there is room."""
-        while not self._folder.reserve(run):
+        need = sum(each.cost for each in run)
+        while not self._grant.take(need):
             if self._folder.take_room(run):
                 continue
             with self._lock:
                 positions = [self._pending[each.id] for each in run]
-                victims = self._farthest(sum(each.cost for each in run), beyond=max(positions))
+                victims = self._farthest(need + self._grant.spare, beyond=max(positions))
                 if not victims:
                     if self._is_over() or min(positions) < self._needed:
                         return False
                     self._work.wait()
                     continue
-            self._folder.evict(victims)
+            self._grant.put(self._folder.remove(victims))
         return True
 
     def _farthest(self, least: int, *, beyond: int) -> list[Chunk]:

@@ -3,16 +3,18 @@
     versions/<name>/<content>/streamed.u1000/cdef…   a chunk; each reader verifies it at each use
     versions/<name>/<content>/streamed.u1000/.cdef…  a temporary file, or a chunk that is being removed
 
-Chunks belong to one user, and only this user can evict them. Names appear and disappear under the lock of the count, so that each chunk
-is counted once. A chunk is truncated before it is unlinked, so that its space is free at once, even if another process has it open; that
-process finds it too short, and fetches it.
+Chunks belong to one user, and only this user can evict them. A name appears by a link and disappears by renaming, which only one process
+can do, so that each chunk is counted once. A chunk is truncated before it is unlinked, so that its space is free at once, even if another
+process has it open; that process finds it too short, and fetches it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import suppress
+from threading import Lock
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
@@ -25,11 +27,15 @@ from trainer.data.cache.locks import active_leases
 from trainer.data.cache.objects import make_shared_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from trainer.data.cache.budget import Budget
     from trainer.data.chunks import Chunk
 
+_MOST_SPARE: Final = 1 << 20
+"""Bytes that are counted in advance, at most; of a small limit 1/64."""
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""Errors of file systems without hard links."""
 _LOOK_S: Final = 1.0
 """Seconds between two readings of all leases."""
 
@@ -70,14 +76,9 @@ class ChunkFolder:
         """Count chunks before they are written; return whether the limit allows them."""
         return self.budget.reserve(self.path, sum(each.cost for each in chunks))
 
-    def release(self, chunks: Sequence[Chunk]) -> None:
-        """Count chunks less that were reserved and not written."""
-        if chunks:
-            self.budget.release(self.path, sum(each.cost for each in chunks))
-
-    def write(self, chunk: Chunk, body: bytes) -> None:
-        """Write a verified chunk, for which room is reserved. Raises `MachineError`; the room is then free again."""
-        temporary = f".{chunk.name}.{secrets.token_hex(8)}"
+    def write(self, chunk: Chunk, body: bytes, *, refund: Callable[[int], None] | None = None) -> None:
+        """Write a verified chunk, for which room is reserved; `refund` gets its bytes if the room is not needed. Raises `MachineError`."""
+        temporary, back = f".{chunk.name}.{secrets.token_hex(8)}", refund or self._uncount
         try:
             with disk_faults(self._folder.path / chunk.name):
                 handle = self._folder.handle(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o644)
@@ -85,22 +86,47 @@ class ChunkFolder:
                     rest = memoryview(body)
                     while rest:
                         rest = rest[file.write(rest) :]
-                with self.budget.changed() as count:
-                    if self.has(chunk):  # another process was faster
-                        count.add(self.path, -chunk.cost)
-                    self._folder.rename(temporary, chunk.name)
+                is_new = self._appears(temporary, chunk)
         except BaseException:
             with suppress(OSError, UnsafePathError):
                 self._folder.unlink(temporary, missing_ok=True)
-            self.release([chunk])
+            back(chunk.cost)
             raise
+        if not is_new:
+            back(chunk.cost)
+
+    def _appears(self, temporary: str, chunk: Chunk) -> bool:
+        """Give a file the name of its chunk; return whether there was none of this name, whose bytes are counted already."""
+        try:
+            self._folder.link(temporary, chunk.name, to=self._folder)
+        except FileExistsError:
+            if not self.has(chunk):  # damaged
+                self._folder.rename(temporary, chunk.name)
+                return False
+            is_new = False
+        except OSError as fault:
+            if fault.errno not in _NO_LINKS:
+                raise
+            with self.budget.changed():
+                is_new = not self.has(chunk)
+                self._folder.rename(temporary, chunk.name)
+                return is_new
+        else:
+            is_new = True
+        self._folder.unlink(temporary)
+        return is_new
+
+    def remove(self, chunks: Iterable[Chunk]) -> int:
+        """Remove those chunks that are there; return their bytes, which stay counted."""
+        return sum(each.cost for each in chunks if _remove(self._folder, each.name))
 
     def evict(self, chunks: Iterable[Chunk]) -> None:
-        """Remove those chunks that are there."""
-        with self.budget.changed() as count:
-            for each in chunks:
-                if _remove(self._folder, each.name):
-                    count.add(self.path, -each.cost)
+        """Remove those chunks that are there, and count them less."""
+        if freed := self.remove(chunks):
+            self._uncount(freed)
+
+    def _uncount(self, size: int) -> None:
+        self.budget.release(self.path, size)
 
     def clear(self) -> None:
         """Evict all chunks: the version is complete."""
@@ -153,6 +179,45 @@ class ChunkFolder:
                 if need is not None and freed >= need:
                     break
         return freed > 0
+
+
+class Grant:
+    """Bytes that a process counted in advance for a version: its threads then need not open the count for each chunk."""
+
+    def __init__(self, folder: ChunkFolder) -> None:
+        """Count nothing yet."""
+        self._folder = folder
+        self.spare = min(_MOST_SPARE, folder.budget.limit // 64)
+        """Bytes to count in advance."""
+        self._left, self._lock = 0, Lock()
+
+    def take(self, size: int) -> bool:
+        """Take bytes for chunks that are then written; return whether the limit allows them."""
+        with self._lock:
+            need = size - self._left
+            if need <= 0:
+                self._left -= size
+                return True
+            for more in (need + self.spare, need):
+                if self._folder.budget.reserve(self._folder.path, more):
+                    self._left += more - size
+                    return True
+            return False
+
+    def put(self, size: int) -> None:
+        """Give bytes back that are counted and not, or no longer, used."""
+        with self._lock:
+            self._left += size
+            if self._left > 4 * self.spare:
+                self._folder.budget.release(self._folder.path, self._left - self.spare)
+                self._left = self.spare
+
+    def close(self) -> None:
+        """Count what is left less."""
+        with self._lock:
+            if self._left:
+                self._folder.budget.release(self._folder.path, self._left)
+            self._left = 0
 
 
 def _of_user(paths: Iterable[str]) -> list[str]:
