@@ -68,7 +68,8 @@ def splitting(trial: Trial) -> str:
     reader = trial.subject.dataset.reader
     if isinstance(samples, Windows) and isinstance(reader, Text):
         common = _overlapping(samples, trial.rows, reach=(reader.window - 1) // reader.step)
-        return _result(samples, common, "share bytes with windows of", compared="all windows compared")
+        unit = "tokens" if reader.tokens else "bytes"
+        return _result(samples, common, f"share {unit} with windows of", compared="all windows compared")
     by_digest = _by_files(samples, trial.subject.data)
     compared = _spaced_rows(trial.rows, most=_FILES if by_digest else _sample_limit(samples, trial.rows[LEARNED][0]))
     common = _equal(by_digest or _by_bytes(trial, compared[LEARNED][:_SHOWN]), compared)
