@@ -159,6 +159,7 @@ UNBOUNDED = {
     "trainer.base.document": "the loader",
     "trainer.data.manifest_lines": "a manifest's first line, of a length that its digest fixes",
     "trainer.comparison.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
+    "trainer.data.tokenizer_file": "a tokenizer of at most 256 MiB, larger than a document may be",
     "trainer.reporting.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
     "trainer.settings.ledger": "what this process and its children noted",
     "trainer.training.scripts.watched.sitecustomize": "runs in a script's process, without the package",

@@ -120,7 +120,7 @@ def test_a_table_is_checked_without_pyarrow(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(check_dataset_module, "find_spec", lambda _: None)
     reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "age"}}}
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1", "u.csv": b"age,sex\n1,2\n"})
-    assert check(tmp_path, reader=reader).is_table_unchecked
+    assert check(tmp_path, reader=reader).unchecked
     with pytest.raises(DatasetError, match=r"u\.csv is text; expected a Parquet file"):
         check(tmp_path, reader=reader | {"files": ["u.csv"]})
     with pytest.raises(DatasetError, match="declared is int64"):

@@ -145,6 +145,7 @@ def test_threads_that_have_nothing_to_fetch_use_no_time(streams: Streams) -> Non
     files = streams.open(LIMIT)
     first, second = orders(2)
     read_pass(files, first, second)
+    switches = 0
     for _ in range(60):  # they still fetch the first chunks of the second pass
         before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
         threading.Event().wait(0.5)

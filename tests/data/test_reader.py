@@ -42,8 +42,22 @@ READERS: list[dict[str, Any]] = [
     {"kind": "lines", "file": ["a.txt", "b.txt"]},
     {"kind": "text", "file": "a.txt", "window": 8},
     {"kind": "text", "file": ["a.txt"], "window": 8, "stride": 2},
+    {"kind": "text", "file": "a.txt", "window": 8, "tokens": {"tokenizer": "t.json", "vocabulary": 9, "end": "</s>"}},
+    {
+        "kind": "lines",
+        "file": "a.txt",
+        "tokens": {
+            "tokenizer": "t.json",
+            "vocabulary": 9,
+            "end": "</s>",
+            "pad": "<pad>",
+            "window": 8,
+            "long_lines": "truncate",
+        },
+    },
     {"kind": "files"},
 ]
+PADDED: dict[str, Any] = {"tokenizer": "t.json", "vocabulary": 9, "end": "</s>", "pad": "<pad>"}
 SPLITS: dict[str, Any] = {
     "rows": [0, 8],
     "part": {"percent": [0, 92.5], "seed": 3},
@@ -71,12 +85,14 @@ def test_every_declaration_round_trips(tmp_path: Path, reader: dict[str, Any]) -
     [
         ({"reader": {"kind": "images", "resize": "crop"}}, "resize needs size"),
         ({"reader": {"kind": "images", "size": [8, 8], "resize": "squeeze"}}, "'stretch', 'crop', 'pad' or 'fit'"),
-        ({"reader": {"kind": "images", "size": [8, 8], "resize": "crop", "fill": 1}}, "fill .* needs that resize"),
+        ({"reader": {"kind": "images", "size": [8, 8], "resize": "crop", "fill": 1}}, "fill needs resize"),
         ({"reader": {"kind": "images", "alpha": "drop", "mode": "RGBA"}}, "mode RGBA keeps transparency"),
         ({"reader": {"kind": "images", "white": 0}}, "white"),
         ({"reader": {"kind": "images", "white": "inf"}}, "white"),
         ({"reader": {"kind": "images", "labels": "../l.csv"}}, "not a path inside a dataset"),
         ({"reader": {"kind": "text", "file": "a", "window": 0}}, "window"),
+        ({"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"long_lines": "truncate"}}}, "needs window"),
+        ({"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"vocabulary": 2**31}}}, "vocabulary"),
         ({"reader": {"kind": "table", "files": ["t"], "fields": {}}}, "fields"),
         ({"splits": {"train": {"percent": [80, 20]}}}, r"expected \[from, to\], from 0 to 100"),
         ({"splits": {"train": {"percnt": [0, 20]}}}, "splits.train"),

@@ -99,6 +99,35 @@ def test_a_dataset_that_cannot_fit_is_an_error(
     assert "--like" in str(caught.value.hint)
 
 
+TOKENS: Final = {"tokenizer": "t.json", "vocabulary": 900, "end": "</s>"}
+SEQUENCE: Final = {"input_field": "text", "vocabulary": None, "context": 128}
+
+
+@pytest.mark.parametrize(
+    ("reader", "values"),
+    [
+        ({"kind": "text", "file": "a.txt", "window": 64, "tokens": TOKENS}, {"vocabulary": 900, "context": 64}),
+        ({"kind": "lines", "file": "a.txt", "tokens": {**TOKENS, "pad": "<pad>"}}, {"vocabulary": 900}),
+        (
+            {"kind": "lines", "file": "a.txt", "tokens": {**TOKENS, "pad": "<pad>", "window": 9}},
+            {"vocabulary": 900, "context": 9},
+        ),
+        ({"kind": "text", "file": "a.txt", "window": 64}, {}),
+    ],
+)
+def test_tokens_give_their_vocabulary_and_window(reader: dict[str, Any], values: dict[str, Any]) -> None:
+    found = settings_for(dataset(reader), SEQUENCE, task=SequenceSettings)
+    assert found.values == {"dataset": "mine", **values}
+    assert found.notes == {}
+
+
+def test_bytes_replace_the_vocabulary_of_an_experiment_for_tokens() -> None:
+    found = settings_for(
+        dataset({"kind": "lines", "file": "a.txt"}), {**SEQUENCE, "vocabulary": 900}, task=SequenceSettings
+    )
+    assert found.values == {"dataset": "mine", "vocabulary": None}
+
+
 def test_a_declared_sample_precedes_the_twin() -> None:
     found = sample_types(arrays("x", "y", twin=LABELLED, sample={"x": {"dtype": "float32", "shape": (9,)}}))
     assert (found["x"], found["y"]) == (Drawn(dtype="float32", shape=(9,)), Drawn(dtype="int64", classes=5))

@@ -142,6 +142,7 @@ IN_A_FIT: Final[
     "VerificationSettings.target_field": ("pairs", (), ("--target-field", "kind"), fault("kind")),
     "VerificationSettings.margin": ("pairs", (), ("--margin", "3"), weights),
     "SequenceSettings.input_field": ("characters", (), ("--input-field", "words"), fault("words")),
+    "SequenceSettings.vocabulary": ("characters", (), ("--vocabulary", "300"), fault("setting vocabulary is 300")),
     "SequenceSettings.context": ("characters", (), ("--context", "5"), weights),
 }
 

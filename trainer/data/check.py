@@ -23,15 +23,27 @@ from trainer.data.check_pictures import (
     count_classes,
     describe_empty_classes,
 )
+from trainer.data.declaration import types_of
 from trainer.data.file_formats import HEAD, count_lines, footer_start, parse_head, read_footer
 from trainer.data.file_names import hint_for_path, reason_to_leave_out
 from trainer.data.files import FolderFiles
 from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options, table_command
 from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_labels
-from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, Weights, check_sample, even_rows
+from trainer.data.reader import (
+    Arrays,
+    Images,
+    Lines,
+    RawFiles,
+    Table,
+    Text,
+    Weights,
+    check_sample,
+    even_rows,
+)
 from trainer.data.splits import Layout, select
 from trainer.data.splits import Listed as ListedSplit
 from trainer.data.tables.column_values import column_texts
+from trainer.data.token_ids import Tokenizer, blocks_of, has_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,12 +51,15 @@ if TYPE_CHECKING:
 
     from trainer.data.declaration import Described, Draft
     from trainer.data.files import Files, SourceFolder
-    from trainer.data.reader import Length
+    from trainer.data.reader import Length, Tokens
 
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"
 TABLE_UNCHECKED: Final = (
     "columns and rows of its Parquet files were not checked (this Python has no pyarrow); the first run checks them"
+)
+TOKENS_UNCHECKED: Final = (
+    "its text was not tokenized (this Python has no library tokenizers); the first run does, and checks its splits"
 )
 
 
@@ -57,8 +72,8 @@ class CheckResult:
     notes: tuple[str, ...] = ()
     classes: tuple[ClassCount, ...] = ()
     """Counts of the classes of pictures."""
-    is_table_unchecked: bool = False
-    """Whether columns and rows of a table were not checked."""
+    unchecked: str = ""
+    """What was not checked, because this Python lacks a library; empty if everything was."""
     file_numbers: dict[str, Sequence[int]] = field(default_factory=dict)
     """For each split, the numbers of its files in the sorted list of all files, if a sample is a file."""
 
@@ -88,12 +103,18 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         for file in draft.reader.files:
             footer_start(files.view(file), where=file)
         check_sample(draft.sample, draft.reader.sample_types, dataset=draft.name)
-        return CheckResult(samples=0, splits={}, notes=tuple(notes), is_table_unchecked=True)
-    checker = _FileChecker(draft, files)
+        return CheckResult(samples=0, splits={}, notes=tuple(notes), unchecked=TABLE_UNCHECKED)
+    if isinstance(draft.reader, Lines | Text) and draft.reader.tokens and not has_library():
+        Tokenizer(files, draft.reader.tokens)
+        for file in draft.reader.files:
+            count_lines(blocks_of(files, file), where=file)
+        return CheckResult(samples=0, splits={}, notes=tuple(notes), unchecked=TOKENS_UNCHECKED)
+    checker = _FileChecker(draft, files, is_draft=True)
     if isinstance(draft.reader, Images) and (table := checker.table(draft.reader)) is not None:
         where = str(draft.reader.labels)
         check_listed(parse_labels(table, where=where), paths, where=where)
     layout = checker.layout()
+    notes += checker.notes
     if checker.pictures and isinstance(draft.reader, Images):
         notes += check_pictures(checker.pictures, paths, checker.table(draft.reader), declared=draft)
     chosen = _select_splits(draft, layout)
@@ -134,7 +155,7 @@ def _require_distinct(draft: Draft) -> None:
     """Raise `DatasetError` if a declaration lists a file twice: its samples would count twice."""
     lists = {f"split {name!r}": split.files for name, split in draft.splits.items() if isinstance(split, ListedSplit)}
     if isinstance(draft.reader, Lines | Text | Table):
-        lists["its reader"] = draft.reader.needed
+        lists["its reader"] = draft.reader.files
     for owner, listed_files in lists.items():
         if repeated := next((file for file, count in Counter(listed_files).items() if count > 1), None):
             message = f"dataset {draft.name}: {owner} lists {short(repeated)!r} twice"
@@ -241,6 +262,10 @@ class _FileChecker:
     files: Files
     pictures: Pictures | None = None
     """Set by `layout`."""
+    notes: list[str] = field(default_factory=list)
+    """Facts for the publisher; set by `layout`."""
+    is_draft: bool = False
+    """Whether everything is checked, also what does not change the layout."""
 
     def layout(self) -> Layout:
         """Return the positions of the reader's samples in the files."""
@@ -252,12 +277,9 @@ class _FileChecker:
             case Images() as images:
                 self.pictures = find_pictures(images, self.files.paths, self.table(images), declared=self.draft)
                 return Layout(count=len(self.pictures.files), files=self.pictures.files)
-            case Lines(needed=files):
-                self._check_sample({"text": ("uint8", ("any",)), "length": ("int64", ())})
-                return _stacked(files, self._lines)
-            case Text() as text:
-                self._check_sample(dict.fromkeys(("text", "next"), ("int64", (text.window,))))
-                return _stacked(text.needed, lambda file: self._windows(text, file))
+            case Lines() | Text() as text:
+                self._check_sample({name: (typed.dtype, typed.shape) for name, typed in types_of(text).items()})
+                return _stacked(text.files, self._counter(text))
             case _:
                 return Layout(count=len(self.files.paths), files=self.files.paths)
 
@@ -284,6 +306,22 @@ class _FileChecker:
     def table(self, images: Images) -> bytes | None:
         """Return the bytes of the label table."""
         return None if images.labels is None else bytes(self.files.read(images.labels))
+
+    def _counter(self, text: Lines | Text) -> Callable[[str], int]:
+        """Return a function that counts the samples of a file; tokens are counted at once."""
+        counts: dict[str, int] = {}
+        if text.tokens and (self.is_draft or isinstance(text, Text)):
+            counts = dict(zip(text.files, self._tokenized(text.tokens, text.files), strict=True))
+        if isinstance(text, Lines):
+            return self._lines
+        return lambda file: text.count(counts[file]) if text.tokens else self._windows(text, file)
+
+    def _tokenized(self, tokens: Tokens, files: Sequence[str]) -> list[int]:
+        """Tokenize files, and return the number of tokens of each."""
+        tokenizer = Tokenizer(self.files, tokens)
+        found = tokenizer.tokenize(self.files, files)
+        self.notes.append(f"{self.draft.name}: {tokenizer.describe(found)}")
+        return [len(each.ids) for each in found]
 
     def _lines(self, file: str) -> int:
         view = self.files.view(file)

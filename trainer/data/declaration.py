@@ -12,7 +12,18 @@ from trainer.base.digest import Digest
 from trainer.base.document import Count, Document, read_toml
 from trainer.base.errors import DatasetError, RepriseError
 from trainer.base.suggestions import did_you_mean, short
-from trainer.data.reader import Arrays, Drawn, Images, Length, Lines, RawFiles, Reader, Table, Text, Typed
+from trainer.data.reader import (
+    Arrays,
+    Drawn,
+    Images,
+    Length,
+    Lines,
+    RawFiles,
+    Reader,
+    Table,
+    Text,
+    Typed,
+)
 from trainer.data.splits import Split
 from trainer.data.tables.source_table import SourceTable
 from trainer.data.upstream.listing import Upstream
@@ -158,12 +169,14 @@ _HEAD: Final = """\
 
 def sample_fields(reader: Reader) -> tuple[str, ...]:
     """Return the names of the fields of a sample."""
+    if isinstance(reader, Lines) and reader.tokens:
+        return ("text", "next", "length")
     return tuple(reader.fields) if isinstance(reader, Arrays | Table) else _FIELDS[reader.kind]
 
 
 def sample_types(dataset: Dataset) -> dict[str, Drawn | None]:
     """Return type, shape and number of classes of each field of a sample; `None` for a field that is not declared."""
-    read = _types_of(dataset.reader)
+    read = types_of(dataset.reader)
     return {name: _declared_type(dataset, name, read.get(name)) for name in sample_fields(dataset.reader)}
 
 
@@ -177,7 +190,8 @@ def _declared_type(dataset: Dataset, name: str, read: Drawn | None) -> Drawn | N
     return Drawn(dtype=typed.dtype, shape=typed.shape, classes=classes)
 
 
-def _types_of(reader: Reader) -> dict[str, Drawn]:
+def types_of(reader: Reader) -> dict[str, Drawn]:
+    """Return type, shape and number of classes of the fields that a reader itself determines."""
     match reader:
         case Images():
             size: tuple[Length, Length] = reader.size if reader.size and reader.resize != "fit" else ("any", "any")
@@ -189,10 +203,14 @@ def _types_of(reader: Reader) -> dict[str, Drawn]:
                 name: Drawn(dtype=dtype, shape=shape, classes=_label_classes(reader, name))
                 for name, (dtype, shape) in reader.sample_types.items()
             }
-        case Lines():
-            return {"text": Drawn(dtype="uint8", shape=("any",)), "length": Drawn(dtype="int64")}
+        case Lines(tokens=tokens):
+            text = Drawn(dtype="uint8", shape=("any",))
+            if tokens:
+                text = Drawn(dtype="int64", shape=(tokens.window or "any",), classes=tokens.vocabulary)
+            return {"text": text, **({"next": text} if tokens else {}), "length": Drawn(dtype="int64")}
         case Text():
-            return {name: Drawn(dtype="int64", shape=(reader.window,)) for name in ("text", "next")}
+            count = reader.tokens.vocabulary if reader.tokens else None
+            return {name: Drawn(dtype="int64", shape=(reader.window,), classes=count) for name in ("text", "next")}
         case RawFiles():
             return {"bytes": Drawn(dtype="uint8", shape=("any",)), "length": Drawn(dtype="int64")}
     return {}

@@ -18,7 +18,7 @@ from trainer.base.progress import SILENT
 from trainer.base.secret_detection import secret_by_content
 from trainer.base.spool import mapped, spool
 from trainer.base.suggestions import short
-from trainer.data.check import TABLE_UNCHECKED, check_dataset
+from trainer.data.check import check_dataset
 from trainer.data.check_pictures import describe_renumbering
 from trainer.data.declaration import Dataset, Described, Draft
 from trainer.data.fetch import read_manifest
@@ -149,7 +149,7 @@ def publish_dataset(
             and plan.lines.content == newest.content
             and all(getattr(draft, key) == getattr(newest, key) for key in keys)
         ) or (source.inspect is not None and source.inspect(draft, listed.paths))
-        late = [f"{draft.name}: {TABLE_UNCHECKED}"] if checked.is_table_unchecked and not is_read else []
+        late = [f"{draft.name}: {checked.unchecked}"] if checked.unchecked and not is_read else []
         for line in (late := [*late, *duplicates.notes(listed.paths, dataset=draft.name)]):
             progress.note(line)
         classes, left_out = checked.classes, listed.left_out

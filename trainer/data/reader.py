@@ -42,6 +42,8 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 MOST_PIXELS: Final = 64_000_000
 """Largest number of pixels of a picture, before decoding and after resizing."""
+MOST_IDS: Final = 2**31 - 1
+"""Largest vocabulary of a tokenizer: numbers of tokens are held in 32 bits."""
 Length = PositiveInt | Literal["any"]
 
 
@@ -84,8 +86,10 @@ class _Reader(Document):
                 return (labels,)
             case Table(files=files):
                 return files
-            case Lines(file=file) | Text(file=file) | Weights(file=file):
-                return (file,) if isinstance(file, str) else file
+            case Lines() | Text() as text:
+                return (*text.files, *([text.tokens.tokenizer] if text.tokens else []))
+            case Weights(file=file):
+                return (file,)
             case _:
                 return ()
 
@@ -232,29 +236,79 @@ InnerPaths = InnerPath | Annotated[tuple[InnerPath, ...], Field(min_length=1)]
 """One file, or several concatenated files."""
 
 
+def _in_order(files: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (files,) if isinstance(files, str) else files
+
+
+class Tokens(Document):
+    """How lines become tokens: by a `tokenizer.json` of Hugging Face's library `tokenizers`, a file of the same dataset."""
+
+    tokenizer: InnerPath
+    vocabulary: Annotated[int, Field(ge=1, le=MOST_IDS)]
+    """The largest number of a token + 1: the size of an embedding."""
+    end: Annotated[str, Field(min_length=1)]
+    """The token that follows each line."""
+
+
+class PaddedTokens(Tokens):
+    """How a line becomes one sequence of tokens, padded at its end."""
+
+    pad: Annotated[str, Field(min_length=1)]
+    """The token that pads a line; its `length` tells tokens and padding apart, so it may be the end token."""
+    window: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The length of all samples; `None` pads a line to the longest line of its batch."""
+    long_lines: Literal["reject", "truncate"] = Field(default="reject", exclude_if=lambda value: value == "reject")
+    """Whether a line that does not fit the window is an error, or keeps its first tokens."""
+
+    @model_validator(mode="after")
+    def _long_lines_need_a_window(self) -> PaddedTokens:
+        if self.long_lines != "reject" and self.window is None:
+            raise ValueError("long_lines needs window")
+        return self
+
+
 class Lines(_Reader):
-    r"""A sample is one line of UTF-8 text without the line end: `text` uint8 [bytes] and `length` int64; a batch is padded with zeros."""
+    r"""A sample is one line of UTF-8 text without the line end: `text` uint8 [bytes] and `length` int64; a batch is padded with zeros.
+
+    With `tokens`, a sample is `text` int64 [tokens], the end token and the line, `next` int64 [tokens], the line and the end token, and
+    `length` int64.
+    """
 
     kind: Literal["lines"]
     file: InnerPaths
+    tokens: PaddedTokens | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold the lines."""
+        return _in_order(self.file)
 
 
 class Text(_Reader):
-    """A sample is a window of bytes: `text` int64 [window], and `next` int64 [window], shifted by one byte."""
+    """A sample is a window of bytes: `text` int64 [window], and `next` int64 [window], shifted by one byte.
+
+    With `tokens`, it is a window of the tokens of all lines, each followed by the end token; `window` and `stride` count tokens.
+    """
 
     kind: Literal["text"]
     file: InnerPaths
     window: PositiveInt
     stride: PositiveInt | None = None
     """Bytes from one window to the next (default `window`)."""
+    tokens: Tokens | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold the text."""
+        return _in_order(self.file)
 
     @property
     def step(self) -> int:
-        """Bytes from one window to the next."""
+        """Bytes or tokens from one window to the next."""
         return self.stride or self.window
 
     def count(self, size: int) -> int:
-        """Return the number of windows in a file of `size` bytes; each also needs the byte after it."""
+        """Return the number of windows in a file of `size` bytes or tokens; each also needs the one after it."""
         return max(0, (size - self.window - 1) // self.step + 1)
 
 

@@ -1,4 +1,4 @@
-"""Predict the next character of a reference manual's lines with a small transformer."""
+"""Predict the next character, or token, of a reference manual's lines with a small transformer."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ class Settings(SequenceSettings):
 
 @configured
 class Net(SequenceModel):
-    """Embeddings of bytes and positions, causal transformer layers, one linear layer."""
+    """Embeddings of bytes or tokens and of positions, causal transformer layers, one linear layer."""
 
-    def __init__(self, *, width: int, heads: int, layers: int, context: int) -> None:
+    def __init__(self, *, width: int, heads: int, layers: int, context: int, vocabulary: int | None) -> None:
         """Create the layers."""
         super().__init__()
-        self.bytes = nn.Embedding(BYTES, width)
+        size = vocabulary or BYTES
+        self.bytes = nn.Embedding(size, width)
         self.places = nn.Embedding(context, width)
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
-        self.scores = nn.Linear(width, BYTES)
+        self.scores = nn.Linear(width, size)
 
     def forward(self, text: Tensor) -> Tensor:
-        """Return scores of the next byte at each position: `[batch, time]` to `[batch, time, 256]`."""
+        """Return scores of the next byte or token at each position: `[batch, time]` to `[batch, time, vocabulary]`."""
         time = text.shape[1]
         embedded = self.bytes(text) + self.places(torch.arange(time, device=text.device))
         later = torch.ones(time, time, dtype=torch.bool, device=text.device).triu(diagonal=1)

@@ -131,7 +131,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     call_configured(require_optimizing, net)
     load_initial(job, net)
     declared, samples = open_joined(job.datasets, net.samples)
-    net.class_names = samples.classes
+    net.class_names, net.alphabet = samples.classes, samples.alphabet
     data = call_configured(RunData, declared, samples, transform_of(net))
     first = job.datasets[0].declared
     drawn = samples.parts[0].samples if isinstance(samples, JoinedSamples) else samples

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, listed
 from trainer.data.declaration import sample_types
-from trainer.data.reader import Lines, RawFiles, Table, Text
+from trainer.data.reader import Lines, PaddedTokens, RawFiles, Table, Text
 from trainer.training.settings import ClassificationSettings, RegressionSettings, SequenceSettings, VerificationSettings
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INPUT, TARGET, SHAPE, CLASSES = "input_field", "target_field", "input_shape", "classes"
 FEATURES, COUNTS = "input_features", "category_counts"
+VOCABULARY, CONTEXT = "vocabulary", "context"
 NUMBERS, CATEGORIES = "features", "categories"
 """The fields of a table that is published from one file."""
 _CHANNELS: Final = 3
@@ -47,7 +48,7 @@ _NEEDS: Final[dict[type, dict[str, tuple[str, Fits]]]] = {
     ClassificationSettings: {TARGET: ("labels, whole numbers", _is_label), INPUT: ("values with axes", _has_axes)},
     VerificationSettings: {TARGET: ("labels, whole numbers", _is_label), INPUT: ("values with axes", _has_axes)},
     RegressionSettings: {TARGET: ("one number per sample", _is_number), INPUT: ("values with axes", _has_axes)},
-    SequenceSettings: {INPUT: ("bytes of a text", _is_text)},
+    SequenceSettings: {INPUT: ("bytes or tokens of a text", _is_text)},
 }
 """What the fields of each task hold."""
 _WITHOUT_TARGET: Final = (Lines, Text, RawFiles)
@@ -94,6 +95,7 @@ def settings_for(
         result.values[COUNTS] = list(reader.codes_of(CATEGORIES)) if CATEGORIES in reader.fields else []
         numbers = types.get(NUMBERS)
         result.values[FEATURES] = numbers.shape[0] if numbers and numbers.shape else 0
+    _fill_tokens(result, dataset, defaults)
     _fill_shape(result, dataset, defaults, given=types.get(chosen.get(INPUT, str(defaults.get(INPUT, "")))), like=like)
     if CLASSES in defaults:
         counts = [typed.classes for typed in types.values() if typed and typed.classes]
@@ -119,6 +121,17 @@ def _misfit(dataset: Dataset, reason: str, setting: str) -> DatasetError:
         f"dataset {dataset.name}: {reason}; the fields of a sample are {fields}",
         hint=f"use --like with an experiment for such samples; or omit --dataset, and edit dataset and {setting} in the copy",
     )
+
+
+def _fill_tokens(result: DatasetSettings, dataset: Dataset, defaults: Mapping[str, Any]) -> None:
+    """Add the size of the vocabulary, `None` for bytes, and the window of tokens, which the context must hold."""
+    reader = dataset.reader
+    tokens = reader.tokens if isinstance(reader, Lines | Text) else None
+    if VOCABULARY in defaults and (tokens or defaults[VOCABULARY] is not None):
+        result.values[VOCABULARY] = tokens.vocabulary if tokens else None
+    window = reader.window if isinstance(reader, Text) else tokens.window if isinstance(tokens, PaddedTokens) else None
+    if CONTEXT in defaults and tokens and window:
+        result.values[CONTEXT] = window
 
 
 def _fill_shape(

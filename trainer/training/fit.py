@@ -180,7 +180,7 @@ def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Tas
     seed_start()
     net = experiment.make_net()
     samples = net.samples(dataset, files)
-    net.class_names = samples.classes
+    net.class_names, net.alphabet = samples.classes, samples.alphabet
     data = call_configured(RunData, dataset, samples, transform_of(net))
     net.fit_to_train(data.train_split())
     return net, data

@@ -254,9 +254,11 @@ class VerificationSettings(TrainingSettings):
 
 
 class SequenceSettings(TrainingSettings):
-    """Settings of a sequence model that predicts the next byte of a text."""
+    """Settings of a sequence model that predicts the next byte or token of a text."""
 
     input_field: str = "text"
     """Field of the dataset that holds the text: windows or lines."""
+    vocabulary: PositiveInt | None = None
+    """Number of tokens, at least that of the dataset's tokenizer; None for bytes."""
     context: PositiveInt = 128
-    """Maximum number of bytes in the input; longer lines are cut."""
+    """Maximum number of bytes or tokens in the input; longer lines of bytes are cut, longer lines of tokens are rejected."""

@@ -41,6 +41,7 @@ class Settings(ClassificationSettings):
     dataset: str = "dots"
     classes: int = 3
     margin: float = 1.0
+    vocabulary: int | None = None
     context: int = 8
 
 

@@ -23,7 +23,8 @@ from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.configuration import CHECKOUT
 from trainer.data.declaration import Draft
 from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflows, require_publishable
-from trainer.data.reader import Arrays, Images, Table
+from trainer.data.reader import Arrays, Images, Lines, Table, Text
+from trainer.data.token_ids import has_library
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
 from trainer.runs.image_file import IMAGE_FILE
@@ -63,11 +64,14 @@ class _Answer(Document):
 
 def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
     """Inspect files of the folder `root`; return whether the samples were read. Raises `DatasetError` if they cannot be published."""
-    if not isinstance(draft.reader, Arrays | Images | Table):
+    if isinstance(draft.reader, Lines | Text) and draft.reader.tokens:
+        if has_library():
+            return True  # the check has tokenized it
+    elif not isinstance(draft.reader, Arrays | Images | Table):
         return True  # any bytes are valid samples
     start = monotonic()
     try:
-        inspection = _inspect_folder(draft, root, paths) if find_spec("torch") else _in_container(draft, root, paths)
+        inspection = _inspect_folder(draft, root, paths) if _reads_here(draft) else _in_container(draft, root, paths)
     except (EngineError, DotenvError, SamplesNotReadError) as fault:
         note(f"{draft.name}: samples were not read ({fault}); the first run reads them, before its first step")
         return False
@@ -77,6 +81,11 @@ def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, pat
     count = sum(values.samples for values in inspection.splits.values())
     note(f"{draft.name}: {counted(count, 'sample')} inspected ({monotonic() - start:.1f} s)")
     return True
+
+
+def _reads_here(draft: Described) -> bool:
+    is_tokenized = isinstance(draft.reader, Lines | Text)
+    return find_spec("torch") is not None and (has_library() or not is_tokenized)
 
 
 def _inspect_folder(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:

@@ -18,7 +18,13 @@ from trainer.base.errors import DatasetError, MachineError, UsageError
 from trainer.base.suggestions import counted, short
 from trainer.cli.configuration import two_stores
 from trainer.cli.data.inspect import inspect_draft
-from trainer.cli.data.publish_options import parse_distinct, parse_pair, parse_reader, parse_split
+from trainer.cli.data.publish_options import (
+    add_token_options,
+    parse_distinct,
+    parse_pair,
+    parse_reader,
+    parse_split,
+)
 from trainer.cli.data.publish_table import (
     DEFAULT_SPLITS,
     add_table_options,
@@ -132,8 +138,9 @@ def add_draft_options(parser: Verb) -> None:
     )
     add("--lines", metavar="FILE", action="append", help="a sample is a line of the text FILE; repeatable")
     add("--text", metavar="FILE", action="append", help="a sample is a window of bytes of the text FILE; repeatable")
-    add("--window", metavar="N", type=int, help="bytes in a window of --text")
+    add("--window", metavar="N", type=int, help="bytes in a window of --text; with --tokenizer tokens in a sample")
     add("--stride", metavar="N", type=int, help="bytes from one window to the next (default: that of --window)")
+    add_token_options(parser)
     add(
         "--sample",
         metavar="FIELD=TYPE[SHAPE]",

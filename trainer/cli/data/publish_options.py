@@ -11,13 +11,16 @@ from trainer.base.errors import DatasetError, DocumentError, UsageError
 from trainer.base.paths import path_fault
 from trainer.base.plain_text import read_text
 from trainer.base.suggestions import short
-from trainer.data.files import SourceFolder
+from trainer.data.files import FolderFiles, SourceFolder
 from trainer.data.format_guess import table_command
 from trainer.data.reader import MOST_PIXELS
+from trainer.data.tokenizer_file import parse_tokenizer
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
+
+    from trainer.cli.arguments import Verb
 
 T = TypeVar("T")
 
@@ -44,8 +47,42 @@ _HINTS: Final = (
 _FORMS: Final = "rows as 0:800, a range as 0%:80%, a folder as train/, or a list of files as @FILE"
 
 _IMAGE_OPTIONS: Final = ("size", "resize", "fill", "mode", "pixels", "white", "alpha", "frames", "classes", "labels")
-_REQUIRED_READER: Final = {**dict.fromkeys(_IMAGE_OPTIONS, "images"), **dict.fromkeys(("window", "stride"), "text")}
-"""Options, and the reader option that each requires."""
+_TOKEN_OPTIONS: Final = ("end_token", "pad_token", "long_lines")
+_NEEDED: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(_IMAGE_OPTIONS, ("images",)),
+    "stride": ("text",),
+    "window": ("text", "tokenizer"),
+    **dict.fromkeys(_TOKEN_OPTIONS, ("tokenizer",)),
+    "pad_token": ("lines",),
+    "long_lines": ("lines",),
+    "tokenizer": ("text", "lines"),
+}
+"""Options, and the reader options of which each requires one."""
+
+
+def add_token_options(parser: Verb) -> None:
+    """Declare the options of text that is read as tokens."""
+    add = parser.add_argument
+    add(
+        "--tokenizer",
+        metavar="FILE",
+        help="read --text and --lines as the tokens of FILE, a tokenizer.json of Hugging Face's library tokenizers",
+    )
+    add(
+        "--end-token",
+        metavar="TOKEN",
+        help="the token that follows each line (default: </s>, <|endoftext|> or a similar one, if there is one)",
+    )
+    add(
+        "--pad-token",
+        metavar="TOKEN",
+        help="the token that pads --lines (default: that of the file's padding, or <pad> or a similar one)",
+    )
+    add(
+        "--long-lines",
+        choices=("reject", "truncate"),
+        help="lines of more tokens than --window: an error (default), or their first tokens",
+    )
 
 
 def parse_reader(args: Namespace) -> dict[str, Any] | None:
@@ -58,15 +95,17 @@ def parse_reader(args: Namespace) -> dict[str, Any] | None:
         case ["column"]:
             return {"kind": "table", "files": _tables(args), "fields": parse_distinct(args.column, _column)}
         case ["lines"]:
-            return {"kind": "lines", "file": _one_or_more(args, "lines")}
+            return {"kind": "lines", "file": _one_or_more(args, "lines")} | _tokens(args)
         case ["text"]:
             if args.window is None:
-                raise UsageError("--text needs --window, the bytes of a sample", hint="for example --window 128")
+                unit = "tokens" if args.tokenizer else "bytes"
+                raise UsageError(f"--text needs --window, the {unit} of a sample", hint="for example --window 128")
             return {
                 "kind": "text",
                 "file": _one_or_more(args, "text"),
                 "window": args.window,
                 "stride": args.stride,
+                **_tokens(args),
             }
         case _ if args.table:
             raise UsageError(
@@ -78,9 +117,11 @@ def parse_reader(args: Namespace) -> dict[str, Any] | None:
 
 def _reader_options(args: Namespace) -> list[str]:
     """Return the option that selects the reader, if any. Raises `UsageError` for options that do not fit together."""
-    for option, reader in _REQUIRED_READER.items():
-        if getattr(args, option) not in {None, False} and not getattr(args, reader):
-            raise UsageError(f"--{option} has no effect without --{reader}", hint=f"add --{reader}")
+    for option, needed in _NEEDED.items():
+        if getattr(args, option) not in {None, False} and not any(getattr(args, each) for each in needed):
+            word = option.replace("_", "-")
+            either = " or ".join(f"--{each}" for each in needed)
+            raise UsageError(f"--{word} has no effect without {either}", hint=f"add --{needed[0]}")
     options = [option for option in ("array", "images", "column", "lines", "text") if getattr(args, option)]
     if len(options) > 1:
         raise UsageError(
@@ -158,6 +199,27 @@ def _column(word: str) -> tuple[str, dict[str, Any]]:
     columns, _, dtype = value.partition(":")
     names = columns.split(",")
     return field, {"column": names[0] if len(names) == 1 else names, **({"dtype": dtype} if dtype else {})}
+
+
+def _tokens(args: Namespace) -> dict[str, Any]:
+    """Return the key `tokens` of a reader of text, if it has a tokenizer. Raises `DatasetError` for a file that is none."""
+    if args.tokenizer is None:
+        return {}
+    path = _path_inside(args.tokenizer, folder=args.folder, prefix="--tokenizer ")
+    found = parse_tokenizer(FolderFiles(args.folder).read(path), where=path)
+    end = args.end_token or found.end(where=path)
+    found.id_of(end, where=path, option="--end-token")
+    values: dict[str, Any] = {"tokenizer": path, "vocabulary": found.vocabulary, "end": end}
+    if args.text:
+        return {"tokens": values}
+    pad = args.pad_token or found.pad(where=path)
+    found.id_of(pad, where=path, option="--pad-token")
+    if args.long_lines and args.window is None:
+        raise UsageError(
+            f"--long-lines {args.long_lines} has no effect without --window", hint="for example --window 128"
+        )
+    long_lines = {"long_lines": args.long_lines} if args.long_lines else {}
+    return {"tokens": {**values, "pad": pad, "window": args.window, **long_lines}}
 
 
 def _one_or_more(args: Namespace, option: str) -> str | list[str]:

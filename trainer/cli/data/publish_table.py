@@ -65,6 +65,7 @@ _FOLDER_OPTIONS: Final = (
         "white",
     ),
     *("alpha", "frames", "labels", "window", "stride", "include_hidden"),
+    *("tokenizer", "end_token", "pad_token", "long_lines"),
 )
 DEFAULT_SPLITS: Final = {"train": (0, 80), "val": (80, 90), "test": (90, 100)}
 

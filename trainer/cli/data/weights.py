@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SAFE: Final = ".safetensors"
 PICKLED: Final = frozenset({".pt", ".pth", ".ckpt", ".bin"})
-_READERS: Final = ("array", "images", "column", "table", "lines", "text", "split", "sample")
+_READERS: Final = ("array", "images", "column", "table", "lines", "text", "tokenizer", "split", "sample")
 _CONVERTED: Final = "converted from "
 _MOST: Final = 20
 """The most entries that a declaration names as left out."""

@@ -70,7 +70,8 @@ def splitting(trial: Trial) -> str:
     reader = trial.subject.dataset.reader
     if isinstance(samples, Windows) and isinstance(reader, Text):
         common = _overlapping(samples, trial.rows, reach=(reader.window - 1) // reader.step)
-        verbs = ("shares bytes with windows of", "share bytes with windows of")
+        unit = "tokens" if reader.tokens else "bytes"
+        verbs = (f"shares {unit} with windows of", f"share {unit} with windows of")
         return _result(samples, common, verbs, compared="all windows compared")
     by_digest = _by_files(samples, trial.subject.data)
     compared = _spaced_rows(trial.rows, most=_FILES if by_digest else _sample_limit(samples, trial.rows[LEARNED][0]))

@@ -17,9 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 from trainer.base.suggestions import counted, listed
 from trainer.data.splits import select
 from trainer.training.readers import Pick, open_samples
+from trainer.training.readers.samples import text_of_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -68,6 +69,8 @@ class Row:
     title: str
     samples: Sequence[Sample]
     captions: Sequence[str]
+    decode: Callable[[Sequence[int]], str] = text_of_bytes
+    """Returns the text of a field of whole numbers."""
 
     @classmethod
     def several(cls, title: str, samples: Sequence[Sample], captions: Sequence[str]) -> list[Row]:
@@ -85,7 +88,8 @@ def _row(name: str, chosen: Sequence[int], samples: Samples) -> Row:
     drawn = [samples.sample(Pick(index=index)) for index in shown]
     counts = "" if labels is None else f": {_counted(labels, samples.classes)}"
     captions = [_caption(each, samples.classes) for each in drawn]
-    return Row(title=f"{name}, {counted(len(chosen), 'sample')}{counts}", samples=drawn, captions=captions)
+    title, decode = f"{name}, {counted(len(chosen), 'sample')}{counts}", samples.alphabet.decode
+    return Row(title=title, samples=drawn, captions=captions, decode=decode)
 
 
 def _in_turn(labels: Sequence[int]) -> list[int]:
@@ -141,7 +145,7 @@ def drawn(rows: Sequence[Row], *, note: str = "") -> bytes:
         _write(pen, (_GAP, top), title)
         for column, (sample, caption) in enumerate(zip(row.samples, below, strict=True)):
             left, upper = _GAP + column * (_CELL + _GAP), top + _LINE * len(title)
-            sheet.paste(_cell(sample), (left, upper))
+            sheet.paste(_cell(sample, row.decode), (left, upper))
             _write(pen, (left, upper + _CELL), caption)
         top += height
     _write(pen, (_GAP, top), noted)
@@ -198,12 +202,12 @@ def _width(text: str) -> float:
     return _font().getlength(text)
 
 
-def _cell(sample: Sample) -> Image.Image:
+def _cell(sample: Sample, decode: Callable[[Sequence[int]], str]) -> Image.Image:
     """Draw the first field that is a picture; if there is none, the fields as text."""
     shown = next((_shown(field) for field in sample.values() if is_picture(field)), None)
     cell = Image.new("RGB", (_CELL, _CELL), _GROUND)
     if shown is None:
-        _write(ImageDraw.Draw(cell), (4, 2), _words(sample))
+        _write(ImageDraw.Draw(cell), (4, 2), _words(sample, decode))
         return cell
     scale = _CELL / max(shown.size)
     size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
@@ -233,12 +237,11 @@ def _shown(field: Tensor) -> Image.Image:
     return image.convert("RGB")
 
 
-def _words(sample: Sample) -> list[str]:
+def _words(sample: Sample, decode: Callable[[Sequence[int]], str]) -> list[str]:
     lines: list[str] = []
     for name, field in sample.items():
         if field.ndim == 1 and not field.is_floating_point():
-            text = bytes(field[:400].clamp(0, 255).to(torch.uint8).tolist()).decode(errors="replace")
-            lines += _wrapped(text, _CELL - 8, most=_CELL // _LINE)
+            lines += _wrapped(decode(field[:400].tolist()), _CELL - 8, most=_CELL // _LINE)
         elif field.ndim == 1:
             lines += [name, *(f"{number:.4g}" for number in field[:8].tolist())]
         elif field.ndim > 1:

@@ -11,6 +11,7 @@ from trainer.training.readers.byte_samples import TextLines, WholeFiles, Windows
 from trainer.training.readers.images import Pictures
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 from trainer.training.readers.tables import TableRows
+from trainer.training.readers.token_samples import TokenLines, TokenWindows
 
 if TYPE_CHECKING:
     from trainer.data.declaration import Described
@@ -27,9 +28,9 @@ def open_samples(declared: Described, files: Files) -> Samples:
         case Table() as table:
             return TableRows(table, files)
         case Lines() as lines:
-            return TextLines(files, lines.needed)
+            return TokenLines(files, lines.files, lines.tokens) if lines.tokens else TextLines(files, lines.files)
         case Text() as text:
-            return Windows(files, text)
+            return TokenWindows(files, text, text.tokens) if text.tokens else Windows(files, text)
         case Weights():
             hint = f"begin a run with them: --init-from {declared.name}"
             raise DatasetError(f"dataset {declared.name} holds weights, not samples", hint=hint)

@@ -30,13 +30,16 @@ _BLOCK: Final = 16 << 20
 """Bytes searched for line endings at a time."""
 
 
-class _ByteSamples(FileSamples):
+class ByteSamples(FileSamples):
+    """Samples of bytes or tokens, whose values need no inspection."""
+
     @property
     def holds_values(self) -> bool:
+        """Return False: every byte is valid."""
         return False
 
 
-class TextLines(_ByteSamples):
+class TextLines(ByteSamples):
     """The lines of some files. Opening reads the files once to index the line endings, which takes 8 bytes per line."""
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
@@ -78,13 +81,13 @@ def _ends(files: Files, path: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.concatenate(ends).astype(np.int64) if ends else np.empty(0, dtype=np.int64)
 
 
-class Windows(_ByteSamples):
+class Windows(ByteSamples):
     """Windows of the bytes of some files; a window does not cross a file boundary."""
 
     def __init__(self, files: Files, reader: Text) -> None:
-        self._reader = reader
-        ends = list(accumulate(reader.count(files.size(path)) for path in reader.needed))
-        super().__init__(files, Layout(count=ends[-1], files=reader.needed, ends=ends))
+        self._files, self._reader = files, reader
+        ends = list(accumulate(reader.count(self._length(number)) for number in range(len(reader.files))))
+        super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Read several windows."""
@@ -95,7 +98,11 @@ class Windows(_ByteSamples):
         """Return the range of a window."""
         return [(self._files, *self._place(pick.index))]
 
-    def _window(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _length(self, number: int) -> int:
+        """Return the size of a file of the reader."""
+        return self._files.size(self._reader.files[number])
+
+    def _window(self, index: int) -> np.ndarray[Any, Any]:
         return np.frombuffer(self._files.read(*self._place(index)), dtype=np.uint8)
 
     def _place(self, index: int) -> tuple[str, int, int]:
@@ -104,7 +111,7 @@ class Windows(_ByteSamples):
         return self._layout.files[number], first, first + self._reader.window + 1
 
 
-class WholeFiles(_ByteSamples):
+class WholeFiles(ByteSamples):
     """Unparsed files, in the order of their paths."""
 
     def __init__(self, files: Files) -> None:

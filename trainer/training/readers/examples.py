@@ -73,8 +73,7 @@ def _described(value: Tensor, samples: Samples, field: str, *, is_text: bool) ->
         is_class = field == "label" and 0 <= number < len(samples.classes)
         return samples.classes[int(number)] if is_class else _number(number)
     if is_text and value.ndim == 1 and not value.is_floating_point():
-        codes = value[: 4 * _LETTERS].tolist()
-        return bytes(code for code in codes if 0 <= code <= 255).decode(errors="replace")[:_LETTERS]  # noqa: PLR2004 - a byte
+        return samples.alphabet.decode(value[: 4 * _LETTERS].tolist())[:_LETTERS]
     return _tensor(value)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.inspection import Fault
-    from trainer.training.readers.samples import Batch, Block, Piece, Rows, Sample
+    from trainer.training.readers.samples import Alphabet, Batch, Block, Piece, Rows, Sample
 
 
 class JoinedDataset(Dataset):
@@ -104,6 +104,11 @@ class JoinedSamples(Samples):
         """Return the names of the classes, which all datasets share."""
         return self.parts[0].samples.classes
 
+    @property
+    def alphabet(self) -> Alphabet:
+        """Return the numbers of a text, which all datasets share."""
+        return self.parts[0].samples.alphabet
+
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
         """Return the class numbers of these samples; None if a reader does not know them."""
         found: list[int] = []
@@ -180,6 +185,9 @@ def _require_equal(one: RolePart, other: RolePart) -> None:
     for name, typed in types.items():
         if not (typed.admits(others[name].dtype, others[name].shape) or others[name].admits(typed.dtype, typed.shape)):
             raise DatasetError(f"{both} differ in {name!r}: {typed} and {others[name]}", hint=hint)
+    if one.samples.alphabet.digest != other.samples.alphabet.digest:
+        message = f"{both} have different tokenizers: a token's number has another meaning in each"
+        raise DatasetError(message, hint="publish one of them again with the tokenizer.json of the other")
     names = [part.samples.classes for part in (one, other)]
     if all(names) and names[0] != names[1]:
         odd = next((pair for pair in zip(*names, strict=False) if pair[0] != pair[1]), (len(names[0]), len(names[1])))

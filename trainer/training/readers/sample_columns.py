@@ -175,8 +175,8 @@ def _whole_marks(values: Values) -> Marks:
 
 def _of_lines(samples: Samples, rows: Rows) -> Iterator[SomeSamples]:
     for some in _pieces(rows):
-        bodies = [samples[int(row)]["text"].numpy().tobytes() for row in some]
-        yield _of_bodies(some, "text", [_digest(body) for body in bodies], [len(body) for body in bodies])
+        texts = [sample["text"][: int(sample["length"])].numpy() for sample in (samples[int(row)] for row in some)]
+        yield _of_bodies(some, "text", [_digest(each.tobytes()) for each in texts], [len(each) for each in texts])
 
 
 def _of_files(files: Any, samples: Samples, rows: Rows) -> Iterator[SomeSamples]:

@@ -44,6 +44,30 @@ Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alphabet:
+    """The numbers of a text: bytes, or the tokens of a tokenizer."""
+
+    size: int
+    """Numbers are 0 to `size` - 1."""
+    end: int
+    """The number at the end of a line."""
+    decode: Callable[[Sequence[int]], str]
+    """Returns the text of some numbers."""
+    digest: str = ""
+    """The digest of the tokenizer's file; empty for bytes."""
+    longest: int = 0
+    """Tokens of the longest sample; 0 if it is not known."""
+
+
+def text_of_bytes(numbers: Sequence[int]) -> str:
+    """Return the text of bytes; other numbers become the nearest byte."""
+    return bytes(min(max(number, 0), 255) for number in numbers).decode(errors="replace")
+
+
+BYTES: Final = Alphabet(size=256, end=10, decode=text_of_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
     """A request for a sample: its index, the epoch, and the seed of the run."""
 
@@ -100,6 +124,11 @@ class Samples(Dataset[Sample]):
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes, by number; empty if the reader has no class names."""
         return ()
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Return the numbers of a text in a sample; a reader of tokens overrides it."""
+        return BYTES
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:  # noqa: ARG002 - a reader that knows overrides it
         """Return the class numbers of these samples; None if they require reading whole samples."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import tempfile
 from functools import cached_property, partial
+from itertools import chain, count, islice
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +26,7 @@ from PIL import Image
 
 from trainer.base.errors import DatasetError
 from trainer.data.files import Files
-from trainer.data.reader import Arrays, Drawn, Images, Lines, Table, Text
+from trainer.data.reader import Arrays, Drawn, Images, Lines, PaddedTokens, Table, Text
 from trainer.data.splits import Below, Percent
 from trainer.training.determinism.seeds import derived
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trainer.data.declaration import Dataset
+    from trainer.data.reader import Tokens
 
 _CLASSES: Final = 2
 _SIZE: Final = (32, 32)
@@ -55,6 +58,7 @@ _WORDS: Final = (
     "not",
     "but",
 )
+_MOST_WORDS: Final = 12
 _NOISE: Final = 0.1
 
 Values = np.ndarray[Any, Any]
@@ -133,10 +137,17 @@ class _Generator:
             case Table() as table:
                 return self.table(table)
             case Lines() as lines:
-                return self.split(lines.needed, self.lines())
+                words = _words_of(lines.tokens)
+                window = lines.tokens.window if lines.tokens else None
+                return self.split(lines.files, self.lines(words, longest=window)) | _tokenizer(lines.tokens)
             case Text() as text:
-                size = -(-self.rows // len(text.needed)) * text.step + text.window + 1
-                return {path: b"\n".join(self.lines(most=size))[:size] for path in text.needed}
+                size = -(-self.rows // len(text.files)) * text.step + text.window + 1
+                words = _words_of(text.tokens)
+                bodies = (b"\n".join(self.lines(words, most=size)) for _ in text.files)
+                cut = None if text.tokens else size
+                return {path: body[:cut] for path, body in zip(text.files, bodies, strict=True)} | _tokenizer(
+                    text.tokens
+                )
             case _:
                 return {f"{row:06}.bin": self.random.bytes(64) for row in range(self.rows)}
 
@@ -206,19 +217,48 @@ class _Generator:
             path: _written(partial(pq.write_table, table)) for path, table in zip(reader.files, tables, strict=True)
         }
 
-    def lines(self, *, most: int | None = None) -> list[bytes]:
-        """Return one line per sample; or, if `most` is set, enough lines for `most` bytes."""
+    def lines(self, words: Sequence[str], *, most: int | None = None, longest: int | None = None) -> list[bytes]:
+        """Return one line per sample; or, if `most` is set, enough lines for `most` bytes, or words and line ends.
+
+        A line has less than `longest` words.
+        """
         lines: list[bytes] = []
-        size = 0
+        size, known = 0, np.asarray(words)
         while (len(lines) < self.rows) if most is None else (size < most):
-            words = self.random.choice(_WORDS, size=int(self.random.integers(1, 12)))
-            lines.append(" ".join(words).encode())
-            size += len(lines[-1]) + 1
+            several = min(int(self.random.integers(1, _MOST_WORDS)), (longest or _MOST_WORDS) - 1)
+            chosen = self.random.choice(known, size=several) if len(known) else ()
+            lines.append(" ".join(chosen).encode())
+            size += (len(lines[-1]) if words is _WORDS else len(chosen)) + 1
         return lines
 
     def split(self, paths: Sequence[str], lines: Sequence[bytes]) -> dict[str, bytes]:
         parts = np.array_split(np.arange(len(lines)), len(paths))
         return {path: b"".join(lines[line] + b"\n" for line in part) for path, part in zip(paths, parts, strict=True)}
+
+
+def _words_of(tokens: Tokens | None) -> Sequence[str]:
+    """Return the words of a text; those of a synthetic tokenizer fill the declared vocabulary, so that every token can occur."""
+    if tokens is None:
+        return _WORDS
+    named = {tokens.end, *([tokens.pad] if isinstance(tokens, PaddedTokens) else [])}
+    words = chain((word for word in _WORDS if word not in named), (f"word{number}" for number in count()))
+    return list(islice(words, max(0, tokens.vocabulary - len(named))))
+
+
+def _tokenizer(tokens: Tokens | None) -> dict[str, bytes]:
+    """Return the file of a tokenizer with the declared vocabulary, whose tokens are words between blanks."""
+    if tokens is None:
+        return {}
+    special = list(dict.fromkeys([tokens.end, *([tokens.pad] if isinstance(tokens, PaddedTokens) else [])]))
+    ids = {token: number for number, token in enumerate([*special, *_words_of(tokens)])}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    document = {
+        "version": "1.0",
+        "added_tokens": [{"id": ids[token], "content": token, **flags, "special": True} for token in special],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": ids, "unk_token": tokens.end},
+    }
+    return {tokens.tokenizer: json.dumps(document, ensure_ascii=False).encode()}
 
 
 def _written(write: Callable[[io.BytesIO], object]) -> bytes:

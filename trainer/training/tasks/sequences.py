@@ -1,7 +1,8 @@
-r"""The sequence task: predict the next byte of a text from the bytes before it.
+r"""The sequence task: predict the next byte or token of a text from those before it.
 
 The target of a window (reader `text`) is the same window one byte later. For a line (reader `lines`), the input is "\n" and the line, and
-the target is the line and "\n": the net learns where lines end, and how to begin a line.
+the target is the line and "\n": the net learns where lines end, and how to begin a line. Readers of tokens do the same with the end token
+in place of "\n".
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 
-from trainer.base.errors import DatasetError
+from trainer.base.errors import DatasetError, SettingError
 from trainer.runs.figure import Lines, Passage, Series
-from trainer.settings.ledger import configured
+from trainer.settings.ledger import call_configured, configured
 from trainer.training.determinism.seeds import derived
+from trainer.training.readers.samples import BYTES as BYTE_ALPHABET
 from trainer.training.settings import SequenceSettings
 from trainer.training.tasks.metrics import Accuracy, OutputRows
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float, whole
@@ -26,45 +28,58 @@ from trainer.training.tasks.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainer.data.declaration import Dataset
+    from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.runs.figure import Figure
-    from trainer.training.readers import Batch
+    from trainer.training.readers import Batch, Samples
 
 __all__ = ["BYTES", "SequenceModel", "SequenceSettings"]
 
-BYTES: Final = 256
+BYTES: Final = BYTE_ALPHABET.size
 NOT_WANTED: Final = -100
 """The target after a line's end: the number that torch's cross entropy ignores."""
-_NEWLINE: Final = 10
+_NEWLINE: Final = BYTE_ALPHABET.end
 _GENERATED: Final = 240
-"""Length in bytes of the generated text in the report."""
+"""Length in bytes or tokens of the generated text in the report."""
 
 
 class SequenceModel(Task):
     """A net whose `forward` maps bytes, int64 `[batch, time]`, to scores of the next byte at each place, float `[batch, time, 256]`.
 
-    A score must not depend on later bytes. `time` is at most `context`. Metrics: bits per byte, and accuracy. Figures: bits per byte at
-    each place, and a text that the net generates.
+    With the setting `vocabulary` it maps tokens to scores of the next token, float `[batch, time, vocabulary]`; padding is neither in the
+    loss nor in the metrics. A score must not depend on later places. `time` is at most `context`. Metrics: bits per byte, or perplexity per
+    token; and accuracy. Figures: bits at each place, and a text that the net generates.
     """
 
     causal = True
+    _vocabulary: int | None = None
+
+    def samples(self, declared: Dataset, files: Files) -> Samples:
+        """Open the samples; raise `SettingError` if `vocabulary` or `context` is too small for the dataset's tokens."""
+        samples = super().samples(declared, files)
+        call_configured(require_tokens, samples, declared.title)
+        return samples
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the cross entropy over all bytes of the batch."""
+        """Return the cross entropy over all bytes or tokens of the batch."""
         return next_byte_loss
 
     def make_metrics(self) -> MetricCollection:
-        """Return bits per byte, and accuracy."""
-        accuracy = Accuracy(num_classes=BYTES, average="micro", ignore_index=NOT_WANTED)
-        return MetricCollection({"bits_per_byte": BitsPerByte(), "accuracy": accuracy})
+        """Return bits per byte, or perplexity per token; and accuracy."""
+        size = vocabulary_setting()
+        accuracy = Accuracy(num_classes=size or BYTES, average="micro", ignore_index=NOT_WANTED)
+        cost: Metric = Perplexity() if size else BitsPerByte()
+        return MetricCollection({"perplexity" if size else "bits_per_byte": cost, "accuracy": accuracy})
 
     def used_fields(self) -> tuple[str, ...]:
         """Return the name of the text's field, from the setting `input_field`; its reader supplies the other fields."""
         field, self._context = text_settings()
+        self._vocabulary = vocabulary_setting()
         return (field,)
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the bytes, and the next byte of each: int64 `[batch, time]` each."""
+        """Return the bytes or tokens, and the next one of each: int64 `[batch, time]` each; `NOT_WANTED` follows padding."""
         text = batch[self._used[0]]
         for name in (self._used[0], "next"):
             if name in batch and whole(batch[name]).dtype != torch.int64:
@@ -72,6 +87,8 @@ class SequenceModel(Task):
                 raise DatasetError(message, hint=_READ)
         if "next" in batch:
             given, wanted = text.long(), batch["next"].long()
+            if "length" in batch:
+                wanted = wanted.masked_fill(is_padding(wanted, batch["length"]), NOT_WANTED)
         elif "length" in batch:
             given, wanted = of_lines(text.long(), batch["length"])
         else:
@@ -81,26 +98,26 @@ class SequenceModel(Task):
         return given[:, : self._context], wanted[:, : self._context]
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` if samples are not bytes."""
+        """Raise `DatasetError` if samples are not bytes or tokens."""
         del wanted
         if given.ndim != 2:  # noqa: PLR2004 - batch and time
-            raise DatasetError(f"texts are {described(given)}; expected bytes [batch, time]", hint=_READ)
-        if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < BYTES:
+            raise DatasetError(f"texts are {described(given)}; expected {self._unit}s [batch, time]", hint=_READ)
+        if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < self._size:
             found = f"values from {int(given.min())} to {int(given.max())}"
-            raise DatasetError(f"texts have {found}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
+            raise DatasetError(f"texts have {found}; expected {self._unit}s, 0 to {self._size - 1}", hint=_READ)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Raise `DatasetError` if a split holds a value that is not a byte."""
+        """Raise `DatasetError` if a split holds a value that is not a byte or a token."""
         for split, values in seen.field(self._used[0]).items():
             for bound in filter(None, (values.low, values.high)):
-                if not 0 <= bound.value < BYTES:
+                if not 0 <= bound.value < self._size:
                     message = f"texts of split {split} hold {bound.value} (the first is in {bound.name})"
-                    raise DatasetError(f"{message}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
+                    raise DatasetError(f"{message}; expected {self._unit}s, 0 to {self._size - 1}", hint=_READ)
         return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` if the output is not one score for each byte at each place."""
-        require_float(self, predicted, (*wanted.shape, BYTES), is_="a score of each byte, at each place")
+        """Raise `ExperimentError` if the output is not one score for each byte or token at each place."""
+        require_float(self, predicted, (*wanted.shape, self._size), is_=f"a score of each {self._unit}, at each place")
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Report outputs that are probabilities: cross entropy applies the softmax itself."""
@@ -108,15 +125,15 @@ class SequenceModel(Task):
         return odd_probabilities(self, predicted, dim=-1) if self.loss is next_byte_loss else None
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores and bytes of all places: `[places, 256]` and `[places]`."""
+        """Return scores and targets of all places: `[places, vocabulary]` and `[places]`."""
         return predicted.flatten(0, 1), wanted.flatten()
 
     def counted(self, wanted: Tensor) -> Tensor:
-        """Return the number of target bytes."""
+        """Return the number of target bytes or tokens."""
         return (wanted != NOT_WANTED).sum()
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
-        """Return a buffer for the bits of each batch's bytes at each place."""
+        """Return a buffer for the bits of each batch's targets at each place."""
         return {"places": OutputRows("bits", "count")}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
@@ -129,17 +146,26 @@ class SequenceModel(Task):
         self.kept["places"].update(**{name: F.pad(row, (0, missing))[None] for name, row in sums.items()})  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
-        """Return the bits per byte at each place, and a text that the net generates."""
+        """Return the bits per byte or token at each place, and a text that the net generates."""
         found: dict[str, Tensor] = self.kept["places"].columns()  # type: ignore[operator]
         if not found:
             return []
         bits, count = found["bits"].sum(dim=0), found["count"].sum(dim=0)
         at = [place for place in range(len(count)) if count[place] and torch.isfinite(bits[place])]
         line = Series(name="test", x=tuple(map(float, at)), y=tuple((bits[at] / count[at]).tolist()))
-        labels = {"title": "Bits per byte at each place", "x_label": "bytes before", "y_label": "bits per byte"}
-        text = generate_text(self, _GENERATED, context=self._context).decode(errors="replace")
+        per = f"its per {self._unit}"
+        labels = {"title": f"B{per} at each place", "x_label": f"{self._unit}s before", "y_label": f"b{per}"}
+        text = self.alphabet.decode(generate(self, _GENERATED, context=self._context, end=self.alphabet.end))
         passage = Passage(name="written", title="What the net writes", text=text, split=None)
         return [Lines(name="places", series=(line,), **labels), passage]
+
+    @property
+    def _size(self) -> int:
+        return self._vocabulary or BYTES
+
+    @property
+    def _unit(self) -> str:
+        return "token" if self._vocabulary else "byte"
 
 
 _READ: Final = "its reader is to be `text` or `lines`"
@@ -154,31 +180,40 @@ def of_lines(text: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def costs(scores: Tensor, wanted: Tensor) -> Tensor:
-    """Return the loss of each byte in nats, `[places]`, float64; 0 for places without a target."""
+    """Return the loss of each byte or token in nats, `[places]`, float64; 0 for places without a target."""
     return F.cross_entropy(scores.float(), wanted, ignore_index=NOT_WANTED, reduction="none").double()
 
 
 def next_byte_loss(scores: Tensor, wanted: Tensor) -> Tensor:
-    """Return the cross entropy of scores `[batch, time, 256]` and bytes `[batch, time]`: the mean over the bytes."""
+    """Return the cross entropy of scores `[batch, time, vocabulary]` and targets `[batch, time]`: the mean over the targets."""
     return F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=NOT_WANTED)
 
 
-def generate_text(net: Task, count: int, *, context: int) -> bytes:
-    """Return `count` bytes that the net generates: sampled by its scores with a separate generator; each line starts with empty context."""
+def is_padding(text: Tensor, lengths: Tensor) -> Tensor:
+    """Return which places of `[batch, time]` are at or after the length of their sample: bool `[batch, time]`."""
+    return torch.arange(text.shape[1], device=text.device) >= lengths[:, None]
+
+
+def generate(net: Task, count: int, *, context: int, end: int = _NEWLINE) -> list[int]:
+    """Return `count` bytes or tokens that the net generates: sampled by its scores with a separate generator.
+
+    Each line starts with empty context, after `end`.
+    """
     generator = torch.Generator().manual_seed(derived(0, "written"))
-    found = bytearray([_NEWLINE])
+    found, line = [end], [end]
     for _ in range(count):
-        line = found[found.rindex(_NEWLINE) :][-context:]
-        scores = net(torch.tensor([list(line)], device=net.device))[0, -1]
-        chances = scores.detach().cpu().double().softmax(dim=0).nan_to_num(1 / BYTES)
+        scores = net(torch.tensor([line[-context:]], device=net.device))[0, -1]
+        chances = scores.detach().cpu().double().softmax(dim=0).nan_to_num(1 / len(scores))
         found.append(int(torch.multinomial(chances, 1, generator=generator)))
-    return bytes(found[1:])
+        line = [end] if found[-1] == end else [*line, found[-1]]
+    return found[1:]
 
 
-class BitsPerByte(Metric):
-    """The mean loss of a byte in bits: 8 for uniform predictions."""
+class _MeanCost(Metric):
+    """The mean loss of a byte or token in nats, in float64: the same for any batches."""
 
     full_state_update = False
+    unit: str
     undefined: str | None = None
     total: Tensor
     count: Tensor
@@ -189,17 +224,58 @@ class BitsPerByte(Metric):
         self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, wanted: Tensor) -> None:
-        """Add places: scores `[places, 256]`, bytes `[places]`."""
+        """Add places: scores `[places, vocabulary]`, targets `[places]`."""
         self.total += costs(scores, wanted).sum()
         self.count += (wanted != NOT_WANTED).sum()
 
     def compute(self) -> Tensor:
         """Return the mean."""
-        self.undefined = None if int(self.count) else "there is no byte"
-        return self.total / self.count / math.log(2)
+        self.undefined = None if int(self.count) else f"there is no {self.unit}"
+        return self.total / self.count
+
+
+class BitsPerByte(_MeanCost):
+    """The mean loss of a byte in bits: 8 for uniform predictions."""
+
+    unit = "byte"
+
+    def compute(self) -> Tensor:
+        """Return the mean."""
+        return super().compute() / math.log(2)
+
+
+class Perplexity(_MeanCost):
+    """The exponential of the mean loss of a token: the size of the vocabulary for uniform predictions."""
+
+    unit = "token"
+
+    def compute(self) -> Tensor:
+        """Return the perplexity."""
+        return super().compute().exp()
 
 
 @configured
 def text_settings(*, input_field: str, context: int) -> tuple[str, int]:
-    """Return the name of the text's field, and the largest number of bytes that a net receives."""
+    """Return the name of the text's field, and the largest number of bytes or tokens that a net receives."""
     return input_field, context
+
+
+@configured
+def vocabulary_setting(*, vocabulary: int | None) -> int | None:
+    """Return the number of tokens; None for bytes."""
+    return vocabulary
+
+
+@configured
+def require_tokens(samples: Samples, dataset: str, *, vocabulary: int | None, context: int) -> None:
+    """Raise `SettingError` if the settings are not for the numbers of a text that the samples have."""
+    found = samples.alphabet
+    if not found.digest and vocabulary is not None:
+        message = f"setting vocabulary is {vocabulary}, and {dataset} has bytes"
+        raise SettingError(message, hint="--vocabulary none; or publish the text with --tokenizer")
+    if found.digest and (vocabulary is None or vocabulary < found.size):
+        message = f"setting vocabulary is {vocabulary}, and {dataset} has {found.size:,} tokens"
+        raise SettingError(message, hint=f"--vocabulary {found.size}")
+    if found.longest > context:
+        message = f"setting context is {context}, and the longest sample of {dataset} has {found.longest:,} tokens"
+        raise SettingError(message, hint=f"--context {found.longest}; or publish the text with --window {context}")

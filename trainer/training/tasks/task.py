@@ -21,6 +21,7 @@ from trainer.training.normalization import fit_normalizations
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
 from trainer.training.optimization.parameter_groups import require_one_optimizer_each, trained_parameters
 from trainer.training.readers import open_samples
+from trainer.training.readers.samples import BYTES, Alphabet
 from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tasks.outputs import (
     called,
@@ -88,6 +89,8 @@ class Task(L.LightningModule):
     """Whether `forward` maps `[batch, time, ...]` to `[batch, time, ...]` and an output depends only on inputs up to its time."""
     class_names: Sequence[str] = ()
     """The names of the classes, by number, if the dataset's reader provides them."""
+    alphabet: Alphabet = BYTES
+    """The numbers of a text in a sample: bytes, or the tokens of the dataset's tokenizer."""
     kept: nn.ModuleDict
     """The test outputs that `record_outputs` stores for `figures`."""
     pictures: dict[str, bytes]

@@ -1,0 +1,240 @@
+"""The tokens of text files, by the library `tokenizers`: whole numbers of 32 bits, in memory.
+
+Lines are tokenized one by one, in this thread: the library's own threads would depend on `TOKENIZERS_PARALLELISM`, and a loader worker that
+is forked after they were used can wait forever. Truncation, padding and the template of the tokenizer (`post_processor`) are not applied:
+the declaration states the window, the end token and the padding.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import counted, short
+from trainer.data.file_formats import count_lines
+from trainer.data.reader import PaddedTokens
+from trainer.data.tokenizer_file import TokenizerFile, parse_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trainer.data.files import Files
+    from trainer.data.reader import Tokens
+
+_BLOCK: Final = 1 << 20
+LONGEST_LINE: Final = 1 << 20
+"""Bytes of a line, at most: the library needs about 200 times as much memory while it tokenizes the line."""
+MOST_TOKENS: Final = 1 << 30
+"""Tokens of a dataset, at most: 4 GiB of memory."""
+_ABSENT: Final = "\0no token"
+"""An unknown token that no vocabulary has: the library then raises for text that it would leave out without a word."""
+_AGAIN: Final = "save it again with the library: tokenizer.save('tokenizer.json')"
+
+
+def has_library() -> bool:
+    """Return whether this Python has the library `tokenizers`."""
+    return find_spec("tokenizers") is not None
+
+
+@dataclass(slots=True, kw_only=True)
+class TokenizedFile:
+    """The tokens of a file: those of each line, and the end token after each line."""
+
+    ids: array[int] = field(default_factory=lambda: array("i"))
+    ends: array[int] = field(default_factory=lambda: array("q"))
+    """For each line, the number of tokens up to its end, with its end token."""
+    unknown: int = 0
+    """Unknown tokens."""
+    special: int = 0
+    """Special tokens that the text itself spells."""
+
+    def add(self, ids: Sequence[int], *, end: int) -> None:
+        """Add a line."""
+        self.ids.extend(ids)
+        self.ids.append(end)
+        self.ends.append(len(self.ids))
+
+
+class Tokenizer:
+    """The tokenizer of a dataset. It can be pickled, and forked."""
+
+    def __init__(self, files: Files, tokens: Tokens) -> None:
+        """Parse the file and compare it with the declaration. Raises `DatasetError`."""
+        self._tokens, self._body = tokens, bytes(files.read(tokens.tokenizer))
+        self._parsed = parse_tokenizer(self._body, where=tokens.tokenizer)
+        self.size = tokens.vocabulary
+        """The size of the vocabulary."""
+        self._require_vocabulary(self._parsed.vocabulary)
+        self.end = self._parsed.id_of(tokens.end, where=tokens.tokenizer, option="--end-token")
+        """The number of the end token."""
+        if isinstance(tokens, PaddedTokens):
+            self._parsed.id_of(tokens.pad, where=tokens.tokenizer, option="--pad-token")
+
+    @property
+    def pad(self) -> int:
+        """The number of the token that pads lines; that of the end token for windows."""
+        return self._parsed.ids[self._tokens.pad] if isinstance(self._tokens, PaddedTokens) else self.end
+
+    @property
+    def digest(self) -> str:
+        """The digest of the tokenizer's file."""
+        return digest_of_bytes(self._body)
+
+    def decode(self, numbers: Sequence[int]) -> str:
+        """Return the text of tokens, with special tokens as they are spelled."""
+        text: str = self._library.decode(list(numbers), skip_special_tokens=False)
+        return text
+
+    def tokenize(self, files: Files, paths: Sequence[str]) -> list[TokenizedFile]:
+        """Return the tokens of files. Raises `DatasetError` with file and line."""
+        found: list[TokenizedFile] = []
+        for path in paths:
+            left = MOST_TOKENS - sum(len(each.ids) for each in found)
+            found.append(self._of_file(files, path, left))
+        return found
+
+    def describe(self, found: Sequence[TokenizedFile]) -> str:
+        """Return the number of tokens, and how many are unknown or special tokens that the text spells."""
+        lines, total = sum(len(each.ends) for each in found), sum(len(each.ids) for each in found)
+        parts = [f"{counted(total, 'token')} of {self.size:,} kinds in {counted(lines, 'line')}"]
+        if unknown := sum(each.unknown for each in found):
+            parts.append(f"{counted(unknown, 'unknown token')} {self._parsed.unknown} ({unknown / total:.1%})")
+        if special := sum(each.special for each in found):
+            parts.append(f"{counted(special, 'special token')} spelled in the text")
+        return "; ".join(parts)
+
+    def _of_file(self, files: Files, path: str, most: int) -> TokenizedFile:
+        found, unknown = TokenizedFile(), self._parsed.ids.get(self._parsed.unknown or "")
+        special = {self._parsed.ids[token] for token in self._parsed.special} - {unknown}
+        for number, line in enumerate(_lines(files, path), start=1):
+            ids = self._of_line(line.decode(), where=f"{path}, line {number}")
+            found.add(ids, end=self.end)
+            if unknown is not None:
+                found.unknown += ids.count(unknown)
+            found.special += sum(each in special for each in ids)
+            if len(found.ids) > most:
+                message = (
+                    f"{path}, line {number}: the dataset has more than {MOST_TOKENS:,} tokens, which are held in memory"
+                )
+                raise DatasetError(message, hint="publish parts of the text as several datasets")
+        return found
+
+    def _of_line(self, line: str, *, where: str) -> list[int]:
+        ids = self._encode(line, where=where)
+        tokens = self._tokens
+        if not isinstance(tokens, PaddedTokens) or tokens.window is None or len(ids) < tokens.window:
+            return ids
+        if tokens.long_lines == "truncate":
+            return ids
+        message = f"{where} has {counted(len(ids) + 1, 'token')} with the end token; expected at most {tokens.window:,}, the window"
+        raise DatasetError(message, hint="--long-lines truncate keeps the first tokens; or give a larger --window")
+
+    def _encode(self, line: str, *, where: str) -> list[int]:
+        try:
+            with _panics():
+                ids: list[int] = self._library.encode(line, add_special_tokens=False).ids
+        except DatasetError:
+            raise
+        except Exception as fault:
+            raise self._cannot_encode(line, fault, where=where) from fault
+        return ids
+
+    def _cannot_encode(self, line: str, fault: Exception, *, where: str) -> DatasetError:
+        """Return the error for a line, with the first character that the library rejects by itself."""
+        for letter in dict.fromkeys(line):
+            try:
+                with _panics():
+                    self._library.encode(letter, add_special_tokens=False)
+            except Exception:  # noqa: BLE001 - the library has no class of its own for it
+                message = f"{where}: {self._tokens.tokenizer} has no token for {letter!r} (U+{ord(letter):04X}), and no unknown token"
+                return DatasetError(
+                    message, hint="train it with an unknown token, or on bytes (pre-tokenizer ByteLevel)"
+                )
+        return DatasetError(f"{where} cannot be tokenized: {short(str(fault))}", hint=_AGAIN)
+
+    @cached_property
+    def _library(self) -> Any:
+        """Return the library's tokenizer. Raises `DatasetError` for a file that it cannot read, or reads with other numbers."""
+        where = self._tokens.tokenizer
+        if not has_library():
+            message = f"{where} needs the library tokenizers, which this Python does not have"
+            raise DatasetError(message, hint="use an image: its extras cpu and cuda have it")
+        try:
+            with _panics():
+                library = import_module("tokenizers").Tokenizer.from_str(_strict(self._parsed))
+                library.no_truncation()
+                library.no_padding()
+                numbers = library.get_vocab(with_added_tokens=True)
+        except Exception as fault:
+            message = f"{where} cannot be read by the library tokenizers: {short(str(fault))}"
+            raise DatasetError(message, hint=_AGAIN) from fault
+        if odd := next((token for token, number in self._parsed.ids.items() if numbers.get(token) != number), None):
+            message = f"{where}: token {short(odd)!r} has the number {self._parsed.ids[odd]:,}; the library reads {numbers.get(odd)}"
+            raise DatasetError(message, hint=_AGAIN)
+        return library
+
+    def _require_vocabulary(self, found: int) -> None:
+        if found != self.size:
+            message = f"{self._tokens.tokenizer} has a vocabulary of {found:,}; declared is {self.size:,}"
+            raise DatasetError(message, hint=f"publish with --tokenizer {self._tokens.tokenizer} again")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for a worker process, without the library's object."""
+        return {name: value for name, value in vars(self).items() if name != "_library"}
+
+
+def _strict(parsed: TokenizerFile) -> str:
+    """Return the document of a tokenizer that raises for text without a token: BPE without an unknown token leaves it out."""
+    model = parsed.document["model"]
+    if model.get("unk_token") is None and "merges" in model:
+        model = {**model, "unk_token": _ABSENT}
+    return json.dumps({**parsed.document, "model": model})
+
+
+class _PanicError(Exception):
+    """A panic of the library, which is no `Exception` in Python."""
+
+
+@contextmanager
+def _panics() -> Iterator[None]:
+    try:
+        yield
+    except BaseException as fault:
+        if type(fault).__name__ != "PanicException":
+            raise
+        raise _PanicError(str(fault)) from fault
+
+
+def _lines(files: Files, path: str) -> Iterator[bytes]:
+    """Yield the lines of a UTF-8 text, without LF or CRLF. Raises `DatasetError` with the line for text that would give wrong samples."""
+    count_lines(blocks_of(files, path), where=path)
+    number, rest = 0, b""
+    for block in blocks_of(files, path):
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            number += 1
+            yield _bounded(line, path, number)
+        _bounded(rest, path, number + 1)
+    if rest:
+        yield rest
+
+
+def blocks_of(files: Files, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file in parts."""
+    size = files.size(path)
+    return (bytes(files.read(path, at, min(at + _BLOCK, size))) for at in range(0, size, _BLOCK))
+
+
+def _bounded(line: bytes, path: str, number: int) -> bytes:
+    if len(line) > LONGEST_LINE:
+        message = f"{path}, line {number} has more than {LONGEST_LINE:,} bytes; expected a sentence, a paragraph or a document"
+        raise DatasetError(message, hint="break it into several lines")
+    return line.removesuffix(b"\r")

@@ -1,0 +1,122 @@
+"""Samples of tokens: lines or windows of text files, by the tokenizer of the dataset. The tokens of all files are held in memory.
+
+Lines: `text` int64 [tokens], the end token and the line; `next` int64 [tokens], the line and the end token; `length` int64 []. With a
+window, samples have its length, padded; otherwise a batch is [batch, longest], padded. Padding begins at `length`.
+Windows: `text` int64 [window]; `next` int64 [window], shifted by one token: the targets of a language model. A window can contain the ends
+of several lines, and crosses no file boundary.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from trainer.base.errors import DatasetError
+from trainer.data.splits import Layout
+from trainer.data.token_ids import Tokenizer
+from trainer.training.readers.byte_samples import ByteSamples, Windows
+from trainer.training.readers.samples import Alphabet, stacked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.data.cache.streamed import StreamedDataset
+    from trainer.data.files import Files
+    from trainer.data.reader import PaddedTokens, Text, Tokens
+    from trainer.data.token_ids import TokenizedFile
+    from trainer.training.readers.samples import Batch, Pick, Piece, Sample
+
+_PADDED: Final = ("text", "next")
+Numbers = np.ndarray[Any, np.dtype[np.int32]]
+
+
+class _Tokenized:
+    """The tokens of a dataset, which were read at once: nothing is fetched ahead."""
+
+    tokenizer: Tokenizer
+    longest: int
+    """Tokens of the longest sample."""
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Return the tokens."""
+        own = self.tokenizer
+        return Alphabet(size=own.size, end=own.end, decode=own.decode, digest=own.digest, longest=self.longest)
+
+    @property
+    def streamed(self) -> Sequence[StreamedDataset]:
+        """Return no dataset."""
+        return ()
+
+    def pieces(self, pick: Pick) -> Sequence[Piece]:
+        """Return no range of a file."""
+        del pick
+        return ()
+
+
+class TokenLines(_Tokenized, ByteSamples):
+    """The lines of some files."""
+
+    def __init__(self, files: Files, paths: Sequence[str], tokens: PaddedTokens) -> None:
+        """Tokenize the files. Raise `DatasetError` with file and line."""
+        self.tokenizer, self._window = Tokenizer(files, tokens), tokens.window
+        found = self.tokenizer.tokenize(files, paths)
+        self._ids, self._ends = (
+            [_ids_of(each) for each in found],
+            [np.frombuffer(each.ends, np.int64) for each in found],
+        )
+        most = max(int(np.diff(each, prepend=0).max(initial=0)) for each in self._ends)
+        self.longest = most if self._window is None else self._window
+        counts = list(accumulate(map(len, self._ends)))
+        super().__init__(files, Layout(count=counts[-1], files=tuple(paths), ends=counts))
+
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Return several lines."""
+        return self.stack([self._line(pick.index) for pick in picks])
+
+    def stack(self, samples: Sequence[Sample]) -> Batch:
+        """Return lines as a batch, padded; raise `DatasetError` if a sample has another length than its `length`."""
+        lengths = [int(sample["length"]) for sample in samples]
+        longest = self._window or max(lengths)
+        padded = {name: torch.full((len(samples), longest), self.tokenizer.pad) for name in _PADDED}
+        for name, whole in padded.items():
+            for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
+                if not length <= min(longest, len(sample[name])):
+                    message = f"a sample has {len(sample[name])} tokens in {name!r} and the length {length}"
+                    raise DatasetError(f"{message}; expected at most {longest}", hint="set `length` to their number")
+                whole[row, :length] = sample[name][:length]
+        others = [{name: each for name, each in sample.items() if name not in _PADDED} for sample in samples]
+        return {**padded, **stacked(others)}
+
+    def _line(self, index: int) -> Sample:
+        number, row = self._layout.place(index)
+        ends = self._ends[number]
+        ids = self._ids[number][int(ends[row - 1]) if row else 0 : int(ends[row])].astype(np.int64)
+        given = np.concatenate([[self.tokenizer.end], ids[:-1]])
+        text, following = (torch.from_numpy(each[: self._window]) for each in (given, ids))
+        return {"text": text, "next": following, "length": torch.tensor(len(text))}
+
+
+class TokenWindows(_Tokenized, Windows):
+    """Windows of the tokens of some files."""
+
+    def __init__(self, files: Files, reader: Text, tokens: Tokens) -> None:
+        """Tokenize the files. Raise `DatasetError` with file and line."""
+        self.tokenizer, self.longest = Tokenizer(files, tokens), reader.window
+        self._ids = [_ids_of(each) for each in self.tokenizer.tokenize(files, reader.files)]
+        super().__init__(files, reader)
+
+    def _length(self, number: int) -> int:
+        return len(self._ids[number])
+
+    def _window(self, index: int) -> Numbers:
+        number, row = self._layout.place(index)
+        first = row * self._reader.step
+        return self._ids[number][first : first + self._reader.window + 1]
+
+
+def _ids_of(found: TokenizedFile) -> Numbers:
+    return np.frombuffer(found.ids, dtype=np.int32)
