@@ -41,7 +41,7 @@ def test_every_package_of_the_extras_is_imported(tmp_path: Path) -> None:
     install_distribution(tmp_path, "torch", "")
     install_distribution(tmp_path, "server", "raise RuntimeError('not asked for')")
     done = run_import_test(tmp_path, "cpu")
-    assert (done.returncode, done.stderr) == (0, "import test: 1 packages can be imported\n")
+    assert (done.returncode, done.stderr) == (0, "import test: 1 package can be imported\n")
 
 
 def test_a_package_that_links_torch_is_imported_although_no_extra_lists_it(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.data.streams import disk_usage
 from trainer.base.digest import digest_of_bytes
+from trainer.base.safe_folder import Root
 from trainer.data.cache.budget import Budget
 from trainer.data.cache.chunk_folder import ChunkFolder
 from trainer.data.chunks import Chunk
@@ -72,3 +75,38 @@ def test_room_is_taken_from_a_version_with_more_than_its_share_and_no_more_than_
         assert other.reserve(CHUNKS[:20])
     share = budget.count().streamed
     assert share[folder.path] == pytest.approx(share[other.path], abs=20 * CHUNKS[0].cost)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_chunks_that_are_written_and_evicted_at_once_are_counted_exactly(
+    budget: Budget, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    def no_link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    if not has_links:
+        monkeypatch.setattr(Root, "link", no_link)
+
+    def work(number: int) -> None:
+        folder, shuffled = ChunkFolder(budget, "versions/a/1"), random.Random(number)  # noqa: S311 - an order
+        for chunk, body in shuffled.sample([*zip(CHUNKS, BODIES, strict=True)], len(CHUNKS)):
+            assert folder.reserve([chunk])
+            folder.write(chunk, body)
+            folder.evict(shuffled.sample(CHUNKS, 2))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(work, range(4))] == [None] * 4
+    folder = ChunkFolder(budget, "versions/a/1")
+    on_disk = sum(chunk.cost for chunk in CHUNKS if folder.has(chunk))
+    counted = budget.count().streamed.get(folder.path, 0)
+    assert (counted == on_disk) if has_links else (counted >= on_disk)
+
+
+def test_a_damaged_chunk_is_replaced_and_counted_once(budget: Budget) -> None:
+    folder = filled(budget)
+    (budget.root / folder.path / CHUNKS[0].name).write_bytes(b"short")
+    assert folder.reserve(CHUNKS[:1])
+    folder.write(CHUNKS[0], BODIES[0])
+    assert folder.read(CHUNKS[0]) == BODIES[0]
+    assert budget.count().streamed == {folder.path: COST}
+    assert not [name for name in (budget.root / folder.path).iterdir() if name.name.startswith(".")]

@@ -86,35 +86,39 @@ class ChunkFolder:
                     rest = memoryview(body)
                     while rest:
                         rest = rest[file.write(rest) :]
-                is_new = self._appears(temporary, chunk)
+                replaced = self._name(temporary, chunk)
         except BaseException:
-            with suppress(OSError, UnsafePathError):
-                self._folder.unlink(temporary, missing_ok=True)
+            self._forget(temporary)
             back(chunk.cost)
             raise
-        if not is_new:
-            back(chunk.cost)
+        self._forget(temporary)
+        if replaced:
+            back(replaced * chunk.cost)
 
-    def _appears(self, temporary: str, chunk: Chunk) -> bool:
-        """Give a file the name of its chunk; return whether there was none of this name, whose bytes are counted already."""
-        try:
-            self._folder.link(temporary, chunk.name, to=self._folder)
-        except FileExistsError:
-            if not self.has(chunk):  # damaged
+    def _name(self, temporary: str, chunk: Chunk) -> int:
+        """Give a file the name of its chunk; return how many files of this name, whose bytes are counted, there were or remain."""
+        replaced = 0
+        while True:
+            try:
+                self._folder.link(temporary, chunk.name, to=self._folder)
+            except FileExistsError:
+                if self.has(chunk):  # another process was faster
+                    return replaced + 1
+                replaced += _remove(self._folder, chunk.name)  # damaged
+                continue
+            except FileNotFoundError:  # another process has evicted it already, unless the file itself is gone
+                if self._folder.stat(temporary) is None:
+                    raise
+            except OSError as fault:
+                if fault.errno not in _NO_LINKS:
+                    raise
+                replaced += _remove(self._folder, chunk.name)
                 self._folder.rename(temporary, chunk.name)
-                return False
-            is_new = False
-        except OSError as fault:
-            if fault.errno not in _NO_LINKS:
-                raise
-            with self.budget.changed():
-                is_new = not self.has(chunk)
-                self._folder.rename(temporary, chunk.name)
-                return is_new
-        else:
-            is_new = True
-        self._folder.unlink(temporary)
-        return is_new
+            return replaced
+
+    def _forget(self, temporary: str) -> None:
+        with suppress(OSError, UnsafePathError):
+            self._folder.unlink(temporary, missing_ok=True)
 
     def remove(self, chunks: Iterable[Chunk]) -> int:
         """Remove those chunks that are there; return their bytes, which stay counted."""
