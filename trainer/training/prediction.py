@@ -28,6 +28,7 @@ from trainer.settings.ledger import Ledger, use_ledger
 from trainer.source.capture import COPY
 from trainer.training.readers import Pick, open_samples
 from trainer.training.saved_net import load_saved
+from trainer.training.tasks.classification import Classifier
 from trainer.training.tasks.outputs import called
 from trainer.training.tasks.task import Task
 
@@ -91,10 +92,10 @@ class Predictor:
         return given if self.net.input_fields else given[0]
 
     def _require_own_inputs(self) -> None:
-        if type(self.net).split_batch is not Task.split_batch or type(self.net).samples is not Task.samples:
-            name = type(self.net).__name__
+        own = type(self.net)
+        if own.split_batch not in {Task.split_batch, Classifier.split_batch} or own.samples is not Task.samples:
             raise ExperimentError(
-                f"{name} reads or splits its batches itself, so its inputs are unknown without targets",
+                f"{own.__name__} reads or splits its batches itself, so its inputs are unknown without targets",
                 hint="in Python: runs.load(RUN).net() returns the net",
             )
 
