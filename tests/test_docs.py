@@ -69,6 +69,7 @@ COMMAND: Final = re.compile(
 VERBS: Final = {
     "runs": ("ls", "show", "pull", "push", "publish"),
     "data": ("ls", "show", "diff", "fetch", "verify", "gc", "publish", "push", "import", "update"),
+    "packages": ("ls", "show", "push", "pull"),
     "image": ("build", "ls", "show", "pin", "unpin", "restore", "smoke"),
     "certify": ("rerun", "resume"),
     "baseline": ("check", "refresh"),

@@ -42,8 +42,9 @@ CALLERS: Final = {
         "trainer.training.saved_net",
     },
     ("trainer.training.saved_net", "load_net"): {"trainer.notebook.run"},
-    ("trainer.training.saved_net", "load_saved"): {"trainer.training.prediction"},
-    ("trainer.training.prediction", "load_predictor"): {"trainer.cli.predict", "trainer.notebook.run"},
+    ("trainer.training.saved_net", "load_saved"): {"trainer.models.build", "trainer.models.prediction"},
+    ("trainer.models.prediction", "load_model"): {"trainer.cli.predict", "trainer.notebook.run"},
+    ("trainer.models.build", "build_package"): {"trainer.cli.package"},
     ("trainer.cli.resume", "prepare"): {"trainer.cli.train"},
     ("trainer.cli.containers", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.resume", "resume_isolated"): {"trainer.cli.train"},
@@ -56,7 +57,8 @@ GATES: Final = {
     "trainer.cli.why": ("require_trust(", "prepare_rerun("),
     "trainer.cli.train": ("admit(folder, options)", "prepare(options, admission)"),
     "trainer.notebook.run": ("self._require_own(trust=trust)", "load_net(self.record"),
-    "trainer.cli.predict": ("require_trust(", "load_predictor("),
+    "trainer.cli.predict": ("require_trust(", "load_model("),
+    "trainer.cli.package": ("require_trust(", "build_package("),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }
 

@@ -44,7 +44,7 @@ ALLOWED: Final = {
     "trainer.training.checks.saved_weights": "a temporary folder",
     "trainer.training.checks.short_training": "a temporary folder",
     "trainer.training.plain.promises": "a temporary folder",
-    "trainer.training.prediction": "a temporary folder",
+    "trainer.models.inputs": "a temporary folder",
     "trainer.training.readers.synthetic": "a temporary folder",
 }
 METHODS: Final = {

@@ -307,6 +307,12 @@ class CheckpointError(RunError):
     code = 90
 
 
+class PackageError(RunError):
+    """A net that cannot be packaged, or a package that does not answer as its run measured."""
+
+    code = 91
+
+
 class StoppedError(RepriseError):
     """A run that was stopped by a signal: 130 after Ctrl-C, 143 after SIGTERM."""
 

@@ -40,7 +40,9 @@ COMMANDS: Final = {
     "new": Command("create an experiment as a copy of another experiment"),
     "runs": Command("list, show, pull, publish and push runs"),
     "report": Command("write an HTML report of a run, or of several runs side by side"),
-    "predict": Command("print what a run's net answers for files", "image"),
+    "predict": Command("print what a run's net, or a package, answers for files", "image"),
+    "package": Command("write a model package of a run, with a certificate that it answers alike", "image"),
+    "packages": Command("list, show, push and pull model packages"),
     "reproduce": Command("rerun a recorded run and compare the results"),
     "compare": Command("compare two runs: identical, within tolerance, within noise, different"),
     "why": Command("find which ingredient makes two runs differ"),
@@ -62,7 +64,8 @@ COMMANDS: Final = {
 GROUPS: Final = {
     "Start": ("setup", "doctor", "doctor store", "new", "check"),
     "Train": ("train", "sweep", "bench"),
-    "Runs": ("runs", "report", "predict", "compare", "why", "reproduce"),
+    "Runs": ("runs", "report", "compare", "why", "reproduce"),
+    "Models": ("predict", "package", "packages"),
     "Evidence": ("noise", "baseline", "certify", "verify"),
     "Environments": ("add", "remove", "image"),
     "Storage": ("data",),
@@ -71,6 +74,7 @@ GROUPS: Final = {
 SUBCOMMANDS: Final = {
     "runs": ("ls", "show", "pull", "publish", "push", "schema"),
     "data": ("publish", "import", "update", "fetch", "ls", "show", "diff", "verify", "push", "gc", "publish-samples"),
+    "packages": ("ls", "show", "push", "pull"),
     "image": ("build", "pin", "unpin", "restore", "show", "smoke", "ls"),
     "baseline": ("check", "refresh", "measure"),
 }

@@ -84,10 +84,11 @@ class LoadedRun:
 
         Raise what `net` raises, and `DatasetError` for a file that cannot be read as the run's dataset.
         """
-        from trainer.training.prediction import load_predictor
+        from trainer.models.prediction import load_model, predictions
 
         self._require_own(trust=trust)
-        return [asdict(each) for each in load_predictor(self.record, self.folder).predict([*map(Path, files)])]
+        model = load_model(self.record, self.folder)
+        return [asdict(each) for each in predictions(model, [*map(Path, files)])]
 
     def _require_own(self, *, trust: bool) -> None:
         if not trust and self.record.attempt not in own_attempts_of(self.folder):

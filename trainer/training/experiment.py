@@ -50,6 +50,11 @@ class Experiment:
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in STEPS)
 
     @property
+    def reads_samples(self) -> bool:
+        """Whether the batches are read from the setting `dataset`: always."""
+        return True
+
+    @property
     def has_package_steps(self) -> bool:
         """Whether the package's own steps train and measure the net, with any reader."""
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _MEASURING)

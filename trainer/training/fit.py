@@ -204,9 +204,9 @@ def _test(
     net.load_state_dict(checkpoint["state_dict"], strict=net.strict_loading)
     forget_results(net)
     steps = machine.global_step
-    if not checkpoint["reprise"]["results"] and _has_loop(assembled, "validation_step", "val_dataloader"):
+    if not checkpoint["reprise"]["results"] and has_loop(net, data, "validation_step", "val_dataloader"):
         machine.validate(net, datamodule=data, verbose=False)  # `max_steps` ended the run before the epoch's validation
-    if _has_loop(assembled, "test_step", "test_dataloader"):
+    if has_loop(net, data, "test_step", "test_dataloader"):
         machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, checkpoint, names, frozen=frozen_in(net)) if machine.is_global_zero else ""
     position = checkpoint["reprise"]
@@ -221,11 +221,9 @@ def _test(
     )
 
 
-def _has_loop(assembled: Assembly, step: str, loader: str) -> bool:
+def has_loop(net: L.LightningModule, data: L.LightningDataModule | None, step: str, loader: str) -> bool:
     """Return whether the net has a step, and the net or its data a loader for it; a task always has both."""
-    return is_overridden(step, assembled.net) and (
-        is_overridden(loader, assembled.net) or is_overridden(loader, assembled.data)
-    )
+    return is_overridden(step, net) and (is_overridden(loader, net) or is_overridden(loader, data))
 
 
 @configured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load
@@ -19,24 +20,35 @@ from trainer.training.experiment import load_any_experiment
 from trainer.training.plain.experiment import PlainExperiment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from lightning import LightningModule
-    from torch import Tensor
 
     from trainer.runs.record import Record
     from trainer.settings.origins import Resolved
+    from trainer.training.experiment import Experiment
 
 WEIGHTS = "weights.safetensors"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedNet:
+    """A run's net with its weights, in evaluation mode on the CPU."""
+
+    net: LightningModule
+    experiment: Experiment | PlainExperiment
+    resolved: Resolved[Any]
+    """The settings of the run."""
+
+
 def load_net(record: Record, folder: Path) -> LightningModule:
     """Return the net of a run in `folder` with the weights that its test evaluated, in evaluation mode on the CPU; see `load_saved`."""
-    return load_saved(record, folder)[0]
+    return load_saved(record, folder).net
 
 
-def load_saved(record: Record, folder: Path) -> tuple[LightningModule, Resolved[Any]]:
-    """Return the net of `load_net`, and the settings of the run.
+def load_saved(record: Record, folder: Path, *, folders: Mapping[str, Path] | None = None) -> SavedNet:
+    """Return the net of `load_net` with its experiment; `folders` are those of the datasets that settings name.
 
     The experiment's module is imported from the run's frozen source. Raise `RunError` if the run has no weights, or if they do not fit the
     net; `DigestMismatchError` if the weights or the source are not the recorded ones.
@@ -45,21 +57,23 @@ def load_saved(record: Record, folder: Path) -> tuple[LightningModule, Resolved[
         raise RunError(
             f"run {record.run} ran a script, which has no net", hint="see the outputs in output/ of its attempt"
         )
-    weights = _weights(record, folder)
+    weights = load(read_weights(record, folder))
     require_source(folder, record.ingredients.source)
-    net, resolved = _net(record, folder / COPY)
+    saved = _saved(record, folder / COPY, folders or {})
     try:
-        net.load_state_dict(weights)
+        saved.net.load_state_dict(weights)
     except RuntimeError as fault:
         message = short(" ".join(str(fault).split()))
         raise RunError(f"the weights of run {record.run} do not fit its net: {message}", hint=_OTHER) from fault
-    return net.eval(), resolved
+    saved.net.eval()
+    return saved
 
 
 _OTHER = "the checkout's package has changed since: check out the run's commit (`reprise runs show RUN`)"
 
 
-def _weights(record: Record, folder: Path) -> dict[str, Tensor]:
+def read_weights(record: Record, folder: Path) -> bytes:
+    """Return the file of a run's weights. Raise `RunError` if the run has none, `DigestMismatchError` if it is not the recorded file."""
     listed = next((file for file in record.outcome.files if file.path == WEIGHTS), None)
     if listed is None:
         message = f"run {record.run} has no weights: it is {record.outcome.status}"
@@ -69,10 +83,10 @@ def _weights(record: Record, folder: Path) -> dict[str, Tensor]:
     if digest_of_bytes(data) != listed.sha256:
         message = f"{WEIGHTS} of run {record.run} is not the recorded file"
         raise DigestMismatchError(message, hint="it was altered: pull the run again")
-    return load(data)
+    return data
 
 
-def _net(record: Record, source: Path) -> tuple[LightningModule, Resolved[Any]]:
+def _saved(record: Record, source: Path, folders: Mapping[str, Path]) -> SavedNet:
     name = record.ingredients.experiment
     path = source / (name if "/" in name or name.endswith(".py") else f"trainer/experiments/{name}.py")
     values = record.circumstances.execution | record.ingredients.settings
@@ -81,5 +95,5 @@ def _net(record: Record, source: Path) -> tuple[LightningModule, Resolved[Any]]:
     experiment = load_any_experiment(name, path, root=elsewhere, chosen=chosen)
     resolved = resolve(experiment.settings, Origins(options={}, environ={}, record=values))
     with use_ledger(Ledger(resolved)):
-        net = experiment.make_net({}) if isinstance(experiment, PlainExperiment) else experiment.make_net()
-    return net, resolved
+        net = experiment.make_net(folders) if isinstance(experiment, PlainExperiment) else experiment.make_net()
+    return SavedNet(net=net, experiment=experiment, resolved=resolved)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from trainer.settings.ledger import configured
 from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import Row, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
+from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.area import ClassArea
 from trainer.training.tasks.class_weights import described_weights, weights_of_classes
 from trainer.training.tasks.metrics import OutputRows
@@ -111,17 +112,9 @@ class Classifier(Task):
         require_classes(labels, classes=len(self._named))
         return [*not_trained_on(labels, self._named)]
 
-    def answers(self, predicted: Tensor) -> list[dict[str, Any]]:
-        """Return the most probable class of each sample and the score of each class, its softmax; of maps the class at each pixel."""
-        names = class_names(tuple(self.class_names))
-        if predicted.ndim > 2:  # noqa: PLR2004 - batch and classes
-            best = predicted.argmax(1)
-            return [{"shares": _shares(each, names), "output": each.tolist()} for each in best]
-        scores = predicted.float().softmax(1).tolist()
-        return [
-            {"class": names[max(range(len(names)), key=row.__getitem__)], "scores": dict(zip(names, row, strict=True))}
-            for row in scores
-        ]
+    def answer_form(self) -> AnswerForm:
+        """Answer with the most probable class and the score of each class, its softmax; for maps with the class at each place."""
+        return AnswerForm(kind="class", names=tuple(class_names(tuple(self.class_names))))
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
         """Return AUC, with the reason, if a split has samples of one class only."""
@@ -230,12 +223,6 @@ class CrossEntropy(nn.CrossEntropyLoss):
             classes, low, high = scores.shape[1], int(labels.min()), int(labels.max())
             message = f"the dataset has the label {low if low < 0 else high}"
             raise (negative(message, low) if low < 0 else beyond(message, high, classes)) from fault
-
-
-def _shares(labels: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Return the share of the elements of each class."""
-    counts = labels.flatten().bincount(minlength=len(names)).tolist()
-    return {name: count / labels.numel() for name, count in zip(names, counts, strict=True)}
 
 
 @configured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -12,6 +12,7 @@ from trainer.base.errors import DatasetError
 from trainer.settings.ledger import configured
 from trainer.training.figures.charts import roc
 from trainer.training.settings import MultiLabelSettings
+from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.metrics import MeanAveragePrecision, OutputRows
 from trainer.training.tasks.outputs import described, odd_sigmoid, require_float
 from trainer.training.tasks.task import Task
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["MultiLabelClassifier", "MultiLabelSettings"]
 
 _CURVES: Final = 12
-_HALF: Final = 0.5
 """The largest number of labels for which the report has ROC curves."""
 _MULTI_HOT: Final = "publish 1 for each label that a sample has and 0 for the others, `[samples, labels]`"
 
@@ -80,12 +80,11 @@ class MultiLabelClassifier(Task):
         """Return probabilities and targets, `[batch, labels]` each, int64."""
         return predicted.float().sigmoid(), wanted.round().long() if wanted.is_floating_point() else wanted.long()
 
-    def answers(self, predicted: Tensor) -> list[dict[str, Any]]:
-        """Return the labels with a probability of at least one half, and the probability of each label."""
+    def answer_form(self) -> AnswerForm:
+        """Answer with the labels whose probability is at least one half, and the probability of each label."""
         named = self.class_names
-        names = [named[at] if at < len(named) else str(at) for at in range(predicted.shape[1])]
-        rows = [dict(zip(names, row, strict=True)) for row in predicted.float().sigmoid().tolist()]
-        return [{"labels": [name for name, score in row.items() if score >= _HALF], "scores": row} for row in rows]
+        names = [named[at] if at < len(named) else str(at) for at in range(label_count())]
+        return AnswerForm(kind="labels", names=tuple(names))
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return a buffer for scores and targets, if there are few labels."""

@@ -22,6 +22,7 @@ from trainer.training.optimization.optimizers import make_optimizer, make_schedu
 from trainer.training.optimization.parameter_groups import require_one_optimizer_each, trained_parameters
 from trainer.training.readers import open_samples
 from trainer.training.readers.samples import BYTES, Alphabet
+from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tasks.outputs import (
     called,
@@ -165,9 +166,9 @@ class Task(L.LightningModule):
         """Return the number of elements the loss averages over: the weight of this batch in the mean loss of a split."""
         return len(wanted)
 
-    def answers(self, predicted: Tensor) -> list[dict[str, Any]]:
-        """Return what `reprise predict` prints for the outputs of a batch `[batch, ...]`, a mapping that JSON can hold for each sample."""
-        return [{"output": each} for each in predicted.float().tolist()]
+    def answer_form(self) -> AnswerForm:
+        """Return how the outputs of `forward` become the answers that `reprise predict` prints and a model package gives."""
+        return AnswerForm()
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return the buffers that `record_outputs` fills."""

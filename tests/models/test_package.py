@@ -1,0 +1,156 @@
+"""Model packages of trained runs: they answer as the runs, and whatever is altered is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+FILES: Final = (
+    "model.pt2",
+    "weights.safetensors",
+    "golden.safetensors",
+    "record.json",
+    "README.md",
+    "certificate.json",
+    "package.json",
+    "package.sha256",
+)
+_REGRESSION: Final = """
+from torch import nn
+from trainer.training.tasks.regression import RegressionSettings, Regressor
+
+class Settings(RegressionSettings):
+    dataset = "dots"
+    target_field = "label"
+    max_epochs = 1
+    batch_size = 8
+
+class Net(Regressor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+
+    def forward(self, images):
+        return self.layers(images)[:, 0]
+"""
+_PLAIN: Final = """
+import lightning as L
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Plain(L.LightningModule):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
+
+    def forward(self, image):
+        return self.layers(image)
+
+    def training_step(self, batch, index):
+        return F.cross_entropy(self(batch["image"]), batch["label"])
+
+    def test_step(self, batch, index):
+        self.log("test_loss", F.cross_entropy(self(batch["image"]), batch["label"]))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+
+
+def packaged(checkout: Checkout, run: str, *words: str) -> dict[str, Any]:
+    """Type `reprise package RUN` and return what it prints."""
+    done = checkout.reprise("package", run, "--json", *words)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def package(checkout: Checkout) -> dict[str, Any]:
+    """The package of a trained classifier."""
+    assert checkout.train()[0] == 0
+    return packaged(checkout, checkout.last()[0].parents[1].name)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """Samples in a file."""
+    np.save(tmp_path / "new.npy", np.random.default_rng(3).random((1000, 1, 4, 4), dtype=np.float32))
+    return tmp_path / "new.npy"
+
+
+def test_a_package_answers_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
+    certificate = package["certificate"]
+    assert certificate["holds"]
+    assert certificate["test"] == {"samples": 20, "identical": True, "largest": 0.0, "output": None, "sample": None}
+    assert {each["name"]: each["measured"] == each["recomputed"] for each in certificate["metrics"]} == {
+        "test_loss": True,
+        "test_accuracy": True,
+        "test_f1": True,
+    }
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    of_run = json.loads(checkout.reprise("predict", run, str(inputs), "--json").stdout)
+    of_package = json.loads(checkout.reprise("predict", package["path"], str(inputs), "--json").stdout)
+    assert len(of_package["predictions"]) == 1000
+    assert of_package["predictions"] == of_run["predictions"]
+    assert of_package["package"] == package["package"]
+
+
+def test_a_package_works_without_its_run_and_its_code(
+    checkout: Checkout,
+    package: dict[str, Any],
+    inputs: Path,
+    tmp_path: Path,
+) -> None:
+    moved = shutil.copytree(package["path"], tmp_path / "elsewhere")
+    done = checkout.reprise("predict", str(moved), str(inputs), REPRISE_STORE=str(tmp_path / "no store"))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1000
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_package_with_one_altered_bit_is_refused(
+    checkout: Checkout,
+    package: dict[str, Any],
+    inputs: Path,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    moved = shutil.copytree(package["path"], tmp_path / "altered")
+    body = bytearray((moved / name).read_bytes())
+    body[len(body) // 2] ^= 1
+    (moved / name).write_bytes(body)
+    done = checkout.reprise("predict", str(moved), str(inputs))
+    assert (done.returncode, name in done.stderr) == (55, True), done.stderr
+    assert not done.stdout
+
+
+def test_a_regressor_is_packaged(checkout: Checkout) -> None:
+    (checkout.root / "height.py").write_text(_REGRESSION)
+    code, _, err = checkout.train("--exp", "height.py")
+    assert code == 0, err
+    found = packaged(checkout, checkout.last()[0].parents[1].name)
+    assert found["certificate"]["holds"]
+    assert found["certificate"]["test"]["identical"]
+
+
+def test_a_plain_module_is_packaged(checkout: Checkout, inputs: Path) -> None:
+    (checkout.root / "plain.py").write_text(_PLAIN)
+    words = ("--exp", "plain.py", "--dataset", "dots", "--max-epochs", "1", "--batch-size", "8")
+    code, _, err = checkout.train(*words)
+    assert code == 0, err
+    found = packaged(checkout, checkout.last()[0].parents[1].name)
+    assert found["certificate"]["holds"]
+    assert [each["name"] for each in found["certificate"]["metrics"]] == ["test_loss"]
+    done = checkout.reprise("predict", found["path"], str(inputs), "--json")
+    assert len(json.loads(done.stdout)["predictions"][0]["answer"]["output"]) == 2

@@ -1,0 +1,168 @@
+"""`reprise packages ls|show|push|pull`: the model packages on this machine and in a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, StoreError, UsageError
+from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import STORE_HELP, configured_store, runs_folder, shown_path
+from trainer.cli.find_package import PACKAGE_HELP, digest_of, find_package
+from trainer.cli.formatting import columns, value_text
+from trainer.cli.output import one_line, print_json, print_notice
+from trainer.models.package import open_package, packages_in, read_package
+from trainer.models.package_store import pull_package, push_package, stored_digests, stored_package
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from trainer.models.package import Package, ParityCertificate
+
+
+def main(argv: list[str]) -> int:
+    """Run a subcommand."""
+    args = _parser().parse_args(argv)
+    code: int = args.verb(args)
+    return code
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "reprise packages", "Manage model packages on this machine and in the store; `reprise package RUN` makes one."
+    )
+    verbs = parser.commands()
+    ls = verbs.add_parser("ls", help="list packages")
+    ls.add_argument("--local", action="store_true", help="list local packages only, without access to the store")
+    show = verbs.add_parser("show", help="show what a package holds and what its certificate says")
+    show.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
+    push = verbs.add_parser("push", help="copy a package into the store")
+    push.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
+    pull = verbs.add_parser("pull", help="download and verify a package from the store")
+    pull.add_argument("digest", metavar="DIGEST", help="the digest of the package, which `push` prints")
+    for each, verb in {ls: _ls, show: _show, push: _push, pull: _pull}.items():
+        each.set_defaults(verb=verb)
+        each.add_argument("--json", action="store_true", help="print the result as JSON")
+        if each is not show:
+            each.add_argument("--store", metavar="ADDRESS", help=STORE_HELP)
+    return parser
+
+
+def _ls(args: Namespace) -> int:
+    local, stored = dict(_local()), {} if args.local else dict(_stored(args.store))
+    found = {**stored, **local}
+    rows = [(package, _places(digest, local, stored)) for digest, package in found.items()]
+    if args.json:
+        print_json(
+            [
+                {"package": package.digest, "name": package.name, "in": where, **_about(package)}
+                for package, where in rows
+            ]
+        )
+    elif not rows:
+        print_notice("no packages yet: `reprise package RUN` makes one")
+    else:
+        cells = [(package.name, package.run, _metric(package), ", ".join(where)) for package, where in rows]
+        print("\n".join(columns([("package", "run", "measured", "in"), *cells])))
+    return 0
+
+
+def _places(digest: str, local: Mapping[str, Package], stored: Mapping[str, Package]) -> list[str]:
+    return [name for name, known in (("this machine", local), ("store", stored)) if digest in known]
+
+
+def _local() -> Iterator[tuple[str, Package]]:
+    for path in packages_in(runs_folder()):
+        try:
+            package = read_package(path)[0]
+        except RepriseError as fault:
+            print_notice(f"{path.name} is left out: {fault.message}")
+        else:
+            yield package.digest, package
+
+
+def _stored(address: str | None) -> Iterator[tuple[str, Package]]:
+    try:
+        store = configured_store(address)
+        for digest in stored_digests(store):
+            try:
+                yield digest, stored_package(digest_of(digest), store)
+            except (DocumentError, DigestMismatchError, UsageError) as fault:
+                print_notice(f"{one_line(digest)} is left out: {fault.message}")
+    except StoreError as fault:
+        print_notice(f"only local packages are listed: {fault.message}")
+
+
+def _about(package: Package) -> dict[str, Any]:
+    return package.model_dump(mode="json", include={"run", "experiment", "metrics", "torch"})
+
+
+def _metric(package: Package) -> str:
+    found = [(name, value) for name, value in package.metrics.items() if not name.endswith("_loss")]
+    return next((f"{one_line(name)} {value_text(value)}" for name, value in found or package.metrics.items()), "")
+
+
+def _show(args: Namespace) -> int:
+    path = find_package(args.package)
+    package, certificate = read_package(path)
+    if args.json:
+        documents = {"document": package.model_dump(mode="json"), "certificate": certificate.model_dump(mode="json")}
+        print_json({"package": package.digest, "path": str(path), **documents})
+    else:
+        print("\n".join(package_page(package, certificate, path)))
+    return 0
+
+
+def _push(args: Namespace) -> int:
+    opened, store = open_package(find_package(args.package)), configured_store(args.store)
+    push_package(opened, store)
+    if args.json:
+        print_json({"package": opened.package.digest, "store": store.label})
+    else:
+        print(f"{opened.package.name} is in {store.label}")
+        print(f"elsewhere: reprise packages pull {opened.package.digest}")
+    return 0
+
+
+def _pull(args: Namespace) -> int:
+    path = pull_package(digest_of(args.digest), configured_store(args.store), runs=runs_folder())
+    if args.json:
+        print_json({"path": str(path)})
+    else:
+        print(shown_path(path))
+    return 0
+
+
+def package_page(package: Package, certificate: ParityCertificate, path: Path) -> Iterator[str]:
+    """Yield the lines about a package."""
+    tested = certificate.test
+    yield f"package     {package.name}"
+    yield f"            {package.digest}"
+    yield f"folder      {shown_path(path)}  ({sum(each.bytes for each in package.files) / 1e6:,.1f} MB)"
+    yield f"run         {package.run}, experiment {one_line(package.experiment)}"
+    yield f"inputs      {one_line('; '.join(map(str, package.inputs)))}"
+    yield f"outputs     {one_line('; '.join(map(str, package.outputs)))}"
+    yield f"test split  {tested.samples:,} samples: {_equality(certificate)}"
+    for each in certificate.metrics:
+        state = "as measured" if each.measured == each.recomputed else f"measured {value_text(each.measured)}"
+        yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {state}"
+    if not certificate.holds:
+        yield f"            NOT as measured: {mismatch(certificate)}"
+    yield f"use         reprise predict {shown_path(path)} FILE"
+
+
+def mismatch(certificate: ParityCertificate) -> str:
+    """Return in what a package does not answer as its run: a metric, or an output and its sample."""
+    tested = certificate.test
+    if metric := next((each for each in certificate.metrics if not each.holds), None):
+        return f"{metric.name} is {value_text(metric.recomputed)}; the run measured {value_text(metric.measured)}"
+    return f"{tested.output} of test sample {tested.sample} differs by {tested.largest:.3g} of the largest value"
+
+
+def _equality(certificate: ParityCertificate) -> str:
+    if certificate.test.identical:
+        return "every bit is equal"
+    return (
+        f"the largest difference is {certificate.test.largest:.2g} of the largest value, in {certificate.test.output}"
+    )

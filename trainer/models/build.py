@@ -1,0 +1,295 @@
+"""Make a model package from a run: export its net, keep golden samples, and test the package on the run's test split."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors.torch import save
+
+from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.document import json_value
+from trainer.base.errors import ExperimentError, PackageError
+from trainer.data.declaration import sample_types
+from trainer.models.card import card
+from trainer.models.export import (
+    TOLERANCE,
+    GoldenSamples,
+    ParityCheck,
+    export_net,
+    require_any_count,
+    spec_of,
+    watched,
+)
+from trainer.models.package import (
+    CARD,
+    CERTIFICATE,
+    GOLDEN,
+    PROGRAM,
+    RECORD,
+    WEIGHTS,
+    MetricComparison,
+    Package,
+    PackageFile,
+    ParityCertificate,
+)
+from trainer.models.prediction import input_fields, trained_on
+from trainer.models.program_file import read_program
+from trainer.runs.hardware import read_host
+from trainer.settings.ledger import Ledger, call_configured, use_ledger
+from trainer.training.assembly import open_joined
+from trainer.training.data import RunData
+from trainer.training.determinism.switches import apply_level
+from trainer.training.fit import has_loop, quieten, small_trainer
+from trainer.training.readers import open_samples
+from trainer.training.results import CollectResults, results_of
+from trainer.training.saved_net import load_saved, read_weights
+from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import lightning as L
+    from torch import Tensor
+
+    from trainer.data.declaration import Dataset
+    from trainer.models.package import TensorSpec
+    from trainer.runs.record import Record
+    from trainer.training.assembly import FetchedDataset
+    from trainer.training.saved_net import SavedNet
+
+SAMPLES: Final = 16
+"""Golden samples of a package, at most."""
+_TEST: Final = "test_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltPackage:
+    """A package that is not yet written."""
+
+    package: Package
+    certificate: ParityCertificate
+    files: dict[str, bytes]
+
+
+def build_package(
+    record: Record,
+    folder: Path,
+    datasets: Sequence[FetchedDataset],
+    *,
+    build_id: str | None,
+    say: Callable[[str], object],
+) -> BuiltPackage:
+    """Export the net of a run whose code this process may execute, and test the package on the run's test split.
+
+    `datasets` are those of the run that have samples; `build_id` is that of the image of this process. Raise what `load_saved` raises, and
+    `PackageError` if the net cannot be packaged.
+    """
+    quieten()
+    saved = load_saved(record, folder, folders=DatasetFolders(datasets))
+    with use_ledger(Ledger(saved.resolved)), tempfile.TemporaryDirectory(prefix="reprise-package-") as scratch:
+        apply_level()
+        tested = TestSplit(saved, datasets, Path(scratch))
+        net, form = saved.net, saved.net.answer_form() if isinstance(saved.net, Task) else AnswerForm()
+        golden = GoldenSamples(form=form, most=SAMPLES)
+        with watched(net, golden.call):
+            tested.run(most=SAMPLES)
+        if not golden.inputs:
+            message = f"the test of {type(net).__name__} does not call its forward"
+            raise PackageError(message, hint="call self(x) in test_step")
+        say(f"exporting the net of run {record.run}")
+        parts = _parts(record, folder, saved, golden)
+        program = read_program(parts.program, where=PROGRAM).module()
+        require_any_count(program, golden.joined()[0])
+        check = ParityCheck(form=form, program=program)
+        say("testing the package on the test split")
+        with watched(net, check.call):
+            metrics = _compared(record, tested.run())
+    outputs = check.result()
+    certificate = ParityCertificate(
+        program=digest_of_bytes(parts.program),
+        holds=outputs.largest <= TOLERANCE and all(each.holds for each in metrics),
+        tolerance=TOLERANCE,
+        test=outputs,
+        metrics=metrics,
+        build_id=build_id,
+        device=read_host().cpu,
+        torch=torch.__version__,
+        when=datetime.now(UTC),
+        reprise=version("reprise"),
+    )
+    return parts.package(record, certificate, weights=read_weights(record, folder))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """The parts of a package that the net determines."""
+
+    program: bytes
+    dataset: Dataset | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    golden: GoldenSamples
+    tensors: dict[str, Tensor]
+
+    def package(self, record: Record, certificate: ParityCertificate, *, weights: bytes) -> BuiltPackage:
+        """Return the package of a run."""
+        files = {
+            PROGRAM: self.program,
+            WEIGHTS: weights,
+            GOLDEN: save(self.tensors),
+            RECORD: record.to_json(),
+            CERTIFICATE: certificate.to_json(),
+            CARD: card(record, self.dataset, self.inputs).encode(),
+        }
+        package = Package(
+            run=record.run,
+            attempt=record.attempt,
+            experiment=record.ingredients.experiment,
+            identity=record.identity,
+            dataset=self.dataset,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            answer=self.golden.form,
+            golden=self.golden.count,
+            metrics={name: value for name, value in record.outcome.metrics.items() if name.startswith(_TEST)},
+            torch=torch.__version__,
+            files=tuple(_listed(path, data) for path, data in files.items()),
+        )
+        return BuiltPackage(package=package, certificate=certificate, files=files)
+
+
+def _listed(path: str, data: bytes) -> PackageFile:
+    return PackageFile.model_validate({"path": path, "sha256": digest_of_bytes(data), "bytes": len(data)})
+
+
+def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples) -> _Parts:
+    """Export the net, and describe its inputs and outputs."""
+    inputs, outputs = golden.joined()
+    dataset, names, variable = _read_by(record, folder, saved, count=len(inputs))
+    body = io.BytesIO()
+    torch.export.save(export_net(saved.net, inputs, golden.form, variable=variable), body)
+    given = dict(zip(names, inputs, strict=True))
+    return _Parts(
+        program=body.getvalue(),
+        dataset=dataset,
+        inputs=tuple(
+            spec_of(name, each, variable=variable.get(number, ())) for number, (name, each) in enumerate(given.items())
+        ),
+        outputs=tuple(spec_of(name, each) for name, each in outputs.items()),
+        golden=golden,
+        tensors={
+            **{f"input/{name}": each for name, each in given.items()},
+            **{f"output/{name}": each for name, each in outputs.items()},
+        },
+    )
+
+
+def _read_by(
+    record: Record, folder: Path, saved: SavedNet, *, count: int
+) -> tuple[Dataset | None, tuple[str, ...], dict[int, tuple[int, ...]]]:
+    """Return the dataset whose reader reads the net's inputs, their names, and the axes of each whose length varies.
+
+    The inputs of a task are its fields, those of a plain module the parameters of `forward`, if they have the names of fields. Otherwise
+    there is no dataset.
+    """
+    fields = tuple(inspect.signature(saved.net.forward).parameters)[:count]
+    if isinstance(saved.net, Task):
+        try:
+            fields = input_fields(saved.net)
+        except ExperimentError:
+            return None, fields, {}
+    elif not saved.experiment.reads_samples:
+        return None, fields, {}
+    dataset = trained_on(record, folder).published
+    types = sample_types(dataset)
+    if any(name not in types for name in fields):
+        return None, fields, {}
+    lengths = [each.shape if (each := types[name]) is not None else () for name in fields]
+    variable = {
+        number: tuple(axis for axis, length in enumerate(shape, start=1) if length == "any")
+        for number, shape in enumerate(lengths)
+    }
+    return dataset, fields, variable
+
+
+def _compared(record: Record, found: Mapping[str, float]) -> tuple[MetricComparison, ...]:
+    """Compare the metrics of the test that the run measured with those that the package's answers give."""
+    tolerances = record.outcome.tolerances
+    compared = []
+    for name, measured in record.outcome.metrics.items():
+        if name.startswith(_TEST):
+            value = json_value(canonical(found.get(name)), where=name)
+            holds = value == measured or _is_near(measured, value, tolerances.get(name))
+            compared.append(MetricComparison(name=name, measured=measured, recomputed=value, holds=holds))
+    return tuple(compared)
+
+
+def _is_near(measured: Any, value: Any, tolerance: float | None) -> bool:
+    if not isinstance(measured, int | float) or not isinstance(value, int | float):
+        return False
+    return abs(measured - value) <= max(tolerance or 0.0, TOLERANCE * abs(measured))
+
+
+class DatasetFolders(Mapping[str, Path]):
+    """The folders of datasets by name; a folder is made when it is used."""
+
+    def __init__(self, datasets: Sequence[FetchedDataset]) -> None:
+        self._files = {each.declared.name: each.files for each in datasets}
+
+    def __getitem__(self, name: str) -> Path:
+        return self._files[name].folder()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+class TestSplit:
+    """The test of a run's net, as the run tested it."""
+
+    def __init__(self, saved: SavedNet, datasets: Sequence[FetchedDataset], scratch: Path) -> None:
+        """Open the samples of a task, or the data of a plain module; raise `PackageError` if it has no test."""
+        self._net, self._scratch = saved.net, scratch
+        self._data: L.LightningDataModule | None
+        net, experiment = saved.net, saved.experiment
+        if isinstance(net, Task):
+            declared, samples = open_joined(datasets, net.samples)
+            net.class_names, net.alphabet = samples.classes, samples.alphabet
+            self._data = call_configured(RunData, declared, samples, None)
+        elif experiment.reads_samples:
+            self._data = call_configured(RunData, *open_joined(datasets, open_samples), None)
+        else:
+            self._data = experiment.make_data(DatasetFolders(datasets))
+        if not has_loop(net, self._data, "test_step", "test_dataloader"):
+            message = f"{type(net).__name__} has no test, so that nothing shows that a package answers as measured"
+            raise PackageError(
+                message, hint="add test_step, and test_dataloader in the module or its data, and train again"
+            )
+
+    def run(self, *, most: int | None = None) -> dict[str, float]:
+        """Test all samples, or `most` batches; return the metrics of the test."""
+        options = {} if most is None else {"limit_test_batches": most}
+        trainer = small_trainer(
+            "cpu",
+            self._scratch,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            callbacks=[] if isinstance(self._net, Task) else [CollectResults()],
+            **options,
+        )
+        trainer.test(self._net, datamodule=self._data, verbose=False)
+        return {name: value for name, value in results_of(self._net).items() if name.startswith(_TEST)}

@@ -1,0 +1,60 @@
+"""The model card of a package: what the model is, what it was measured on, and how to use it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.base.suggestions import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.data.declaration import Dataset
+    from trainer.models.package import TensorSpec
+    from trainer.runs.record import Record
+
+
+def card(record: Record, dataset: Dataset | None, inputs: Sequence[TensorSpec]) -> str:
+    """Return the model card as Markdown."""
+    device, level = record.ingredients.device, record.ingredients.determinism.level
+    lines = [
+        f"# {record.ingredients.experiment}",
+        "",
+        f"The model of run `{record.run}`, identity `{record.identity}`.",
+        "",
+        "## Measured",
+        "",
+        "| metric of the test split | value |",
+        "| --- | ---: |",
+        *(f"| {name} | {value} |" for name, value in record.outcome.metrics.items() if name.startswith("test_")),
+        "",
+        f"Trained on {device.accelerator} with precision {device.precision}, determinism `{level}`.",
+        "`record.json` has every setting, the environment and the digests of code and data.",
+        "",
+        "## Data",
+        "",
+        *_data(record, dataset),
+        "",
+        "## Use",
+        "",
+        f"Inputs: {'; '.join(map(str, inputs))}. `certificate.json` compares the answers of this package with those of the run.",
+        "",
+        "```sh",
+        "reprise predict FOLDER FILE...   # answers for files",
+        "reprise serve FOLDER             # answers over HTTP",
+        "```",
+        "",
+        "Without Reprise: `torch.export.load('model.pt2').module()` returns named outputs for the inputs in this order.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data(record: Record, dataset: Dataset | None) -> list[str]:
+    lines = []
+    for name, each in record.ingredients.datasets.items():
+        roles = f", for {', '.join(each.roles)}" if each.roles else ""
+        lines.append(f"- `{name}@{each.version}`, content `{each.content}`{roles}")
+    if dataset is not None:
+        files = counted(dataset.files, "file")
+        lines.append(f"- `{dataset.title}` has {files}; license: {dataset.license}; source: {dataset.source}")
+    return lines or ["The data are not a dataset: the record does not identify them."]

@@ -1,0 +1,220 @@
+"""Export a run's net as a program, and watch its calls: what a test passes to `forward`, and how a program's outputs differ.
+
+A test calls `forward` of the net. `watched` replaces it in a block, so that it works for every task and for a plain LightningModule,
+however they split their batches.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from trainer.base.errors import PackageError
+from trainer.models.package import OutputComparison, TensorSpec
+from trainer.training.checks.exporting import exporting, served
+from trainer.training.failures import first_line
+from trainer.training.tasks.answers import OUTPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import lightning as L
+
+    from trainer.data.reader import Length
+    from trainer.training.tasks.answers import AnswerForm
+
+Inputs = tuple[Tensor, ...]
+Outputs = dict[str, Tensor]
+TOLERANCE: Final = 1e-4
+"""The largest difference of equal outputs, relative to the largest value of the output in the batch."""
+_ADVICE: Final = "reprise check EXPERIMENT shows what of `forward` cannot be exported"
+
+
+class Answering(nn.Module):
+    """A net that returns named outputs, as an answer needs them."""
+
+    def __init__(self, net: nn.Module, form: AnswerForm) -> None:
+        super().__init__()
+        self.net, self.form = net, form
+
+    def forward(self, *given: Tensor) -> Outputs:
+        """Return the named outputs for the inputs in the order of the net's parameters."""
+        return self.form.outputs(self.net(*given))
+
+
+@contextmanager
+def watched(net: L.LightningModule, call: Callable[[Callable[..., Any], Inputs], Any]) -> Iterator[None]:
+    """Replace the net's `forward` in the block by `call(forward, inputs)`. Raise `PackageError` for inputs that are not tensors."""
+    forward = net.forward
+    parameters = inspect.signature(forward)
+
+    def replaced(*given: Any, **named: Any) -> Any:
+        inputs = parameters.bind(*given, **named).args
+        if not inputs or not all(isinstance(each, Tensor) for each in inputs):
+            kinds = ", ".join(type(each).__name__ for each in inputs) or "nothing"
+            message = f"{type(net).__name__}.forward gets {kinds}; a package has tensors as inputs"
+            raise PackageError(message, hint="pass tensors [batch, ...] to forward, each as its own argument")
+        return call(forward, inputs)
+
+    net.forward = replaced  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del net.forward  # the class's own again
+
+
+@dataclass(slots=True)
+class GoldenSamples:
+    """The first samples of a test: the inputs of the net and its outputs."""
+
+    form: AnswerForm
+    most: int
+    inputs: list[Inputs] = field(default_factory=list)
+    outputs: list[Outputs] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return sum(len(each[0]) for each in self.inputs)
+
+    def call(self, forward: Callable[..., Any], inputs: Inputs) -> Any:
+        """Call the net, and keep the samples until there are `most`; those of another shape than the first are left out."""
+        copies = tuple(each.clone() for each in inputs)
+        predicted = forward(*inputs)
+        room = self.most - self.count
+        fits = not self.inputs or all(
+            one.shape[1:] == other.shape[1:] for one, other in zip(copies, self.inputs[0], strict=True)
+        )
+        if room > 0 and fits:
+            outputs = {name: each[:room].clone() for name, each in self.form.outputs(predicted).items()}
+            self.inputs.append(tuple(each[:room] for each in copies))
+            self.outputs.append(outputs)
+        return predicted
+
+    def joined(self) -> tuple[Inputs, Outputs]:
+        """Return all samples as one batch."""
+        inputs = tuple(torch.cat(each).contiguous() for each in zip(*self.inputs, strict=True))
+        return inputs, {name: torch.cat([each[name] for each in self.outputs]).contiguous() for name in self.outputs[0]}
+
+
+@dataclass(slots=True)
+class ParityCheck:
+    """Compares the outputs of a program with those of the net, call by call, and lets the test measure the program's."""
+
+    form: AnswerForm
+    program: Callable[..., Outputs]
+    samples: int = 0
+    identical: bool = True
+    largest: float = 0.0
+    output: str | None = None
+    sample: int | None = None
+
+    def call(self, forward: Callable[..., Any], inputs: Inputs) -> Any:
+        """Call both; return what the net returned, with the values of the program."""
+        found = self.program(*(each.clone() for each in inputs))
+        predicted = forward(*inputs)
+        self.compare(found, self.form.outputs(predicted), samples=len(inputs[0]))
+        return _with_values(predicted, found)
+
+    def compare(self, found: Outputs, expected: Outputs, *, samples: int) -> None:
+        """Compare the outputs for `samples` samples."""
+        for name, each in expected.items():
+            self._compare(name, each, found[name])
+        self.samples += samples
+
+    def result(self) -> OutputComparison:
+        """Return the comparison of all calls."""
+        return OutputComparison(
+            samples=self.samples,
+            identical=self.identical,
+            largest=self.largest,
+            output=self.output,
+            sample=self.sample,
+        )
+
+    def _compare(self, name: str, expected: Tensor, found: Tensor) -> None:
+        if expected.shape == found.shape and expected.dtype == found.dtype and same_bits(expected, found):
+            return
+        self.identical = False
+        relative, sample = difference(expected, found)
+        if self.output is None or relative > self.largest:
+            self.largest, self.output, self.sample = relative, name, self.samples + sample
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors of equal shape and type have equal values; NaN equals NaN."""
+    return torch.equal(one, other) or (
+        one.is_floating_point() and bool(torch.allclose(one, other, 0, 0, equal_nan=True))
+    )
+
+
+def difference(expected: Tensor, found: Tensor) -> tuple[float, int]:
+    """Return the largest difference, relative to the largest absolute value that was expected, and the number of its sample.
+
+    Infinite differences are the largest float: JSON has no infinity.
+    """
+    if expected.shape != found.shape:
+        return torch.finfo(torch.float64).max, 0
+    one, other = expected.double(), found.double()
+    scale = float(one.abs().nan_to_num().max()) if one.numel() else 0.0
+    gaps = (one - other).abs().flatten(1) if one.ndim > 1 else (one - other).abs()[:, None]
+    same = torch.isnan(one) & torch.isnan(other)
+    gaps = torch.where(same.reshape(gaps.shape), 0.0, gaps).nan_to_num(nan=torch.inf)
+    worst = gaps.amax(1)
+    sample = int(worst.argmax())
+    return min(float(worst[sample]) / (scale or 1.0), torch.finfo(torch.float64).max), sample
+
+
+def _with_values(predicted: Any, found: Outputs) -> Any:
+    """Return the program's outputs in the form that the net returns."""
+    if isinstance(predicted, Tensor):
+        return found[OUTPUT]
+    if isinstance(predicted, tuple | list):
+        return type(predicted)(found[f"{OUTPUT}_{number}"] for number in range(len(predicted)))
+    return {name: found[str(name)] for name in predicted}
+
+
+def export_net(
+    net: L.LightningModule, inputs: Inputs, form: AnswerForm, *, variable: Mapping[int, Sequence[int]]
+) -> torch.export.ExportedProgram:
+    """Export a net with named outputs, for any number of samples; `variable` has the other axes of each input whose length varies.
+
+    Raise `PackageError` with the first line of torch's reason.
+    """
+    axes = tuple(dict.fromkeys((0, *variable.get(number, ())), torch.export.Dim.AUTO) for number in range(len(inputs)))
+    with exporting(), served(net):
+        given = tuple(each.clone() for each in inputs)
+        try:
+            return torch.export.export(Answering(net, form), given, dynamic_shapes={"given": axes})
+        except Exception as fault:
+            message = f"torch.export failed: {type(fault).__name__}{first_line(fault)}"
+            raise PackageError(message, hint=_ADVICE) from fault
+
+
+def require_any_count(program: Callable[..., Outputs], inputs: Inputs) -> None:
+    """Raise `PackageError` if a program does not take one sample."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program(*(each[:1].clone() for each in inputs))
+    except Exception as fault:
+        message = f"the exported net takes {len(inputs[0])} samples only: {type(fault).__name__}{first_line(fault)}"
+        raise PackageError(message, hint="do not use the number of samples in forward, such as view(32, -1)") from fault
+
+
+def spec_of(name: str, value: Tensor, *, variable: Sequence[int] = ()) -> TensorSpec:
+    """Return the type of a batch's tensor, without the axis of samples. Raise `PackageError` for a type that JSON cannot hold."""
+    shape: list[Length] = [
+        "any" if axis in variable else length for axis, length in enumerate(value.shape[1:], start=1)
+    ]
+    kind = str(value.dtype).removeprefix("torch.")
+    if kind in {"bfloat16", "complex64", "complex128"}:
+        message = f"{name} is {kind}; expected numbers that JSON and NumPy have"
+        raise PackageError(message, hint="convert it in forward: `.float()`")
+    return TensorSpec.model_validate({"name": name, "dtype": kind, "shape": shape})

@@ -1,0 +1,246 @@
+"""A model package: a folder with an exported net, its weights, how inputs are read and outputs become answers, and its certificate.
+
+    package.json         this document; its digest names the package
+    package.sha256       its digest, as `sha256sum --check` reads it
+    model.pt2            the net as a program of torch.export
+    weights.safetensors  the weights, as the run saved them
+    golden.safetensors   inputs and outputs of some test samples
+    record.json          the run's record
+    README.md            the model card
+    certificate.json     what the package answered when it was made, compared with the run's net
+
+Nothing in a package is code, and nothing is unpickled. Each file is compared with its digest when the package is opened: the document
+lists those of all other files.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import AwareDatetime, Field, FiniteFloat, JsonValue, PositiveInt
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import Digest, digest_of_bytes
+from trainer.base.document import Count, Document, OneLine
+from trainer.base.errors import DigestMismatchError, DocumentError
+from trainer.base.plain_text import reading
+from trainer.base.safe_folder import Root
+from trainer.comparison.saved_document import SavedDocument
+from trainer.data.declaration import Dataset
+from trainer.data.reader import Typed
+from trainer.runs.record import MOST_ATTEMPTS, RUN_ID
+from trainer.training.tasks.answers import AnswerForm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PACKAGE: Final = "package.json"
+PROGRAM: Final = "model.pt2"
+CERTIFICATE: Final = "certificate.json"
+WEIGHTS: Final = "weights.safetensors"
+GOLDEN: Final = "golden.safetensors"
+RECORD: Final = "record.json"
+CARD: Final = "README.md"
+FOLDER: Final = "packages"
+"""The folder of packages in the folder of runs, and the prefix of their names in a store."""
+CHECKSUM: Final = "package.sha256"
+_FILES: Final = (PROGRAM, WEIGHTS, GOLDEN, RECORD, CARD, CERTIFICATE)
+_MOST_DOCUMENT: Final = 64 << 20
+_MOST_CHECKSUM: Final = 1 << 10
+_SHORT: Final = 12
+_FETCH: Final = "fetch it again, or make it again: reprise package RUN"
+
+
+class TensorSpec(Typed):
+    """An input or an output: its type, and its shape without the axis of samples."""
+
+    name: OneLine
+
+    def __str__(self) -> str:
+        """Return the form of messages: `image float32 [1, 8, 8]`."""
+        return f"{self.name} {self.dtype} [{', '.join(map(str, self.shape))}]"
+
+
+class PackageFile(Document):
+    """A file of a package."""
+
+    path: Literal[
+        "model.pt2", "weights.safetensors", "golden.safetensors", "record.json", "README.md", "certificate.json"
+    ]
+    sha256: Digest
+    bytes: Count
+
+
+class Package(SavedDocument):
+    """The document of a package."""
+
+    format: Literal["reprise.package/1"] = "reprise.package/1"
+    run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
+    attempt: int = Field(ge=1, le=MOST_ATTEMPTS)
+    experiment: OneLine
+    identity: Digest
+    """The identity of the run."""
+    dataset: Dataset | None
+    """The dataset that the net was trained on, whose reader reads new files; `None` if the net's inputs are not the fields of one."""
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    answer: AnswerForm
+    golden: PositiveInt
+    """The number of golden samples."""
+    metrics: dict[str, JsonValue]
+    """The metrics that the run measured on its test split."""
+    torch: OneLine
+    """The version of torch that exported the program."""
+    files: tuple[PackageFile, ...]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the document, which names the package."""
+        return digest_of_bytes(self.to_json())
+
+    @property
+    def name(self) -> str:
+        """The name of the package and of its folder: the experiment, and the first digits of the digest."""
+        experiment = re.sub(r"[^A-Za-z0-9_-]+", "-", self.experiment.rpartition("/")[2].removesuffix(".py"))
+        return f"{experiment}-{self.digest.removeprefix('sha256:')[:_SHORT]}"
+
+    def check(self, where: str) -> None:
+        """Raise `DocumentError` if the document does not list each file once."""
+        if sorted(each.path for each in self.files) != sorted(_FILES):
+            found = ", ".join(each.path for each in self.files) or "none"
+            raise DocumentError(f"{where} lists the files {found}; expected {', '.join(_FILES)}", hint=_FETCH)
+
+
+class OutputComparison(Document):
+    """The outputs of a package for some samples, compared with the outputs of the run's net."""
+
+    samples: Count
+    identical: bool
+    """Whether every bit is equal."""
+    largest: FiniteFloat
+    """The largest difference, relative to the largest value of its output in the same batch."""
+    output: OneLine | None = None
+    """The output with the largest difference."""
+    sample: Count | None = None
+    """The number of its sample."""
+
+
+class MetricComparison(Document):
+    """A metric of the test split: as the run measured it, and as the package's answers give it."""
+
+    name: OneLine
+    measured: JsonValue
+    recomputed: JsonValue
+    holds: bool
+    """Whether they are equal, or within the tolerance."""
+
+
+class ParityCertificate(SavedDocument):
+    """What a package answered when it was made, compared with the run's net and with the metrics that the run measured."""
+
+    format: Literal["reprise.parity/1"] = "reprise.parity/1"
+    program: Digest
+    """The digest of the program that answered."""
+    holds: bool
+    """Whether all outputs and all metrics are within the tolerance."""
+    tolerance: Annotated[FiniteFloat, Field(ge=0)]
+    """The largest relative difference that counts as equal."""
+    test: OutputComparison
+    """On all samples of the test split."""
+    metrics: tuple[MetricComparison, ...]
+    build_id: Digest | None
+    """The image in which it was tested; `None` outside of an image."""
+    device: OneLine
+    torch: OneLine
+    when: AwareDatetime
+    reprise: OneLine
+    """The version of Reprise that tested it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageFolder:
+    """An opened package, whose files are the listed ones."""
+
+    path: Path
+    package: Package
+    certificate: ParityCertificate
+    files: Mapping[str, bytes]
+    """The content of each file, by name."""
+
+
+def open_package(path: Path) -> PackageFolder:
+    """Read a package and compare each file with its digest.
+
+    Raise `DocumentError`, and `DigestMismatchError` that names the file that was altered.
+    """
+    with reading(path), Root.at(path) as root:
+        package = _document(root)
+        files = {each.path: _verified(root, each) for each in package.files}
+    certificate = ParityCertificate.read(files[CERTIFICATE], str(path / CERTIFICATE))
+    if certificate.program != digest_of_bytes(files[PROGRAM]):
+        raise DocumentError(f"{path / CERTIFICATE} is about another program: {certificate.program}", hint=_FETCH)
+    return PackageFolder(path=path, package=package, certificate=certificate, files=files)
+
+
+def write_package(package: Package, files: Mapping[str, bytes], *, runs: Path) -> Path:
+    """Write a package into the folder of packages in `runs`, the document last; return its folder. Raise `MachineError`."""
+    name, text = f"{FOLDER}/{package.name}", package.to_json()
+    with disk_faults(runs / name), Root.at(runs, make=True) as root, root.below(name, make=True) as folder:
+        root.give(FOLDER)
+        root.give(name)
+        for path, body in {**files, CHECKSUM: checksum_line(text), PACKAGE: text}.items():
+            folder.write_whole(path, body)
+            folder.give(path)
+    return runs / name
+
+
+def packages_in(runs: Path) -> list[Path]:
+    """Return the folders of packages in `runs`, sorted by name."""
+    found = runs / FOLDER
+    return sorted(each for each in found.glob("*") if (each / PACKAGE).is_file()) if found.is_dir() else []
+
+
+def read_package(path: Path) -> tuple[Package, ParityCertificate]:
+    """Return the document and the certificate of a package, without reading its other files. Raise as `open_package` does."""
+    with reading(path), Root.at(path) as root:
+        package = _document(root)
+        listed = next(each for each in package.files if each.path == CERTIFICATE)
+        return package, ParityCertificate.read(_verified(root, listed), str(path / CERTIFICATE))
+
+
+def checksum_line(text: bytes) -> bytes:
+    """Return the line of `package.sha256` for the text of a document."""
+    return f"{digest_of_bytes(text).removeprefix('sha256:')}  {PACKAGE}\n".encode()
+
+
+def _document(root: Root) -> Package:
+    """Return the document of an opened package. Raise `DigestMismatchError` if it does not have the digest beside it."""
+    path = root.path / PACKAGE
+    text = root.read(PACKAGE, most=_MOST_DOCUMENT)
+    expected = root.read(CHECKSUM, most=_MOST_CHECKSUM) if root.has_file(CHECKSUM) else b""
+    if expected != checksum_line(text):
+        raise DigestMismatchError(
+            f"{path} does not have the digest in {CHECKSUM}: one of them was altered", hint=_FETCH
+        )
+    return parsed_package(text, str(path))
+
+
+def parsed_package(text: bytes, where: str) -> Package:
+    """Return the package of a document. Raise `DocumentError`."""
+    package = Package.read(text, where)
+    if text != package.to_json():
+        raise DocumentError(f"{where} is not in its canonical form", hint=_FETCH)
+    return package
+
+
+def _verified(root: Root, listed: PackageFile) -> bytes:
+    path = root.path / listed.path
+    if not root.has_file(listed.path):
+        raise DocumentError(f"{path} is missing", hint=_FETCH)
+    body = root.read(listed.path, most=listed.bytes)
+    if (found := digest_of_bytes(body)) != listed.sha256:
+        raise DigestMismatchError(f"{path} is {found}; the package lists {listed.sha256}: it was altered", hint=_FETCH)
+    return body

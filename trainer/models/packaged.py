@@ -1,0 +1,112 @@
+"""A model package in use: its program answers for batches, after it has answered its golden samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from trainer.base.errors import DatasetError, DocumentError, PackageError
+from trainer.models.export import TOLERANCE, ParityCheck, spec_of
+from trainer.models.inputs import InputReader
+from trainer.models.package import GOLDEN, PROGRAM, open_package
+from trainer.models.program_file import read_program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from trainer.models.package import OutputComparison, PackageFolder
+    from trainer.training.readers import Batch
+
+
+class PackagedModel:
+    """The model of a package."""
+
+    def __init__(self, opened: PackageFolder) -> None:
+        """Load the program, and let it answer the golden samples. Raise `DocumentError`, and `PackageError` if it answers otherwise."""
+        self.opened, self.package = opened, opened.package
+        self._program = read_program(opened.files[PROGRAM], where=str(opened.path / PROGRAM)).module()
+        self.golden = self._check_golden()
+
+    @property
+    def reader(self) -> InputReader:
+        """What reads files for the package. Raise `PackageError` if its inputs are not the fields of a dataset."""
+        if self.package.dataset is None:
+            inputs = "; ".join(map(str, self.package.inputs))
+            message = f"package {self.package.name} takes tensors, not files: {inputs}"
+            raise PackageError(message, hint="send tensors to `reprise serve`, or call the program in model.pt2")
+        return InputReader(dataset=self.package.dataset, fields=tuple(each.name for each in self.package.inputs))
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the named outputs `[samples, ...]` for the input tensors. Raise `DatasetError` if they do not fit the package."""
+        inputs = []
+        for spec in self.package.inputs:
+            if (value := batch.get(spec.name)) is None:
+                given = ", ".join(batch) or "nothing"
+                raise DatasetError(f"the input {spec} is missing; given: {given}", hint=f"send {spec.name}")
+            kind, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape[1:])
+            if not value.ndim or not spec.admits(kind, shape):
+                found = f"{kind} {[*value.shape]}"
+                raise DatasetError(f"the input {spec.name} is {found}; expected samples of {spec}", hint="convert it")
+            inputs.append(value)
+        counts = {len(each) for each in inputs}
+        if len(counts) > 1:
+            raise DatasetError(f"the inputs have different numbers of samples: {sorted(counts)}", hint="send one batch")
+        with torch.inference_mode():
+            found: dict[str, Tensor] = self._program(*inputs)
+        return found
+
+    def answers(self, batch: Batch) -> list[dict[str, Any]]:
+        """Return the answer for each sample of a batch."""
+        return self.package.answer.answers(self.outputs(batch))
+
+    def _check_golden(self) -> OutputComparison:
+        inputs, outputs = golden_samples(self.opened)
+        check = ParityCheck(form=self.package.answer, program=self._program)
+        with torch.inference_mode():
+            check.compare(self._program(*inputs.values()), outputs, samples=self.package.golden)
+        result = check.result()
+        if result.largest > TOLERANCE:
+            message = (
+                f"package {self.package.name} does not answer as it was measured: {result.output} of golden sample {result.sample} "
+                f"differs by {result.largest:.3g} of its largest value; the tolerance is {TOLERANCE:g}"
+            )
+            raise PackageError(
+                message, hint="use the image that the certificate names; `reprise doctor` checks this machine"
+            )
+        return result
+
+
+def golden_samples(opened: PackageFolder) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the golden inputs and outputs by name. Raise `DocumentError` if they are not those that the package describes."""
+    path, package = opened.path / GOLDEN, opened.package
+    try:
+        tensors = load(opened.files[GOLDEN])
+    except SafetensorError as fault:
+        raise DocumentError(f"{path} is not a safetensors file: {fault}", hint="fetch the package again") from fault
+    found = []
+    for kind, specs in (("input", package.inputs), ("output", package.outputs)):
+        part = {each.name: tensors.pop(f"{kind}/{each.name}", None) for each in specs}
+        for spec in specs:
+            value = part[spec.name]
+            if value is None or len(value) != package.golden or not spec.admits(*_typed(spec.name, value)):
+                raise DocumentError(
+                    f"{path} does not hold {package.golden} samples of {spec}", hint="make the package again"
+                )
+        found.append(part)
+    return found[0], found[1]  # type: ignore[return-value] # none is missing
+
+
+def _typed(name: str, value: Tensor) -> tuple[str, tuple[Any, ...]]:
+    spec = spec_of(name, value)
+    return spec.dtype, spec.shape
+
+
+def load_package(path: Path) -> PackagedModel:
+    """Open a package, verify its files, and load its program. Raise what `open_package` and `PackagedModel` raise."""
+    return PackagedModel(open_package(path))
