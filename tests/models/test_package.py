@@ -30,6 +30,7 @@ from trainer.training.tasks.regression import RegressionSettings, Regressor
 
 class Settings(RegressionSettings):
     dataset = "dots"
+    input_field = "image"
     target_field = "label"
     max_epochs = 1
     batch_size = 8
@@ -38,6 +39,12 @@ class Net(Regressor):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+
+    def split_batch(self, batch):
+        return batch["image"], batch["label"].float()
+
+    def check_batch(self, given, wanted):
+        pass
 
     def forward(self, images):
         return self.layers(images)[:, 0]
@@ -135,13 +142,17 @@ def test_a_package_with_one_altered_bit_is_refused(
     assert not done.stdout
 
 
-def test_a_regressor_is_packaged(checkout: Checkout) -> None:
+def test_a_net_that_splits_its_batches_itself_is_packaged_for_tensors(checkout: Checkout, inputs: Path) -> None:
     (checkout.root / "height.py").write_text(_REGRESSION)
     code, _, err = checkout.train("--exp", "height.py")
     assert code == 0, err
     found = packaged(checkout, checkout.last()[0].parents[1].name)
     assert found["certificate"]["holds"]
     assert found["certificate"]["test"]["identical"]
+    done = checkout.reprise("predict", found["path"], str(inputs))
+    assert (done.returncode, "takes tensors, not files: images float32 [1, 4, 4]" in done.stderr) == (91, True), (
+        done.stderr
+    )
 
 
 def test_a_plain_module_is_packaged(checkout: Checkout, inputs: Path) -> None:

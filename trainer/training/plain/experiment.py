@@ -74,9 +74,8 @@ class PlainExperiment:
     def datasets(self, settings: FitSettings) -> list[str]:
         """Return the names of the datasets that the settings name."""
         names = datasets_in({name: settings.value_of(name) for name in type(settings).__pydantic_fields__})
-        return list(
-            dict.fromkeys([*(datasets_by_role(settings.value_of("dataset")) if self.reads_samples else []), *names])
-        )
+        own = datasets_by_role(settings.dataset) if isinstance(settings, SampleSettings) else []
+        return list(dict.fromkeys([*own, *names]))
 
     def make_net(self, folders: Mapping[str, Path]) -> L.LightningModule:
         """Return the module; `folders` are those of the datasets that settings name."""
