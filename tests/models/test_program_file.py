@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from trainer.base.errors import DocumentError  # noqa: E402
-from trainer.models.program_file import read_program  # noqa: E402
+import torch
+
+from trainer.base.errors import DocumentError
+from trainer.models.program_file import read_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable

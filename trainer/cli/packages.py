@@ -9,6 +9,7 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import STORE_HELP, configured_store, runs_folder, shown_path
 from trainer.cli.find_package import PACKAGE_HELP, digest_of, find_package
 from trainer.cli.formatting import columns, value_text
+from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_json, print_notice
 from trainer.models.package import open_package, packages_in, read_package
 from trainer.models.package_store import pull_package, push_package, stored_digests, stored_package
@@ -61,7 +62,7 @@ def _ls(args: Namespace) -> int:
             ]
         )
     elif not rows:
-        print_notice("no packages yet: `reprise package RUN` makes one")
+        print_notice(spelled("no packages yet: `reprise package RUN` makes one"))
     else:
         cells = [(package.name, package.run, _metric(package), ", ".join(where)) for package, where in rows]
         print("\n".join(columns([("package", "run", "measured", "in"), *cells])))
@@ -121,7 +122,7 @@ def _push(args: Namespace) -> int:
         print_json({"package": opened.package.digest, "store": store.label})
     else:
         print(f"{opened.package.name} is in {store.label}")
-        print(f"elsewhere: reprise packages pull {opened.package.digest}")
+        print(spelled(f"elsewhere: reprise packages pull {opened.package.digest}"))
     return 0
 
 
@@ -149,7 +150,7 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path) -
         yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {state}"
     if not certificate.holds:
         yield f"            NOT as measured: {mismatch(certificate)}"
-    yield f"use         reprise predict {shown_path(path)} FILE"
+    yield spelled(f"use         reprise predict {package.name} FILE")
 
 
 def mismatch(certificate: ParityCertificate) -> str:

@@ -49,6 +49,7 @@ from trainer.training.assembly import open_joined
 from trainer.training.data import RunData
 from trainer.training.determinism.switches import apply_level
 from trainer.training.fit import has_loop, quieten, small_trainer
+from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.readers import open_samples
 from trainer.training.results import CollectResults, results_of
 from trainer.training.saved_net import load_saved, read_weights
@@ -268,10 +269,10 @@ class TestSplit:
             declared, samples = open_joined(datasets, net.samples)
             net.class_names, net.alphabet = samples.classes, samples.alphabet
             self._data = call_configured(RunData, declared, samples, None)
-        elif experiment.reads_samples:
-            self._data = call_configured(RunData, *open_joined(datasets, open_samples), None)
-        else:
+        elif isinstance(experiment, PlainExperiment) and not experiment.reads_samples:
             self._data = experiment.make_data(DatasetFolders(datasets))
+        else:
+            self._data = call_configured(RunData, *open_joined(datasets, open_samples), None)
         if not has_loop(net, self._data, "test_step", "test_dataloader"):
             message = f"{type(net).__name__} has no test, so that nothing shows that a package answers as measured"
             raise PackageError(

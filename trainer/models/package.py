@@ -178,7 +178,7 @@ def open_package(path: Path) -> PackageFolder:
     """
     with reading(path), Root.at(path) as root:
         package = _document(root)
-        files = {each.path: _verified(root, each) for each in package.files}
+        files: dict[str, bytes] = {each.path: _verified(root, each) for each in package.files}
     certificate = ParityCertificate.read(files[CERTIFICATE], str(path / CERTIFICATE))
     if certificate.program != digest_of_bytes(files[PROGRAM]):
         raise DocumentError(f"{path / CERTIFICATE} is about another program: {certificate.program}", hint=_FETCH)

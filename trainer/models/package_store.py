@@ -34,7 +34,7 @@ def pull_package(digest: str, store: Store, *, runs: Path) -> Path:
     Raise `DocumentError` if the store has no such package, `DigestMismatchError`, `StoreError`.
     """
     package = stored_package(digest, store)
-    files = {each.path: _read(each, store) for each in package.files}
+    files: dict[str, bytes] = {each.path: _read(each, store) for each in package.files}
     ParityCertificate.read(files[CERTIFICATE], f"{CERTIFICATE} of package {package.name}")
     return write_package(package, files, runs=runs)
 

@@ -51,8 +51,8 @@ class PackagedModel:
                 raise DatasetError(f"the input {spec} is missing; given: {given}", hint=f"send {spec.name}")
             kind, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape[1:])
             if not value.ndim or not spec.admits(kind, shape):
-                found = f"{kind} {[*value.shape]}"
-                raise DatasetError(f"the input {spec.name} is {found}; expected samples of {spec}", hint="convert it")
+                message = f"the input {spec.name} is {kind} {[*value.shape]}; expected samples of {spec}"
+                raise DatasetError(message, hint="convert it")
             inputs.append(value)
         counts = {len(each) for each in inputs}
         if len(counts) > 1:

@@ -42,7 +42,9 @@ class Prediction:
 class Model(Protocol):
     """What answers for batches of input fields."""
 
-    reader: InputReader
+    @property
+    def reader(self) -> InputReader:
+        """What reads files for the model."""
 
     def answers(self, batch: Batch) -> list[dict[str, Any]]:
         """Return the answer for each sample."""

@@ -135,7 +135,7 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
     "branch on values": (
         {"passed": "hidden = hidden if hidden.sum() > 0 else -hidden"},
         "export",
-        "torch.export failed at wrong.py:28: ",
+        "torch.export failed at wrong.py:29: ",
     ),
 }
 SLOW: Final = {"resume", "export"}
