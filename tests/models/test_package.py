@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -140,6 +142,32 @@ def test_a_package_with_one_altered_bit_is_refused(
     done = checkout.reprise("predict", str(moved), str(inputs))
     assert (done.returncode, name in done.stderr) == (55, True), done.stderr
     assert not done.stdout
+
+
+def test_answers_of_a_killed_command_are_continued(checkout: Checkout, package: dict[str, Any], tmp_path: Path) -> None:
+    folder, whole, killed = tmp_path / "in", tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    folder.mkdir()
+    for number in range(3):
+        values = np.random.default_rng(number).random((5_000, 1, 4, 4), dtype=np.float32)
+        np.save(folder / f"{number}.npy", values)
+    (folder / "broken.npy").write_bytes(b"text")
+    (folder / ".hidden").write_bytes(b"left out")
+    done = checkout.reprise("predict", package["path"], str(folder), "--out", str(whole))
+    assert (done.returncode, "15,000 samples of 4 files" in done.stdout) == (44, True), done.stderr
+    command = [checkout.python, "-m", "trainer", "predict", package["path"], str(folder), f"--out={killed}"]
+    process = subprocess.Popen(command, cwd=checkout.root, env=checkout.environ, stderr=subprocess.DEVNULL)
+    while not any(each.stat().st_size > 700_000 for each in tmp_path.glob("killed.jsonl.*.partial")):
+        sleep(0.005)
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert not killed.exists()
+    done = checkout.reprise(*command[3:])
+    assert (done.returncode, "by an earlier command" in done.stdout) == (44, True), done.stderr
+    assert killed.read_bytes() == whole.read_bytes()
+    lines = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [Path(line["file"]).name for line in lines if "error" in line] == ["broken.npy"]
+    assert checkout.reprise(*command[3:]).returncode == 2, "an existing file is kept"
 
 
 def test_a_net_that_splits_its_batches_itself_is_packaged_for_tensors(checkout: Checkout, inputs: Path) -> None:

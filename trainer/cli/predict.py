@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import UsageError
-from trainer.base.suggestions import short
+from trainer.base.errors import DatasetError, UsageError
+from trainer.base.suggestions import counted, short
 from trainer.cli.arguments import Arguments
+from trainer.cli.configuration import shown_path
 from trainer.cli.containers import run_in_image
 from trainer.cli.find_package import known_package
 from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.machine import can_train
 from trainer.cli.output import one_line, print_json, print_notice
+from trainer.cli.progress import EVERY_S
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.runs.image_claim import claim_image
 
@@ -35,7 +38,7 @@ def main(argv: list[str]) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     if not can_train():
-        return _in_container(argv, args.run, args.files)
+        return _in_container(args)
     if package := known_package(args.run):
         return _of_package(package, args)
     run = find_run(args.run)
@@ -45,7 +48,7 @@ def main(argv: list[str]) -> int:
 
     model = load_model(run.record, run.folder)
     _note_image(run.record)
-    return _print(model, args, run=run.record.run)
+    return _answer(model, args, identity=run.record.identity, run=run.record.run)
 
 
 def _of_package(path: Path, args: Namespace) -> int:
@@ -54,19 +57,45 @@ def _of_package(path: Path, args: Namespace) -> int:
     model = load_package(path)
     if not model.opened.certificate.holds:
         print_notice(f"package {model.package.name} has no valid certificate: it may not answer as the run measured")
-    return _print(model, args, run=model.package.run, package=model.package.digest)
+    digest = model.package.digest
+    return _answer(model, args, identity=digest, run=model.package.run, package=digest)
 
 
-def _print(model: Model, args: Namespace, **about: str) -> int:
+def _answer(model: Model, args: Namespace, *, identity: str, **about: str) -> int:
+    from trainer.models.answers_file import files_of
     from trainer.models.prediction import predictions
 
-    found = predictions(model, [Path(file) for file in args.files])
+    files = files_of([Path(file) for file in args.files])
+    if args.out is not None:
+        return _write(model, files, args.out, identity=identity)
+    found = predictions(model, files)
     if args.json:
         print_json({**about, "predictions": [asdict(each) for each in found]})
         return 0
     for each in found:
         print(f"{_where(each)}: {_shown(each.answer)}")
     return 0
+
+
+def _write(model: Model, files: Sequence[Path], path: Path, *, identity: str) -> int:
+    """Write the answers into a file of JSON lines; return the exit code of a dataset's error if a file could not be read."""
+    from trainer.models.answers_file import AnswersFile
+
+    target, printed = AnswersFile(path, identity, files), monotonic()
+    target.require_new()
+
+    def report() -> None:
+        nonlocal printed
+        if monotonic() - printed > EVERY_S:
+            printed = monotonic()
+            print_notice(f"{counted(target.answered, 'sample')} answered")
+
+    target.write(model, report=report)
+    earlier = f", {target.continued:,} of them by an earlier command" if target.continued else ""
+    print(f"{shown_path(path)}: {counted(target.answered, 'sample')} of {counted(len(files), 'file')}{earlier}")
+    if target.faulty:
+        print_notice(f'{counted(target.faulty, "file")} cannot be read as the dataset: see the lines with "error"')
+    return DatasetError.code if target.faulty else 0
 
 
 def _parser() -> Arguments:
@@ -76,25 +105,39 @@ def _parser() -> Arguments:
         "(.npy). They are read as the dataset was read; no target is needed.",
     )
     parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: its folder or its name")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="pictures, tables or arrays")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="pictures, tables or arrays, or folders of them")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the answers into this file, as JSON lines; the same command continues a file that was not completed",
+    )
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
     trust_options(parser)
     return parser
 
 
-def _in_container(argv: Sequence[str], run: str, files: Sequence[str]) -> int:
-    """Predict in a container, with the package and the folders of the files at their own paths, read-only."""
-    paths = {word: Path(word).resolve() for word in files}
-    if odd := next(
-        (word for word, path in paths.items() if ":" in os.fspath(path) or path.parent == path.parent.parent), None
-    ):
+def _in_container(args: Namespace) -> int:
+    """Predict in a container, with the package and the folders of the files at their own paths, read-only, and that of --out."""
+    paths = {word: Path(word).resolve() for word in args.files}
+    folders = {word: path if path.is_dir() else path.parent for word, path in paths.items()}
+    if args.out is not None:
+        paths[str(args.out)] = args.out.resolve()
+        folders[str(args.out)] = args.out.resolve().parent
+    if odd := next((word for word, path in folders.items() if ":" in os.fspath(path) or path == path.parent), None):
         raise UsageError(f"the folder of {short(odd)} cannot be mounted into a container", hint=f"cp {short(odd)} .")
-    folders = [os.fspath(path.parent) for path in paths.values()]
-    if package := known_package(run):
-        paths[run] = package.resolve()
-        folders.append(os.fspath(paths[run]))
-    mounts = [option for folder in dict.fromkeys(folders) for option in ("-v", f"{folder}:{folder}:ro")]
-    return run_in_image(["predict", *(os.fspath(paths[word]) if word in paths else word for word in argv)], *mounts)
+    if package := known_package(args.run):
+        paths[args.run] = folders[args.run] = package.resolve()
+    modes = {os.fspath(folder): ":ro" for folder in folders.values()}
+    if args.out is not None:
+        modes[os.fspath(folders[str(args.out)])] = ""
+    mounts = [option for folder, mode in modes.items() for option in ("-v", f"{folder}:{folder}{mode}")]
+    words = ["predict", os.fspath(paths.get(args.run, args.run)), *(os.fspath(paths[word]) for word in args.files)]
+    words += ["--out", os.fspath(paths[str(args.out)])] if args.out is not None else []
+    words += ["--json"] if args.json else []
+    words += ["--trust"] if args.trust else []
+    words += ["--grant", args.grant] if args.grant else []
+    return run_in_image(words, *mounts)
 
 
 def _note_image(record: Record) -> None:

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors.torch import save
 
+from trainer import __version__
 from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.document import json_value
 from trainer.base.errors import ExperimentError, PackageError
@@ -126,7 +126,7 @@ def build_package(
         device=read_host().cpu,
         torch=torch.__version__,
         when=datetime.now(UTC),
-        reprise=version("reprise"),
+        reprise=__version__,
     )
     return parts.package(record, certificate, weights=read_weights(record, folder))
 

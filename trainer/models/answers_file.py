@@ -1,0 +1,125 @@
+"""Answers for many files in a file of JSON lines, which a killed command continues.
+
+    answers.jsonl.<digest>.partial   the lines so far; the digest is that of the model and of the files to answer
+    answers.jsonl                    the same, once all files were answered
+
+A line is `{"file": ..., "row": ..., "answer": ...}`, or `{"file": ..., "error": ...}` for a file that cannot be read as the dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import digest_of_document
+from trainer.base.errors import DatasetError, DocumentError, UsageError
+from trainer.models.prediction import predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from trainer.models.prediction import Model
+
+_SHORT: Final = 12
+
+
+@dataclass(slots=True)
+class AnswersFile:
+    """The answers of one model for a list of files, each named once."""
+
+    path: Path
+    model: str
+    """The digest of the package, or the identity of the run."""
+    files: Sequence[Path]
+    answered: int = 0
+    """Samples that were answered, with those of an earlier command."""
+    continued: int = 0
+    """Samples that an earlier command answered."""
+    faulty: int = 0
+    """Files that cannot be read as the dataset."""
+
+    def require_new(self) -> None:
+        """Raise `UsageError` if the file exists."""
+        if self.path.exists():
+            raise UsageError(f"{self.path} exists", hint=f"choose another name, or remove it: rm {self.path}")
+
+    def write(self, model: Model, *, report: Callable[[], object]) -> None:
+        """Answer all files, after those that an earlier command answered; call `report` after each sample.
+
+        Raise `DocumentError` if the lines of an earlier command are damaged.
+        """
+        partial = self._partial()
+        with disk_faults(partial), partial.open("a+b") as out:
+            first, rows = self._resume(out, partial)
+            for number, file in enumerate(self.files[first:]):
+                for line in self._lines(model, file, after=0 if number else rows):
+                    out.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+                    report()
+                out.flush()
+            os.fsync(out.fileno())
+        with disk_faults(self.path):
+            partial.rename(self.path)
+
+    def _partial(self) -> Path:
+        sizes = [[str(each), each.stat().st_size] for each in self.files]
+        digest = digest_of_document({"model": self.model, "files": sizes}).removeprefix("sha256:")
+        return self.path.with_name(f"{self.path.name}.{digest[:_SHORT]}.partial")
+
+    def _lines(self, model: Model, file: Path, *, after: int) -> Iterator[dict[str, Any]]:
+        """Yield the lines of a file, without the first `after` samples."""
+        try:
+            for each in islice(predictions(model, [file]), after, None):
+                self.answered += 1
+                yield {"file": each.file, "row": each.row, "answer": each.answer}
+        except DatasetError as fault:
+            self.faulty += 1
+            yield {"file": str(file), "error": fault.message}
+
+    def _resume(self, out: BinaryIO, partial: Path) -> tuple[int, int]:
+        """Return the number of the file to continue with, and how many of its samples have lines; cut off an incomplete line."""
+        out.seek(0)
+        numbers = {str(file): number for number, file in enumerate(self.files)}
+        first = rows = complete = 0
+        for line in out:
+            if not line.endswith(b"\n"):
+                break
+            complete += len(line)
+            try:
+                found = json.loads(line)
+                number = numbers[found["file"]]
+            except (ValueError, KeyError, TypeError) as fault:
+                raise DocumentError(
+                    f"{partial} is damaged", hint=f"remove it, and all is answered again: rm {partial}"
+                ) from fault
+            first, rows = (number, rows + 1) if number == first else (number, 1)
+            if "error" in found:
+                self.faulty, first, rows = self.faulty + 1, number + 1, 0
+            else:
+                self.answered += 1
+        self.continued = self.answered
+        out.truncate(complete)
+        return first, rows
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that paths name, each once: of a folder, all files below it except hidden ones, sorted. Raise `DatasetError`."""
+    found: list[Path] = []
+    for each in paths:
+        below = [each] if each.is_file() else sorted(_visible(each))
+        if not below:
+            raise DatasetError(
+                f"{each} is neither a file nor a folder with files", hint="ls shows the files of a folder"
+            )
+        found.extend(below)
+    return list(dict.fromkeys(found))
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
