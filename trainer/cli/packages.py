@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from trainer.models.package import Package, ParityCertificate
+    from trainer.models.package import MetricComparison, Package, ParityCertificate
 
 
 def main(argv: list[str]) -> int:
@@ -146,8 +146,7 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path) -
     yield f"outputs     {one_line('; '.join(map(str, package.outputs)))}"
     yield f"test split  {tested.samples:,} samples: {_equality(certificate)}"
     for each in certificate.metrics:
-        state = "as measured" if each.measured == each.recomputed else f"measured {value_text(each.measured)}"
-        yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {state}"
+        yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {_compared(each)}"
     if not certificate.holds:
         yield f"            NOT as measured: {mismatch(certificate)}"
     yield spelled(f"use         reprise predict {package.name} FILE")
@@ -159,6 +158,15 @@ def mismatch(certificate: ParityCertificate) -> str:
     if metric := next((each for each in certificate.metrics if not each.holds), None):
         return f"{metric.name} is {value_text(metric.recomputed)}; the run measured {value_text(metric.measured)}"
     return f"{tested.output} of test sample {tested.sample} differs by {tested.largest:.3g} of the largest value"
+
+
+def _compared(metric: MetricComparison) -> str:
+    measured, recomputed = metric.measured, metric.recomputed
+    if measured == recomputed:
+        return "as measured"
+    if metric.holds and isinstance(measured, int | float) and isinstance(recomputed, int | float):
+        return f"as measured, within {abs(measured - recomputed):.1g}"
+    return f"measured {value_text(measured)}"
 
 
 def _equality(certificate: ParityCertificate) -> str:

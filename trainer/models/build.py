@@ -103,7 +103,7 @@ def build_package(
         net, form = saved.net, saved.net.answer_form() if isinstance(saved.net, Task) else AnswerForm()
         golden = GoldenSamples(form=form, most=SAMPLES)
         with watched(net, golden.call):
-            tested.run(most=SAMPLES)
+            tested.run()
         if not golden.inputs:
             message = f"the test of {type(net).__name__} does not call its forward"
             raise PackageError(message, hint="call self(x) in test_step")
@@ -176,7 +176,8 @@ def _listed(path: str, data: bytes) -> PackageFile:
 def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples) -> _Parts:
     """Export the net, and describe its inputs and outputs."""
     inputs, outputs = golden.joined()
-    dataset, names, variable = _read_by(record, folder, saved, count=len(inputs))
+    dataset, names, declared = _read_by(record, folder, saved, count=len(inputs))
+    variable = [golden.variable(number) | declared.get(number, set()) for number in range(len(inputs))]
     body = io.BytesIO()
     torch.export.save(export_net(saved.net, inputs, golden.form, variable=variable), body)
     given = dict(zip(names, inputs, strict=True))
@@ -184,9 +185,9 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
         program=body.getvalue(),
         dataset=dataset,
         inputs=tuple(
-            spec_of(name, each, variable=variable.get(number, ())) for number, (name, each) in enumerate(given.items())
+            spec_of(name, each, variable=axes) for (name, each), axes in zip(given.items(), variable, strict=True)
         ),
-        outputs=tuple(spec_of(name, each) for name, each in outputs.items()),
+        outputs=tuple(spec_of(name, each, variable=golden.variable(name)) for name, each in outputs.items()),
         golden=golden,
         tensors={
             **{f"input/{name}": each for name, each in given.items()},
@@ -197,8 +198,8 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
 
 def _read_by(
     record: Record, folder: Path, saved: SavedNet, *, count: int
-) -> tuple[Dataset | None, tuple[str, ...], dict[int, tuple[int, ...]]]:
-    """Return the dataset whose reader reads the net's inputs, their names, and the axes of each whose length varies.
+) -> tuple[Dataset | None, tuple[str, ...], dict[int, set[int]]]:
+    """Return the dataset whose reader reads the net's inputs, their names, and the axes of each whose length the dataset declares to vary.
 
     The inputs of a task are its fields, those of a plain module the parameters of `forward`, if they have the names of fields. Otherwise
     there is no dataset.
@@ -217,7 +218,7 @@ def _read_by(
         return None, fields, {}
     lengths = [each.shape if (each := types[name]) is not None else () for name in fields]
     variable = {
-        number: tuple(axis for axis, length in enumerate(shape, start=1) if length == "any")
+        number: {axis for axis, length in enumerate(shape, start=1) if length == "any"}
         for number, shape in enumerate(lengths)
     }
     return dataset, fields, variable
@@ -279,9 +280,8 @@ class TestSplit:
                 message, hint="add test_step, and test_dataloader in the module or its data, and train again"
             )
 
-    def run(self, *, most: int | None = None) -> dict[str, float]:
-        """Test all samples, or `most` batches; return the metrics of the test."""
-        options = {} if most is None else {"limit_test_batches": most}
+    def run(self) -> dict[str, float]:
+        """Test all samples; return the metrics of the test."""
         trainer = small_trainer(
             "cpu",
             self._scratch,
@@ -290,7 +290,6 @@ class TestSplit:
             logger=False,
             enable_progress_bar=False,
             callbacks=[] if isinstance(self._net, Task) else [CollectResults()],
-            **options,
         )
         trainer.test(self._net, datamodule=self._data, verbose=False)
         return {name: value for name, value in results_of(self._net).items() if name.startswith(_TEST)}

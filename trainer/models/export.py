@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ from trainer.training.failures import first_line
 from trainer.training.tasks.answers import OUTPUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import lightning as L
 
@@ -71,12 +72,14 @@ def watched(net: L.LightningModule, call: Callable[[Callable[..., Any], Inputs],
 
 @dataclass(slots=True)
 class GoldenSamples:
-    """The first samples of a test: the inputs of the net and its outputs."""
+    """The first samples of a test, with the outputs of the net, and the shapes of all inputs and outputs of the test."""
 
     form: AnswerForm
     most: int
     inputs: list[Inputs] = field(default_factory=list)
     outputs: list[Outputs] = field(default_factory=list)
+    shapes: defaultdict[str | int, set[torch.Size]] = field(default_factory=lambda: defaultdict(set))
+    """The shapes of each input, by number, and of each output, by name, without the axis of samples."""
 
     @property
     def count(self) -> int:
@@ -87,18 +90,30 @@ class GoldenSamples:
         """Call the net, and keep the samples until there are `most`; those of another shape than the first are left out."""
         copies = tuple(each.clone() for each in inputs)
         predicted = forward(*inputs)
-        room = self.most - self.count
-        fits = not self.inputs or all(
-            one.shape[1:] == other.shape[1:] for one, other in zip(copies, self.inputs[0], strict=True)
-        )
-        if room > 0 and fits:
-            outputs = {name: each[:room].clone() for name, each in self.form.outputs(predicted).items()}
+        outputs, room = self.form.outputs(predicted), self.most - self.count
+        for name, each in (*enumerate(copies), *outputs.items()):
+            self.shapes[name].add(each.shape[1:])
+        if room > 0 and (not self.inputs or [each.shape[1:] for each in copies] == self._first_shapes()):
             self.inputs.append(tuple(each[:room] for each in copies))
-            self.outputs.append(outputs)
+            self.outputs.append({name: each[:room].clone() for name, each in outputs.items()})
         return predicted
 
+    def _first_shapes(self) -> list[torch.Size]:
+        return [each.shape[1:] for each in self.inputs[0]]
+
+    def variable(self, name: str | int) -> set[int]:
+        """Return the axes of an input or output whose length varies, counted with the axis of samples.
+
+        Raise `PackageError` if the number of axes varies.
+        """
+        shapes = self.shapes[name]
+        if len({len(each) for each in shapes}) > 1:
+            message = f"{name!r} of forward has different numbers of axes: {sorted(map(list, shapes))[:2]}"
+            raise PackageError(message, hint="use tensors with the same axes in every batch")
+        return {axis for axis, lengths in enumerate(zip(*shapes, strict=True), start=1) if len(set(lengths)) > 1}
+
     def joined(self) -> tuple[Inputs, Outputs]:
-        """Return all samples as one batch."""
+        """Return the samples as one batch."""
         inputs = tuple(torch.cat(each).contiguous() for each in zip(*self.inputs, strict=True))
         return inputs, {name: torch.cat([each[name] for each in self.outputs]).contiguous() for name in self.outputs[0]}
 
@@ -116,8 +131,13 @@ class ParityCheck:
     sample: int | None = None
 
     def call(self, forward: Callable[..., Any], inputs: Inputs) -> Any:
-        """Call both; return what the net returned, with the values of the program."""
-        found = self.program(*(each.clone() for each in inputs))
+        """Call both; return what the net returned, with the values of the program. Raise `PackageError` if the program fails."""
+        try:
+            found = self.program(*(each.clone() for each in inputs))
+        except Exception as fault:
+            shapes = ", ".join(str(list(each.shape)) for each in inputs)
+            message = f"the exported net does not take {shapes}: {type(fault).__name__}{first_line(fault)}"
+            raise PackageError(message, hint=_ADVICE) from fault
         predicted = forward(*inputs)
         self.compare(found, self.form.outputs(predicted), samples=len(inputs[0]))
         return _with_values(predicted, found)
@@ -181,13 +201,13 @@ def _with_values(predicted: Any, found: Outputs) -> Any:
 
 
 def export_net(
-    net: L.LightningModule, inputs: Inputs, form: AnswerForm, *, variable: Mapping[int, Sequence[int]]
+    net: L.LightningModule, inputs: Inputs, form: AnswerForm, *, variable: Sequence[Collection[int]]
 ) -> torch.export.ExportedProgram:
     """Export a net with named outputs, for any number of samples; `variable` has the other axes of each input whose length varies.
 
     Raise `PackageError` with the first line of torch's reason.
     """
-    axes = tuple(dict.fromkeys((0, *variable.get(number, ())), torch.export.Dim.AUTO) for number in range(len(inputs)))
+    axes = tuple(dict.fromkeys((0, *each), torch.export.Dim.AUTO) for each in variable)
     with exporting(), served(net):
         given = tuple(each.clone() for each in inputs)
         try:
@@ -208,7 +228,7 @@ def require_any_count(program: Callable[..., Outputs], inputs: Inputs) -> None:
         raise PackageError(message, hint="do not use the number of samples in forward, such as view(32, -1)") from fault
 
 
-def spec_of(name: str, value: Tensor, *, variable: Sequence[int] = ()) -> TensorSpec:
+def spec_of(name: str, value: Tensor, *, variable: Collection[int] = ()) -> TensorSpec:
     """Return the type of a batch's tensor, without the axis of samples. Raise `PackageError` for a type that JSON cannot hold."""
     shape: list[Length] = [
         "any" if axis in variable else length for axis, length in enumerate(value.shape[1:], start=1)
