@@ -88,7 +88,9 @@ def test_a_killed_module_resumes_with_the_bits_of_an_uninterrupted_run(theirs: C
     assert record.outcome.status is Status.COMPLETED
     assert record.circumstances.limits["data"]
     unchecked = f"not checked: reprise check {KINDS[kind][1]}"
-    assert record.circumstances.limits["export"] == (_NO_FORWARD if kind in {"diffusion", "several tasks"} else unchecked)
+    assert record.circumstances.limits["export"] == (
+        _NO_FORWARD if kind in {"diffusion", "several tasks"} else unchecked
+    )
 
 
 def test_logged_metrics_are_the_results_and_parameters_the_settings(theirs: Checkout) -> None:

@@ -1,0 +1,48 @@
+"""Answers of nets, as data."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from trainer.base.errors import ExperimentError
+from trainer.training.tasks.answers import AnswerForm
+
+pytestmark = pytest.mark.torch
+
+
+def answers(form: AnswerForm, predicted: object) -> list[dict[str, object]]:
+    return form.answers(form.outputs(predicted))
+
+
+def test_a_class_has_the_largest_score_and_scores_sum_to_one() -> None:
+    (answer,) = answers(AnswerForm(kind="class", names=("cat", "dog")), torch.tensor([[0.0, 2.0]]))
+    assert answer["class"] == "dog"
+    assert sum(answer["scores"].values()) == pytest.approx(1)  # type: ignore[attr-defined]
+
+
+def test_a_map_has_a_class_at_each_place_and_the_share_of_each_class() -> None:
+    scores = torch.tensor([[[0.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 1.0]]])[None]
+    (answer,) = answers(AnswerForm(kind="class", names=("sky", "sea")), scores)
+    assert answer == {"shares": {"sky": 0.25, "sea": 0.75}, "output": [[1, 0], [1, 1]]}
+
+
+def test_labels_are_those_with_at_least_half_a_probability() -> None:
+    (answer,) = answers(AnswerForm(kind="labels", names=("a", "b", "c")), torch.tensor([[-1.0, 0.0, 3.0]]))
+    assert answer["labels"] == ["b", "c"]
+
+
+def test_numbers_are_given_as_they_are_and_several_outputs_by_name() -> None:
+    form = AnswerForm()
+    assert answers(form, torch.tensor([1.5, 2.5])) == [{"output": 1.5}, {"output": 2.5}]
+    assert answers(form, {"x": torch.tensor([[1]]), "y": torch.tensor([2.0])}) == [{"x": [1], "y": 2.0}]
+    assert answers(form, (torch.tensor([1]), torch.tensor([2]))) == [{"output_0": 1, "output_1": 2}]
+
+
+@pytest.mark.parametrize("predicted", [None, [], {"x": 1}, "text"])
+def test_other_values_are_rejected(predicted: object) -> None:
+    with pytest.raises(ExperimentError, match=r"expected a tensor"):
+        AnswerForm().outputs(predicted)
