@@ -31,6 +31,7 @@ KNOWN: Final = {
     "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
     "trainer/cli/predict.py": "the command in the hint of an error, which spells it",
     "trainer/cli/find_package.py": "the hint of an error, which spells it, and a help text",
+    "trainer/cli/retest.py": "the command in the hint of an error, which spells it",
     "trainer/cli/package.py": "the command in the hint of an error, which spells it",
     "trainer/models/build.py": "the hint of an error, which spells it",
     "trainer/models/card.py": "a file of a package, for readers elsewhere",

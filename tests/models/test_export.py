@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer.base.errors import PackageError
+from trainer.models.evaluation import TOLERANCE
 from trainer.models.export import (
-    TOLERANCE,
     GoldenSamples,
     ParityCheck,
     difference,

@@ -115,6 +115,16 @@ def test_a_package_answers_as_its_run(checkout: Checkout, package: dict[str, Any
     assert of_package["package"] == package["package"]
 
 
+def test_a_run_and_its_package_are_retested_identical(checkout: Checkout, package: dict[str, Any]) -> None:
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    of_run, of_package = (checkout.reprise("retest", word, "--json") for word in (run, package["path"]))
+    assert (of_run.returncode, of_package.returncode) == (0, 0), of_run.stderr + of_package.stderr
+    found = json.loads(of_package.stdout)
+    assert found["verdict"] == "identical"
+    assert found["outputs"]["identical"]
+    assert found["metrics"] == json.loads(of_run.stdout)["metrics"] == package["certificate"]["metrics"]
+
+
 def test_a_package_works_without_its_run_and_its_code(
     checkout: Checkout,
     package: dict[str, Any],

@@ -10,7 +10,7 @@ import pytest
 from tests.test_architecture import MODULES
 from trainer.cli import COMMANDS, HIDDEN
 
-GATED: Final = {"train", "reproduce", "why", "sweep", "predict", "package"}
+GATED: Final = {"train", "reproduce", "why", "sweep", "predict", "package", "retest"}
 """Commands that run a recorded source: each first asks `trainer.cli.trust`."""
 STARTED_BY_THESE: Final = {"_process", "_points"}
 """Commands that gated commands start."""
@@ -42,9 +42,11 @@ CALLERS: Final = {
         "trainer.training.saved_net",
     },
     ("trainer.training.saved_net", "load_net"): {"trainer.notebook.run"},
-    ("trainer.training.saved_net", "load_saved"): {"trainer.models.build", "trainer.models.prediction"},
+    ("trainer.training.saved_net", "load_saved"): {"trainer.models.evaluation", "trainer.models.prediction"},
     ("trainer.models.prediction", "load_model"): {"trainer.cli.predict", "trainer.notebook.run"},
+    ("trainer.models.evaluation", "saved_test"): {"trainer.models.build", "trainer.models.retest"},
     ("trainer.models.build", "build_package"): {"trainer.cli.package"},
+    ("trainer.models.retest", "retest"): {"trainer.cli.retest"},
     ("trainer.cli.resume", "prepare"): {"trainer.cli.train"},
     ("trainer.cli.containers", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.resume", "resume_isolated"): {"trainer.cli.train"},
@@ -59,6 +61,7 @@ GATES: Final = {
     "trainer.notebook.run": ("self._require_own(trust=trust)", "load_net(self.record"),
     "trainer.cli.predict": ("require_trust(", "load_model("),
     "trainer.cli.package": ("require_trust(", "build_package("),
+    "trainer.cli.retest": ("require_trust(", "retest(run.record"),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }
 
@@ -96,11 +99,14 @@ def test_processes_of_another_source_are_started_in_listed_modules_only() -> Non
         for module, path in MODULES.items()
         if "os.exec" in path.read_text() or '"PYTHONPATH"' in path.read_text()
     }
-    assert found == {
-        "trainer.cli.data.imports",  # the same command of this checkout, in the environment for imports
-        "trainer.cli.package",  # the same command of this checkout, with the variables of the run's determinism level
-        "trainer.cli.train",
-        "trainer.launch.process",
-        "trainer.notebook.training",  # `train` of this checkout
-        "trainer.training.scripts.process",  # in the training process, which passed the gate
-    }
+    assert (
+        found
+        == {
+            "trainer.cli.data.imports",  # the same command of this checkout, in the environment for imports
+            "trainer.cli.saved_weights",  # the same command of this checkout, with the variables of the run's determinism level
+            "trainer.cli.train",
+            "trainer.launch.process",
+            "trainer.notebook.training",  # `train` of this checkout
+            "trainer.training.scripts.process",  # in the training process, which passed the gate
+        }
+    )

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
-import trainer
 from trainer.base.errors import PackageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import runs_folder
@@ -16,18 +12,10 @@ from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.machine import can_train
 from trainer.cli.output import print_json, print_notice
 from trainer.cli.packages import mismatch, package_page
+from trainer.cli.saved_weights import fetched_samples, require_variables
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.models.package import write_package
 from trainer.runs.image_claim import claim_image
-from trainer.settings.determinism import Level, differing, variables
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from trainer.runs.record import Record
-    from trainer.training.assembly import FetchedDataset
-
-_WEIGHTS: Final = "weights"
 
 
 def main(argv: list[str]) -> int:
@@ -36,12 +24,12 @@ def main(argv: list[str]) -> int:
     if not can_train():
         return run_in_image(["package", *argv])
     run = find_run(args.run)
-    _require_variables(run.record, argv, args.run)
+    require_variables(run.record, ["package", *(run.record.run if word == args.run else word for word in argv)])
     word = TrustDecision(trusted=args.trust, granted=grants(args.grant), command=f"reprise package {args.run}")
     require_trust(run.record, run.folder, word, is_isolated=False, in_its_image=False)
     from trainer.models.build import build_package
 
-    datasets = [*_fetched(run.record, run.folder)]
+    datasets = [*fetched_samples(run.record, run.folder)]
     build_id = claim_image(os.environ, run=None).image.build_id
     built = build_package(run.record, run.folder, datasets, build_id=build_id, say=print_notice)
     if not built.certificate.holds and not args.force:
@@ -70,28 +58,3 @@ def _parser() -> Arguments:
     parser.add_argument("--json", action="store_true", help="print digest, path and certificate as JSON")
     trust_options(parser)
     return parser
-
-
-def _require_variables(record: Record, argv: list[str], typed: str) -> None:
-    """Replace this process by one with the variables of the run's determinism level, unless it has them: libraries read them once."""
-    promised = record.ingredients.determinism
-    needed = variables(Level(promised.level), threads=promised.threads)
-    if differing(needed, os.environ):
-        words = [record.run if word == typed else word for word in argv]
-        command = [sys.executable, "-P", "-m", "trainer", "package", *words]
-        path = {"PYTHONPATH": str(Path(trainer.__file__).parents[1])}
-        os.execvpe(sys.executable, command, {**os.environ, **path, **needed})  # noqa: S606 - replaces this process, without a shell
-
-
-def _fetched(record: Record, folder: Path) -> Iterator[FetchedDataset]:
-    """Yield the datasets of a run that have samples, fetched."""
-    from trainer.cli.process import fetch_data
-    from trainer.models.prediction import declared_in
-    from trainer.training.assembly import FetchedDataset
-
-    for name, used in record.ingredients.datasets.items():
-        splits = tuple(role for role in used.roles if role != _WEIGHTS)
-        if used.roles and not splits:
-            continue
-        declared = declared_in(record, folder, name)
-        yield FetchedDataset(declared=declared, files=fetch_data(declared, say=print_notice), splits=splits)

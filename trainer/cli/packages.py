@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from trainer.models.package import MetricComparison, Package, ParityCertificate
+    from trainer.models.package import MetricComparison, OutputComparison, Package, ParityCertificate
 
 
 def main(argv: list[str]) -> int:
@@ -144,9 +144,9 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path) -
     yield f"run         {package.run}, experiment {one_line(package.experiment)}"
     yield f"inputs      {one_line('; '.join(map(str, package.inputs)))}"
     yield f"outputs     {one_line('; '.join(map(str, package.outputs)))}"
-    yield f"test split  {tested.samples:,} samples: {_equality(certificate)}"
+    yield f"test split  {tested.samples:,} samples: {outputs_text(tested)}"
     for each in certificate.metrics:
-        yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {_compared(each)}"
+        yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {compared_text(each)}"
     if not certificate.holds:
         yield f"            NOT as measured: {mismatch(certificate)}"
     yield spelled(f"use         reprise predict {package.name} FILE")
@@ -160,7 +160,8 @@ def mismatch(certificate: ParityCertificate) -> str:
     return f"{tested.output} of test sample {tested.sample} differs by {tested.largest:.3g} of the largest value"
 
 
-def _compared(metric: MetricComparison) -> str:
+def compared_text(metric: MetricComparison) -> str:
+    """Return how a recomputed metric compares with the measured one."""
     measured, recomputed = metric.measured, metric.recomputed
     if measured == recomputed:
         return "as measured"
@@ -169,9 +170,8 @@ def _compared(metric: MetricComparison) -> str:
     return f"measured {value_text(measured)}"
 
 
-def _equality(certificate: ParityCertificate) -> str:
-    if certificate.test.identical:
+def outputs_text(outputs: OutputComparison) -> str:
+    """Return how the outputs of a package compare with those of the run's net."""
+    if outputs.identical:
         return "every bit is equal"
-    return (
-        f"the largest difference is {certificate.test.largest:.2g} of the largest value, in {certificate.test.output}"
-    )
+    return f"the largest difference is {outputs.largest:.2g} of the largest value, in {outputs.output}"

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import inspect
 import io
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from safetensors.torch import save
 
 from trainer import __version__
-from trainer.base.digest import canonical, digest_of_bytes
-from trainer.base.document import json_value
+from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ExperimentError, PackageError
 from trainer.data.declaration import sample_types
 from trainer.models.card import card
-from trainer.models.export import (
-    TOLERANCE,
-    GoldenSamples,
-    ParityCheck,
-    export_net,
-    require_any_count,
-    spec_of,
-    watched,
-)
+from trainer.models.evaluation import TOLERANCE, compared_metrics, measured_on_test, saved_test
+from trainer.models.export import GoldenSamples, ParityCheck, export_net, require_any_count, spec_of, watched
 from trainer.models.package import (
     CARD,
     CERTIFICATE,
@@ -36,7 +25,6 @@ from trainer.models.package import (
     PROGRAM,
     RECORD,
     WEIGHTS,
-    MetricComparison,
     Package,
     PackageFile,
     ParityCertificate,
@@ -44,22 +32,14 @@ from trainer.models.package import (
 from trainer.models.prediction import input_fields, trained_on
 from trainer.models.program_file import read_program
 from trainer.runs.hardware import read_host
-from trainer.settings.ledger import Ledger, call_configured, use_ledger
-from trainer.training.assembly import open_joined
-from trainer.training.data import RunData
-from trainer.training.determinism.switches import apply_level
-from trainer.training.fit import has_loop, quieten, small_trainer
-from trainer.training.plain.experiment import PlainExperiment
-from trainer.training.readers import open_samples
-from trainer.training.results import CollectResults, results_of
-from trainer.training.saved_net import load_saved, read_weights
+from trainer.training.saved_net import read_weights
 from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    import lightning as L
     from torch import Tensor
 
     from trainer.data.declaration import Dataset
@@ -70,7 +50,6 @@ if TYPE_CHECKING:
 
 SAMPLES: Final = 16
 """Golden samples of a package, at most."""
-_TEST: Final = "test_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +71,11 @@ def build_package(
 ) -> BuiltPackage:
     """Export the net of a run whose code this process may execute, and test the package on the run's test split.
 
-    `datasets` are those of the run that have samples; `build_id` is that of the image of this process. Raise what `load_saved` raises, and
-    `PackageError` if the net cannot be packaged.
+    `build_id` is that of the image of this process. Raise what `saved_test` raises, and `PackageError` if the net cannot be packaged.
     """
-    quieten()
-    saved = load_saved(record, folder, folders=DatasetFolders(datasets))
-    with use_ledger(Ledger(saved.resolved)), tempfile.TemporaryDirectory(prefix="reprise-package-") as scratch:
-        apply_level()
-        tested = TestSplit(saved, datasets, Path(scratch))
-        net, form = saved.net, saved.net.answer_form() if isinstance(saved.net, Task) else AnswerForm()
+    with saved_test(record, folder, datasets) as tested:
+        net = tested.saved.net
+        form = net.answer_form() if isinstance(net, Task) else AnswerForm()
         golden = GoldenSamples(form=form, most=SAMPLES)
         with watched(net, golden.call):
             tested.run()
@@ -108,13 +83,13 @@ def build_package(
             message = f"the test of {type(net).__name__} does not call its forward"
             raise PackageError(message, hint="call self(x) in test_step")
         say(f"exporting the net of run {record.run}")
-        parts = _parts(record, folder, saved, golden)
+        parts = _parts(record, folder, tested.saved, golden)
         program = read_program(parts.program, where=PROGRAM).module()
         require_any_count(program, golden.joined()[0])
         check = ParityCheck(form=form, program=program)
         say("testing the package on the test split")
         with watched(net, check.call):
-            metrics = _compared(record, tested.run())
+            metrics = compared_metrics(record, tested.run())
     outputs = check.result()
     certificate = ParityCertificate(
         program=digest_of_bytes(parts.program),
@@ -162,7 +137,7 @@ class _Parts:
             outputs=self.outputs,
             answer=self.golden.form,
             golden=self.golden.count,
-            metrics={name: value for name, value in record.outcome.metrics.items() if name.startswith(_TEST)},
+            metrics=measured_on_test(record),
             torch=torch.__version__,
             files=tuple(_listed(path, data) for path, data in files.items()),
         )
@@ -222,74 +197,3 @@ def _read_by(
         for number, shape in enumerate(lengths)
     }
     return dataset, fields, variable
-
-
-def _compared(record: Record, found: Mapping[str, float]) -> tuple[MetricComparison, ...]:
-    """Compare the metrics of the test that the run measured with those that the package's answers give."""
-    tolerances = record.outcome.tolerances
-    compared = []
-    for name, measured in record.outcome.metrics.items():
-        if name.startswith(_TEST):
-            value = json_value(canonical(found.get(name)), where=name)
-            holds = value == measured or _is_near(measured, value, tolerances.get(name))
-            compared.append(MetricComparison(name=name, measured=measured, recomputed=value, holds=holds))
-    return tuple(compared)
-
-
-def _is_near(measured: Any, value: Any, tolerance: float | None) -> bool:
-    if not isinstance(measured, int | float) or not isinstance(value, int | float):
-        return False
-    return abs(measured - value) <= max(tolerance or 0.0, TOLERANCE * abs(measured))
-
-
-class DatasetFolders(Mapping[str, Path]):
-    """The folders of datasets by name; a folder is made when it is used."""
-
-    def __init__(self, datasets: Sequence[FetchedDataset]) -> None:
-        self._files = {each.declared.name: each.files for each in datasets}
-
-    def __getitem__(self, name: str) -> Path:
-        return self._files[name].folder()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-
-class TestSplit:
-    """The test of a run's net, as the run tested it."""
-
-    def __init__(self, saved: SavedNet, datasets: Sequence[FetchedDataset], scratch: Path) -> None:
-        """Open the samples of a task, or the data of a plain module; raise `PackageError` if it has no test."""
-        self._net, self._scratch = saved.net, scratch
-        self._data: L.LightningDataModule | None
-        net, experiment = saved.net, saved.experiment
-        if isinstance(net, Task):
-            declared, samples = open_joined(datasets, net.samples)
-            net.class_names, net.alphabet = samples.classes, samples.alphabet
-            self._data = call_configured(RunData, declared, samples, None)
-        elif isinstance(experiment, PlainExperiment) and not experiment.reads_samples:
-            self._data = experiment.make_data(DatasetFolders(datasets))
-        else:
-            self._data = call_configured(RunData, *open_joined(datasets, open_samples), None)
-        if not has_loop(net, self._data, "test_step", "test_dataloader"):
-            message = f"{type(net).__name__} has no test, so that nothing shows that a package answers as measured"
-            raise PackageError(
-                message, hint="add test_step, and test_dataloader in the module or its data, and train again"
-            )
-
-    def run(self) -> dict[str, float]:
-        """Test all samples; return the metrics of the test."""
-        trainer = small_trainer(
-            "cpu",
-            self._scratch,
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_progress_bar=False,
-            callbacks=[] if isinstance(self._net, Task) else [CollectResults()],
-        )
-        trainer.test(self._net, datamodule=self._data, verbose=False)
-        return {name: value for name, value in results_of(self._net).items() if name.startswith(_TEST)}

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 Inputs = tuple[Tensor, ...]
 Outputs = dict[str, Tensor]
-TOLERANCE: Final = 1e-4
-"""The largest difference of equal outputs, relative to the largest value of the output in the batch."""
 _ADVICE: Final = "reprise check EXPERIMENT shows what of `forward` cannot be exported"
 
 

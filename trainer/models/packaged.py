@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from trainer.base.errors import DatasetError, DocumentError, PackageError
-from trainer.models.export import TOLERANCE, ParityCheck, spec_of
+from trainer.models.evaluation import TOLERANCE
+from trainer.models.export import ParityCheck, spec_of
 from trainer.models.inputs import InputReader
 from trainer.models.package import GOLDEN, PROGRAM, open_package
 from trainer.models.program_file import read_program
