@@ -38,7 +38,7 @@ class Net(L.LightningModule):
         torch.manual_seed(0)
         self.layer = nn.Linear(3, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         return self.layer(x.mean(1))
 
 
@@ -110,7 +110,7 @@ def test_nan_infinity_and_other_shapes_are_large_differences(found: list[list[fl
 
 def test_a_net_for_one_number_of_samples_is_rejected() -> None:
     class Fixed(Net):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Any) -> Any:
             return self.layer(x.mean(1).reshape(4, 3))
 
     inputs = (torch.rand(4, 6, 3),)
@@ -120,7 +120,7 @@ def test_a_net_for_one_number_of_samples_is_rejected() -> None:
 
 def test_a_net_that_gets_no_tensors_is_rejected() -> None:
     class Named(Net):
-        def forward(self, x: dict[str, Tensor]) -> Tensor:
+        def forward(self, x: Any) -> Any:
             return self.layer(x["x"].mean(1))
 
     net = Named()

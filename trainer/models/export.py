@@ -89,7 +89,9 @@ class GoldenSamples:
         copies = tuple(each.clone() for each in inputs)
         predicted = forward(*inputs)
         outputs, room = self.form.outputs(predicted), self.most - self.count
-        for name, each in (*enumerate(copies), *outputs.items()):
+        for number, each in enumerate(copies):
+            self.shapes[number].add(each.shape[1:])
+        for name, each in outputs.items():
             self.shapes[name].add(each.shape[1:])
         if room > 0 and (not self.inputs or [each.shape[1:] for each in copies] == self._first_shapes()):
             self.inputs.append(tuple(each[:room] for each in copies))
