@@ -44,6 +44,7 @@ ALLOWED: Final = {
     "trainer.training.checks.saved_weights": "a temporary folder",
     "trainer.training.checks.short_training": "a temporary folder",
     "trainer.training.plain.promises": "a temporary folder",
+    "trainer.models.answers_file": "the file that the user names, and a partial one beside it",
     "trainer.models.inputs": "a temporary folder",
     "trainer.training.readers.synthetic": "a temporary folder",
 }
