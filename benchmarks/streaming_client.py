@@ -111,7 +111,7 @@ class Reprise:
         Path(self.job.declared).write_text(published.dataset.model_dump_json(), encoding="utf-8")
 
     def open(self) -> None:
-        """Open the dataset: fetch it, or begin to stream it."""
+        """Open the dataset: fetch it, or begin to stream it; a window of the shuffle is an eighth of the samples."""
         from trainer.base.document import parse_json
         from trainer.data.cache.budget import Budget
         from trainer.data.cache.streamed import StreamSource
@@ -131,7 +131,14 @@ class Reprise:
             source = StreamSource(cache=self.cache, dataset=declared, budget=budget, open_store=store)
             self.files = open_dataset(source)
         samples = self.readers.open_samples(declared, self.files)
-        run = self.data.RunData(declared, samples, batch_size=self.job.batch, seed=SEED, workers=self.job.workers)
+        run = self.data.RunData(
+            declared,
+            samples,
+            batch_size=self.job.batch,
+            seed=SEED,
+            workers=self.job.workers,
+            shuffle_window=max(1, self.job.samples // 8),
+        )
         self.loader = run.train_dataloader()
 
     def batches(self, epoch: int) -> Iterator[Batch]:

@@ -178,7 +178,7 @@ def test_an_early_chunk_is_fetched_while_late_ones_beside_others_have_no_room(tm
     ids = [next(files.chunk_ids(path, 0, 1)) for path in paths]
     for path in paths[20:]:
         files.read(path)  # until the cache is full
-    cached = sorted(files.chunks.named(files.folder_of_chunks.names()))
+    cached = sorted(each.id for each in files.chunks.files(files.folder_of_chunks.names()))
     early, late = ids[: 3 * THREADS : 3], ids[1 : 3 * THREADS : 3]
     ahead = files.read_ahead([[*early, ids[3 * THREADS]], cached, late])
     waits.set()
@@ -204,5 +204,69 @@ def test_the_count_is_opened_for_few_chunks_only_and_is_exact_after_the_pass(
     files.close()
     assert len(opened) < len(order) / 2
     folder = files.folder_of_chunks
-    sizes = [files.chunks.chunk(each).cost for each in files.chunks.named(folder.names())]
+    sizes = [each.cost for each in files.chunks.files(folder.names())]
     assert files.source.budget.count().streamed == {folder.path: sum(sizes)}
+
+
+BLOCK, SMALL, MANY = 20, 3000, 1000
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Streams:
+    numbers = np.random.default_rng(0)
+    return published(tmp_path, {f"{number:04}.bin": numbers.bytes(SMALL) for number in range(MANY)})
+
+
+def open_grouped(streams: Streams, limit: int, block: int = BLOCK) -> StreamedDataset:
+    files = streams.open(limit)
+    files.regroup(next(files.chunk_ids(f"{number:04}.bin", 0, 1)) for number in range(0, MANY, block))
+    return files
+
+
+def local_order(seed: int) -> list[str]:
+    """Blocks of neighbors in a random order, of which each ten are mixed."""
+    random = np.random.default_rng(seed)
+    windows = np.split(random.permutation(MANY // BLOCK), 5)
+    rows = [random.permutation((each[:, None] * BLOCK + np.arange(BLOCK)).flatten()) for each in windows]
+    return [f"{number:04}.bin" for number in np.concatenate(rows)]
+
+
+def test_neighbors_that_are_used_together_are_fetched_by_one_request_within_the_bound(small: Streams) -> None:
+    files, limit = open_grouped(small, 2 << 20), 2 << 20
+    before = small.store.requests
+    passes = [local_order(seed) for seed in range(4)]
+    with watched(small.folder / "cache") as usage:
+        for order, later in pairwise(passes):
+            assert read_pass(files, order, later) == [small.files[path] for path in order]
+    files.close()
+    assert small.store.requests - before <= 4 * MANY / BLOCK
+    assert limit // 2 < usage[-1] <= limit
+    folder = files.folder_of_chunks
+    assert files.source.budget.count().streamed == {
+        folder.path: sum(each.cost for each in files.chunks.files(folder.names()))
+    }
+
+
+def test_a_damaged_neighbor_is_fetched_again(small: Streams) -> None:
+    files, order = open_grouped(small, 2 << 20), local_order(0)
+    read_pass(files, order, [])
+    for path in (small.folder / "cache").glob("versions/*/*/streamed.*/*"):
+        path.write_bytes(bytes(path.stat().st_size))
+    assert {path: bytes(files.read(path)) for path in order} == small.files
+
+
+def test_files_of_other_groups_are_evicted_first(small: Streams) -> None:
+    files = small.open(2 << 20)
+    read_pass(files, orders_of(small), [])
+    singles = files.folder_of_chunks.names()
+    grouped, before, order = open_grouped(small, 2 << 20), small.store.requests, local_order(0)
+    assert read_pass(grouped, order, order) == [small.files[path] for path in order]
+    grouped.close()
+    assert len(singles) > 300
+    assert small.store.requests - before <= 2 * MANY / BLOCK
+    assert len(grouped.folder_of_chunks.names() & singles) < 10
+    assert grouped.source.budget.count().total <= grouped.source.budget.usable
+
+
+def orders_of(streams: Streams) -> list[str]:
+    return [[*streams.files][each] for each in np.random.default_rng(1).permutation(len(streams.files))]

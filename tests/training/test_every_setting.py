@@ -95,6 +95,7 @@ IN_A_FIT: Final[
     "max_epochs": ("digits", (), ("--max-epochs", "2"), steps),
     "max_steps": ("digits", (), ("--max-steps", "2"), steps),
     "batch_size": ("digits", (), ("--batch-size", "4"), steps),
+    "shuffle_window": ("digits", (), ("--shuffle-window", "64"), weights),
     "accumulate": ("digits", (), ("--accumulate", "2"), steps),
     "optimizer": ("digits", (), ("--optimizer", "rmsprop"), weights),
     "learning_rate": ("digits", (), ("--learning-rate", "0.5"), weights),

@@ -30,6 +30,10 @@ RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl"
 LIMIT = 8_000_000
 COUNT, SIDE = 90, 350
 """Pictures of noise, about 368 kB each."""
+SMALL_COUNT, SMALL_SIDE = 1200, 60
+"""Small pictures of noise, about 11 kB each."""
+WINDOW = ("--dataset", "small", "--shuffle-window", "128")
+"""Blocks of four neighbors; without a limit the same order."""
 WORDS = ("--max-epochs", "3", "--no-publish", "--no-tensorboard")
 EXPERIMENT = """
 from torch import Tensor, nn
@@ -43,22 +47,22 @@ class Settings(ClassificationSettings):
 class Net(Classifier):
     def __init__(self, *, classes: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.AvgPool2d(50), nn.Flatten(), nn.Linear(147, classes))
+        self.layers = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(147, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
 """
 
 
-def picture(random: np.random.Generator) -> bytes:
+def picture(random: np.random.Generator, side: int) -> bytes:
     body = io.BytesIO()
-    Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(body, format="PNG")
+    Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(body, format="PNG")
     return body.getvalue()
 
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Copy the package, publish pictures of 32 MB, write an experiment."""
+    """Copy the package, publish pictures of 32 MB and small ones of 13 MB, write an experiment."""
     place = tmp_path_factory.mktemp("noise")
     root, store = place / "checkout", place / "store"
     shutil.copytree(ROOT / "trainer", root / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
@@ -67,13 +71,14 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         folder.mkdir()
     random = np.random.default_rng(0)
     parts = ["train"] * 8 + ["val", "test"]
-    files = {f"{parts[each % 10]}/{each % 2}/{each:03}.png": picture(random) for each in range(COUNT)}
     splits = {part: Below(prefix=f"{part}/") for part in ("train", "val", "test")}
-    draft = Draft(name="noise", splits=splits, reader=Images(kind="images", classes=("0", "1")))
-    source = SourceFolder(root=fill(place / "data", files))
-    published = publish_dataset(draft, source=source, store=open_store(str(store)))
-    assert published.dataset.bytes > 4 * LIMIT
-    (root / "datasets/noise.toml").write_text(declared(published.dataset))
+    for name, count, side, least in (("noise", COUNT, SIDE, 4), ("small", SMALL_COUNT, SMALL_SIDE, 1.4)):
+        files = {f"{parts[each % 10]}/{each % 2}/{each:04}.png": picture(random, side) for each in range(count)}
+        draft = Draft(name=name, splits=splits, reader=Images(kind="images", classes=("0", "1")))
+        source = SourceFolder(root=fill(place / name, files))
+        published = publish_dataset(draft, source=source, store=open_store(str(store)))
+        assert published.dataset.bytes > least * LIMIT
+        (root / f"datasets/{name}.toml").write_text(declared(published.dataset))
     (root / "dots.py").write_text(EXPERIMENT)
     return Checkout(root=root, store=store)
 
@@ -90,6 +95,15 @@ def train(noise: Checkout, *words: str, **environ: str) -> str:
 def on_disk(noise: Checkout) -> Path:
     """An attempt with all files on the disk."""
     train(noise)
+    attempt = noise.last()[0]
+    shutil.rmtree(noise.root.parent / "cache")
+    return attempt
+
+
+@pytest.fixture(scope="module")
+def by_windows(noise: Checkout) -> Path:
+    """An attempt with a window and all files on the disk."""
+    train(noise, *WINDOW)
     attempt = noise.last()[0]
     shutil.rmtree(noise.root.parent / "cache")
     return attempt
@@ -116,11 +130,28 @@ def test_a_streamed_run_is_identical_to_one_on_the_disk(noise: Checkout, on_disk
     assert len(identities) == 1
 
 
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.long), "2"])
+def test_a_streamed_run_by_windows_is_identical_to_one_on_the_disk(
+    noise: Checkout, by_windows: Path, workers: str
+) -> None:
+    attempt, err = train_streamed(noise, *WINDOW, "--workers", workers)
+    assert "fetched during the run" in err
+    assert "shuffle-window" not in err
+    assert differing(attempt, by_windows) == []
+    identities = {load_record(each / "record.json").identity for each in (attempt, by_windows)}
+    assert len(identities) == 1
+    names = [path.name for path in (noise.root.parent / "cache").glob("versions/small/*/streamed.*/*")]
+    assert len([name for name in names if "-" in name]) > 30
+
+
 @pytest.mark.long
-def test_a_killed_streamed_run_resumes_to_identical_bits(noise: Checkout, on_disk: Path) -> None:
+@pytest.mark.parametrize("words", [(), WINDOW])
+def test_a_killed_streamed_run_resumes_to_identical_bits(
+    noise: Checkout, on_disk: Path, by_windows: Path, words: tuple[str, ...]
+) -> None:
     known = set((noise.root / "runs").glob("[0-9]*"))
     with watched(noise.root.parent / "cache") as usage:
-        process = noise.start(*WORDS, "--checkpoint-every", "5", REPRISE_CACHE_LIMIT="8MB")
+        process = noise.start(*WORDS, *words, "--checkpoint-every", "5", REPRISE_CACHE_LIMIT="8MB")
         assert process.stderr
         while not process.stderr.readline().startswith("epoch 2/"):
             assert process.poll() is None
@@ -130,7 +161,7 @@ def test_a_killed_streamed_run_resumes_to_identical_bits(noise: Checkout, on_dis
         done = noise.reprise("train", "--resume", run.name, REPRISE_CACHE_LIMIT="8MB")
     assert done.returncode == 0, done.stderr
     assert LIMIT // 2 < usage[-1] <= LIMIT
-    assert differing(run / "attempts/2", on_disk) == []
+    assert differing(run / "attempts/2", by_windows if words else on_disk) == []
 
 
 @pytest.mark.long

@@ -233,8 +233,8 @@ def notes(record: Record, current: Record, *, typed: Collection[str]) -> Iterato
         )
     first = record.ingredients.settings
     for setting, value in current.ingredients.settings.items():
-        if value != first[setting] and setting not in typed:
-            first_text, current_text = (json.dumps(each, ensure_ascii=False) for each in (first[setting], value))
+        if value != first.get(setting) and setting not in typed:
+            first_text, current_text = (json.dumps(each, ensure_ascii=False) for each in (first.get(setting), value))
             yield f"setting {setting} is {current_text}, as in attempt {record.attempt}; the run began with {first_text}"
 
 

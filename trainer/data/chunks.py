@@ -2,17 +2,24 @@
 
 A small file is one chunk. A large file has a chunk for each part, because a part is a whole pack, whose digest the manifest has. If a
 part is not a whole pack, only the file has a digest, and is one chunk.
+
+A group of chunks is one file in the cache. It has one chunk, unless the order of reads is known to use neighbors together: then adjacent
+small files of a pack are a group. Groups are a function of the manifest and of where they begin, so that all processes of a run find them.
 """
 
 from __future__ import annotations
 
+import re
+from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Final
+from functools import cached_property, lru_cache
+from itertools import accumulate, islice, pairwise
+from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.digest import digest_of_bytes
+import numpy as np
+
+from trainer.base.digest import digest_of_blocks
 from trainer.data.cache.budget import cost
 from trainer.data.manifest_lines import unescaped
 from trainer.stores.contract import altered, object_key
@@ -23,10 +30,14 @@ if TYPE_CHECKING:
     from trainer.data.manifest_lines import Listing, Segment
     from trainer.stores.contract import Store
 
+Ids = np.ndarray[Any, np.dtype[np.int64]]
 _PART_BITS: Final = 20
 _PART: Final = (1 << _PART_BITS) - 1
 RUN_BYTES: Final = 8 << 20
 """Bytes of adjacent chunks that one request fetches."""
+_GROUPED: Final = re.compile(r"[0-9a-f]{64}-[0-9]+-([0-9]+)")
+_RECENT: Final = 256
+"""Groups whose chunks stay in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,28 +52,76 @@ class Chunk:
     size: int
     segments: tuple[Segment, ...]
 
-    @property
-    def name(self) -> str:
-        """The name of its file in the cache."""
-        return self.sha256.removeprefix("sha256:")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkFile:
+    """A file in the cache: a group of chunks, without the chunks."""
+
+    id: int
+    """The id of its first chunk; negative for a file that this process only evicts."""
+    name: str
+    """The digest of its only chunk, or the digest of the pack, the first byte and the size."""
+    size: int
 
     @property
     def cost(self) -> int:
-        """The bytes that the chunk takes on the disk."""
+        """The bytes that the file takes on the disk."""
         return cost(self.size)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkGroup(ChunkFile):
+    """A chunk, or several that are adjacent in a pack: one file in the cache."""
+
+    chunks: tuple[Chunk, ...]
+
+    @classmethod
+    def of(cls, *chunks: Chunk) -> ChunkGroup:
+        """Return the group of these chunks."""
+        size = sum(each.size for each in chunks)
+        return cls(id=chunks[0].id, name=_name_of(chunks, size), size=size, chunks=chunks)
+
+    @property
+    def file(self) -> ChunkFile:
+        """The group without its chunks, which takes less memory."""
+        return ChunkFile(id=self.id, name=self.name, size=self.size)
+
+    def find(self, identifier: int) -> tuple[Chunk, int]:
+        """Return a chunk of the group, and its first byte in the group."""
+        if len(self.chunks) == 1:
+            return self.chunks[0], 0
+        chunk = next(each for each in self.chunks if each.id == identifier)
+        return chunk, chunk.segments[0].offset - self.chunks[0].segments[0].offset
+
+
+def _name_of(chunks: Sequence[Chunk], size: int) -> str:
+    if len(chunks) == 1:
+        return chunks[0].sha256.removeprefix("sha256:")
+    first = chunks[0].segments[0]
+    return _name(first.pack.sha256, first.offset, size)
+
+
+def _name(pack: str, first: int, size: int) -> str:
+    return f"{pack.removeprefix('sha256:')}-{first}-{size}"
+
+
 class Chunks:
-    """The chunks of a version."""
+    """The chunks of a version, and their groups."""
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         self._ends: dict[int, list[int]] = {}
         """For each file of several chunks, one past the last byte of each."""
+        self._firsts: Ids | None = None
+        """For each file, the number of the first file of its group; `None` if each chunk is a group."""
+        self._named: dict[str, int] = {}
+        """The first file of each group of several chunks, by name."""
         for number, row in enumerate(listing.rows()):
             segments = listing[number].segments if b"],[" in row[4] else ()
             if segments and all(each.is_whole for each in segments):
                 self._ends[number] = list(accumulate(each.length for each in segments))
+        self.group = lru_cache(_RECENT)(self._group)
+        """Returns the group with an id."""
 
     def number(self, path: str) -> int | None:
         """Return the number of a file; `None` if the version has no such file. The first call indexes all paths."""
@@ -99,30 +158,105 @@ class Chunks:
             id=identifier, title=entry.path, sha256=segment.pack.sha256, size=segment.length, segments=(segment,)
         )
 
-    def named(self, names: set[str]) -> Iterator[int]:
-        """Yield the ids of the chunks with these names; of equal files, all."""
+    def regroup(self, starts: Iterable[int], *, most: int) -> None:
+        """Group adjacent small files, up to `most` bytes, from each of these chunks to the next one; without any, each chunk is a group."""
+        begins = {each >> _PART_BITS for each in starts}
+        self.group.cache_clear()
+        self._named = {}
+        self._firsts = np.array(self._find_groups(begins, most), dtype=np.int64) if begins else None
+
+    def _find_groups(self, begins: set[int], most: int) -> array[int]:
+        """Return the first file of the group of each file, and keep the names of groups of several files."""
+        firsts, packs = array("q"), self._listing.packs
+        first, pack, begin, end, is_open = -1, -1, 0, 0, False
+        for number, row in enumerate(self._listing.rows()):
+            is_open = is_open and number not in begins
+            firsts.append(number)
+            if row[2] == b"0":
+                continue
+            if b"],[" in row[4]:
+                is_open = False
+                continue
+            own, offset, size = map(int, row[4][1:-1].split(b","))
+            if is_open and own == pack and offset == end and end + size - begin <= most:
+                self._named.pop(_name(packs[pack].sha256, begin, end - begin), None)
+                end += size
+                self._named[_name(packs[pack].sha256, begin, end - begin)] = first
+                firsts[number] = first
+            else:
+                first, pack, begin, end, is_open = number, own, offset, offset + size, True
+        return firsts
+
+    def group_ids(self, identifiers: Ids) -> Ids:
+        """Return the id of the group of each chunk."""
+        if self._firsts is None:
+            return identifiers
+        firsts: Ids = self._firsts[identifiers >> _PART_BITS]
+        return firsts << _PART_BITS | identifiers & _PART
+
+    def group_of(self, identifier: int) -> ChunkGroup:
+        """Return the group of a chunk."""
+        if self._firsts is None:
+            return self.group(identifier)
+        return self.group(int(self._firsts[identifier >> _PART_BITS]) << _PART_BITS | identifier & _PART)
+
+    def _group(self, identifier: int) -> ChunkGroup:
+        return ChunkGroup.of(*map(self.chunk, self._members(identifier)))
+
+    def _members(self, identifier: int) -> Iterator[int]:
+        """Yield the ids of the chunks of a group; empty files between them are no chunks."""
+        yield identifier
+        number = first = identifier >> _PART_BITS
+        while self._firsts is not None and (number := number + 1) < len(self._firsts):
+            if self._firsts[number] == first:
+                yield number << _PART_BITS
+            elif self.size(number):
+                return
+
+    def files(self, names: set[str]) -> Iterator[ChunkFile]:
+        """Yield the files of the cache with these names; of equal chunks, all."""
+        grouped = [match for match in map(_GROUPED.fullmatch, names) if match]
+        for number, match in enumerate(grouped, 1):
+            first = self._named.get(match[0])
+            yield ChunkFile(id=-number if first is None else first << _PART_BITS, name=match[0], size=int(match[1]))
+        if digests := names - {match[0] for match in grouped}:
+            yield from self._single(digests, unused=-len(names) - 1)
+
+    def _single(self, digests: set[str], *, unused: int) -> Iterator[ChunkFile]:
+        """Yield the files of single chunks; with an id up to `unused` those whose chunks are in larger groups now."""
         for number, row in enumerate(self._listing.rows()):
             if number in self._ends:
                 for part, segment in enumerate(self._listing[number].segments):
-                    if segment.pack.sha256.removeprefix("sha256:") in names:
-                        yield number << _PART_BITS | part
-            elif row[3][7:].decode() in names:
-                yield number << _PART_BITS
+                    if (name := segment.pack.sha256.removeprefix("sha256:")) in digests:
+                        yield ChunkFile(id=number << _PART_BITS | part, name=name, size=segment.length)
+            elif (name := row[3][7:].decode()) in digests:
+                is_group = self._is_single(number)
+                yield ChunkFile(id=number << _PART_BITS if is_group else unused - number, name=name, size=int(row[2]))
+
+    def _is_single(self, number: int) -> bool:
+        """Return whether a small file is a group."""
+        if self._firsts is None:
+            return True
+        return bool(self._firsts[number] == number) and len([*islice(self._members(number << _PART_BITS), 2)]) == 1
 
 
-def adjacent_runs(chunks: Iterable[Chunk], *, most: int = RUN_BYTES) -> Iterator[tuple[Chunk, ...]]:
-    """Yield the chunks in runs of at most `most` bytes that lie one after the other in a pack; a run takes one request."""
-    ordered = sorted(chunks, key=lambda each: (each.segments[0].pack.sha256, each.segments[0].offset))
-    run: list[Chunk] = ordered[:1]
+def adjacent_runs(groups: Iterable[ChunkGroup], *, most: int = RUN_BYTES) -> Iterator[tuple[ChunkGroup, ...]]:
+    """Yield the groups in runs of at most `most` bytes that lie one after the other in a pack; a run takes one request."""
+    ordered = sorted(groups, key=lambda each: _place(each.chunks[0]))
+    run: list[ChunkGroup] = ordered[:1]
     size = run[0].size if run else 0
     for before, each in pairwise(ordered):
         size += each.size
-        if size > most or not _follows(before, each):
+        if size > most or not _follows(before.chunks[-1], each.chunks[0]):
             yield tuple(run)
             run, size = [], each.size
         run.append(each)
     if run:
         yield tuple(run)
+
+
+def _place(chunk: Chunk) -> tuple[str, int]:
+    return chunk.segments[0].pack.sha256, chunk.segments[0].offset
 
 
 def _follows(before: Chunk, after: Chunk) -> bool:
@@ -132,22 +266,27 @@ def _follows(before: Chunk, after: Chunk) -> bool:
     return first.pack == second.pack and first.offset + first.length == second.offset
 
 
-def download_run(store: Store, run: Sequence[Chunk], *, title: str) -> list[bytes]:
-    """Return the verified bytes of adjacent chunks, of one request if each has one segment. Raises `DigestMismatchError`, `StoreError`."""
-    bodies = _bodies(store, run)
-    for chunk, body in zip(run, bodies, strict=True):
-        if (found := digest_of_bytes(body)) != chunk.sha256:
+def download_run(store: Store, run: Sequence[ChunkGroup], *, title: str) -> list[bytes]:
+    """Return the bytes of adjacent groups, by one request if each chunk has one segment; the digest of each chunk is verified.
+
+    Raises `DigestMismatchError`, `StoreError`.
+    """
+    chunks = [chunk for group in run for chunk in group.chunks]
+    body = _body(store, chunks)
+    for chunk, part in zip(chunks, _parts(body, [each.size for each in chunks]), strict=True):
+        if (found := digest_of_blocks([part])) != chunk.sha256:
             raise altered(f"{title}: {chunk.title}", expected=chunk.sha256, found=found, store=store.label)
-    return bodies
+    return [body] if len(run) == 1 else [bytes(part) for part in _parts(body, [each.size for each in run])]
 
 
-def _bodies(store: Store, run: Sequence[Chunk]) -> list[bytes]:
-    if len(run) == 1:
-        return [b"".join(_read(store, each, each.length) for each in run[0].segments)]
-    length = sum(each.size for each in run)
-    body = _read(store, run[0].segments[0], length)
-    ends = list(accumulate(each.size for each in run))
-    return [body[end - each.size : end] for each, end in zip(run, ends, strict=True)]
+def _body(store: Store, chunks: Sequence[Chunk]) -> bytes:
+    if len(chunks) == 1:
+        return b"".join(_read(store, each, each.length) for each in chunks[0].segments)
+    return _read(store, chunks[0].segments[0], sum(each.size for each in chunks))
+
+
+def _parts(body: bytes, sizes: Sequence[int]) -> Iterator[memoryview]:
+    return (memoryview(body)[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True))
 
 
 def _read(store: Store, segment: Segment, length: int) -> bytes:

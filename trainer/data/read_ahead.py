@@ -1,10 +1,10 @@
 """Fetch the chunks of a streamed dataset before they are read, in the known order of reads, and evict the farthest next use.
 
-The order of samples is a function of seed and epoch, so that the next use of each chunk is known, to the end of the next epoch. To make
-room for a chunk, the cached chunk with the farthest next use is evicted (Belady, 1966), and none that is used before the new one.
-Reading ahead is bounded, because each chunk that is fetched early takes the room of another one.
+The order of samples is a function of seed and epoch, so that the next use of each group of chunks, which most often is one chunk, is known,
+to the end of the next epoch. To make room for a group, the cached group with the farthest next use is evicted (Belady, 1966), and none that
+is used before the new one. Reading ahead is bounded, because each group that is fetched early takes the room of another one.
 
-The threads of a pass wait on a condition, and are woken if a batch is needed or was read, if chunks were planned, or at the end.
+The threads of a pass wait on a condition, and are woken if a batch is needed or was read, if groups were planned, or at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import heapq
 from collections import deque
 from threading import Condition, Lock, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -26,16 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.data.cache.streamed import StreamedDataset
-    from trainer.data.chunks import Chunk
+    from trainer.data.chunks import ChunkFile, ChunkGroup, Ids
 
-Ids = np.ndarray[Any, np.dtype[np.int64]]
 THREADS: Final = 4
 AHEAD: Final = 256 << 20
 """Bytes that are fetched ahead of the reads; at most an eighth of the cache, because they take the room of later ones."""
 NEVER: Final = 1 << 62
-"""The position of the next use of a chunk that is not used again."""
+"""The position of the next use of a group that is not used again."""
 _PLANNED: Final = 256
-"""Chunks that are planned at once, of which adjacent ones are fetched together."""
+"""Groups that are planned at once, of which adjacent ones are fetched together."""
 SCANNED: Final = 8192
 """Positions that are examined beyond the needed ones."""
 _LOOK_S: Final = 0.2
@@ -44,7 +43,7 @@ _SLOW_S: Final = 10.0
 
 
 class Order:
-    """The order in which chunks are read."""
+    """The order in which groups of chunks are read."""
 
     def __init__(self, ids: Ids) -> None:
         self.ids = ids
@@ -52,10 +51,10 @@ class Order:
         self._unique, starts = np.unique(ids[self._positions], return_index=True)
         self._starts = np.append(starts, len(ids))
 
-    def next_use(self, chunk: int, now: int) -> int:
-        """Return the first position from `now` at which a chunk is read, or `NEVER`."""
-        at = int(np.searchsorted(self._unique, chunk))
-        if at == len(self._unique) or self._unique[at] != chunk:
+    def next_use(self, group: int, now: int) -> int:
+        """Return the first position from `now` at which a group is read, or `NEVER`."""
+        at = int(np.searchsorted(self._unique, group))
+        if at == len(self._unique) or self._unique[at] != group:
             return NEVER
         uses = self._positions[self._starts[at] : self._starts[at + 1]]
         place = int(np.searchsorted(uses, now))
@@ -71,28 +70,28 @@ class ReadAhead:
         """Begin to fetch the chunks of `batches`, and then those of `later`."""
         self._files, self._folder, self._grant = files, files.folder_of_chunks, Grant(files.folder_of_chunks)
         self._ahead = min(ahead, files.source.budget.limit // 8)
-        self._ends: list[int] = np.cumsum([0, *map(len, batches)]).tolist()
-        """The position after the last chunk before each batch, and after the last batch."""
-        flat = [np.asarray(each, dtype=np.int64) for each in (*batches, later)]
-        self._order = Order(np.concatenate(flat))
+        groups = [_distinct(files.chunks.group_ids(np.asarray(each, dtype=np.int64))) for each in (*batches, later)]
+        self._ends: list[int] = np.cumsum([0, *map(len, groups[:-1])]).tolist()
+        """The position after the last group before each batch, and after the last batch."""
+        self._order = Order(np.concatenate(groups))
         self._now = self._next = self._needed = 0
-        """The positions of the first chunk that is not read, of the next one to plan, and after the last one that is waited for."""
-        self._cached: dict[int, Chunk] = {}
+        """The positions of the first group that is not read, of the next one to plan, and after the last one that is waited for."""
+        self._cached: dict[int, ChunkFile] = {}
         self._far: list[tuple[int, int]] = []
-        """A heap of the negated next use of each cached chunk; outdated items are dropped when they are met."""
+        """A heap of the negated next use of each cached group; outdated items are dropped when they are met."""
         self._pending: dict[int, int] = {}
-        """The planned chunks that are not cached yet, and the position of their use."""
-        self._queue: deque[tuple[Chunk, ...]] = deque()
+        """The planned groups that are not cached yet, and the position of their use."""
+        self._queue: deque[tuple[ChunkGroup, ...]] = deque()
         self._early: deque[tuple[int, int]] = deque()
-        """The position and the size of each chunk that was planned and not read."""
+        """The position and the size of each group that was planned and not read."""
         self._early_bytes = 0
         self._fault: BaseException | None = None
         self._lock = Lock()
         self._work, self._ready = Condition(self._lock), Condition(self._lock)
         """For the threads, and for who waits for them."""
         self._patience = Patience(say=files.patience.say, longest_s=files.patience.longest_s)
-        for each in files.chunks.named(self._folder.names()):
-            self._add(files.chunks.chunk(each))
+        for each in files.chunks.files(self._folder.names()):
+            self._add(each)
         self._running = THREADS if len(self._order.ids) else 0
         for _ in range(self._running):
             Thread(target=self._run, daemon=True).start()
@@ -167,8 +166,8 @@ class ReadAhead:
                 self._running -= 1
                 self._ready.notify_all()
 
-    def _take(self) -> tuple[Chunk, ...] | None:
-        """Return adjacent chunks to fetch, once there are any; `None` at the end."""
+    def _take(self) -> tuple[ChunkGroup, ...] | None:
+        """Return adjacent groups to fetch, once there are any; `None` at the end."""
         with self._lock:
             while not self._is_over():
                 if not self._queue:
@@ -179,18 +178,18 @@ class ReadAhead:
             return None
 
     def _plan(self) -> None:
-        """Queue the next missing chunks, which are within the bound or waited for."""
-        found: dict[int, Chunk] = {}
+        """Queue the next missing groups, which are within the bound or waited for."""
+        found: dict[int, ChunkGroup] = {}
         last = min(len(self._order.ids), max(self._now, self._needed) + SCANNED)
         while self._next < last and len(found) < _PLANNED:
             if self._next >= self._needed and self._early_bytes >= self._ahead:
                 break
             each = int(self._order.ids[self._next])
-            chunk = self._missing(each)
-            if chunk is not None:
-                found[each], self._pending[each] = chunk, self._next
-                self._early.append((self._next, chunk.size))
-                self._early_bytes += chunk.size
+            group = self._missing(each)
+            if group is not None:
+                found[each], self._pending[each] = group, self._next
+                self._early.append((self._next, group.size))
+                self._early_bytes += group.size
             self._next += 1
         runs = adjacent_runs(found.values(), most=min(RUN_BYTES, self._ahead))
         self._queue.extend(sorted(runs, key=self._first_use))
@@ -198,22 +197,20 @@ class ReadAhead:
             self._work.notify_all()
         self._ready.notify_all()
 
-    def _missing(self, each: int) -> Chunk | None:
-        """Return a chunk if it is neither cached nor planned; another process may have evicted or fetched it."""
+    def _missing(self, each: int) -> ChunkGroup | None:
+        """Return a group if it is neither cached nor planned; another process may have evicted or fetched it."""
         if each in self._pending:
             return None
-        known = self._cached.pop(each, None)
-        chunk = known or self._files.chunks.chunk(each)
-        if not self._folder.has(chunk):
-            return chunk
+        known = self._cached.get(each)
+        if not self._folder.has(known or self._files.chunks.group(each)):
+            self._cached.pop(each, None)
+            return self._files.chunks.group(each)
         if known is None:
-            self._add(chunk)
-        else:
-            self._cached[each] = chunk
+            self._add(self._files.chunks.group(each).file)
         return None
 
-    def _fetch(self, run: tuple[Chunk, ...]) -> None:
-        """Fetch adjacent chunks, or queue them one by one if there is no room for all; what has none is fetched by its reader."""
+    def _fetch(self, run: tuple[ChunkGroup, ...]) -> None:
+        """Fetch adjacent groups, or queue them one by one if there is no room for all; what has none is fetched by its reader."""
         if self._has_room(run):
             self._download(run)
         elif len(run) > 1:
@@ -221,34 +218,34 @@ class ReadAhead:
         else:
             self._settle(run[0])
 
-    def _split(self, run: tuple[Chunk, ...]) -> None:
-        """Queue chunks by their own uses: a thread that waits for the room of a late one would keep an early one from being fetched."""
+    def _split(self, run: tuple[ChunkGroup, ...]) -> None:
+        """Queue groups by their own uses: a thread that waits for the room of a late one would keep an early one from being fetched."""
         with self._lock:
-            self._queue = deque(sorted([*self._queue, *((chunk,) for chunk in run)], key=self._first_use))
+            self._queue = deque(sorted([*self._queue, *((group,) for group in run)], key=self._first_use))
             self._work.notify_all()
 
-    def _first_use(self, run: tuple[Chunk, ...]) -> int:
+    def _first_use(self, run: tuple[ChunkGroup, ...]) -> int:
         return min(self._pending[each.id] for each in run)
 
-    def _download(self, run: tuple[Chunk, ...]) -> None:
+    def _download(self, run: tuple[ChunkGroup, ...]) -> None:
         written = 0
         try:
-            for chunk, body in zip(run, self._files.download(run, self._patience), strict=True):
+            for group, body in zip(run, self._files.download(run, self._patience), strict=True):
                 written += 1
-                self._folder.write(chunk, body, refund=self._grant.put)
-                self._settle(chunk, is_cached=True)
+                self._folder.write(group, body, refund=self._grant.put)
+                self._settle(group, is_cached=True)
         finally:
             self._grant.put(sum(each.cost for each in run[written:]))
 
-    def _settle(self, chunk: Chunk, *, is_cached: bool = False) -> None:
+    def _settle(self, group: ChunkGroup, *, is_cached: bool = False) -> None:
         with self._lock:
             if is_cached:
-                self._add(chunk)
-            self._pending.pop(chunk.id, None)
+                self._add(group.file)
+            self._pending.pop(group.id, None)
             self._ready.notify_all()
 
-    def _has_room(self, run: tuple[Chunk, ...]) -> bool:
-        """Reserve room, by evicting others; wait for it, unless the chunks are waited for. Return whether there is room."""
+    def _has_room(self, run: tuple[ChunkGroup, ...]) -> bool:
+        """Reserve room, by evicting others; wait for it, unless the groups are waited for. Return whether there is room."""
         need = sum(each.cost for each in run)
         while not self._grant.take(need):
             if self._folder.take_room(run):
@@ -264,9 +261,9 @@ class ReadAhead:
             self._grant.put(self._folder.remove(victims))
         return True
 
-    def _farthest(self, least: int, *, beyond: int) -> list[Chunk]:
-        """Take cached chunks with the farthest next uses, `least` bytes if as many are used beyond a position."""
-        victims: list[Chunk] = []
+    def _farthest(self, least: int, *, beyond: int) -> list[ChunkFile]:
+        """Take cached groups with the farthest next uses, `least` bytes if as many are used beyond a position."""
+        victims: list[ChunkFile] = []
         while self._far and least > 0:
             use, each = -self._far[0][0], self._far[0][1]
             if each in self._cached and use == self._order.next_use(each, self._now):
@@ -277,9 +274,14 @@ class ReadAhead:
             heapq.heappop(self._far)
         return victims
 
-    def _add(self, chunk: Chunk) -> None:
-        self._cached[chunk.id] = chunk
-        self._push(chunk.id)
+    def _add(self, file: ChunkFile) -> None:
+        self._cached[file.id] = file
+        self._push(file.id)
 
     def _push(self, each: int) -> None:
         heapq.heappush(self._far, (-self._order.next_use(each, self._now), each))
+
+
+def _distinct(groups: Ids) -> Ids:
+    """Return each group once, in the order of first use."""
+    return groups[np.sort(np.unique(groups, return_index=True)[1])]

@@ -152,14 +152,14 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
         return None
 
 
-_OF_INITIAL_WEIGHTS: Final = frozenset({"init_from", "init_map", "init_allow"})
-"""Settings of initial weights: a run without them has the record, and the identity, that it had before these settings existed."""
+_ONLY_IF_SET: Final = frozenset({"init_from", "init_map", "init_allow", "shuffle_window"})
+"""A run without these settings has the record, and the identity, that it had before they existed."""
 
 
 def _values_of(facts: RunFacts, role: Role) -> dict[str, Any]:
     settings = facts.resolved.settings
     names = [name for name, role_of_name in roles(type(settings)).items() if role_of_name is role]
-    return written(settings, [name for name in names if name not in _OF_INITIAL_WEIGHTS or settings.value_of(name)])
+    return written(settings, [name for name in names if name not in _ONLY_IF_SET or settings.value_of(name)])
 
 
 def _determinism(settings: LaunchSettings) -> Determinism:

@@ -133,6 +133,8 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     declared, samples = open_joined(job.datasets, net.samples)
     net.class_names, net.alphabet = samples.classes, samples.alphabet
     data = call_configured(RunData, declared, samples, transform_of(net))
+    if job.record and (notice := data.neighborhood.notice(data.count_of("train"))):
+        job.say(notice)
     first = job.datasets[0].declared
     drawn = samples.parts[0].samples if isinstance(samples, JoinedSamples) else samples
     shown = Gallery(job.into, job.say, dataset=first, samples=drawn)

@@ -22,12 +22,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError
 from trainer.base.suggestions import counted
 from trainer.data.reader import check_sample
+from trainer.data.references import ROLES
 from trainer.data.splits import select
 from trainer.settings.ledger import adopt, configured, current
 from trainer.training.determinism.seeds import Key, PlainBatches, Share, ShuffledBatches, derived
 from trainer.training.determinism.switches import warm_up
 from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
+from trainer.training.readers.neighbors import Neighborhood
 from trainer.training.readers.samples import fetch_ahead
 from trainer.training.train_split import TrainSplit
 
@@ -185,10 +187,15 @@ class RunData(L.LightningDataModule):
         batch_size: int,
         seed: int,
         workers: int,
+        shuffle_window: int | None = None,
+        devices: int = 1,
     ) -> None:
         """Use the samples of a dataset; raise `DatasetError` if the first sample does not match the declaration."""
         super().__init__()
         self.declared = declared
+        self.window = shuffle_window
+        self.neighborhood = Neighborhood(samples=samples, window=shuffle_window, devices=devices)
+        self.neighborhood.join(self._select(samples, split) for split in ROLES if split in declared.splits)
         self.picked = Picked(samples, seed=seed, declared=declared.sample, dataset=declared.title)
         if declared.sample and len(samples):
             self.picked[0, 0]
@@ -233,7 +240,9 @@ class RunData(L.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Return the loader of the training split, shuffled by seed and epoch."""
-        batches = ShuffledBatches(self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share())
+        batches = ShuffledBatches(
+            self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share(), window=self.window
+        )
         if len(batches) == 0:
             found = counted(len(batches.rows), "sample")
             message = f"the training split of {self.declared.name} has {found}; expected a batch of {self.batch_size}"
@@ -258,7 +267,10 @@ class RunData(L.LightningDataModule):
         return () if self._trained is None else self._trained.following()
 
     def _split(self, name: str) -> Sequence[int]:
-        return select(name, self.declared.splits, self.picked.samples.layout, dataset=self.declared.name)
+        return self._select(self.picked.samples, name)
+
+    def _select(self, samples: Samples, split: str) -> Sequence[int]:
+        return select(split, self.declared.splits, samples.layout, dataset=self.declared.name)
 
     def _share(self) -> Share:
         attached = self.trainer

@@ -149,6 +149,8 @@ class SampleSettings(FitSettings):
     """Name of the dataset: a file of `datasets/`. Splits can come from several datasets: `train=a,test=b`."""
     batch_size: PositiveInt = 32
     """Samples in a batch, summed over all devices."""
+    shuffle_window: PositiveInt | None = None
+    """Shuffle train in windows of this many samples, each of 32 blocks of neighbors, for streamed small files; without it, all at once."""
 
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
     """Worker processes that load data; 0 loads data in the training process."""

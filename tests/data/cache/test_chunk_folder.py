@@ -14,14 +14,14 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.safe_folder import Root
 from trainer.data.cache.budget import Budget
 from trainer.data.cache.chunk_folder import ChunkFolder
-from trainer.data.chunks import Chunk
+from trainer.data.chunks import Chunk, ChunkGroup
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BODIES = [b"%05d" % number * 2000 for number in range(200)]
 CHUNKS = [
-    Chunk(id=number, title=f"{number}", sha256=digest_of_bytes(body), size=len(body), segments=())
+    ChunkGroup.of(Chunk(id=number, title=f"{number}", sha256=digest_of_bytes(body), size=len(body), segments=()))
     for number, body in enumerate(BODIES)
 ]
 COST = sum(each.cost for each in CHUNKS)
@@ -55,7 +55,7 @@ def test_a_chunk_that_several_threads_write_is_counted_once(budget: Budget) -> N
     with ThreadPoolExecutor(4) as threads:
         folders = [*threads.map(lambda _: filled(budget), range(4))]
     assert budget.count().streamed == {folders[0].path: COST}
-    assert all(folders[1].read(chunk) == body for chunk, body in zip(CHUNKS, BODIES, strict=True))
+    assert all(folders[1].read(chunk, chunk.id) == body for chunk, body in zip(CHUNKS, BODIES, strict=True))
 
 
 def test_evicted_chunks_take_no_space_and_can_be_reserved_again(budget: Budget) -> None:
@@ -107,6 +107,6 @@ def test_a_damaged_chunk_is_replaced_and_counted_once(budget: Budget) -> None:
     (budget.root / folder.path / CHUNKS[0].name).write_bytes(b"short")
     assert folder.reserve(CHUNKS[:1])
     folder.write(CHUNKS[0], BODIES[0])
-    assert folder.read(CHUNKS[0]) == BODIES[0]
+    assert folder.read(CHUNKS[0], 0) == BODIES[0]
     assert budget.count().streamed == {folder.path: COST}
     assert not [name for name in (budget.root / folder.path).iterdir() if name.name.startswith(".")]

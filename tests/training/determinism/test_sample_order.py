@@ -62,3 +62,60 @@ def test_evaluation_is_in_order() -> None:
     parts = [list(PlainBatches(range(3, 10), batch_size=2, share=Share(rank=rank, world=2))) for rank in (0, 1)]
     assert parts[0] == [[(0, 3), (0, 5)], [(0, 7), (0, 9)]]
     assert parts[1] == [[(0, 4), (0, 6)], [(0, 8)]]
+
+
+def window_order(count: int, window: int, *, epoch: int = 0, seed: int = 0) -> list[int]:
+    sampler = ShuffledBatches(range(count), batch_size=4, seed=seed, share=Share(), window=window)
+    sampler.set_epoch(epoch)
+    return [index for batch in sampler for _, index in batch]
+
+
+def test_a_full_shuffle_has_the_bits_that_it_had_before_windows() -> None:
+    batches = epoch_batches(range(100, 112), size=6, seed=5, epoch=2)
+    rows = [[index for _, index in batch] for batch in batches]
+    assert rows == [[100, 111, 108, 105, 110, 102], [106, 101, 107, 109, 103, 104]]
+
+
+@given(some.integers(1, 300), some.integers(1, 400), some.integers(0, 3))
+def test_a_window_reads_every_sample_once_an_epoch(count: int, window: int, epoch: int) -> None:
+    assert sorted(window_order(count, window, epoch=epoch)) == [*range(count)]
+
+
+def test_an_order_by_windows_depends_on_seed_and_epoch_only() -> None:
+    assert window_order(1000, 100) == window_order(1000, 100)
+    others = [window_order(1000, 100, epoch=1), window_order(1000, 100, seed=1), window_order(1000, 200)]
+    assert all(window_order(1000, 100) != each for each in others)
+
+
+def test_a_window_mixes_32_blocks_of_neighbors_from_the_whole_split() -> None:
+    order = window_order(10_000, 320)
+    for first in range(0, 10_000 - 319, 320):
+        window = sorted(order[first : first + 320])
+        assert {row // 10 for row in window} == {row // 10 for row in window[::10]}
+        assert max(window) - min(window) > 5000
+        assert order[first : first + 320] != window
+
+
+def test_an_order_by_windows_can_start_at_any_batch() -> None:
+    sampler = ShuffledBatches(range(1001), batch_size=4, seed=0, share=Share(), window=64)
+    whole = [*sampler]
+    for batch in (1, 17, 250):
+        sampler.start_at(epoch=0, batch=batch)
+        assert [*sampler] == whole[batch:]
+        assert [*sampler.following()] == [*_epoch(sampler, 1)]
+
+
+def _epoch(sampler: ShuffledBatches, epoch: int) -> list[list[Key]]:
+    sampler.set_epoch(epoch)
+    return [*sampler]
+
+
+def test_ranks_share_the_batches_of_an_order_by_windows() -> None:
+    shares = [
+        [*ShuffledBatches(range(402), batch_size=4, seed=0, share=Share(rank=rank, world=2), window=64)]
+        for rank in (0, 1)
+    ]
+    whole = window_order(402, 64)
+    assert [sorted(index for _, index in left + right) for left, right in zip(*shares, strict=True)] == [
+        sorted(whole[at : at + 4]) for at in range(0, 400, 4)
+    ]

@@ -154,5 +154,5 @@ def test_streamed_datasets_are_joined_and_each_is_fetched_ahead(tmp_path: Path) 
     for each, path, files in zip(passes, ("000.bin", "005.bin"), (first, second), strict=True):
         each.wait(1)
         (identifier,) = files.chunk_ids(path, 0, 100_000)
-        assert files.folder_of_chunks.has(files.chunks.chunk(identifier))
+        assert files.folder_of_chunks.has(files.chunks.group(identifier))
         files.close()

@@ -1,10 +1,11 @@
-"""The chunks of a streamed version on the disk: one file for each, named by its digest, counted by the cache's bound.
+"""The chunks of a streamed version on the disk: one file for each group of them, counted by the cache's bound.
 
-    versions/<name>/<content>/streamed.u1000/cdef…   a chunk; each reader verifies it at each use
-    versions/<name>/<content>/streamed.u1000/.cdef…  a temporary file, or a chunk that is being removed
+    versions/<name>/<content>/streamed.u1000/cdef…       a chunk; each reader verifies it at each use
+    versions/<name>/<content>/streamed.u1000/0123…-40-9  adjacent chunks: 9 bytes of a pack, from its byte 40; verified one by one
+    versions/<name>/<content>/streamed.u1000/.cdef…      a temporary file, or one that is being removed
 
-Chunks belong to one user, and only this user can evict them. A name appears by a link and disappears by renaming, which only one process
-can do, so that each chunk is counted once. A chunk is truncated before it is unlinked, so that its space is free at once, even if another
+Files belong to one user, and only this user can evict them. A name appears by a link and disappears by renaming, which only one process
+can do, so that each file is counted once. A file is truncated before it is unlinked, so that its space is free at once, even if another
 process has it open; that process finds it too short, and fetches it.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import weakref
 from contextlib import suppress
 from threading import Lock
 from time import monotonic, time
@@ -30,12 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from trainer.data.cache.budget import Budget
-    from trainer.data.chunks import Chunk
+    from trainer.data.chunks import ChunkFile, ChunkGroup
 
 _MOST_SPARE: Final = 1 << 20
 """Bytes that are counted in advance, at most; of a small limit 1/64."""
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Errors of file systems without hard links."""
+_MOST_OPEN: Final = 64
+"""Files of several chunks that stay open."""
 _LOOK_S: Final = 1.0
 """Seconds between two readings of all leases."""
 
@@ -47,64 +51,87 @@ class ChunkFolder:
         self.budget, self.path = budget, f"{version}/{STREAMED}u{os.getuid()}"
         with disk_faults(budget.root / self.path):
             self._folder = make_shared_folder(budget.root, self.path)
+        self._open: dict[str, int] = {}
+        """Open files of several chunks, the one that was read last at the end: a process that evicts one truncates it."""
+        self._reading = Lock()
+        weakref.finalize(self, _close_all, self._open)
         self._idle: list[str] = []
         self._looked = -_LOOK_S
 
     def names(self) -> set[str]:
-        """Return the names of all chunks."""
+        """Return the names of all files."""
         return {name for name in self._folder.names() if not name.startswith(".")}
 
-    def has(self, chunk: Chunk) -> bool:
-        """Return whether a chunk is there with its size."""
-        info = self._folder.stat(chunk.name)
-        return info is not None and info.st_size == chunk.size
+    def has(self, file: ChunkFile) -> bool:
+        """Return whether a file is there with its size."""
+        info = self._folder.stat(file.name)
+        return info is not None and info.st_size == file.size
 
-    def read(self, chunk: Chunk) -> bytes | None:
-        """Return a verified chunk; `None` if it is missing, or was damaged or evicted."""
+    def read(self, group: ChunkGroup, identifier: int) -> bytes | None:
+        """Return a verified chunk of a group; `None` if it is missing, or was damaged or evicted."""
+        chunk, first = group.find(identifier)
         try:
-            with self._folder.open(chunk.name) as file:
-                body = file.read(chunk.size + 1)
+            body = self._bytes(group, first, chunk.size)
         except (OSError, UnsafePathError):
             return None
         if len(body) == chunk.size and digest_of_bytes(body) == chunk.sha256:
             return body
         if len(body) == chunk.size:
-            self.evict([chunk])
+            self.evict([group])
         return None
 
-    def reserve(self, chunks: Sequence[Chunk]) -> bool:
-        """Count chunks before they are written; return whether the limit allows them."""
-        return self.budget.reserve(self.path, sum(each.cost for each in chunks))
-
-    def write(self, chunk: Chunk, body: bytes, *, refund: Callable[[int], None] | None = None) -> None:
-        """Write a verified chunk, for which room is reserved; `refund` gets its bytes if the room is not needed. Raises `MachineError`."""
-        temporary, back = f".{chunk.name}.{secrets.token_hex(8)}", refund or self._uncount
+    def _bytes(self, group: ChunkGroup, first: int, size: int) -> bytes:
+        """Return bytes of a group, fewer if it was evicted; the file of several chunks stays open for the others."""
+        with self._reading:
+            if (handle := self._open.pop(group.name, None)) is not None:
+                if len(body := os.pread(handle, size, first)) == size:
+                    self._open[group.name] = handle
+                    return body
+                os.close(handle)
+            handle = self._folder.handle(group.name, os.O_RDONLY)
+            if len(group.chunks) > 1:
+                self._open[group.name] = handle
+                if len(self._open) > _MOST_OPEN:
+                    os.close(self._open.pop(next(iter(self._open))))
+                return os.pread(handle, size, first)
         try:
-            with disk_faults(self._folder.path / chunk.name):
+            return os.pread(handle, size, first)
+        finally:
+            os.close(handle)
+
+    def reserve(self, files: Sequence[ChunkFile]) -> bool:
+        """Count files before they are written; return whether the limit allows them."""
+        return self.budget.reserve(self.path, sum(each.cost for each in files))
+
+    def write(self, target: ChunkFile, body: bytes, *, refund: Callable[[int], None] | None = None) -> None:
+        """Write a file, for which room is reserved; `refund` gets its bytes if the room is not needed. Raises `MachineError`."""
+        temporary, back = f".{target.name}.{secrets.token_hex(8)}", refund or self._uncount
+        try:
+            with disk_faults(self._folder.path / target.name):
                 handle = self._folder.handle(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o644)
                 with os.fdopen(handle, "wb", buffering=0) as file:
                     rest = memoryview(body)
                     while rest:
                         rest = rest[file.write(rest) :]
-                replaced = self._name(temporary, chunk)
+                replaced = self._name(temporary, target)
         except BaseException:
             self._forget(temporary)
-            back(chunk.cost)
+            back(target.cost)
             raise
         self._forget(temporary)
         if replaced:
-            back(replaced * chunk.cost)
+            back(replaced * target.cost)
 
-    def _name(self, temporary: str, chunk: Chunk) -> int:
-        """Give a file the name of its chunk; return how many files of this name, whose bytes are counted, there were or remain."""
+    def _name(self, temporary: str, target: ChunkFile) -> int:
+        """Give a file its name; return how many files of this name, whose bytes are counted, there were or remain."""
         replaced = 0
         while True:
             try:
-                self._folder.link(temporary, chunk.name, to=self._folder)
+                self._folder.link(temporary, target.name, to=self._folder)
             except FileExistsError:
-                if self.has(chunk):  # another process was faster
+                if self.has(target):  # another process was faster
                     return replaced + 1
-                replaced += _remove(self._folder, chunk.name)  # damaged
+                replaced += _remove(self._folder, target.name)  # damaged
                 continue
             except FileNotFoundError:  # another process has evicted it already, unless the file itself is gone
                 if self._folder.stat(temporary) is None:
@@ -112,21 +139,21 @@ class ChunkFolder:
             except OSError as fault:
                 if fault.errno not in _NO_LINKS:
                     raise
-                replaced += _remove(self._folder, chunk.name)
-                self._folder.rename(temporary, chunk.name)
+                replaced += _remove(self._folder, target.name)
+                self._folder.rename(temporary, target.name)
             return replaced
 
     def _forget(self, temporary: str) -> None:
         with suppress(OSError, UnsafePathError):
             self._folder.unlink(temporary, missing_ok=True)
 
-    def remove(self, chunks: Iterable[Chunk]) -> int:
-        """Remove those chunks that are there; return their bytes, which stay counted."""
-        return sum(each.cost for each in chunks if _remove(self._folder, each.name))
+    def remove(self, files: Iterable[ChunkFile]) -> int:
+        """Remove those files that are there; return their bytes, which stay counted."""
+        return sum(each.cost for each in files if _remove(self._folder, each.name))
 
-    def evict(self, chunks: Iterable[Chunk]) -> None:
-        """Remove those chunks that are there, and count them less."""
-        if freed := self.remove(chunks):
+    def evict(self, files: Iterable[ChunkFile]) -> None:
+        """Remove those files that are there, and count them less."""
+        if freed := self.remove(files):
             self._uncount(freed)
 
     def _uncount(self, size: int) -> None:
@@ -136,12 +163,12 @@ class ChunkFolder:
         """Evict all chunks: the version is complete."""
         self._take_from(self.path)
 
-    def take_room(self, chunks: Sequence[Chunk]) -> bool:
-        """Evict chunks of another version of this user, as many bytes as `chunks` need; return whether any was evicted.
+    def take_room(self, files: Sequence[ChunkFile]) -> bool:
+        """Evict chunks of another version of this user, as many bytes as `files` need; return whether any was evicted.
 
         First of a version that no process uses, then of one that has more than an equal share, while this one has less.
         """
-        need = sum(each.cost for each in chunks)
+        need = sum(each.cost for each in files)
         if self.take_idle(need):
             return True
         count = self.budget.count().streamed
@@ -222,6 +249,12 @@ class Grant:
             if self._left:
                 self._folder.budget.release(self._folder.path, self._left)
             self._left = 0
+
+
+def _close_all(handles: dict[str, int]) -> None:
+    for handle in handles.values():
+        with suppress(OSError):
+            os.close(handle)
 
 
 def _of_user(paths: Iterable[str]) -> list[str]:

@@ -16,26 +16,28 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.suggestions import did_you_mean
 from trainer.data.cache.chunk_folder import ChunkFolder
-from trainer.data.chunks import Chunks, download_run
+from trainer.data.chunks import RUN_BYTES, ChunkGroup, Chunks, download_run
 from trainer.data.files import Files
 from trainer.data.manifest_lines import Paths
 from trainer.data.read_ahead import ReadAhead
 from trainer.stores.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from trainer.data.cache.budget import Budget
     from trainer.data.cache.folder import Cache
     from trainer.data.cache.locks import Lease
-    from trainer.data.chunks import Chunk
     from trainer.data.declaration import Dataset
     from trainer.data.manifest_lines import Listing
     from trainer.stores.contract import Store
 
 PARTIAL_BYTES: Final = 128 << 20
 """Bytes of chunks that a process keeps in memory because it read only a part of them; at least one chunk."""
+
+MOST: Final = 32
+"""A group of chunks has at most this fraction of the cache's limit: it takes room, and is evicted, as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +67,14 @@ class StreamedDataset(Files):
             weakref.finalize(self, os.close, joined)
         self._ahead: ReadAhead | None = None
         self._paths = Paths(listing)
+        self._starts: tuple[int, ...] = ()
         self._store: tuple[int, Store] | None = None
         self._partly_read: OrderedDict[int, bytes] = OrderedDict()
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
         """Open the version again in another process."""
-        return _reopen, (self.source,)
+        return _reopen, (self.source, self._starts)
 
     @property
     def paths(self) -> Sequence[str]:
@@ -111,8 +114,14 @@ class StreamedDataset(Files):
         """Yield the ids of the chunks with these bytes of a file."""
         return (identifier for identifier, _ in self.chunks.within(self._number(path), start, stop))
 
-    def download(self, run: Sequence[Chunk], patience: Patience) -> list[bytes]:
-        """Return the verified bytes of adjacent chunks from the store; a store that fails is asked again."""
+    def regroup(self, starts: Iterable[int]) -> None:
+        """Fetch, keep and evict adjacent small files together: from each of these chunks to the next one. Without any, one by one."""
+        self.close()
+        self._starts = tuple(starts)
+        self.chunks.regroup(self._starts, most=min(RUN_BYTES, self.source.budget.limit // MOST))
+
+    def download(self, run: Sequence[ChunkGroup], patience: Patience) -> list[bytes]:
+        """Return the verified bytes of adjacent groups from the store; a store that fails is asked again."""
         return patience.call(lambda: download_run(self.store, run, title=self.dataset.title))
 
     @property
@@ -149,12 +158,13 @@ class StreamedDataset(Files):
             if identifier in self._partly_read:
                 self._partly_read.move_to_end(identifier)
                 return self._partly_read[identifier]
-        chunk = self.chunks.chunk(identifier)
-        body = self.folder_of_chunks.read(chunk)
+        group = self.chunks.group_of(identifier)
+        body = self.folder_of_chunks.read(group, identifier)
         if body is None:
-            (body,) = self.download([chunk], self.patience)
-            if self.folder_of_chunks.reserve([chunk]):
-                self.folder_of_chunks.write(chunk, body)
+            chunk, _ = group.find(identifier)
+            (body,) = self.download([ChunkGroup.of(chunk)], self.patience)
+            if len(group.chunks) == 1 and self.folder_of_chunks.reserve([group]):
+                self.folder_of_chunks.write(group, body)
         if not is_whole:
             self._keep_in_memory(identifier, body)
         return body
@@ -178,10 +188,12 @@ def version_of(source: StreamSource) -> str:
     return source.cache.place(source.dataset).relative_to(source.cache.root).as_posix()
 
 
-def _reopen(source: StreamSource) -> StreamedDataset:
+def _reopen(source: StreamSource, starts: Sequence[int]) -> StreamedDataset:
     lease = source.cache.lease(source.dataset)
     listing = source.cache.manifest(source.dataset)
     if listing is None:
         message = f"the manifest of {source.dataset.title} was removed from the cache {source.cache.root}"
         raise DigestMismatchError(message, hint="run the same command again")
-    return StreamedDataset(source, listing, lease)
+    reopened = StreamedDataset(source, listing, lease)
+    reopened.regroup(starts)
+    return reopened

@@ -6,10 +6,11 @@ do not matter. The samplers are stateless too: batch `k` of epoch `e` is availab
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import torch
@@ -72,19 +73,34 @@ class EpochPosition:
         self.epoch, self.first = epoch, batch
 
 
-class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
-    """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped."""
+BLOCKS: Final = 32
+"""Blocks of consecutive samples that a window of a shuffle mixes."""
 
-    def __init__(self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share) -> None:
+
+def block_of(window: int) -> int:
+    """Return the consecutive samples in a block of a shuffle by windows."""
+    return max(1, window // BLOCKS)
+
+
+class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
+    """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped.
+
+    With a `window`, blocks of consecutive samples are shuffled, and then the samples within each window of blocks.
+    """
+
+    def __init__(
+        self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share, window: int | None = None
+    ) -> None:
         self.rows = rows
+        self.window = window
         self.batch_size = batch_size
         self.seed = seed
         self.share = share
 
     def following(self) -> ShuffledBatches:
         """Return the batches of the next epoch."""
-        following = ShuffledBatches(self.rows, batch_size=self.batch_size, seed=self.seed, share=self.share)
-        following.epoch = self.epoch + 1
+        following = copy.copy(self)
+        following.start_at(epoch=self.epoch + 1, batch=0)
         return following
 
     def __len__(self) -> int:
@@ -92,12 +108,23 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
         return whole + 1 if rest and self.share.world == 1 else whole
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(derived(self.seed, "order", self.epoch))
-        order = torch.randperm(len(self.rows), generator=generator).tolist()
+        order = self._order().tolist()
         for batch in range(self.first, len(self)):
             start = batch * self.batch_size
             whole = order[start : start + self.batch_size]
             yield [(self.epoch, self.rows[index]) for index in whole[self.share.rank :: self.share.world]]
+
+    def _order(self) -> torch.Tensor:
+        """Return the positions in `rows` in the order of this epoch, `[samples]`."""
+        count, generator = len(self.rows), torch.Generator().manual_seed(derived(self.seed, "order", self.epoch))
+        if self.window is None:
+            return torch.randperm(count, generator=generator)
+        size = block_of(self.window)
+        blocks = torch.randperm(-(-count // size), generator=generator)
+        windows = torch.split(blocks, max(1, self.window // size))
+        rows = [(each[:, None] * size + torch.arange(size)).flatten() for each in windows]
+        inside = [each[each < count] for each in rows]  # the last block may be shorter
+        return torch.cat([each[torch.randperm(len(each), generator=generator)] for each in inside])
 
 
 class PlainBatches(Sampler[list[Key]]):
