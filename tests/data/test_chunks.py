@@ -80,7 +80,7 @@ def test_another_process_finds_the_same_groups(files: StreamedDataset) -> None:
     listing = files.source.cache.manifest(files.dataset)
     assert listing is not None
     other = Chunks(listing)
-    other.regroup(ids(files)[::8], most=files.source.budget.limit // 32)
+    other.regroup(ids(files)[::8], most=files.source.budget.limit // 16)
     assert [other.group_of(each).name for each in ids(files)] == [
         files.chunks.group_of(each).name for each in ids(files)
     ]

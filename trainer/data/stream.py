@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.streamed import StreamSource
     from trainer.data.cache.version import CachedDataset
     from trainer.data.manifest_lines import Listing
+    from trainer.stores.contract import Store
     from trainer.stores.patience import Patience
 
 LEAST: Final = 1 << 20
@@ -36,8 +37,8 @@ def open_dataset(
     """
     if cached := source.cache.find(source.dataset):
         return cached
-    lease, listing = source.cache.lease(source.dataset), _listing(source)
-    streamed = StreamedDataset(source, listing, lease, patience=patience)
+    lease, (listing, store) = source.cache.lease(source.dataset), _listing(source)
+    streamed = StreamedDataset(source, listing, lease, patience=patience, store=store)
     missing = _missing(source, listing)
     if _reserve(source, missing):
         return _fetch(source, missing, progress)
@@ -59,7 +60,7 @@ def _open_folder(source: StreamSource, progress: Progress) -> CachedDataset:
     cached = source.cache.find(source.dataset)
     if cached and (source.cache.place(source.dataset) / FILES).is_dir():
         return cached
-    listing = None if cached else _listing(source)
+    listing = None if cached else _listing(source)[0]
     entries = map(cached.entry, cached.paths) if cached else listing or ()
     size = sum(cost(each.size) for each in entries if len(each.segments) < MANY)  # large files are links
     size += _missing(source, listing) if listing else 0
@@ -68,14 +69,17 @@ def _open_folder(source: StreamSource, progress: Progress) -> CachedDataset:
     return cached or _fetch(source, size, progress)
 
 
-def _listing(source: StreamSource) -> Listing:
+def _listing(source: StreamSource) -> tuple[Listing, Store | None]:
+    """Return the manifest, and the store if it was opened for it: to open a bucket takes some tenths of a second."""
     cache, dataset = source.cache, source.dataset
-    if (listing := cache.manifest(dataset)) is None:
-        with disk_faults(cache.root):
-            Root.at(cache.root, make=True).close()
-        listing = read_manifest(source.open_store(), dataset, folder=cache.root)
-        cache.keep_manifest(dataset, listing.raw)
-    return listing
+    if (listing := cache.manifest(dataset)) is not None:
+        return listing, None
+    with disk_faults(cache.root):
+        Root.at(cache.root, make=True).close()
+    store = source.open_store()
+    listing = read_manifest(store, dataset, folder=cache.root)
+    cache.keep_manifest(dataset, listing.raw)
+    return listing, store
 
 
 def _missing(source: StreamSource, listing: Listing) -> int:

@@ -150,7 +150,7 @@ class SampleSettings(FitSettings):
     batch_size: PositiveInt = 32
     """Samples in a batch, summed over all devices."""
     shuffle_window: PositiveInt | None = None
-    """Shuffle train in windows of this many samples, each of 32 blocks of neighbors, for streamed small files; without it, all at once."""
+    """Shuffle blocks of neighbors in train, and each sample within this many places, for streamed small files; without it, all samples."""
 
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
     """Worker processes that load data; 0 loads data in the training process."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from trainer.training.determinism.seeds import Key, PlainBatches, Share, ShuffledBatches
+from trainer.training.determinism.seeds import Key, PlainBatches, Share, ShuffledBatches, block_of
 
 pytestmark = pytest.mark.torch
 
@@ -87,13 +88,17 @@ def test_an_order_by_windows_depends_on_seed_and_epoch_only() -> None:
     assert all(window_order(1000, 100) != each for each in others)
 
 
-def test_a_window_mixes_32_blocks_of_neighbors_from_the_whole_split() -> None:
-    order = window_order(10_000, 320)
-    for first in range(0, 10_000 - 319, 320):
-        window = sorted(order[first : first + 320])
-        assert {row // 10 for row in window} == {row // 10 for row in window[::10]}
-        assert max(window) - min(window) > 5000
-        assert order[first : first + 320] != window
+def test_a_window_mixes_blocks_of_neighbors_from_the_whole_split() -> None:
+    order = np.array(window_order(10_000, 320))
+    assert block_of(320) == 40
+    for first in range(0, 9_900, 100):
+        blocks = {*(order[first : first + 100] // 40).tolist()}
+        assert len(blocks) > 4
+        assert max(blocks) - min(blocks) > 50
+    places = np.empty(10_000, dtype=np.int64)
+    places[order] = np.arange(10_000)
+    spans = np.ptp(places.reshape(-1, 40), axis=1)
+    assert spans.max() < 1.3 * (320 + 40)
 
 
 def test_an_order_by_windows_can_start_at_any_batch() -> None:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 PARTIAL_BYTES: Final = 128 << 20
 """Bytes of chunks that a process keeps in memory because it read only a part of them; at least one chunk."""
 
-MOST: Final = 32
-"""A group of chunks has at most this fraction of the cache's limit: it takes room, and is evicted, as a whole."""
+MOST: Final = 16
+"""A group of chunks has at most this part of the cache's limit: it takes room, and is evicted, as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,15 @@ class StreamedDataset(Files):
     is_streamed = True
 
     def __init__(
-        self, source: StreamSource, listing: Listing, lease: Lease | None, *, patience: Patience | None = None
+        self,
+        source: StreamSource,
+        listing: Listing,
+        lease: Lease | None,
+        *,
+        patience: Patience | None = None,
+        store: Store | None = None,
     ) -> None:
-        """Use a version whose manifest is verified."""
+        """Use a version whose manifest is verified, and the store if it is open."""
         self.source, self.dataset, self.lease = source, source.dataset, lease
         self.chunks = Chunks(listing)
         self._patience, self._process = patience or Patience(), os.getpid()
@@ -68,7 +74,7 @@ class StreamedDataset(Files):
         self._ahead: ReadAhead | None = None
         self._paths = Paths(listing)
         self._starts: tuple[int, ...] = ()
-        self._store: tuple[int, Store] | None = None
+        self._store = None if store is None else (os.getpid(), store)
         self._partly_read: OrderedDict[int, bytes] = OrderedDict()
         self._lock = Lock()
 

@@ -73,19 +73,22 @@ class EpochPosition:
         self.epoch, self.first = epoch, batch
 
 
-BLOCKS: Final = 32
-"""Blocks of consecutive samples that a window of a shuffle mixes."""
+_MOST: Final = 128
+"""Samples of a block, at most: a request for more small files takes not much less time for each."""
+_FEWEST: Final = 8
+"""Blocks that a window mixes, at least."""
 
 
 def block_of(window: int) -> int:
-    """Return the consecutive samples in a block of a shuffle by windows."""
-    return max(1, window // BLOCKS)
+    """Return the consecutive samples in a block of a shuffle with a window."""
+    return max(1, min(_MOST, window // _FEWEST))
 
 
 class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
     """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped.
 
-    With a `window`, blocks of consecutive samples are shuffled, and then the samples within each window of blocks.
+    With a `window`, blocks of consecutive samples are shuffled, and then each sample is moved back by less than `window` places: at each
+    time, about as many samples belong to blocks of which some are read and others are not, so that blocks are needed at a constant rate.
     """
 
     def __init__(
@@ -121,10 +124,10 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
             return torch.randperm(count, generator=generator)
         size = block_of(self.window)
         blocks = torch.randperm(-(-count // size), generator=generator)
-        windows = torch.split(blocks, max(1, self.window // size))
-        rows = [(each[:, None] * size + torch.arange(size)).flatten() for each in windows]
-        inside = [each[each < count] for each in rows]  # the last block may be shorter
-        return torch.cat([each[torch.randperm(len(each), generator=generator)] for each in inside])
+        rows = (blocks[:, None] * size + torch.arange(size)).flatten()
+        rows = rows[rows < count]  # the last block may be shorter
+        places = torch.arange(count) + torch.randint(self.window, (count,), generator=generator)
+        return rows[torch.argsort(places, stable=True)]
 
 
 class PlainBatches(Sampler[list[Key]]):

@@ -1,4 +1,4 @@
-"""Streamed samples that are neighbors: a shuffle by windows reads them together, and the cache then fetches and evicts them together."""
+"""Streamed samples that are neighbors: a shuffle with a window reads them together, and the cache then fetches and evicts them together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 import numpy as np
 
 from trainer.base.suggestions import counted, listed
-from trainer.training.determinism.seeds import BLOCKS, block_of
+from trainer.training.determinism.seeds import block_of
 from trainer.training.readers.samples import Pick
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Neighborhood:
         if not self.samples.streamed or self.devices > 1 or self._mean > _SMALL or count < _MANY:
             return None
         fits = self._largest // 2
-        if fits < 2 * BLOCKS or not self._has_small_files() or (self.window and self.window <= self._largest):
+        if block_of(fits) == 1 or not self._has_small_files() or (self.window and self.window <= self._largest):
             return None
         why = (
             f"a window of {self.window:,} is more than half of the cache's limit" if self.window else "all are shuffled"
