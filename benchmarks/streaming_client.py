@@ -96,6 +96,7 @@ class Reprise:
         self.job, self.data, self.readers, self.cache = job, data, readers, Cache(root=Path(job.folder))
         self.files: Any = None
         self.loader: Any = None
+        importlib.import_module("trainer.stores.s3")  # it and MosaicML Streaming import boto3 at the first request
 
     def write(self) -> None:
         """Publish the folder, and store the declaration that git would track."""
@@ -159,6 +160,7 @@ class Mosaic:
     def __init__(self, job: Job) -> None:
         os.environ["S3_ENDPOINT_URL"] = job.endpoint
         without_init("streaming")
+        importlib.import_module("boto3")
         self.job, self.base = job, importlib.import_module("streaming.base")
 
     def write(self) -> None:
