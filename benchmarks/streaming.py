@@ -11,9 +11,9 @@ files. All batches are the same tensors: uint8, padded, and the lengths.
 Limits of the comparison:
 
 - The shuffles differ. Reprise permutes blocks of up to 128 neighbors, and moves each sample by less than a window, here an eighth of the
-  samples; its default permutes all samples. MosaicML Streaming shuffles within blocks, here of an eighth of the samples, too: the default, 262,144
-  samples, is more than there are, so that with a limit the shards would be fetched many times. LitData permutes the chunks, and the
-  samples within windows of 256.
+  samples; its default permutes all samples. MosaicML Streaming shuffles within blocks, here of an eighth of the samples, too: the default,
+  262,144 samples, is more than there are, so that with a limit the shards would be fetched many times. LitData permutes the chunks, and
+  the samples within windows of 256.
 - Reprise verifies each sample by its sha256 when it is fetched and whenever it is read from the cache; the others verify nothing.
 - A shard or chunk has a sixteenth of the limit (the defaults, 64 MB, do not fit into it), and Reprise has packs of up to 32 MiB.
 - The limits count differently: Reprise the disk's blocks and what else the cache holds, the others the sizes of shards. A library may

@@ -110,6 +110,8 @@ class Chunks:
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
+        self._sizes = array("q")
+        """The size of each file."""
         self._ends: dict[int, list[int]] = {}
         """For each file of several chunks, one past the last byte of each."""
         self._firsts: Ids | None = None
@@ -117,6 +119,7 @@ class Chunks:
         self._named: dict[str, int] = {}
         """The first file of each group of several chunks, by name."""
         for number, row in enumerate(listing.rows()):
+            self._sizes.append(int(row[2]))
             segments = listing[number].segments if b"],[" in row[4] else ()
             if segments and all(each.is_whole for each in segments):
                 self._ends[number] = list(accumulate(each.length for each in segments))
@@ -133,7 +136,7 @@ class Chunks:
 
     def size(self, number: int) -> int:
         """Return the size of a file."""
-        return int(self._listing.row(number)[2])
+        return self._sizes[number]
 
     def within(self, number: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield id and first byte of each chunk of a file that contains a byte from `start` to `stop`."""
