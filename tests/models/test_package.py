@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
+from tests.models.serving.running import running
+from trainer.models.packaged import load_package
+from trainer.models.serving.limits import Limits
+
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
@@ -111,6 +117,20 @@ def test_a_package_answers_as_its_run(checkout: Checkout, package: dict[str, Any
     assert len(of_package["predictions"]) == 1000
     assert of_package["predictions"] == of_run["predictions"]
     assert of_package["package"] == package["package"]
+
+
+def test_a_server_answers_1000_inputs_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    of_run = json.loads(checkout.reprise("predict", run, str(inputs), "--json").stdout)
+    expected = [each["answer"] for each in of_run["predictions"]]
+    with running(load_package(Path(package["path"])), Limits(), token=None) as server:
+        served = server.post("/predict", inputs.read_bytes()).json
+        values = np.load(inputs)
+        tensor = {"name": "image", "datatype": "FP32", "shape": [*values.shape], "data": values.ravel().tolist()}
+        inferred = server.post(server.infer, {"inputs": [tensor]}).json
+    assert served == {"package": package["package"], "predictions": expected}
+    scores = next(each["data"] for each in inferred["outputs"] if each["name"] == "scores")
+    assert scores == [score for each in expected for score in each["scores"].values()]
 
 
 def test_a_package_works_without_its_run_and_its_code(
