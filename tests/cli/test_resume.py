@@ -72,6 +72,14 @@ def test_an_allowed_change_lasts_until_it_is_reverted(tmp_path: Path) -> None:
     assert list(notes(record, was, typed={"learning_rate"})) == []
 
 
+def test_an_allowed_change_of_a_setting_that_the_run_began_without_is_reported(tmp_path: Path) -> None:
+    _, record, was = run_with_allowed_change(tmp_path)
+    settings = {**was.ingredients.settings, "shuffle_window": 64}
+    current = was.model_copy(update={"ingredients": was.ingredients.model_copy(update={"settings": settings})})
+    lines = [*notes(record, current, typed={"learning_rate"})]
+    assert lines == ["setting shuffle_window is 64, as in attempt 2; the run began with null"]
+
+
 def test_a_repeated_change_needs_no_new_permission_and_another_change_does(tmp_path: Path) -> None:
     _, record, was = run_with_allowed_change(tmp_path)
     same = check_ingredients(record, was.ingredients, record.circumstances, allowed=())
