@@ -49,7 +49,7 @@ class Listing:
 
 
 def listing(checkout: Path) -> Listing | None:
-    """List the files of `checkout` and its submodules, whoever owns them; None if git fails."""
+    """List the files of `checkout` and its submodules, regardless of their owner; None if git fails."""
     own, links = _own(checkout)
     if own is None:
         return None

@@ -192,7 +192,7 @@ STREAM_CONTENTS: Final = {
     Stream.WEIGHTS: "the state of the optimizer",
     Stream.EVALUATION: "the state of the metrics",
 }
-"""What differs if two runs with equal ingredients diverge in a stream and all earlier streams of the step are equal."""
+"""The value that must differ, by the first stream of a step in which two runs with equal ingredients diverge."""
 
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"

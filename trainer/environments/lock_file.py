@@ -70,7 +70,7 @@ def packages(
 
 
 def requirements_digest(text: str, extras: Collection[str], *, python: str = PYTHON) -> str:
-    """Return the digest of what a lock installs for these extras: names, versions and hashes of wheels."""
+    """Return the digest of the packages that a lock installs for these extras: names, versions and hashes of wheels."""
     return _digest(packages(text, extras, python=python))
 
 
@@ -123,7 +123,7 @@ def supports_python(text: str, python: str) -> bool:
 
 
 def tool_digest(text: str, group: str) -> str:
-    """Return the digest of what a lock installs for a dependency group."""
+    """Return the digest of the packages that a lock installs for a dependency group."""
     return _digest(packages(text, (), group=group))
 
 

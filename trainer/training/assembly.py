@@ -87,7 +87,7 @@ class Job:
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
     watching: Sequence[Callback] = ()
-    """Further callbacks, of a command that looks at a training."""
+    """Additional callbacks, of a command that observes a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ _ENTRY: Final = "state_dict"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """What was converted."""
+    """The result of a conversion."""
 
     tensors: int
     entry: str

@@ -46,7 +46,7 @@ class NewExperiment:
     filled: dict[str, Any]
     """The settings that got their values from the dataset."""
     changes: list[str]
-    """What remains for the user, with file and line."""
+    """The edits that remain for the user, with file and line."""
 
 
 def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> NewExperiment:
@@ -76,7 +76,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
 
 
 def _changes(text: str, file: str, found: DatasetSettings) -> Iterator[str]:
-    """Yield what remains to be edited, with file and line: settings without a known value, and sizes in the net."""
+    """Yield the edits that remain, with file and line: settings without a known value, and sizes in the net."""
     lines = text.splitlines()
     notes = {rf"{name}\s*[:=]": note for name, note in found.notes.items()}
     if not {SHAPE, COUNTS} & found.values.keys():

@@ -262,7 +262,7 @@ def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
 
 
 def _splits(args: Namespace, declared: dict[str, Any]) -> dict[str, Any]:
-    """Return the splits: those of the options, else the declared ones, else for a table in one file 80, 10 and 10 %."""
+    """Return the splits from the options, else from the declaration; a table in one file defaults to 80, 10 and 10 %."""
     seed, splits = args.split_seed or 0, declared
     if args.split:
         splits = parse_distinct(args.split, partial(parse_split, seed=seed))

@@ -202,7 +202,7 @@ def _column(word: str) -> tuple[str, dict[str, Any]]:
 
 
 def _tokens(args: Namespace) -> dict[str, Any]:
-    """Return the key `tokens` of a reader of text, if it has a tokenizer. Raises `DatasetError` for a file that is none."""
+    """Return the key `tokens` of a reader of text, if it has a tokenizer. Raises `DatasetError` if the file is not a tokenizer."""
     if args.tokenizer is None:
         return {}
     path = _path_inside(args.tokenizer, folder=args.folder, prefix="--tokenizer ")

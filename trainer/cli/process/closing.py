@@ -146,7 +146,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
     timing = circumstances.timing.model_copy(
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
-    # without a step the switches were not checked, and those of a script are its own
+    # switches are checked from the first step on, and never for a script, which sets its own
     is_script = session.launch.is_script
     switched = session.switched if session.switched or (session.has_stepped and not is_script) else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)

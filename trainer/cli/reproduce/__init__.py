@@ -113,9 +113,9 @@ def main(argv: list[str]) -> int:
 
 
 def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
-    """Return the runs from which a run descends, the first run first; pull those that are in the store only.
+    """Return the runs from which a run descends, the first run first; runs that are only in the store are pulled.
 
-    Raise `RunNotFoundError`, `DigestMismatchError` if the weights of a run are not those that its child began with.
+    Raise `RunNotFoundError`, `DigestMismatchError` if the child of a run began with other weights than the run's.
     """
     lineage: list[RunOnDisk] = []
 

@@ -45,9 +45,9 @@ class Runner(ABC):
 
     how: Literal["container", "here"]
     is_isolated: bool
-    """Whether the recorded code can use only its run's folder and what the user granted."""
+    """Whether the recorded code can access only its run's folder and the resources that the user granted."""
     isolation: str
-    """What the recorded code can use, for messages."""
+    """The resources that the recorded code can access, for messages."""
 
     engine: Engine | None = None
     """`None` if the run uses the current process instead of a container."""

@@ -151,7 +151,10 @@ def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str,
 
 
 def raise_faults(faults: Sequence[tuple[int, RepriseError]], points: Sequence[Mapping[str, str]]) -> None:
-    """Raise the faults of points, given with their numbers, if there are any: each once, with a point that has it unless all have it."""
+    """Raise the faults of points, if there are any; each fault once, with one of the points that have it unless all have it.
+
+    `faults` are pairs of the number of a point and its fault.
+    """
     numbers: dict[tuple[str, str | None], list[int]] = {}
     for number, fault in faults:
         numbers.setdefault((fault.message, fault.hint), []).append(number)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
-    """What the user declares about a table; everything else is as in the earlier version, else detected."""
+    """The user's declarations about a table; other properties are those of the earlier version, or else are detected."""
 
     dialect: DialectOptions = field(default_factory=DialectOptions)
     decimal: Literal[".", ","] | None = None
@@ -44,7 +44,7 @@ def plan_file(
 ) -> tuple[SourceTable, TablePlan]:
     """Read a file once and return how it is read, and its plan; `before` is the earlier version.
 
-    Raises `DatasetError` with the line and the option that decides what is unclear.
+    Raises `DatasetError` with the line and the option that resolves an ambiguity.
     """
     try:
         return _planned(path, options, before)

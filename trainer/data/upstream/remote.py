@@ -85,7 +85,7 @@ class RemoteFiles:
 
     @contextmanager
     def _translated(self, path: str) -> Iterator[None]:
-        """Translate what fsspec and its clients raise."""
+        """Translate the exceptions of fsspec and its clients."""
         where = f"{self.source}{f' ({short(path)})' if path else ''}"
         try:
             yield
@@ -144,7 +144,7 @@ def _digest_header(text: str) -> str:
 
 
 def _translation(where: str, fault: Exception) -> StoreError:
-    """Return the error for what a client raised, by its status or type."""
+    """Return the error for an exception of a client, by its status or type."""
     chain: list[BaseException] = [fault]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)

@@ -20,7 +20,7 @@ EACH: Final = 12
 """Samples of a split."""
 _MOST_COLUMNS: Final = 40
 _NUMBERS: Final = 8
-"""Numbers of a tensor that are shown, at most."""
+"""Maximum number of elements of a tensor that are shown."""
 _LETTERS: Final = 500
 
 

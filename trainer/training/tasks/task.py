@@ -182,7 +182,7 @@ class Task(L.LightningModule):
         return []
 
     def make_loggers(self, folder: Path) -> Sequence[Logger]:
-        """Return further Lightning loggers of a run; those that write files write below `folder`, which does not exist yet."""
+        """Return further Lightning loggers of a run; loggers that write files write below `folder`, which does not exist yet."""
         del folder
         return ()
 
