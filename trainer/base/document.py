@@ -190,7 +190,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str, *, whole: int) -> int | float:
-    """Parse a number without a point. A number beyond `whole` is a float if its spelling is that of RFC 8785, up to 1e21."""
+    """Parse a number without a point. A number beyond `whole` is a float if it is spelled as in RFC 8785, up to 1e21."""
     value = int(text)
     if abs(value) > whole and len(text) <= _DIGITS_OF_FLOATS and int(Decimal(repr(float(value)))) == value:
         return float(value)

@@ -76,7 +76,7 @@ def store_address() -> str | None:
 def configured_store(address: str | None = None, *, purpose: str = "") -> Store:
     """Open the store at an address, or the configured store. Raise `StoreMissingError` if none is configured.
 
-    `purpose` opens the error's message: what is missing without a store.
+    `purpose` opens the error's message: it names the purpose that needs a store.
     """
     address = address or store_address()
     if address is None:

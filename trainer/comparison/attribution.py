@@ -214,7 +214,7 @@ def _weights_of(a: Record, b: Record, swapped: Swaps) -> dict[str, DatasetIngred
 
 
 def _values(record: Record) -> dict[str, JsonValue]:
-    """Return every setting that affects the result, including those of the launch."""
+    """Return every setting that affects the result, including the launch settings."""
     determinism = record.ingredients.determinism
     return record.ingredients.settings | {"determinism": determinism.level, "threads": determinism.threads}
 

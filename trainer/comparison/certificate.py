@@ -70,7 +70,7 @@ class FailureCause(Document):
 
 
 class Predicate(Document):
-    """The test: the ingredients of its runs, what was compared, and the result."""
+    """The test: the ingredients of its runs, the compared outputs, and the result."""
 
     format: Literal["reprise.certificate/1"] = "reprise.certificate/1"
     claim: Literal["rerun", "resume"]

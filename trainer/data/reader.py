@@ -158,7 +158,7 @@ class Column(Document):
 
 
 class Treatment(Document):
-    """How the values of one column become numbers: the codes of categories, and what replaces a missing value.
+    """How the values of one column become numbers: the codes of categories, and the replacement of missing values.
 
     The code of the n-th of `values` is `first` + n, so values that are appended change no code. Codes 0 and 1 of a feature are a missing
     and an unknown value; the classes of a label begin at 0, and have neither.

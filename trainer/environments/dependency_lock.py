@@ -109,7 +109,7 @@ def lock(root: Path, *, name: str, any_torch: bool = False) -> None:
 
 
 def lock_error(output: str, name: str) -> LockError:
-    """Return the error for the output of `scripts/lock`: what uv found, and possible fixes."""
+    """Return the error for the output of `scripts/lock`: uv's conclusion, and possible fixes."""
     text = re.sub(r"\{[^{}]*\}", "", output)  # the markers behind each name, which are those of the extras
     other = f"another version: reprise add '{name}==VERSION'"
     if f"there are no versions of {name} " in " ".join(text.split()) or f"{name} was not found" in text:

@@ -63,7 +63,7 @@ class _Target:
 def packages(
     text: str, extras: Collection[str], *, group: str | None = None, python: str = PYTHON
 ) -> dict[str, LockedPackage]:
-    """Return the packages that a lock installs for these extras, by name; with `group`, only those of a dependency group."""
+    """Return the packages that a lock installs for these extras, by name; with `group`, only the packages of a dependency group."""
     project, blocks_by_name = _blocks(text)
     requested = project.get("dev-dependencies", {}).get(group, []) if group else project.get("dependencies", [])
     return _closure([*requested, *_listed(project, extras)], blocks_by_name, _target(project, extras, python=python))

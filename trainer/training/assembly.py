@@ -196,7 +196,7 @@ def open_joined(
 
 
 def load_initial(job: Job, net: L.LightningModule) -> None:
-    """Replace the net's initial weights by those of the setting `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
+    """Replace the net's initial weights by the tensors of `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
     say = job.say if job.record else lambda _: None
     if job.saved is None and (report := call_configured(load_initial_weights, net, job.initial, say)):
         job.on_loaded(report)

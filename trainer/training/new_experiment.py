@@ -1,4 +1,4 @@
-"""Create an experiment from the file of another experiment, with comments that mark what to change.
+"""Create an experiment from the file of another experiment, with comments that mark the places to change.
 
 The new file trains like the original, except for a dataset that the user names.
 """

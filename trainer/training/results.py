@@ -52,7 +52,7 @@ def evaluated(net: L.LightningModule, split: str) -> dict[str, float]:
 
 
 def forget_results(net: Any) -> None:
-    """Remove the results, which are not those of the net's current weights."""
+    """Remove the results, which belong to earlier weights of the net."""
     if is_plain(net):
         _collected[net] = Results()
     else:

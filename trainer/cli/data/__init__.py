@@ -144,7 +144,7 @@ def _parser() -> Arguments:
     show_parser.add_argument(
         "--samples",
         metavar="FILE",
-        help="instead, draw samples of each split as FILE.png (- writes it to stdout), or write FILE.html with samples, values and hints",
+        help="only draw samples of each split as FILE.png (-: to stdout), or write FILE.html with samples, values and hints",
     )
     show_parser.add_argument(
         "--values",

@@ -71,17 +71,17 @@ def add_token_options(parser: Verb) -> None:
     add(
         "--end-token",
         metavar="TOKEN",
-        help="the token that follows each line (default: </s>, <|endoftext|> or a similar one, if there is one)",
+        help="the token that follows each line (default: </s>, <|endoftext|> or a similar token of FILE)",
     )
     add(
         "--pad-token",
         metavar="TOKEN",
-        help="the token that pads --lines (default: that of the file's padding, or <pad> or a similar one)",
+        help="the token that pads --lines (default: the padding token of FILE, or <pad> or a similar token)",
     )
     add(
         "--long-lines",
         choices=("reject", "truncate"),
-        help="lines of more tokens than --window: an error (default), or their first tokens",
+        help="lines with more tokens than --window: reject them (default), or keep their first tokens",
     )
 
 

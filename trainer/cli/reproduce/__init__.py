@@ -192,7 +192,7 @@ def _parser() -> Arguments:
 
 
 def _require_reproducible(original: RunOnDisk, runner: Runner, *, exact: bool) -> SourceBundle:
-    """Print what the rerun needs and return the verified source. Raise `IrreproducibleError` if something is missing."""
+    """Print the requirements of the rerun and return the verified source. Raise `IrreproducibleError` if something is missing."""
     machine = replace(runner.machine(), exact=exact)
     findings = list(examine_run(original.record, original.folder, machine=machine))
     for each in findings:

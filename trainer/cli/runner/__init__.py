@@ -176,7 +176,7 @@ class ProcessRunner(Runner):
         export_datasets(datasets, into=ready.store)
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
-        """Run it with this Python; its environment variables are only those that a run needs."""
+        """Run it with this Python; it gets only the environment variables that a run needs."""
         environ = _variables(ready, os.environ, recorded=self._recorded)
         launcher = ProcessLauncher(source=ready.source, folder=ready.source, environ=environ)
         request = CommandRequest(words=ready.arguments.words(str(ready.settings)), run=ready.folder)

@@ -135,7 +135,7 @@ def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
 
 
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
-    """Return the variables that select the current image, and its layers. Raises what `train` raises if no container can be started."""
+    """Return the variables that select the current image, and its layers. Raises the errors of `train` if no container can be started."""
     if can_train():
         claim = claim_image(os.environ)
         check_lock(claim, CHECKOUT)

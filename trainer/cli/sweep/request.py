@@ -55,7 +55,7 @@ class ParsedSweep:
 
 
 def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> ParsedSweep:
-    """Parse the command line. Raises what `train` would raise for a point; all faults of settings at request."""
+    """Parse the command line. Raises the errors that `train` would raise for a point; one error lists all faults of settings."""
     given_options = parse_options(rest)
     name = experiment or given_options.get("exp")
     if name is None:

@@ -85,7 +85,7 @@ def launch_help(experiments: Iterable[str]) -> str:
 
 
 def resume_help() -> str:
-    """Write the manual of resuming a run: what can be changed, and what only with --allow."""
+    """Write the manual of resuming a run: the settings that can be changed, and the changes that need --allow."""
     free = [name for name, role in roles(TrainingSettings).items() if role is Role.EXECUTION]
     fields = TrainingSettings.__pydantic_fields__
     return "\n".join(

@@ -224,7 +224,7 @@ class _Planner:
         return "reject" if not scan.gaps else possible[1]
 
     def _values(self, scan: ColumnScan, kind: ColumnType, read: ReadAs, earlier: Treatment | None) -> tuple[str, ...]:
-        """Return the categories in the order of their codes: those of the earlier version first, new ones at the end."""
+        """Return the categories in the order of their codes: the earlier version's categories first, then new ones."""
         if scan.values is None:
             message = f"{self.file}: column {scan.name!r} has more than 10,000 different values; a category has fewer"
             raise DatasetError(message, hint=f"--read '{scan.name}=skip'")

@@ -114,7 +114,7 @@ def _with_earlier(options: DialectOptions, earlier: SourceTable | None) -> Diale
 def _opened(
     path: Path, kind: Format, options: TableOptions, earlier: SourceTable | None
 ) -> tuple[Dialect | None, list[str], frozenset[str] | None]:
-    """Return how a file is split into cells, the names of its columns, and those that its format declares as text, if it has types."""
+    """Return how a file is split into cells, the names of its columns, and, if its format has types, the columns of text."""
     if kind == "csv":
         dialect = detect_dialect(path, _with_earlier(options.dialect, earlier))
         return dialect, header_of(path, dialect), None

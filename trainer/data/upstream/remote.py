@@ -121,7 +121,7 @@ def _public(query: str) -> str:
 
 
 def _checksum(info: Mapping[str, Any]) -> str:
-    """Return the strongest checksum that a server states, or else what changes when the file changes."""
+    """Return the strongest checksum that a server states, or else a value that changes when the file changes, such as an ETag."""
     for kind, text in (
         ("sha256", _digest_header(str(info.get("Digest", "")))),
         ("md5", info.get("Content-MD5")),

@@ -1,4 +1,4 @@
-"""Checks of what an output depends on: evaluation repeats it, other samples do not affect it, and later inputs do not (causality)."""
+"""Checks of the dependencies of an output: evaluation repeats it, other samples do not affect it, and later inputs do not (causality)."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class ControlledLoaders:
 
 
 def leaves(found: Any) -> Iterator[Any]:
-    """Yield the loaders in what a hook returned: one, or several in lists, dicts or a CombinedLoader."""
+    """Yield the loaders in the return value of a hook: one, or several in lists, dicts or a CombinedLoader."""
     if isinstance(found, CombinedLoader):
         yield from found.flattened
     elif isinstance(found, Mapping):

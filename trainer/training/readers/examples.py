@@ -1,4 +1,4 @@
-"""The first samples of each split as text, for people: what the training reads, with names of columns, categories and classes."""
+"""The first samples of each split as text, for people: the values that training reads, with names of columns, categories and classes."""
 
 from __future__ import annotations
 

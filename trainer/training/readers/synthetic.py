@@ -237,7 +237,7 @@ class _Generator:
 
 
 def _words_of(tokens: Tokens | None) -> Sequence[str]:
-    """Return the words of a text; those of a synthetic tokenizer fill the declared vocabulary, so that every token can occur."""
+    """Return the words of a text; the words of a synthetic tokenizer fill the declared vocabulary, so that every token can occur."""
     if tokens is None:
         return _WORDS
     named = {tokens.end, *([tokens.pad] if isinstance(tokens, PaddedTokens) else [])}

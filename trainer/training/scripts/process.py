@@ -167,7 +167,7 @@ def script_environ(
     folders: Sequence[Path],
     device: str,
 ) -> dict[str, str]:
-    """Return the variables of a script: this process's, the output folder, and what `watched/sitecustomize.py` needs.
+    """Return the variables of a script: this process's, the output folder, and the variables of `watched/sitecustomize.py`.
 
     `imports` holds the folders from which it can import, the root of the source first.
     """

@@ -144,7 +144,7 @@ class MultiTask(Task):
             raise ExperimentError(f"an output is named {odd!r}; expected letters, digits and _", hint="rename it")
         if bad := next((name for name, each in made.items() if not 0 <= each.weight < float("inf")), None):
             message = f"the weight of output {bad!r} is {made[bad].weight}; expected 0 or more"
-            raise ExperimentError(message, hint="correct it")
+            raise ExperimentError(message, hint=f"set the weight of Output {bad!r} to 0 or more")
         found: Mapping[str, Output] = made
         return found
 
