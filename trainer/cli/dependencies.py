@@ -115,7 +115,7 @@ def _environment_to_build(scope: Scope, docker: Engine) -> str:
     trains_in = setup.environment_name(store_setup.Choice(), read_block(DOTENV).values, nvidia=docker.facts().nvidia)
     name = trains_in if trains_in in scope.environments else next(iter(scope.environments), None)
     if name is None:
-        raise UsageError("no environment lists torch; expected the environment to change", hint="--environment NAME")
+        raise UsageError("no environment lists torch, so --environment is required", hint="--environment NAME")
     return name
 
 

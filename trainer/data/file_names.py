@@ -136,7 +136,7 @@ def _may_be_unportable(name: str) -> bool:
 
 
 def _require_distinct(paths: Iterable[str]) -> None:
-    """Compare the names themselves."""
+    """Raise `ManifestError` if two names differ only by case or Unicode form, comparing the names instead of their hashes."""
     names: dict[str, str] = {}
     for path in paths:
         spelled = folded(path)

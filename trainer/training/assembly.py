@@ -97,7 +97,7 @@ class FetchedDataset:
     declared: Dataset
     files: Files
     splits: tuple[str, ...] = ()
-    """The splits that it provides, if the samples of a run come from several datasets; none of a dataset that a text names."""
+    """The splits that it provides, if the samples of a run come from several datasets; empty for a dataset that is only named in a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

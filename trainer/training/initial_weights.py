@@ -50,7 +50,7 @@ class _Fit:
     """Names in the net, with the names in the file."""
     missing: list[str] = field(default_factory=list)
     unexpected: dict[str, str] = field(default_factory=dict)
-    """Names after renaming, with the names in the file."""
+    """Tensors that the net does not have: their new names, with their names in the file."""
     reshaped: dict[str, str] = field(default_factory=dict)
     """Names in the net, with both types and shapes."""
 
@@ -178,7 +178,7 @@ def _require_allowed(fit: _Fit, title: str, *, allowed: Sequence[str]) -> None:
 
 
 def _renaming(fit: _Fit) -> str:
-    """Return the option that gives an unexpected tensor the name of a missing tensor whose last parts agree; else its form."""
+    """Return the option that renames an unexpected tensor to a missing tensor with the same last parts, or else the option's syntax."""
     for missing in fit.missing:
         for name, source in fit.unexpected.items():
             new, old = missing.split("."), name.split(".")

@@ -82,7 +82,7 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         raise MachineError(
             "CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported"
         )
-    if torch.get_num_interop_threads() != 1:  # it can be set once in a process
+    if torch.get_num_interop_threads() != 1:  # a process can set it only once
         torch.set_num_interop_threads(1)
     choose_exact_kernels()
     warm_up()

@@ -135,7 +135,7 @@ class ControlledLoaders:
             return
         else:
             batches = SeededBatches(inner, seed=self.seed, name=name, is_batched=part == "batch_sampler")
-            # a DataLoader forbids to replace its parts once it is made, and a copy would lose what a subclass adds
+            # a DataLoader does not allow its parts to be replaced, and a copy would lose the attributes of a subclass
             object.__setattr__(loader, part, batches)
             object.__setattr__(loader, "dataset", SeededDataset(loader.dataset))
             if loader.generator is None:

@@ -345,9 +345,8 @@ def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
             message = f"the net declares a tolerance for {name!r}, which this task does not measure"
             raise ExperimentError(message, hint=did_you_mean(name, measured))
         if not 0 <= value < float("inf"):
-            raise ExperimentError(
-                f"the tolerance for {name} is {value}; expected 0 or more", hint="write it in `tolerances`"
-            )
+            message = f"the tolerance for {name} is {value}; expected 0 or more"
+            raise ExperimentError(message, hint=f'change `tolerances["{name}"]` of the net')
 
 
 @configured
