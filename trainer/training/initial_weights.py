@@ -1,7 +1,7 @@
 """Loads the tensors of another run, or of a dataset of weights, into a new net, before the first step.
 
-The names of the file are mapped first; then each tensor of the file needs one of the net, of the same shape, and each tensor of the net one
-of the file. `init_allow` admits differences. No random number is drawn: tensors that are not loaded keep the values from the seed.
+The names of the file are mapped first; then the file and the net must have tensors of the same names and shapes. `init_allow` admits
+differences. No random number is drawn: tensors that are not loaded keep the values from the seed.
 """
 
 from __future__ import annotations

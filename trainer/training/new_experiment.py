@@ -62,7 +62,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
         message = f"{like} is not a Python file that can be copied: {reason.partition(' for ')[0]}"
-        raise ExperimentError(message, hint="correct it, or name another one: --like digits") from fault
+        raise ExperimentError(message, hint="correct the file, or copy another experiment: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as page:

@@ -86,7 +86,7 @@ def add_draft_options(parser: Verb) -> None:
     add(
         "--stratify",
         metavar="COLUMN",
-        help="give each range in %% the same share of the rows for every value of COLUMN of a table",
+        help="apply the ranges in %% separately to the rows of each value of COLUMN of a table",
     )
     add(
         "--group",

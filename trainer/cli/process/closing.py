@@ -213,7 +213,7 @@ def report_lines(
         ("published", f"local only: {with_host_endpoint(location.fault)}" if location.fault else str(location.label))
     )
     if location.fault:
-        address = os.environ.get("REPRISE_STORE")  # it may have been set for this command only
+        address = os.environ.get("REPRISE_STORE")  # possibly set for this command only
         store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
         rows.append(("", spelled(f"reprise runs publish {record.run}{store}")))
     if record.outcome.status in _STOPPED and not session.launch.is_script:

@@ -144,7 +144,7 @@ def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource) -> Re
     granted = grants(args.grant)
     runner = choose_runner(original.record, in_process=args.no_container, granted=granted)
     word = TrustDecision(trusted=args.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
-    # before a dataset or image of the record is requested, which may be from the record's own registry
+    # ask before any dataset or image is requested: the record may name a registry of its author
     own = require_trust(original.record, original.folder, word, is_isolated=runner.is_isolated)
     bundle = _require_reproducible(original, runner, exact=not (args.no_container or args.allow_drift))
     unequal = runner.not_equal(original.record)

@@ -20,7 +20,7 @@ _EXAMPLES: Final = 3
 _EXACT: Final = 1 << 24
 """The largest whole number up to which float32 holds all of them."""
 _UNCHANGED: Final = frozenset({"date", "zoned", "day", "control", "error"})
-"""The kinds of values that a column of text has, too."""
+"""The kinds of values that a column of text can also have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

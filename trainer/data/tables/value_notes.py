@@ -41,7 +41,7 @@ _DAMAGED: Final = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0192\u
 
 
 def describe_spellings(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report words that are read as missing values of a text: `NA` may be one, too."""
+    """Report words that are read as missing values in columns of text, since a word such as `NA` may be a value."""
     for each in plan.columns:
         words = [word for word in sorted(each.scan.spellings) if word]
         if words and each.source.read in {"category", "class"}:

@@ -268,7 +268,7 @@ def _written(write: Callable[[io.BytesIO], object]) -> bytes:
 
 
 def _picture(pixels: Values, reader: Images) -> bytes:
-    """Encode as PNG; if a white value is declared, as TIFF of gray floating-point values up to it: it requires more than 8 bits."""
+    """Encode as PNG. If a white value is declared, which requires more than 8 bits, encode as TIFF of gray float32 values up to it."""
     if reader.white is None:
         image = Image.fromarray(pixels[:, :, 0] if reader.mode == "L" else pixels)
         return _written(partial(image.save, format="PNG"))

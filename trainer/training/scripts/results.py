@@ -44,7 +44,7 @@ class Results:
     """The results of a script, and the values that it logged on the way."""
 
     file: str | None = None
-    """The output file that holds them."""
+    """The output file that holds the results."""
     metrics: dict[str, float] = field(default_factory=dict)
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """The step and the values of each logged row."""
