@@ -63,7 +63,7 @@ class MultiTask(Task):
     def split_batch(self, batch: Batch) -> tuple[Any, Any]:
         """Return the inputs, a tuple if there are `input_fields`, and a dict with the targets of each output.
 
-        Integers are int64; uint8 and bool, which select samples when they are an index, only if the loss is one of classes.
+        Integers are converted to int64, but uint8 and bool only if the loss takes classes: as an index they would select samples.
         """
         given = tuple(batch[name] for name in self.input_fields) or batch[self._used[0]]
         return given, {name: self._target(name, batch[each]) for name, each in self._targets.items()}
