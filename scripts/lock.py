@@ -27,11 +27,11 @@ from trainer.environments.lock_file import PYTHON, any_torch_build, extras_with,
 LOCK = ROOT / "uv.lock"
 PROJECT = ROOT / "pyproject.toml"
 
-# Reserved names that never resolve: where a file comes from is the reader's setting, its hash is ours.
+# Reserved names that never resolve: the lock has the hash of a file, and the user's settings determine its index.
 INDEX = "https://index.invalid/simple"
 FILES = "https://files.invalid/"
 
-# Everything that a lock says about places: the index of a package, the address or the path of a file.
+# The locations in a lock: the index of a package, the address or the path of a file.
 REGISTRY = re.compile(r'(?P<word>registry|index) = "(?P<place>[^"]*)"')
 FILE = re.compile(r'\b(?:url|path) = "(?P<place>[^"]*)"')
 
@@ -171,7 +171,7 @@ def uv(*arguments: str, **variables: str) -> int:
         program = pinned_uv.uv(*pinned_uv.pinned())
     except pinned_uv.NoUvError as problem:
         return report([str(problem)])
-    # Named, so that uv does not look into .venv, which may be another user's.
+    # Given explicitly, so that uv does not use .venv, which may belong to another user.
     return subprocess.run([program, *arguments, "--python", sys.executable], env=environment, check=False).returncode
 
 

@@ -37,7 +37,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def disk_faults(path: Path, *, done: str = "written") -> Iterator[None]:
-    """Convert an `OSError` about `path` to an error of Reprise; `done` is the participle for the failed action in the message."""
+    """Convert an `OSError` about `path` to an error of Reprise; `done` names the failed action in the message, as a participle."""
     try:
         yield
     except OSError as fault:

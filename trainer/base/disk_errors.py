@@ -19,7 +19,7 @@ _SHOWN: Final = 200
 
 
 def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> MachineError:
-    """Return the error for a failure at `path`; `done` is the participle for the failed action."""
+    """Return the error for a failure at `path`; `done` names the failed action in the message, as a participle."""
     name = shown(path)
     match fault.errno:
         case errno.ENOSPC:

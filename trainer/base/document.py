@@ -105,7 +105,7 @@ def parse_toml(text: str, *, where: str) -> dict[str, Any]:
         raise DocumentError(f"{where} is not valid TOML: {fault}", hint="correct that line") from fault
     except RecursionError as fault:
         raise DocumentError(f"{where} has too many nested brackets", hint="remove some") from fault
-    except ValueError as fault:  # int() of thousands of digits
+    except ValueError as fault:  # int() rejects thousands of digits
         line, number = _longest_number(text)
         message = f"{where}, line {line}: a number has {len(number)} digits; expected at most {_DIGITS}"
         raise DocumentError(message, hint="write a smaller number, or a text in quotes") from fault
@@ -190,7 +190,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str, *, whole: int) -> int | float:
-    """Parse a number without a point. A number beyond `whole` is a float if its spelling is that of RFC 8785, up to 1e21."""
+    """Parse a number without a point. A number beyond `whole` is a float if it is spelled as in RFC 8785, up to 1e21."""
     value = int(text)
     if abs(value) > whole and len(text) <= _DIGITS_OF_FLOATS and int(Decimal(repr(float(value)))) == value:
         return float(value)

@@ -49,7 +49,7 @@ class Listing:
 
 
 def listing(checkout: Path) -> Listing | None:
-    """List the files of `checkout` and its submodules, whoever owns them; None if git fails."""
+    """List the files of `checkout` and its submodules, regardless of their owner; None if git fails."""
     own, links = _own(checkout)
     if own is None:
         return None
@@ -133,7 +133,7 @@ class CommitsSince:
 
 
 def since(checkout: Path, file: str, *below: str) -> CommitsSince | None:
-    """Return what was committed after a file; `None` if git fails, e.g. in a shallow clone or for a file that was never committed."""
+    """Return the commits since the last change of a file; `None` if git fails, as in a shallow clone or for an uncommitted file."""
     shallow = _git(checkout, "rev-parse", "--is-shallow-repository")
     last = _git(checkout, "log", "-1", "--format=%H %h %cs", "--", file)
     if shallow is None or shallow.strip() != "false" or not (last or "").strip():

@@ -70,7 +70,7 @@ def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: i
 
 
 class _Job(Generic[T, R]):
-    """Pieces of work that several threads take one by one."""
+    """A list of pieces of work, from which each of several threads takes the next piece."""
 
     def __init__(self, work: Callable[[T, Stop], R], pieces: Iterable[T]) -> None:
         self.stop = Stop()

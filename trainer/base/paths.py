@@ -65,7 +65,7 @@ def collision(paths: Iterable[str]) -> str | None:
 
 
 REPOSITORIES: Final = frozenset({".git", ".hg", ".bzr", ".jj", ".sl", ".svn", "_darcs", "git~1"})
-"""Folders and files in which a version control system stores its settings; on some file systems the last is an alias of the first."""
+"""Folders and files in which a version control system stores its settings; on some file systems the last name is an alias of the first."""
 _IGNORED: Final = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 """Characters that some file systems ignore in names."""
 

@@ -43,7 +43,7 @@ class Redactor:
         self._heads = re.compile("|".join({re.escape(form[:SHORTEST]) for form in longest_first}))
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
-        """Redact the value of each variable whose name is that of a secret, e.g. WANDB_API_KEY."""
+        """Redact the value of each variable whose name is the name of a secret, e.g. WANDB_API_KEY."""
         for name, value in environ.items():
             if is_secret_name(name):
                 self.add(name, value)

@@ -75,7 +75,7 @@ class Root:
             os.close(handle)
 
     def stat(self, path: str) -> os.stat_result | None:
-        """Return the status of an entry, of a link itself; None if there is no entry."""
+        """Return the status of an entry, without following a link; None if there is no entry."""
         try:
             with self.parent_of(path) as (folder, name):
                 return os.stat(name, dir_fd=folder, follow_symlinks=False)

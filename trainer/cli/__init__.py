@@ -27,7 +27,7 @@ class Command:
     location: str = "anywhere"
     """`host`: needs the Docker engine. `image`: needs torch; on a host without torch it starts a container of the image."""
     entry: str | None = None
-    """The module below `trainer.cli` and its function; None: the module of the command's name, and `main`."""
+    """The module below `trainer.cli` and the function in it; None for `main` in the module with the command's name."""
     runs_code: bool = False
     """Whether the experiment's code prints in this process; its output is not escaped."""
 
@@ -111,9 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code; an exception becomes a message with a hint on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is not a failure
+        sys.stdout.reconfigure(errors="backslashreplace")  # escape characters that the terminal's encoding lacks
     if not arguments or arguments[0] in _CONSTANT:
-        return _run_reporting_errors(arguments)  # it prints its own text, which has nothing to hide
+        return _run_reporting_errors(arguments)  # these commands print constant text without secrets
     from trainer.cli.output import guarded_streams
 
     hidden = HIDDEN.get(arguments[0])

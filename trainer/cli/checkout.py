@@ -128,7 +128,7 @@ def joined_store(docker: Engine, choice: store_setup.Choice, before: Mapping[str
 
 
 def compose_values() -> dict[str, str]:
-    """Return the values that compose uses: those of `.env`, overridden by the environment."""
+    """Return the values that compose uses: the values of `.env`, overridden by the environment."""
     return all_values(DOTENV) | {
         name: value for name, value in os.environ.items() if name.startswith(("REPRISE_", "COMPOSE_"))
     }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 LEAST_LIMIT: Final = 8 * 10**6
-"""Bytes that a cache with a limit has at least: room for a few samples and for small files beside them."""
+"""Minimum size in bytes of a cache with a limit: enough for a few samples and some small files."""
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 TYPED_COMMAND: Final = "REPRISE_TYPED"
 """The command line of the script that started this process, for hints that repeat it."""
@@ -76,7 +76,7 @@ def store_address() -> str | None:
 def configured_store(address: str | None = None, *, purpose: str = "") -> Store:
     """Open the store at an address, or the configured store. Raise `StoreMissingError` if none is configured.
 
-    `purpose` opens the error's message: what is missing without a store.
+    `purpose` opens the error's message: it names the purpose that needs a store.
     """
     address = address or store_address()
     if address is None:

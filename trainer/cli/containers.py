@@ -56,7 +56,7 @@ def container_launcher(*options: str, host: Engine | None = None) -> ContainerLa
 def run_in_image(arguments: Sequence[str], *options: str) -> int:
     """Run `reprise` with these words in a container and return its exit status; `options` are compose's.
 
-    Raises what `require_set_up` does.
+    Raises the errors of `require_set_up`.
     """
     require_set_up(f"`reprise {arguments[0]}`")
     launcher, request = (

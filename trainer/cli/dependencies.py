@@ -115,7 +115,7 @@ def _environment_to_build(scope: Scope, docker: Engine) -> str:
     trains_in = setup.environment_name(store_setup.Choice(), read_block(DOTENV).values, nvidia=docker.facts().nvidia)
     name = trains_in if trains_in in scope.environments else next(iter(scope.environments), None)
     if name is None:
-        raise UsageError("no environment lists torch; expected the environment to change", hint="--environment NAME")
+        raise UsageError("no environment lists torch, so --environment is required", hint="--environment NAME")
     return name
 
 
@@ -130,7 +130,7 @@ def _require_no_pin(names: Sequence[str]) -> None:
 
 
 def _images(name: str, *, docker: Engine, trial: Path, hint: str) -> tuple[BuiltImage | None, BuiltImage]:
-    """Return the image of the checkout, if it is built, and build that of the trial, which imports its packages."""
+    """Return the checkout's image, if it exists, and the trial's image, which is built; its build imports the packages."""
     old = find_built_image(name, stage="environment", engine=docker, root=ROOT)
     try:
         return old, ensure_image(name, stage="environment", docker=docker, root=trial)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _LARGEST = 4 << 30
-"""Bytes of a manifest, at most: 30 million files."""
+"""Maximum size of a manifest in bytes: 30 million files."""
 
 
 def main(argv: list[str]) -> int:

@@ -116,7 +116,7 @@ def _guarded(stream: TextIO, *, escapes: bool) -> TextIO:
 
 @contextmanager
 def guarded_streams(*, escapes: bool) -> Iterator[None]:
-    """Redact, and if it `escapes` escape, what the block prints; register the environment's secrets."""
+    """Redact the output of the block, and escape it if it `escapes`; register the environment's secrets."""
     REDACTOR.add_environment(os.environ)
     previous = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_guarded(stream, escapes=escapes) for stream in previous)

@@ -134,7 +134,7 @@ class ChildTraining:
 
     def kill(self) -> None:
         """Send SIGKILL to the process, or to its container."""
-        if (self.folder / OBSERVED_IMAGE).exists():  # it runs in a container
+        if (self.folder / OBSERVED_IMAGE).exists():  # the training runs in a container
             kill_container(self.folder.name)
         else:
             self.command.kill()

@@ -99,7 +99,7 @@ def attribute(swaps: Sequence[Swap], run_hybrid: Callable[[Swaps], Match]) -> At
         return Attribution(failed="B")
     matches = {swap: match(frozenset({swap})) for swap in swaps}
     sets = tuple(frozenset({swap}) for swap, result in matches.items() if result is Match.B)
-    if not sets:  # bisect the swaps that change something alone if they suffice together
+    if not sets:  # if the swaps that have an effect alone make A match B together, bisect only them
         effective = frozenset(swap for swap, result in matches.items() if result is not Match.A)
         start = effective if len(effective) > 1 and match(effective) is Match.B else every
         sets = (smallest(start, lambda some: match(some) is Match.B),)
@@ -214,7 +214,7 @@ def _weights_of(a: Record, b: Record, swapped: Swaps) -> dict[str, DatasetIngred
 
 
 def _values(record: Record) -> dict[str, JsonValue]:
-    """Return every setting that affects the result, including those of the launch."""
+    """Return every setting that affects the result, including the launch settings."""
     determinism = record.ingredients.determinism
     return record.ingredients.settings | {"determinism": determinism.level, "threads": determinism.threads}
 

@@ -70,7 +70,7 @@ class FailureCause(Document):
 
 
 class Predicate(Document):
-    """The test: the ingredients of its runs, what was compared, and the result."""
+    """The test: the ingredients of its runs, the compared outputs, and the result."""
 
     format: Literal["reprise.certificate/1"] = "reprise.certificate/1"
     claim: Literal["rerun", "resume"]
@@ -192,7 +192,7 @@ STREAM_CONTENTS: Final = {
     Stream.WEIGHTS: "the state of the optimizer",
     Stream.EVALUATION: "the state of the metrics",
 }
-"""What differs if two runs with equal ingredients diverge in a stream and all earlier streams of the step are equal."""
+"""The value that must differ, by the first stream of a step in which two runs with equal ingredients diverge."""
 
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"

@@ -80,7 +80,7 @@ class Comparison:
     divergence: Divergence | None = None
     weights: WeightsComparison | None = None
     outputs: tuple[int, list[OutputDifference]] | None = None
-    """For scripts: the number of outputs, and those that differ."""
+    """For scripts: the number of outputs, and the outputs that differ."""
     notes: tuple[str, ...] = ()
     """One line per thing that could not be compared, with the reason."""
 

@@ -27,7 +27,7 @@ class OutputDifference:
 
 
 def compare_outputs(a: Path, b: Path, *, digests: tuple[str | None, str | None]) -> tuple[int, list[OutputDifference]]:
-    """Return the number of outputs of both attempts, and those that differ.
+    """Return the number of outputs of both attempts, and the outputs that differ.
 
     Raise `DocumentError` if a table has another format, `DigestMismatchError` if it is not the one that the record names.
     """

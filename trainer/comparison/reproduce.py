@@ -102,7 +102,7 @@ class ParentSource:
     folder: Path
     """The folder of the original run, whose attempt has a copy; or of `parent`."""
     parent: Record | None = None
-    """The record of a run, if its weights replace those that the original began with."""
+    """The record of a run, if its weights replace the original's initial weights."""
 
     def stage(self, record: Record, *, into: Path) -> None:
         """Copy the weights into the folder of a new run, verified."""

@@ -45,7 +45,7 @@ class RerunArguments(Document):
 
     def words(self, file: str) -> list[str]:
         """Return the command line of `train` with the settings in `file`. Each word holds one option and its value."""
-        # `null`, since `none` may be a valid text of a setting
+        # `null`, because `none` may be a valid text of a setting
         options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in self.nulls.items()]
         return ["train", f"--{'script' if self.is_script else 'exp'}={self.experiment}", f"--settings={file}", *options]
 

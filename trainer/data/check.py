@@ -73,7 +73,7 @@ class CheckResult:
     classes: tuple[ClassCount, ...] = ()
     """Counts of the classes of pictures."""
     unchecked: str = ""
-    """What was not checked, because this Python lacks a library; empty if everything was."""
+    """The checks that were skipped because this Python lacks a library; empty if none was."""
     file_numbers: dict[str, Sequence[int]] = field(default_factory=dict)
     """For each split, the numbers of its files in the sorted list of all files, if a sample is a file."""
 
@@ -261,11 +261,11 @@ class _FileChecker:
     draft: Described
     files: Files
     pictures: Pictures | None = None
-    """Set by `layout`."""
+    """The pictures and their classes; set by `layout`."""
     notes: list[str] = field(default_factory=list)
     """Facts for the publisher; set by `layout`."""
     is_draft: bool = False
-    """Whether everything is checked, also what does not change the layout."""
+    """Whether all checks run, including checks that do not affect the layout."""
 
     def layout(self) -> Layout:
         """Return the positions of the reader's samples in the files."""

@@ -70,7 +70,7 @@ class Described(Document):
     sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
     """Types and shapes of the fields of a sample; empty if they are not declared."""
     source_table: SourceTable | None = Field(default=None, exclude_if=lambda table: table is None)
-    """How the file was read from which the table was made; `None` if the files are published as they are."""
+    """How the original file was read to create the table; `None` if the files are published as they are."""
     upstream: Upstream | None = Field(default=None, exclude_if=lambda upstream: upstream is None)
     """Where the files were imported from; `None` if they were published from a folder."""
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _WHOLE_SHARE: Final = 2
-"""A pack is fetched whole if at least one in so many bytes is needed: this takes one request, and other versions can use it."""
+"""A whole pack is fetched, in one request, if at least 1 / _WHOLE_SHARE of its bytes are needed; other versions can use it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

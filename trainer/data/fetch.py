@@ -44,7 +44,7 @@ _FILES: Final = 256
 def fetch_dataset(
     dataset: Dataset, *, cache: Cache, open_store: Callable[[], Store], progress: Progress = SILENT
 ) -> CachedDataset:
-    """Return the cached dataset with a lease, after fetching what the cache lacks.
+    """Return the cached dataset with a lease, after fetching the objects that the cache lacks.
 
     Raises `StoreError`, `ManifestError`, `DiskFullError`, `NotWritableError`. The same call resumes after any of them.
     """

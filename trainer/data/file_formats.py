@@ -174,7 +174,7 @@ class Footer:
     nested: Mapping[str, str] = field(default_factory=dict)
     """Names and types of columns of lists, structures and maps."""
     repeated: frozenset[str] = frozenset()
-    """Names of several columns."""
+    """Names that several columns share."""
 
     def require(self, names: Iterable[str], *, where: str) -> None:
         """Raise `DatasetError` unless each name belongs to exactly one column of plain values."""

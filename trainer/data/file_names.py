@@ -136,7 +136,7 @@ def _may_be_unportable(name: str) -> bool:
 
 
 def _require_distinct(paths: Iterable[str]) -> None:
-    """Compare the names themselves."""
+    """Raise `ManifestError` if two names differ only by case or Unicode form, comparing the names instead of their hashes."""
     names: dict[str, str] = {}
     for path in paths:
         spelled = folded(path)
@@ -181,7 +181,7 @@ def _litter() -> re.Pattern[str]:
 
 @cache
 def _unportable() -> re.Pattern[str]:
-    """Match what some file systems reject: a character, the end of a part, the name of a Windows device."""
+    """Match names that some file systems reject, by a character, the end of a part, the name of a Windows device."""
     return re.compile(
         r"""(?P<character>[<>:"|?*\x80-\x9f])|(?P<end>[. ])(?:/|$)|"""
         r"(?:^|/)(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[1-9\xb9\xb2\xb3])(?=[. /]|$)",

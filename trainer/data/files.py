@@ -242,7 +242,7 @@ class Files(Protocol):
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
         """Verify the bytes from `start` to `stop`, once in each process. Raises `DigestMismatchError`."""
-        del path, start, stop  # nothing is verified
+        del path, start, stop  # a plain folder has no digests to verify
 
     def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
         """Return the bytes from `start` to `stop`, or to the file's end, verified."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.inspection/3"
 """Increased when the document changes, so that cached inspections are created again."""
 SHOWN: Final = 5
-"""Faults that are recorded with their messages."""
+"""Maximum number of faults that are recorded with their messages."""
 DISTINCT: Final = 1000
-"""Distinct values of a whole number per sample that are counted, at most."""
+"""Maximum number of distinct values that are counted in a field of one whole number per sample."""
 LARGEST_WHOLE: Final = 2**64
 """Values of samples have up to 64 bits."""
 _LISTED: Final = 3
@@ -40,7 +40,7 @@ class Occurrences(Document):
     name: str
     """The sample's name: its file, or `row 12`."""
     places: tuple[int, ...] = ()
-    """In samples with one axis, the first indices of such values; for a table, its columns."""
+    """The first indices of such values if samples have one axis; for a table, its columns."""
 
 
 class Value(Occurrences):
@@ -56,7 +56,7 @@ class Bound(Document):
     row: Count
     name: str
     place: int | None = None
-    """In samples with one axis, its index; for a table, its column."""
+    """The index of the value if samples have one axis; for a table, its column."""
 
 
 class Shape(Occurrences):

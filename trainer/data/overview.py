@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.overview/2"
 """Increased when the document or the hints change, so that cached overviews are created again."""
 MOST_VALUES: Final = 1000
-"""Different values of a column that are counted, at most."""
+"""Maximum number of different values of a column that are counted."""
 LARGEST_WHOLE: Final = 2**64
 
 
@@ -34,12 +34,12 @@ class ColumnValues(Document):
 
 
 class OverviewColumn(Document):
-    """A column of a table, a number or a small vector's number of a sample, or a whole field such as a picture."""
+    """A column: of a table, a number field, an element of a small vector field, or a whole field such as a picture."""
 
     name: str
     type: str
     read_as: str
-    """What a sample gets from the column: `number`, `category`, `class`, `left out`, or the name of its field."""
+    """How samples use the column: `number`, `category`, `class`, `left out`, or the name of its field."""
     splits: dict[str, ColumnValues]
 
 
@@ -57,7 +57,7 @@ class Overview(Document):
     hints: tuple[str, ...] = ()
     """Equal samples, columns that determine the label, and values that are missing in train."""
     compared: tuple[str, ...] = ()
-    """What was looked at for the hints, and what was not."""
+    """The data that was examined for the hints, and the data that was not."""
 
     def column(self, name: str) -> OverviewColumn | None:
         """Return a column by its name."""
@@ -160,4 +160,4 @@ class ValueChanges(Document):
     categories: dict[str, tuple[str, ...]] = {}
     """The declared values of a column that only the later version has, in the order of their codes."""
     compared: tuple[str, ...] = ()
-    """What was compared, and what was not."""
+    """The data that was compared, and the data that was not."""

@@ -43,7 +43,7 @@ SUFFIXES: Final = (
 """Suffixes of the formats that `trainer.training.readers.images` decodes, in lower case."""
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SHOWN: Final = 6
-"""Suffixes in a message, at most."""
+"""Maximum number of suffixes in a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

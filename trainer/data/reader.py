@@ -158,7 +158,7 @@ class Column(Document):
 
 
 class Treatment(Document):
-    """How the values of one column become numbers: the codes of categories, and what replaces a missing value.
+    """How the values of one column become numbers: the codes of categories, and the replacement of missing values.
 
     The code of the n-th of `values` is `first` + n, so values that are appended change no code. Codes 0 and 1 of a feature are a missing
     and an unknown value; the classes of a label begin at 0, and have neither.
@@ -254,7 +254,7 @@ class PaddedTokens(Tokens):
     """How a line becomes one sequence of tokens, padded at its end."""
 
     pad: Annotated[str, Field(min_length=1)]
-    """The token that pads a line; its `length` tells tokens and padding apart, so it may be the end token."""
+    """The token that pads a line; its `length` distinguishes tokens from padding, so it may be the end token."""
     window: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
     """The length of all samples; `None` pads a line to the longest line of its batch."""
     long_lines: Literal["reject", "truncate"] = Field(default="reject", exclude_if=lambda value: value == "reject")
@@ -308,7 +308,7 @@ class Text(_Reader):
         return self.stride or self.window
 
     def count(self, size: int) -> int:
-        """Return the number of windows in a file of `size` bytes or tokens; each also needs the one after it."""
+        """Return the number of windows in a file of `size` bytes or tokens; each also needs the byte or token after it."""
         return max(0, (size - self.window - 1) // self.step + 1)
 
 

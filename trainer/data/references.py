@@ -17,7 +17,7 @@ ROLES: Final = ("train", "val", "test")
 
 
 def datasets_by_role(value: str | Mapping[Any, str]) -> dict[str, list[str]]:
-    """Return the datasets that the setting `dataset` names, that of train first, with the splits that each provides.
+    """Return the datasets that the setting `dataset` names, the dataset of train first, with the splits that each provides.
 
     A single dataset provides all that it declares, and has no list.
 

@@ -62,7 +62,7 @@ class Percent(Document):
     """Start and end: `[0, 80]` and `[80, 100]` with the same seed have no sample in common."""
     seed: NonNegativeInt = 0
     stratify: str | None = Field(default=None, exclude_if=lambda column: column is None)
-    """A column of a table: of ten consecutive rows with one value, each tenth of the percentage gets one."""
+    """A column of a table: ten consecutive rows with the same value are spread evenly over the percentages, one in each tenth."""
     group: str | None = Field(default=None, exclude_if=lambda column: column is None)
     """A column of a table: rows with one value are in one split. The value is the name that selects."""
 
@@ -228,7 +228,7 @@ def _of_groups(seed: int, values: Iterator[str]) -> Iterator[float]:
 
 
 def _of_strata(seed: int, values: Iterator[str], layout: Layout) -> Iterator[float]:
-    """Yield for ten consecutive rows of one value and file a number in each tenth of 0 to 100, in an order by sha256."""
+    """Yield a number from 0 to 100 for each row: ten consecutive rows of one value and file get one in each tenth, ordered by sha256."""
     counts: dict[str, int] = {}
     orders: dict[str, list[int]] = {}
     for index, value in enumerate(values):

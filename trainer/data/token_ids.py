@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 20
 LONGEST_LINE: Final = 1 << 20
-"""Bytes of a line, at most: the library needs about 200 times as much memory while it tokenizes the line."""
+"""Maximum size of a line in bytes: the library needs about 200 times as much memory while it tokenizes the line."""
 MOST_TOKENS: Final = 1 << 30
-"""Tokens of a dataset, at most: 4 GiB of memory."""
+"""Maximum number of tokens of a dataset: 4 GiB of memory."""
 _ABSENT: Final = "\0no token"
-"""An unknown token that no vocabulary has: the library then raises for text that it would leave out without a word."""
+"""An unknown token that no vocabulary has: the library then raises for text that it would otherwise omit silently."""
 _AGAIN: Final = "save it again with the library: tokenizer.save('tokenizer.json')"
 
 
@@ -46,7 +46,7 @@ def has_library() -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class TokenizedFile:
-    """The tokens of a file: those of each line, and the end token after each line."""
+    """The tokens of a file: the tokens of each line, followed by the end token."""
 
     ids: array[int] = field(default_factory=lambda: array("i"))
     ends: array[int] = field(default_factory=lambda: array("q"))
@@ -80,7 +80,7 @@ class Tokenizer:
 
     @property
     def pad(self) -> int:
-        """The number of the token that pads lines; that of the end token for windows."""
+        """The number of the token that pads lines; for windows, the number of the end token."""
         return self._parsed.ids[self._tokens.pad] if isinstance(self._tokens, PaddedTokens) else self.end
 
     @property

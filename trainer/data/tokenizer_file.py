@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LARGEST: Final = 1 << 28
-"""Bytes of a tokenizer, at most; those of published models have up to 40 MB."""
+"""Maximum size of a tokenizer file in bytes; the files of published models have up to 40 MB."""
 _ENDS: Final = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<|eos|>", "[EOS]", "[SEP]")
 _PADS: Final = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>")
 _SAVE: Final = "save it with the library: tokenizer.save('tokenizer.json'); of transformers: save_pretrained('DIR')"
@@ -29,7 +29,7 @@ class TokenizerFile:
 
     document: dict[str, Any]
     ids: Mapping[str, int]
-    """The number of each token, of those that were added too."""
+    """The number of each token, including added tokens."""
     special: tuple[str, ...]
     """The special tokens, in the order of the file."""
     unknown: str | None
@@ -53,7 +53,7 @@ class TokenizerFile:
         return self._named(_ENDS, where=where, option="--end-token", meaning="the token that follows each line")
 
     def pad(self, *, where: str) -> str:
-        """Return the token that pads: that of the file's own padding, or one with a common name. Raises `DatasetError`."""
+        """Return the padding token: the token that the file declares, or a token with a common name. Raises `DatasetError`."""
         padding = self.document.get("padding")
         own = padding.get("pad_token") if isinstance(padding, dict) else None
         if isinstance(own, str) and own in self.ids:

@@ -59,7 +59,7 @@ def normalized(name: str) -> str:
 
 
 def extras_with_torch(root: Path) -> list[str]:
-    """Return the extras that list torch: those of the environments that train."""
+    """Return the extras that list torch, which are the extras of the environments that train."""
     extras = _extras(_project(root))
     return [extra for extra, lines in extras.items() if any(_name(line) == "torch" for line in lines)]
 

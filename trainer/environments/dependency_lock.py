@@ -109,8 +109,8 @@ def lock(root: Path, *, name: str, any_torch: bool = False) -> None:
 
 
 def lock_error(output: str, name: str) -> LockError:
-    """Return the error for the output of `scripts/lock`: what uv found, and possible fixes."""
-    text = re.sub(r"\{[^{}]*\}", "", output)  # the markers behind each name, which are those of the extras
+    """Return the error for the output of `scripts/lock`: uv's conclusion, and possible fixes."""
+    text = re.sub(r"\{[^{}]*\}", "", output)  # remove the markers, which uv writes in braces after each name
     other = f"another version: reprise add '{name}==VERSION'"
     if f"there are no versions of {name} " in " ".join(text.split()) or f"{name} was not found" in text:
         hint = f"check the spelling; for a Debian package: reprise add --system {name}; for your own index: docs/how-to/mirror.md"

@@ -42,7 +42,7 @@ class RecordedFile(NamedTuple):
 
 
 def differences(roots: Iterable[str], *, source: str, mounts: Path = MOUNTS) -> list[str]:
-    """Return how files and import roots differ from what was installed, one line per difference."""
+    """Return the differences of files and import roots from the installation, one line each."""
     folders = list(roots)
     lines = [*_roots(folders, source), *_mounted(_installations(folders), mounts)]
     return lines if is_sealed(folders, mounts) else [*lines, *_files(_installations(folders))]

@@ -63,14 +63,14 @@ class _Target:
 def packages(
     text: str, extras: Collection[str], *, group: str | None = None, python: str = PYTHON
 ) -> dict[str, LockedPackage]:
-    """Return the packages that a lock installs for these extras, by name; with `group`, only those of a dependency group."""
+    """Return the packages that a lock installs for these extras, by name; with `group`, only the packages of a dependency group."""
     project, blocks_by_name = _blocks(text)
     requested = project.get("dev-dependencies", {}).get(group, []) if group else project.get("dependencies", [])
     return _closure([*requested, *_listed(project, extras)], blocks_by_name, _target(project, extras, python=python))
 
 
 def requirements_digest(text: str, extras: Collection[str], *, python: str = PYTHON) -> str:
-    """Return the digest of what a lock installs for these extras: names, versions and hashes of wheels."""
+    """Return the digest of the packages that a lock installs for these extras: names, versions and hashes of wheels."""
     return _digest(packages(text, extras, python=python))
 
 
@@ -123,7 +123,7 @@ def supports_python(text: str, python: str) -> bool:
 
 
 def tool_digest(text: str, group: str) -> str:
-    """Return the digest of what a lock installs for a dependency group."""
+    """Return the digest of the packages that a lock installs for a dependency group."""
     return _digest(packages(text, (), group=group))
 
 

@@ -55,7 +55,7 @@ class Indexes:
 
 
 def read_indexes(environ: Mapping[str, str], *, home: Path, system: Iterable[Path] = _SYSTEM) -> Indexes:
-    """Read the settings as pip and uv do: files, then the environment; variables of uv win over those of pip."""
+    """Read the settings as pip and uv do: files, then the environment; uv's variables take precedence over pip's."""
     configured = [Path(environ["PIP_CONFIG_FILE"])] if environ.get("PIP_CONFIG_FILE") else []
     pip = _read_files([*system, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf", *configured])
     pip |= {key: environ[name] for key in _PIP if (name := _variable(key)) in environ}

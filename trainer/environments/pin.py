@@ -114,7 +114,7 @@ def require_pinned_image(pinned: Pin, *, engine: Engine) -> PinnedImage:
 
 
 def check_inputs(pinned: Pin, build_id: str) -> None:
-    """Raise `PinError` if the pinned image was built from other inputs than those of the checkout."""
+    """Raise `PinError` if the pinned image was built from other inputs than the checkout's."""
     if pinned.build_id != build_id:
         name = pinned.environment
         message = f"environment {name!r} is pinned to an image of build {pinned.build_id[:19]}; this checkout is build {build_id[:19]}"

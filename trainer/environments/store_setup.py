@@ -193,7 +193,7 @@ def hides_image(folder: Path) -> bool:
 
 
 def folder_error(folder: Path, *, user: Owner, output: str) -> MachineError:
-    """Return the error for a folder that containers cannot use, by a program's `output`: a fault of the disk, or the owner."""
+    """Return the error for a folder that containers cannot use, from the `output` of the test program: a disk fault or a wrong owner."""
     for number in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO):
         if os.strerror(number) in output:
             return disk_fault(OSError(number, os.strerror(number)), folder)

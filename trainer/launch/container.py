@@ -142,7 +142,10 @@ class ContainerLauncher:
         return run_command(request.words, options=options, project=self.project)
 
     def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
-        """Start it. Raise `EngineAbsentError`. Without a run the command is that of compose, and its container has no name."""
+        """Start a command in a container. Raise `EngineAbsentError`.
+
+        Without a run the result is the process of compose, whose container has no name.
+        """
         process = start(self.command(request), cwd=self.checkout, env=self.environ, **connection)
         return ProcessCommand(process) if request.run is None else self._watched(process, request.run)
 

@@ -111,5 +111,5 @@ def wait_recording_image(command: StartedCommand) -> int:
             with suppress(subprocess.TimeoutExpired):
                 command.wait(timeout=_POLL)
     finally:
-        code = command.wait()  # after any failure too: the container uses the folder until it ends
+        code = command.wait()  # even after a failure: the container uses the folder until it ends
     return code

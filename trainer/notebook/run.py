@@ -59,7 +59,7 @@ class LoadedRun:
         return {**self.record.circumstances.execution, **self.record.ingredients.settings}
 
     def curves(self) -> Table:
-        """Return what was logged, a row for each step."""
+        """Return the logged values, a row for each step."""
         return _by_step(read_curves(self._attempt / "metrics.jsonl"))
 
     def telemetry(self) -> Table:
@@ -82,7 +82,7 @@ class LoadedRun:
     def predict(self, *files: str | Path, trust: bool = False) -> list[dict[str, Any]]:
         """Return the net's answers for pictures, tables or arrays, as `reprise predict --json` prints them: `file`, `row` and `answer`.
 
-        Raise what `net` raises, and `DatasetError` for a file that cannot be read as the run's dataset.
+        Raise the errors of `net`, and `DatasetError` for a file that cannot be read as the run's dataset.
         """
         from trainer.models.prediction import load_model, predictions
 

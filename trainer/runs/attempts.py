@@ -45,7 +45,7 @@ def change_line(kind: str, name: str, one: str, other: str) -> str:
 
 
 def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
-    """Return each attempt that changed ingredients, with its own changes; `records` are those of a run, in order."""
+    """Return each attempt that changed ingredients, with its own changes; `records` are the records of a run, in order."""
     result, count = [], 0
     for record in records:
         lines = record.circumstances.changed
@@ -56,7 +56,7 @@ def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
 
 
 def current_settings(records: Sequence[Record]) -> dict[str, JsonValue]:
-    """Return the settings that affect the result, as of the last attempt. `records` are those of a run, in order, at least one."""
+    """Return the settings that affect the result, as of the last attempt. `records` are the records of a run, in order, at least one."""
     last = records[-1]
     lines = dict(changes(records)).get(last.attempt, [])
     values = dict(last.ingredients.settings)

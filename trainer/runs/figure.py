@@ -59,7 +59,7 @@ class Matrix(_BaseFigure):
 
     kind: Literal["matrix"] = "matrix"
     row_label: str
-    """What rows stand for, for example `true class`."""
+    """The meaning of the rows, for example `true class`."""
     column_label: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]

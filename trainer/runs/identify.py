@@ -130,7 +130,7 @@ def roles_in(settings: LaunchSettings) -> dict[str, list[str]]:
 
 
 def drifted(inventory: InventoryData, *, source: Path, baked_inventory: Path) -> list[str]:
-    """Return how this process and its files differ from what was built and installed, one line per difference."""
+    """Return the differences of this process and its files from the image and the installation, one line each."""
     lock = source / "uv.lock"
     baked = json_value(read_bytes(baked_inventory), where=str(baked_inventory)) if baked_inventory.is_file() else None
     text = read_text(lock) if lock.is_file() else None

@@ -136,7 +136,7 @@ class Ancestor:
     record: Record | None
     """`None` if its record cannot be found."""
     has_other_weights: bool = False
-    """Whether its recorded weights are not those that its child began with."""
+    """Whether its child began with other weights than the recorded ones."""
 
 
 def ancestors(record: Record, find: Callable[[str], Record | None]) -> Iterator[Ancestor]:

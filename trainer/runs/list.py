@@ -59,7 +59,7 @@ class ListedRun:
     fault: str | None = None
     """Why the record cannot be read."""
     earlier: tuple[Record, ...] = ()
-    """The records of earlier attempts, in order, without those that cannot be read."""
+    """The readable records of earlier attempts, in order."""
 
     @property
     def records(self) -> tuple[Record, ...]:

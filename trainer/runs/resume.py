@@ -141,7 +141,7 @@ def parse_allowed(text: str) -> list[str]:
 def check_ingredients(
     record: Record, ingredients: Ingredients, circumstances: Circumstances, *, allowed: Collection[str]
 ) -> list[str]:
-    """Return how an attempt's ingredients differ from those of its run, one line per difference.
+    """Return the differences of an attempt's ingredients from its run's, one line each.
 
     Raise `ResumeError` if a kind is not in `allowed`, unless an earlier attempt had the same change.
     """

@@ -161,15 +161,15 @@ class _Inheriting(ModelMetaclass):
                 annotations[field] = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
                 namespace[field] = Field(default=namespace[field], description=info.description)
         ours = str(namespace.get("__module__")).startswith(_PACKAGE)
-        # Validators of the package's own classes are built at first use: a command line needs one of eight.
+        # Validators of the package's own classes are built at first use: a command line needs one of the eight classes.
         options.setdefault("defer_build", ours)
         try:
             made: Any = super().__new__(mcs, name, bases, namespace, **options)
         except PydanticSchemaGenerationError as fault:
             raise undocumentable(fault, annotations, frame) from fault
-        if not ours:  # a test requires it of the package's own
+        if not ours:  # a test checks the package's own classes
             require_fields(made.__pydantic_fields__, frame)
-        # A class made by a call, without a class statement, has no text.
+        # A class that is created by a call, without a class statement, has no docstrings.
         for field, text in (_docstrings(frame, name) if "__qualname__" in namespace else {}).items():
             info = made.__pydantic_fields__.get(field)
             if info is not None and info.description is None:

@@ -159,12 +159,12 @@ class Ledger:
         return [name for name in self._origins if is_new(kind, name) and name not in used]
 
     def require_bound(self) -> None:
-        """Raise `SettingError` if a given setting would have no effect on this run; it lists all such settings and what would use each."""
+        """Raise `SettingError` if a given setting would have no effect on this run; it lists all such settings with their functions."""
         if faults := [self.unused(name) for name in self.unbound()]:
             raise all_of(faults)
 
     def unused(self, name: str) -> SettingError:
-        """Return the error for a given setting without effect, with what would use it."""
+        """Return the error for a given setting without effect, with the functions that would use it."""
         kinds = type(self._settings).__pydantic_fields__
         choices = [
             f"{option(other)} {taker}"

@@ -326,7 +326,7 @@ def _is_default(made: LaunchSettings, name: str) -> bool:
     info = type(made).__pydantic_fields__[name]
     if info.is_required() or is_secret(info):
         return False
-    with suppress(ValueError):  # a default that no document can have
+    with suppress(ValueError):  # a default without a form in a document
         default = one_form(info.get_default(call_default_factory=True))
         return bool(document_of(default) == document_of(made.value_of(name)))
     return False

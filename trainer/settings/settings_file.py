@@ -63,7 +63,7 @@ def find_settings_files(names: Sequence[str | None], *, root: Path, here: Path) 
 
 
 def _is_group(name: str, *, root: Path) -> bool:
-    """Return whether a name is a group's: it has no point, or it is the name of a group with one, such as `models/v1.5`."""
+    """Return whether a name names a group: it has no point, or such a group exists, for example `models/v1.5`."""
     if _GROUP.fullmatch(name):
         return True
     return not (name.endswith(".toml") or path_fault(name)) and (root / GROUPS / f"{name}.toml").is_file()

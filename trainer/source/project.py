@@ -40,7 +40,7 @@ def frozen_project(file: Path) -> Path | None:
 def import_roots(file: Path, project: Path) -> list[Path]:
     """Return the folders in which absolute imports of `file` begin.
 
-    They are the folder above its package, that of the nearest pyproject.toml, the project, and the `src` of both.
+    They are the folder above its package, the folder of the nearest pyproject.toml, the project, and the `src` of both.
     """
     above = [folder for folder in file.parents if folder.is_relative_to(project)]
     own = next((folder for folder in above if (folder / "pyproject.toml").is_file()), project)

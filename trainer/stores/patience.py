@@ -1,4 +1,4 @@
-"""Ask a store again that stalls or fails, for a training that reads from it: an outage costs a pause, not the run."""
+"""Retry requests to a store that stalls or fails, so that an outage pauses a training that reads from it instead of ending the run."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Point(Document):
 
     settings: dict[str, str]
     runs: list[RunId] = []
-    """The result is that of the last run; earlier runs ended without a record from which they could be resumed."""
+    """The last run has the result; earlier runs ended without a record from which they could be resumed."""
     code: int | None = None
     """The exit code of its last process; `None` if no end of a process was observed."""
 

@@ -87,7 +87,7 @@ class Job:
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
     watching: Sequence[Callback] = ()
-    """Further callbacks, of a command that looks at a training."""
+    """Additional callbacks, of a command that observes a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class FetchedDataset:
     declared: Dataset
     files: Files
     splits: tuple[str, ...] = ()
-    """The splits that it provides, if the samples of a run come from several datasets; none of a dataset that a text names."""
+    """The splits that it provides, if the samples of a run come from several datasets; empty for a dataset that is only named in a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +198,7 @@ def open_joined(
 
 
 def load_initial(job: Job, net: L.LightningModule) -> None:
-    """Replace the net's initial weights by those of the setting `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
+    """Replace the net's initial weights by the tensors of `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
     say = job.say if job.record else lambda _: None
     if job.saved is None and (report := call_configured(load_initial_weights, net, job.initial, say)):
         job.on_loaded(report)

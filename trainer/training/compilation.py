@@ -47,7 +47,7 @@ def compiling(device: str, *, compile: bool, determinism: Level) -> list[Compile
 
 
 def _missing(device: str) -> tuple[str, str] | None:
-    """Return what compiling lacks, and the Debian packages that have it."""
+    """Return a missing requirement of torch.compile, and the Debian packages that provide it; None if nothing is missing."""
     found = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
     if device == "cpu" and found is None:
         return "C++ compiler, which torch.compile needs on a CPU", '"g++" and "python3-dev"'

@@ -21,7 +21,7 @@ _ENTRY: Final = "state_dict"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """What was converted."""
+    """The result of a conversion."""
 
     tensors: int
     entry: str
@@ -70,7 +70,7 @@ def convert_weights(path: Path, target: Path) -> Conversion:
 
 
 def _state_dict(content: Any) -> tuple[str, Mapping[Any, Any]]:
-    """Return the entry with the tensors and its name: `state_dict`, or the only table of tensors; else the whole."""
+    """Return the name and the table of the tensors: `state_dict`, the only table with tensors, or all content with an empty name."""
     if not isinstance(content, Mapping):
         return "", {}
     if isinstance(content.get(_ENTRY), Mapping):

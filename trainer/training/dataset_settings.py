@@ -50,14 +50,14 @@ _NEEDS: Final[dict[type, dict[str, tuple[str, Fits]]]] = {
     RegressionSettings: {TARGET: ("one number per sample", _is_number), INPUT: ("values with axes", _has_axes)},
     SequenceSettings: {INPUT: ("bytes or tokens of a text", _is_text)},
 }
-"""What the fields of each task hold."""
+"""The required content of each task's fields, as text, and the function that checks it."""
 _WITHOUT_TARGET: Final = (Lines, Text, RawFiles)
 """Readers whose samples have no field to predict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSettings:
-    """The values that settings get from a dataset, and what must be edited by hand, by setting."""
+    """The values of settings that a dataset determines, and notes on settings that must be edited by hand, by setting."""
 
     values: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -137,7 +137,7 @@ def _fill_tokens(result: DatasetSettings, dataset: Dataset, defaults: Mapping[st
 def _fill_shape(
     result: DatasetSettings, dataset: Dataset, defaults: Mapping[str, Any], *, given: Drawn | None, like: str
 ) -> None:
-    """Add the settings that are the shape of the input, or one of its lengths."""
+    """Add the settings that hold the shape of the input, or the size of one of its axes."""
     shape, before = given.shape if given else (), defaults.get(SHAPE)
     if shape and isinstance(before, list | tuple) and len(before) != len(shape):
         raise _misfit(

@@ -298,7 +298,7 @@ def _type(node: ast.expr, names: dict[str, str]) -> Any:
             generic: Any = getattr(builtins, name) if is_builtin else _GENERIC_NAMES.get(names.get(name, ""))
             kinds = [_type(each, names) for each in (inner.elts if isinstance(inner, ast.Tuple) else [inner])]
             if generic is not None and Any not in kinds:
-                with suppress(TypeError):  # the import reports it
+                with suppress(TypeError):  # the import reports an unresolved name
                     found = generic[kinds[0] if len(kinds) == 1 else tuple(kinds)]
     return found
 

@@ -60,7 +60,7 @@ class Experiment:
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _MEASURING)
 
     def datasets(self, settings: TrainingSettings) -> list[str]:
-        """Return the names of the datasets that the settings name, that of train first."""
+        """Return the names of the datasets that the settings name, the dataset of train first."""
         return [*datasets_by_role(settings.dataset)]
 
     def make_net(self) -> Task:
@@ -188,9 +188,8 @@ def _of_project(file: Path, project: Path) -> ModuleType:
     """Import a module of a project: as a module of its package, if it is in one. Its imports begin as in the project."""
     roots = [str(folder) for folder in import_roots(file, project)]
     packages = [number for number, each in enumerate(sys.path) if Path(each).name in {"site-packages", "dist-packages"}]
-    at = min(
-        packages, default=len(sys.path)
-    )  # the project's modules come before installed ones, as for its own programs
+    # The project's modules come before installed ones, as for its own programs.
+    at = min(packages, default=len(sys.path))
     sys.path[at:at] = [folder for folder in roots if folder not in sys.path]
     if (name := module_name(file, project)) is None:
         return _from_path(file)

@@ -71,7 +71,7 @@ _WITHOUT_EXTRAS: Final[dict[str, Any]] = {
     "enable_model_summary": False,
     "enable_checkpointing": False,
 }
-"""Arguments that disable what this package does itself, or does not need."""
+"""Arguments that disable the parts of Lightning that this package replaces or does not need."""
 _OTHER: Final = "remove the file, and the one before it is used; or start a new run"
 
 
@@ -205,7 +205,8 @@ def _test(
     forget_results(net)
     steps = machine.global_step
     if not checkpoint["reprise"]["results"] and has_loop(net, data, "validation_step", "val_dataloader"):
-        machine.validate(net, datamodule=data, verbose=False)  # `max_steps` ended the run before the epoch's validation
+        # `max_steps` ended the training before the epoch's validation.
+        machine.validate(net, datamodule=data, verbose=False)
     if has_loop(net, data, "test_step", "test_dataloader"):
         machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, checkpoint, names, frozen=frozen_in(net)) if machine.is_global_zero else ""

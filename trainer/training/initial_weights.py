@@ -1,7 +1,7 @@
 """Loads the tensors of another run, or of a dataset of weights, into a new net, before the first step.
 
-The names of the file are mapped first; then each tensor of the file needs one of the net, of the same shape, and each tensor of the net one
-of the file. `init_allow` admits differences. No random number is drawn: tensors that are not loaded keep the values from the seed.
+The names of the file are mapped first; then the file and the net must have tensors of the same names and shapes. `init_allow` admits
+differences. No random number is drawn: tensors that are not loaded keep the values from the seed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Fit:
     """Names in the net, with the names in the file."""
     missing: list[str] = field(default_factory=list)
     unexpected: dict[str, str] = field(default_factory=dict)
-    """Names after renaming, with the names in the file."""
+    """Tensors that the net does not have: their new names, with their names in the file."""
     reshaped: dict[str, str] = field(default_factory=dict)
     """Names in the net, with both types and shapes."""
 
@@ -178,7 +178,7 @@ def _require_allowed(fit: _Fit, title: str, *, allowed: Sequence[str]) -> None:
 
 
 def _renaming(fit: _Fit) -> str:
-    """Return the option that gives an unexpected tensor the name of a missing tensor whose last parts agree; else its form."""
+    """Return the option that renames an unexpected tensor to a missing tensor with the same last parts, or else the option's syntax."""
     for missing in fit.missing:
         for name, source in fit.unexpected.items():
             new, old = missing.split("."), name.split(".")

@@ -116,7 +116,7 @@ class Inspector:
     @property
     def _singles(self) -> Samples:
         samples = self.data.picked.samples
-        if isinstance(samples, JoinedSamples):  # each part may be of pairs
+        if isinstance(samples, JoinedSamples):  # each part may consist of pairs
             return JoinedSamples([replace(part, samples=_singles_of(part.samples)) for part in samples.parts])
         return _singles_of(samples)
 

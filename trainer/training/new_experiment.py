@@ -1,4 +1,4 @@
-"""Create an experiment from the file of another experiment, with comments that mark what to change.
+"""Create an experiment from the file of another experiment, with comments that mark the places to change.
 
 The new file trains like the original, except for a dataset that the user names.
 """
@@ -46,7 +46,7 @@ class NewExperiment:
     filled: dict[str, Any]
     """The settings that got their values from the dataset."""
     changes: list[str]
-    """What remains for the user, with file and line."""
+    """The edits that remain for the user, with file and line."""
 
 
 def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> NewExperiment:
@@ -62,7 +62,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
     except (OSError, SyntaxError, ValueError) as fault:
         reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
         message = f"{like} is not a Python file that can be copied: {reason.partition(' for ')[0]}"
-        raise ExperimentError(message, hint="correct it, or name another one: --like digits") from fault
+        raise ExperimentError(message, hint="correct the file, or copy another experiment: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as page:
@@ -76,7 +76,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
 
 
 def _changes(text: str, file: str, found: DatasetSettings) -> Iterator[str]:
-    """Yield what remains to be edited, with file and line: settings without a known value, and sizes in the net."""
+    """Yield the edits that remain, with file and line: settings without a known value, and sizes in the net."""
     lines = text.splitlines()
     notes = {rf"{name}\s*[:=]": note for name, note in found.notes.items()}
     if not {SHAPE, COUNTS} & found.values.keys():

@@ -48,7 +48,7 @@ class Normalize(nn.Module):
         return values * std + mean
 
     def fit(self, train: TrainSplit, *, field: str, name: str) -> str:
-        """Fit mean and standard deviation to a field, without transforms; return a line that says so."""
+        """Fit mean and standard deviation to a field, without transforms; return a line that reports it."""
         found = train.moments(field, self.shape, by=name)
         self.mean.copy_(torch.from_numpy(found.mean))
         self.std.copy_(torch.from_numpy(found.std))

@@ -20,7 +20,7 @@ class Results:
     """The results of a plain module since its last training step."""
 
     values: dict[str, float] = field(default_factory=dict)
-    """What was logged for the epoch, the validation and the test."""
+    """The values that were logged for the epoch, the validation and the test."""
     last: dict[str, float] = field(default_factory=dict)
     """The values of the last validation or test."""
 
@@ -52,7 +52,7 @@ def evaluated(net: L.LightningModule, split: str) -> dict[str, float]:
 
 
 def forget_results(net: Any) -> None:
-    """Remove the results, which are not those of the net's current weights."""
+    """Remove the results, which belong to earlier weights of the net."""
     if is_plain(net):
         _collected[net] = Results()
     else:
@@ -60,7 +60,7 @@ def forget_results(net: Any) -> None:
 
 
 class CollectResults(Callback):
-    """Collects what a plain module logs for an epoch, a validation and a test: these are the results of the run."""
+    """Collects the values that a plain module logs for an epoch, a validation and a test: these are the results of the run."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Collect after all hooks at the end of an epoch: a module may log in its own."""

@@ -48,7 +48,7 @@ def load_net(record: Record, folder: Path) -> LightningModule:
 
 
 def load_saved(record: Record, folder: Path, *, folders: Mapping[str, Path] | None = None) -> SavedNet:
-    """Return the net of `load_net` with its experiment; `folders` are those of the datasets that settings name.
+    """Return the net of `load_net` with its experiment; `folders` are the folders of the datasets that settings name.
 
     The experiment's module is imported from the run's frozen source. Raise `RunError` if the run has no weights, or if they do not fit the
     net; `DigestMismatchError` if the weights or the source are not the recorded ones.

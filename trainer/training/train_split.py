@@ -40,7 +40,7 @@ class TrainSplit:
     def __init__(
         self, load: Callable[[], tuple[Samples, Sequence[int]]], *, dataset: str, resumed: bool = False
     ) -> None:
-        """`load` returns all samples and the numbers of those of train; it is called if a value is needed."""
+        """`load` returns all samples and the numbers of the training samples; it is called when a value is first needed."""
         self.load, self.dataset = load, dataset
         self.resumed = resumed
         """Whether the run is resumed: the checkpoint then replaces all parameters and buffers."""

@@ -64,7 +64,7 @@ class SampleTransform:
             yield self._row(pick, place, {name: values[place].clone() for name, values in batch.items()})
 
     def _row(self, pick: Pick, place: int, sample: Sample) -> Sample:
-        """Transform the sample at a place of its pick; a pick of pairs has two."""
+        """Transform the sample at `place` in the batch of a pick: a pick of a pair has two samples."""
         position = ("transform", pick.epoch, pick.index, place)
         seed_global_generators(derived(pick.run, *position, "global"))
         generator = torch.Generator().manual_seed(derived(pick.run, *position))

@@ -94,7 +94,7 @@ def _parser() -> Arguments:
         "--steps",
         type=int,
         metavar="N",
-        help=f"steps on one batch, at most (default: {STEPS}); with --bits, steps to compare (default: 3)",
+        help=f"maximum number of steps on one batch (default: {STEPS}); with --bits, number of steps to compare (default: 3)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _DIGITS: Final = 9
-"""Digits of a version number, at most."""
+"""Maximum digits of a version number."""
 _DATASET: Final = "name in datasets/; VERSION (default: the declared version)"
 _RESUME: Final = "run the same command again: it resumes where it stopped"
 
@@ -48,7 +48,7 @@ class DataContext:
         return configured_store(self.store)
 
     def dataset(self, word: str, *, source: Store | None = None) -> Dataset:
-        """Return the dataset `NAME` as the checkout declares it, or `NAME@VERSION` as a store names it: `source`, or else its own.
+        """Return the dataset `NAME` as the checkout declares it, or `NAME@VERSION` as the store `source` or, without it, `store` has it.
 
         A version in `source` need not be declared.
         """
@@ -144,7 +144,7 @@ def _parser() -> Arguments:
     show_parser.add_argument(
         "--samples",
         metavar="FILE",
-        help="instead, draw samples of each split as FILE.png (- writes it to stdout), or write FILE.html with samples, values and hints",
+        help="only draw samples of each split as FILE.png (-: to stdout), or write FILE.html with samples, values and hints",
     )
     show_parser.add_argument(
         "--values",

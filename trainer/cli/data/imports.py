@@ -50,7 +50,7 @@ _PACKAGES: Final = {
 }
 """Forms of a source, and the packages that read it."""
 _PICKLES: Final = {b"PK", b"\x80\x02"}
-"""First bytes of what `torch.save` writes, now and before 2020."""
+"""First bytes of the files that `torch.save` writes, in its current format and in its format before 2020."""
 SOURCES: Final = (
     "https://..., s3://..., gs://..., az://..., sftp://..., hf://datasets/OWNER/NAME or hf://models/OWNER/NAME"
 )
@@ -261,7 +261,7 @@ def _published_path(folder: Path, *, has_hidden: bool) -> Path:
 
 
 def _has_weights(file: Path) -> bool:
-    """Return whether a file is one of weights: `.bin` is a common suffix, so its first bytes decide."""
+    """Return whether a file holds weights: `.bin` is a common suffix, so its first bytes decide."""
     if file.suffix != ".bin":
         return is_weights_file(file)
     with file.open("rb") as data:

@@ -66,7 +66,7 @@ def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, pat
     """Inspect files of the folder `root`; return whether the samples were read. Raises `DatasetError` if they cannot be published."""
     if isinstance(draft.reader, Lines | Text) and draft.reader.tokens:
         if has_library():
-            return True  # the check has tokenized it
+            return True  # the check before has tokenized the text
     elif not isinstance(draft.reader, Arrays | Images | Table):
         return True  # any bytes are valid samples
     start = monotonic()

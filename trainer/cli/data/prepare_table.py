@@ -1,4 +1,4 @@
-"""Write the Parquet file of a table, and compute what replaces its missing values: in this process, or without torch in a container.
+"""Write the Parquet file of a table, and compute the replacements of its missing values: in this process, or without torch in a container.
 
 The container runs the environment's image without network; it can read the table, and write only to an empty folder.
 """

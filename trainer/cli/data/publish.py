@@ -77,8 +77,8 @@ def add_draft_options(parser: Verb) -> None:
         "--split",
         metavar="NAME=SAMPLES",
         action="append",
-        help="samples of the split NAME: rows as 0:800; a stable range as 0%%:80%%; the files in a folder as train/; "
-        "the files listed in a text file as @FILE; repeatable",
+        help="samples of the split NAME: 0:800 for rows, 0%%:80%% for a stable range, train/ for the files in a folder, "
+        "@FILE for the files that a text file lists; repeatable",
     )
     add(
         "--split-seed", metavar="N", type=_seed, help="seed that assigns samples to the ranges given in %% (default: 0)"
@@ -86,12 +86,12 @@ def add_draft_options(parser: Verb) -> None:
     add(
         "--stratify",
         metavar="COLUMN",
-        help="divide the rows of each value of COLUMN of a table evenly into the ranges given in %%",
+        help="apply the ranges in %% separately to the rows of each value of COLUMN of a table",
     )
     add(
         "--group",
         metavar="COLUMN",
-        help="keep the rows of one value of COLUMN of a table in one of the ranges given in %%",
+        help="put all rows with the same value of COLUMN of a table into the same range in %%",
     )
     add("--array", metavar="FIELD=FILE", action="append", help="FIELD of a sample is a row of FILE (.npy); repeatable")
     add(
@@ -138,8 +138,8 @@ def add_draft_options(parser: Verb) -> None:
     )
     add("--lines", metavar="FILE", action="append", help="a sample is a line of the text FILE; repeatable")
     add("--text", metavar="FILE", action="append", help="a sample is a window of bytes of the text FILE; repeatable")
-    add("--window", metavar="N", type=int, help="bytes in a window of --text; with --tokenizer tokens in a sample")
-    add("--stride", metavar="N", type=int, help="bytes from one window to the next (default: that of --window)")
+    add("--window", metavar="N", type=int, help="bytes in a window of --text; with --tokenizer, tokens in a sample")
+    add("--stride", metavar="N", type=int, help="bytes from one window to the next (default: the value of --window)")
     add_token_options(parser)
     add(
         "--sample",
@@ -247,7 +247,7 @@ def publish_samples(args: Namespace, context: DataContext) -> int:
 
 
 def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
-    """Return what options and the earlier version declare, without the reader."""
+    """Return the declaration from the options and the earlier version, without the reader."""
     values: dict[str, Any] = {} if before is None else before.model_dump(include=set(_INHERITED))
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
     values["upstream"] = args.upstream
@@ -262,7 +262,7 @@ def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
 
 
 def _splits(args: Namespace, declared: dict[str, Any]) -> dict[str, Any]:
-    """Return the splits: those of the options, else the declared ones, else for a table in one file 80, 10 and 10 %."""
+    """Return the splits from the options, else from the declaration; a table in one file defaults to 80, 10 and 10 %."""
     seed, splits = args.split_seed or 0, declared
     if args.split:
         splits = parse_distinct(args.split, partial(parse_split, seed=seed))

@@ -71,17 +71,17 @@ def add_token_options(parser: Verb) -> None:
     add(
         "--end-token",
         metavar="TOKEN",
-        help="the token that follows each line (default: </s>, <|endoftext|> or a similar one, if there is one)",
+        help="the token that follows each line (default: </s>, <|endoftext|> or a similar token of FILE)",
     )
     add(
         "--pad-token",
         metavar="TOKEN",
-        help="the token that pads --lines (default: that of the file's padding, or <pad> or a similar one)",
+        help="the token that pads --lines (default: the padding token of FILE, or <pad> or a similar token)",
     )
     add(
         "--long-lines",
         choices=("reject", "truncate"),
-        help="lines of more tokens than --window: an error (default), or their first tokens",
+        help="lines with more tokens than --window: reject them (default), or keep their first tokens",
     )
 
 
@@ -202,7 +202,7 @@ def _column(word: str) -> tuple[str, dict[str, Any]]:
 
 
 def _tokens(args: Namespace) -> dict[str, Any]:
-    """Return the key `tokens` of a reader of text, if it has a tokenizer. Raises `DatasetError` for a file that is none."""
+    """Return the key `tokens` of a reader of text, if it has a tokenizer. Raises `DatasetError` if the file is not a tokenizer."""
     if args.tokenizer is None:
         return {}
     path = _path_inside(args.tokenizer, folder=args.folder, prefix="--tokenizer ")

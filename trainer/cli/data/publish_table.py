@@ -88,14 +88,15 @@ def add_table_options(parser: Verb) -> None:
         "--missing",
         metavar="COLUMN=TREATMENT",
         action="append",
-        help="missing values of COLUMN: reject; mean or median of the training split; indicator, the mean and a further feature "
-        "that is 1; category, the code 0 (default: mean for numbers, category for categories); repeatable",
+        help="treatment of missing values of COLUMN: reject them; replace them by the mean or median of the training split; "
+        "indicator: the mean, with an additional feature that is 1; category: the code 0 (default: mean for numbers, "
+        "category for categories); repeatable",
     )
     add(
         "--unknown",
         metavar="COLUMN",
         action="append",
-        help="read values of COLUMN that are not declared as the code 1 (default: reject them); repeatable",
+        help="give undeclared values of COLUMN the code 1 (default: reject them); repeatable",
     )
     add(
         "--delimiter",
@@ -112,7 +113,7 @@ def add_table_options(parser: Verb) -> None:
     add(
         "--encoding",
         metavar="NAME",
-        help="encoding of the file, for example cp1252 (default: UTF-8, or by its byte order mark)",
+        help="encoding of the file, for example cp1252 (default: the encoding of its byte order mark, else UTF-8)",
     )
     add("--header", choices=("yes", "no"), help="whether line 1 has the names of the columns (default: detected)")
     add("--decimal", choices=(".", ","), help="the decimal sign (default: detected)")

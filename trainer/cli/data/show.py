@@ -268,7 +268,7 @@ def class_table(classes: Sequence[ClassCount]) -> list[str]:
 
 
 _MOST_CLASSES: Final = 40
-"""Classes in the table, at most; `--json` lists all."""
+"""Maximum number of classes in the table; `--json` lists all."""
 _NAME: Final = 1
 """The column of names, the only column that is aligned left."""
 

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from trainer.data.overview import ColumnValues, RowChanges
 
 _SMALL: Final = 64 << 20
-"""Bytes of a dataset whose values are read without `--values`, at most."""
+"""Maximum size in bytes of a dataset whose values are read without `--values`."""
 _WIDTH: Final = 80
 _MOST_COLUMNS: Final = 40
 _MOST_CHANGES: Final = 20
 _NAME, _TYPE, _READ, _SPLIT = 16, 14, 10, 10
-"""Characters of the cells of a table, at most."""
+"""Maximum characters of the cells of a table."""
 _LONG: Final = 1e20
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - days since then, without a zone
 
@@ -133,7 +133,7 @@ class _Answer(Document):
 
 
 def _in_image(words: Sequence[str], context: DataContext) -> _Answer:
-    """Return what a command prints in the environment's image."""
+    """Run a command in the environment's image, and return its output."""
     hint = f"docker compose run --rm -T train {' '.join(words[:-1])}"
     if IMAGE_FILE.exists():
         raise MachineError("reading samples needs torch and pyarrow, which this image does not have", hint=hint)
@@ -181,7 +181,7 @@ def _class_number(name: str, otherwise: int) -> int:
 
 
 def overview_lines(dataset: Dataset, overview: Overview) -> Iterator[str]:
-    """Return the table of the columns, the hints, and what was looked at."""
+    """Return the table of the columns, the hints, and the description of the examined data."""
     rows: list[tuple[str, ...]] = [("COLUMN", "TYPE", "READ AS", "SPLIT", "MISSING", "VALUES")]
     for column in overview.columns[:_MOST_COLUMNS]:
         for at, (split, values) in enumerate(column.splits.items()):
@@ -249,7 +249,7 @@ def _wrapped(title: str, texts: Sequence[str]) -> Iterator[str]:
 
 
 def change_lines(changes: ValueChanges) -> Iterator[str]:
-    """Return the samples that differ in each split, the columns whose values differ, and what was compared."""
+    """Return the samples that differ in each split, the columns whose values differ, and the description of the comparison."""
     rows: list[tuple[str, ...]] = [("SPLIT", "BEFORE", "AFTER", "ADDED", "REMOVED", "CHANGED", "MOVED IN", "MOVED OUT")]
     rows += [_row(split, each) for split, each in changes.rows.items()]
     yield from (f"  {line}" for line in aligned(rows))

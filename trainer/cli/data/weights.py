@@ -25,7 +25,7 @@ PICKLED: Final = frozenset({".pt", ".pth", ".ckpt", ".bin"})
 _READERS: Final = ("array", "images", "column", "table", "lines", "text", "tokenizer", "split", "sample")
 _CONVERTED: Final = "converted from "
 _MOST: Final = 20
-"""The most entries that a declaration names as left out."""
+"""Maximum number of omitted entries that a declaration names."""
 
 
 def is_weights_file(path: Path) -> bool:

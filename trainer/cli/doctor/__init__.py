@@ -199,7 +199,7 @@ _MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
 
 
 def doctor_run(word: str, *, as_json: bool) -> int:
-    """Print what a rerun of the run needs and whether it is there; return 0 if nothing is missing."""
+    """Print each requirement of a rerun and whether it is met; return 0 if nothing is missing."""
     adopt_dotenv()
     run_on_disk = find_run(word)
     run = run_on_disk.record.run

@@ -96,7 +96,7 @@ class Session:
     """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""
 
     limits: dict[str, str] = field(default_factory=dict)
-    """What the run does not promise, such as `resume`, with the reason."""
+    """The guarantees that the run lacks, such as `resume`, with the reason."""
 
     began_at: int = 0
     """The step from which this attempt resumed."""
@@ -199,9 +199,8 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     stop.hold()  # until `closing`: after the record is open, a signal must reach the code that closes it
     number = len(attempts(folder)) + 1
     if launch.resumes:
-        require_resumable(
-            folder, host=circumstances.host.name, passed=launch.passed
-        )  # once more: another process may have begun since the launcher checked
+        # Checked again: another process may have started since the launcher's check.
+        require_resumable(folder, host=circumstances.host.name, passed=launch.passed)
     attempt = open_run(folder, ingredients=ingredients, circumstances=circumstances)
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()

@@ -146,7 +146,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
     timing = circumstances.timing.model_copy(
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
-    # without a step the switches were not checked, and those of a script are its own
+    # switches are checked from the first step on, and never for a script, which sets its own
     is_script = session.launch.is_script
     switched = session.switched if session.switched or (session.has_stepped and not is_script) else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
@@ -213,7 +213,7 @@ def report_lines(
         ("published", f"local only: {with_host_endpoint(location.fault)}" if location.fault else str(location.label))
     )
     if location.fault:
-        address = os.environ.get("REPRISE_STORE")  # it may have been set for this command only
+        address = os.environ.get("REPRISE_STORE")  # possibly set for this command only
         store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
         rows.append(("", spelled(f"reprise runs publish {record.run}{store}")))
     if record.outcome.status in _STOPPED and not session.launch.is_script:

@@ -53,7 +53,7 @@ def find_initial(resolved: Resolved[Any], *, folder: Path, earlier: Record | Non
     """
     if _SETTING not in type(resolved.settings).__pydantic_fields__:
         return Initial(resolved=resolved)
-    if (brought := staged(folder)) is not None:  # by the command that reruns a record
+    if (brought := staged(folder)) is not None:  # staged by the command that reruns a record
         return Initial(resolved=_named(resolved, brought.parent.run), run=brought)
     word: str | None = resolved.settings.init_from
     if earlier is not None:
@@ -92,7 +92,7 @@ def _runs_of(folder: Path) -> Iterator[None]:
 
 
 def initial_of_rank(resolved: Resolved[Any], *, attempt: Path) -> Initial:
-    """Return the initial weights for a rank other than 0: rank 0 has put those of a run into the attempt's folder."""
+    """Return the initial weights for a rank other than 0: rank 0 has copied the weights of a run into the attempt's folder."""
     if (attempt / INITIAL).is_file():
         record = load_record(attempt / RECORD)
         parent, digest = record.circumstances.parent, record.ingredients.initial_weights

@@ -113,9 +113,9 @@ def main(argv: list[str]) -> int:
 
 
 def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
-    """Return the runs from which a run descends, the first run first; pull those that are in the store only.
+    """Return the runs from which a run descends, the first run first; runs that are only in the store are pulled.
 
-    Raise `RunNotFoundError`, `DigestMismatchError` if the weights of a run are not those that its child began with.
+    Raise `RunNotFoundError`, `DigestMismatchError` if the child of a run began with other weights than the run's.
     """
     lineage: list[RunOnDisk] = []
 
@@ -144,7 +144,7 @@ def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource) -> Re
     granted = grants(args.grant)
     runner = choose_runner(original.record, in_process=args.no_container, granted=granted)
     word = TrustDecision(trusted=args.trust, granted=granted, command=f"reprise reproduce {original.record.run}")
-    # before a dataset or image of the record is requested, which may be from the record's own registry
+    # ask before any dataset or image is requested: the record may name a registry of its author
     own = require_trust(original.record, original.folder, word, is_isolated=runner.is_isolated)
     bundle = _require_reproducible(original, runner, exact=not (args.no_container or args.allow_drift))
     unequal = runner.not_equal(original.record)
@@ -192,7 +192,7 @@ def _parser() -> Arguments:
 
 
 def _require_reproducible(original: RunOnDisk, runner: Runner, *, exact: bool) -> SourceBundle:
-    """Print what the rerun needs and return the verified source. Raise `IrreproducibleError` if something is missing."""
+    """Print the requirements of the rerun and return the verified source. Raise `IrreproducibleError` if something is missing."""
     machine = replace(runner.machine(), exact=exact)
     findings = list(examine_run(original.record, original.folder, machine=machine))
     for each in findings:

@@ -45,9 +45,9 @@ class Runner(ABC):
 
     how: Literal["container", "here"]
     is_isolated: bool
-    """Whether the recorded code can use only its run's folder and what the user granted."""
+    """Whether the recorded code can access only its run's folder and the resources that the user granted."""
     isolation: str
-    """What the recorded code can use, for messages."""
+    """The resources that the recorded code can access, for messages."""
 
     engine: Engine | None = None
     """`None` if the run uses the current process instead of a container."""
@@ -176,7 +176,7 @@ class ProcessRunner(Runner):
         export_datasets(datasets, into=ready.store)
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
-        """Run it with this Python; its environment variables are only those that a run needs."""
+        """Run it with this Python; it gets only the environment variables that a run needs."""
         environ = _variables(ready, os.environ, recorded=self._recorded)
         launcher = ProcessLauncher(source=ready.source, folder=ready.source, environ=environ)
         request = CommandRequest(words=ready.arguments.words(str(ready.settings)), run=ready.folder)

@@ -48,7 +48,7 @@ _KEYS: Final = {
     "AWS_SESSION_TOKEN": "REPRISE_STORE_TOKEN",
     "AWS_DEFAULT_REGION": "",
 }
-"""Variables of the store in containers, and the names of the local store's own in `.env`."""
+"""The store's variables in containers, and the corresponding variables of the local store in `.env`."""
 
 
 class ContainerRunner(Runner):
@@ -150,8 +150,8 @@ def _fetch(datasets: Sequence[Dataset], *flags: str, options: Sequence[str] = ()
 def _store_key(name: str, values: Mapping[str, str]) -> str:
     """Return a credential as compose.yaml passes it: of the local store, else of the shell, else of `.env`."""
     own = values.get(_KEYS[name], "")
-    if own or (name == "AWS_SESSION_TOKEN" and _KEYS[name] in values):  # a key without a token has none of another key
-        return own
+    if own or (name == "AWS_SESSION_TOKEN" and _KEYS[name] in values):
+        return own  # an empty token too: a token of another key must not be passed with the local store's key
     return os.environ.get(name) or values.get(name) or ""
 
 

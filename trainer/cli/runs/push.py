@@ -87,7 +87,7 @@ def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...
 
 
 def _push_data(title: str, source: Store, target: Store) -> None:
-    from trainer.data.versions import push_dataset, read_version  # here: every `reprise runs` imports this module
+    from trainer.data.versions import push_dataset, read_version  # late: every `reprise runs` imports this module
 
     name, _, version = title.partition("@")
     dataset = read_version(source, name, int(version))

@@ -126,7 +126,7 @@ def points_in_containers(sweep: Sweep, folder: Path, *, checkout: Path, engine: 
 def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
     """Return the launcher of points as processes of this Python, in the frozen source.
 
-    They have this process's environment, without settings variables that are not the sweep's.
+    They have this process's environment, except for variables with settings that are not part of the sweep.
     """
     source, runs = folder / COPY, str(folder.parents[1])
     environ = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
@@ -135,7 +135,7 @@ def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
 
 
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
-    """Return the variables that select the current image, and its layers. Raises what `train` raises if no container can be started."""
+    """Return the variables that select the current image, and its layers. Raises the errors of `train` if no container can be started."""
     if can_train():
         claim = claim_image(os.environ)
         check_lock(claim, CHECKOUT)

@@ -55,7 +55,7 @@ class ParsedSweep:
 
 
 def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> ParsedSweep:
-    """Parse the command line. Raises what `train` would raise for a point; all faults of settings at request."""
+    """Parse the command line. Raises the errors that `train` would raise for a point; one error lists all faults of settings."""
     given_options = parse_options(rest)
     name = experiment or given_options.get("exp")
     if name is None:
@@ -151,7 +151,10 @@ def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str,
 
 
 def raise_faults(faults: Sequence[tuple[int, RepriseError]], points: Sequence[Mapping[str, str]]) -> None:
-    """Raise the faults of points, given with their numbers, if there are any: each once, with a point that has it unless all have it."""
+    """Raise the faults of points, if there are any; each fault once, with one of the points that have it unless all have it.
+
+    `faults` are pairs of the number of a point and its fault.
+    """
     numbers: dict[tuple[str, str | None], list[int]] = {}
     for number, fault in faults:
         numbers.setdefault((fault.message, fault.hint), []).append(number)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _COMPOSE: Final = (" Container ", " Network ", " Volume ", "time=")
 """Prefixes of lines that compose itself writes."""
 _POLL: Final = 0.1
-"""Seconds between two looks at the running points."""
+"""Seconds between two checks of the running points."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -182,7 +182,7 @@ def source_of(folder: Path) -> Path:
 
 
 def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
-    """Return the launch of a resumed run: with the run's own source and what may differ from before."""
+    """Return the launch of a resumed run: with the run's own source and the kinds of ingredients that may differ from before."""
     from trainer.runs.handoff import FrozenSource
 
     record = resumption.record

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 OWN: Final = OPTIONS["train"]
-"""Options of the command itself: no settings."""
+"""Options of the command itself, which are not settings."""
 _USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml ...]
                      [--SETTING VALUE ...] [--print-settings] [--json]
        reprise train --script FILE [--SETTING VALUE ...] [-- ARGUMENTS]
@@ -75,7 +75,7 @@ _HEADINGS: Final = {
 }
 _BOUNDS: Final = {"gt": "more than {}", "ge": "{} or more", "lt": "less than {}", "le": "{} or less"}
 _LONGEST_LINE: Final = 120
-"""Columns of a line, on a terminal that has more."""
+"""Maximum columns of a line, even on a wider terminal."""
 
 
 def launch_help(experiments: Iterable[str]) -> str:
@@ -85,7 +85,7 @@ def launch_help(experiments: Iterable[str]) -> str:
 
 
 def resume_help() -> str:
-    """Write the manual of resuming a run: what can be changed, and what only with --allow."""
+    """Write the manual of resuming a run: the settings that can be changed, and the changes that need --allow."""
     free = [name for name, role in roles(TrainingSettings).items() if role is Role.EXECUTION]
     fields = TrainingSettings.__pydantic_fields__
     return "\n".join(
@@ -175,7 +175,7 @@ def _table(rows: Mapping[str, str], *, indent: int = 2) -> Iterator[str]:
 def _describe(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:
     """The lines of a setting: its option with type and default, and its meaning."""
     spellings = f"{option(name)}, {option(f'no_{name}')}" if is_flag(info) else option(name)
-    with_default = with_default and "(default:" not in (info.description or "")  # the text states it
+    with_default = with_default and "(default:" not in (info.description or "")  # the description states the default
     about = f"{describe_type(info)}{f'; {describe_default(info)}' if with_default else ''}"
     head = textwrap.wrap(
         f"{spellings}  ({about})",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def arrow_columns(path: Path) -> tuple[list[str], frozenset[str]]:
-    """Return the names of the columns, and those that are text. Raises `DatasetError` for columns of lists, structures or bytes."""
+    """Return the names of all columns, and of the columns of text. Raises `DatasetError` for columns of lists, structures or bytes."""
     with _opened(path) as (_, schema):
         arrow: Any = import_module("pyarrow")
         for at, field in enumerate(schema):

@@ -32,7 +32,7 @@ _NAMES: Final = {group: name for name, group in _GROUPS.items()}
 _ANY: Final = re.compile("|".join(f"(?P<{_GROUPS[name]}>{pattern})" for name, pattern in _KINDS.items()), re.ASCII)
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
-"""Control characters except tabs and line ends, and a byte order mark: no text that is read as it was written has one."""
+"""Control characters except tabs and line ends, and a byte order mark: a text that contains one was not decoded as it was written."""
 
 PLAIN: Final = frozenset({"whole", "dotted", "dot3", "power"})
 """Numbers with a decimal point, or whole."""

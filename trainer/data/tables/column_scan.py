@@ -1,4 +1,4 @@
-"""What the columns of a table contain: kinds of values, missing values, different values. One pass in bounded memory."""
+"""The contents of the columns of a table: kinds of values, missing values, different values. One pass in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from trainer.data.tables.text_rows import TextBlock
 
 MOST_VALUES: Final = 10_000
-"""Different values of a column that are counted, at most."""
+"""Maximum number of different values of a column that are counted."""
 _EXAMPLES: Final = 3
 _EXACT: Final = 1 << 24
 """The largest whole number up to which float32 holds all of them."""
 _UNCHANGED: Final = frozenset({"date", "zoned", "day", "control", "error"})
-"""The kinds of values that a column of text has, too."""
+"""The kinds of values that a column of text can also have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

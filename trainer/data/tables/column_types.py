@@ -1,4 +1,4 @@
-"""Decide what the columns of a scanned table are. What has two meanings is an error with its line and the option that decides it."""
+"""Determine the types of the columns of a scanned table. An ambiguous value is an error with its line and an option."""
 
 from __future__ import annotations
 

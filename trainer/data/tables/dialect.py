@@ -1,4 +1,4 @@
-"""Detect encoding, delimiter and header of a delimited text file from its first megabyte; what is unclear is an error with its option."""
+"""Detect encoding, delimiter and header of a delimited text file from its first megabyte. An ambiguous property is an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PACKED: Final = {"gzip": b"\x1f\x8b", "zip": b"PK\x03\x04", "xz": b"\xfd7zXZ\0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialectOptions:
-    """What the user or an earlier version declares; `None` is detected."""
+    """The properties that the user or an earlier version declares; a property that is `None` is detected."""
 
     encoding: str | None = None
     delimiter: str | None = None
@@ -142,7 +142,7 @@ def _has_header(rows: list[list[str]], path: Path) -> bool:
     kinds = [_kind(cell) for cell in first]
     below = [{_kind(row[at]) for row in others if at < len(row)} - {""} for at in range(len(first))]
     values = [{row[at].strip() for row in others if at < len(row)} for at in range(len(first))]
-    if _counts(first):  # years, or the numbers that pandas gives to columns
+    if _counts(first):  # consecutive years, or pandas's default names 0, 1, 2, ...
         raise _unclear_header(path, first[0])
     if others and all(kind != "text" for kind in kinds):
         return False

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST: Final = 1 << 24
-"""Characters of a line, at most."""
+"""Maximum characters of a line."""
 _WORDS: Final[dict[Any, str]] = {None: "", True: "true", False: "false"}
 
 

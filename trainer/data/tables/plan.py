@@ -1,4 +1,4 @@
-"""Plan how a scanned table is published: what each column becomes, from options, the earlier version, and its values, in this order."""
+"""Plan how a scanned table is published: how each column is used, by the options, else by the earlier version, else by its values."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from trainer.data.tables.source_table import ColumnType, Missing, ReadAs
 
 MOST_CATEGORIES: Final = 1000
-"""Different values of a text that is read as a category without being declared."""
+"""Maximum number of different values of a text column that is read as a category by default."""
 MOST_CLASSES: Final = 20
-"""Different whole numbers of a target that is read as a class without being declared."""
+"""Maximum number of different whole numbers of a target that is read as a class by default."""
 _ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
 _INDEX: Final = re.compile(r"__index_level_\d+__|Unnamed: \d+", re.ASCII)
 """Names that pandas gives to columns without a name."""
@@ -31,7 +31,7 @@ _TARGET: Final[dict[str, ReadAs]] = {"number": "target", "category": "class"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """What the user declares about columns."""
+    """The user's declarations about columns."""
 
     target: str | None = None
     reads: Mapping[str, str] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class _Planner:
         return PlannedColumn(scan=scan, source=source, treatment=self._treatment(scan, kind, read), reason=reason)
 
     def _declared(self, name: str) -> tuple[ReadAs | None, str]:
-        """Return what the options, else the earlier version, declare for a column, and the format of its dates."""
+        """Return the declared use of a column, from the options or else the earlier version, and the format of its dates."""
         word, _, form = self.options.reads.get(name, "").partition(":")
         earlier = self.before[0].columns.get(name) if self.before else None
         if name == self._target:
@@ -174,7 +174,7 @@ class _Planner:
             raise DatasetError(message, hint=f"declare its format, for example --read '{scan.name}=date:%d.%m.%Y'")
 
     def _choose(self, scan: ColumnScan, kind: ColumnType) -> tuple[ReadAs, str]:
-        """Return what a column becomes by its values, and the reason if that is not its type's."""
+        """Return the use of a column by its values, and the reason if the use does not follow from its type."""
         if scan.name == self._target:
             values = scan.values
             is_class = kind in {"text", "date"} or (
@@ -224,7 +224,7 @@ class _Planner:
         return "reject" if not scan.gaps else possible[1]
 
     def _values(self, scan: ColumnScan, kind: ColumnType, read: ReadAs, earlier: Treatment | None) -> tuple[str, ...]:
-        """Return the categories in the order of their codes: those of the earlier version first, new ones at the end."""
+        """Return the categories in the order of their codes: the earlier version's categories first, then new ones."""
         if scan.values is None:
             message = f"{self.file}: column {scan.name!r} has more than 10,000 different values; a category has fewer"
             raise DatasetError(message, hint=f"--read '{scan.name}=skip'")

@@ -1,4 +1,4 @@
-"""The section `[source_table]` of a declaration: how the published file was read, and what each of its columns is."""
+"""The section `[source_table]` of a declaration: how the original file was read, and the type and use of each column."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from trainer.base.document import Document
 
 Format = Literal["csv", "json-lines", "parquet", "arrow"]
 ColumnType = Literal["whole", "number", "text", "date", "empty"]
-"""What the values of a column are: whole numbers, numbers, text, ISO dates, or only missing values."""
+"""The type of the values of a column: whole numbers, numbers, text, ISO dates, or only missing values."""
 ReadAs = Literal["number", "category", "date", "class", "target", "left out"]
-"""What a column becomes: a feature, a category, days since 1970-01-01, the class or the number to predict, or nothing."""
+"""The use of a column: a feature, a category, days since 1970-01-01, the class or the number to predict, or nothing."""
 Missing = Literal["reject", "mean", "median", "indicator", "category"]
 
 FORMATS: Final[dict[str, Format]] = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
-    """What the user declares about a table; everything else is as in the earlier version, else detected."""
+    """The user's declarations about a table; other properties are those of the earlier version, or else are detected."""
 
     dialect: DialectOptions = field(default_factory=DialectOptions)
     decimal: Literal[".", ","] | None = None
@@ -44,7 +44,7 @@ def plan_file(
 ) -> tuple[SourceTable, TablePlan]:
     """Read a file once and return how it is read, and its plan; `before` is the earlier version.
 
-    Raises `DatasetError` with the line and the option that decides what is unclear.
+    Raises `DatasetError` with the line and the option that resolves an ambiguity.
     """
     try:
         return _planned(path, options, before)
@@ -114,7 +114,7 @@ def _with_earlier(options: DialectOptions, earlier: SourceTable | None) -> Diale
 def _opened(
     path: Path, kind: Format, options: TableOptions, earlier: SourceTable | None
 ) -> tuple[Dialect | None, list[str], frozenset[str] | None]:
-    """Return how a file is split into cells, the names of its columns, and those that its format declares as text, if it has types."""
+    """Return how a file is split into cells, the names of its columns, and, if its format has types, the columns of text."""
     if kind == "csv":
         dialect = detect_dialect(path, _with_earlier(options.dialect, earlier))
         return dialect, header_of(path, dialect), None

@@ -1,4 +1,4 @@
-"""Notes about the values of a planned table: what was removed or read as missing, and values that look the same or damaged."""
+"""Notes about the values of a planned table: removed values, values read as missing, and values that look the same or damaged."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def _folded(value: str) -> str:
 
 
 _DAMAGED: Final = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0192\u2013-\u203a]|\u00e2\u20ac")
-"""The replacement character, and what two or three bytes of UTF-8 are in Latin-1 and cp1252."""
+"""The replacement character, and two or three bytes of UTF-8 decoded as Latin-1 or cp1252."""
 
 
 def describe_spellings(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report words that are read as missing values of a text: `NA` may be one, too."""
+    """Report words that are read as missing values in columns of text, since a word such as `NA` may be a value."""
     for each in plan.columns:
         words = [word for word in sorted(each.scan.spellings) if word]
         if words and each.source.read in {"category", "class"}:

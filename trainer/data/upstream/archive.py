@@ -51,7 +51,7 @@ class _Entry:
     name: str
     size: int
     fault: str
-    """Why it is not unpacked; empty for a regular file."""
+    """The reason why the entry is not unpacked; empty for a regular file."""
     open: Callable[[], IO[bytes] | None]
 
 
@@ -121,7 +121,7 @@ def _write(entry: _Entry, target: Path, *, archive: Path, left: int) -> int:
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Translate what the libraries raise for a damaged archive."""
+    """Translate the exceptions that the libraries raise for a damaged archive."""
     try:
         yield
     except RuntimeError as fault:  # zipfile: an encrypted entry

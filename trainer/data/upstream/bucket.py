@@ -1,4 +1,4 @@
-"""Files in an S3 bucket that is no store of Reprise, with the credentials and the endpoint that boto3 finds; none for a public bucket."""
+"""Files in an S3 bucket that is not a store of Reprise, with the endpoint and credentials that boto3 finds; none for a public bucket."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _FORM: Final = re.compile(
 )
 _COMMIT: Final = re.compile("[0-9a-f]{40}")
 _OWN: Final = {".gitattributes"}
-"""Files of a repository that are no data."""
+"""Files of a repository that are not data."""
 
 
 class HubFiles:

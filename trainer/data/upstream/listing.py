@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_FILES: Final = 1_000_000
 NAMED_FILES: Final = 100
-"""Files that a declaration names, at most; with more files, it has only the digest of the listing."""
+"""Maximum number of files that a declaration names; with more files, it has only the digest of the listing."""
 _BLOCK: Final = 1 << 20
 _HEX: Final = {"sha256": 64, "md5": 32, "git": 40}
 """Kinds of checksums that a download is verified with, and their hexadecimal digits. `git` is the name of a blob in git."""
@@ -34,7 +34,7 @@ class Upstream(Document):
 
     source: OneLine
     revision: OneLine = Field(default="", exclude_if=lambda text: not text)
-    """What the server calls this state of the files: a commit of a hub; empty if it has no name."""
+    """The server's name for this state of the files, such as a commit of a hub; empty if it has none."""
     listing: Digest
     """Digest of the paths, sizes and checksums that the server listed."""
     is_unpacked: bool = Field(default=False, exclude_if=lambda unpacked: not unpacked)
@@ -54,7 +54,7 @@ class RemoteFile:
     checksum: str = ""
     """As `KIND:VALUE`: sha256, md5 and git are verified; any other kind, such as etag, only shows that a file changed."""
     address: str = ""
-    """What the client needs in order to download it."""
+    """The client's own address of the file, for the download."""
 
     @property
     def state(self) -> str:
@@ -82,7 +82,7 @@ class Listing:
         return digest_of_document(self.states)
 
     def described(self, source: str) -> Upstream:
-        """Return what a declaration says about this source."""
+        """Return this source as a declaration records it."""
         files = self.states if len(self.files) <= NAMED_FILES else {}
         return Upstream(source=source, revision=self.revision, listing=self.digest, files=files)
 

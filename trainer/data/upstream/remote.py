@@ -85,7 +85,7 @@ class RemoteFiles:
 
     @contextmanager
     def _translated(self, path: str) -> Iterator[None]:
-        """Translate what fsspec and its clients raise."""
+        """Translate the exceptions of fsspec and its clients."""
         where = f"{self.source}{f' ({short(path)})' if path else ''}"
         try:
             yield
@@ -121,7 +121,7 @@ def _public(query: str) -> str:
 
 
 def _checksum(info: Mapping[str, Any]) -> str:
-    """Return the strongest checksum that a server states, or else what changes when the file changes."""
+    """Return the strongest checksum that a server states, or else a value that changes when the file changes, such as an ETag."""
     for kind, text in (
         ("sha256", _digest_header(str(info.get("Digest", "")))),
         ("md5", info.get("Content-MD5")),
@@ -144,7 +144,7 @@ def _digest_header(text: str) -> str:
 
 
 def _translation(where: str, fault: Exception) -> StoreError:
-    """Return the error for what a client raised, by its status or type."""
+    """Return the error for an exception of a client, by its status or type."""
     chain: list[BaseException] = [fault]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)

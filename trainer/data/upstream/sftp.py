@@ -46,7 +46,7 @@ class _KnownServer(SFTPFileSystem):  # type: ignore[misc] # fsspec has no types
         self.ftp = self.client.open_sftp()
 
     def find(self, path: str, **options: Any) -> Any:
-        """List the files below `path`, with what links lead to."""
+        """List the files below `path`, including the targets of links."""
         found = super().find(path, **options)
         if options.get("detail"):
             for name, info in found.items():

@@ -1,4 +1,4 @@
-"""Download the files of a source into a folder; what is complete and verified is not downloaded again."""
+"""Download the files of a source into a folder; files that are complete and verified are not downloaded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PART: Final = ".reprise-part"
 
 
 def list_source(client: Client) -> Listing:
-    """List the files of a source. Raises what `Client.list_files` raises, and `DatasetError` for files that a folder cannot hold."""
+    """List the files of a source. Raises the errors of `Client.list_files`, and `DatasetError` for files that a folder cannot hold."""
     return checked_listing(patiently(client.list_files, Stop()), client.source)
 
 

@@ -42,9 +42,9 @@ class ImageFacts:
     references: tuple[str, ...]
     """`repository@sha256:...`, each of which runs exactly this image."""
     layers: tuple[str, ...]
-    """Diff IDs, those of the base first."""
+    """Diff IDs, the layers of the base first."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     created: str
     labels: Mapping[str, str] = field(default_factory=dict)
 

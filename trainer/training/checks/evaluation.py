@@ -1,4 +1,4 @@
-"""Checks of what an output depends on: evaluation repeats it, other samples do not affect it, and later inputs do not (causality)."""
+"""Checks of the dependencies of an output: evaluation repeats it, other samples do not affect it, and later inputs do not (causality)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _first_difference(net: Task, given: Any, instead: Any, apart: Callable[[Tens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """An output that depends on a later input: its place, the furthest such input's place, and the inputs changed to find it."""
+    """An output that depends on a later input: its place, the place of the last such input, and the inputs changed to find it."""
 
     place: int
     ahead: int

@@ -47,7 +47,7 @@ class Example:
 
     @property
     def samples(self) -> int:
-        """The number of samples: the first size of all tensors; 0 if they have different ones."""
+        """The number of samples: the size of the first axis of all tensors; 0 if their sizes differ."""
         sizes = {len(each) if each.ndim else 0 for each in self._tensors()}
         return sizes.pop() if len(sizes) == 1 else 0
 
@@ -73,7 +73,7 @@ class Example:
         return net(*given.positional, **given.named)
 
     def dims(self, dim: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the same arguments with a dimension of any size in place of each tensor's first."""
+        """Return the same arguments, with a dimension of any size as the first dimension of each tensor."""
         placed = tree_map_only(Tensor, lambda each: {0: dim} if each.ndim else {}, (self.positional, dict(self.named)))
         return placed[0], placed[1]
 
@@ -91,7 +91,7 @@ def exporting() -> Iterator[None]:
 
 @contextmanager
 def served(net: nn.Module) -> Iterator[None]:
-    """Set the net to eval mode, without what torch.compile made, in the block; restore modes and buffers at its end."""
+    """Set the net to eval mode, without code compiled by torch.compile, in the block; restore modes and buffers at its end."""
     states = [(each, each.training, each._compiled_call_impl) for each in net.modules()]  # noqa: SLF001 - it has no public name
     owners = [each._buffers for each in net.modules()]  # noqa: SLF001 - where torch keeps them
     buffers = [
@@ -120,9 +120,7 @@ def export(net: Any, example: Example, *, dim: Any, file: Path, root: Path) -> A
         positional, named = given.dims(dim)
         names = [*inspect.signature(net.forward).parameters][: len(positional)]
         shapes = dict(zip(names, positional, strict=False)) | named if named else positional
-    seed_all(
-        1
-    )  # other numbers than the calls that are compared get: what Python draws becomes a constant of the program
+    seed_all(1)  # not the seed of the compared calls: a number that Python draws becomes a constant of the program
     try:
         return torch.export.export(net, given.positional, dict(given.named), dynamic_shapes=shapes).module()
     except Exception as fault:
@@ -160,7 +158,7 @@ class FirstBatch(Callback):
 
 
 def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
-    """Export a trained plain module with its example, or with the input in a batch; return what holds.
+    """Export a trained plain module with its example, or with the input in a batch; return the text of the finding.
 
     Raise `CheckFailed` with the reason if it cannot be exported, `CheckNote` and `NothingToCheck` if that cannot be tested.
     """
@@ -169,7 +167,7 @@ def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
         raise NothingToCheck("no step was made")
     if not is_overridden("forward", net):
         raise CheckNote(NO_FORWARD)
-    net.trainer = None  # a served net has none
+    net.trainer = None  # a net that is served has no trainer
     with exporting(), served(net):
         example, is_own = _example(net, seen.batch)
         example = example.on(next((each.device for each in net.parameters()), torch.device("cpu")))

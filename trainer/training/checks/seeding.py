@@ -88,7 +88,7 @@ def determinism(trial: Trial) -> str:
         return "determinism is off: bit-identical results are not guaranteed"
     _require_equal(trial.switches, read_switches())
     enabled = torch.are_deterministic_algorithms_enabled()
-    choose_exact_kernels()  # as a run does: torch's defaults could equal the net's values
+    choose_exact_kernels()  # as a run does: with torch's defaults, a change by the net could go unnoticed
     before = read_switches()
     try:
         with suppress(Exception):  # the check of the same name reports a failing pass

@@ -82,7 +82,7 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         raise MachineError(
             "CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported"
         )
-    if torch.get_num_interop_threads() != 1:  # it can be set once in a process
+    if torch.get_num_interop_threads() != 1:  # a process can set it only once
         torch.set_num_interop_threads(1)
     choose_exact_kernels()
     warm_up()
@@ -164,7 +164,7 @@ class WatchSwitches(Callback):
     """Read the switches while a net is created and trained; a change before the first step is an error, a later change is recorded."""
 
     def __init__(self, tell: Callable[[str], None], *, determinism: Level, threads: int | None) -> None:
-        """Use the current switches as those of the level; `tell` receives the line of each change, once."""
+        """Use the current switches as the level's switches; `tell` receives the line of each change, once."""
         self.tell, self.level = tell, determinism
         self.expected = read_switches() if determinism is not Level.OFF else {_THREADS: torch.get_num_threads()}
         self.variables = variables(determinism, threads=threads_at(determinism, threads))

@@ -93,9 +93,8 @@ def adagrad(parameters: Parameters, *, learning_rate: float, weight_decay: float
     """Adagrad: gradients divided by the root of the sum of their squares (Duchi et al., 2011)."""
     parameters = list(parameters)
     each_parameter = (one for each in parameters for one in (each["params"] if isinstance(each, dict) else [each]))
-    fused = call_configured(may_fuse) and all(
-        each.device.type == "cpu" for each in each_parameter
-    )  # torch has no other
+    # Torch has a fused Adagrad for the CPU only.
+    fused = call_configured(may_fuse) and all(each.device.type == "cpu" for each in each_parameter)
     return torch.optim.Adagrad(parameters, lr=learning_rate, weight_decay=weight_decay, eps=epsilon, fused=fused)
 
 

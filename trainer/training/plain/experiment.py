@@ -78,7 +78,7 @@ class PlainExperiment:
         return list(dict.fromkeys([*own, *names]))
 
     def make_net(self, folders: Mapping[str, Path]) -> L.LightningModule:
-        """Return the module; `folders` are those of the datasets that settings name."""
+        """Return the module; `folders` are the folders of the datasets that settings name."""
         return self.net(**self._arguments(self.net, folders))
 
     def make_data(self, folders: Mapping[str, Path]) -> L.LightningDataModule | None:
@@ -101,7 +101,7 @@ class PlainExperiment:
                 continue
             value = ledger.bind(each.name, to=owner.__qualname__, code=code, read=True)
             if value is None and each.has_default:
-                continue  # the constructor's own default
+                continue  # the constructor uses its own default
             if each.is_object and value is not None:
                 found[each.name] = object_of(each, value, module=self.module, folders=folders)
             else:

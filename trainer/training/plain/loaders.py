@@ -135,7 +135,7 @@ class ControlledLoaders:
             return
         else:
             batches = SeededBatches(inner, seed=self.seed, name=name, is_batched=part == "batch_sampler")
-            # a DataLoader forbids to replace its parts once it is made, and a copy would lose what a subclass adds
+            # a DataLoader does not allow its parts to be replaced, and a copy would lose the attributes of a subclass
             object.__setattr__(loader, part, batches)
             object.__setattr__(loader, "dataset", SeededDataset(loader.dataset))
             if loader.generator is None:
@@ -157,7 +157,7 @@ class ControlledLoaders:
 
 
 def leaves(found: Any) -> Iterator[Any]:
-    """Yield the loaders in what a hook returned: one, or several in lists, dicts or a CombinedLoader."""
+    """Yield the loaders in the return value of a hook: one, or several in lists, dicts or a CombinedLoader."""
     if isinstance(found, CombinedLoader):
         yield from found.flattened
     elif isinstance(found, Mapping):

@@ -74,7 +74,7 @@ def place_of(owner: type) -> str:
 
 
 def parameters_of(owner: type, *, unfilled: dict[str, str] | None = None) -> list[Parameter]:
-    """Return the parameters of a constructor that settings fill. Raise `ExperimentError` for one that needs a value and cannot be given.
+    """Return the parameters of a constructor that settings fill. Raise `ExperimentError` if no setting can fill a required parameter.
 
     A parameter with a default and without a type, or with a name that no setting can have, keeps its default: it is added to `unfilled`,
     with the reason.
@@ -184,7 +184,8 @@ def _kind(parameter: Parameter) -> Any:
 def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: Mapping[str, Path]) -> Any:
     """Return the object that a text such as `torch.optim.Adam(lr=0.001)` names. Raise `SettingError`.
 
-    An optimizer or a schedule is made later by the module: it is given a function with these arguments. So is a parameter that is called.
+    An optimizer or a schedule is created later by the module, which gets a function with these arguments; so is a parameter that the
+    module calls.
     """
     given = f"setting {parameter.name} is {text!r}"
     example = f"{option(parameter.name)} 'package.module.Name(argument=1)'"

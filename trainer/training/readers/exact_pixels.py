@@ -127,7 +127,7 @@ def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | 
         )
     has_alpha = values.shape[2] in {2, 4}
     color = _in_range(values[:, :, :-1] if has_alpha else values, top, declared=white is not None)
-    if image.format == "TIFF" and _tags(image).get(_PHOTOMETRIC, 0) == 0:  # white is zero
+    if image.format == "TIFF" and _tags(image).get(_PHOTOMETRIC, 0) == 0:  # PhotometricInterpretation 0: white is zero
         color = top - color
     return WideValues(color=_divided(color, top), alpha=_alpha(image, values, has_alpha=has_alpha))
 

@@ -1,4 +1,4 @@
-"""The first samples of each split as text, for people: what the training reads, with names of columns, categories and classes."""
+"""The first samples of each split as text, for people: the values that training reads, with names of columns, categories and classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EACH: Final = 12
 """Samples of a split."""
 _MOST_COLUMNS: Final = 40
 _NUMBERS: Final = 8
-"""Numbers of a tensor that are shown, at most."""
+"""Maximum number of elements of a tensor that are shown."""
 _LETTERS: Final = 500
 
 

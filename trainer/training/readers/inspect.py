@@ -121,7 +121,7 @@ class _FieldTally:
 
     def _add_fractions(self, rows: Rows, values: Values) -> None:
         low, high = values.min(), values.max()
-        if not (np.isfinite(low) and np.isfinite(high)):  # NaN comes through min and max
+        if not (np.isfinite(low) and np.isfinite(high)):  # min and max are NaN if any value is NaN
             finite = np.isfinite(values)
             self._note("nan", rows, np.isnan(values))
             self._note("infinite", rows, np.isinf(values))

@@ -74,7 +74,7 @@ class JoinedSamples(Samples):
         return part.samples.sample(replace(pick, index=pick.index - first))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Return several samples; those of one dataset are read by its reader at once."""
+        """Return several samples; the samples of one dataset are read by its reader at once."""
         part, first = self._part_of(picks[0].index)
         if all(first <= pick.index < first + len(part.samples) for pick in picks):
             return part.samples.batch([replace(pick, index=pick.index - first) for pick in picks])
@@ -202,7 +202,7 @@ def _require_equal(one: RolePart, other: RolePart) -> None:
 
 
 def _types(part: RolePart) -> dict[str, Typed]:
-    """Return type and shape of each field of a sample: as declared, else those of the first sample."""
+    """Return type and shape of each field of a sample: as declared, else as in the first sample."""
     declared = sample_types(part.declared)
     sample = part.samples.sample(Pick(index=0)) if len(part.samples) else {}
     seen = {

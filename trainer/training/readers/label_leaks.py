@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from trainer.training.readers.samples import Values
 
 _ENOUGH: Final = 0.99
-"""The share of samples whose label a column gives, at least."""
+"""Minimum share of samples whose label a column determines, for a hint."""
 _SUPPORT: Final = 10
-"""Samples for each value of a column, on average at least: a value of one sample gives its label by chance."""
+"""Minimum mean number of samples for each value of a column: a value of one sample gives its label by chance."""
 _CORRELATED: Final = 0.9999
 _LEAST: Final = 20
-"""Samples that are needed for any statement."""
+"""Minimum number of samples for a hint."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class LabelLeaks:
             yield f"column {name!r} alone gives the label of all {self.rows:,} samples: the ranges of the classes do not overlap"
 
     def compared(self, label: str | None) -> list[str]:
-        """Return what was compared with the label."""
+        """Return a description of the comparisons with the label."""
         if label is None:
             return ["no column was compared with a label: no field is named label or target"]
         if not self.rows:

@@ -31,7 +31,7 @@ _LABELS = ("label", "labels", "target", "targets", "mask")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
-    """What the columns and fields of a dataset are for."""
+    """The roles of a dataset's columns and fields."""
 
     label: str | None
     is_class: bool
@@ -49,7 +49,7 @@ class Roles:
 
 
 def roles_of(dataset: Dataset) -> Roles:
-    """Return what the columns and fields are for: as the table's source declares them, otherwise by the names of fields."""
+    """Return the roles of the columns and fields: as the table's source declares them, otherwise by the names of fields."""
     reader, source = dataset.reader, dataset.source_table
     if not isinstance(reader, Table):
         names = [*getattr(reader, "fields", {})] if reader.kind == "arrays" else ["label"] * (reader.kind == "images")
@@ -173,11 +173,11 @@ class _Tally:
     types: dict[str, str] = field(default_factory=dict)
     tallies: dict[str, dict[str, _ColumnTally]] = field(default_factory=dict)
     names: dict[str, dict[int, str]] = field(default_factory=dict)
-    """The text of each mark, of columns whose values are counted."""
+    """The text of each mark, by column, for columns whose values are counted."""
     unread: int = 0
     leaks: LabelLeaks = field(init=False)
     marks: Marks = field(init=False)
-    """One for each of `every`, of the values that a net gets."""
+    """The mark of each sample in `every`, from the values that a net gets."""
     labels: Marks = field(init=False)
     is_read: Values = field(init=False)
 
@@ -252,7 +252,7 @@ class _Tally:
 
 
 def _hints(dataset: Dataset, files: Files, tally: _Tally, samples: Samples) -> tuple[list[str], list[str]]:
-    """Return the hints, and what was looked at."""
+    """Return the hints, and a description of the examined data."""
     roles, is_read = tally.roles, tally.is_read
     splits = {name: np.searchsorted(tally.every, rows) for name, rows in tally.splits.items()}
     compared = {name: at[is_read[at]] for name, at in splits.items()}

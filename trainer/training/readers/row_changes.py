@@ -168,7 +168,7 @@ def _marked(version: Version, common: Sequence[str], candidates: Sequence[str], 
 def _inside(
     version: Version, samples: Samples, every: Rows
 ) -> Iterator[tuple[SomeSamples, dict[str, Marks], Places, Mask]]:
-    """Yield samples, their marks by column, the places in `every` of those that are in it, and which are."""
+    """Yield samples, their marks by column, the indices in `every` of the samples that it contains, and the mask of these samples."""
     for some in read_columns(version.dataset, version.files, samples, every):
         at = np.minimum(np.searchsorted(every, some.rows), max(0, len(every) - 1))
         inside = every[at] == some.rows if len(every) else np.zeros(len(some.rows), dtype=np.bool_)

@@ -28,7 +28,7 @@ Marks = np.ndarray[Any, np.dtype[np.uint64]]
 MISSING: Final = np.uint64(0x9E3779B97F4A7C15)
 """The mark of a missing value."""
 LONGEST_VECTOR: Final = 64
-"""Places of a vector that are columns, at most."""
+"""Maximum length of a vector whose elements are columns."""
 _ROWS: Final = 1 << 14
 _EXACT: Final = 1 << 53
 _LARGE: Final = np.uint64(0xD1B54A32D192ED03)
@@ -54,7 +54,7 @@ class SomeSamples:
     rows: Rows
     columns: dict[str, Cells] = field(default_factory=dict)
     fields: dict[str, Values] = field(default_factory=dict)
-    """Fields that are no columns: [rows, ...]."""
+    """Fields that are not columns: [rows, ...]."""
     marks: dict[str, Marks] = field(default_factory=dict)
     """The marks of these fields."""
     unread: int = 0
@@ -204,7 +204,7 @@ def combined(marks: Sequence[Marks], count: int) -> Marks:
 
 
 def _mixed(marks: Marks) -> Marks:
-    """Return other marks, one for each, in which every bit depends on every bit (the finalizer of splitmix64)."""
+    """Return hashed marks: every bit of the result depends on every bit of the mark (the finalizer of splitmix64)."""
     marks = (marks ^ (marks >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     marks = (marks ^ (marks >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return marks ^ (marks >> np.uint64(31))

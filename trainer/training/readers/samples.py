@@ -182,7 +182,7 @@ class FileSamples(Samples):
 
 
 def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
-    """Yield `rows` in parts of `many`; of streamed samples each once its files are fetched, and the files of the next ones meanwhile."""
+    """Yield `rows` in parts of `many`; files of streamed samples are fetched before their part is yielded, the next ones meanwhile."""
     parts = [rows[first : first + many] for first in range(0, len(rows), many)]
     passes = fetch_ahead(samples, ((Pick(index=int(row)) for row in part) for part in parts))
     try:
@@ -200,7 +200,7 @@ def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
 def fetch_ahead(
     samples: Samples, batches: Iterable[Iterable[Pick]], later: Iterable[Iterable[Pick]] = ()
 ) -> list[ReadAhead]:
-    """Begin to fetch what `batches` read, and then `later`, of each streamed dataset."""
+    """Begin to fetch the chunks that `batches` read, and then those of `later`, of each streamed dataset."""
     if not samples.streamed:
         return []
     read = [_chunks(samples, batch) for batch in batches]

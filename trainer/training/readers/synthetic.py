@@ -237,7 +237,7 @@ class _Generator:
 
 
 def _words_of(tokens: Tokens | None) -> Sequence[str]:
-    """Return the words of a text; those of a synthetic tokenizer fill the declared vocabulary, so that every token can occur."""
+    """Return the words of a text; the words of a synthetic tokenizer fill the declared vocabulary, so that every token can occur."""
     if tokens is None:
         return _WORDS
     named = {tokens.end, *([tokens.pad] if isinstance(tokens, PaddedTokens) else [])}
@@ -268,7 +268,7 @@ def _written(write: Callable[[io.BytesIO], object]) -> bytes:
 
 
 def _picture(pixels: Values, reader: Images) -> bytes:
-    """Encode as PNG; if a white value is declared, as TIFF of gray floating-point values up to it: it requires more than 8 bits."""
+    """Encode as PNG. If a white value is declared, which requires more than 8 bits, encode as TIFF of gray float32 values up to it."""
     if reader.white is None:
         image = Image.fromarray(pixels[:, :, 0] if reader.mode == "L" else pixels)
         return _written(partial(image.save, format="PNG"))

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 _NOT_NEEDED: Final = ("hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
-"""What `save_hyperparameters` adds: the record holds every value, and some of these values have no form in a checkpoint."""
+"""The keys that `save_hyperparameters` adds: the record holds every value, and some of these values have no form in a checkpoint."""
 
 
 @configured

@@ -52,7 +52,7 @@ def settle(loops: dict[str, Any], *, stage: NextStage, epoch: int, batch: int) -
     validation["is_last_batch"] = False
     if stage is NextStage.VALIDATION:  # Lightning returns to a validation only if one of its batches was started
         validation["total"] |= {"ready": 1, "started": 1}
-    if stage is NextStage.EPOCH:  # when Lightning restarts an epoch it counts one step for its logs before the first
+    if stage is NextStage.EPOCH:  # Lightning adds 1 to this count before the first step of an epoch that it restarts
         fit["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 

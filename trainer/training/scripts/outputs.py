@@ -49,7 +49,7 @@ def write_outputs(attempt: Path, *, exclude: Sequence[str]) -> OutputTable:
 
 
 def _joined(path: str) -> str:
-    """Return the path of an output in the table: one for all event files of a folder."""
+    """Return the path of an output in the table; all event files of a folder share one path."""
     name = path.rpartition("/")[2]
     return f"{path.removesuffix(name)}{EVENTS}*" if name.startswith(EVENTS) else path
 
@@ -86,7 +86,7 @@ def _operations(data: bytes, run: bytes) -> Iterator[bytes]:
         yield data
         return
     for name, argument in operations:
-        if name != "FRAME":  # its argument is a length
+        if name != "FRAME":  # the argument of FRAME is a length, which depends on the paths
             yield f"{name} {argument}\n".encode(errors="backslashreplace").replace(run, b"{run}")
 
 

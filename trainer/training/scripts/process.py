@@ -37,7 +37,7 @@ _CONFIGURATION: Final = (
     "os-release",
     "ld.so",
 )
-"""What libraries read in /etc: it configures the network and the clock, and does not bear on a result."""
+"""Files in /etc that libraries read: they configure the network and the clock, and do not affect a result."""
 _PATIENCE: Final = 8.0
 """Seconds after a signal in which the script can end itself; Docker waits ten."""
 _BREAK: Final = re.compile(rb"(?<=[\r\n])")
@@ -130,7 +130,7 @@ def _hint(code: int, last: Sequence[str]) -> str:
 
 
 def _copy(stream: BinaryIO, log: Callable[[str], None], last: list[str]) -> None:
-    """Copy what a script prints to the terminal and to the log, without secrets; the log has the last form of a redrawn line."""
+    """Copy a script's output to the terminal and to the log, without secrets; the log has the last form of a redrawn line."""
     rest = b""
     while block := os.read(stream.fileno(), 1 << 16):
         *lines, rest = _BREAK.split(rest + block)
@@ -167,7 +167,7 @@ def script_environ(
     folders: Sequence[Path],
     device: str,
 ) -> dict[str, str]:
-    """Return the variables of a script: this process's, the output folder, and what `watched/sitecustomize.py` needs.
+    """Return the variables of a script: this process's, the output folder, and the variables of `watched/sitecustomize.py`.
 
     `imports` holds the folders from which it can import, the root of the source first.
     """

@@ -23,7 +23,7 @@ EVENTS: Final = "events.out.tfevents."
 """The beginning of the name of an event file."""
 _NAMES: Final = ("results.json", "metrics.json", "results.csv", "metrics.csv", "metrics.jsonl")
 _NOT_FINITE: Final = re.compile(r'"(?:\\.|[^"\\])*"|NaN|-?Infinity')
-"""A text, or what Python writes for a number that JSON does not have."""
+"""A JSON string, or Python's spelling of a number that JSON does not have."""
 _WORDS: Final = ("NaN", "Infinity", "-Infinity")
 _STEPS: Final = ("step", "global_step", "iteration", "epoch")
 _LARGEST: Final = 1 << 28
@@ -44,7 +44,7 @@ class Results:
     """The results of a script, and the values that it logged on the way."""
 
     file: str | None = None
-    """The output file that holds them."""
+    """The output file that holds the results."""
     metrics: dict[str, float] = field(default_factory=dict)
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """The step and the values of each logged row."""
@@ -117,7 +117,7 @@ def _by_step(scalars: Sequence[Scalar]) -> list[dict[str, float]]:
 
 
 def scalars_of(folder: Path) -> list[Scalar]:
-    """Return the scalars in the event files of a folder, by name and step; of equal steps the one written last.
+    """Return the scalars in the event files of a folder, by name and step; if a step occurs twice, the value written last.
 
     A file that ends within an event is read as far as it goes.
     """

@@ -138,7 +138,7 @@ def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None
             name = path.removeprefix(f"{PROJECT}/")
             if output.stat(name) is None:
                 with output.create(name, make=True):
-                    pass  # with the folders above it
+                    pass  # only to create the parent folders
                 source.rename(path, name, to=output)
         special = sorted(
             path

@@ -26,7 +26,7 @@ LIMITS: Final = {
     "seed": "its seeds and its clock are its own: `reprise reproduce` tests whether its outputs repeat",
     "export": "not applicable: the net of a script is not known",
 }
-"""What no script's run promises."""
+"""The guarantees that runs of scripts lack, with the reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

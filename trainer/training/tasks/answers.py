@@ -30,7 +30,7 @@ class AnswerForm(Document):
     """The names of the classes or labels, by number."""
 
     def outputs(self, predicted: Any) -> dict[str, Tensor]:
-        """Return what `forward` returned as named tensors `[batch, ...]`; operations on tensors only, so that they can be exported.
+        """Return the output of `forward` as named tensors `[batch, ...]`; operations on tensors only, so that they can be exported.
 
         `scores` are the softmax of classes or the sigmoid of labels. Of maps `[batch, classes, ...]`, `classes` is the class at each place,
         int64 `[batch, ...]`. Several tensors have the names of a dict, or `output_0`, `output_1`. Raise `ExperimentError` for other values.

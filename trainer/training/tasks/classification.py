@@ -62,10 +62,8 @@ class Classifier(Task):
     def fit_to_train(self, train: TrainSplit) -> list[str]:
         """Count the classes of the training split, if the loss weighs them, and fit every `Normalize`."""
         lines = super().fit_to_train(train)
-        if not type(self).make_loss.__module__.startswith(
-            _PACKAGE
-        ):  # a loss of the experiment's own does not use the setting
-            return lines
+        if not type(self).make_loss.__module__.startswith(_PACKAGE):
+            return lines  # the experiment's own loss does not use the setting
         self._class_weights = weights_of_classes(lambda classes: self.class_counts(train, classes))
         if self._class_weights is None:
             return lines
@@ -95,7 +93,8 @@ class Classifier(Task):
         return given, whole(labels)
 
     def _input_and_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        given, labels = super()._input_and_target(batch)  # of an experiment's own `split_batch`
+        # An experiment's own `split_batch` may return labels of any integer type.
+        given, labels = super()._input_and_target(batch)
         return given, whole(labels)
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
@@ -113,7 +112,7 @@ class Classifier(Task):
         return [*not_trained_on(labels, self._named)]
 
     def answer_form(self) -> AnswerForm:
-        """Answer with the most probable class and the score of each class, its softmax; for maps with the class at each place."""
+        """Answer with the most probable class and the softmax of the scores; for maps, answer with the class at each place."""
         return AnswerForm(kind="class", names=tuple(class_names(tuple(self.class_names))))
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:

@@ -78,7 +78,7 @@ class MeanAveragePrecision(MultilabelAveragePrecision):
         occurs = (targets == 1).any(dim=0)
         self.undefined = None if bool(occurs.any()) else "no sample has a label"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the labels that are left out
+            warnings.simplefilter("ignore")  # torchmetrics warns about labels without a sample, which are left out here
             each: Any = super().compute()
         mean: Tensor = each[occurs].mean()
         return mean

@@ -63,7 +63,7 @@ class MultiTask(Task):
     def split_batch(self, batch: Batch) -> tuple[Any, Any]:
         """Return the inputs, a tuple if there are `input_fields`, and a dict with the targets of each output.
 
-        Integers are int64; uint8 and bool, which select samples when they are an index, only if the loss is one of classes.
+        Integers are converted to int64, but uint8 and bool only if the loss takes classes: as an index they would select samples.
         """
         given = tuple(batch[name] for name in self.input_fields) or batch[self._used[0]]
         return given, {name: self._target(name, batch[each]) for name, each in self._targets.items()}
@@ -144,7 +144,7 @@ class MultiTask(Task):
             raise ExperimentError(f"an output is named {odd!r}; expected letters, digits and _", hint="rename it")
         if bad := next((name for name, each in made.items() if not 0 <= each.weight < float("inf")), None):
             message = f"the weight of output {bad!r} is {made[bad].weight}; expected 0 or more"
-            raise ExperimentError(message, hint="correct it")
+            raise ExperimentError(message, hint=f"set the weight of Output {bad!r} to 0 or more")
         found: Mapping[str, Output] = made
         return found
 

@@ -156,7 +156,7 @@ def colored(mask: Tensor) -> Tensor:
 
 
 class PixelCrossEntropy(CrossEntropy):
-    """Cross entropy over pixels: a mean over those that are not ignored, 0 if all are.
+    """Cross entropy over pixels: the mean over the pixels that are not ignored; 0 if all are ignored.
 
     Pixels are rows of a table, because torch has no deterministic kernel on a GPU for the loss of pictures.
     """

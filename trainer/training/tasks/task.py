@@ -182,7 +182,7 @@ class Task(L.LightningModule):
         return []
 
     def make_loggers(self, folder: Path) -> Sequence[Logger]:
-        """Return further Lightning loggers of a run; those that write files write below `folder`, which does not exist yet."""
+        """Return further Lightning loggers of a run; loggers that write files write below `folder`, which does not exist yet."""
         del folder
         return ()
 
@@ -345,7 +345,8 @@ def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
             message = f"the net declares a tolerance for {name!r}, which this task does not measure"
             raise ExperimentError(message, hint=did_you_mean(name, measured))
         if not 0 <= value < float("inf"):
-            raise ExperimentError(f"the tolerance for {name} is {value}; expected 0 or more", hint="correct it")
+            message = f"the tolerance for {name} is {value}; expected 0 or more"
+            raise ExperimentError(message, hint=f'change `tolerances["{name}"]` of the net')
 
 
 @configured

@@ -195,7 +195,7 @@ def tracers(folder: Path, *, trace: str) -> list[Tracer]:
 
 
 def _schedule_names(optimizers: Sequence[Optimizer]) -> list[str]:
-    """Return the names of the optimizers' hyperparameters; the groups of a second optimizer are numbered after those of the first."""
+    """Return the names of the optimizers' hyperparameters; the numbers of a second optimizer's groups follow the first optimizer's."""
     names, first = [], 0
     for optimizer in optimizers:
         names += [name for name, _ in scheduled(optimizer, first=first)]

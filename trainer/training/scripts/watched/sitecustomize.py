@@ -1,4 +1,4 @@
-"""Reports what a script reads and writes beyond what its run records. Python imports this module when the script starts.
+"""Reports the reads and writes of a script that its run does not record. Python imports this module when the script starts.
 
 The variable REPRISE_WATCH names the file of reports and the known folders: files that a script reads or writes there are recorded.
 Each line is a kind, a tab and a path or an address; each process reports a fact once. Only calls of Python's own functions are seen.
