@@ -26,9 +26,10 @@ from trainer.cli.experiments import copy_into_run
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import require_captured
 from trainer.environments.dotenv import read_block
+from trainer.environments.engine.compose import run_command, start, volume
 from trainer.environments.setup import owner, require_environment, require_images
 from trainer.environments.store_setup import require_folder
-from trainer.launch.container import ContainerLauncher
+from trainer.launch.container import ContainerLauncher, NamedContainer
 from trainer.launch.contract import CommandRequest, wait_forwarding_signals
 from trainer.runs.resume import archive_observed_image, require_not_running
 from trainer.runs.run import abandon, new_run
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from trainer.cli.experiments import ExperimentFile
     from trainer.environments.engine import Engine
 
+_PACKAGE: Final = "/package"
+_TOKEN: Final = "/run/token"  # noqa: S105 - its path
 _DIGESTS: Final = ("REPRISE_BUILD_ID", "REPRISE_IMAGE_CONFIG")
 
 
@@ -62,6 +65,25 @@ def run_in_image(arguments: Sequence[str], *options: str) -> int:
     )
     print_notice(shlex.join(launcher.command(request)))
     return launcher.start(request).output()[0]
+
+
+def serve_in_container(package: Path, words: Sequence[str], *, host: str, port: int, token: Path | None) -> int:
+    """Serve a package in a container that has nothing else, until it ends; return its exit status.
+
+    `words` are further options of `reprise serve`. The port is published on the address `host`. Raise what `require_set_up` does.
+    """
+    require_set_up("`reprise serve`", needs_store=False)
+    name = f"reprise-serve-{port}-{os.getpid()}"
+    options = [f"--name={name}", f"--publish={f'[{host}]' if ':' in host else host}:{port}:{port}"]
+    inner = ["serve", _PACKAGE, *words, "--host=0.0.0.0", f"--port={port}"]
+    if token is not None:
+        source, target = volume(token.resolve(), f"{_TOKEN}:ro")
+        options, inner = [*options, source, target], [*inner, f"--token-file={_TOKEN}"]
+    command = run_command(inner, service="serve", options=options)
+    variables = {"REPRISE_PACKAGE": os.fspath(package.resolve()), "REPRISE_SERVE_PORT": str(port)}
+    print_notice(shlex.join([*(f"{key}={value}" for key, value in variables.items()), *command]))
+    process = start(command, cwd=CHECKOUT, env={**os.environ, **variables})
+    return wait_forwarding_signals(NamedContainer(process, name=name))
 
 
 def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: str | None = None) -> int:
@@ -115,7 +137,7 @@ def setting_variables(environ: Mapping[str, str]) -> list[str]:
     return sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX))
 
 
-def require_set_up(purpose: str) -> None:
+def require_set_up(purpose: str, *, needs_store: bool = True) -> None:
     """Raise the error of a checkout or machine in which compose would fail: `DotenvError`, `ImageMissingError` and others."""
     if not DOTENV.is_file():
         message = f"{purpose} needs torch or the image, and this checkout is not set up for one"
@@ -125,11 +147,11 @@ def require_set_up(purpose: str) -> None:
     require_environment(values, root=CHECKOUT)
     export_store_variables(DOTENV)
     values_of_compose = compose_values()
-    if folder := values_of_compose.get("REPRISE_STORE_FOLDER"):
+    if needs_store and (folder := values_of_compose.get("REPRISE_STORE_FOLDER")):
         require_folder(Path(folder), user=owner(os.getuid(), os.getgid()), root=CHECKOUT)
     with closing(engine()) as host:
         require_images(values_of_compose, engine=host)
-        if values_of_compose.get("COMPOSE_PROFILES") == "store":
+        if needs_store and values_of_compose.get("COMPOSE_PROFILES") == "store":
             check_store_port(host, values, command=os.environ.get(TYPED_COMMAND) or "scripts/setup, then type it again")
 
 

@@ -47,23 +47,13 @@ def _docker(*words: str) -> bool:
     return done.returncode == 0
 
 
-class ContainerCommand(ProcessCommand):
-    """The command in the container of a run."""
+class NamedContainer(ProcessCommand):
+    """The command in a container with a name."""
 
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes] | None,
-        *,
-        run: Path,
-        engine: Engine,
-        report: Callable[[str], None],
-    ) -> None:
-        """Watch the run in this folder.
-
-        `process` is the command that starts the container, None if an earlier process started it; `report` prints a line.
-        """
+    def __init__(self, process: subprocess.Popen[bytes] | None, *, name: str) -> None:
+        """`process` is the command that starts the container, None if an earlier process started it."""
         super().__init__(process)
-        self._run, self._engine, self._report = run, engine, report
+        self._name = name
         self._prevented_by: int | None = None
         self._is_removed = False
 
@@ -81,20 +71,39 @@ class ContainerCommand(ProcessCommand):
         if self._prevented_by is None:
             return code
         if not self._is_removed:
-            _docker("rm", "--force", container_name(self._run.name))
+            _docker("rm", "--force", self._name)
             self._is_removed = True
         return 128 + self._prevented_by
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the container; if there is none yet, stop compose from starting it."""
-        is_sent = _docker("kill", f"--signal={signal.Signals(number).name}", container_name(self._run.name))
+        is_sent = _docker("kill", f"--signal={signal.Signals(number).name}", self._name)
         if not is_sent and self._process is not None:
             self._prevented_by = number
             self._process.terminate()
 
     def kill(self) -> None:
         """Kill every process of the container."""
-        kill_container(self._run.name)
+        _docker("kill", self._name)
+
+
+class ContainerCommand(NamedContainer):
+    """The command in the container of a run."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes] | None,
+        *,
+        run: Path,
+        engine: Engine,
+        report: Callable[[str], None],
+    ) -> None:
+        """Watch the run in this folder.
+
+        `process` is the command that starts the container, None if an earlier process started it; `report` prints a line.
+        """
+        super().__init__(process, name=container_name(run.name))
+        self._run, self._engine, self._report = run, engine, report
 
     def record_image(self) -> bool:
         """Ask the engine for the container's image. A failing engine is reported and does not stop the command."""

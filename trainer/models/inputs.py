@@ -19,10 +19,11 @@ import torch
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import did_you_mean, listed, short
 from trainer.data.declaration import Draft, sample_types
+from trainer.data.file_formats import parse_head
 from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays, Images, Table
 from trainer.data.tables.convert import write_parquet
-from trainer.data.tables.source_table import SourceColumn
+from trainer.data.tables.source_table import FORMATS, SourceColumn
 from trainer.data.tables.table_file import blocks_of, columns_of
 from trainer.data.tables.text_rows import TextBlock
 from trainer.training.readers import Pick, open_samples
@@ -84,6 +85,22 @@ class InputReader:
             if missing := next((name for name in self.fields if name not in batch), None):
                 raise DatasetError(f"{file} has no field {missing!r}", hint=did_you_mean(missing, batch))
             yield {name: batch[name] for name in self.fields}
+
+    def of_bytes(self, data: bytes, *, name: str) -> Iterator[Batch]:
+        """Yield the samples of a file's content in batches; `name` stands for the file in errors. Raise as `of_file` does."""
+        if isinstance(self.dataset.reader, Arrays):
+            parse_head(data, size=len(data), where=name)
+        with tempfile.TemporaryDirectory(prefix="reprise-predict-") as folder:
+            file = Path(folder) / f"request-body{self._suffix}"
+            file.write_bytes(data)
+            with _about(Path(name), file.name), _about(Path(name), str(file)):
+                yield from self.of_file(file)
+
+    @property
+    def _suffix(self) -> str:
+        """The suffix of a file whose content has the dataset's format: pictures are recognized by their content."""
+        source = self.dataset.source_table
+        return ".png" if source is None else next(suffix for suffix, each in FORMATS.items() if each == source.format)
 
     def of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Batch]:
         """Yield rows of a table, a mapping from columns to JSON values each, in batches. Raise `DatasetError` with the row's number."""

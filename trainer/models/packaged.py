@@ -14,6 +14,7 @@ from trainer.models.export import ParityCheck, spec_of
 from trainer.models.inputs import InputReader
 from trainer.models.package import GOLDEN, PROGRAM, open_package
 from trainer.models.program_file import read_program
+from trainer.training.failures import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,9 +44,9 @@ class PackagedModel:
             raise PackageError(message, hint="send tensors to `reprise serve`, or call the program in model.pt2")
         return InputReader(dataset=self.package.dataset, fields=tuple(each.name for each in self.package.inputs))
 
-    def outputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the named outputs `[samples, ...]` for the input tensors. Raise `DatasetError` if they do not fit the package."""
-        inputs = []
+    def checked(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the input tensors `[samples, ...]` in the program's order. Raise `DatasetError` if they do not fit the package."""
+        inputs = {}
         for spec in self.package.inputs:
             if (value := batch.get(spec.name)) is None:
                 given = ", ".join(batch) or "nothing"
@@ -54,12 +55,26 @@ class PackagedModel:
             if not value.ndim or not spec.admits(kind, shape):
                 message = f"the input {spec.name} is {kind} {[*value.shape]}; expected samples of {spec}"
                 raise DatasetError(message, hint="convert it")
-            inputs.append(value)
-        counts = {len(each) for each in inputs}
+            inputs[spec.name] = value
+        counts = {len(each) for each in inputs.values()}
         if len(counts) > 1:
             raise DatasetError(f"the inputs have different numbers of samples: {sorted(counts)}", hint="send one batch")
-        with torch.inference_mode():
-            found: dict[str, Tensor] = self._program(*inputs)
+        return inputs
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the named outputs `[samples, ...]` for the input tensors.
+
+        Raise `DatasetError` if they do not fit the package, or if the program fails for their values.
+        """
+        inputs = self.checked(batch)
+        try:
+            with torch.inference_mode():
+                found: dict[str, Tensor] = self._program(*inputs.values())
+        except (RuntimeError, AssertionError, IndexError, ValueError) as fault:
+            message = f"the net of package {self.package.name} fails for these values: {type(fault).__name__}{first_line(fault)}"
+            raise DatasetError(
+                message, hint="send values and lengths as in the dataset that it was trained on"
+            ) from fault
         return found
 
     def answers(self, batch: Batch) -> list[dict[str, Any]]:

@@ -1,0 +1,224 @@
+"""The application of a server: its endpoints, answered by one package."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+import trainer
+from trainer.base.errors import DatasetError
+from trainer.models.package import CERTIFICATE, RECORD
+from trainer.models.serving.batching import Batcher
+from trainer.models.serving.bodies import batches_of, inference_batch
+from trainer.models.serving.guard import Guard, Occupancy
+from trainer.models.serving.limits import RequestError, json_bytes, parsed_request
+from trainer.models.serving.metrics import CONTENT_TYPE, Metrics
+from trainer.models.serving.tensors import metadata, protocol_tensor, request_id, requested_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from fastapi.telemetry import TelemetryConfig
+
+    from trainer.models.packaged import PackagedModel
+    from trainer.models.serving.bodies import Batch
+    from trainer.models.serving.limits import Limits
+
+T = TypeVar("T")
+_DECODERS: Final = 2
+"""Threads that decode bodies and write answers."""
+_JSON: Final = "application/json"
+_NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""A server sends nothing anywhere, whatever variables for OpenTelemetry its environment has."""
+
+
+class Service:
+    """A package in use by a server."""
+
+    def __init__(self, model: PackagedModel, limits: Limits) -> None:
+        self.model, self.limits, self.metrics, self.occupancy = model, limits, Metrics(), Occupancy()
+        self.is_ready = False
+        self._pool = ThreadPoolExecutor(max_workers=_DECODERS, thread_name_prefix="decode")
+        self._batcher: Batcher | None = None
+        self.metrics.watch("reprise_requests_in_progress", "POST requests now", lambda: self.occupancy.requests)
+        self.metrics.watch("reprise_queue_length", "Batches that wait for the program", lambda: self.batcher.waiting)
+
+    @property
+    def name(self) -> str:
+        """The name of the package, which is the name of the model."""
+        return self.model.package.name
+
+    @property
+    def batcher(self) -> Batcher:
+        """What answers batches, while the server runs."""
+        assert self._batcher is not None  # noqa: S101 - `running` makes it before the first request
+        return self._batcher
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+        """Start the batches, and end them when all requests are answered."""
+        limits = self.limits
+        self._batcher = Batcher(
+            self.model.outputs, most=limits.max_batch, wait=limits.batch_wait, observe=self.metrics.add_batch
+        )
+        self.is_ready = True
+        yield
+        self.is_ready = False
+        await self._batcher.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(self, request: Request) -> Response:
+        """Answer the samples of a picture, a table, arrays or JSON, as `reprise predict --json` does."""
+        body, kind = await request.body(), request.headers.get("content-type", "")
+        batches = await self._in_thread(lambda: batches_of(self.model, body, content_type=kind, limits=self.limits))
+        return await self._answered(batches, self._predictions)
+
+    async def infer(self, request: Request) -> Response:
+        """Answer the tensors of an inference request of the protocol."""
+        self._require(request)
+        body = await request.body()
+        parsed, batch = await self._in_thread(lambda: self._inference(body))
+        names = requested_outputs(parsed, self.model.package.outputs)
+        return await self._answered([batch], lambda found: self._protocol(parsed, names, found[0]))
+
+    async def server(self) -> Response:
+        """The server, as the protocol describes it."""
+        return _json({"name": "reprise", "version": trainer.__version__, "extensions": []})
+
+    async def live(self) -> Response:
+        """Whether the server runs."""
+        return _json({"live": True})
+
+    async def ready(self) -> Response:
+        """Whether the server accepts requests: 503 after it was told to stop."""
+        return _json({"ready": self.is_ready}, status=200 if self.is_ready else 503)
+
+    async def described(self, request: Request) -> Response:
+        """The inputs and outputs of the package, as the protocol describes them."""
+        self._require(request)
+        package = self.model.package
+        about = {"name": self.name, "versions": [package.digest], "platform": "pytorch_export"}
+        inputs, outputs = ([metadata(each) for each in specs] for specs in (package.inputs, package.outputs))
+        return _json({**about, "inputs": inputs, "outputs": outputs})
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether the package answers."""
+        self._require(request)
+        return _json({"name": self.name, "ready": self.is_ready}, status=200 if self.is_ready else 503)
+
+    async def package(self) -> Response:
+        """The document of the package."""
+        return Response(self.model.package.to_json(), media_type=_JSON)
+
+    async def certificate(self) -> Response:
+        """The certificate of the package."""
+        return Response(self.model.opened.files[CERTIFICATE], media_type=_JSON)
+
+    async def record(self) -> Response:
+        """The record of the run."""
+        return Response(self.model.opened.files[RECORD], media_type=_JSON)
+
+    async def measured(self) -> Response:
+        """The metrics of this server."""
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _require(self, request: Request) -> None:
+        if (found := request.path_params["model"]) != self.name:
+            raise RequestError(404, f"there is no model {found[:80]!r}", hint=f"this server has {self.name}")
+
+    def _inference(self, body: bytes) -> tuple[dict[str, Any], Batch]:
+        parsed = parsed_request(body, most=self.limits.max_body)
+        request_id(parsed)
+        return parsed, inference_batch(self.model, parsed, limits=self.limits)
+
+    async def _answered(self, batches: Sequence[Batch], answer: Callable[[list[Batch]], object]) -> Response:
+        """Return the response for the outputs of all batches. Raise `RequestError` if the net fails, or answers with no number."""
+        try:
+            found = await asyncio.gather(*(self.batcher.outputs(each) for each in batches))
+        except DatasetError as fault:
+            raise RequestError(422, fault.message, hint=fault.hint or "send other values") from fault
+        try:
+            return Response(await self._in_thread(lambda: json_bytes(answer(found))), media_type=_JSON)
+        except ValueError as fault:
+            message = "the net answers with a number that is not finite, which JSON does not have"
+            raise RequestError(422, message, hint="send values as in the dataset that it was trained on") from fault
+
+    def _predictions(self, found: list[Batch]) -> object:
+        answers = [answer for each in found for answer in self.model.package.answer.answers(each)]
+        return {"package": self.model.package.digest, "predictions": answers}
+
+    def _protocol(self, parsed: dict[str, Any], names: list[str], found: Batch) -> object:
+        own = {"id": parsed["id"]} if parsed.get("id") is not None else {}
+        outputs = [protocol_tensor(name, found[name].numpy()) for name in names]
+        return {"model_name": self.name, "model_version": self.model.package.digest, **own, "outputs": outputs}
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+
+def make_app(service: Service, *, token: str | None, say: Callable[[str], object]) -> FastAPI:
+    """Return the application; `say` prints a line about an error of the server."""
+    app = FastAPI(
+        title=service.name,
+        version=service.model.package.digest,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.running,
+        telemetry=_NO_TELEMETRY,
+    )
+    model = "/v2/models/{model}"
+    gets: dict[str, Callable[..., Any]] = {
+        "/v2": service.server,
+        "/v2/health/live": service.live,
+        "/v2/health/ready": service.ready,
+        model: service.described,
+        f"{model}/ready": service.model_ready,
+        "/package": service.package,
+        "/certificate": service.certificate,
+        "/record": service.record,
+        "/metrics": service.measured,
+    }
+    for path, call in gets.items():
+        app.add_api_route(path, call, methods=["GET"], response_class=Response)
+    app.add_api_route("/predict", service.predict, methods=["POST"], response_class=Response)
+    app.add_api_route(f"{model}/infer", service.infer, methods=["POST"], response_class=Response)
+    app.add_exception_handler(HTTPException, _without_route)
+    paths = {"/predict", *(path.format(model=service.name) for path in (*gets, f"{model}/infer"))}
+    app.add_middleware(
+        Guard,
+        limits=service.limits,
+        metrics=service.metrics,
+        token=token,
+        occupancy=service.occupancy,
+        paths=paths,
+        say=say,
+    )
+    return app
+
+
+async def _without_route(request: Request, fault: Exception) -> Response:
+    """Answer a path or a method that no endpoint has."""
+    status = fault.status_code if isinstance(fault, HTTPException) else 500
+    path = request.url.path[:80]
+    message = f"{path} does not take {request.method}" if status == 405 else f"there is nothing at {path}"  # noqa: PLR2004 - the status
+    headers = dict(fault.headers or {}) if isinstance(fault, HTTPException) else {}
+    return Response(
+        json_bytes({"error": message, "hint": "/openapi.json lists the endpoints"}), status, headers, media_type=_JSON
+    )
+
+
+def _json(content: object, *, status: int = 200) -> Response:
+    return Response(json.dumps(content), status, media_type=_JSON)

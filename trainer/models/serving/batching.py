@@ -1,0 +1,129 @@
+"""Requests that arrive within a short time are answered in one call of the program."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+Tensors = dict[str, "Tensor"]
+"""Named tensors `[samples, ...]`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """Samples that wait for their outputs."""
+
+    inputs: Tensors
+    count: int
+    outputs: asyncio.Future[Tensors]
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Jobs of equal form can be one batch."""
+        return tuple((name, each.dtype, *each.shape[1:]) for name, each in self.inputs.items())
+
+
+class Batcher:
+    """Answers batches by one program, in one thread; create it in the event loop."""
+
+    def __init__(
+        self,
+        program: Callable[[Tensors], Tensors],
+        *,
+        most: int,
+        wait: float,
+        observe: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """`program` answers at most `most` samples at once; `observe` gets the number of samples of each call."""
+        self._program, self._most, self._wait, self._observe = program, most, wait, observe
+        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
+        self._next: _Job | None = None
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
+        self._worker = asyncio.create_task(self._work())
+
+    @property
+    def waiting(self) -> int:
+        """The number of jobs that wait for the program."""
+        return self._queue.qsize() + (self._next is not None)
+
+    async def outputs(self, inputs: Tensors) -> Tensors:
+        """Return the outputs `[samples, ...]` for inputs that fit the program. Raise what the program raises for them alone."""
+        count = len(next(iter(inputs.values())))
+        parts = [
+            {name: each[first : first + self._most] for name, each in inputs.items()}
+            for first in range(0, count, self._most)
+        ]
+        jobs = [self._add(each) for each in parts]
+        found = await asyncio.gather(*(job.outputs for job in jobs))
+        return found[0] if len(found) == 1 else {name: torch.cat([each[name] for each in found]) for name in found[0]}
+
+    async def close(self) -> None:
+        """End the thread; jobs that wait are canceled."""
+        self._worker.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._worker
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _add(self, inputs: Tensors) -> _Job:
+        count = len(next(iter(inputs.values())))
+        job = _Job(inputs, count, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(job)
+        return job
+
+    async def _work(self) -> None:
+        while True:
+            jobs = [each for each in await self._collected() if not each.outputs.done()]
+            for form in dict.fromkeys(each.form for each in jobs):
+                await self._answer([each for each in jobs if each.form == form])
+
+    async def _collected(self) -> list[_Job]:
+        """Return the next job, and those that arrive within the waiting time and fit into its batch."""
+        first, self._next = self._next or await self._queue.get(), None
+        jobs, count = [first], first.count
+        deadline = asyncio.get_running_loop().time() + self._wait
+        while self._wait > 0 and count < self._most:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    job = await self._queue.get()
+            except TimeoutError:
+                break
+            if count + job.count > self._most:
+                self._next = job
+                break
+            jobs.append(job)
+            count += job.count
+        return jobs
+
+    async def _answer(self, jobs: Sequence[_Job]) -> None:
+        """Answer jobs of one form in one call; if it fails, each alone, so that one job cannot fail another."""
+        try:
+            found = await self._called(jobs)
+        except Exception as fault:  # noqa: BLE001 - it belongs to the request, which reports it
+            if len(jobs) > 1:
+                for each in jobs:
+                    await self._answer([each])
+            elif not jobs[0].outputs.done():
+                jobs[0].outputs.set_exception(fault)
+            return
+        first = 0
+        for job in jobs:
+            if not job.outputs.done():
+                job.outputs.set_result({name: each[first : first + job.count] for name, each in found.items()})
+            first += job.count
+
+    async def _called(self, jobs: Sequence[_Job]) -> Tensors:
+        inputs = jobs[0].inputs
+        if len(jobs) > 1:
+            inputs = {name: torch.cat([each.inputs[name] for each in jobs]) for name in inputs}
+        self._observe(sum(each.count for each in jobs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._program, inputs)

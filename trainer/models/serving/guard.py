@@ -1,0 +1,162 @@
+"""What surrounds each request: its token, its limits of time and number, its metrics, and an answer to every error."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.datastructures import Headers
+
+from trainer.models.serving.limits import BodySize, RequestError, check_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from trainer.models.serving.limits import Limits
+    from trainer.models.serving.metrics import Metrics
+
+OPEN: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
+"""Paths that need no token: health, and the page, which has nothing of the package in itself."""
+_HEADERS: Final = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+
+
+@dataclass(slots=True)
+class Occupancy:
+    """The number of requests that are received or answered now."""
+
+    requests: int = field(default=0)
+
+
+class Guard:
+    """Calls the application for one request within the limits, and answers every error as JSON."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: Limits,
+        metrics: Metrics,
+        token: str | None,
+        occupancy: Occupancy,
+        paths: Iterable[str],
+        say: Callable[[str], object],
+    ) -> None:
+        """`paths` are the endpoints that metrics name; `say` prints a line."""
+        self._app, self._limits, self._metrics, self._occupancy = app, limits, metrics, occupancy
+        self._token, self._paths, self._say = token, frozenset(paths), say
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; other scopes are the application's."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin, request = time.perf_counter(), _Request(self._limits, receive, send)
+        try:
+            await self._answer(scope, request)
+        finally:
+            endpoint = scope["path"] if scope["path"] in self._paths else "other"
+            self._metrics.add_request(endpoint, request.status or 499, time.perf_counter() - begin)
+
+    async def _answer(self, scope: Scope, request: _Request) -> None:
+        try:
+            async with asyncio.timeout(self._limits.timeout):
+                self._check(scope)
+                await self._admitted(scope, request)
+        except RequestError as fault:
+            await request.fail(fault)
+        except TimeoutError:
+            await request.fail(request.late())
+        except _DisconnectedError:
+            return
+        except Exception as fault:  # noqa: BLE001 - no exception may reach a client
+            await request.fail(self._unexpected(fault))
+
+    async def _admitted(self, scope: Scope, request: _Request) -> None:
+        if scope["method"] != "POST":
+            await self._app(scope, request.receive, request.send)
+            return
+        if self._occupancy.requests >= self._limits.concurrency:
+            message = f"the server answers {self._limits.concurrency} requests already"
+            raise RequestError(503, message, hint="try again", headers={"retry-after": "1", "connection": "close"})
+        self._occupancy.requests += 1
+        try:
+            await self._app(scope, request.receive, request.send)
+        finally:
+            self._occupancy.requests -= 1
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self._token is not None and scope["path"] not in OPEN:
+            kind, _, given = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token.encode()):
+                message = "the request has no valid token"
+                hint = "send the header `Authorization: Bearer TOKEN` with the token of --token-file"
+                raise RequestError(
+                    401, message, hint=hint, headers={"www-authenticate": "Bearer", "connection": "close"}
+                )
+        check_headers(headers, most=self._limits.max_body)
+
+    def _unexpected(self, fault: Exception) -> RequestError:
+        number = secrets.token_hex(4)
+        self._say(f"error {number}: unexpected {type(fault).__name__}: {' '.join(str(fault).split())[:300]}")
+        message = f"the server failed; its log has the error {number}"
+        return RequestError(500, message, hint="tell this number to the server's operator")
+
+
+class _DisconnectedError(Exception):
+    """The client closed the connection."""
+
+
+class _Request:
+    """The two directions of a request: its body is counted, and the status of its response is known."""
+
+    def __init__(self, limits: Limits, receive: Receive, send: Send) -> None:
+        self._limits, self._receive, self._send = limits, receive, send
+        self._body = BodySize(limits.max_body)
+        self.status = 0
+
+    async def receive(self) -> Message:
+        """Return the next part of the body. Raise `RequestError` for a body that is too large."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            if not self.status:
+                raise _DisconnectedError
+            return message
+        self._body.add(message.get("body", b""), more=message.get("more_body", False))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+            message = {**message, "headers": [*message.get("headers", []), *own]}
+        await self._send(message)
+
+    async def fail(self, fault: RequestError) -> None:
+        """Answer with an error, if no response has begun."""
+        if self.status:
+            return
+        headers: dict[str, str] = {
+            "content-type": "application/json",
+            "content-length": str(len(fault.body)),
+            **fault.headers,
+        }
+        if not self._body.is_complete:
+            headers["connection"] = "close"  # what the client still sends is not read
+        pairs: list[Any] = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": fault.status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": fault.body})
+
+    def late(self) -> RequestError:
+        """Return the error for a request that took too long."""
+        seconds = f"{self._limits.timeout:g} s"
+        if not self._body.is_complete:
+            return RequestError(408, f"the body did not arrive within {seconds}", hint="send fewer samples at once")
+        return RequestError(504, f"the request was not answered within {seconds}", hint="send fewer samples at once")

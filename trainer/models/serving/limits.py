@@ -1,0 +1,97 @@
+"""The limits of a server, and the error that answers a request beyond them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.document import json_value
+from trainer.base.errors import DocumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MOST_WHOLE: Final = 2**64
+"""JSON of a request can hold each value of int64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a server accepts."""
+
+    max_body: int = 16 << 20
+    """Bytes of a request's body."""
+    max_samples: int = 1024
+    """Samples of a request."""
+    max_batch: int = 64
+    """Samples that the program answers in one call."""
+    batch_wait: float = 0.002
+    """Seconds that a request waits for others; 0 answers each request alone."""
+    timeout: float = 30.0
+    """Seconds for a request: to receive its body, to answer it, and to send the answer."""
+    concurrency: int = 256
+    """Requests that are received or answered at the same time."""
+
+
+class RequestError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, message: str, *, hint: str, headers: Mapping[str, str] | None = None) -> None:
+        """Store the HTTP status, the message, the hint and further headers of the response."""
+        super().__init__(message)
+        self.status, self.message, self.hint, self.headers = status, message, hint, dict(headers or {})
+
+    @property
+    def body(self) -> bytes:
+        """The body of the response."""
+        return json_bytes({"error": self.message, "hint": self.hint})
+
+
+@dataclass(slots=True)
+class BodySize:
+    """The size of a request's body, counted while it arrives."""
+
+    most: int
+    is_complete: bool = False
+    _bytes: int = 0
+
+    def add(self, part: bytes, *, more: bool) -> None:
+        """Count a part. Raise `RequestError` if the body is too large."""
+        self._bytes += len(part)
+        if self._bytes > self.most:
+            raise too_large(f"more than {self.most:,}", self.most)
+        self.is_complete = not more
+
+
+def check_headers(headers: Mapping[str, str], *, most: int) -> None:
+    """Raise `RequestError` for the headers of a body that is encoded or too large."""
+    if (encoding := headers.get("content-encoding", "identity").strip().lower()) not in {"", "identity"}:
+        message = f"the body has the content encoding {encoding[:40]!r}; expected none"
+        raise RequestError(415, message, hint="send the body as it is, without compression")
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdecimal() and (len(length) > len(str(most)) or int(length) > most):
+        raise too_large(length[:20], most)
+
+
+def too_large(found: str, most: int) -> RequestError:
+    """Return the error for a body with too many bytes."""
+    message = f"the body has {found} bytes; expected at most {most:,}"
+    return RequestError(413, message, hint="send fewer samples at once, or start the server with a larger --max-body")
+
+
+def parsed_request(body: bytes, *, most: int) -> dict[str, Any]:
+    """Return the JSON object in a body. Raise `RequestError` for other JSON, and for more levels or items than a document may have."""
+    try:
+        content = json_value(body, where="the request", most=most, whole=_MOST_WHOLE)
+    except DocumentError as fault:
+        raise RequestError(422, fault.message, hint="send JSON as /openapi.json describes it") from fault
+    if not isinstance(content, dict):
+        message = f"the request is a JSON {type(content).__name__}; expected an object"
+        raise RequestError(422, message, hint='such as {"inputs": {...}}; /openapi.json describes it')
+    return content
+
+
+def json_bytes(content: object) -> bytes:
+    """Return a value as JSON. Raise `ValueError` for a number that is not finite."""
+    return json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,157 @@
+"""A server of one package: a socket, its connections, and how it stops."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from trainer.base.errors import PortTakenError, UsageError
+from trainer.models.serving.app import Service, make_app
+from trainer.models.serving.limits import json_bytes
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from types import FrameType
+
+    from trainer.models.packaged import PackagedModel
+    from trainer.models.serving.limits import Limits
+
+_HEADER_SECONDS: Final = 10
+"""Seconds for the headers of a request."""
+_MOST_HEADER: Final = 32 << 10
+"""Bytes of the headers of a request."""
+_IDLE_SECONDS: Final = 15
+"""Seconds without a request after which a connection is closed."""
+_EXTRA: Final = 5
+"""Seconds beyond the limit of a request, after which a server that was told to stop ends."""
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a socket with an address of this machine, which does not listen yet. Raise `PortTakenError`, `UsageError`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as fault:
+        raise UsageError(f"--host {host} is no address: {fault.strerror}", hint="--host 127.0.0.1") from fault
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+        bound.listen()
+    except OSError as fault:
+        bound.close()
+        if isinstance(fault, PermissionError):
+            message = f"port {port} is not allowed for this user"
+            raise UsageError(message, hint="--port 8080, or another port from 1024 on") from fault
+        message = f"port {port} on {host} cannot be used: {fault.strerror}"
+        raise PortTakenError(message, hint=f"--port {port + 1}") from fault
+    return bound
+
+
+def serve(
+    model: PackagedModel,
+    bound: socket.socket,
+    limits: Limits,
+    *,
+    token: str | None,
+    say: Callable[[str], object],
+) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; then answer the accepted ones and return. `say` prints a line."""
+    service = Service(model, limits)
+    config = uvicorn.Config(
+        make_app(service, token=token, say=say),
+        http=_Connection,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(limits.timeout) + _EXTRA,
+        h11_max_incomplete_event_size=_MOST_HEADER,
+    )
+    _Server(config, service, say).run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers, and that it stops."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], object]) -> None:
+        super().__init__(config)
+        self._service, self._say = service, say
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and print the addresses."""
+        await super().startup(sockets=sockets)
+        for each in sockets or []:
+            host, port = each.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            self._say(f"serving {self._service.name} at http://{shown}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Turn readiness off and stop; unlike the base class, do not raise the signal again at the end."""
+        self._service.is_ready = False
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the accepted requests."""
+        await super().shutdown(sockets=sockets)
+        self._say(f"stopped serving {self._service.name}")
+
+
+class _Connection(H11Protocol):
+    """A connection whose client has to send the headers of a request in time."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base class
+        """Wait for the headers of the first request."""
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on, and wait for headers between requests."""
+        if self._is_idle and self._deadline is None:
+            self._expect_headers()
+        super().data_received(data)
+        if not self._is_idle:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, with JSON as all errors."""
+        body = json_bytes({"error": msg, "hint": "send a request of HTTP/1.1"})
+        headers: list[tuple[bytes, bytes]] = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        events: list[Any] = [h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()]
+        for event in events:
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect_headers(self) -> None:
+        self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
