@@ -63,15 +63,15 @@ class Page:
         assert found.get("method") != "closed", "the browser ended"
         return found
 
-    def open(self, file: Path, *, width: int = 1200, dark: bool = False) -> None:
-        """Load a file and wait until it is loaded."""
+    def open(self, file: Path | str, *, width: int = 1200, dark: bool = False) -> None:
+        """Load a file or an address, and wait until it is loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 

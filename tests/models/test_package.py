@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
+from tests.models.serving.running import running
+from trainer.models.packaged import load_package
+from trainer.models.serving.limits import Limits
+
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
@@ -123,6 +129,20 @@ def test_a_run_and_its_package_are_retested_identical(checkout: Checkout, packag
     assert found["verdict"] == "identical"
     assert found["outputs"]["identical"]
     assert found["metrics"] == json.loads(of_run.stdout)["metrics"] == package["certificate"]["metrics"]
+
+
+def test_a_server_answers_1000_inputs_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    of_run = json.loads(checkout.reprise("predict", run, str(inputs), "--json").stdout)
+    expected = [each["answer"] for each in of_run["predictions"]]
+    with running(load_package(Path(package["path"])), Limits(), token=None) as server:
+        served = server.post("/predict", inputs.read_bytes()).json
+        values = np.load(inputs)
+        tensor = {"name": "image", "datatype": "FP32", "shape": [*values.shape], "data": values.ravel().tolist()}
+        inferred = server.post(server.infer, {"inputs": [tensor]}).json
+    assert served == {"package": package["package"], "predictions": expected}
+    scores = next(each["data"] for each in inferred["outputs"] if each["name"] == "scores")
+    assert scores == [score for each in expected for score in each["scores"].values()]
 
 
 def test_a_package_works_without_its_run_and_its_code(

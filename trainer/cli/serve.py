@@ -38,12 +38,12 @@ def main(argv: list[str]) -> int:
         words = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in _PASSED]
         return serve_in_container(package, words, host=args.host, port=args.port or _PORT, token=args.token_file)
     from trainer.models.packaged import load_package
-    from trainer.models.serving.server import bound_socket, serve
+    from trainer.models.serving.server import Server, bound_socket
 
     with bound_socket(args.host, args.port) as bound:
         model = load_package(package)
         _describe(model)
-        serve(model, bound, _limits(args), token=token, say=print_notice)
+        Server(model, _limits(args), token=token, say=print_notice).run(sockets=[bound])
     return 0
 
 

@@ -104,6 +104,7 @@ def _table() -> dict[str, Any]:
         "format": "csv",
         "delimiter": ",",
         "quote": '"',
+        "missing": ("",),
         "columns": {
             "height": {"type": "number", "read": "number"},
             "width": {"type": "number", "read": "number"},

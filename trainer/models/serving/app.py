@@ -19,6 +19,8 @@ from trainer.models.serving.bodies import batches_of, inference_batch
 from trainer.models.serving.guard import Guard, Occupancy
 from trainer.models.serving.limits import RequestError, json_bytes, parsed_request
 from trainer.models.serving.metrics import CONTENT_TYPE, Metrics
+from trainer.models.serving.page import PAGE, POLICY
+from trainer.models.serving.schema import get_operation, infer_operation, predict_operation
 from trainer.models.serving.tensors import metadata, protocol_tensor, request_id, requested_outputs
 
 if TYPE_CHECKING:
@@ -87,7 +89,6 @@ class Service:
 
     async def infer(self, request: Request) -> Response:
         """Answer the tensors of an inference request of the protocol."""
-        self._require(request)
         body = await request.body()
         parsed, batch = await self._in_thread(lambda: self._inference(body))
         names = requested_outputs(parsed, self.model.package.outputs)
@@ -105,17 +106,15 @@ class Service:
         """Whether the server accepts requests: 503 after it was told to stop."""
         return _json({"ready": self.is_ready}, status=200 if self.is_ready else 503)
 
-    async def described(self, request: Request) -> Response:
+    async def described(self) -> Response:
         """The inputs and outputs of the package, as the protocol describes them."""
-        self._require(request)
         package = self.model.package
         about = {"name": self.name, "versions": [package.digest], "platform": "pytorch_export"}
         inputs, outputs = ([metadata(each) for each in specs] for specs in (package.inputs, package.outputs))
         return _json({**about, "inputs": inputs, "outputs": outputs})
 
-    async def model_ready(self, request: Request) -> Response:
+    async def model_ready(self) -> Response:
         """Whether the package answers."""
-        self._require(request)
         return _json({"name": self.name, "ready": self.is_ready}, status=200 if self.is_ready else 503)
 
     async def package(self) -> Response:
@@ -133,10 +132,6 @@ class Service:
     async def measured(self) -> Response:
         """The metrics of this server."""
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
-
-    def _require(self, request: Request) -> None:
-        if (found := request.path_params["model"]) != self.name:
-            raise RequestError(404, f"there is no model {found[:80]!r}", hint=f"this server has {self.name}")
 
     def _inference(self, body: bytes) -> tuple[dict[str, Any], Batch]:
         parsed = parsed_request(body, most=self.limits.max_body)
@@ -179,7 +174,7 @@ def make_app(service: Service, *, token: str | None, say: Callable[[str], object
         lifespan=service.running,
         telemetry=_NO_TELEMETRY,
     )
-    model = "/v2/models/{model}"
+    model = f"/v2/models/{service.name}"
     gets: dict[str, Callable[..., Any]] = {
         "/v2": service.server,
         "/v2/health/live": service.live,
@@ -189,21 +184,32 @@ def make_app(service: Service, *, token: str | None, say: Callable[[str], object
         "/package": service.package,
         "/certificate": service.certificate,
         "/record": service.record,
-        "/metrics": service.measured,
     }
     for path, call in gets.items():
-        app.add_api_route(path, call, methods=["GET"], response_class=Response)
-    app.add_api_route("/predict", service.predict, methods=["POST"], response_class=Response)
-    app.add_api_route(f"{model}/infer", service.infer, methods=["POST"], response_class=Response)
+        app.add_api_route(path, call, response_class=Response, openapi_extra=get_operation(_JSON))
+    app.add_api_route("/metrics", service.measured, response_class=Response, openapi_extra=get_operation("text/plain"))
+    package, limits = service.model.package, service.limits
+    posts: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "/predict": (service.predict, predict_operation(service.model, limits)),
+        f"{model}/infer": (service.infer, infer_operation(package, limits)),
+    }
+    for path, (call, operation) in posts.items():
+        app.add_api_route(path, call, methods=["POST"], response_class=Response, openapi_extra=operation)
+    described = json.dumps(app.openapi()).encode()
+    shown: dict[str, tuple[bytes, str, dict[str, str]]] = {
+        "/": (PAGE, "text/html", {"content-security-policy": POLICY}),
+        "/openapi.json": (described, _JSON, {}),
+    }
+    for path, answer in shown.items():
+        app.add_route(path, _fixed(*answer))
     app.add_exception_handler(HTTPException, _without_route)
-    paths = {"/predict", *(path.format(model=service.name) for path in (*gets, f"{model}/infer"))}
     app.add_middleware(
         Guard,
         limits=service.limits,
         metrics=service.metrics,
         token=token,
         occupancy=service.occupancy,
-        paths=paths,
+        paths=(*gets, *posts, *shown, "/metrics"),
         say=say,
     )
     return app
@@ -218,6 +224,13 @@ async def _without_route(request: Request, fault: Exception) -> Response:
     return Response(
         json_bytes({"error": message, "hint": "/openapi.json lists the endpoints"}), status, headers, media_type=_JSON
     )
+
+
+def _fixed(body: bytes, media: str, headers: dict[str, str]) -> Callable[[Request], Any]:
+    async def answer(_: Request) -> Response:
+        return Response(body, headers=headers, media_type=media)
+
+    return answer
 
 
 def _json(content: object, *, status: int = 200) -> Response:

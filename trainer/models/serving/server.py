@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from fastapi import FastAPI
+
     from trainer.models.packaged import PackagedModel
     from trainer.models.serving.limits import Limits
 
@@ -53,18 +55,39 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(
-    model: PackagedModel,
-    bound: socket.socket,
-    limits: Limits,
-    *,
-    token: str | None,
-    say: Callable[[str], object],
-) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; then answer the accepted ones and return. `say` prints a line."""
-    service = Service(model, limits)
-    config = uvicorn.Config(
-        make_app(service, token=token, say=say),
+class Server(uvicorn.Server):
+    """Answers requests until SIGTERM or Ctrl-C; then answers the accepted ones, and ends. `run(sockets=[...])` starts it."""
+
+    def __init__(
+        self, model: PackagedModel, limits: Limits, *, token: str | None, say: Callable[[str], object]
+    ) -> None:
+        """`say` prints a line."""
+        self.service, self._say = Service(model, limits), say
+        super().__init__(_config(make_app(self.service, token=token, say=say), limits))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and print the addresses."""
+        await super().startup(sockets=sockets)
+        for each in sockets or []:
+            host, port = each.getsockname()[:2]
+            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - an address that a browser can open
+            self._say(f"serving {self.service.name} at http://{f'[{shown}]' if ':' in shown else shown}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Turn readiness off and stop; unlike the base class, do not raise the signal again at the end."""
+        self.service.is_ready = False
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the accepted requests."""
+        await super().shutdown(sockets=sockets)
+        self._say(f"stopped serving {self.service.name}")
+
+
+def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         http=_Connection,
         ws="none",
         loop="asyncio",
@@ -78,34 +101,6 @@ def serve(
         timeout_graceful_shutdown=math.ceil(limits.timeout) + _EXTRA,
         h11_max_incomplete_event_size=_MOST_HEADER,
     )
-    _Server(config, service, say).run(sockets=[bound])
-
-
-class _Server(uvicorn.Server):
-    """Tells when it answers, and that it stops."""
-
-    def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], object]) -> None:
-        super().__init__(config)
-        self._service, self._say = service, say
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and print the addresses."""
-        await super().startup(sockets=sockets)
-        for each in sockets or []:
-            host, port = each.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            self._say(f"serving {self._service.name} at http://{shown}:{port}")
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Turn readiness off and stop; unlike the base class, do not raise the signal again at the end."""
-        self._service.is_ready = False
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer the accepted requests."""
-        await super().shutdown(sockets=sockets)
-        self._say(f"stopped serving {self._service.name}")
 
 
 class _Connection(H11Protocol):

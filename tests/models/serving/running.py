@@ -1,0 +1,88 @@
+"""Servers in a thread of the test's process, and requests to them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Any
+
+from trainer.models.serving.server import Server, bound_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from trainer.models.packaged import PackagedModel
+    from trainer.models.serving.limits import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A running server."""
+
+    port: int
+    server: Server
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def infer(self) -> str:
+        """The path of inference."""
+        return f"/v2/models/{self.server.service.name}/infer"
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Get a path."""
+        return self.send("GET", path, None, **headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Answer:
+        """Post bytes, or a value as JSON."""
+        if not isinstance(body, bytes):
+            body, headers = json.dumps(body).encode(), {"content_type": "application/json", **headers}
+        return self.send("POST", path, body, **headers)
+
+    def send(self, method: str, path: str, body: bytes | None, **headers: str) -> Answer:
+        """Send a request on a connection of its own."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            found = connection.getresponse()
+            named = {name.lower(): value for name, value in found.getheaders()}
+            return Answer(status=found.status, body=found.read(), headers=named)
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running(model: PackagedModel, limits: Limits, *, token: str | None = None) -> Iterator[Running]:
+    """Run a server in a thread, and stop it at the end."""
+    lines: list[str] = []
+    with bound_socket("127.0.0.1", 0) as bound:
+        server = Server(model, limits, token=token, say=lines.append)
+        port = bound.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield Running(port=port, server=server, lines=lines)
+        finally:
+            server.should_exit = True
+            thread.join(60)
+            assert not thread.is_alive()

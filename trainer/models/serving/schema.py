@@ -1,0 +1,171 @@
+"""The description of a server's endpoints for OpenAPI, from the types of its package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.data.reader import Table
+from trainer.models.serving.bodies import kind_of
+from trainer.models.serving.tensors import DATATYPES, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.models.package import Package, TensorSpec
+    from trainer.models.packaged import PackagedModel
+    from trainer.models.serving.limits import Limits
+
+Schema = dict[str, Any]
+_BINARY: Final[Schema] = {"type": "string", "format": "binary"}
+_ERROR: Final[Schema] = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}, "hint": {"type": "string"}},
+    "required": ["error", "hint"],
+}
+_REASONS: Final = {
+    401: "The token is missing or wrong",
+    408: "The body did not arrive in time",
+    413: "The body or the number of samples is too large",
+    415: "The body is compressed, or a form with parts",
+    422: "The body does not fit the package",
+    500: "The server failed; its log has the number in the message",
+    503: "The server answers too many requests; Retry-After tells when to try again",
+    504: "The request was not answered in time",
+}
+_WHOLE: Final = {
+    "uint8": (0, 2**8 - 1),
+    **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
+}
+
+
+def predict_operation(model: PackagedModel, limits: Limits) -> Schema:
+    """Return the description of `/predict`."""
+    package, kind = model.package, kind_of(model)
+    forms: list[Schema] = [_object({"inputs": _object({each.name: _batch(each, limits) for each in package.inputs})})]
+    content: dict[str, Schema] = {}
+    match kind:
+        case "picture":
+            content["image/*"] = {"schema": _BINARY}
+        case "arrays":
+            content["application/octet-stream"] = {"schema": {**_BINARY, "description": "A .npy file"}}
+        case "table":
+            forms.insert(0, _object({"rows": _array(_row(model), limits)}))
+            content["text/csv"] = {"schema": {"type": "string"}}
+        case "tensors":
+            pass
+    content["application/json"] = {"schema": forms[0] if len(forms) == 1 else {"oneOf": forms}}
+    answers = _object({"package": {"type": "string"}, "predictions": {"type": "array", "items": _answer(package)}})
+    return {"requestBody": {"required": True, "content": content}, "responses": _responses(answers)}
+
+
+def infer_operation(package: Package, limits: Limits) -> Schema:
+    """Return the description of the protocol's inference."""
+    inputs = [_tensor(each, limits) for each in package.inputs]
+    request = _object(
+        {"id": {"type": "string"}, "inputs": {"type": "array", "items": _any_of(inputs)}, "outputs": _outputs(package)},
+        required=("inputs",),
+    )
+    outputs = {"type": "array", "items": _any_of([_tensor(each, limits) for each in package.outputs])}
+    names = {name: {"type": "string"} for name in ("model_name", "model_version", "id")}
+    answer = _object({**names, "outputs": outputs}, required=("model_name", "outputs"))
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+        "responses": _responses(answer),
+    }
+
+
+def get_operation(media: str) -> Schema:
+    """Return the description of an endpoint without a body."""
+    return {"responses": {"200": {"description": "As it is now", "content": {media: {}}}}}
+
+
+def _responses(answer: Schema) -> Schema:
+    errors = {
+        str(status): {"description": reason, "content": {"application/json": {"schema": _ERROR}}}
+        for status, reason in _REASONS.items()
+    }
+    return {"200": {"description": "The answers", "content": {"application/json": {"schema": answer}}}, **errors}
+
+
+def _row(model: PackagedModel) -> Schema:
+    """Return the schema of a row: its columns that the net's inputs are read from."""
+    dataset = model.package.dataset
+    assert dataset is not None  # noqa: S101 - it is a table
+    assert isinstance(dataset.reader, Table)  # noqa: S101
+    inputs = {each.name for each in model.package.inputs}
+    columns: dict[str, Schema] = {}
+    for field, column in dataset.reader.fields.items():
+        for name in column.names if field in inputs else ():
+            treated = dataset.reader.columns.get(name)
+            known = {"examples": [*treated.values[:5]]} if treated and treated.values else {}
+            columns[name] = {"type": ["string", "number", "boolean", "null"], **known}
+    return {"type": "object", "properties": columns, "required": [*columns]}
+
+
+def _answer(package: Package) -> Schema:
+    scores = _object({name: {"type": "number"} for name in package.answer.names})
+    outputs = {each.name: _nested(each) for each in package.outputs}
+    match package.answer.kind:
+        case "class" if "scores" in outputs:
+            return _object({"class": {"enum": [*package.answer.names]}, "scores": scores})
+        case "class":
+            return _object({"shares": scores, "output": {"type": "array"}})
+        case "labels":
+            labels = {"type": "array", "items": {"enum": [*package.answer.names]}}
+            return _object({"labels": labels, "scores": scores})
+        case "values":
+            return _object(outputs)
+
+
+def _tensor(spec: TensorSpec, limits: Limits) -> Schema:
+    about = metadata(spec)
+    shape = {"type": "array", "items": {"type": "integer", "minimum": 1}, "description": str(about["shape"])}
+    length = len(spec.shape) + 1
+    return _object(
+        {
+            "name": {"const": spec.name},
+            "datatype": {"const": DATATYPES[spec.dtype]},
+            "shape": {**shape, "minItems": length, "maxItems": length},
+            "data": {"oneOf": [{"type": "array", "items": _value(spec)}, _batch(spec, limits)]}
+            if spec.shape
+            else _batch(spec, limits),
+        }
+    )
+
+
+def _outputs(package: Package) -> Schema:
+    names = {"enum": [each.name for each in package.outputs]}
+    return {"type": "array", "items": _object({"name": names})}
+
+
+def _batch(spec: TensorSpec, limits: Limits) -> Schema:
+    return _array(_nested(spec), limits)
+
+
+def _nested(spec: TensorSpec) -> Schema:
+    schema = _value(spec)
+    for length in reversed(spec.shape):
+        bounds = {"minItems": 1} if length == "any" else {"minItems": length, "maxItems": length}
+        schema = {"type": "array", "items": schema, **bounds}
+    return schema
+
+
+def _value(spec: TensorSpec) -> Schema:
+    if spec.dtype == "bool":
+        return {"type": "boolean"}
+    if bounds := _WHOLE.get(spec.dtype):
+        return {"type": "integer", "minimum": bounds[0], "maximum": bounds[1]}
+    return {"type": "number"}
+
+
+def _array(items: Schema, limits: Limits) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": limits.max_samples}
+
+
+def _object(properties: Schema, *, required: Sequence[str] | None = None) -> Schema:
+    needed = [*(properties if required is None else required)]
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
+
+
+def _any_of(schemas: list[Schema]) -> Schema:
+    return schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
