@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,23 +36,23 @@ SAMPLES: Final = np.random.default_rng(2).random((64, 1, 4, 4), dtype=np.float32
 def command(package: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
     """Run `reprise serve` in an empty folder without a store; yield the process, its port, and what it printed first."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("REPRISE_", "AWS_"))}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainer", "serve", str(package), "--port", "0", *words],
+    words = ("serve", str(package), "--port", "0", *words)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "trainer", *words],
         env={**environ, "PYTHONPATH": str(ROOT), "REPRISE_STORE": "s3://nowhere", "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=package.parent,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert process.stderr
-        lines: list[str] = []
-        while not (lines and (found := re.search(r" at http://127\.0\.0\.1:(\d+)$", lines[-1]))):
-            lines.append(process.stderr.readline().rstrip())
-            assert lines[-1], (process.wait(), lines)
-        yield process, int(found[1]), lines
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            assert process.stderr
+            lines: list[str] = []
+            while not (lines and (found := re.search(r" at http://127\.0\.0\.1:(\d+)$", lines[-1]))):
+                lines.append(process.stderr.readline().rstrip())
+                assert lines[-1], (process.wait(), lines)
+            yield process, int(found[1]), lines
+        finally:
+            process.kill()
 
 
 def ended(package: Path, *words: str) -> tuple[int, str]:
@@ -70,15 +70,12 @@ def ended(package: Path, *words: str) -> tuple[int, str]:
 
 def test_sigterm_under_load_loses_no_accepted_request(packages: dict[str, Path]) -> None:
     """Each client has sent its request when the signal arrives; the server waits one second for others to batch."""
-    with command(packages["arrays"], "--batch-wait", "1000", "--max-batch", "1000", "--concurrency", "64") as (
-        process,
-        port,
-        _,
-    ):
-        clients = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(50)]
+    words = ("--batch-wait", "1000", "--max-batch", "1000", "--concurrency", "64")
+    with command(packages["arrays"], *words) as (process, port, _), ExitStack() as opened:
+        connections = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(51)]
+        probe, *clients = [opened.enter_context(closing(each)) for each in connections]
         for number, client in enumerate(clients):
             client.request("POST", "/predict", npy(SAMPLES[number : number + 1]))
-        probe = HTTPConnection("127.0.0.1", port, timeout=30)
         while True:
             probe.request("GET", "/metrics")
             if b"reprise_requests_in_progress 50.0" in probe.getresponse().read():
@@ -99,16 +96,15 @@ def test_a_stream_of_requests_gets_answers_or_a_refused_connection(packages: dic
 
     def send(port: int) -> None:
         while True:
-            client = HTTPConnection("127.0.0.1", port, timeout=30)
-            try:
-                client.connect()
-                client.request("POST", "/predict", npy(SAMPLES[:1]))
-                response = client.getresponse()
-            except (ConnectionError, OSError):
-                return  # it was not accepted
-            statuses.append(response.status)
-            if b"predictions" not in response.read():
-                broken.append(str(response.status))
+            with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as client:
+                try:
+                    client.request("POST", "/predict", npy(SAMPLES[:1]))
+                    response = client.getresponse()
+                except OSError:
+                    return  # it was not accepted
+                statuses.append(response.status)
+                if b"predictions" not in response.read():
+                    broken.append(str(response.status))
 
     with command(packages["arrays"]) as (process, port, _):
         threads = [threading.Thread(target=send, args=(port,)) for _ in range(8)]

@@ -36,8 +36,7 @@ JSON: Final = st.recursive(
 
 def values(dtype: str) -> st.SearchStrategy[Any]:
     """Arrays `[samples, ...]` of a type, with finite values."""
-    finite = {"allow_nan": False, "allow_infinity": False} if dtype.startswith("float") else {}
-    elements = arrays.from_dtype(np.dtype(dtype), **finite)
+    elements = arrays.from_dtype(np.dtype(dtype), allow_nan=False, allow_infinity=False)
     return arrays.arrays(dtype, arrays.array_shapes(min_dims=1, max_dims=4, max_side=4), elements=elements)
 
 

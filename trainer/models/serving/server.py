@@ -141,7 +141,7 @@ class _Connection(H11Protocol):
 
     @property
     def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr] # before the first request
 
     def _expect_headers(self) -> None:
         self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
