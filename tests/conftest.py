@@ -32,7 +32,7 @@ settings.load_profile("no-deadline")
 HAS_TORCH: Final = importlib.util.find_spec("torch") is not None
 
 # Their modules import torch when they are collected.
-collect_ignore_glob: Final = [] if HAS_TORCH else ["training/*", "experiments/*"]
+collect_ignore_glob: Final = [] if HAS_TORCH else ["training/*", "experiments/*", "models/serving/*"]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import UsageError
+from trainer.cli import IMAGE_FILE
 from trainer.cli.arguments import Arguments
 from trainer.cli.containers import serve_in_container
 from trainer.cli.find_package import PACKAGE_HELP, find_package
@@ -34,6 +35,8 @@ def main(argv: list[str]) -> int:
     package = find_package(args.package)
     token = None if args.token_file is None else _token(args.token_file)
     _check(args)
+    if token is None and not IMAGE_FILE.exists() and not _is_own(args.host):
+        print_notice(f"whoever reaches {args.host}:{args.port} can send requests; --token-file FILE requires a token")
     if not can_train():
         words = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in _PASSED]
         return serve_in_container(package, words, host=args.host, port=args.port or _PORT, token=args.token_file)
@@ -109,6 +112,10 @@ def _check(args: Namespace) -> None:
         value, option = getattr(args, name), f"--{name.replace('_', '-')}"
         if not least <= value <= most:
             raise UsageError(f"{option} is {value}; expected {least} to {most}", hint="reprise serve --help")
+
+
+def _is_own(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _limits(args: Namespace) -> Limits:

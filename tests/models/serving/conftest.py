@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("torch")
-
 from tests.models.serving.running import running
 from tests.models.serving.small_packages import make_package
 from trainer.models.packaged import load_package
