@@ -126,8 +126,9 @@ def test_a_streamed_run_is_identical_to_one_on_the_disk(noise: Checkout, on_disk
     attempt, err = train_streamed(noise, "--workers", workers)
     assert "fetched during the run: the cache's limit is 8.0 MB" in err
     assert differing(attempt, on_disk) == []
-    identities = {load_record(each / "record.json").identity for each in (attempt, on_disk)}
-    assert len(identities) == 1
+    records = [load_record(each / "record.json") for each in (attempt, on_disk)]
+    assert len({each.identity for each in records}) == 1
+    assert "shuffle_window" not in records[0].ingredients.settings
 
 
 @pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.long), "2"])
@@ -138,8 +139,9 @@ def test_a_streamed_run_by_windows_is_identical_to_one_on_the_disk(
     assert "fetched during the run" in err
     assert "shuffle-window" not in err
     assert differing(attempt, by_windows) == []
-    identities = {load_record(each / "record.json").identity for each in (attempt, by_windows)}
-    assert len(identities) == 1
+    records = [load_record(each / "record.json") for each in (attempt, by_windows)]
+    assert len({each.identity for each in records}) == 1
+    assert records[0].ingredients.settings["shuffle_window"] == 128
     names = [path.name for path in (noise.root.parent / "cache").glob("versions/small/*/streamed.*/*")]
     assert len([name for name in names if "-" in name]) > 20
 
