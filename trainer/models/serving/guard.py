@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 OPEN: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no token: health, and the page, which has nothing of the package in itself."""
+_DISCARD_SECONDS: Final = 1.0
+"""Seconds for the rest of a rejected body."""
 _HEADERS: Final = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
@@ -69,6 +72,7 @@ class Guard:
                 self._check(scope)
                 await self._admitted(scope, request)
         except RequestError as fault:
+            await request.discard()
             await request.fail(fault)
         except TimeoutError:
             await request.fail(request.late())
@@ -130,6 +134,17 @@ class _Request:
             return message
         self._body.add(message.get("body", b""), more=message.get("more_body", False))
         return message
+
+    async def discard(self) -> None:
+        """Read the rest of a rejected body, for a moment and up to the limit: closing a connection with unread bytes loses the response."""
+        read = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while not self._body.is_complete and not self.status and read <= self._limits.max_body:
+                    message = await self._receive()
+                    if not message.get("more_body", False):
+                        return
+                    read += len(message.get("body", b""))
 
     async def send(self, message: Message) -> None:
         """Send a part of the response."""
