@@ -23,8 +23,9 @@ from trainer.runs.run import load_record
 from trainer.stores import open_store
 
 if TYPE_CHECKING:
-    from trainer.runs.record import Record
     from pathlib import Path
+
+    from trainer.runs.record import Record
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl")
