@@ -160,7 +160,8 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
         program=body.getvalue(),
         dataset=dataset,
         inputs=tuple(
-            spec_of(name, each, variable=axes) for (name, each), axes in zip(given.items(), variable, strict=True)
+            spec_of(name, each, variable=axes, has_range=True)
+            for (name, each), axes in zip(given.items(), variable, strict=True)
         ),
         outputs=tuple(spec_of(name, each, variable=golden.variable(name)) for name, each in outputs.items()),
         golden=golden,

@@ -228,8 +228,11 @@ def require_any_count(program: Callable[..., Outputs], inputs: Inputs) -> None:
         raise PackageError(message, hint="do not use the number of samples in forward, such as view(32, -1)") from fault
 
 
-def spec_of(name: str, value: Tensor, *, variable: Collection[int] = ()) -> TensorSpec:
-    """Return the type of a batch's tensor, without the axis of samples. Raise `PackageError` for a type that JSON cannot hold."""
+def spec_of(name: str, value: Tensor, *, variable: Collection[int] = (), has_range: bool = False) -> TensorSpec:
+    """Return the type of a batch's tensor, without the axis of samples. Raise `PackageError` for a type that JSON cannot hold.
+
+    `variable` has the axes whose length varies; `has_range` adds the range of the values.
+    """
     shape: list[Length] = [
         "any" if axis in variable else length for axis, length in enumerate(value.shape[1:], start=1)
     ]
@@ -237,4 +240,13 @@ def spec_of(name: str, value: Tensor, *, variable: Collection[int] = ()) -> Tens
     if kind in {"bfloat16", "complex64", "complex128"}:
         message = f"{name} is {kind}; expected numbers that JSON and NumPy have"
         raise PackageError(message, hint="convert it in forward: `.float()`")
-    return TensorSpec.model_validate({"name": name, "dtype": kind, "shape": shape})
+    return TensorSpec.model_validate(
+        {"name": name, "dtype": kind, "shape": shape, "range": range_of(value) if has_range else None}
+    )
+
+
+def range_of(value: Tensor) -> tuple[float, float] | None:
+    """Return the smallest and the largest value of a tensor; `None` if there is none, or one is not finite."""
+    if not value.numel() or not bool(value.isfinite().all()):
+        return None
+    return float(value.min()), float(value.max())

@@ -58,6 +58,8 @@ class TensorSpec(Typed):
     """An input or an output: its type, and its shape without the axis of samples."""
 
     name: OneLine
+    range: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The smallest and the largest value of an input in the golden samples, which the page of a server draws with."""
 
     def __str__(self) -> str:
         """Return the form of messages: `image float32 [1, 8, 8]`."""

@@ -172,7 +172,7 @@ def _package(kind: str, made: Small, outputs: Mapping[str, Tensor], files: Mappi
         experiment=kind,
         identity=DIGEST,
         dataset=None if made.reader is None else Dataset.model_validate(versioned | made.reader),
-        inputs=tuple(spec_of(name, each, variable=made.variable) for name, each in made.inputs.items()),
+        inputs=tuple(spec_of(name, each, variable=made.variable, has_range=True) for name, each in made.inputs.items()),
         outputs=tuple(spec_of(name, each) for name, each in outputs.items()),
         answer=made.form,
         golden=len(next(iter(made.inputs.values()))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -73,6 +74,17 @@ def test_a_drawn_picture_shows_its_class_and_scores(browser: Page, pictures: Run
     assert lines[0] in {"ant", "bee", "cat"}
     assert lines[1] == lines[0]
     assert float(lines[2]) == pytest.approx(max(map(float, lines[2::2])))
+
+
+def test_a_drawing_becomes_an_array_with_the_range_of_the_golden_samples(browser: Page, arrays: Running) -> None:
+    sent = "window.sent = []; const own = window.fetch; window.fetch = (...words) => (window.sent.push(words[1].body), own(...words));"
+    lines = tried(browser, arrays, sent + DRAW, ready="#drawing").split("\n")
+    assert lines[0] in {"ant", "bee", "cat"}
+    (rows,) = json.loads(str(browser.value("window.sent[0]")))["inputs"]["image"][0]
+    low, high = arrays.get("/package").json["inputs"][0]["range"]
+    values = [value for row in rows for value in row]
+    assert (len(rows), len(values)) == (4, 16)
+    assert low <= min(values) < max(values) <= high
 
 
 def test_a_form_has_the_columns_of_the_table(browser: Page, table: Running) -> None:

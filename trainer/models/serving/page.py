@@ -93,7 +93,7 @@ function files(parent, word, accept, preview) {
   parent.append(drop);
 }
 
-function drawing(parent, [height, width]) {
+function drawing(parent, [height, width], use) {
   const canvas = make('canvas', '', {width: 280, height: Math.round(280 * height / width), id: 'drawing'});
   const pen = canvas.getContext('2d'), dark = make('input', '', {type: 'checkbox', id: 'dark'});
   const clear = () => { pen.fillStyle = dark.checked ? '#fff' : '#000'; pen.fillRect(0, 0, canvas.width, canvas.height); };
@@ -107,13 +107,32 @@ function drawing(parent, [height, width]) {
     const small = make('canvas', '', {width, height}), target = small.getContext('2d');
     target.imageSmoothingQuality = 'high';
     target.drawImage(canvas, 0, 0, width, height);
-    small.toBlob(blob => send(blob, 'image/png'));
+    use(small, target);
   };
   dark.onchange = clear;
   clear();
   const row = make('div', '', {className: 'row'}), button = make('button', 'Clear', {onclick: clear});
   row.append(button, dark, make('label', 'dark on light', {htmlFor: 'dark'}));
   parent.append(make('p', 'or draw one:', {className: 'quiet'}), canvas, row);
+}
+
+const png = small => small.toBlob(blob => send(blob, 'image/png'));
+
+function pixels({name, shape, range: [low, high]}) {
+  const [height, width] = shape.slice(-2);
+  return (_, pen) => {
+    const {data} = pen.getImageData(0, 0, width, height);
+    const value = (y, x) => low + (high - low) * data[4 * (y * width + x)] / 255;
+    const rows = Array.from({length: height}, (_, y) => Array.from({length: width}, (_, x) => value(y, x)));
+    send(JSON.stringify({inputs: {[name]: [shape.length === 3 ? [rows] : rows]}}), 'application/json');
+  };
+}
+
+function drawable() {
+  const [input, ...others] = about.inputs, {shape, range, dtype} = input;
+  const sizes = shape.length === 3 && shape[0] === 1 ? shape.slice(1) : shape;
+  const fits = sizes.length === 2 && sizes.every(length => length !== 'any' && length >= 4 && length <= 64);
+  return !others.length && fits && range && range[0] < range[1] && dtype.startsWith('float') ? input : null;
 }
 
 function table(parent) {
@@ -163,10 +182,12 @@ function build() {
   if (kind === 'images') {
     files(parent, 'Drop a picture here, or choose one', 'image/*', true);
     const {mode, size} = about.dataset.reader;
-    if (mode === 'L' && size && Math.max(...size) <= 64) drawing(parent, size);
+    if (mode === 'L' && size && Math.max(...size) <= 64) drawing(parent, size, png);
   } else if (kind === 'table') table(parent);
   else {
     if (kind === 'arrays') files(parent, 'Drop a .npy file here, or choose one', '.npy', false);
+    const input = drawable();
+    if (input) drawing(parent, input.shape.slice(-2), pixels(input));
     tensors(parent);
   }
 }
