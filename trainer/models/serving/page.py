@@ -19,7 +19,7 @@ section { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; ma
 button, input, textarea { font: inherit; color: inherit; border: 1px solid var(--line); border-radius: .4rem;
   padding: .45rem .7rem; max-width: 100%; background: light-dark(#fff, #14171c); }
 button { cursor: pointer; } button.main { background: var(--strong); color: light-dark(#fff, #10131a); border-color: transparent; }
-textarea { width: 100%; min-height: 9rem; font-family: ui-monospace, monospace; font-size: .85rem; }
+textarea { width: 100%; margin-top: .7rem; min-height: 9rem; font-family: ui-monospace, monospace; font-size: .85rem; }
 canvas { display: block; width: min(100%, 17.5rem); touch-action: none; border: 1px solid var(--line); cursor: crosshair; }
 .row { display: flex; gap: .6rem; flex-wrap: wrap; align-items: center; margin-top: .7rem; }
 .drop { border: 2px dashed var(--line); border-radius: .5rem; padding: 1rem; text-align: center; }
