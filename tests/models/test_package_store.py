@@ -74,6 +74,8 @@ def test_a_written_package_is_found_by_folder_name_and_digest(tmp_path: Path, mo
     assert known_package("dots") is None
     with pytest.raises(DocumentError, match="is not a package on this machine"):
         find_package("dots")
+    with pytest.raises(DocumentError, match="REPRISE_PACKAGE is not set"):
+        find_package("/package")
 
 
 def test_a_pulled_package_is_the_pushed_one(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from trainer.cli.configuration import runs_folder
 from trainer.models.package import PACKAGE, packages_in
 
 PACKAGE_HELP: Final = "the folder of a package, its name as `reprise packages ls` lists it, or its digest"
+MOUNTED: Final = "/package"
+"""Where the compose service `serve` mounts the folder of a package."""
 _PREFIX: Final = "sha256:"
 _SHORT: Final = 12
 
@@ -33,6 +35,9 @@ def find_package(word: str) -> Path:
     """Return the folder of the package that a word names. Raise `DocumentError` if this machine has none."""
     if found := known_package(word):
         return found
+    if word == MOUNTED:
+        hint = "REPRISE_PACKAGE=FOLDER docker compose up serve"
+        raise DocumentError("REPRISE_PACKAGE is not set to the folder of a package", hint=hint)
     names = [path.name for path in packages_in(runs_folder())]
     hint = (
         did_you_mean(word, names)
