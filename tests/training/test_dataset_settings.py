@@ -113,6 +113,7 @@ SEQUENCE: Final = {"input_field": "text", "vocabulary": None, "context": 128}
             {"vocabulary": 900, "context": 9},
         ),
         ({"kind": "text", "file": "a.txt", "window": 64}, {}),
+        ({"kind": "text", "file": "a.txt", "window": 640}, {"context": 640}),
     ],
 )
 def test_tokens_give_their_vocabulary_and_window(reader: dict[str, Any], values: dict[str, Any]) -> None:

@@ -124,13 +124,13 @@ def _misfit(dataset: Dataset, reason: str, setting: str) -> DatasetError:
 
 
 def _fill_tokens(result: DatasetSettings, dataset: Dataset, defaults: Mapping[str, Any]) -> None:
-    """Add the size of the vocabulary, `None` for bytes, and the window of tokens, which the context must hold."""
+    """Add the size of the vocabulary, `None` for bytes, and a window that the context does not hold."""
     reader = dataset.reader
     tokens = reader.tokens if isinstance(reader, Lines | Text) else None
     if VOCABULARY in defaults and (tokens or defaults[VOCABULARY] is not None):
         result.values[VOCABULARY] = tokens.vocabulary if tokens else None
     window = reader.window if isinstance(reader, Text) else tokens.window if isinstance(tokens, PaddedTokens) else None
-    if CONTEXT in defaults and tokens and window:
+    if CONTEXT in defaults and window and (tokens or window > defaults[CONTEXT]):
         result.values[CONTEXT] = window
 
 

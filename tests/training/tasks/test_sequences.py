@@ -19,6 +19,7 @@ from trainer.training.tasks.sequences import (
     next_byte_loss,
     of_lines,
     require_tokens,
+    require_windows,
 )
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
@@ -100,6 +101,13 @@ def test_settings_that_do_not_fit_the_tokens_are_rejected(
 
 def test_a_vocabulary_may_be_larger_than_that_of_the_dataset() -> None:
     require_tokens(TokenReader(size=90, digest="d", longest=8), "text@1", vocabulary=128, context=8)
+
+
+def test_windows_of_bytes_longer_than_the_context_are_rejected() -> None:
+    require_windows(8, "text@1", context=8)
+    with pytest.raises(SettingError, match=r"setting context is 8, and the windows of text@1 have 64 bytes") as caught:
+        require_windows(64, "text@1", context=8)
+    assert caught.value.hint == "--context 64; or publish the text with --window 8"
 
 
 class AlternatingModel(SequenceModel):

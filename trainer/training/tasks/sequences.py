@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 
 from trainer.base.errors import DatasetError, SettingError
+from trainer.data.reader import Text
 from trainer.runs.figure import Lines, Passage, Series
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.determinism.seeds import derived
@@ -56,9 +57,11 @@ class SequenceModel(Task):
     _vocabulary: int | None = None
 
     def samples(self, declared: Dataset, files: Files) -> Samples:
-        """Open the samples; raise `SettingError` if `vocabulary` or `context` is too small for the dataset's tokens."""
+        """Open the samples; raise `SettingError` if `vocabulary` or `context` is too small for the dataset's tokens or windows."""
         samples = super().samples(declared, files)
         call_configured(require_tokens, samples, declared.title)
+        if isinstance(declared.reader, Text) and not declared.reader.tokens:
+            call_configured(require_windows, declared.reader.window, declared.title)
         return samples
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -264,6 +267,14 @@ def text_settings(*, input_field: str, context: int) -> tuple[str, int]:
 def vocabulary_setting(*, vocabulary: int | None) -> int | None:
     """Return the number of tokens; None for bytes."""
     return vocabulary
+
+
+@configured
+def require_windows(window: int, dataset: str, *, context: int) -> None:
+    """Raise `SettingError` if windows of bytes are longer than the context: a net would train on a part of each."""
+    if window > context:
+        message = f"setting context is {context}, and the windows of {dataset} have {window:,} bytes"
+        raise SettingError(message, hint=f"--context {window}; or publish the text with --window {context}")
 
 
 @configured
