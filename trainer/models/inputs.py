@@ -109,7 +109,11 @@ class InputReader:
             raise DatasetError(f"{self.dataset.title} is not a table", hint=f"its reader is {reader.kind}")
         source = self._source()
         names = list(dict.fromkeys(name for row in rows for name in row))
-        columns = [tuple(_cell(row.get(name), number, name) for number, row in enumerate(rows)) for name in names]
+        whole = {name for name, each in source.columns.items() if each.type == "whole"}
+        columns = [
+            tuple(_cell(row.get(name), number, name, is_whole=name in whole) for number, row in enumerate(rows))
+            for name in names
+        ]
         typed = source.model_copy(
             update={"decimal": ".", "thousands": "", "missing": (*source.missing, ""), "file": "the request"}
         )
@@ -179,12 +183,14 @@ def _in_batches(samples: Samples) -> Iterator[Batch]:
         yield samples.batch([Pick(index=row) for row in range(first, min(first + BATCH, len(samples)))])
 
 
-def _cell(value: Any, row: int, name: str) -> str:
-    """Return a JSON value as the text of a cell."""
+def _cell(value: Any, row: int, name: str, *, is_whole: bool) -> str:
+    """Return a JSON value as the text of a cell; 2.0 is 2 in a column of whole numbers, which may be the names of categories."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if is_whole and isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, str | int | float):
         return str(value)
     message = f"row {row}, column {name!r} is a {type(value).__name__}; expected a text, a number or null"
