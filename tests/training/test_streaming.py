@@ -23,6 +23,7 @@ from trainer.runs.run import load_record
 from trainer.stores import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.runs.record import Record
@@ -173,12 +174,20 @@ def test_a_killed_streamed_run_resumes_to_identical_bits(
     assert differing(run / "attempts/2", by_windows if words else on_disk) == []
 
 
-@pytest.mark.long
-def test_a_streamed_run_begins_with_a_dataset_of_weights_and_is_reproduced(noise: Checkout, on_disk: Path) -> None:
+@pytest.fixture
+def weights(noise: Checkout, on_disk: Path) -> Iterator[str]:
+    """A dataset of weights; its two files are removed afterwards, because they are in the source of every run."""
     shutil.copy(on_disk / "weights.safetensors", noise.root / "net.safetensors")
     published = noise.reprise("data", "publish", "net", "net.safetensors", "--license", "CC0", "--source", "a test")
     assert published.returncode == 0, published.stderr
-    words = ("--init-from", "net@1", "--seed", "1")
+    yield "net@1"
+    for name in ("net.safetensors", "datasets/net.toml"):
+        (noise.root / name).unlink()
+
+
+@pytest.mark.long
+def test_a_streamed_run_begins_with_a_dataset_of_weights_and_is_reproduced(noise: Checkout, weights: str) -> None:
+    words = ("--init-from", weights, "--seed", "1")
     streamed, _ = train_streamed(noise, *words)
     shutil.rmtree(noise.root.parent / "cache")
     train(noise, *words)
