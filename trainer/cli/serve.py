@@ -13,7 +13,7 @@ from trainer.cli.containers import serve_in_container
 from trainer.cli.find_package import PACKAGE_HELP, find_package
 from trainer.cli.machine import can_train
 from trainer.cli.output import print_notice
-from trainer.cli.packages import mismatch
+from trainer.cli.packages import mismatch, outputs_text
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -54,7 +54,9 @@ def _describe(model: PackagedModel) -> None:
     package, certificate = model.package, model.opened.certificate
     print_notice(f"package {package.name}, {package.digest}, of run {package.run}")
     if certificate.holds:
-        print_notice(f"its certificate holds: {certificate.test.samples:,} test samples, and every metric as measured")
+        print_notice(
+            f"its certificate holds: {certificate.test.samples:,} test samples: {outputs_text(certificate.test)}"
+        )
     else:
         print_notice(
             f"the package has no valid certificate, it may not answer as the run measured: {mismatch(certificate)}"

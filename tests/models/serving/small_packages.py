@@ -60,7 +60,7 @@ class Tokens(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Small:
-    """What a package is made of."""
+    """The parts of a package."""
 
     net: nn.Module
     inputs: dict[str, Tensor]

@@ -87,7 +87,7 @@ def test_a_full_shuffle_needs_many_requests_and_gets_a_line(streams: Streams) ->
     line = data.neighborhood.notice(1000)
     assert line is not None
     assert line.startswith("many@1: nearly each of 1,000 samples of train is a request, because all are shuffled")
-    assert "--shuffle-window 174" in line
+    assert "--shuffle-window 175" in line
 
 
 def test_a_window_that_is_too_large_for_the_cache_is_not_kept_together_and_gets_a_line(streams: Streams) -> None:
@@ -96,7 +96,7 @@ def test_a_window_that_is_too_large_for_the_cache_is_not_kept_together_and_gets_
     assert streams.store.sent - before < 2.2 * COUNT * SIZE
     line = data.neighborhood.notice(1000)
     assert line is not None
-    assert "because a window of 900 is more than half of the cache's limit; --shuffle-window 174" in line
+    assert "because a window of 900 is more than half of the cache's limit; --shuffle-window 175" in line
 
 
 def test_a_window_that_fits_gets_no_line(streams: Streams) -> None:

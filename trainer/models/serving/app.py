@@ -103,7 +103,7 @@ class Service:
         return _json({"live": True})
 
     async def ready(self) -> Response:
-        """Whether the server accepts requests: 503 after it was told to stop."""
+        """Whether the server accepts requests: 503 after SIGTERM."""
         return _json({"ready": self.is_ready}, status=200 if self.is_ready else 503)
 
     async def described(self) -> Response:

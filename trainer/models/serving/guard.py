@@ -155,7 +155,7 @@ class _Request:
         await self._send(message)
 
     async def fail(self, fault: RequestError) -> None:
-        """Answer with an error, if no response has begun."""
+        """Answer with an error, unless a part of a response was sent."""
         if self.status:
             return
         headers: dict[str, str] = {

@@ -31,7 +31,7 @@ _MOST_HEADER: Final = 32 << 10
 _IDLE_SECONDS: Final = 15
 """Seconds without a request after which a connection is closed."""
 _EXTRA: Final = 5
-"""Seconds beyond the limit of a request, after which a server that was told to stop ends."""
+"""Seconds beyond the limit of a request, after which a server ends that got SIGTERM."""
 
 
 def bound_socket(host: str, port: int) -> socket.socket:

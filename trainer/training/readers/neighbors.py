@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, cast
@@ -44,8 +45,8 @@ class Neighborhood:
 
     @property
     def _largest(self) -> int:
-        """The samples of the largest window for which a cache has room: half of the limit."""
-        return int(min(each.source.budget.limit for each in self.samples.streamed) / 2 / max(1.0, self._mean))
+        """The samples of the largest window for which a cache has room: half of the limit, rounded up."""
+        return math.ceil(min(each.source.budget.limit for each in self.samples.streamed) / 2 / max(1.0, self._mean))
 
     def join(self, splits: Iterable[Sequence[int]]) -> None:
         """Let the caches keep the blocks of these splits together, if a window has room in them."""
