@@ -186,7 +186,7 @@ def _ingredients(record: Record) -> list[tuple[str, str]]:
         ),
         *_initial(record),
         ("determinism", f"{level(record)}, {determinism.threads} threads{caps}"),
-        ("device", f"{device.accelerator}, {device.world_size} at once, precision {device.precision or 'its own'}"),
+        ("device", f"{device.title}, precision {device.precision or 'its own'}"),
     ]
 
 

@@ -147,8 +147,8 @@ def possible_swaps(a: RunInputs, b: RunInputs, *, images: bool) -> Iterator[Swap
 def unswappable(a: RunInputs, b: RunInputs, *, images: bool) -> Iterator[str]:
     """Yield one line per difference that cannot be swapped."""
     one, other = a.record.ingredients, b.record.ingredients
-    if (one.device.accelerator, one.device.world_size) != (other.device.accelerator, other.device.world_size):
-        yield f"device: {one.device.world_size} x {one.device.accelerator}, {other.device.world_size} x {other.device.accelerator}"
+    if one.device.title != other.device.title:
+        yield f"device: {one.device.title}; {other.device.title}"
     if one.initial_weights != other.initial_weights:
         yield f"initial weights: {one.initial_weights}, {other.initial_weights}; every run begins with those of A"
     if not images and one.layers != other.layers:

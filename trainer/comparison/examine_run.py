@@ -203,10 +203,9 @@ def _device(record: Record, host: Host) -> Finding:
         return note("device", message, "the verdict has the result")
     recorded_names, own_names = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
     recorded_names = recorded_names or "a GPU"
-    if len(host.gpus) < device.world_size:
-        message = (
-            f"recorded on {device.world_size} x {recorded_names}; this machine has {counted(len(host.gpus), 'GPU')}"
-        )
+    needed = device.world_size or len(recorded.gpus)
+    if len(host.gpus) < needed:
+        message = f"recorded on {needed} x {recorded_names}; this machine has {counted(len(host.gpus), 'GPU')}"
         raise DeviceError(message, hint="use a machine that has them")
     if own_names != recorded_names:
         message = f"recorded on {recorded_names}; this machine has {own_names}: equal bits are not guaranteed"

@@ -101,7 +101,12 @@ def _chosen_settings(record: Record) -> dict[str, JsonValue]:
         raise _invalid(record, f"a setting named {invalid[0]!a}")
     if fault := path_fault(record.ingredients.experiment):
         raise _invalid(record, f"the experiment {record.ingredients.experiment!a} ({fault})")
-    return {name: value for name, value in values.items() if origins.get(name) in _GIVEN}
+    shards = (
+        record.ingredients.device.shards
+    )  # by default one for each device, and another attempt may have other devices
+    return {name: value for name, value in values.items() if origins.get(name) in _GIVEN} | (
+        {"shards": shards} if shards else {}
+    )
 
 
 def _arguments(record: Record, settings: dict[str, JsonValue]) -> RerunArguments:

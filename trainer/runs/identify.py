@@ -35,6 +35,7 @@ from trainer.runs.record import (
 )
 from trainer.settings.determinism import Level, capabilities, threads_at, variables
 from trainer.settings.fields import PURPOSE, RETEST, LaunchSettings, Role, roles, written
+from trainer.settings.shards import SUM, shards_of
 from trainer.source.capture import CELLS, NOTEBOOK
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
         return None
 
 
-_ONLY_IF_SET: Final = frozenset({"init_from", "init_map", "init_allow", "shuffle_window"})
+_ONLY_IF_SET: Final = frozenset({"init_from", "init_map", "init_allow", "shards", "shuffle_window"})
 """A run without these settings has the record, and the identity, that it had before they existed."""
 
 
@@ -176,9 +177,12 @@ def _variables(settings: LaunchSettings) -> dict[str, str]:
 def _device(settings: LaunchSettings, device: Literal["cpu", "gpu"]) -> Device:
     is_off = settings.value_of("determinism") is Level.OFF
     names = type(settings).__pydantic_fields__
+    shards = shards_of(settings.value_of("shards"), devices=settings.value_of("devices"))
     return Device(
         accelerator="cuda" if device == "gpu" else "cpu",
-        world_size=settings.value_of("devices"),
+        world_size=1 if shards == 1 else None,
+        shards=None if shards == 1 else shards,
+        sum=None if shards == 1 else SUM,
         precision=settings.value_of("precision") if "precision" in names else None,
         workers=settings.value_of("workers") if is_off and "workers" in names else None,
     )

@@ -80,11 +80,21 @@ class Device(Document):
     """The kind of device and how work is distributed."""
 
     accelerator: Literal["cpu", "cuda"]
-    world_size: Annotated[Count, Field(ge=1)]
+    world_size: Annotated[Count, Field(ge=1)] | None = Field(default=None, exclude_if=lambda size: size is None)
+    """The number of processes; `None` for batches of several shards, whose results do not depend on it."""
+    shards: Annotated[Count, Field(ge=2)] | None = Field(default=None, exclude_if=lambda count: count is None)
+    """The parts of a batch whose gradients are summed; absent if a batch is computed as a whole, and in older records."""
+    sum: Literal["tree/1"] | None = Field(default=None, exclude_if=lambda order: order is None)
+    """The order in which the gradients of the shards are summed."""
     precision: str | None
     """`None` for a script, which has its own."""
     workers: Count | None = None
     """Workers of the data loader: an ingredient at determinism `off` only, since at other levels they do not affect the result."""
+
+    @property
+    def title(self) -> str:
+        """The device and what it computes at once, such as `2 x cuda` or `cpu, 4 shards`."""
+        return f"{self.accelerator}, {self.shards} shards" if self.shards else f"{self.world_size} x {self.accelerator}"
 
 
 class Ingredients(Document):

@@ -61,15 +61,6 @@ def threads_at(level: Level, requested: int | None) -> int:
     return 1 if level is Level.PORTABLE else (requested or THREADS)
 
 
-def require_one_process(level: Level, devices: int) -> None:
-    """Raise `SettingError` for several devices at a level that guarantees bits: the order of their reductions is not fixed."""
-    if level is not Level.OFF and devices > 1:
-        raise SettingError(
-            f"devices is {devices} at determinism {level}, which promises equal bits with one device only",
-            hint="use --determinism off: the record then states that results may vary",
-        )
-
-
 def variables(level: Level, *, threads: int) -> dict[str, str]:
     """Return all variables that `level` sets.
 

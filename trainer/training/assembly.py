@@ -13,6 +13,7 @@ from trainer.base.errors import (
 )
 from trainer.settings.hints import option
 from trainer.settings.ledger import call_configured, configured
+from trainer.settings.shards import shards_of
 from trainer.training.compilation import compiling
 from trainer.training.data import RunData
 from trainer.training.figures.gallery import Gallery
@@ -26,6 +27,7 @@ from trainer.training.plain.loaders import HOOKS, ControlledLoaders
 from trainer.training.readers import open_samples
 from trainer.training.readers.joined import JoinedSamples, RolePart, join
 from trainer.training.results import CollectResults
+from trainer.training.shards.strategy import require_sharded
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.transforms import transform_of
 
@@ -129,6 +131,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     net = experiment.make_net()
     switches.require_unchanged("the constructor of the net")
     call_configured(require_optimizing, net)
+    call_configured(require_shardable, net)
     load_initial(job, net)
     declared, samples = open_joined(job.datasets, net.samples)
     net.class_names, net.alphabet = samples.classes, samples.alphabet
@@ -205,13 +208,20 @@ def load_initial(job: Job, net: L.LightningModule) -> None:
 
 
 @configured
-def require_supported(net: L.LightningModule, *, devices: int) -> None:
-    """Raise `SettingError` for several devices, and for a setting without effect."""
-    if devices > 1:
-        message = (
-            f"setting devices is {devices}; a plain LightningModule such as {type(net).__name__} trains on one device"
-        )
-        raise SettingError(message, hint="omit --devices")
+def require_shardable(net: L.LightningModule, *, devices: int, shards: int | None) -> None:
+    """Raise `SettingError` for a net whose steps cannot be computed by shards."""
+    require_sharded(net, shards=shards_of(shards, devices=devices))
+
+
+@configured
+def require_supported(net: L.LightningModule, *, devices: int, shards: int | None) -> None:
+    """Raise `SettingError` for several devices or shards, and for a setting without effect."""
+    for name, value in (("devices", devices), ("shards", shards or 1)):
+        if value > 1:
+            message = (
+                f"setting {name} is {value}; a plain LightningModule such as {type(net).__name__} trains on one device"
+            )
+            raise SettingError(message, hint=f"omit {option(name)}")
     call_configured(require_optimizing, net)
 
 

@@ -25,12 +25,14 @@ from trainer.data.reader import check_sample
 from trainer.data.references import ROLES
 from trainer.data.splits import select
 from trainer.settings.ledger import adopt, configured, current
+from trainer.settings.shards import require_whole_shards, shards_of
 from trainer.training.determinism.seeds import Key, PlainBatches, Share, ShuffledBatches, derived
 from trainer.training.determinism.switches import warm_up
 from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
 from trainer.training.readers.neighbors import Neighborhood
 from trainer.training.readers.samples import fetch_ahead
+from trainer.training.shards.batch import Shards
 from trainer.training.train_split import TrainSplit
 
 if TYPE_CHECKING:
@@ -54,11 +56,13 @@ class Failed:
     fault: RepriseError
 
 
-class Picked(Dataset["Batch | Failed"]):
+class Picked(Dataset["Batch | Shards | Failed"]):
     """The samples of a reader, read in batches by epoch and index, and compared with the declaration of the dataset."""
 
     transform: SampleTransform | None = None
     """What changes the samples of train before they become a batch."""
+    shards: int | None = None
+    """The shards of this process, if a batch has several: they are read one by one."""
 
     def __init__(self, samples: Samples, *, seed: int, declared: Mapping[str, Typed], dataset: str) -> None:
         self.samples, self.seed, self.declared, self.dataset = samples, seed, dict(declared), dataset
@@ -69,16 +73,25 @@ class Picked(Dataset["Batch | Failed"]):
         other.transform = transform
         return other
 
-    def __getitems__(self, keys: Sequence[Key]) -> Batch | Failed:
-        """Read a batch; loaders prefer this method to one call per sample."""
+    def sharded(self, shards: int) -> Picked:
+        """Return these samples, to be read as the consecutive shards of each batch."""
+        other = copy.copy(self)
+        other.shards = shards
+        return other
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch | Shards | Failed:
+        """Read a batch, or each of its shards; loaders prefer this method to one call per sample."""
         try:
-            return self.read(keys)
+            if self.shards is None:
+                return self.read(keys)
+            size = len(keys) // self.shards
+            return Shards(self.read(keys[start : start + size]) for start in range(0, len(keys), size))
         except RepriseError as fault:
             if get_worker_info() is None:
                 raise
             return Failed(fault=fault)
 
-    def __getitem__(self, key: Key) -> Batch | Failed:
+    def __getitem__(self, key: Key) -> Batch | Shards | Failed:
         return self.__getitems__([key])
 
     def read(self, keys: Sequence[Key]) -> Batch:
@@ -189,10 +202,13 @@ class RunData(L.LightningDataModule):
         workers: int,
         shuffle_window: int | None = None,
         devices: int = 1,
+        shards: int | None = None,
     ) -> None:
         """Use the samples of a dataset; raise `DatasetError` if the first sample does not match the declaration."""
         super().__init__()
         self.declared = declared
+        self.shards = shards_of(shards, devices=devices)
+        require_whole_shards(batch_size, self.shards)
         self.window = shuffle_window
         self.neighborhood = Neighborhood(samples=samples, window=shuffle_window, devices=devices)
         self.neighborhood.join(self._select(samples, split) for split in ROLES if split in declared.splits)
@@ -249,7 +265,8 @@ class RunData(L.LightningDataModule):
             raise DatasetError(message, hint="use a smaller --batch-size")
         batches.start_at(epoch=self.start[0], batch=self.start[1])
         self._trained = batches
-        return self._loader(self.trained, batches, later=lambda: chain(self._plain("val"), batches.following()))
+        picked = self.trained if self.shards == 1 else self.trained.sharded(len(batches.share.own))
+        return self._loader(picked, batches, later=lambda: chain(self._plain("val"), batches.following()))
 
     def val_dataloader(self) -> Loader:
         """Return the loader of the validation split."""
@@ -260,7 +277,7 @@ class RunData(L.LightningDataModule):
         return self._loader(self.picked, self._plain("test"))
 
     def _plain(self, split: str) -> PlainBatches:
-        return PlainBatches(self._split(split), batch_size=self.batch_size, share=self._share())
+        return PlainBatches(self._split(split), batch_size=self.batch_size)
 
     def _next_epoch(self) -> Iterable[list[Key]]:
         """Return the batches of the epoch that follows a validation."""
@@ -274,7 +291,9 @@ class RunData(L.LightningDataModule):
 
     def _share(self) -> Share:
         attached = self.trainer
-        return Share() if attached is None else Share(rank=attached.global_rank, world=attached.world_size)
+        if attached is None:
+            return Share(shards=self.shards)
+        return Share(rank=attached.global_rank, world=attached.world_size, shards=self.shards)
 
     def _loader(
         self, picked: Picked, batches: Sampler[list[Key]], *, later: Callable[[], Iterable[list[Key]]] = tuple

@@ -16,6 +16,7 @@ from trainer.base.errors import NotFiniteError
 from trainer.data.inspection import SQUARED
 from trainer.settings.ledger import configured
 from trainer.training.results import results_of
+from trainer.training.shards.batch import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,7 +155,7 @@ def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
 def not_finite(batch: object) -> str:
     """Return which fields of a batch have NaN or infinity, in how many samples; an empty string if there are none."""
     found = []
-    for name, value in batch.items() if isinstance(batch, dict) else ():
+    for name, value in (item for part in parts_of(batch) if isinstance(part, dict) for item in part.items()):
         if not isinstance(value, torch.Tensor) or not value.ndim or not value.is_floating_point():
             continue
         if odd := int((~torch.isfinite(value)).reshape(len(value), -1).any(dim=1).sum()):
@@ -163,7 +164,8 @@ def not_finite(batch: object) -> str:
 
 
 def _size(batch: object) -> int:
-    tensors = [each for each in batch.values() if isinstance(each, torch.Tensor)] if isinstance(batch, dict) else []
+    whole = parts_of(batch)[0]
+    tensors = [each for each in whole.values() if isinstance(each, torch.Tensor)] if isinstance(whole, dict) else []
     return len(tensors[0]) if tensors and tensors[0].ndim else 0
 
 

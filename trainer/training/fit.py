@@ -23,6 +23,7 @@ from trainer.comparison.trace import FILE as TRACE
 from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint
 from trainer.runs.record import EvaluatedWeights
 from trainer.settings.ledger import call_configured, configured, use_ledger
+from trainer.settings.shards import shards_of
 from trainer.training.assembly import Assembly, Job, assemble
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
@@ -37,6 +38,7 @@ from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.results import forget_results, is_plain, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
+from trainer.training.shards.strategy import sharded_strategy
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tracing.trace import Tracer, frozen_in, parameter_names, tracers, write_tensors
 from trainer.training.trained import Trained
@@ -242,7 +244,9 @@ def limits(
 
 
 @configured
-def placement(found: str, *, accelerator: str, devices: int, precision: str) -> dict[str, Any]:
+def placement(
+    found: str, *, accelerator: str, devices: int, shards: int | None, precision: str, seed: int
+) -> dict[str, Any]:
     """Return the arguments for the devices; several devices train as processes; raise `DeviceError` if a device is missing."""
     kind = found if accelerator == "auto" else accelerator
     usable = torch.cuda.device_count() if kind == "gpu" else devices
@@ -251,11 +255,12 @@ def placement(found: str, *, accelerator: str, devices: int, precision: str) -> 
             f"this run needs {devices} GPUs; torch can use {usable}",
             hint="`reprise doctor` shows the cause; or use --accelerator cpu",
         )
+    count = shards_of(shards, devices=devices)
     return {
         "accelerator": kind,
         "devices": devices,
         "precision": precision,
-        "strategy": "ddp" if devices > 1 else "auto",
+        "strategy": "auto" if count == 1 else sharded_strategy(kind, devices=devices, shards=count, seed=seed),
     }
 
 

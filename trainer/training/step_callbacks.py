@@ -21,22 +21,25 @@ if TYPE_CHECKING:
 
 @configured
 class SeedEveryStep(Callback):
-    """Seed all generators at the start of each batch by epoch, batch and rank, and at the start of each validation and test."""
+    """Seed all generators at the start of each batch by epoch and batch, and at the start of each validation and test.
+
+    Every rank has the same seed; a batch of several shards has a seed for each of them (`shards.strategy`).
+    """
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
         """Seed the step."""
-        seed_all(derived(self.seed, "step", trainer.current_epoch, batch_idx, trainer.global_rank))
+        seed_all(derived(self.seed, "step", trainer.current_epoch, batch_idx, 0))
 
     def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
         """Seed a validation."""
-        seed_all(derived(self.seed, "val", trainer.current_epoch, trainer.global_rank))
+        seed_all(derived(self.seed, "val", trainer.current_epoch, 0))
 
-    def on_test_start(self, trainer: L.Trainer, *_: object) -> None:
+    def on_test_start(self, *_: object) -> None:
         """Seed the test."""
-        seed_all(derived(self.seed, "test", trainer.global_rank))
+        seed_all(derived(self.seed, "test", 0))
 
 
 class CheckBeforeFirstStep(Callback):

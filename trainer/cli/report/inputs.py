@@ -265,7 +265,7 @@ def _gibibytes(count: int) -> str:
 
 def _device(record: Record) -> str:
     device = record.ingredients.device
-    return f"{device.accelerator}, {device.world_size} at once, {device.precision or 'its own precision'}"
+    return f"{device.title}, {device.precision or 'its own precision'}"
 
 
 def _cpu(host: Host) -> str:

@@ -32,11 +32,11 @@ from trainer.data.declaration import load_dataset
 from trainer.data.references import datasets_by_role
 from trainer.settings import errors as setting_faults
 from trainer.settings.declarations import OPTIONS, unnamable
-from trainer.settings.determinism import require_one_process
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.hints import option
 from trainer.settings.origins import Origins, parse_options, resolve, setting_options, settings_names
 from trainer.settings.settings_file import find_settings_files
+from trainer.settings.shards import require_shards
 from trainer.source.project import frozen_project, require_own_modules
 from trainer.training.declared_settings import misnamed, sketched, sketched_in, untyped
 from trainer.training.unused_settings import parameter, unused_given_settings
@@ -116,7 +116,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
         )
     if settings is None:
         settings = resolve(LaunchSettings, origins, ignore_unknown=True).settings
-    require_one_process(settings.determinism, settings.devices)
+    require_shards(settings.shards, devices=settings.devices)
     return TrainRequest(
         argv=with_settings_files(argv, files),
         experiment=experiment,

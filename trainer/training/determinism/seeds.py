@@ -24,7 +24,7 @@ Key = tuple[int, int]
 
 
 def derived(seed: int, *place: str | int) -> int:
-    """Return the seed of a position in the run, such as `derived(0, "step", epoch, batch, rank)`: 63 bits, equal on every machine.
+    """Return the seed of a position in the run, such as `derived(0, "step", epoch, batch, shard)`: 63 bits, equal on every machine.
 
     >>> derived(0, "order", 1) == derived(0, "order", 1), derived(0, "order", 1) == derived(0, "order", 2)
     (True, False)
@@ -45,10 +45,18 @@ def seed_all(value: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """The part of every batch that belongs to this process."""
+    """The shards of every batch that belong to this process: consecutive ones, as many in each process."""
 
     rank: int = 0
     world: int = 1
+    shards: int = 1
+    """The parts of a batch: sample `i` of the batch belongs to shard `i % shards`."""
+
+    @property
+    def own(self) -> range:
+        """The numbers of this process's shards."""
+        count = self.shards // self.world
+        return range(self.rank * count, (self.rank + 1) * count)
 
 
 class EpochPosition:
@@ -85,7 +93,9 @@ def block_of(window: int) -> int:
 
 
 class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
-    """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped.
+    """The training split, shuffled for each epoch; with several shards an incomplete last batch is dropped.
+
+    A batch has the keys of this process's shards, one shard after another.
 
     With a `window`, blocks of consecutive samples are shuffled, and then each sample is moved back by less than `window` places: at each
     time, about as many samples belong to blocks of which some are read and others are not, so that blocks are needed at a constant rate.
@@ -108,14 +118,15 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.rows), self.batch_size)
-        return whole + 1 if rest and self.share.world == 1 else whole
+        return whole + 1 if rest and self.share.shards == 1 else whole
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._order().tolist()
         for batch in range(self.first, len(self)):
             start = batch * self.batch_size
             whole = order[start : start + self.batch_size]
-            yield [(self.epoch, self.rows[index]) for index in whole[self.share.rank :: self.share.world]]
+            parts = (whole[shard :: self.share.shards] for shard in self.share.own)
+            yield [(self.epoch, self.rows[index]) for part in parts for index in part]
 
     def _order(self) -> torch.Tensor:
         """Return the positions in `rows` in the order of this epoch, `[samples]`."""
@@ -131,10 +142,10 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
 
 
 class PlainBatches(Sampler[list[Key]]):
-    """A split in its own order, every sample once: for validation and test."""
+    """A split in its own order, every sample once: for validation and test, which every process makes of the whole split."""
 
-    def __init__(self, rows: Sequence[int], *, batch_size: int, share: Share) -> None:
-        self.rows = rows[share.rank :: share.world]
+    def __init__(self, rows: Sequence[int], *, batch_size: int) -> None:
+        self.rows = rows
         self.batch_size = batch_size
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ from trainer.reporting.curves import LEARNING_RATE as RATE
 from trainer.reporting.curves import TELEMETRY
 from trainer.training.logs.log_file import LogFile
 from trainer.training.logs.loggers import JsonLines
-from trainer.training.tracing.fingerprints import tensors_in
+from trainer.training.shards.batch import samples_in
 from trainer.training.tracing.trace import parameter_names
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Telemetry(Callback):
         self.busy += now - self.mark
         self.mark = now
         self.batches += 1
-        self.samples += len(next(tensors_in(batch), ())) * trainer.world_size
+        self.samples += samples_in(batch) * trainer.world_size
         if now >= self.next:
             self._tell(trainer, pl_module, now)
             self.mark = self.clock()

@@ -84,14 +84,14 @@ class CheckNet(Callback):
         steps = trainer.max_steps * trainer.accumulate_grad_batches
         if 0 <= steps <= counts[TRAIN] // self.data.batch_size:  # the run ends before that batch
             del counts[TRAIN]
-        require_more_than_one(singles, counts, batch_size=self.data.batch_size, world=trainer.world_size)
+        require_more_than_one(singles, counts, batch_size=self.data.batch_size, shards=self.data.shards)
 
     def on_exception(self, trainer: L.Trainer, _net: object, exception: BaseException) -> None:
         """Add a note to an exception in a last batch of one sample: batch statistics need more than one sample."""
         if isinstance(exception, RepriseError) or not (trainer.training and trainer.is_last_batch):
             return
         count = self.data.count_of(TRAIN)
-        if last_batch(count, TRAIN, self.data.batch_size, trainer.world_size) == 1:
+        if last_batch(count, TRAIN, self.data.batch_size, self.data.shards) == 1:
             message = (
                 f"the last batch of train has 1 sample ({counted(count, 'sample')}, batch size {self.data.batch_size})"
             )
@@ -278,30 +278,30 @@ def single_values(net: nn.Module, samples: int) -> Iterator[dict[str, nn.Module]
 
 
 def require_more_than_one(
-    found: Mapping[str, nn.Module], counts: Mapping[str, int], *, batch_size: int, world: int = 1
+    found: Mapping[str, nn.Module], counts: Mapping[str, int], *, batch_size: int, shards: int = 1
 ) -> None:
     """Raise `ExperimentError` if a layer of `found` would receive a batch of one sample; `counts` are the sizes of the splits."""
     for split, count in counts.items():
         names = [name for name, module in found.items() if _uses_batch_statistics(module, split)]
-        if not names or last_batch(count, split, batch_size, world) != 1:
+        if not names or last_batch(count, split, batch_size, shards) != 1:
             continue
         name, others = names[0], "" if len(names) == 1 else f" (and {len(names) - 1} more)"
-        which = "each batch" if batch_size // world == 1 else "the last batch"
+        which = "each batch" if batch_size // shards == 1 else "the last batch"
         raise ExperimentError(
             f"{which} of {split} has 1 sample ({counted(count, 'sample')}, batch size {batch_size}); {name} "
             f"({type(found[name]).__name__}){others} needs more than 1",
-            hint=f"--batch-size {_fitting(found, counts, batch_size, world)}",
+            hint=f"--batch-size {_fitting(found, counts, batch_size, shards)}",
         )
 
 
-def last_batch(count: int, split: str, batch_size: int, world: int) -> int:
-    """Return the size of a rank's smallest batch; training with several ranks drops an incomplete batch."""
-    if world > 1 and split == TRAIN:
-        return batch_size // world
-    return -(-count // world) % batch_size or batch_size
+def last_batch(count: int, split: str, batch_size: int, shards: int) -> int:
+    """Return the size of the smallest batch or shard; training with several shards drops an incomplete batch."""
+    if shards > 1 and split == TRAIN:
+        return batch_size // shards
+    return count % batch_size or batch_size
 
 
-def _fitting(found: Mapping[str, nn.Module], counts: Mapping[str, int], batch_size: int, world: int) -> int:
+def _fitting(found: Mapping[str, nn.Module], counts: Mapping[str, int], batch_size: int, shards: int) -> int:
     """Return the batch size nearest to `batch_size`, smaller sizes first, that leaves no batch of one sample."""
     splits = {
         split: n
@@ -310,9 +310,13 @@ def _fitting(found: Mapping[str, nn.Module], counts: Mapping[str, int], batch_si
     }
     for step in range(1, max(splits.values()) + 2):
         for size in (batch_size - step, batch_size + step):
-            if size > 1 and all(last_batch(count, split, size, world) != 1 for split, count in splits.items()):
+            if (
+                size > 1
+                and size % shards == 0
+                and all(last_batch(count, split, size, shards) != 1 for split, count in splits.items())
+            ):
                 return size
-    return 2 * world
+    return 2 * shards
 
 
 def _uses_batch_statistics(module: nn.Module, split: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection, SumMetric
+from torchmetrics import Metric, MetricCollection, SumMetric
 
 from trainer.base.errors import DatasetError, ExperimentError
 from trainer.base.suggestions import did_you_mean
@@ -203,6 +203,9 @@ class Task(L.LightningModule):
             self.losses = nn.ModuleDict({split: MeanLoss() for split in SPLITS})
             self.blank = nn.ModuleDict({split: SumMetric(nan_strategy="disable") for split in SPLITS})
             self.learned = MeanLoss()
+            for each in self.modules():
+                if isinstance(each, Metric):
+                    each.sync_on_compute = False  # every process evaluates the whole split
             self.kept = nn.ModuleDict(self.make_output_buffers())
             _check(self.tolerances, [f"{split}_{name}" for split in SPLITS for name in ("loss", *metrics)])
 

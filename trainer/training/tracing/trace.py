@@ -23,6 +23,7 @@ from trainer.settings.ledger import configured
 from trainer.training.atomic_write import write_whole
 from trainer.training.logs.log_file import LogFile
 from trainer.training.results import evaluated
+from trainer.training.shards.tree import every_rank
 from trainer.training.tracing.fingerprints import (
     DeviceIntegers,
     HostIntegers,
@@ -102,11 +103,11 @@ class Tracer(Callback):
         if trainer.is_global_zero and not (self.file.path.exists() and self.file.path.stat().st_size):
             self.file.append(self._header(trainer, pl_module).to_line())
 
-    def on_train_batch_start(self, trainer: L.Trainer, _net: object, batch: object, *_: object) -> None:
+    def on_train_batch_start(self, _trainer: object, _net: object, batch: object, *_: object) -> None:
         """Fingerprint the step's batch before any code can change it."""
         given = list(tensors_in(batch))
-        if given and trainer.is_global_zero:
-            self.step.data.append(self.integers.prints(given))
+        if given:
+            self.step.data.append(every_rank(self.integers.prints(given)))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, _net: object, optimizer: Optimizer) -> None:
         """Record the norm of the optimizer's gradients before clipping, and its hyperparameters."""
@@ -144,7 +145,9 @@ class Tracer(Callback):
             for each in trainer.optimizers
             for value in step.schedules.get(id(each)) or [value for _, value in scheduled(each)]
         ]
-        step.values["random"] = f"{state_of_generators(pl_module.device):016x}"
+        shared: int | None = getattr(trainer.strategy, "random_state", None)
+        state = state_of_generators(pl_module.device) if shared is None else shared
+        step.values["random"] = f"{state:016x}"
         self.pending.append(step)
         if len(self.pending) >= self.integers.most_steps:
             self.flush()

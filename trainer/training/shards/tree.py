@@ -1,0 +1,128 @@
+"""Sums in the order of a balanced binary tree, over the shards of a process and over processes.
+
+The order of the additions depends on the number of shards only. The network moves values and adds none, so that neither the backend nor the
+number of processes, their distribution over machines or the size of a message can change a bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import distributed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+_BYTES: Final = 32 * 2**20
+"""The largest message, unless one tensor is larger."""
+
+
+def tree_sum(parts: Tensor) -> Tensor:
+    """Return the sum of `[n, ...]` over the first dimension, `[...]`; `n` is a power of two.
+
+    >>> tree_sum(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    tensor(10.)
+    """
+    while len(parts) > 1:
+        parts = parts[0::2] + parts[1::2]
+    return parts[0]
+
+
+@dataclass(slots=True)
+class TreeSum:
+    """The sum of lists of tensors that are added one after another; log2(n) partial sums are in memory."""
+
+    partial: list[tuple[int, list[Tensor]]] = field(default_factory=list)
+    """Sums of 2^k lists with their k, the largest first."""
+
+    def add(self, values: list[Tensor]) -> None:
+        """Add a list; its tensors belong to this sum from now on."""
+        level = 0
+        while self.partial and self.partial[-1][0] == level:
+            _, earlier = self.partial.pop()
+            if values:
+                torch._foreach_add_(earlier, values)
+            values, level = earlier, level + 1
+        self.partial.append((level, values))
+
+    def total(self) -> list[Tensor]:
+        """Return the sum of all lists, a power of two of them."""
+        [(_, values)] = self.partial
+        return values
+
+
+def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors of one shape on every rank by their sum over the ranks.
+
+    Each rank receives a part of every rank's values, sums it, and sends the sum to all: the bytes of a ring all-reduce. The messages of one
+    bucket are on their way while another one is summed.
+    """
+    exchanges = [_Exchange(bucket) for bucket in _buckets(tensors)]
+    for each in exchanges:
+        each.sum()
+    for each in exchanges:
+        each.finish()
+
+
+class _Exchange:
+    """The sum of some tensors of one type, which begins at once."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.tensors, world = tensors, distributed.get_world_size()
+        size = sum(each.numel() for each in tensors)
+        flat = tensors[0].new_zeros(-(-size // world) * world)
+        torch.cat([each.reshape(-1) for each in tensors], out=flat[:size])
+        self.sent, self.received, self.world = flat, torch.empty_like(flat), world
+        self.work = distributed.all_to_all_single(self.received, flat, async_op=True)
+
+    def sum(self) -> None:
+        """Wait for the parts of all ranks, and send their sum."""
+        self.work.wait()
+        self.part = tree_sum(self.received.view(self.world, -1)).contiguous()
+        self.work = distributed.all_gather_into_tensor(self.sent, self.part, async_op=True)
+
+    def finish(self) -> None:
+        """Wait for the sums of all parts."""
+        self.work.wait()
+        ends = [0]
+        for each in self.tensors:
+            ends.append(ends[-1] + each.numel())
+        for each, (start, end) in zip(self.tensors, pairwise(ends), strict=True):
+            each.copy_(self.sent[start:end].view_as(each))
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield consecutive tensors of one type, as many as a message may hold."""
+    bucket: list[Tensor] = []
+    for each in tensors:
+        size = sum(other.nbytes for other in bucket) + each.nbytes
+        if bucket and (each.dtype != bucket[0].dtype or size > _BYTES):
+            yield bucket
+            bucket = []
+        bucket.append(each)
+    if bucket:
+        yield bucket
+
+
+def gather_shards(values: Tensor) -> Tensor:
+    """Return `[shards, n]` from `[own shards, n]` of every rank, in the order of the shards."""
+    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return values
+    whole = values.new_empty((distributed.get_world_size() * len(values), values.shape[1]))
+    distributed.all_gather_into_tensor(whole, values.contiguous())
+    return whole
+
+
+def every_rank(integers: Any) -> Any:
+    """Return the 64-bit integers of every rank in order, from a list of unsigned numbers or an int64 tensor `[n]`."""
+    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return integers
+    if isinstance(integers, torch.Tensor):
+        return gather_shards(integers[None]).flatten()
+    signed = torch.tensor([each - (1 << 64) if each >> 63 else each for each in integers], dtype=torch.int64)
+    return [each % (1 << 64) for each in gather_shards(signed[None]).flatten().tolist()]
