@@ -45,6 +45,9 @@ class Net(Classifier):
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Read the clock after the warm-up and at the end: when a step begins, the previous step is complete."""
+        if self.global_step == 0:
+            sys.stdout.write("first step\n")
+            sys.stdout.flush()
         if self.global_step == self.warm:
             self.began = perf_counter()
         if self.global_step == self.warm + self.timed:

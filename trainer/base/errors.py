@@ -307,6 +307,12 @@ class CheckpointError(RunError):
     code = 90
 
 
+class RankError(RunError):
+    """A process of a run on several devices that ended, did not start, or has other weights than the others."""
+
+    code = 92
+
+
 class PackageError(RunError):
     """A net that cannot be packaged, or a package that does not answer as its run measured."""
 

@@ -1,6 +1,6 @@
-"""`reprise certify rerun|resume EXP`: test whether a training is bit-identical when run again, or when killed and resumed.
+"""`reprise certify rerun|resume|elastic EXP`: test whether a training has equal bits when run again, resumed, or on other devices.
 
-The command runs the training twice, compares the runs, and writes a certificate, signed if a key is given. The exit code is the verdict's.
+The command runs the training several times, compares the runs, and writes a certificate, signed if a key is given. The exit code is the verdict's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import RunError, UsageError
 from trainer.base.run_files import read_run_json
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import cache_folder, runs_folder, shown_path
 from trainer.cli.output import print_notice
@@ -41,6 +42,8 @@ _EVERY: Final = 3
 _AFTER: Final = 8
 """The step after which the training is killed, if the user gives none and the training has enough steps."""
 _TRIES: Final = 4
+_SHARDS: Final = 4
+"""The shards of a batch, and the most devices, of an elastic training if the user gives none."""
 _POLL: Final = 0.002
 
 
@@ -60,11 +63,17 @@ def main(argv: list[str]) -> int:
     request = parse_train_request(train)  # report invalid options before anything starts
     values = given_settings(request.origins)
     _require_observable(args, values)
+    _require_elastic(args, values)
     recipe = freeze(request)
     freeze_image()
-    if args.property == "resume" and "checkpoint_every" not in values:  # to resume in the middle of an epoch
+    if args.property != "rerun" and "checkpoint_every" not in values:  # to resume in the middle of an epoch
         recipe = replace(recipe, arguments=[*recipe.arguments, "--checkpoint-every", str(_EVERY)])
-    statement = certify_rerun(recipe) if args.property == "rerun" else certify_resume(recipe, after=args.kill_after)
+    if args.property == "elastic":
+        statement = certify_elastic(recipe, after=args.kill_after, shards=request.settings.shards or _SHARDS)
+    elif args.property == "rerun":
+        statement = certify_rerun(recipe)
+    else:
+        statement = certify_resume(recipe, after=args.kill_after)
     signed = sign(statement.to_json(), key=args.key) if args.key else None
     paths = save_certificate(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if args.json else "\n".join(page(statement)))
@@ -83,12 +92,13 @@ def _parser() -> Arguments:
     )
     parser.add_argument(
         "property",
-        choices=["rerun", "resume"],
-        help="rerun: train twice and compare; resume: kill, resume, compare with an uninterrupted run",
+        choices=["rerun", "resume", "elastic"],
+        help="rerun: train twice and compare; resume: kill, resume, compare with an uninterrupted run; elastic: compare one device with "
+        "several, and with a run that begins on several and is resumed on one",
     )
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a name in trainer/experiments/, or a Python file")
     parser.add_argument("--steps", type=int, metavar="N", help="train N steps (setting max_steps)")
-    kill = "resume: kill after step N (default: 8, or half of the steps if fewer)"
+    kill = "resume, elastic: kill after step N (default: 8, or half of the steps if fewer)"
     parser.add_argument("--kill-after", type=int, metavar="N", help=kill)
     parser.add_argument(
         "--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with, PEM (default: unsigned)"
@@ -103,10 +113,21 @@ def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
         raise UsageError("--trace is off, but a certificate is based on the trace", hint="remove --trace off")
     if args.steps is not None and args.steps < 1:
         raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 12")
-    if args.property == "resume" and (steps := str(values.get("max_steps", ""))).isdecimal():
+    if args.property != "rerun" and (steps := str(values.get("max_steps", ""))).isdecimal():
         kill_point(args.kill_after, steps=int(steps))
     elif args.kill_after is not None and args.kill_after < 1:
         raise UsageError(f"--kill-after is {args.kill_after}; expected 1 or more", hint="--kill-after 8")
+
+
+def _require_elastic(args: Namespace, values: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for settings with which the numbers of devices would mean nothing."""
+    if args.property != "elastic":
+        return
+    if "devices" in values:
+        message = "certify elastic trains on 1, 2, ... devices: --devices is not accepted"
+        raise UsageError(message, hint="--shards N sets the most")
+    if values.get("shards") in {1, "1"}:
+        raise UsageError("--shards is 1: a batch of one shard trains on one device", hint="--shards 4")
 
 
 def kill_point(requested: int | None, *, steps: int) -> int:
@@ -147,6 +168,28 @@ def certify_resume(recipe: Recipe, *, after: int | None) -> Statement:
     run, kill = _kill_before_end(recipe, after=kill_point(after, steps=steps), steps=steps)
     print_notice(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
     return certify(_compare_runs(first, completed(["--resume", run], purpose=_CERTIFY)), kill=kill)
+
+
+def certify_elastic(recipe: Recipe, *, after: int | None, shards: int) -> Statement:
+    """Train on one device; on two, and on as many as there are shards; begin there, kill, and resume on one; compare all with the first.
+
+    Raise `RunError`, `UsageError`.
+    """
+    recipe = replace(recipe, arguments=[*recipe.arguments, "--shards", str(shards)])
+    records: list[Record] = []
+    counts = list(dict.fromkeys((1, 2, shards)))
+    for count in counts:
+        print_notice(f"training on {counted(count, 'device')}")
+        records.append(completed(["--devices", str(count)], purpose=_CERTIFY, recipe=recipe))
+    steps = records[0].outcome.steps or 0
+    several = replace(recipe, arguments=[*recipe.arguments, "--devices", str(shards)])
+    run, kill = _kill_before_end(several, after=kill_point(after, steps=steps), steps=steps)
+    print_notice(
+        f"killed after step {kill.after}; resuming run {run} on 1 device from step {kill.resumed_from} of {steps}"
+    )
+    records.append(completed(["--resume", run, "--devices", "1"], purpose=_CERTIFY))
+    comparisons = [_compare_runs(records[0], each) for each in records[1:]]
+    return certify(*comparisons, kill=kill, devices=[*counts, shards])
 
 
 def _kill_before_end(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:

@@ -134,6 +134,10 @@ def _summary(tested: Predicate) -> str:
     if tested.claim == "rerun":
         return f"trained twice from the start, {counted(tested.steps, 'step')}; {result}"
     after = f"{counted(tested.observed or 0, 'step')} after that, {tested.steps} in all"
+    if tested.devices:
+        *counts, most = tested.devices
+        trained = f"trained on {', '.join(map(str, counts))} devices, and begun on {most}, killed after step {tested.killed_after}"
+        return f"{trained}, resumed on 1 from step {tested.resumed_from}, {after}; {result}"
     return f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, {after}; {result}"
 
 
@@ -141,7 +145,7 @@ def _cause(tested: Predicate, cause: FailureCause) -> str:
     location = f", at step {cause.step}, stream {cause.stream}" if cause.step is not None else ""
     tensor = f", tensor {cause.tensor}" if cause.tensor else ""
     first, second = (
-        ("without the stop", "with it") if tested.claim == "resume" else ("in the first run", "in the second")
+        ("without the stop", "with it") if tested.claim == "resume" else ("in the first run", "in the other")
     )
     values = f": {cause.a} {first}, {cause.b} {second}" if cause.a is not None else ""
     return f"{cause.what}{location}{tensor}{values}"

@@ -27,7 +27,7 @@ from trainer.comparison.retest import device_class
 from trainer.comparison.saved_document import SavedDocument
 from trainer.comparison.trace import Stream
 from trainer.comparison.verdict import Rung, judge
-from trainer.runs.record import Image, Ingredients, identity_of
+from trainer.runs.record import Count, Image, Ingredients, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,8 +73,11 @@ class Predicate(Document):
     """The test: the ingredients of its runs, the compared outputs, and the result."""
 
     format: Literal["reprise.certificate/1"] = "reprise.certificate/1"
-    claim: Literal["rerun", "resume"]
-    """`rerun`: trained twice from the start. `resume`: killed and resumed, compared with an uninterrupted run."""
+    claim: Literal["rerun", "resume", "elastic"]
+    """`rerun`: trained twice from the start. `resume`: killed and resumed, compared with an uninterrupted run. `elastic`: trained on one
+    device, on several, and begun on several and resumed on one."""
+    devices: list[Count] | None = Field(default=None, exclude_if=lambda devices: devices is None)
+    """The numbers of devices of an elastic training, one for each run; the last one begins with the most and is resumed on one."""
     holds: bool
     """Whether everything that was compared is bit-identical."""
     verdict: Rung
@@ -132,11 +135,11 @@ class Statement(SavedDocument):
             raise CertificateError(
                 f"{where} contradicts itself: it claims success and lists a difference, or the reverse", hint=_DISTRUST
             )
-        if tested.claim == "resume" and (tested.killed_after is None or tested.resumed_from is None):
+        if tested.claim != "rerun" and (tested.killed_after is None or tested.resumed_from is None):
             raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_REPEAT)
         if tested.observed < 1:
             resume = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
-            missing = resume if tested.claim == "resume" else "step was made"
+            missing = "step was made" if tested.claim == "rerun" else resume
             raise CertificateError(f"{where} is not based on an observation: it has no {missing}", hint=_REPEAT)
 
     def check_record(self, record: Record, text: bytes) -> None:

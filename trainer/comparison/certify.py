@@ -42,11 +42,44 @@ class Kill:
     resumed_from: int
 
 
-def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
-    """Return the statement for a comparison: A was trained without interruption; B was trained again, or killed and resumed.
+def certify(*comparisons: Comparison, kill: Kill | None = None, devices: list[int] | None = None) -> Statement:
+    """Return the statement for comparisons of A with other runs: A was trained without interruption, the others again.
 
-    Raise `RunError` if there are too few observations.
+    With `kill`, the last one was killed and resumed. With `devices`, the runs had these numbers of devices. Raise `RunError` if there are
+    too few observations.
     """
+    kills = [*(None for _ in comparisons[1:]), kill]
+    causes = [_checked(each, killed) for each, killed in zip(comparisons, kills, strict=True)]
+    first = next((number for number, cause in enumerate(causes) if cause is not None), 0)
+    cause, verdict = causes[first], comparisons[first].verdict
+    a, b = comparisons[0].a.record, comparisons[-1].b.record
+    attempts = [_attempt(comparisons[0].a), *(_attempt(each.b) for each in comparisons)]
+    records = [a, *(each.b.record for each in comparisons)]
+    predicate = Predicate(
+        claim="elastic" if devices else "resume" if kill else "rerun",
+        devices=devices,
+        holds=verdict.rung is Rung.IDENTICAL and cause is None,
+        verdict=verdict.rung,
+        compared=_compared(comparisons[0], attempts[:2]),
+        lost=cause,
+        killed_after=kill.after if kill else None,
+        resumed_from=kill.resumed_from if kill else None,
+        steps=b.outcome.steps or 0,
+        identity=b.identity,
+        ingredients=a.ingredients,
+        image=b.circumstances.image,
+        commit=b.circumstances.source.commit,
+        device=device_class(b),
+        when=datetime.now(UTC),
+        reprise=__version__,
+    )
+    texts = [read_run_file(attempt / RECORD) for attempt in attempts]
+    subjects = [subject_of(record, text) for record, text in zip(records, texts, strict=True)]
+    return Statement(subject=subjects, predicate=predicate)
+
+
+def _checked(comparison: Comparison, kill: Kill | None) -> FailureCause | None:
+    """Return the first difference. Raise `RunError` unless the two runs can be certified."""
     a, b, verdict = comparison.a.record, comparison.b.record, comparison.verdict
     if verdict.rung is Rung.NOT_COMPARABLE:
         raise RunError(f"nothing can be certified: {verdict.reason}", hint="reprise runs show RUN")
@@ -64,27 +97,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
     if kill is not None and steps <= kill.resumed_from:
         message = f"no step followed the resume: run {b.run} was resumed from step {kill.resumed_from} of {steps}"
         raise RunError(message, hint="kill it earlier (--kill-after), or train for more steps (--steps)")
-    cause = _failure_cause(comparison, *attempts)
-    predicate = Predicate(
-        claim="resume" if kill else "rerun",
-        holds=verdict.rung is Rung.IDENTICAL and cause is None,
-        verdict=verdict.rung,
-        compared=_compared(comparison, attempts),
-        lost=cause,
-        killed_after=kill.after if kill else None,
-        resumed_from=kill.resumed_from if kill else None,
-        steps=steps,
-        identity=b.identity,
-        ingredients=a.ingredients,
-        image=b.circumstances.image,
-        commit=b.circumstances.source.commit,
-        device=device_class(b),
-        when=datetime.now(UTC),
-        reprise=__version__,
-    )
-    texts = [read_run_file(attempt / RECORD) for attempt in attempts]
-    subjects = [subject_of(record, text) for record, text in zip((a, b), texts, strict=True)]
-    return Statement(subject=subjects, predicate=predicate)
+    return _failure_cause(comparison, *attempts)
 
 
 def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.readers import Samples
     from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.shards.ranks import RankPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,10 @@ class Job:
     """Called with each guarantee that the run lacks, such as `resume`, and the reason."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
+    place: RankPlace | None = None
+    """The place of this process among those of a run on several devices."""
+    check_ranks: Callable[[], None] = lambda: None
+    """Raises if the process of another rank has ended, or if this process must stop."""
     watching: Sequence[Callback] = ()
     """Additional callbacks, of a command that observes a training."""
 

@@ -38,6 +38,8 @@ from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.results import forget_results, is_plain, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
+from trainer.training.shards.compare_ranks import CompareRanks
+from trainer.training.shards.ranks import from_rank_0, meeting
 from trainer.training.shards.strategy import sharded_strategy
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tracing.trace import Tracer, frozen_in, parameter_names, tracers, write_tensors
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.training.experiment import Experiment
+    from trainer.training.shards.ranks import RankPlace
     from trainer.training.tasks.task import Task
 
 _UNFIT: Final = (
@@ -80,7 +83,8 @@ _OTHER: Final = "remove the file, and the one before it is used; or start a new 
 def train(job: Job) -> Trained:
     """Train, test the served checkpoint and write its tensors; exceptions of the experiment propagate."""
     quieten()
-    with use_ledger(job.ledger):
+    with use_ledger(job.ledger), meeting(job.place, call_configured(kind_of, job.device), check=job.check_ranks):
+        job = replace(job, saved=from_rank_0(job.saved))
         apply_level()
         switches = call_configured(WatchSwitches, job.on_switched)
         seed_start()
@@ -95,7 +99,8 @@ def train(job: Job) -> Trained:
             saves_within_epoch=assembled.saves_within_epoch,
         )
         guards = [switches, call_configured(StopIfNotFinite, assembled.inspection)]
-        parts = [*assembled.checks, clock, *traced, *assembled.outputs, *job.watching]
+        ranks = [] if job.place is None else [CompareRanks()]
+        parts = [*assembled.checks, *ranks, clock, *traced, *assembled.outputs, *job.watching]
         machine = _trainer(
             job,
             checkpoints,
@@ -144,7 +149,7 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
     shown = displays(job.say, on_terminal=job.on_terminal)
     machine = L.Trainer(
         **limits(),
-        **placement(job.device),
+        **placement(job.device, job.place),
         logger=False,
         callbacks=[
             checkpoints,
@@ -244,11 +249,23 @@ def limits(
 
 
 @configured
+def kind_of(found: str, *, accelerator: str) -> str:
+    """Return the kind of the device: `cpu` or `gpu`."""
+    return found if accelerator == "auto" else accelerator
+
+
+@configured
 def placement(
-    found: str, *, accelerator: str, devices: int, shards: int | None, precision: str, seed: int
+    found: str,
+    place: RankPlace | None = None,
+    *,
+    devices: int,
+    shards: int | None,
+    precision: str,
+    seed: int,
 ) -> dict[str, Any]:
     """Return the arguments for the devices; several devices train as processes; raise `DeviceError` if a device is missing."""
-    kind = found if accelerator == "auto" else accelerator
+    kind = call_configured(kind_of, found)
     usable = torch.cuda.device_count() if kind == "gpu" else devices
     if usable < devices:
         raise DeviceError(
@@ -258,9 +275,9 @@ def placement(
     count = shards_of(shards, devices=devices)
     return {
         "accelerator": kind,
-        "devices": devices,
+        "devices": 1 if place is None else devices,
         "precision": precision,
-        "strategy": "auto" if count == 1 else sharded_strategy(kind, devices=devices, shards=count, seed=seed),
+        "strategy": "auto" if count == 1 else sharded_strategy(kind, place=place, shards=count, seed=seed),
     }
 
 

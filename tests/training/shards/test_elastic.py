@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.runs.run import load_record
+from trainer.base.errors import RankError
+from trainer.runs.record import Status
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.training.conftest import Checkout
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
-ARGUMENTS = ("--shards", "4", "--threads", "1", "--batch-size", "8", "--no-publish", "--accumulate", "2")
+ARGUMENTS = ("--threads", "1", "--batch-size", "8", "--no-publish", "--accumulate", "2")
+
+
+def write(checkout: Checkout, name: str, old: str, new: str) -> tuple[str, str]:
+    """Write a variant of the experiment, and return the option that trains it."""
+    code = (checkout.root / "dots.py").read_text()
+    assert old in code
+    (checkout.root / name).write_text(code.replace(old, new))
+    return "--exp", name
 
 
 def results(checkout: Checkout, *argv: str) -> tuple[str, bytes, bytes]:
@@ -28,8 +36,111 @@ def results(checkout: Checkout, *argv: str) -> tuple[str, bytes, bytes]:
 
 
 def test_one_two_and_four_processes_have_the_same_bits(checkout: Checkout) -> None:
-    code = (checkout.root / "dots.py").read_text().replace("nn.ReLU()", "nn.BatchNorm2d(4), nn.ReLU()")
-    (checkout.root / "normed.py").write_text(code)
-    one, two, four = (results(checkout, "--exp", "normed.py", "--devices", devices) for devices in ("1", "2", "4"))
+    net = write(checkout, "normed.py", "nn.ReLU()", "nn.BatchNorm2d(4), nn.ReLU()")
+    one, two, four = (results(checkout, *net, "--shards", "4", "--devices", count) for count in ("1", "2", "4"))
     assert one == two
     assert one == four
+    record = checkout.last()[1]
+    assert (record.ingredients.device.shards, record.ingredients.device.world_size) == (4, None)
+    assert record.circumstances.execution["devices"] == 4
+    assert results(checkout, *net, "--shards", "2")[0] != one[0]
+
+
+def test_a_run_stopped_on_two_devices_is_resumed_on_one_with_the_same_bits(checkout: Checkout) -> None:
+    slow = write(checkout, "slow.py", "return self", "import time; time.sleep(0.05); return self")
+    whole = results(checkout, *slow, "--shards", "2")
+    process = checkout.start(*ARGUMENTS, *slow, "--devices", "2")
+    assert process.stderr is not None
+    known = {*(checkout.root / "runs").iterdir()}
+    while not (found := [*(checkout.root / "runs").glob("*/attempts/1/trace.jsonl")]) or not any(
+        path.read_bytes().count(b"\n") > 3 for path in found if path.parents[2] not in known
+    ):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    folder, record = checkout.last()
+    assert record.outcome.status is Status.PREEMPTED
+    done = checkout.reprise("train", "--resume", record.run, "--devices", "1", "--no-publish")
+    assert done.returncode == 0, done.stderr
+    second = folder.parent / "2"
+    names = ("metrics.jsonl", "trace.jsonl")
+    assert json.loads((second / "record.json").read_bytes())["outcome"]["weights"] == whole[0]
+    assert tuple((second / name).read_bytes() for name in names) == whole[1:]
+
+
+def test_a_killed_rank_is_named_and_the_run_can_be_resumed(checkout: Checkout) -> None:
+    dies = write(
+        checkout,
+        "dies.py",
+        "        return self",
+        "        import os, signal\n"
+        "        if self.training and self.trainer.global_step == 3 and self.trainer.global_rank == 1:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return self",
+    )
+    code, _, err = checkout.train(*ARGUMENTS, *dies, "--devices", "2")
+    assert code == RankError.code, err
+    assert "rank 1 of 2 was ended by SIGKILL" in err
+    _, record = checkout.last()
+    assert record.outcome.status is Status.FAILED
+
+
+def test_a_rank_with_other_weights_is_found(checkout: Checkout) -> None:
+    drifts = write(
+        checkout,
+        "drifts.py",
+        "        return self",
+        "        if self.training and self.trainer.global_step == 2 and self.trainer.global_rank == 3:\n"
+        "            self.layers[0].weight.data[0] += 1e-7\n"
+        "        return self",
+    )
+    code, _, err = checkout.train(*ARGUMENTS, *drifts, "--devices", "4")
+    assert code == RankError.code, err
+    assert (
+        "rank 3 of 4 has other weights than the others, between step 0 and step 3; the first is layers.0.weight" in err
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("return self", "self.log('mean', images.mean()); return self", "training_step logs 'mean'"),
+        ("nn.ReLU()", "nn.SyncBatchNorm(4)", "is a SyncBatchNorm"),
+        (
+            "        self.breaks = breaks",
+            "        self.register_buffer('seen', torch.zeros(1)); self.breaks = breaks",
+            "changes its buffer seen in a step",
+        ),
+    ],
+)
+def test_what_does_not_follow_the_shards_is_rejected_by_name(
+    checkout: Checkout, old: str, new: str, message: str
+) -> None:
+    option = write(checkout, "rejected.py", old, new)
+    code = "import torch\n" + (checkout.root / "rejected.py").read_text().lstrip()
+    counting = "        if hasattr(self, 'seen') and self.training: self.seen.add_(1)\n        return self"
+    (checkout.root / "rejected.py").write_text(
+        code.replace("        return self", counting) if "seen" in code else code
+    )
+    number, _, err = checkout.train(*ARGUMENTS, *option, "--shards", "2")
+    assert number in {41, 45, 82}, err
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--shards", "3"), "setting shards is 3; expected a power of two"),
+        (("--shards", "2", "--devices", "4"), "setting shards is 2, which 4 devices cannot share equally"),
+        (("--devices", "3"), "setting devices is 3; gradients are summed over a power of two of shards"),
+        (("--shards", "16"), "setting batch_size is 8; 16 shards cannot share it equally"),
+    ],
+)
+def test_shards_that_do_not_fit_are_rejected_before_the_run(
+    checkout: Checkout, words: tuple[str, ...], message: str
+) -> None:
+    before = set((checkout.root / "runs").iterdir())
+    code, _, err = checkout.train(*ARGUMENTS, *words)
+    assert (code, message in err) == (41, True), err
+    assert set((checkout.root / "runs").iterdir()) == before

@@ -16,7 +16,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.base.errors import CheckpointError, SettingError
-from trainer.base.run_files import read_run_json
 from trainer.cli.configuration import cache_folder, cache_limit, shown_path, store_of_dataset
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
 from trainer.cli.output import escaping, print_json, result_stream
@@ -30,13 +29,14 @@ from trainer.cli.process.attempt import (
     resolve_settings,
 )
 from trainer.cli.process.closing import closing, finish
+from trainer.cli.process.followers import followers, read_place
 from trainer.cli.process.initial import initial_of_rank, weights_file
 from trainer.cli.progress import transfer_progress
 from trainer.cli.train.manual import experiment_help
 from trainer.data.cache.folder import Cache
 from trainer.data.cache.inspections import cached_inspection
 from trainer.data.fetch import fetch_dataset
-from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved, restore_checkpoint
+from trainer.runs.checkpoint_pointer import restore_checkpoint
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
 from trainer.runs.identify import roles_in
@@ -53,10 +53,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trainer.cli.process.attempt import Session
+    from trainer.cli.process.followers import FollowerPlace
     from trainer.cli.process.initial import Initial
     from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
+    from trainer.runs.checkpoint_pointer import Saved
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
     from trainer.training.assembly import FetchedDataset, Job
@@ -84,15 +86,15 @@ def main(argv: list[str]) -> int:
                 print_settings(resolve_settings(experiment, argv), as_json=as_json, out=out)
         return 0
     with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            return train_as_rank(launch, launch.frozen, argv, stop)
+        if (place := read_place(os.environ)) is not None:
+            return train_as_rank(place, launch, argv, stop)
         session = _open_session(launch, launch.frozen, argv, stop)
         with closing(session):
             experiment = session.experiment
             if isinstance(experiment, Script):
                 session.trained = fetch_and_run(session, experiment)
             else:
-                session.trained = fetch_and_train(session, experiment)
+                session.trained = fetch_and_train(session, experiment, argv)
         return finish(session, as_json=as_json, out=out)
 
 
@@ -118,7 +120,7 @@ def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: S
         raise
 
 
-def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) -> Trained:
+def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, argv: Sequence[str]) -> Trained:
     """Fetch and train; the record keeps the duration of each stage. Raise `NotFiniteError` for a result that is not finite."""
     environment = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
     with session.stop.delay_stop():
@@ -127,7 +129,6 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
         title += f" from {session.initial.title}" if session.initial.title else ""
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
         from trainer.training.assembly import FetchedDataset, Job
-        from trainer.training.fit import train
         from trainer.training.plain.experiment import PlainExperiment
 
     with session.stage("fetch"):
@@ -166,10 +167,9 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment) 
     )
     with fetching_ahead(fetched):
         if session.launch.resumes:
-            session.trained = _resume(session, job)
+            session.trained = _resume(session, job, argv)
         else:
-            with session.stage("train"):
-                session.trained = train(job)
+            session.trained = _train(session, job, argv)
     require_result(session.trained)
     return session.trained
 
@@ -186,17 +186,28 @@ def _initial_file(initial: Initial, attempt: Path, *, say: Callable[[str], None]
     return None
 
 
-def _resume(session: Session, job: Job) -> Trained:
+def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
+    """Train in this process and in those of the other devices."""
     from trainer.training.fit import train
 
+    devices = session.resolved.settings.value_of("devices")
+    with session.stage("train"), followers(devices, attempt=job.into, argv=argv) as (place, others):
+
+        def check() -> None:
+            session.stop.check()
+            others.check()
+
+        return train(replace(job, place=place, check_ranks=check))
+
+
+def _resume(session: Session, job: Job, argv: Sequence[str]) -> Trained:
     rejected: dict[str, str] = {}
     while True:
         saved = _restore_checkpoint(session, rejected)
         try:
-            with session.stage("train"):
-                return train(replace(job, saved=saved))
+            return _train(session, replace(job, saved=saved), argv)
         except CheckpointError as fault:
-            if saved is None or session.resolved.settings.devices > 1:
+            if saved is None:
                 raise
             rejected[saved.sha256] = fault.message
 
@@ -260,23 +271,23 @@ def require_epochs_left(saved: Saved, *, epochs: int) -> None:
         )
 
 
-def train_as_rank(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
-    """Train as a rank other than 0, started by Lightning; rank 0 writes the record."""
+def train_as_rank(place: FollowerPlace, launch: Launch, argv: list[str], stop: Stop) -> int:
+    """Train as a rank other than 0; rank 0 writes the record, and says from which checkpoint to resume."""
     from trainer.training.assembly import FetchedDataset, Job
     from trainer.training.fit import train
+    from trainer.training.shards.ranks import RankPlace
 
     stop.listen()
     experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
     datasets = datasets_of(experiment, resolved.settings)
     roles = roles_in(resolved.settings)
-    attempt = Path(os.environ["REPRISE_ATTEMPT"])
+    attempt = Path(place.attempt)
     initial = initial_of_rank(resolved, attempt=attempt)
-    latest = attempt / FOLDER / LATEST
     with attribute_errors(experiment):
         train(
             Job(
-                run=frozen.run,
+                run=attempt.parents[1].name,
                 experiment=experiment,
                 ledger=Ledger(resolved, root=SOURCE),
                 datasets=[
@@ -295,7 +306,8 @@ def train_as_rank(launch: Launch, frozen: FrozenSource, argv: list[str], stop: S
                 device=launch.device,
                 started=launch.monotonic,
                 initial=_initial_file(initial, attempt, say=lambda _: None),
-                saved=read_run_json(latest, Saved) if launch.resumes and latest.exists() else None,
+                place=RankPlace(rank=place.rank, world=place.world, meeting=place.meeting),
+                check_ranks=stop.check,
             )
         )
     return 0

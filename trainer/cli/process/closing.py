@@ -57,7 +57,6 @@ REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, Devi
 @contextmanager
 def closing(session: Session) -> Iterator[None]:
     """Close the record, however the block ends; an exception from the experiment's code is attributed to the experiment."""
-    os.environ["REPRISE_ATTEMPT"] = str(session.opened.folder)
     session.stop.has_run = True
     try:
         session.stop.release()

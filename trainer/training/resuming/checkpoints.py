@@ -313,7 +313,7 @@ class StopBetweenSteps(Callback):
 
     def _stop_in_validation(self, trainer: L.Trainer) -> None:
         """Stop, except in the validation at `max_steps`: Lightning would not return to it, so it runs to its end."""
-        if self.stop.is_delayed and trainer.world_size == 1 and trainer.global_step != trainer.max_steps:
+        if self.stop.is_delayed and trainer.global_step != trainer.max_steps:
             self._stop_if_requested(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
 
     def _stop_if_requested(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:

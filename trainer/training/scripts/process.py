@@ -187,7 +187,6 @@ def script_environ(
     hidden = {
         "PYTHONSAFEPATH",
         "REPRISE_LAUNCH",
-        "REPRISE_ATTEMPT",
         "PYDANTIC_DISABLE_PLUGINS",
     }  # the last is Reprise's own choice
     return {name: value for name, value in environ.items() if name not in hidden} | own

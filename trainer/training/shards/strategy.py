@@ -17,7 +17,8 @@ from torchmetrics import Metric
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.training.determinism.seeds import Share, derived, seed_all
 from trainer.training.shards.batch_statistics import BatchStatistics, densified
-from trainer.training.shards.tree import TreeSum, gather_shards, sum_over_ranks, tree_sum
+from trainer.training.shards.ranks import RankEnvironment
+from trainer.training.shards.tree import TreeSum, exchanging, gather_shards, sum_over_ranks, tree_sum
 from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tracing.fingerprints import state_of_generators
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from trainer.training.shards.batch import Shards
+    from trainer.training.shards.ranks import RankPlace
 
 _ALONE = "use --shards 1 and --devices 1"
 
@@ -156,11 +158,26 @@ class ShardedDevices(ShardedStep, DDPStrategy):
     def _setup_model(self, model: Any) -> Any:
         return model
 
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for all ranks; raise `RankError`."""
+        with exchanging():
+            super().barrier(*args, **kwargs)
 
-def sharded_strategy(kind: str, *, devices: int, shards: int, seed: int) -> ShardedDevice | ShardedDevices:
-    """Return the strategy for several shards on devices of a kind, `cpu` or `gpu`."""
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """Return the object of rank `src`; raise `RankError`."""
+        with exchanging():
+            return super().broadcast(obj, src)
+
+    def reduce(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the tensor reduced over all ranks; raise `RankError`."""
+        with exchanging():
+            return super().reduce(tensor, *args, **kwargs)
+
+
+def sharded_strategy(kind: str, *, place: RankPlace | None, shards: int, seed: int) -> ShardedDevice | ShardedDevices:
+    """Return the strategy for several shards in this process, or in all processes of a run; `kind` is `cpu` or `gpu`."""
     device = torch.device("cuda", 0) if kind == "gpu" else torch.device("cpu")
-    strategy = ShardedDevices() if devices > 1 else ShardedDevice(device)
+    strategy = ShardedDevice(device) if place is None else ShardedDevices(cluster_environment=RankEnvironment(place))
     strategy.set_shards(shards, seed)
     return strategy
 

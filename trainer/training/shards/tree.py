@@ -6,6 +6,7 @@ number of processes, their distribution over machines or the size of a message c
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -13,13 +14,28 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import distributed
 
+from trainer.base.errors import RankError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
+LOGS: Final = "rank-*.txt in the attempt's folder have the output of the other ranks"
 _BYTES: Final = 32 * 2**20
 """The largest message, unless one tensor is larger."""
+
+
+@contextmanager
+def exchanging() -> Iterator[None]:
+    """Raise `RankError` if an exchange with another process fails: the process has ended, or its machine cannot be reached."""
+    try:
+        yield
+    except RuntimeError as fault:
+        message = "an exchange with another rank failed"
+        raise RankError(
+            message, hint="rank-*.txt in the attempt's folder have the output of the other ranks"
+        ) from fault
 
 
 def tree_sum(parts: Tensor) -> Tensor:
@@ -62,11 +78,12 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
     Each rank receives a part of every rank's values, sums it, and sends the sum to all: the bytes of a ring all-reduce. The messages of one
     bucket are on their way while another one is summed.
     """
-    exchanges = [_Exchange(bucket) for bucket in _buckets(tensors)]
-    for each in exchanges:
-        each.sum()
-    for each in exchanges:
-        each.finish()
+    with exchanging():
+        exchanges = [_Exchange(bucket) for bucket in _buckets(tensors)]
+        for each in exchanges:
+            each.sum()
+        for each in exchanges:
+            each.finish()
 
 
 class _Exchange:
@@ -114,7 +131,8 @@ def gather_shards(values: Tensor) -> Tensor:
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return values
     whole = values.new_empty((distributed.get_world_size() * len(values), values.shape[1]))
-    distributed.all_gather_into_tensor(whole, values.contiguous())
+    with exchanging():
+        distributed.all_gather_into_tensor(whole, values.contiguous())
     return whole
 
 
