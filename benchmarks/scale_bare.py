@@ -66,7 +66,7 @@ def main(kind: str, name: str, ranks: int) -> None:
         if ranks == 1:
             train(0, *arguments)
         else:
-            multiprocessing.spawn(train, arguments, nprocs=ranks)  # type: ignore[no-untyped-call] # torch has no types here
+            multiprocessing.spawn(train, arguments, nprocs=ranks)  # type: ignore[attr-defined,no-untyped-call] # torch has no types here
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_every_swappable_difference_is_listed(tmp_path: Path) -> None:
 def test_unswappable_differences_are_listed(tmp_path: Path) -> None:
     a = make_side(tmp_path / "runs")
     b = make_side(tmp_path / "runs", device=Device(accelerator="cuda", world_size=2, precision="32-true"))
-    assert [*unswappable(a, b, images=True)] == ["device: 1 x cpu, 2 x cuda"]
+    assert [*unswappable(a, b, images=True)] == ["device: 1 x cpu; 2 x cuda"]
 
 
 def test_no_swap_gives_a_and_every_swap_gives_b(tmp_path: Path) -> None:

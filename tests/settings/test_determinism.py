@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.base.errors import SettingError
-from trainer.settings.determinism import Level, capabilities, differing, require_one_process, threads_at, variables
+from trainer.settings.determinism import Level, capabilities, differing, threads_at, variables
 
 
 def test_each_level_includes_the_level_below_it() -> None:
@@ -30,10 +30,3 @@ def test_an_unset_variable_is_named() -> None:
     expected = variables(Level.MACHINE, threads=2)
     assert differing(expected, expected) == []
     assert differing(expected, expected | {"MKL_NUM_THREADS": "8"}) == ["MKL_NUM_THREADS: expected '2', found '8'"]
-
-
-def test_several_devices_are_rejected_with_determinism() -> None:
-    require_one_process(Level.OFF, 2)
-    require_one_process(Level.MACHINE, 1)
-    with pytest.raises(SettingError, match="devices is 2 at determinism machine"):
-        require_one_process(Level.MACHINE, 2)

@@ -24,6 +24,7 @@ from trainer.training.fit import placement, train
 from trainer.training.logs.loggers import loggers
 from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop_requests import Stop
+from trainer.training.shards.place import RankPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,13 +229,19 @@ def test_each_setting_changes_a_training(
 
 
 @pytest.mark.parametrize(
-    ("words", "part"), [(("--devices", "2"), {"devices": 2}), (("--accelerator", "cpu"), {"accelerator": "cpu"})]
+    ("words", "expected"),
+    [
+        (("--devices", "2"), (2, "cpu", "ShardedDevices")),
+        (("--shards", "4"), (1, "cpu", "ShardedDevice")),
+        (("--accelerator", "cpu"), (1, "cpu", "str")),
+    ],
 )
-def test_each_device_setting_selects_the_device(words: tuple[str, ...], part: dict[str, object]) -> None:
-    with use_ledger(
-        Ledger(resolve(ours.TrainingSettings, Origins(options=parse_options(["--dataset=d", *words]), environ={})))
-    ):
-        assert part.items() <= call_configured(placement, "gpu" if "accelerator" in part else "cpu").items()
+def test_each_device_setting_selects_the_device(words: tuple[str, ...], expected: tuple[int, str, str]) -> None:
+    resolved = resolve(ours.TrainingSettings, Origins(options=parse_options(["--dataset=d", *words]), environ={}))
+    place = RankPlace(rank=0, world=2, local_rank=0, here=2, meeting="nowhere") if "--devices" in words else None
+    with use_ledger(Ledger(resolved)):
+        found = call_configured(placement, "gpu" if "--accelerator" in words else "cpu", place)
+    assert (found["devices"], found["accelerator"], type(found["strategy"]).__name__) == expected
 
 
 def test_each_wandb_setting_has_its_effect(tmp_path: Path) -> None:
@@ -298,7 +305,7 @@ BY_COMMAND: Final = {
     *("dataset", "publish", "determinism", "threads", "environment"),
     "compile",  # tests/training/test_compilation.py
     *("init_from", "init_map", "init_allow"),  # tests/training/test_finetune.py
-    *("devices", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),
+    *("devices", "shards", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),
 }
 
 

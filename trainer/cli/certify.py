@@ -1,6 +1,7 @@
 """`reprise certify rerun|resume|elastic EXP`: test whether a training has equal bits when run again, resumed, or on other devices.
 
-The command runs the training several times, compares the runs, and writes a certificate, signed if a key is given. The exit code is the verdict's.
+The command runs the training several times, compares the runs, and writes a certificate, signed if a key is given. The exit code is the
+verdict's.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from trainer.comparison.retest import device_class
 from trainer.comparison.saved_document import SavedDocument
 from trainer.comparison.trace import Stream
 from trainer.comparison.verdict import Rung, judge
-from trainer.runs.record import Count, Image, Ingredients, identity_of
+from trainer.runs.record import Image, Ingredients, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ class Predicate(Document):
     claim: Literal["rerun", "resume", "elastic"]
     """`rerun`: trained twice from the start. `resume`: killed and resumed, compared with an uninterrupted run. `elastic`: trained on one
     device, on several, and begun on several and resumed on one."""
-    devices: list[Count] | None = Field(default=None, exclude_if=lambda devices: devices is None)
+    devices: list[int] | None = Field(default=None, exclude_if=lambda devices: devices is None)
     """The numbers of devices of an elastic training, one for each run; the last one begins with the most and is resumed on one."""
     holds: bool
     """Whether everything that was compared is bit-identical."""

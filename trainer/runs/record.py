@@ -204,6 +204,15 @@ class ParentRun(Document):
     identity: Digest
 
 
+class Node(Document):
+    """Another machine of a run on several."""
+
+    host: Host
+    image: Image
+    devices: Annotated[Count, Field(ge=1)]
+    drift: list[str] = []
+
+
 class Timing(Document):
     """Start by the wall clock, and durations in seconds by a monotonic clock."""
 
@@ -220,6 +229,8 @@ class Circumstances(Document):
     source: Source
     image: Image
     host: Host
+    nodes: list[Node] = Field(default=[], exclude_if=lambda nodes: not nodes)
+    """The other machines, if the run had several; `host` is the one that wrote the record."""
     inventory: Inventory
     drift: list[str] = []
     """Differences of the process from the image's baked inventory and the lock, and of its files from what was installed, one per line."""

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.readers import Samples
     from trainer.training.resuming.stop_requests import Stop
-    from trainer.training.shards.ranks import RankPlace
+    from trainer.training.shards.place import RankPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

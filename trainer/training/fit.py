@@ -39,7 +39,7 @@ from trainer.training.results import forget_results, is_plain, results_of, undef
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
 from trainer.training.shards.compare_ranks import CompareRanks
-from trainer.training.shards.ranks import from_rank_0, meeting
+from trainer.training.shards.ranks import from_rank_0, meeting, share_files
 from trainer.training.shards.strategy import sharded_strategy
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tracing.trace import Tracer, frozen_in, parameter_names, tracers, write_tensors
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.training.experiment import Experiment
-    from trainer.training.shards.ranks import RankPlace
+    from trainer.training.shards.place import RankPlace
     from trainer.training.tasks.task import Task
 
 _UNFIT: Final = (
@@ -130,6 +130,7 @@ def _fit(job: Job, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpo
         checkpoints.resume_from(job.saved)
         assembled.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
         path = job.into / FOLDER / job.saved.path
+        share_files(job.place, job.into / FOLDER, {each.path for each in (job.saved, job.saved.best) if each})
     try:
         machine.fit(net, datamodule=assembled.data, ckpt_path=path, weights_only=False)
     except _UNFIT as fault:
@@ -205,6 +206,7 @@ def _test(
     net, data = assembled.net, assembled.data
     mine: Any = served(job.into / FOLDER) if machine.is_global_zero else None
     saved: Checkpoint = machine.strategy.broadcast(mine)
+    share_files(job.place, job.into / FOLDER, {saved.path})
     checkpoint = read_saved(job.into / FOLDER, saved)
     if is_plain(net):
         net.on_load_checkpoint(checkpoint)
@@ -275,7 +277,8 @@ def placement(
     count = shards_of(shards, devices=devices)
     return {
         "accelerator": kind,
-        "devices": 1 if place is None else devices,
+        "devices": 1 if place is None else place.here,
+        "num_nodes": 1 if place is None else place.nodes,
         "precision": precision,
         "strategy": "auto" if count == 1 else sharded_strategy(kind, place=place, shards=count, seed=seed),
     }

@@ -52,17 +52,24 @@ def test_iteration_can_start_at_any_batch() -> None:
 
 def test_ranks_share_a_batch() -> None:
     alone = epoch_batches(range(42), size=4)
-    shares = [epoch_batches(range(42), size=4, share=Share(rank=rank, world=2)) for rank in (0, 1)]
+    shares = [epoch_batches(range(42), size=4, share=Share(rank=rank, world=2, shards=2)) for rank in (0, 1)]
     assert len(shares[0]) == len(shares[1]) == 10
     assert [sorted(left + right) for left, right in zip(*shares, strict=True)] == [
         sorted(batch) for batch in alone[:10]
     ]
 
 
+def test_the_shards_of_a_batch_do_not_depend_on_the_number_of_ranks() -> None:
+    whole, halves = (
+        [epoch_batches(range(42), size=8, share=Share(rank=rank, world=world, shards=4)) for rank in range(world)]
+        for world in (1, 2)
+    )
+    assert whole[0] == [left + right for left, right in zip(*halves, strict=True)]
+    assert whole[0][0][:2] == [epoch_batches(range(42), size=8)[0][place] for place in (0, 4)]
+
+
 def test_evaluation_is_in_order() -> None:
-    parts = [list(PlainBatches(range(3, 10), batch_size=2, share=Share(rank=rank, world=2))) for rank in (0, 1)]
-    assert parts[0] == [[(0, 3), (0, 5)], [(0, 7), (0, 9)]]
-    assert parts[1] == [[(0, 4), (0, 6)], [(0, 8)]]
+    assert list(PlainBatches(range(3, 8), batch_size=2)) == [[(0, 3), (0, 4)], [(0, 5), (0, 6)], [(0, 7)]]
 
 
 def window_order(count: int, window: int, *, epoch: int = 0, seed: int = 0) -> list[int]:
@@ -117,7 +124,7 @@ def _epoch(sampler: ShuffledBatches, epoch: int) -> list[list[Key]]:
 
 def test_ranks_share_the_batches_of_an_order_by_windows() -> None:
     shares = [
-        [*ShuffledBatches(range(402), batch_size=4, seed=0, share=Share(rank=rank, world=2), window=64)]
+        [*ShuffledBatches(range(402), batch_size=4, seed=0, share=Share(rank=rank, world=2, shards=2), window=64)]
         for rank in (0, 1)
     ]
     whole = window_order(402, 64)

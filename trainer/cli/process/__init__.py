@@ -12,14 +12,18 @@ import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.base.errors import CheckpointError, SettingError
+from trainer.base.suggestions import counted
 from trainer.cli.configuration import cache_folder, cache_limit, shown_path, store_of_dataset
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
+from trainer.cli.nodes import read_node
 from trainer.cli.output import escaping, print_json, result_stream
 from trainer.cli.process.attempt import (
+    BAKED_INVENTORY,
     SOURCE,
     attribute_errors,
     datasets_of,
@@ -29,8 +33,9 @@ from trainer.cli.process.attempt import (
     resolve_settings,
 )
 from trainer.cli.process.closing import closing, finish
-from trainer.cli.process.followers import followers, read_place
+from trainer.cli.process.followers import FollowerPlace, first_place, followers, read_place
 from trainer.cli.process.initial import initial_of_rank, weights_file
+from trainer.cli.process.machines import Announcement, announce, arrive, serving
 from trainer.cli.progress import transfer_progress
 from trainer.cli.train.manual import experiment_help
 from trainer.data.cache.folder import Cache
@@ -39,9 +44,9 @@ from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import restore_checkpoint
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
-from trainer.runs.identify import roles_in
+from trainer.runs.identify import RunFacts, identify, roles_in
 from trainer.runs.initial_weights import INITIAL
-from trainer.runs.run import abandon
+from trainer.runs.run import ATTEMPTS, abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
 from trainer.settings.settings_file import settings_text
@@ -52,8 +57,8 @@ from trainer.training.scripts.script import Script
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from trainer.cli.nodes import NodePlace
     from trainer.cli.process.attempt import Session
-    from trainer.cli.process.followers import FollowerPlace
     from trainer.cli.process.initial import Initial
     from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.cache.version import CachedDataset
@@ -86,8 +91,10 @@ def main(argv: list[str]) -> int:
                 print_settings(resolve_settings(experiment, argv), as_json=as_json, out=out)
         return 0
     with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
-        if (place := read_place(os.environ)) is not None:
-            return train_as_rank(place, launch, argv, stop)
+        if (follower := read_place(os.environ)) is not None:
+            return train_as_rank(follower, launch, argv, stop)
+        if (node := read_node(os.environ)) is not None and node.node > 0:
+            return train_on_machine(node, launch, launch.frozen, argv, stop)
         session = _open_session(launch, launch.frozen, argv, stop)
         with closing(session):
             experiment = session.experiment
@@ -190,13 +197,23 @@ def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
     """Train in this process and in those of the other devices."""
     from trainer.training.fit import train
 
-    devices = session.resolved.settings.value_of("devices")
-    with session.stage("train"), followers(devices, attempt=job.into, argv=argv) as (place, others):
+    devices, node = session.resolved.settings.value_of("devices"), read_node(os.environ)
+    with (
+        session.stage("train"),
+        serving(node) as store,
+        first_place(devices, node) as place,
+        followers(place, run=job.run, attempt=job.into, argv=argv) as others,
+    ):
 
         def check() -> None:
             session.stop.check()
             others.check()
 
+        if node is not None:
+            record = session.opened.record
+            message = Announcement(run=job.run, ingredients=record.ingredients, cpu=record.circumstances.host.cpu)
+            session.say(f"waiting for {counted(node.nodes - 1, 'other machine')} at {node.host}:{node.port}")
+            session.nodes = announce(store, node, message, check=check)
         return train(replace(job, place=place, check_ranks=check))
 
 
@@ -271,23 +288,60 @@ def require_epochs_left(saved: Saved, *, epochs: int) -> None:
         )
 
 
-def train_as_rank(place: FollowerPlace, launch: Launch, argv: list[str], stop: Stop) -> int:
-    """Train as a rank other than 0; rank 0 writes the record, and says from which checkpoint to resume."""
+def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
+    """Train on another machine than that of rank 0, which keeps the record: nothing of the run is written here.
+
+    Raise `RankError` unless this machine has the same inputs.
+    """
+    stop.listen()
+    try:
+        experiment = find_experiment(launch, argv)
+        resolved = resolve_settings(experiment, argv)
+        datasets = datasets_of(experiment, resolved.settings)
+        facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
+        folder = Path(frozen.folder)
+        mine = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+        devices = resolved.settings.value_of("devices")
+        found = arrive(node, mine, devices=node.devices_here(devices), check=stop.check)
+        print(f"machine {node.node} of {node.nodes} of run {found.run}", file=escaping(sys.stderr))
+        with TemporaryDirectory(prefix="reprise-machine-") as temporary, first_place(devices, node) as place:
+            attempt = Path(temporary) / found.run / ATTEMPTS / "1"
+            attempt.mkdir(parents=True)
+            with followers(place, run=found.run, attempt=attempt, argv=argv) as others:
+
+                def check() -> None:
+                    stop.check()
+                    others.check()
+
+                follower = FollowerPlace(place=place, run=found.run, attempt=str(attempt))
+                _train_without_record(follower, launch, argv, stop, check=check)
+    finally:
+        if not launch.resumes:
+            abandon(Path(frozen.folder))
+    return 0
+
+
+def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop) -> int:
+    """Train as another rank of a machine than its first; rank 0 writes the record, and says from which checkpoint to resume."""
+    stop.listen()
+    _train_without_record(follower, launch, argv, stop, check=stop.check)
+    return 0
+
+
+def _train_without_record(
+    follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop, *, check: Callable[[], None]
+) -> None:
     from trainer.training.assembly import FetchedDataset, Job
     from trainer.training.fit import train
-    from trainer.training.shards.ranks import RankPlace
 
-    stop.listen()
     experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
-    datasets = datasets_of(experiment, resolved.settings)
-    roles = roles_in(resolved.settings)
-    attempt = Path(place.attempt)
+    roles, attempt = roles_in(resolved.settings), Path(follower.attempt)
     initial = initial_of_rank(resolved, attempt=attempt)
     with attribute_errors(experiment):
         train(
             Job(
-                run=attempt.parents[1].name,
+                run=follower.run,
                 experiment=experiment,
                 ledger=Ledger(resolved, root=SOURCE),
                 datasets=[
@@ -296,7 +350,7 @@ def train_as_rank(place: FollowerPlace, launch: Launch, argv: list[str], stop: S
                         files=fetch_data(each, say=lambda _: None, check=stop.check),
                         splits=tuple(roles.get(each.name, ())),
                     )
-                    for each in datasets
+                    for each in datasets_of(experiment, resolved.settings)
                 ],
                 into=attempt,
                 stop=stop,
@@ -306,11 +360,10 @@ def train_as_rank(place: FollowerPlace, launch: Launch, argv: list[str], stop: S
                 device=launch.device,
                 started=launch.monotonic,
                 initial=_initial_file(initial, attempt, say=lambda _: None),
-                place=RankPlace(rank=place.rank, world=place.world, meeting=place.meeting),
-                check_ranks=stop.check,
+                place=follower.place,
+                check_ranks=check,
             )
         )
-    return 0
 
 
 def fetch_data(

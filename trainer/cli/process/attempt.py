@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.runs.open_run import OpenRun
-    from trainer.runs.record import LoadedWeights
+    from trainer.runs.record import LoadedWeights, Node
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.plain.experiment import PlainExperiment
@@ -100,6 +100,9 @@ class Session:
 
     began_at: int = 0
     """The step from which this attempt resumed."""
+
+    nodes: list[Node] = field(default_factory=list)
+    """The other machines of the run."""
 
     loaded: LoadedWeights | None = None
     """Which tensors of the initial weights were loaded."""

@@ -150,6 +150,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
     switched = session.switched if session.switched or (session.has_stepped and not is_script) else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
     updates = {"timing": timing, "drift_at_end": drift, "determinism_at_end": switched, "limits": session.limits}
+    updates["nodes"] = session.nodes
     updates["imported"] = None if is_script else read_imported(SOURCE)
     session.opened.close(outcome, circumstances=circumstances.model_copy(update=updates))
 

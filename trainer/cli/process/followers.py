@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import RankError
 from trainer.base.run_files import attempt_root
+from trainer.training.shards.place import RankPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.training.shards.ranks import RankPlace
+    from trainer.cli.nodes import NodePlace
 
 VARIABLE: Final = "REPRISE_RANK"
 _GRACE: Final = 10.0
@@ -31,31 +32,32 @@ _LAST: Final = 2000
 class FollowerPlace(Document):
     """The message to the process of another rank."""
 
-    rank: int
-    world: int
-    meeting: str
+    place: RankPlace
+    run: str
     attempt: str
-    """The absolute path of the attempt's folder."""
+    """The absolute path of the attempt's folder; on another machine than that of rank 0, of a temporary one."""
 
 
 def read_place(environ: Mapping[str, str]) -> FollowerPlace | None:
-    """Return the place of a process that `followers` started; `None` for rank 0."""
+    """Return the place of a process that `followers` started; `None` for the first process of a machine."""
     text = environ.get(VARIABLE)
     return None if text is None else parse_json(text, FollowerPlace, where=VARIABLE)
 
 
 @dataclass(slots=True)
 class Followers:
-    """The processes of ranks 1 and above."""
+    """The processes of this machine's other ranks."""
 
+    first: RankPlace | None
+    """The place of this process."""
     attempt: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise `RankError` if a process has ended with an error."""
-        for rank, process in enumerate(self.processes, 1):
+        for rank, process in enumerate(self.processes, 1 + (self.first.rank if self.first else 0)):
             if code := process.poll():
-                message = f"rank {rank} of {len(self.processes) + 1} {_described(code)}"
+                message = f"rank {rank} of {self.first.world if self.first else 1} {_described(code)}"
                 line = self._last_line(rank)
                 raise RankError(f"{message}: {line}" if line else message, hint=self._hint(rank))
 
@@ -100,37 +102,45 @@ def _described(code: int) -> str:
 
 
 @contextmanager
-def followers(count: int, *, attempt: Path, argv: Sequence[str]) -> Iterator[tuple[RankPlace | None, Followers]]:
-    """Start the processes of all ranks but this one; at the end of the block wait for them, and report the one that failed.
-
-    Yield the place of this process; `None` if it is the only one.
-    """
-    from trainer.training.shards.ranks import RankPlace
-
-    running = Followers(attempt)
-    if count == 1:
-        yield None, running
+def followers(first: RankPlace | None, *, run: str, attempt: Path, argv: Sequence[str]) -> Iterator[Followers]:
+    """Start the processes of this machine's other ranks; at the end of the block wait for them, and report the one that failed."""
+    running = Followers(first, attempt)
+    if first is None:
+        yield running
         return
-    with TemporaryDirectory(prefix="reprise-ranks-") as folder:
-        meeting = str(Path(folder) / "meeting")
-        try:
-            for rank in range(1, count):
-                place = FollowerPlace(rank=rank, world=count, meeting=meeting, attempt=str(attempt))
-                running.processes.append(_start(place, argv))
-            yield RankPlace(rank=0, world=count, meeting=meeting), running
-        except RankError:
-            running.wait_for_failure()
-            raise
-        finally:
-            running.end()
+    try:
+        for number in range(1, first.here):
+            place = first.model_copy(update={"rank": first.rank + number, "local_rank": number})
+            running.processes.append(_start(FollowerPlace(place=place, run=run, attempt=str(attempt)), argv))
+        yield running
+    except RankError:
+        running.wait_for_failure()
+        raise
+    finally:
+        running.end()
 
 
-def _start(place: FollowerPlace, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+@contextmanager
+def first_place(devices: int, node: NodePlace | None) -> Iterator[RankPlace | None]:
+    """Yield the place of this machine's first process, on one machine with a file to meet; `None` if it is the only process."""
+    if devices == 1:
+        yield None
+    elif node is None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # no other machine connects
+        with TemporaryDirectory(prefix="reprise-ranks-") as folder:
+            yield RankPlace(rank=0, world=devices, local_rank=0, here=devices, meeting=str(Path(folder) / "meeting"))
+    else:
+        here = node.devices_here(devices)
+        meeting = f"tcp://{node.host}:{node.port}"
+        yield RankPlace(rank=node.node * here, world=devices, local_rank=0, here=here, meeting=meeting)
+
+
+def _start(follower: FollowerPlace, argv: Sequence[str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "trainer", "_process", *argv]
-    with attempt_root(Path(place.attempt)) as attempt, attempt.append(_log(place.rank)) as log:
+    with attempt_root(Path(follower.attempt)) as attempt, attempt.append(_log(follower.place.rank)) as log:
         return subprocess.Popen(
             command,
-            env={**os.environ, VARIABLE: place.model_dump_json()},
+            env={**os.environ, VARIABLE: follower.model_dump_json()},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

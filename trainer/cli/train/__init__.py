@@ -29,6 +29,7 @@ from trainer.cli.machine import (
     visible_gpus,
 )
 from trainer.cli.messages import spelled
+from trainer.cli.nodes import read_node
 from trainer.cli.train.command_line import (
     TrainRequest,
     as_typed,
@@ -100,6 +101,8 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     prepared = watched or placed
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, copies=runs_folder() / watched if watched else None)
+    if not request.describes:
+        _require_machines(request, resumes=resumption is not None)
     if resumption is not None and not watched:
         from trainer.runs.resume import archive_observed_image
 
@@ -160,6 +163,16 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     except BaseException:
         abandon(folder)
         raise
+
+
+def _require_machines(request: TrainRequest, *, resumes: bool) -> None:
+    """Raise `SettingError` or `UsageError` for a run that the machines of this process's launcher cannot share."""
+    if (node := read_node(os.environ)) is None:
+        return
+    node.devices_here(request.settings.devices)
+    if resumes:
+        message = f"--resume on {node.nodes} machines is not supported yet"
+        raise UsageError(message, hint="resume on one: its bits do not depend on the number of devices")
 
 
 def _remarks(source: Source) -> Iterator[str]:

@@ -6,71 +6,70 @@ The processes meet in a folder of one machine. Their errors end all of them with
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch lists it so
 
 from trainer.base.errors import RankError
-from trainer.training.shards.tree import exchanging
+from trainer.training.shards.tree import LOGS, exchanging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+    from trainer.training.shards.place import RankPlace
 
 _ARRIVAL: Final = 600.0
 """Seconds within which every rank must arrive: a rank imports torch and the experiment, and fetches the datasets."""
 _PAUSE: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankPlace:
-    """The place of a process among the processes of a run."""
+def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
+    """Join the other processes, whose devices are of a kind, `cpu` or `gpu`; `check` raises if the process must stop.
 
-    rank: int
-    world: int
-    meeting: str
-    """The file through which the processes find each other."""
+    Raise `RankError` if a rank does not arrive.
+    """
+    with exchanging():
+        store = _store(place)
+    store.set(f"arrived/{place.rank}", "yes")
+    end = monotonic() + _ARRIVAL
+    names = [f"arrived/{rank}" for rank in range(place.world)]
+    while missing := [rank for rank, name in enumerate(names) if not store.check([name])]:
+        check()
+        if monotonic() > end:
+            ranks = " and ".join(map(str, missing))
+            raise RankError(f"rank {ranks} of {place.world} did not start within {_ARRIVAL:.0f} s", hint=LOGS)
+        sleep(_PAUSE)
+    with exchanging():
+        distributed.init_process_group(
+            "nccl" if kind == "gpu" else "gloo",
+            store=distributed.PrefixStore("group", store),  # type: ignore[attr-defined] # torch lists it so
+            rank=place.rank,
+            world_size=place.world,
+            timeout=timedelta(minutes=30),
+            device_id=torch.device("cuda", place.local_rank) if kind == "gpu" else None,
+        )
 
-    def meet(self, kind: str, *, check: Callable[[], None]) -> None:
-        """Join the other processes, whose devices are of a kind, `cpu` or `gpu`; `check` raises if the process must stop.
 
-        Raise `RankError` if a rank does not arrive.
-        """
-        store = distributed.FileStore(self.meeting, self.world)
-        store.set(f"arrived/{self.rank}", "yes")
-        end = monotonic() + _ARRIVAL
-        names = [f"arrived/{rank}" for rank in range(self.world)]
-        while missing := [rank for rank, name in enumerate(names) if not store.check([name])]:
-            check()
-            if monotonic() > end:
-                ranks = " and ".join(map(str, missing))
-                raise RankError(
-                    f"rank {ranks} of {self.world} did not start within {_ARRIVAL:.0f} s",
-                    hint="rank-*.txt in the attempt's folder have the output of the other ranks",
-                )
-            sleep(_PAUSE)
-        with exchanging():
-            distributed.init_process_group(
-                "nccl" if kind == "gpu" else "gloo",
-                store=distributed.PrefixStore("group", store),
-                rank=self.rank,
-                world_size=self.world,
-                timeout=timedelta(minutes=30),
-                device_id=torch.device("cuda", self.rank) if kind == "gpu" else None,
-            )
+def _store(place: RankPlace) -> Any:
+    if not place.meeting.startswith("tcp://"):
+        return distributed.FileStore(place.meeting, place.world)  # type: ignore[attr-defined] # torch lists it so
+    host, _, port = place.meeting.removeprefix("tcp://").rpartition(":")
+    return TCPStore(host, int(port), is_master=False, wait_for_workers=False)
 
 
 @contextmanager
 def meeting(place: RankPlace | None, kind: str, *, check: Callable[[], None]) -> Iterator[None]:
-    """Join the other processes for the block, if there are others: see `RankPlace.meet`."""
+    """Join the other processes for the block, if there are others: see `meet`."""
     if place is None:
         yield
         return
-    place.meet(kind, check=check)
+    meet(place, kind, check=check)
     try:
         yield
     finally:
@@ -87,6 +86,19 @@ def from_rank_0(value: Any) -> Any:
     return values[0]
 
 
+def share_files(place: RankPlace | None, folder: Path, names: Collection[str]) -> None:
+    """Write files of rank 0's folder into the same folder of every other machine."""
+    if place is None or place.nodes == 1:
+        return
+    for name in sorted({*from_rank_0([*names])}):
+        content = from_rank_0((folder / name).read_bytes() if place.rank == 0 else None)
+        if place.node > 0 and place.local_rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    with exchanging():
+        distributed.barrier()
+
+
 class RankEnvironment(LightningEnvironment):
     """Tells Lightning the place of this process: it starts no processes of its own."""
 
@@ -101,9 +113,13 @@ class RankEnvironment(LightningEnvironment):
         """Whether the processes exist already."""
         return True
 
+    def node_rank(self) -> int:
+        """Return the number of this machine."""
+        return self.place.node
+
     def local_rank(self) -> int:
         """Return the number of this process on its machine."""
-        return self.place.rank
+        return self.place.local_rank
 
     def teardown(self) -> None:
         """Leave the variables of this process as they are."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from trainer.training.shards.batch import Shards
-    from trainer.training.shards.ranks import RankPlace
+    from trainer.training.shards.place import RankPlace
 
 _ALONE = "use --shards 1 and --devices 1"
 
@@ -76,19 +76,19 @@ class ShardedStep:
         share = Share(rank=own.global_rank, world=own.world_size, shards=self.shards)
         named = [(name, each) for name, each in net.named_parameters() if each.requires_grad]
         held = [each.grad for _, each in named]
-        statistics, total, facts = BatchStatistics(net), TreeSum(), []
+        statistics, total, facts, losses = BatchStatistics(net), TreeSum(), [], []
         learned = _Learned(net)
         counts = _update_counts(net)
         for shard, batch in zip(share.own, batches, strict=True):
             seed_all(derived(self.seed, "step", net.trainer.current_epoch, index, shard))
             statistics.begin_shard()
             learned.begin_shard()
-            loss = self._gradients(net, batch, index, named)
+            losses.append(self._gradients(net, batch, index, named).detach())
             total.add([densified(each.grad, each, name=name) for name, each in named])
             statistics.end_shard()
             facts.append(
                 ShardFacts(
-                    loss=loss.detach(),
+                    loss=losses[-1],
                     total=learned.total,
                     count=learned.count,
                     random=state_of_generators(own.root_device),
@@ -111,7 +111,7 @@ class ShardedStep:
         for (_, each), value in zip(named, held, strict=True):
             each.grad = value
         numbers = known[:, :3].contiguous().view(torch.float64)
-        mean = (tree_sum(numbers[:, 0].to(loss.dtype)) / self.shards).to(loss.dtype)
+        mean = tree_sum(numbers[:, 0].to(losses[0].dtype)) / self.shards
         learned.end_step(tree_sum(numbers[:, 1]), tree_sum(numbers[:, 2]), mean)
         self.random_state = _folded(known[:, 3].tolist())
         return mean

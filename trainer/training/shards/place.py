@@ -1,0 +1,28 @@
+"""The place of a process among the processes of a run. Does not import torch, because it is a message between processes too."""
+
+from __future__ import annotations
+
+from trainer.base.document import Document
+
+
+class RankPlace(Document):
+    """The place of a process among the processes of a run, of which each machine has the same number."""
+
+    rank: int
+    world: int
+    local_rank: int
+    """The number of this process on its machine."""
+    here: int
+    """The number of processes on this machine."""
+    meeting: str
+    """Where the processes find each other: a file of the only machine, or `tcp://HOST:PORT` of machine 0."""
+
+    @property
+    def node(self) -> int:
+        """The number of this machine."""
+        return self.rank // self.here
+
+    @property
+    def nodes(self) -> int:
+        """The number of machines."""
+        return self.world // self.here
