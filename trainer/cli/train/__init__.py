@@ -101,8 +101,7 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
     prepared = watched or placed
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, copies=runs_folder() / watched if watched else None)
-    if not request.describes:
-        _require_machines(request, resumes=resumption is not None)
+    _require_machines(request, resumes=resumption is not None)
     if resumption is not None and not watched:
         from trainer.runs.resume import archive_observed_image
 
@@ -167,7 +166,8 @@ def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption
 
 def _require_machines(request: TrainRequest, *, resumes: bool) -> None:
     """Raise `SettingError` or `UsageError` for a run that the machines of this process's launcher cannot share."""
-    if (node := read_node(os.environ)) is None:
+    node = None if request.describes else read_node(os.environ)
+    if node is None:
         return
     node.devices_here(request.settings.devices)
     if resumes:
