@@ -21,18 +21,26 @@ class BatchStatistics:
     """The running statistics of normalization layers: each shard begins with those before the step, and their mean is kept."""
 
     def __init__(self, net: nn.Module) -> None:
-        """Raise `ExperimentError` for layers that compute statistics over devices."""
-        self.net = net
-        layers = {name: each for name, each in net.named_modules() if isinstance(each, _NormBase)}
-        if synced := next((name for name, each in layers.items() if isinstance(each, SyncBatchNorm)), None):
-            message = f"{synced} is a SyncBatchNorm: its results depend on the number of devices"
-            raise ExperimentError(message, hint="use nn.BatchNorm2d, whose statistics are those of each shard")
-        kept = {id(value) for each in layers.values() for value in each.buffers(recurse=False)}
-        self.followed = [each for each in net.buffers() if id(each) in kept]
+        """Find the statistics. Raise `ExperimentError` for layers that compute statistics over devices."""
+        self.followed: list[Tensor] = []
+        self.others: list[tuple[str, dict[str, Tensor | None], str, Tensor]] = []
+        """Name, owner, key in the owner, and tensor of each other buffer."""
+        for prefix, module in net.named_modules():
+            if isinstance(module, SyncBatchNorm):
+                message = f"{prefix} is a SyncBatchNorm: its results depend on the number of devices"
+                raise ExperimentError(message, hint="use nn.BatchNorm2d, whose statistics are those of each shard")
+            owner = module._buffers  # noqa: SLF001 - where torch keeps them
+            for key, value in owner.items():
+                if value is not None and isinstance(module, _NormBase):
+                    self.followed.append(value)
+                elif value is not None:
+                    self.others.append((f"{prefix}.{key}" if prefix else key, owner, key, value))
         self.means = [each for each in self.followed if each.is_floating_point()]
-        self.others = [(name, each) for name, each in net.named_buffers() if id(each) not in kept]
-        self.versions = [each._version for _, each in self.others]  # noqa: SLF001 - the counter of changes in place
+
+    def begin_step(self) -> None:
+        """Store the statistics from before the step."""
         self.before = [each.clone() for each in self.followed]
+        self.versions = [value._version for *_, value in self.others]  # noqa: SLF001 - the counter of changes in place
         self.sum = TreeSum()
 
     def begin_shard(self) -> None:
@@ -46,7 +54,10 @@ class BatchStatistics:
 
     def end_step(self, *, shards: int, world: int) -> None:
         """Set the mean over all shards. Raise `ExperimentError` if the net changed another buffer."""
-        self._require_unchanged()
+        for (name, owner, key, value), version in zip(self.others, self.versions, strict=True):
+            if owner.get(key) is not value or value._version != version:  # noqa: SLF001
+                message = f"the net changes its buffer {name} in a step: each shard would change its own copy"
+                raise ExperimentError(message, hint=_HINT)
         if not self.means:
             return
         total: list[Tensor] = self.sum.total()
@@ -54,13 +65,6 @@ class BatchStatistics:
             sum_over_ranks(total)
         for each, value in zip(self.means, total, strict=True):
             each.copy_(value / shards)
-
-    def _require_unchanged(self) -> None:
-        now = dict(self.net.named_buffers())
-        for (name, each), version in zip(self.others, self.versions, strict=True):
-            if now.get(name) is not each or each._version != version:  # noqa: SLF001
-                message = f"the net changes its buffer {name} in a step: each shard would change its own copy"
-                raise ExperimentError(message, hint=_HINT)
 
 
 def densified(gradient: Tensor | None, parameter: Tensor, *, name: str) -> Tensor:

@@ -47,7 +47,7 @@ def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
         sleep(_PAUSE)
     with exchanging():
         distributed.init_process_group(
-            "nccl" if kind == "gpu" else "gloo",
+            "cpu:gloo,cuda:nccl" if kind == "gpu" else "gloo",  # numbers of the host need no copy to a device
             store=distributed.PrefixStore("group", store),  # type: ignore[attr-defined] # torch lists it so
             rank=place.rank,
             world_size=place.world,

@@ -6,7 +6,6 @@ processes in the order of a tree (`tree`). Lightning's hooks see the step once: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,8 +22,6 @@ from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tracing.fingerprints import state_of_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import lightning as L
     from torch import Tensor
     from torch.nn import Parameter
@@ -36,33 +33,12 @@ if TYPE_CHECKING:
 _ALONE = "use --shards 1 and --devices 1"
 
 
-@dataclass(slots=True, kw_only=True)
-class ShardFacts:
-    """The facts of a shard's step that every rank needs, as 64-bit integers."""
-
-    loss: Tensor
-    total: Tensor
-    """The sum of losses that the shard added to the mean loss of the epoch."""
-    count: Tensor
-    random: int
-    """The state of the generators after the shard."""
-    present: list[bool]
-    """Which parameters have a gradient."""
-
-    def integers(self) -> Tensor:
-        """Return the facts as a vector."""
-        device = self.loss.device
-        numbers = [each.detach().double().reshape(1).view(torch.int64) for each in (self.loss, self.total, self.count)]
-        signed = self.random - (1 << 64) if self.random >> 63 else self.random
-        rest = torch.tensor([signed, *self.present], dtype=torch.int64, device=device)
-        return torch.cat([*(each.to(device) for each in numbers), rest])
-
-
 class ShardedStep:
     """The training step and the backward pass of a strategy, for batches that are tuples of shards."""
 
     random_state: int | None = None
     """A fingerprint of the generators of all shards after the step."""
+    parts: _NetParts | None = None
 
     def set_shards(self, shards: int, seed: int) -> None:
         """Set the number of shards of a batch, and the seed of the run."""
@@ -76,44 +52,36 @@ class ShardedStep:
         share = Share(rank=own.global_rank, world=own.world_size, shards=self.shards)
         named = [(name, each) for name, each in net.named_parameters() if each.requires_grad]
         held = [each.grad for _, each in named]
-        statistics, total, facts, losses = BatchStatistics(net), TreeSum(), [], []
-        learned = _Learned(net)
-        counts = _update_counts(net)
+        if self.parts is None or self.parts.net is not net:
+            self.parts = _NetParts(net)
+        parts, total = self.parts, TreeSum()
+        parts.begin_step()
+        losses: list[Tensor] = []
+        numbers, states = [], []
         for shard, batch in zip(share.own, batches, strict=True):
             seed_all(derived(self.seed, "step", net.trainer.current_epoch, index, shard))
-            statistics.begin_shard()
-            learned.begin_shard()
+            parts.begin_shard()
             losses.append(self._gradients(net, batch, index, named).detach())
+            states.append([state_of_generators(own.root_device), *(each.grad is not None for _, each in named)])
             total.add([densified(each.grad, each, name=name) for name, each in named])
-            statistics.end_shard()
-            facts.append(
-                ShardFacts(
-                    loss=losses[-1],
-                    total=learned.total,
-                    count=learned.count,
-                    random=state_of_generators(own.root_device),
-                    present=[each.grad is not None for _, each in named],
-                ).integers()
-            )
+            numbers.append(_bits(losses[-1], *parts.end_shard()))
         seed_all(derived(self.seed, "step", net.trainer.current_epoch, index, "after"))
-        _require_followed(net, counts)
-        known = gather_shards(torch.stack(facts))
         gradients = total.total()
         if share.world > 1:
             sum_over_ranks(gradients)
         if gradients:
             torch._foreach_div_(gradients, self.shards)
-        statistics.end_step(shards=self.shards, world=share.world)
-        present = known[:, 4:].any(dim=0).tolist()
+        known = gather_shards(torch.stack(numbers)).view(torch.float64)
+        every = gather_shards(torch.tensor([[_signed(state), *present] for state, *present in states])).tolist()
+        used = [any(each) for each in zip(*(present for _, *present in every), strict=True)]
         self.summed = [
-            (each, value) for (_, each), value, is_present in zip(named, gradients, present, strict=True) if is_present
+            (each, value) for (_, each), value, is_used in zip(named, gradients, used, strict=True) if is_used
         ]
         for (_, each), value in zip(named, held, strict=True):
             each.grad = value
-        numbers = known[:, :3].contiguous().view(torch.float64)
-        mean = tree_sum(numbers[:, 0].to(losses[0].dtype)) / self.shards
-        learned.end_step(tree_sum(numbers[:, 1]), tree_sum(numbers[:, 2]), mean)
-        self.random_state = _folded(known[:, 3].tolist())
+        mean = tree_sum(known[:, 0].to(losses[0].dtype)) / self.shards
+        parts.end_step(tree_sum(known[:, 1:]), mean, shards=self.shards, world=share.world)
+        self.random_state = _folded([state for state, *_ in every])
         return mean
 
     def _gradients(self, net: L.LightningModule, batch: Any, index: int, named: list[tuple[str, Parameter]]) -> Tensor:
@@ -196,58 +164,64 @@ def require_sharded(net: L.LightningModule, *, shards: int) -> None:
         raise SettingError(message, hint=_ALONE)
 
 
-class _Learned:
-    """The mean loss of the epoch: a step adds the sums of all shards to it, the same on every rank."""
+class _NetParts:
+    """The parts of a net that a step changes, besides its gradients: running statistics, and the mean loss of the epoch."""
 
     def __init__(self, net: L.LightningModule) -> None:
-        found = getattr(net, "learned", None)
-        self.metric = found if isinstance(found, MeanLoss) else None
-        if self.metric is not None:
-            self.before = (self.metric.total, self.metric.count, self.metric._update_count)  # noqa: SLF001
+        self.net, self.statistics = net, BatchStatistics(net)
+        learned = getattr(net, "learned", None)
+        self.learned = learned if isinstance(learned, MeanLoss) else None
+        self.metrics = [
+            (name, each) for name, each in net.named_modules() if isinstance(each, Metric) and each is not learned
+        ]
+
+    def begin_step(self) -> None:
+        self.statistics.begin_step()
+        self.updates = [each._update_count for _, each in self.metrics]  # noqa: SLF001 - torchmetrics' own counter
+        if self.learned is not None:
+            self.before = (self.learned.total, self.learned.count, self.learned._update_count)  # noqa: SLF001
 
     def begin_shard(self) -> None:
-        if self.metric is not None:
-            self.metric.total = torch.zeros_like(self.before[0])
-            self.metric.count = torch.zeros_like(self.before[1])
+        self.statistics.begin_shard()
+        if self.learned is not None:
+            self.learned.total, self.learned.count = map(torch.zeros_like, self.before[:2])
 
-    @property
-    def total(self) -> Tensor:
-        return torch.zeros(()) if self.metric is None else self.metric.total
+    def end_shard(self) -> tuple[Tensor, ...]:
+        """Return the sum of losses, and the count, that the shard added to the mean loss of the epoch."""
+        self.statistics.end_shard()
+        return () if self.learned is None else (self.learned.total, self.learned.count)
 
-    @property
-    def count(self) -> Tensor:
-        return torch.zeros(()) if self.metric is None else self.metric.count
-
-    def end_step(self, total: Tensor, count: Tensor, last: Tensor) -> None:
-        metric = self.metric
-        if metric is None:
+    def end_step(self, sums: Tensor, last: Tensor, *, shards: int, world: int) -> None:
+        """Set what all shards together change. Raise `ExperimentError` for a change that is not summed."""
+        self.statistics.end_step(shards=shards, world=world)
+        self._require_followed()
+        if (metric := self.learned) is None:
             return
-        was_updated = metric._update_count > self.before[2]  # noqa: SLF001 - torchmetrics' own counter
-        metric.total, metric.count = self.before[0] + total, self.before[1] + count
+        was_updated = metric._update_count > self.before[2]  # noqa: SLF001
+        metric.total, metric.count = self.before[0] + sums[0], self.before[1] + sums[1]
         metric._update_count = self.before[2] + was_updated  # noqa: SLF001
         if was_updated:
             metric.last = last
 
+    def _require_followed(self) -> None:
+        """Raise `ExperimentError` if a shard logged a value or updated a metric: other processes do not have it."""
+        results: Any = self.net.trainer.fit_loop.epoch_loop._results  # noqa: SLF001 - Lightning has no public name for it
+        logged = next((key.partition(".")[2] for key in results if key.startswith("training_step.")), None)
+        pairs = zip(self.metrics, self.updates, strict=True)
+        updated = next((name for (name, each), count in pairs if each._update_count != count), None)  # noqa: SLF001
+        if logged is not None or updated is not None:
+            what = f"logs {logged!r}" if logged is not None else f"updates the metric {updated}"
+            message = f"{type(self.net).__name__}.training_step {what}, which is not summed over the shards of a batch"
+            raise ExperimentError(message, hint=f"measure it in validation_step, or {_ALONE}")
 
-def _update_counts(net: L.LightningModule) -> dict[str, int]:
-    return {name: each._update_count for name, each in _other_metrics(net)}  # noqa: SLF001
+
+def _bits(*values: Tensor) -> Tensor:
+    """Return numbers as the bits of float64, `[n]`."""
+    return torch.stack([each.detach().double().reshape(()) for each in values]).view(torch.int64)
 
 
-def _other_metrics(net: L.LightningModule) -> Iterator[tuple[str, Metric]]:
-    for name, each in net.named_modules():
-        if isinstance(each, Metric) and each is not getattr(net, "learned", None):
-            yield name, each
-
-
-def _require_followed(net: L.LightningModule, counts: dict[str, int]) -> None:
-    """Raise `ExperimentError` if a shard logged a value or updated a metric: other processes do not have it."""
-    results: Any = net.trainer.fit_loop.epoch_loop._results  # noqa: SLF001 - Lightning has no public name for it
-    logged = next((key.partition(".")[2] for key in results if key.startswith("training_step.")), None)
-    updated = next((name for name, each in _other_metrics(net) if each._update_count != counts.get(name)), None)  # noqa: SLF001
-    if logged is not None or updated is not None:
-        what = f"logs {logged!r}" if logged is not None else f"updates the metric {updated}"
-        message = f"{type(net).__name__}.training_step {what}, which is not summed over the shards of a batch"
-        raise ExperimentError(message, hint=f"measure it in validation_step, or {_ALONE}")
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _folded(states: list[int]) -> int:
