@@ -101,7 +101,7 @@ class _Exchange:
         """Wait for the parts of all ranks, and send their sum."""
         self.work.wait()
         self.part = tree_sum(self.received.view(self.world, -1)).contiguous()
-        self.work = distributed.all_gather_into_tensor(self.sent, self.part, async_op=True)
+        self.work = distributed.all_gather_single(self.sent, self.part, async_op=True)
 
     def finish(self) -> None:
         """Wait for the sums of all parts."""
@@ -132,7 +132,7 @@ def gather_shards(values: Tensor) -> Tensor:
         return values
     whole = values.new_empty((distributed.get_world_size() * len(values), values.shape[1]))
     with exchanging():
-        distributed.all_gather_into_tensor(whole, values.contiguous())
+        distributed.all_gather_single(whole, values.contiguous())
     return whole
 
 
