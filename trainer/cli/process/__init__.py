@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.base.errors import CheckpointError, SettingError
+from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.configuration import cache_folder, cache_limit, shown_path, store_of_dataset
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
@@ -306,7 +307,8 @@ def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv
         print(f"machine {node.node} of {node.nodes} of run {found.run}", file=escaping(sys.stderr))
         with TemporaryDirectory(prefix="reprise-machine-") as temporary, first_place(devices, node) as place:
             attempt = Path(temporary) / found.run / ATTEMPTS / "1"
-            attempt.mkdir(parents=True)
+            with Root.at(Path(temporary)) as root:
+                root.below(f"{found.run}/{ATTEMPTS}/1", make=True).close()
             with followers(place, run=found.run, attempt=attempt, argv=argv) as others:
 
                 def check() -> None:

@@ -6,7 +6,6 @@ Machine 0 keeps the record. A message is one value of a key-value store, which m
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import timedelta
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,14 +50,9 @@ def serving(place: NodePlace | None) -> Iterator[Any]:
     if place is None or place.node > 0:
         yield None
         return
-    from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch lists it so
+    from trainer.training.shards.ranks import serve_meeting
 
-    try:
-        store = TCPStore("0.0.0.0", place.port, is_master=True, wait_for_workers=False)  # noqa: S104 - other machines connect
-    except RuntimeError as fault:
-        message = f"machine 0 cannot listen on port {place.port}: {fault!s:.200}"
-        raise RankError(message, hint="use a free port in REPRISE_MAIN_ADDRESS, on every machine") from fault
-    yield store
+    yield serve_meeting(place.port)
 
 
 def announce(store: Any, place: NodePlace, message: Announcement, *, check: Callable[[], None]) -> list[Node]:
@@ -83,19 +77,9 @@ def announce(store: Any, place: NodePlace, message: Announcement, *, check: Call
 
 def arrive(place: NodePlace, mine: Identified, *, devices: int, check: Callable[[], None]) -> Announcement:
     """Answer machine 0 from another machine, and return its message. Raise `RankError` without a connection, or if the inputs differ."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch lists it so
+    from trainer.training.shards.ranks import join_meeting
 
-    end, store = monotonic() + _ARRIVAL, None
-    while store is None:
-        check()
-        try:
-            store = TCPStore(
-                place.host, place.port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5)
-            )
-        except RuntimeError as fault:
-            if monotonic() > end:
-                message = f"machine 0 cannot be reached at {place.host}:{place.port} within {_ARRIVAL:.0f} s"
-                raise RankError(message, hint="is the command running there, and is the port open?") from fault
+    store = join_meeting(place.host, place.port, seconds=_ARRIVAL, check=check)
     while not store.check(["run"]):
         check()
         sleep(_PAUSE)

@@ -16,6 +16,7 @@ from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch lists it so
 
 from trainer.base.errors import RankError
+from trainer.base.run_files import folder_of
 from trainer.training.shards.tree import LOGS, exchanging
 
 if TYPE_CHECKING:
@@ -56,6 +57,29 @@ def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
         )
 
 
+def serve_meeting(port: int) -> Any:
+    """Serve the key-value store in which the machines of a run meet, at a port of this machine. Raise `RankError`."""
+    try:
+        return TCPStore("0.0.0.0", port, is_master=True, wait_for_workers=False)  # noqa: S104 - other machines connect
+    except RuntimeError as fault:
+        message = f"machine 0 cannot listen on port {port}: {fault!s:.200}"
+        raise RankError(message, hint="use a free port in REPRISE_MAIN_ADDRESS, on every machine") from fault
+
+
+def join_meeting(host: str, port: int, *, seconds: float, check: Callable[[], None]) -> Any:
+    """Connect to machine 0's key-value store within a time. Raise `RankError`."""
+    end = monotonic() + seconds
+    while True:
+        check()
+        try:
+            return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5))
+        except RuntimeError as fault:
+            if monotonic() > end:
+                message = f"machine 0 cannot be reached at {host}:{port} within {seconds:.0f} s"
+                raise RankError(message, hint="is the command running there, and is the port open?") from fault
+            sleep(_PAUSE)
+
+
 def _store(place: RankPlace) -> Any:
     if not place.meeting.startswith("tcp://"):
         return distributed.FileStore(place.meeting, place.world)  # type: ignore[attr-defined] # torch lists it so
@@ -93,8 +117,8 @@ def share_files(place: RankPlace | None, folder: Path, names: Collection[str]) -
     for name in sorted({*from_rank_0([*names])}):
         content = from_rank_0((folder / name).read_bytes() if place.rank == 0 else None)
         if place.node > 0 and place.local_rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+            with folder_of(folder / name, make=True) as mine:
+                mine.write_whole(name, content)
     with exchanging():
         distributed.barrier()
 
