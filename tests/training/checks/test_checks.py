@@ -138,7 +138,7 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
         "torch.export failed at wrong.py:29: ",
     ),
 }
-SLOW: Final = {"resume", "export"}
+SLOW: Final = {"resume", "export", "several devices"}
 EIGHT: Final = {
     "shape",
     "NaN",
@@ -198,7 +198,9 @@ MANUAL: Final = {
 
 def test_a_net_with_manual_optimization_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL))
-    findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
+    findings = run_checks_on(
+        tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "several devices"}
+    )
     assert names_of(list(findings.values()), Status.FAILED) == []
     assert findings["targets"].message.startswith("each metric of val and test")
     assert "all 4 parameters get gradients and change" in findings["gradients"].message
@@ -211,7 +213,9 @@ def test_two_losses_per_step_are_not_treated_as_one_decreasing_loss(
         "        optimizer.step()", "        self.manual_backward(-self.head.bias.sum())\n        optimizer.step()"
     )
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL | {"more": twice}))
-    findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "resume"})
+    findings = run_checks_on(
+        tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "resume", "several devices"}
+    )
     assert findings["one batch"].status is Status.SKIPPED
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import RepriseError
 from trainer.settings.ledger import use_ledger
 from trainer.training.check_result import CheckFailed, CheckNote, Finding, NothingToCheck, Status
-from trainer.training.checks import evaluation, first_epoch, saved_weights, seeding, short_training, splits
+from trainer.training.checks import evaluation, first_epoch, saved_weights, seeding, sharing, short_training, splits
 from trainer.training.checks.subject import LARGEST_BATCH, Subject, Trial
 from trainer.training.failures import attributed, first_line
 from trainer.training.fit import quieten
@@ -119,6 +119,9 @@ CHECKS: Final = {
         saved_weights.exporting_any_size,
         "look for branches on values, and for Python numbers computed from tensors",
         ("forward",),
+    ),
+    "several devices": Check(
+        sharing.sharing, "use --devices 1; docs/how-to/devices.md lists what follows the shards", ("targets", "finite")
     ),
 }
 _PASSED: Final = {Status.PASSED, Status.NOTED}

@@ -63,7 +63,7 @@ def _checkpoint(net: Task) -> dict[str, Any]:
 
 def resuming(trial: Trial) -> str:
     """Train twice as many steps without interruption, and again from the checkpoint in the middle."""
-    whole, folder = _trained(trial, "whole"), trial.subject.folder
+    whole, folder = train_few(trial, "whole"), trial.subject.folder
     previous = folder / "whole" / FOLDER / PREVIOUS
     if not previous.exists():
         raise NothingToCheck(f"{whole.steps} steps write only one checkpoint")
@@ -73,20 +73,21 @@ def resuming(trial: Trial) -> str:
     (again / saved.path).hardlink_to(folder / "whole" / FOLDER / saved.path)
     if saved.best and saved.best.path != saved.path:
         (again / saved.best.path).hardlink_to(folder / "whole" / FOLDER / saved.best.path)
-    rest = _trained(trial, "again", saved=saved)
+    rest = train_few(trial, "again", saved=saved)
     require(rest.steps == whole.steps, f"{rest.steps} steps were run instead of {whole.steps}")
     odd = _differing(folder)
     require(not odd, f"after step {saved.step} of {whole.steps}, the resumed training differs in {listed(odd)}")
     return f"{saved.step} steps, resumed for {whole.steps - saved.step} more, equal {whole.steps} steps bit for bit, with the optimizer"
 
 
-def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
+def train_few(trial: Trial, name: str, *, saved: Saved | None = None, **settings: object) -> Trained:
+    """Train six steps on the first samples into a folder of this name, with some settings changed."""
     subject = trial.subject
     declared, few = trial.first_samples
     net = _with_samples(subject, few)
     small = replace(subject, experiment=replace(subject.experiment, net=net), dataset=declared)
     changes = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}
-    ledger = lenient_ledger(small, **changes)
+    ledger = lenient_ledger(small, **(changes | settings))
     trial.lenient_ledger = trial.lenient_ledger or ledger
     return train_shortly(small, subject.folder / name, ledger, saved=saved)
 
