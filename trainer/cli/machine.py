@@ -12,6 +12,7 @@ from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, Ma
 from trainer.base.suggestions import counted
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.settings.determinism import Level, threads_at
+from trainer.settings.shards import shards_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,4 +118,6 @@ def first_line(claim: ImageClaim, launch: Launch, settings: LaunchSettings) -> s
     image_text = f"image {name[:19]} ({_KNOWLEDGE[image.known]})" if name else f"image {image.known}"
     threads = counted(threads_at(settings.determinism, settings.threads), "thread")
     device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
+    if (shards := shards_of(settings.shards, devices=settings.devices)) > 1:
+        device += f", {shards} shards"
     return f"{environment}, {image_text}, device {device}, {threads}, determinism {settings.determinism}"

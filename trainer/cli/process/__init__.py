@@ -212,7 +212,8 @@ def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
 
         if node is not None:
             record = session.opened.record
-            message = Announcement(run=job.run, ingredients=record.ingredients, cpu=record.circumstances.host.cpu)
+            host = record.circumstances.host
+            message = Announcement(run=job.run, ingredients=record.ingredients, devices=devices, cpu=host.cpu)
             session.say(f"waiting for {counted(node.nodes - 1, 'other machine')} at {node.host}:{node.port}")
             session.nodes = announce(store, node, message, check=check)
         return train(replace(job, place=place, check_ranks=check))

@@ -33,6 +33,8 @@ class Announcement(Document):
 
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     ingredients: Ingredients
+    devices: int
+    """The devices of all machines."""
     cpu: str
 
 
@@ -105,6 +107,8 @@ def difference(announced: Announcement, mine: Identified) -> str | None:
             key = min(each for each in one[name] | other[name] if one[name].get(each) != other[name].get(each))
             return f"{name} {key} is {other[name].get(key)} here, and {one[name].get(key)} on machine 0"
         return f"{name} is {other[name]} here, and {one[name]} on machine 0"
+    if (devices := mine.circumstances.execution.get("devices")) != announced.devices:
+        return f"setting devices is {devices} here, and {announced.devices} on machine 0"
     is_bound = announced.ingredients.determinism.level == Level.MACHINE.value
     cpu = mine.circumstances.host.cpu
     if is_bound and announced.ingredients.device.accelerator == "cpu" and cpu != announced.cpu:
