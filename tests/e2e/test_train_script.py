@@ -11,6 +11,8 @@ import pytest
 from tests.e2e.conftest import RUN_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.e2e.conftest import CommandResult, House
 
 pytestmark = pytest.mark.engine
@@ -26,21 +28,29 @@ def test_a_later_call_prepares_nothing_in_any_folder(house: House, first_result:
     assert "reprise: docker compose run --rm train --exp digits --max-epochs 1" in result.err
 
 
-@pytest.mark.parametrize(("number", "code", "status"), [(SIGINT, 130, "interrupted"), (SIGTERM, 143, "preempted")])
+@pytest.mark.parametrize(
+    ("number", "send", "code", "status"),
+    [
+        (SIGINT, os.kill, 130, "interrupted"),
+        (SIGTERM, os.kill, 143, "preempted"),
+        (SIGINT, os.killpg, 130, "interrupted"),  # Ctrl-C in a terminal that is not the script's input
+    ],
+)
 def test_a_signal_to_the_script_reaches_the_container(
-    house: House, first_result: CommandResult, number: Signals, code: int, status: str
+    house: House, first_result: CommandResult, number: Signals, send: Callable[[int, int], None], code: int, status: str
 ) -> None:
     assert first_result.code == 0, first_result.text
-    running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000")
+    running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000", start_new_session=True)
     assert running.stderr is not None
     output = line = ""
     while not line.startswith("epoch "):
         line = running.stderr.readline()
         assert line, output
         output += line
-    running.send_signal(number)
+    send(running.pid, number)
     _, rest = running.communicate(timeout=120)
     assert running.returncode == code, output + rest
+    assert "--resume" in rest
     (run,) = set(RUN_ID.findall(output))
     assert house.record(run)["outcome"]["status"] == status
     assert not house.type("docker", "ps", "--all", "--quiet", "--filter", f"name=reprise-{run}").out

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Unpack
@@ -146,6 +147,12 @@ class ContainerLauncher:
 
         Without a run the result is the process of compose, whose container has no name.
         """
+        if (
+            request.run is not None
+            and not (sys.stdin and sys.stdin.isatty())
+            and not connection.get("start_new_session")
+        ):
+            connection["process_group"] = 0  # without a terminal, Ctrl-C would end compose and not its container
         process = start(self.command(request), cwd=self.checkout, env=self.environ, **connection)
         return ProcessCommand(process) if request.run is None else self._watched(process, request.run)
 

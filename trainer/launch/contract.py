@@ -51,6 +51,8 @@ class Connection(TypedDict, total=False):
     stderr: int | IO[Any]
     start_new_session: bool
     """Whether signals of this terminal do not reach the command."""
+    process_group: int
+    """0 for a group of its own in this terminal's session: Ctrl-C does not reach the command."""
 
 
 class StartedCommand(Protocol):
