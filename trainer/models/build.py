@@ -17,7 +17,15 @@ from trainer.base.errors import ExperimentError, PackageError
 from trainer.data.declaration import sample_types
 from trainer.models.card import card
 from trainer.models.evaluation import TOLERANCE, compared_metrics, measured_on_test, saved_test
-from trainer.models.export import GoldenSamples, ParityCheck, export_net, require_any_count, spec_of, watched
+from trainer.models.export import (
+    GoldenSamples,
+    ParityCheck,
+    export_net,
+    require_any_count,
+    spec_of,
+    varying_axes,
+    watched,
+)
 from trainer.models.package import (
     CARD,
     CERTIFICATE,
@@ -154,7 +162,9 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
     dataset, names, declared = _read_by(record, folder, saved, count=len(inputs))
     variable = [golden.variable(number) | declared.get(number, set()) for number in range(len(inputs))]
     body = io.BytesIO()
-    torch.export.save(export_net(saved.net, inputs, golden.form, variable=variable), body)
+    program = export_net(saved.net, inputs, golden.form, variable=variable)
+    varying = varying_axes(program, [*outputs])
+    torch.export.save(program, body)
     given = dict(zip(names, inputs, strict=True))
     return _Parts(
         program=body.getvalue(),
@@ -163,7 +173,9 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
             spec_of(name, each, variable=axes, has_range=True)
             for (name, each), axes in zip(given.items(), variable, strict=True)
         ),
-        outputs=tuple(spec_of(name, each, variable=golden.variable(name)) for name, each in outputs.items()),
+        outputs=tuple(
+            spec_of(name, each, variable=golden.variable(name) | varying[name]) for name, each in outputs.items()
+        ),
         golden=golden,
         tensors={
             **{f"input/{name}": each for name, each in given.items()},
