@@ -215,6 +215,9 @@ def export_net(
         except Exception as fault:
             message = f"torch.export failed: {type(fault).__name__}{first_line(fault)}"
             raise PackageError(message, hint=_ADVICE) from fault
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # it names files of this machine
     return program
 
 
