@@ -21,6 +21,7 @@ from trainer.models.export import (
     export_net,
     require_any_count,
     spec_of,
+    varying_axes,
     watched,
 )
 from trainer.training.tasks.answers import AnswerForm
@@ -70,6 +71,15 @@ def test_a_program_takes_any_number_of_samples_of_any_length() -> None:
     call_with(net, (1, 6, 3), (9, 2, 3), (64, 30, 3), call=check.call)
     assert check.result().identical
     assert check.result().samples == 74
+
+
+def test_an_output_whose_length_is_that_of_the_input_is_known_although_all_samples_had_one_length() -> None:
+    class Steps(Net):
+        def forward(self, x: Any) -> Any:
+            return self.layer(x), x.mean(1)
+
+    program = export_net(Steps().eval(), (torch.rand(4, 6, 3),), AnswerForm(), variable=[{1}])
+    assert varying_axes(program, ["output_0", "output_1"]) == {"output_0": {1}, "output_1": set()}
 
 
 def test_the_output_and_the_sample_that_differ_most_are_named() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests.models.kinds import PLAIN
 from tests.models.serving.running import running
 from trainer.models.packaged import load_package
 from trainer.models.serving.limits import Limits
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 FILES: Final = (
     "model.pt2",
+    "model.onnx",
     "weights.safetensors",
     "golden.safetensors",
     "record.json",
@@ -57,29 +59,6 @@ class Net(Regressor):
     def forward(self, images):
         return self.layers(images)[:, 0]
 """
-_PLAIN: Final = """
-import lightning as L
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-class Plain(L.LightningModule):
-    def __init__(self, width: int = 4) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
-
-    def forward(self, image):
-        return self.layers(image)
-
-    def training_step(self, batch, index):
-        return F.cross_entropy(self(batch["image"]), batch["label"])
-
-    def test_step(self, batch, index):
-        self.log("test_loss", F.cross_entropy(self(batch["image"]), batch["label"]))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-"""
 
 
 def packaged(checkout: Checkout, run: str, *words: str) -> dict[str, Any]:
@@ -107,6 +86,8 @@ def inputs(tmp_path: Path) -> Path:
 def test_a_package_answers_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
     certificate = package["certificate"]
     assert certificate["holds"]
+    assert certificate["onnx"]["golden"]["samples"] == 16
+    assert certificate["onnx"]["golden"]["largest"] <= certificate["onnx"]["tolerance"] == 1e-4
     assert certificate["test"] == {"samples": 20, "identical": True, "largest": 0.0, "output": None, "sample": None}
     assert {each["name"]: each["measured"] == each["recomputed"] for each in certificate["metrics"]} == {
         "test_loss": True,
@@ -213,8 +194,39 @@ def test_a_net_that_splits_its_batches_itself_is_packaged_for_tensors(checkout: 
     )
 
 
+def test_the_graph_of_a_run_has_equal_bytes_each_time_and_is_left_out_on_request(
+    checkout: Checkout, package: dict[str, Any]
+) -> None:
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    again, without = packaged(checkout, run, "--onnx", "required"), packaged(checkout, run, "--onnx", "off")
+    graphs = [(Path(each["path"]) / "model.onnx").read_bytes() for each in (package, again)]
+    assert graphs[0] == graphs[1]
+    for each in ("model.pt2", "model.onnx"):
+        assert not [text for text in (b".py", b"line ") if text in (Path(package["path"]) / each).read_bytes()]
+    assert not (Path(without["path"]) / "model.onnx").exists()
+    assert not {"onnx", "onnx_omitted"} & without["certificate"].keys()
+
+
+def test_a_net_that_onnx_cannot_express_is_packaged_without_a_graph_and_the_reason_is_shown(checkout: Checkout) -> None:
+    net = "import torch\n" + _REGRESSION.replace(
+        "self.layers(images)[:, 0]", "torch.lgamma(1 + self.layers(images)[:, 0].abs())"
+    )
+    (checkout.root / "bent.py").write_text(net)
+    code, _, err = checkout.train("--exp", "bent.py")
+    assert code == 0, err
+    run = checkout.last()[0].parents[1].name
+    found = packaged(checkout, run)
+    assert found["certificate"]["holds"]
+    assert "lgamma" in found["certificate"]["onnx_omitted"]
+    assert not (Path(found["path"]) / "model.onnx").exists()
+    shown = checkout.reprise("packages", "show", found["path"])
+    assert "onnx        no ONNX graph: " in shown.stdout
+    done = checkout.reprise("package", run, "--onnx", "required")
+    assert (done.returncode, "lgamma" in done.stderr) == (91, True), done.stderr
+
+
 def test_a_plain_module_is_packaged(checkout: Checkout, inputs: Path) -> None:
-    (checkout.root / "plain.py").write_text(_PLAIN)
+    (checkout.root / "plain.py").write_text(PLAIN)
     words = ("--exp", "plain.py", "--dataset", "dots", "--max-epochs", "1", "--batch-size", "8")
     code, _, err = checkout.train(*words)
     assert code == 0, err

@@ -11,6 +11,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.cli.find_package import find_package, known_package
 from trainer.models.package import (
+    OnnxParity,
     OutputComparison,
     Package,
     PackageFile,
@@ -30,15 +31,19 @@ NAMES: Final = ("model.pt2", "weights.safetensors", "golden.safetensors", "recor
 DIGEST: Final = "sha256:" + "1" * 64
 
 
-def small_package() -> tuple[Package, dict[str, bytes]]:
-    """A package whose files are texts."""
-    files = {name: f"the file {name}".encode() for name in NAMES}
+def small_package(*more: str, graph: bytes | None = None) -> tuple[Package, dict[str, bytes]]:
+    """A package whose files are texts, with `more` files; `graph` is the ONNX graph that its certificate is about."""
+    files = {name: f"the file {name}".encode() for name in (*NAMES, *more)}
+    same = OutputComparison(samples=2, identical=True, largest=0.0)
     files["certificate.json"] = ParityCertificate(
         program=digest_of_bytes(files["model.pt2"]),
         holds=True,
         tolerance=1e-4,
         test=OutputComparison(samples=20, identical=True, largest=0.0),
         metrics=(),
+        onnx=None
+        if graph is None
+        else OnnxParity(graph=digest_of_bytes(graph), golden=same, tolerance=1e-4, opset=20, onnxruntime="1.30.0"),
         build_id=None,
         device="a processor",
         torch="2.13.0",
@@ -115,3 +120,33 @@ def test_a_document_without_all_files_is_refused() -> None:
     short = package.model_copy(update={"files": package.files[1:]})
     with pytest.raises(DocumentError, match="lists the files"):
         Package.read(short.to_json(), "package.json")
+
+
+def test_a_package_with_a_graph_is_written_and_pulled_as_one_without(tmp_path: Path) -> None:
+    store, (package, files) = MemoryStore(), small_package("model.onnx", graph=b"the file model.onnx")
+    push_package(open_package(write_package(package, files, runs=tmp_path / "here")), store)
+    opened = open_package(pull_package(package.digest, store, runs=tmp_path / "there"))
+    assert opened.files["model.onnx"] == b"the file model.onnx"
+    (opened.path / "model.onnx").write_bytes(b"the file model.onny")
+    with pytest.raises(DigestMismatchError, match=r"model.onnx is sha256:"):
+        open_package(opened.path)
+
+
+@pytest.mark.parametrize(("more", "graph"), [(["model.onnx"], b"another"), (["model.onnx"], None), ([], b"none")])
+def test_a_certificate_of_another_graph_is_refused(tmp_path: Path, more: list[str], graph: bytes | None) -> None:
+    package, files = small_package(*more, graph=graph)
+    with pytest.raises(DocumentError, match=r"is about another model.onnx"):
+        open_package(write_package(package, files, runs=tmp_path))
+
+
+def test_a_document_that_lists_a_file_twice_is_refused() -> None:
+    package = small_package("model.onnx", graph=b"the file model.onnx")[0]
+    twice = package.model_copy(update={"files": (*package.files, package.files[-1])})
+    with pytest.raises(DocumentError, match="lists the files"):
+        Package.read(twice.to_json(), "package.json")
+
+
+def test_the_documents_of_a_package_without_a_graph_are_those_of_earlier_versions() -> None:
+    package, files = small_package()
+    assert package.digest == "sha256:b50013a47faedc94519951dd63cd29823ec8f04163719688c51830a64a1ccde9"
+    assert b"onnx" not in package.to_json() + files["certificate.json"]

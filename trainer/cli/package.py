@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
 
     datasets = [*fetched_samples(run.record, run.folder)]
     build_id = claim_image(os.environ, run=None).image.build_id
-    built = build_package(run.record, run.folder, datasets, build_id=build_id, say=print_notice)
+    built = build_package(run.record, run.folder, datasets, build_id=build_id, onnx=args.onnx, say=print_notice)
     if not built.certificate.holds and not args.force:
         raise PackageError(
             f"the package of run {run.record.run} does not answer as it was measured: {mismatch(built.certificate)}",
@@ -49,12 +49,18 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise package",
-        "Write a model package of a run: the exported net, its weights, how files are read and outputs become answers, golden samples, the "
-        "record, and a certificate. The package's answers on the whole test split are compared with the net's, and its metrics with the "
-        "measured ones.",
+        "Write a model package of a run: the exported net, also as an ONNX graph, its weights, how files are read and outputs become "
+        "answers, golden samples, the record, and a certificate. The package's answers on the whole test split are compared with the "
+        "net's, its metrics with the measured ones, and the graph's answers on the golden samples with the net's.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--force", action="store_true", help="write the package even if it does not answer as measured")
+    parser.add_argument(
+        "--onnx",
+        choices=("auto", "required", "off"),
+        default="auto",
+        help="whether the package has an ONNX graph: if the net allows it, or an error if it does not, or never (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print digest, path and certificate as JSON")
     trust_options(parser)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, StoreError, UsageError
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import STORE_HELP, configured_store, runs_folder, shown_path
 from trainer.cli.find_package import PACKAGE_HELP, digest_of, find_package
@@ -147,6 +148,10 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path) -
     yield f"test split  {tested.samples:,} samples: {outputs_text(tested)}"
     for each in certificate.metrics:
         yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {compared_text(each)}"
+    if certificate.onnx:
+        yield f"onnx        {counted(certificate.onnx.golden.samples, 'golden sample')}: {outputs_text(certificate.onnx.golden)}"
+    elif certificate.onnx_omitted:
+        yield f"onnx        {one_line(certificate.onnx_omitted)}"
     if not certificate.holds:
         yield f"            NOT as measured: {mismatch(certificate)}"
     yield spelled(f"use         reprise predict {package.name} FILE")

@@ -6,7 +6,7 @@ import inspect
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 from safetensors.torch import save
@@ -17,11 +17,21 @@ from trainer.base.errors import ExperimentError, PackageError
 from trainer.data.declaration import sample_types
 from trainer.models.card import card
 from trainer.models.evaluation import TOLERANCE, compared_metrics, measured_on_test, saved_test
-from trainer.models.export import GoldenSamples, ParityCheck, export_net, require_any_count, spec_of, watched
+from trainer.models.export import (
+    GoldenSamples,
+    ParityCheck,
+    export_net,
+    require_any_count,
+    spec_of,
+    varying_axes,
+    watched,
+)
+from trainer.models.onnx_file import GoldenBatch, export_onnx
 from trainer.models.package import (
     CARD,
     CERTIFICATE,
     GOLDEN,
+    ONNX,
     PROGRAM,
     RECORD,
     WEIGHTS,
@@ -43,13 +53,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.data.declaration import Dataset
+    from trainer.models.onnx_file import OnnxGraph
     from trainer.models.package import TensorSpec
     from trainer.runs.record import Record
     from trainer.training.assembly import FetchedDataset
     from trainer.training.saved_net import SavedNet
 
+OnnxChoice = Literal["auto", "required", "off"]
+"""Whether a package gets an ONNX graph: if the net allows it, or an error if not, or never."""
 SAMPLES: Final = 16
 """Golden samples of a package, at most."""
+_LONGEST: Final = 1000
+"""The most characters of a line in a document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +82,13 @@ def build_package(
     datasets: Sequence[FetchedDataset],
     *,
     build_id: str | None,
+    onnx: OnnxChoice = "auto",
     say: Callable[[str], object],
 ) -> BuiltPackage:
     """Export the net of a run whose code this process may execute, and test the package on the run's test split.
 
-    `build_id` is that of the image of this process. Raise what `saved_test` raises, and `PackageError` if the net cannot be packaged.
+    `build_id` is that of the image of this process. Raise what `saved_test` raises, and `PackageError` if the net cannot be packaged, or
+    has no ONNX graph although it is required.
     """
     with saved_test(record, folder, datasets) as tested:
         net = tested.saved.net
@@ -84,8 +101,10 @@ def build_package(
             raise PackageError(message, hint="call self(x) in test_step")
         say(f"exporting the net of run {record.run}")
         parts = _parts(record, folder, tested.saved, golden)
-        program = read_program(parts.program, where=PROGRAM).module()
+        exported = read_program(parts.program, where=PROGRAM)
+        program = exported.module()
         require_any_count(program, golden.joined()[0])
+        graph, omitted = _graph(exported, parts, onnx)
         check = ParityCheck(form=form, program=program)
         say("testing the package on the test split")
         with watched(net, check.call):
@@ -97,13 +116,16 @@ def build_package(
         tolerance=TOLERANCE,
         test=outputs,
         metrics=metrics,
+        onnx=graph and graph.parity,
+        onnx_omitted=omitted,
         build_id=build_id,
         device=read_host().cpu,
         torch=torch.__version__,
         when=datetime.now(UTC),
         reprise=__version__,
     )
-    return parts.package(record, certificate, weights=read_weights(record, folder))
+    optional = {} if graph is None else {ONNX: graph.data}
+    return parts.package(record, certificate, files={WEIGHTS: read_weights(record, folder), **optional})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +139,15 @@ class _Parts:
     golden: GoldenSamples
     tensors: dict[str, Tensor]
 
-    def package(self, record: Record, certificate: ParityCertificate, *, weights: bytes) -> BuiltPackage:
-        """Return the package of a run."""
+    def package(self, record: Record, certificate: ParityCertificate, *, files: dict[str, bytes]) -> BuiltPackage:
+        """Return the package of a run with these files and its own."""
         files = {
             PROGRAM: self.program,
-            WEIGHTS: weights,
+            **files,
             GOLDEN: save(self.tensors),
             RECORD: record.to_json(),
             CERTIFICATE: certificate.to_json(),
-            CARD: card(record, self.dataset, self.inputs).encode(),
+            CARD: card(record, self.dataset, self.inputs, has_graph=ONNX in files).encode(),
         }
         package = Package(
             run=record.run,
@@ -144,6 +166,22 @@ class _Parts:
         return BuiltPackage(package=package, certificate=certificate, files=files)
 
 
+def _graph(
+    exported: torch.export.ExportedProgram, parts: _Parts, choice: OnnxChoice
+) -> tuple[OnnxGraph | None, str | None]:
+    """Return the ONNX graph of a program, or why it has none; neither if none is requested. Raise `PackageError` if it is required."""
+    if choice == "off":
+        return None, None
+    inputs, outputs = parts.golden.joined()
+    golden = GoldenBatch(specs=parts.inputs, inputs=inputs, outputs=outputs, form=parts.golden.form)
+    try:
+        return export_onnx(exported, golden), None
+    except PackageError as fault:
+        if choice == "required":
+            raise
+        return None, "".join(each if each.isprintable() else " " for each in fault.message)[:_LONGEST]
+
+
 def _listed(path: str, data: bytes) -> PackageFile:
     return PackageFile.model_validate({"path": path, "sha256": digest_of_bytes(data), "bytes": len(data)})
 
@@ -154,7 +192,9 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
     dataset, names, declared = _read_by(record, folder, saved, count=len(inputs))
     variable = [golden.variable(number) | declared.get(number, set()) for number in range(len(inputs))]
     body = io.BytesIO()
-    torch.export.save(export_net(saved.net, inputs, golden.form, variable=variable), body)
+    program = export_net(saved.net, inputs, golden.form, variable=variable)
+    varying = varying_axes(program, [*outputs])
+    torch.export.save(program, body)
     given = dict(zip(names, inputs, strict=True))
     return _Parts(
         program=body.getvalue(),
@@ -163,7 +203,9 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
             spec_of(name, each, variable=axes, has_range=True)
             for (name, each), axes in zip(given.items(), variable, strict=True)
         ),
-        outputs=tuple(spec_of(name, each, variable=golden.variable(name)) for name, each in outputs.items()),
+        outputs=tuple(
+            spec_of(name, each, variable=golden.variable(name) | varying[name]) for name, each in outputs.items()
+        ),
         golden=golden,
         tensors={
             **{f"input/{name}": each for name, each in given.items()},

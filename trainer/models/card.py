@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 
-def card(record: Record, dataset: Dataset | None, inputs: Sequence[TensorSpec]) -> str:
-    """Return the model card as Markdown."""
+def card(record: Record, dataset: Dataset | None, inputs: Sequence[TensorSpec], *, has_graph: bool) -> str:
+    """Return the model card as Markdown; `has_graph` says whether the package has an ONNX graph."""
     device, level = record.ingredients.device, record.ingredients.determinism.level
     lines = [
         f"# {record.ingredients.experiment}",
@@ -46,6 +46,8 @@ def card(record: Record, dataset: Dataset | None, inputs: Sequence[TensorSpec]) 
         "",
         "Without Reprise: `torch.export.load('model.pt2').module()` returns named outputs for the inputs in this order.",
     ]
+    if has_graph:
+        lines.append("`model.onnx` is the same net for ONNX runtimes, with inputs and outputs of the same names.")
     return "\n".join(lines) + "\n"
 
 

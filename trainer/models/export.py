@@ -211,10 +211,27 @@ def export_net(
     with exporting(), served(net):
         given = tuple(each.clone() for each in inputs)
         try:
-            return torch.export.export(Answering(net, form), given, dynamic_shapes={"given": axes})
+            program = torch.export.export(Answering(net, form), given, dynamic_shapes={"given": axes})
         except Exception as fault:
             message = f"torch.export failed: {type(fault).__name__}{first_line(fault)}"
             raise PackageError(message, hint=_ADVICE) from fault
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # it names files of this machine
+    return program
+
+
+def varying_axes(program: torch.export.ExportedProgram, names: Sequence[str]) -> dict[str, set[int]]:
+    """Return the axes of each output whose length depends on the inputs, counted with the axis of samples, which is left out.
+
+    `names` are the outputs in the program's order.
+    """
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    shapes = {name: values[each].shape for name, each in zip(names, program.graph_signature.user_outputs, strict=True)}
+    return {
+        name: {axis for axis, length in enumerate(shape) if axis and not isinstance(length, int)}
+        for name, shape in shapes.items()
+    }
 
 
 def require_any_count(program: Callable[..., Outputs], inputs: Inputs) -> None:

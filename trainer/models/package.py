@@ -3,6 +3,7 @@
     package.json         this document; its digest names the package
     package.sha256       its digest, as `sha256sum --check` reads it
     model.pt2            the net as a program of torch.export
+    model.onnx           the same program as a graph of ONNX, if it has one
     weights.safetensors  the weights, as the run saved them
     golden.safetensors   inputs and outputs of some test samples
     record.json          the run's record
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = "package.json"
 PROGRAM: Final = "model.pt2"
+ONNX: Final = "model.onnx"
 CERTIFICATE: Final = "certificate.json"
 WEIGHTS: Final = "weights.safetensors"
 GOLDEN: Final = "golden.safetensors"
@@ -48,6 +50,7 @@ FOLDER: Final = "packages"
 """The folder of packages in the folder of runs, and the prefix of their names in a store."""
 CHECKSUM: Final = "package.sha256"
 _FILES: Final = (PROGRAM, WEIGHTS, GOLDEN, RECORD, CARD, CERTIFICATE)
+"""The files of every package; `model.onnx` is in some."""
 _MOST_DOCUMENT: Final = 64 << 20
 _MOST_CHECKSUM: Final = 1 << 10
 _SHORT: Final = 12
@@ -70,7 +73,13 @@ class PackageFile(Document):
     """A file of a package."""
 
     path: Literal[
-        "model.pt2", "weights.safetensors", "golden.safetensors", "record.json", "README.md", "certificate.json"
+        "model.pt2",
+        "model.onnx",
+        "weights.safetensors",
+        "golden.safetensors",
+        "record.json",
+        "README.md",
+        "certificate.json",
     ]
     sha256: Digest
     bytes: Count
@@ -111,8 +120,9 @@ class Package(SavedDocument):
 
     def check(self, where: str) -> None:
         """Raise `DocumentError` if the document does not list each file once."""
-        if sorted(each.path for each in self.files) != sorted(_FILES):
-            found = ", ".join(each.path for each in self.files) or "none"
+        listed: list[str] = [each.path for each in self.files]
+        if sorted({*listed, ONNX}) != sorted((*_FILES, ONNX)) or len(listed) > len(set(listed)):
+            found = ", ".join(listed) or "none"
             raise DocumentError(f"{where} lists the files {found}; expected {', '.join(_FILES)}", hint=_FETCH)
 
 
@@ -140,6 +150,21 @@ class MetricComparison(Document):
     """Whether they are equal, or within the tolerance."""
 
 
+class OnnxParity(Document):
+    """What the graph in `model.onnx` answered in onnxruntime on the CPU when the package was made."""
+
+    graph: Digest
+    """The digest of the graph."""
+    golden: OutputComparison
+    """Its outputs for the golden samples, compared with those of the run's net."""
+    tolerance: Annotated[FiniteFloat, Field(ge=0)]
+    """The largest relative difference with which a graph is part of a package."""
+    opset: PositiveInt
+    """The version of ONNX's operators that the graph uses."""
+    onnxruntime: OneLine
+    """The version of onnxruntime that answered."""
+
+
 class ParityCertificate(SavedDocument):
     """What a package answered when it was made, compared with the run's net and with the metrics that the run measured."""
 
@@ -153,6 +178,10 @@ class ParityCertificate(SavedDocument):
     test: OutputComparison
     """On all samples of the test split."""
     metrics: tuple[MetricComparison, ...]
+    onnx: OnnxParity | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What the ONNX graph answered; `None` if the package has no graph."""
+    onnx_omitted: OneLine | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Why the package has no ONNX graph; `None` if it has a graph, or if none was requested."""
     build_id: Digest | None
     """The image in which it was tested; `None` outside of an image."""
     device: OneLine
@@ -184,6 +213,9 @@ def open_package(path: Path) -> PackageFolder:
     certificate = ParityCertificate.read(files[CERTIFICATE], str(path / CERTIFICATE))
     if certificate.program != digest_of_bytes(files[PROGRAM]):
         raise DocumentError(f"{path / CERTIFICATE} is about another program: {certificate.program}", hint=_FETCH)
+    tested = certificate.onnx and certificate.onnx.graph
+    if tested != (digest_of_bytes(files[ONNX]) if ONNX in files else None):
+        raise DocumentError(f"{path / CERTIFICATE} is about another {ONNX}: {tested or 'none'}", hint=_FETCH)
     return PackageFolder(path=path, package=package, certificate=certificate, files=files)
 
 

@@ -51,15 +51,24 @@ def make_venv(folder: Path, *words: str) -> Path:
     return next(folder.glob("lib/python*/site-packages"))
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment `server` with MLflow, and `client`: the packages of this process, and after them those of the server."""
-    folder = tmp_path_factory.mktemp("environments")
-    server = make_venv(folder / "server", "-r", str(REQUIREMENTS))
+def make_client(folder: Path, requirements: Path) -> str:
+    """Make an environment `server` of requirements, and `client`: the packages of this process, and after them those of the server.
+
+    Return the Python of `client`.
+    """
+    server = make_venv(folder / "server", "-r", str(requirements))
     own = dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib"))
     (make_venv(folder / "client") / "packages.pth").write_text("".join(f"{path}\n" for path in [*own, server]))
+    return str(folder / "client/bin/python")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environments `server` and `client` of MLflow."""
+    folder = tmp_path_factory.mktemp("environments")
+    python = make_client(folder, REQUIREMENTS)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    command = [str(folder / "client/bin/python"), "-c", "import mlflow"]
+    command = [python, "-c", "import mlflow"]
     subprocess.run(command, check=True, env=environ)  # compiled once, not in every training
     return folder
 
