@@ -77,6 +77,15 @@ def test_an_image_that_is_not_verified_is_stated_and_not_claimed(known: Knowledg
     assert definition(run)["internalParameters"]["image"]["known"] == known.value
 
 
+@pytest.mark.parametrize(("without", "expected"), [("config", "manifest"), ("manifest", "configuration")])
+def test_the_digest_of_an_image_says_what_it_is_of(without: str, expected: str) -> None:
+    whole = image().model_copy(update={"config": digest("configuration"), without: None})
+    found = definition(exported(make_record(around={"image": whole})))["resolvedDependencies"]
+    (about,) = [each for each in found if each["name"] == image().reference]
+    assert about["annotations"]["digestOf"] == expected
+    assert about["digest"] == sha256("manifest of the image" if expected == "manifest" else "configuration")
+
+
 def test_a_changed_or_unknown_commit_is_no_dependency() -> None:
     for source in (Source(how="mounted", commit="0" * 40, dirty=True), Source(how="mounted", dirty=False)):
         run = exported(make_record(around={"source": source}))

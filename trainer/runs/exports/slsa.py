@@ -115,7 +115,8 @@ def _image(record: Record) -> Iterator[dict[str, Any]]:
     digest = image.manifest or image.config
     if image.known is Knowledge.VERIFIED and digest:
         name = image.reference or f"image {image.environment}"
-        yield {"name": name, "digest": {"sha256": bare(digest)}, "annotations": {"known": image.known.value}}
+        about = {"known": image.known.value, "digestOf": "manifest" if image.manifest else "configuration"}
+        yield {"name": name, "digest": {"sha256": bare(digest)}, "annotations": about}
 
 
 def _datasets(record: Record) -> Iterator[dict[str, Any]]:
