@@ -67,7 +67,7 @@ COMMAND: Final = re.compile(
     r"(?:scripts/reprise|(?<![\w/])reprise|docker compose run --rm train|scripts/train) ([^`\n#]+)"
 )
 VERBS: Final = {
-    "runs": ("ls", "show", "pull", "push", "publish"),
+    "runs": ("ls", "show", "pull", "push", "publish", "export"),
     "data": ("ls", "show", "diff", "fetch", "verify", "gc", "publish", "push", "import", "update"),
     "packages": ("ls", "show", "push", "pull"),
     "image": ("build", "ls", "show", "pin", "unpin", "restore", "smoke"),

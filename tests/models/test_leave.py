@@ -20,7 +20,8 @@ import onnxruntime
 from safetensors.numpy import load_file
 
 from tests.models import kinds
-from tests.training.logs.test_mlflow_run import REQUIREMENTS, make_client
+from tests.training.logs.test_mlflow_run import REQUIREMENTS
+from tests.venvs import make_client
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

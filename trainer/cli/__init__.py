@@ -38,7 +38,7 @@ IMAGE_FILE: Final = Path("/opt/reprise/image.json")
 COMMANDS: Final = {
     "train": Command("train an experiment and record the run", "image"),
     "new": Command("create an experiment as a copy of another experiment"),
-    "runs": Command("list, show, pull, publish and push runs"),
+    "runs": Command("list, show, pull, publish, push and export runs"),
     "report": Command("write an HTML report of a run, or of several runs side by side"),
     "predict": Command("print what a run's net, or a package, answers for files", "image"),
     "package": Command("write a model package of a run, with a certificate that it answers alike", "image"),
@@ -74,7 +74,7 @@ GROUPS: Final = {
 }
 """The commands as the overview shows them."""
 SUBCOMMANDS: Final = {
-    "runs": ("ls", "show", "pull", "publish", "push", "schema"),
+    "runs": ("ls", "show", "pull", "publish", "push", "export", "schema"),
     "data": ("publish", "import", "update", "fetch", "ls", "show", "diff", "verify", "push", "gc", "publish-samples"),
     "packages": ("ls", "show", "push", "pull"),
     "image": ("build", "pin", "unpin", "restore", "show", "smoke", "ls"),

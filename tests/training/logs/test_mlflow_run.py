@@ -8,8 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
-import sysconfig
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -21,6 +19,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.runs.runs import start_run
+from tests.venvs import make_client
 from trainer.base.errors import SettingError
 from trainer.training.logs.mlflow_run import tags_of, tracked
 from trainer.training.settings import FitSettings
@@ -31,35 +30,12 @@ if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
 pytestmark = [pytest.mark.torch]
-ROOT: Final = Path(__file__).parents[3]
 REQUIREMENTS: Final = Path(__file__).with_name("mlflow.txt")
 """The whole MLflow with all that it needs, by hash. Its server is more than the library that a run needs, and is in no environment."""
 TOKEN: Final = "planted-token-of-mlflow"  # noqa: S105 - a made-up value
 
 
 def ignore(_name: str, _reason: str) -> None: ...
-
-
-def make_venv(folder: Path, *words: str) -> Path:
-    """Make a virtual environment; return its folder of packages."""
-    uv = str(ROOT / "scripts/machine/uv")
-    subprocess.run([uv, "-q", "venv", "--python", sys.executable, str(folder)], check=True)
-    if words:
-        python = str(folder / "bin/python")
-        install = ["pip", "install", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([uv, "-q", *install, "--python", python, *words], check=True)
-    return next(folder.glob("lib/python*/site-packages"))
-
-
-def make_client(folder: Path, requirements: Path) -> str:
-    """Make an environment `server` of requirements, and `client`: the packages of this process, and after them those of the server.
-
-    Return the Python of `client`.
-    """
-    server = make_venv(folder / "server", "-r", str(requirements))
-    own = dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib"))
-    (make_venv(folder / "client") / "packages.pth").write_text("".join(f"{path}\n" for path in [*own, server]))
-    return str(folder / "client/bin/python")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`reprise runs`: lists, shows, pulls, publishes and pushes runs."""
+"""`reprise runs`: lists, shows, pulls, publishes, pushes and exports runs."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ from trainer.cli.messages import spelled
 from trainer.cli.output import print_json, print_result, underlying
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import lineage_rows, page, summary
+from trainer.cli.runs.export import describe as describe_export
+from trainer.cli.runs.export import export as export_run
 from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
@@ -102,7 +104,10 @@ def _parser() -> Arguments:
     )
     push = verbs.add_parser("push", help="copy runs from one store to another store")
     describe_push(push)
-    for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs}.items():
+    export = verbs.add_parser("export", help="write a run's record as SLSA provenance, RO-Crate or CycloneDX")
+    describe_export(export)
+    commands = {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs, export: export_run}
+    for each, verb in commands.items():
         each.set_defaults(verb=verb)
         each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push else STORE_HELP)
         each.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -1,0 +1,162 @@
+"""`reprise runs export`: writes a run's record in the format of another tool, with `--as ro-crate` the run's files too."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.atomic_file import write_whole
+from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.errors import RunNotFoundError, UsageError
+from trainer.cli.configuration import configured_store, is_file, is_folder, runs_folder, shown_path, typed_folder
+from trainer.cli.find_run import RUN_HELP, find_run_id
+from trainer.cli.output import print_json
+from trainer.cli.progress import transfer_progress
+from trainer.runs.exports.crate_file import ZIP, write_crate
+from trainer.runs.exports.cyclonedx import bill_of_materials
+from trainer.runs.exports.exported_run import run_in_folder, run_in_store, run_of_record
+from trainer.runs.exports.slsa import provenance
+from trainer.runs.list import local_ids, remote_ids
+from trainer.runs.names import full_run_id, resolve_run
+from trainer.runs.pull import pull_run
+from trainer.runs.run import ATTEMPTS
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+    from trainer.cli.arguments import Verb
+    from trainer.runs.exports.exported_run import ExportedRun
+    from trainer.stores.contract import Store
+
+_SLSA: Final = "slsa"
+_CRATE: Final = "ro-crate"
+_DOCUMENTS: Final[dict[str, Callable[[ExportedRun], dict[str, Any]]]] = {
+    _SLSA: provenance,
+    "cyclonedx": bill_of_materials,
+}
+
+
+def describe(export: Verb) -> None:
+    """Declare the options of `export`."""
+    export.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or the folder of a model package")
+    export.add_argument(
+        "--as",
+        dest="form",
+        required=True,
+        choices=[*_DOCUMENTS, _CRATE],
+        help="slsa: provenance, an in-toto statement; cyclonedx: machine learning bill of materials; "
+        "ro-crate: a Process Run Crate with the run's files",
+    )
+    export.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="file to write (default: stdout); of ro-crate, a new folder, or a file whose name ends in .zip",
+    )
+    export.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="slsa: Ed25519 private key to sign with, PEM; the result is a DSSE envelope (default: unsigned)",
+    )
+
+
+def export(args: Namespace) -> int:
+    """Write the document or the crate. Raise `RunNotFoundError`, `RunError`, `UsageError`, `DigestMismatchError`."""
+    _require_options(args)
+    if args.form == _CRATE:
+        return _export_crate(args)
+    run = _found(args.run, args.store)
+    text = canonical(_DOCUMENTS[args.form](run)) + b"\n"
+    if args.key is not None:
+        from trainer.comparison.certificate import sign
+
+        text = sign(text, key=args.key)
+    if args.out is None:
+        print(text.decode(), end="")
+        return 0
+    write_whole(args.out, text)
+    _report(args, run, digest=digest_of_bytes(text))
+    return 0
+
+
+def _require_options(args: Namespace) -> None:
+    """Raise `UsageError` for options that do not belong together, and `CertificateError` for a key that cannot be read."""
+    if args.key is not None and args.form != _SLSA:
+        raise UsageError(f"--key signs provenance; --as is {args.form}", hint="remove --key, or write --as slsa")
+    if args.key is not None:
+        from trainer.comparison.certificate import signing_key
+
+        signing_key(args.key)
+    if args.form != _CRATE:
+        return
+    if args.out is None:
+        raise UsageError("--out is missing: a crate is a folder or a zip file", hint="--out crate, or --out crate.zip")
+    if is_folder(args.out) or (is_file(args.out) and args.out.suffix.lower() != ZIP):
+        raise UsageError(
+            f"{args.out} exists; expected the name of a new folder or of a zip file", hint="--out crate.zip"
+        )
+
+
+def _export_crate(args: Namespace) -> int:
+    folder = _folder(args.run)
+    if folder is None and _package_record(args.run) is not None:
+        message = f"{args.run} is a model package, which has the record and not the files of its run"
+        raise UsageError(message, hint="name the run, or write --as slsa")
+    folder = folder or _pulled(args.run, args.store)
+    run = run_in_folder(folder)
+    write_crate(run, folder, out=args.out.absolute())
+    _report(args, run, digest=None)
+    return 0
+
+
+def _report(args: Namespace, run: ExportedRun, *, digest: str | None) -> None:
+    if args.json:
+        about = {"sha256": digest} if digest else {}
+        print_json({"run": run.record.run, "as": args.form, "path": str(args.out), **about})
+    else:
+        print(shown_path(args.out))
+
+
+def _found(word: str, address: str | None) -> ExportedRun:
+    """Return the run that a word names: on this machine, beside a package, or in the store, where only its seals are read."""
+    if folder := _folder(word):
+        return run_in_folder(folder)
+    if text := _package_record(word):
+        return run_of_record(text, where=f"the record of {word}")
+    store, run = _in_store(word, address)
+    return run_in_store(run, store)
+
+
+def _folder(word: str) -> Path | None:
+    """Return the folder of a run on this machine; `None` if this machine does not have it. Raise `UsageError`."""
+    if word and is_folder(Path(word) / ATTEMPTS):
+        return typed_folder(Path(word))
+    with suppress(RunNotFoundError):
+        return runs_folder() / find_run_id(word, local_ids(runs_folder()))
+    return None
+
+
+def _package_record(word: str) -> bytes | None:
+    """Return the record of a model package on this machine; `None` if a word names none."""
+    from trainer.cli.find_package import known_package  # late: every `reprise runs` imports this module
+    from trainer.models.package import RECORD, open_package
+
+    path = known_package(word)
+    return None if path is None else open_package(path).files[RECORD]
+
+
+def _in_store(word: str, address: str | None) -> tuple[Store, str]:
+    """Return the store, and the id of the run that `word` names in it. Raise `RunNotFoundError`, `StoreError`."""
+    if address is None:
+        find_run_id(word, local_ids(runs_folder()))  # raises the error that names similar runs
+    store = configured_store(address)
+    return store, full_run_id(word) or resolve_run(word, remote_ids(store))
+
+
+def _pulled(word: str, address: str | None) -> Path:
+    store, run = _in_store(word, address)
+    pull_run(run, store, runs=runs_folder(), progress=transfer_progress("pulling"))
+    return runs_folder() / run
