@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
