@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -35,6 +36,16 @@ def serving(folder: Path, address: str) -> Iterator[None]:
     finally:
         server.terminate()
         server.wait(timeout=20)
+
+
+@contextmanager
+def on_free_port(folder: Path) -> Iterator[str]:
+    """Serve the images in `folder` at a free port; yield the address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with serving(folder, address):
+        yield address
 
 
 def _wait_for(address: str) -> None:
