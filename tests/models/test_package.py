@@ -57,6 +57,25 @@ class Net(Regressor):
     def forward(self, images):
         return self.layers(images)[:, 0]
 """
+_MIXED: Final = """
+from torch import nn
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    max_epochs = 1
+    batch_size = 8
+
+class Net(Classifier):
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, classes)
+
+    def forward(self, images):
+        flat = images.flatten(1)
+        return self.layer(flat - flat.mean(0))
+"""
 _PLAIN: Final = """
 import lightning as L
 import torch
@@ -143,6 +162,27 @@ def test_a_server_answers_1000_inputs_as_its_run(checkout: Checkout, package: di
     assert served == {"package": package["package"], "predictions": expected}
     scores = next(each["data"] for each in inferred["outputs"] if each["name"] == "scores")
     assert scores == [score for each in expected for score in each["scores"].values()]
+
+
+def test_a_package_is_tested_in_each_way_when_it_is_made(package: dict[str, Any]) -> None:
+    ways = {each["way"]: each for each in package["certificate"]["ways"]}
+    assert [*ways] == ["python", "batch", "http", "v2"]
+    assert all(each["holds"] and each["measured"]["samples"] == 16 for each in ways.values())
+    assert all(ways[way]["program"]["identical"] for way in ("batch", "http", "v2"))
+
+
+def test_a_net_that_mixes_the_samples_of_a_batch_is_not_packaged(checkout: Checkout) -> None:
+    (checkout.root / "mixed.py").write_text(_MIXED)
+    code, _, err = checkout.train("--exp", "mixed.py")
+    assert code == 0, err
+    run = checkout.last()[0].parents[1].name
+    before = sorted((checkout.root / "runs/packages").glob("*"))
+    done = checkout.reprise("package", run)
+    assert done.returncode == 91
+    assert "golden samples by python: not answered: package mixed-" in done.stderr
+    assert "golden sample" in done.stderr.partition("does not answer as it was measured: ")[2]
+    assert sorted((checkout.root / "runs/packages").glob("*")) == before
+    assert not packaged(checkout, run, "--force")["certificate"]["holds"]
 
 
 def test_a_package_works_without_its_run_and_its_code(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from trainer.models.package import MetricComparison, OutputComparison, Package, ParityCertificate
+    from trainer.models.package import MetricComparison, OutputComparison, Package, ParityCertificate, WayParity
 
 
 def main(argv: list[str]) -> int:
@@ -147,6 +147,8 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path) -
     yield f"test split  {tested.samples:,} samples: {outputs_text(tested)}"
     for each in certificate.metrics:
         yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {compared_text(each)}"
+    for number, way in enumerate(certificate.ways):
+        yield f"{'' if number else 'golden':<12}{way.way}: {one_line(way_text(way))}"
     if not certificate.holds:
         yield f"            NOT as measured: {mismatch(certificate)}"
     yield spelled(f"use         reprise predict {package.name} FILE")
@@ -157,7 +159,24 @@ def mismatch(certificate: ParityCertificate) -> str:
     tested = certificate.test
     if metric := next((each for each in certificate.metrics if not each.holds), None):
         return f"{metric.name} is {value_text(metric.recomputed)}; the run measured {value_text(metric.measured)}"
+    way = next((each for each in certificate.ways if not each.holds), None)
+    if way is not None and tested.largest <= certificate.tolerance:
+        return f"golden samples by {way.way}: {way_text(way)}"
     return f"{tested.output} of test sample {tested.sample} differs by {tested.largest:.3g} of the largest value"
+
+
+def way_text(way: WayParity) -> str:
+    """Return how the outputs of a package in one way compare with those of the run's net, or why there are none."""
+    if way.untested is not None:
+        return f"not tested: {way.untested}"
+    if way.measured is None:
+        return f"not answered: {way.fault}"
+    if way.program is not None and not way.program.identical:
+        found = way.program
+        return f"{found.output} of sample {found.sample} is not that of the program: it differs by {found.largest:.2g} of the largest value"
+    if way.measured.identical:
+        return outputs_text(way.measured)
+    return f"{outputs_text(way.measured)} of sample {way.measured.sample}"
 
 
 def compared_text(metric: MetricComparison) -> str:

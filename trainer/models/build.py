@@ -6,6 +6,7 @@ import inspect
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -27,8 +28,10 @@ from trainer.models.package import (
     WEIGHTS,
     Package,
     PackageFile,
+    PackageFolder,
     ParityCertificate,
 )
+from trainer.models.parity import check_ways
 from trainer.models.prediction import input_fields, trained_on
 from trainer.models.program_file import read_program
 from trainer.runs.hardware import read_host
@@ -38,7 +41,6 @@ from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -59,6 +61,12 @@ class BuiltPackage:
     package: Package
     certificate: ParityCertificate
     files: dict[str, bytes]
+
+    @property
+    def opened(self) -> PackageFolder:
+        """The package as it is when it is opened; its path is its name."""
+        path = Path(self.package.name)
+        return PackageFolder(path=path, package=self.package, certificate=self.certificate, files=self.files)
 
 
 def build_package(
@@ -90,7 +98,7 @@ def build_package(
         say("testing the package on the test split")
         with watched(net, check.call):
             metrics = compared_metrics(record, tested.run())
-    outputs = check.result()
+    outputs, weights = check.result(), read_weights(record, folder)
     certificate = ParityCertificate(
         program=digest_of_bytes(parts.program),
         holds=outputs.largest <= TOLERANCE and all(each.holds for each in metrics),
@@ -103,7 +111,10 @@ def build_package(
         when=datetime.now(UTC),
         reprise=__version__,
     )
-    return parts.package(record, certificate, weights=read_weights(record, folder))
+    say("answering the golden samples by predict and by a server")
+    ways = check_ways(parts.package(record, certificate, weights=weights).opened)
+    holds = certificate.holds and all(each.holds for each in ways)
+    return parts.package(record, certificate.model_copy(update={"ways": ways, "holds": holds}), weights=weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
