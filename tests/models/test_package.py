@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests.certified import make_keys
 from tests.models.serving.running import running
 from trainer.models.packaged import load_package
 from trainer.models.serving.limits import Limits
@@ -183,6 +184,33 @@ def test_a_net_that_mixes_the_samples_of_a_batch_is_not_packaged(checkout: Check
     assert "golden sample" in done.stderr.partition("does not answer as it was measured: ")[2]
     assert sorted((checkout.root / "runs/packages").glob("*")) == before
     assert not packaged(checkout, run, "--force")["certificate"]["holds"]
+
+
+def test_retests_are_kept_beside_a_package_and_a_run_signed_with_a_key(
+    checkout: Checkout, package: dict[str, Any], tmp_path: Path
+) -> None:
+    private, public = make_keys(tmp_path)
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    for word, folder in ((package["path"], Path(package["path"])), (run, checkout.root / "runs" / run)):
+        done = checkout.reprise("retest", word, "--key", str(private), "--json", REPRISE_HOST="lab-3")
+        assert done.returncode == 0, done.stderr
+        path = Path(json.loads(done.stdout)["retest"])
+        assert path.parent == folder / "retests"
+        done = checkout.reprise("verify", str(path), "--key", str(public))
+        assert (done.returncode, "good, by key" in done.stdout) == (0, True), done.stderr
+        assert "on lab-3" in done.stdout
+        assert "as tested" in done.stdout
+    done = checkout.reprise("packages", "show", package["path"], "--key", str(public))
+    assert "identical on lab-3" in done.stdout
+    assert "signature good, by key" in done.stdout
+
+
+def test_a_package_is_signed_when_it_is_made(checkout: Checkout, package: dict[str, Any], tmp_path: Path) -> None:
+    private, public = make_keys(tmp_path)
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    made = packaged(checkout, run, "--key", str(private))
+    done = checkout.reprise("verify", f"{made['path']}/package.dsse.json", "--key", str(public))
+    assert (done.returncode, "good, by key" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_package_works_without_its_run_and_its_code(

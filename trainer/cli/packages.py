@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, StoreError, UsageError
+from trainer.base.safe_folder import Root
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import STORE_HELP, configured_store, runs_folder, shown_path
 from trainer.cli.find_package import PACKAGE_HELP, digest_of, find_package
 from trainer.cli.formatting import columns, value_text
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_json, print_notice
+from trainer.comparison.certificate import verification_key
 from trainer.models.package import open_package, packages_in, read_package
+from trainer.models.package_signature import package_signature
 from trainer.models.package_store import pull_package, push_package, stored_digests, stored_package
+from trainer.models.weights_retest import RetestSubject, weights_retests
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from trainer.models.package import MetricComparison, OutputComparison, Package, ParityCertificate, WayParity
+    from trainer.models.weights_retest import FoundRetest
+
+KEY_HELP: Final = "Ed25519 private key to sign with, PEM (default: unsigned)"
 
 
 def main(argv: list[str]) -> int:
@@ -38,6 +45,9 @@ def _parser() -> Arguments:
     ls.add_argument("--local", action="store_true", help="list local packages only, without access to the store")
     show = verbs.add_parser("show", help="show what a package holds and what its certificate says")
     show.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
+    show.add_argument(
+        "--key", type=Path, metavar="FILE", help="Ed25519 public key of the expected signer, PEM (default: not checked)"
+    )
     push = verbs.add_parser("push", help="copy a package into the store")
     push.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
     pull = verbs.add_parser("pull", help="download and verify a package from the store")
@@ -106,13 +116,35 @@ def _metric(package: Package) -> str:
 
 def _show(args: Namespace) -> int:
     path = find_package(args.package)
+    if args.key is not None:
+        verification_key(args.key)  # a fault of the key is not one of the package
     package, certificate = read_package(path)
+    signature = package_signature(path, package, key=args.key)
+    retests = weights_retests(path, RetestSubject.of_package(package), key=args.key, opened=Root.at)
     if args.json:
         documents = {"document": package.model_dump(mode="json"), "certificate": certificate.model_dump(mode="json")}
-        print_json({"package": package.digest, "path": str(path), **documents})
+        found = {"signature": signature, "retests": [_retest_document(each) for each in retests]}
+        print_json({"package": package.digest, "path": str(path), **documents, **found})
     else:
-        print("\n".join(package_page(package, certificate, path)))
+        print("\n".join([*package_page(package, certificate, path, signature=signature), *_retest_lines(retests)]))
     return 0
+
+
+def _retest_document(found: FoundRetest) -> dict[str, Any]:
+    about = found.retest.model_dump(mode="json", include={"host", "verdict", "when", "who"}) if found.retest else {}
+    return {"name": found.name, **about, "signature": found.signature or None, "fault": found.fault}
+
+
+def _retest_lines(retests: Sequence[FoundRetest]) -> Iterator[str]:
+    """Yield a line for each retest, with its host, its verdict and the state of its signature."""
+    for number, each in enumerate(retests):
+        head = "" if number else "retests"
+        if each.retest is None:
+            yield f"{head:<12}NOT VALID: {one_line(str(each.fault))}"
+        else:
+            found = each.retest
+            about = f"{found.verdict} on {found.host}, {found.when:%Y-%m-%d}, by {found.who}"
+            yield f"{head:<12}{one_line(about)}; signature {one_line(each.signature)}"
 
 
 def _push(args: Namespace) -> int:
@@ -135,7 +167,7 @@ def _pull(args: Namespace) -> int:
     return 0
 
 
-def package_page(package: Package, certificate: ParityCertificate, path: Path) -> Iterator[str]:
+def package_page(package: Package, certificate: ParityCertificate, path: Path, *, signature: str) -> Iterator[str]:
     """Yield the lines about a package."""
     tested = certificate.test
     yield f"package     {package.name}"
@@ -149,6 +181,7 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path) -
         yield f"            {one_line(each.name)} {value_text(each.recomputed)}: {compared_text(each)}"
     for number, way in enumerate(certificate.ways):
         yield f"{'' if number else 'golden':<12}{way.way}: {one_line(way_text(way))}"
+    yield f"signature   {one_line(signature)}"
     if not certificate.holds:
         yield f"            NOT as measured: {mismatch(certificate)}"
     yield spelled(f"use         reprise predict {package.name} FILE")

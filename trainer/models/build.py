@@ -17,7 +17,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ExperimentError, PackageError
 from trainer.data.declaration import sample_types
 from trainer.models.card import card
-from trainer.models.evaluation import TOLERANCE, compared_metrics, measured_on_test, saved_test
+from trainer.models.evaluation import TOLERANCE, compared_metrics, saved_test
 from trainer.models.export import GoldenSamples, ParityCheck, export_net, require_any_count, spec_of, watched
 from trainer.models.package import (
     CARD,
@@ -34,6 +34,7 @@ from trainer.models.package import (
 from trainer.models.parity import check_ways
 from trainer.models.prediction import input_fields, trained_on
 from trainer.models.program_file import read_program
+from trainer.models.weights_retest import measured_on_test
 from trainer.runs.hardware import read_host
 from trainer.training.saved_net import read_weights
 from trainer.training.tasks.answers import AnswerForm
