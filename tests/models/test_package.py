@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("torch")
 
 from tests.certified import make_keys
+from tests.environments.engine.registry import on_free_port
 from tests.models.serving.running import running
 from trainer.models.packaged import load_package
 from trainer.models.serving.limits import Limits
@@ -211,6 +212,25 @@ def test_a_package_is_signed_when_it_is_made(checkout: Checkout, package: dict[s
     made = packaged(checkout, run, "--key", str(private))
     done = checkout.reprise("verify", f"{made['path']}/package.dsse.json", "--key", str(public))
     assert (done.returncode, "good, by key" in done.stdout) == (0, True), done.stderr
+
+
+def test_a_package_from_a_registry_answers_as_the_pushed_one(
+    checkout: Checkout, package: dict[str, Any], inputs: Path, tmp_path: Path
+) -> None:
+    with on_free_port(tmp_path / "registry") as address:
+        done = checkout.reprise("packages", "push", package["path"], "--to", f"{address}/team/dots:1", "--json")
+        assert done.returncode == 0, done.stderr
+        pushed = json.loads(done.stdout)
+        words = ("packages", "pull", f"{address}/team/dots@{pushed['manifest']}", "--json")
+        done = checkout.reprise(*words, REPRISE_RUNS=str(tmp_path / "runs"))
+        assert done.returncode == 0, done.stderr
+    pulled = json.loads(done.stdout)
+    assert pulled["package"] == pushed["package"] == package["package"]
+    expected, found = (
+        checkout.reprise("predict", path, str(inputs), "--json").stdout for path in (package["path"], pulled["path"])
+    )
+    assert len(json.loads(found)["predictions"]) == 1000
+    assert found == expected
 
 
 def test_a_package_works_without_its_run_and_its_code(

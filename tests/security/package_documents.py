@@ -1,4 +1,4 @@
-"""Documents of model packages, as an attacker could change them: retests and signatures beside a package."""
+"""Documents of model packages, as an attacker could change them: retests and signatures beside a package, manifests of a registry."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from tests.models.test_package_store import small_package
 from tests.models.test_weights_retest import written
 from tests.security.kind import Kind, command
 from tests.security.mutation import mutated_json
+from tests.stores.scripted_registry import Scripted, scripted_registry
 from trainer.comparison.certificate import sign
-from trainer.models.package import SIGNATURE, SIGNED, write_package
+from trainer.models.package import SIGNATURE, SIGNED, open_package, write_package
+from trainer.models.package_artifact import manifest_of, pull_artifact
 from trainer.models.weights_retest import SIGNED as RETEST
+from trainer.stores.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +52,16 @@ def package_signature(folder: Path) -> Kind:
         command("verify", str(path / SIGNATURE), *(("--key", str(public)) if next(turn) % 2 else ()))
 
     return Kind([sign(package.to_json(), key=private, kind=SIGNED)], read, mutated_json)
+
+
+def package_manifest(folder: Path) -> Kind:
+    """The manifest of a package in a registry."""
+    package, files = small_package()
+    manifest, _ = manifest_of(open_package(write_package(package, files, runs=folder / "runs")), license_name=None)
+
+    def read(body: bytes) -> None:
+        with scripted_registry() as server:
+            server.answers["GET /v2/team/dots/manifests/1"] = Scripted(body=body)
+            pull_artifact(Registry(server.address, "team/dots", credentials=lambda _: None), "1", runs=folder / "there")
+
+    return Kind([manifest.to_json()], read, mutated_json)

@@ -1,4 +1,4 @@
-"""`reprise packages ls|show|push|pull`: the model packages on this machine and in a store."""
+"""`reprise packages ls|show|push|pull`: the model packages on this machine, in a store and in OCI registries."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_json, print_notice
 from trainer.comparison.certificate import verification_key
 from trainer.models.package import open_package, packages_in, read_package
+from trainer.models.package_artifact import default_tag, pull_artifact, push_artifact
 from trainer.models.package_signature import package_signature
 from trainer.models.package_store import pull_package, push_package, stored_digests, stored_package
 from trainer.models.weights_retest import RetestSubject, weights_retests
+from trainer.stores.registry import Registry
+from trainer.stores.registry_reference import EXAMPLE, Reference, is_reference
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from trainer.models.weights_retest import FoundRetest
 
 KEY_HELP: Final = "Ed25519 private key to sign with, PEM (default: unsigned)"
+_REFERENCE_HELP: Final = f"REGISTRY/NAME[:TAG], such as {EXAMPLE}"
 
 
 def main(argv: list[str]) -> int:
@@ -48,10 +52,16 @@ def _parser() -> Arguments:
     show.add_argument(
         "--key", type=Path, metavar="FILE", help="Ed25519 public key of the expected signer, PEM (default: not checked)"
     )
-    push = verbs.add_parser("push", help="copy a package into the store")
+    push = verbs.add_parser("push", help="copy a package into the store, or into an OCI registry")
     push.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
-    pull = verbs.add_parser("pull", help="download and verify a package from the store")
-    pull.add_argument("digest", metavar="DIGEST", help="the digest of the package, which `push` prints")
+    push.add_argument("--to", metavar="REFERENCE", help=f"an OCI registry: {_REFERENCE_HELP} (default: the store)")
+    push.add_argument("--license", metavar="SPDX", help="with --to: the license of the model, such as Apache-2.0")
+    pull = verbs.add_parser("pull", help="download and verify a package from the store, or from an OCI registry")
+    pull.add_argument(
+        "source",
+        metavar="DIGEST",
+        help="the digest of the package, which `push` prints; or REGISTRY/NAME:TAG or REGISTRY/NAME@DIGEST",
+    )
     for each, verb in {ls: _ls, show: _show, push: _push, pull: _pull}.items():
         each.set_defaults(verb=verb)
         each.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -148,6 +158,10 @@ def _retest_lines(retests: Sequence[FoundRetest]) -> Iterator[str]:
 
 
 def _push(args: Namespace) -> int:
+    if args.to is not None:
+        return _push_artifact(args)
+    if args.license is not None:
+        raise UsageError("--license is for a registry", hint=f"--to {EXAMPLE}")
     opened, store = open_package(find_package(args.package)), configured_store(args.store)
     push_package(opened, store)
     if args.json:
@@ -158,13 +172,50 @@ def _push(args: Namespace) -> int:
     return 0
 
 
-def _pull(args: Namespace) -> int:
-    path = pull_package(digest_of(args.digest), configured_store(args.store), runs=runs_folder())
+def _push_artifact(args: Namespace) -> int:
+    target = Reference.parse(args.to)
+    if args.store is not None or target.digest:
+        what = "--store and --to are two targets" if args.store is not None else f"{args.to} names a digest"
+        raise UsageError(f"{what}; expected a name with a tag", hint=f"--to {EXAMPLE}")
+    opened = open_package(find_package(args.package))
+    tag = target.tag or default_tag(opened.package)
+    digest = push_artifact(opened, _registry(target), tag=tag, license_name=args.license)
+    name = f"{target.host}/{target.repository}"
     if args.json:
-        print_json({"path": str(path)})
+        print_json({"package": opened.package.digest, "reference": f"{name}:{tag}", "manifest": digest})
+    else:
+        print(f"{opened.package.name} is in {name}:{tag}")
+        print(spelled(f"elsewhere: reprise packages pull {name}@{digest}"))
+    return 0
+
+
+def _pull(args: Namespace) -> int:
+    if not is_reference(args.source):
+        path = pull_package(digest_of(args.source), configured_store(args.store), runs=runs_folder())
+        return _pulled(args, path, {})
+    source = Reference.parse(args.source)
+    if source.tag is None and source.digest is None:
+        raise UsageError(f"{args.source} has neither a tag nor a digest", hint=f"reprise packages pull {EXAMPLE}")
+    if args.store is not None:
+        raise UsageError("--store is for packages of a store", hint=f"reprise packages pull {args.source}")
+    path, package = pull_artifact(_registry(source), source.digest or str(source.tag), runs=runs_folder())
+    if source.digest is None:
+        print_notice(f"tag {source.tag} is package {package.digest}: compare it with what its author states")
+    return _pulled(args, path, {"package": package.digest})
+
+
+def _pulled(args: Namespace, path: Path, about: Mapping[str, str]) -> int:
+    if args.json:
+        print_json({"path": str(path), **about})
     else:
         print(shown_path(path))
     return 0
+
+
+def _registry(reference: Reference) -> Registry:
+    from trainer.environments.engine.docker import registry_credentials
+
+    return Registry(reference.host, reference.repository, credentials=registry_credentials)
 
 
 def package_page(package: Package, certificate: ParityCertificate, path: Path, *, signature: str) -> Iterator[str]:
