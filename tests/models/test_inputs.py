@@ -18,6 +18,7 @@ from PIL import Image
 
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset
+from trainer.data.reader import Typed
 from trainer.models.inputs import InputReader
 
 pytestmark = pytest.mark.torch
@@ -98,11 +99,11 @@ def test_a_picture_for_arrays_is_an_error_whose_hint_converts_it(
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).resize((40, 30)).save("my digit.png")
     about = {"name": "digits", "version": 1, "manifest": DIGEST, "content": DIGEST, "files": 1, "bytes": 1}
     arrays = {"kind": "arrays", "fields": {"image": "images.npy"}}
-    sample = {"image": {"dtype": "float32", "shape": (1, 8, 8)}}
-    dataset = Dataset.model_validate({**about, "reader": arrays, "sample": sample})
-    reader = InputReader(dataset=dataset, fields=("image",))
+    sample = {"image": Typed(dtype="float32", shape=(1, 8, 8))}
+    dataset = Dataset.model_validate({**about, "reader": arrays})
+    reader = InputReader(dataset=dataset, fields=("image",), specs=sample)
     message = (
-        r"is a picture \(PNG, 30x40, L\); digits@1 consists of arrays float32\[1,8,8\], and how .* is not recorded"
+        r"is a picture \(PNG, 30x40, L\); digits@1 consists of arrays float32 \[1, 8, 8\], and how .* is not recorded"
     )
     with pytest.raises(DatasetError, match=message) as caught:
         list(reader.of_file(Path("my digit.png")))

@@ -7,11 +7,12 @@ missing ones.
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from trainer.data.declaration import Dataset
+    from trainer.data.reader import Typed
     from trainer.data.tables.source_table import SourceTable
     from trainer.training.readers import Batch, Samples
 
@@ -50,6 +52,8 @@ class InputReader:
     dataset: Dataset
     fields: tuple[str, ...]
     """The fields that the net takes."""
+    specs: Mapping[str, Typed] = field(default_factory=dict)
+    """Types and shapes of the fields, if they are known besides the dataset's declaration."""
 
     @property
     def is_one_sample(self) -> bool:
@@ -190,26 +194,26 @@ class InputReader:
                 found = f"a picture ({image.format}, {image.height}x{image.width}, {image.mode})"
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return
-        declared = sample_types(self.dataset).get(self.fields[0])
-        about = f" {declared}" if declared else ""
+        declared = self.specs.get(self.fields[0]) or sample_types(self.dataset).get(self.fields[0])
+        about = f" {declared.dtype} [{', '.join(map(str, declared.shape))}]" if declared else ""
         message = f"{name} is {found}; {self.dataset.title} consists of arrays{about}, and how they were made from pictures is not recorded"
         raise DatasetError(message, hint=_conversion(name, self.dataset.name, declared.shape if declared else ()))
 
 
 def _conversion(name: str, dataset: str, shape: Sequence[int | str]) -> str:
-    """Return the hint that converts a picture into an array of a sample's shape, whose values the user has to adapt."""
+    """Return the hint that converts a picture into an array `[1, *shape]`, whose values the user has to adapt."""
     advice = f"save it as a .npy file with the range and the colors of the dataset: reprise data show {dataset}"
     match shape:
         case (int(height), int(width)):
-            mode, values = "L", "a"
-        case (1, int(height), int(width)):
             mode, values = "L", "a[None]"
+        case (1, int(height), int(width)):
+            mode, values = "L", "a[None, None]"
         case (3, int(height), int(width)):
-            mode, values = "RGB", "a.transpose(2, 0, 1)"
+            mode, values = "RGB", "a.transpose(2, 0, 1)[None]"
         case _:
             return advice
-    read = f"Image.open({name!r}).convert({mode!r}).resize(({width}, {height}))"
-    code = f"a = np.asarray({read}, 'float32') / 255; np.save('sample.npy', {values})"
+    read = f'Image.open({json.dumps(name)}).convert("{mode}").resize(({width}, {height}))'
+    code = f'a = np.asarray({read}, "float32") / 255; np.save("sample.npy", {values})'
     return (
         f"{advice}; from 0 to 1: {shlex.join(['python3', '-c', f'import numpy as np; from PIL import Image; {code}'])}"
     )
