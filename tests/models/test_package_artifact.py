@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -32,11 +33,17 @@ def opened(tmp_path: Path) -> PackageFolder:
     return open_package(write_package(package, files, runs=tmp_path / "here"))
 
 
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry, Debian's docker-registry."""
+    with on_free_port(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    """A name in a registry of Debian's docker-registry."""
-    with on_free_port(tmp_path / "registry") as address:
-        yield Registry(address, "team/dots", credentials=lambda _: None)
+def registry(address: str) -> Registry:
+    """A new name in the registry."""
+    return Registry(address, f"team/dots-{uuid4().hex}", credentials=lambda _: None)
 
 
 def test_a_pushed_package_is_pulled_with_the_same_bytes(

@@ -9,7 +9,6 @@ import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -31,7 +30,7 @@ def serving(folder: Path, address: str) -> Iterator[None]:
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(["docker-registry", "serve", config], stdout=quiet, stderr=quiet)
     try:
-        _wait_for(f"http://{address}/v2/")
+        _wait_for(f"http://{address}/v2/", server)
         yield
     finally:
         server.terminate()
@@ -48,14 +47,15 @@ def on_free_port(folder: Path) -> Iterator[str]:
         yield address
 
 
-def _wait_for(address: str) -> None:
-    """Wait until the registry answers, ten seconds at most."""
-    end = time.monotonic() + 10
+def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until the registry answers, a minute at most: a busy machine starts it slowly."""
+    end = time.monotonic() + 60
     while True:
         try:
-            urlopen(address, timeout=1).close()  # noqa: S310 - http on loopback
-        except URLError:
-            if time.monotonic() > end:
+            urlopen(address, timeout=5).close()  # noqa: S310 - http on loopback
+        except OSError:
+            if server.poll() is not None or time.monotonic() > end:
                 raise
+            time.sleep(0.02)
         else:
             return
