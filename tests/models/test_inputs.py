@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +13,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
 
+import numpy as np
+from PIL import Image
+
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset
+from trainer.data.reader import Typed
 from trainer.models.inputs import InputReader
 
 pytestmark = pytest.mark.torch
@@ -82,3 +90,27 @@ def test_a_file_is_read_by_its_own_dialect(reader: InputReader, tmp_path: Any) -
     file.write_text("floor;area\n2;40,5\n")
     (batch,) = reader.of_file(file)
     assert {name: value.tolist() for name, value in batch.items()} == {"features": [[40.5]], "floor": [3]}
+
+
+def test_a_picture_for_arrays_is_an_error_whose_hint_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).resize((40, 30)).save("my digit.png")
+    about = {"name": "digits", "version": 1, "manifest": DIGEST, "content": DIGEST, "files": 1, "bytes": 1}
+    arrays = {"kind": "arrays", "fields": {"image": "images.npy"}}
+    sample = {"image": Typed(dtype="float32", shape=(1, 8, 8))}
+    dataset = Dataset.model_validate({**about, "reader": arrays})
+    reader = InputReader(dataset=dataset, fields=("image",), specs=sample)
+    message = (
+        r"is a picture \(PNG, 30x40, L\); digits@1 consists of arrays float32 \[1, 8, 8\], and how .* is not recorded"
+    )
+    with pytest.raises(DatasetError, match=message) as caught:
+        list(reader.of_file(Path("my digit.png")))
+    with pytest.raises(DatasetError, match="the request is a picture"):
+        list(reader.of_bytes(Path("my digit.png").read_bytes(), name="the request"))
+    command = shlex.split(str(caught.value.hint).partition("from 0 to 1: ")[2])
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    (batch,) = reader.of_file(Path("sample.npy"))
+    assert batch["image"].shape == (1, 1, 8, 8)
+    assert 0 < float(batch["image"].max()) <= 1

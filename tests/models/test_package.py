@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests.certified import make_keys
+from tests.environments.engine.registry import on_free_port
 from tests.models.kinds import PLAIN
 from tests.models.serving.running import running
 from trainer.models.packaged import load_package
@@ -58,6 +60,25 @@ class Net(Regressor):
 
     def forward(self, images):
         return self.layers(images)[:, 0]
+"""
+_MIXED: Final = """
+from torch import nn
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    max_epochs = 1
+    batch_size = 8
+
+class Net(Classifier):
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, classes)
+
+    def forward(self, images):
+        flat = images.flatten(1)
+        return self.layer(flat - flat.mean(0))
 """
 
 
@@ -124,6 +145,73 @@ def test_a_server_answers_1000_inputs_as_its_run(checkout: Checkout, package: di
     assert served == {"package": package["package"], "predictions": expected}
     scores = next(each["data"] for each in inferred["outputs"] if each["name"] == "scores")
     assert scores == [score for each in expected for score in each["scores"].values()]
+
+
+def test_a_package_is_tested_in_each_way_when_it_is_made(package: dict[str, Any]) -> None:
+    ways = {each["way"]: each for each in package["certificate"]["ways"]}
+    assert [*ways] == ["python", "batch", "http", "v2"]
+    assert all(each["holds"] and each["measured"]["samples"] == 16 for each in ways.values())
+    assert all(ways[way]["program"]["identical"] for way in ("batch", "http", "v2"))
+
+
+def test_a_net_that_mixes_the_samples_of_a_batch_is_not_packaged(checkout: Checkout) -> None:
+    (checkout.root / "mixed.py").write_text(_MIXED)
+    code, _, err = checkout.train("--exp", "mixed.py")
+    assert code == 0, err
+    run = checkout.last()[0].parents[1].name
+    before = sorted((checkout.root / "runs/packages").glob("*"))
+    done = checkout.reprise("package", run)
+    assert done.returncode == 91
+    assert "golden samples by python: not answered: package mixed-" in done.stderr
+    assert "golden sample" in done.stderr.partition("does not answer as it was measured: ")[2]
+    assert sorted((checkout.root / "runs/packages").glob("*")) == before
+    assert not packaged(checkout, run, "--force")["certificate"]["holds"]
+
+
+def test_retests_are_kept_beside_a_package_and_a_run_signed_with_a_key(
+    checkout: Checkout, package: dict[str, Any], tmp_path: Path
+) -> None:
+    private, public = make_keys(tmp_path)
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    for word, folder in ((package["path"], Path(package["path"])), (run, checkout.root / "runs" / run)):
+        done = checkout.reprise("retest", word, "--key", str(private), "--json", REPRISE_HOST="lab-3")
+        assert done.returncode == 0, done.stderr
+        path = Path(json.loads(done.stdout)["retest"])
+        assert path.parent == folder / "retests"
+        done = checkout.reprise("verify", str(path), "--key", str(public))
+        assert (done.returncode, "good, by key" in done.stdout) == (0, True), done.stderr
+        assert "on lab-3" in done.stdout
+        assert "as tested" in done.stdout
+    done = checkout.reprise("packages", "show", package["path"], "--key", str(public))
+    assert "identical on lab-3" in done.stdout
+    assert "signature good, by key" in done.stdout
+
+
+def test_a_package_is_signed_when_it_is_made(checkout: Checkout, package: dict[str, Any], tmp_path: Path) -> None:
+    private, public = make_keys(tmp_path)
+    run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
+    made = packaged(checkout, run, "--key", str(private))
+    done = checkout.reprise("verify", f"{made['path']}/package.dsse.json", "--key", str(public))
+    assert (done.returncode, "good, by key" in done.stdout) == (0, True), done.stderr
+
+
+def test_a_package_from_a_registry_answers_as_the_pushed_one(
+    checkout: Checkout, package: dict[str, Any], inputs: Path, tmp_path: Path
+) -> None:
+    with on_free_port(tmp_path / "registry") as address:
+        done = checkout.reprise("packages", "push", package["path"], "--to", f"{address}/team/dots:1", "--json")
+        assert done.returncode == 0, done.stderr
+        pushed = json.loads(done.stdout)
+        words = ("packages", "pull", f"{address}/team/dots@{pushed['manifest']}", "--json")
+        done = checkout.reprise(*words, REPRISE_RUNS=str(tmp_path / "runs"))
+        assert done.returncode == 0, done.stderr
+    pulled = json.loads(done.stdout)
+    assert pulled["package"] == pushed["package"] == package["package"]
+    expected, found = (
+        checkout.reprise("predict", path, str(inputs), "--json").stdout for path in (package["path"], pulled["path"])
+    )
+    assert len(json.loads(found)["predictions"]) == 1000
+    assert found == expected
 
 
 def test_a_package_works_without_its_run_and_its_code(

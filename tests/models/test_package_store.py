@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.certified import make_keys
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.cli.find_package import find_package, known_package
@@ -20,6 +21,7 @@ from trainer.models.package import (
     packages_in,
     write_package,
 )
+from trainer.models.package_signature import package_signature, sign_package
 from trainer.models.package_store import pull_package, push_package, stored_digests
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
@@ -91,6 +93,16 @@ def test_a_pulled_package_is_the_pushed_one(tmp_path: Path) -> None:
     assert {each.name: each.read_bytes() for each in path.iterdir() if each.name in files} == files
     with pytest.raises(DocumentError, match="has no package"):
         pull_package(DIGEST, store, runs=tmp_path / "there")
+
+
+def test_a_signature_is_pushed_and_pulled_with_its_package(tmp_path: Path) -> None:
+    store, (package, files) = MemoryStore(), small_package()
+    private, public = make_keys(tmp_path / "keys")
+    sign_package(folder := write_package(package, files, runs=tmp_path / "here"), package, key=private)
+    push_package(open_package(folder), store)
+    assert list(stored_digests(store)) == [package.digest]
+    path = pull_package(package.digest, store, runs=tmp_path / "there")
+    assert package_signature(path, package, key=public).startswith("good, by key")
 
 
 @pytest.mark.parametrize("name", [*NAMES, "certificate.json"])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.security.data_documents import cache, declaration, labels, manifest, npy, parquet, pictures, version
 from tests.security.own_documents import documents, environment, points_toml, settings, sweep
+from tests.security.package_documents import package_manifest, package_signature, weights_retest
 from tests.security.run_documents import (
     certificate,
     checkpoint,
@@ -46,6 +47,9 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "figures": figures,
     "retest": retest,
     "certificate": certificate,
+    "weights retest": weights_retest,
+    "package signature": package_signature,
+    "package manifest": package_manifest,
     "documents": documents,
     "sweep": sweep,
     "lock": environment,

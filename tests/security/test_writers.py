@@ -46,6 +46,7 @@ ALLOWED: Final = {
     "trainer.training.plain.promises": "a temporary folder",
     "trainer.models.answers_file": "the file that the user names, and a partial one beside it",
     "trainer.models.inputs": "a temporary folder",
+    "trainer.models.parity": "a temporary folder",
     "trainer.training.readers.synthetic": "a temporary folder",
 }
 METHODS: Final = {

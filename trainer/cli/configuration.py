@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import pwd
 import re
 import shlex
 import stat
@@ -188,6 +189,14 @@ def _shown_endpoint() -> str | None:
 def host_name() -> str:
     """Return the host's name: REPRISE_HOST, which compose sets in containers, else the system's."""
     return os.environ.get("REPRISE_HOST") or platform.node() or "unknown"
+
+
+def user_name() -> str:
+    """Return the name of this process's user."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def users() -> set[int]:

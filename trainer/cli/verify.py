@@ -1,13 +1,15 @@
-"""`reprise verify CERTIFICATE [--key FILE]`: verify a certificate, and format it as text.
+"""`reprise verify CERTIFICATE [--key FILE]`: verify a certificate, a retest or a signed package, and format it as text.
 
-The checks are: the signature with a public key that the user trusts, the consistency of the statement, and its digests and verdict with the
-local records. A key that comes with the certificate is not trusted. Text of a certificate is untrusted, so control characters are escaped.
+The checks of a certificate: the signature with a public key that the user trusts, the consistency of the statement, and its digests and
+verdict with the local records. A key that comes with the certificate is not trusted. Text of a certificate is untrusted, so control
+characters are escaped.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,21 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import runs_folder
 from trainer.cli.formatting import columns
-from trainer.comparison.certificate import FOLDER, Statement, is_envelope, read_certificate, verify_envelope
+from trainer.cli.output import one_line, print_json
+from trainer.comparison.certificate import FOLDER, Statement, is_envelope, read_signed
+from trainer.comparison.retest import Retest
+from trainer.comparison.verdict import EXIT_CODES, Rung
+from trainer.models.package import PACKAGE as PACKAGE_DOCUMENT
+from trainer.models.package import SIGNED as PACKAGE
+from trainer.models.package import open_package, read_package
+from trainer.models.package_signature import check_signature
+from trainer.models.weights_retest import SIGNED as RETEST
+from trainer.models.weights_retest import RetestSubject, checked_retest, payload_kind
 from trainer.runs.record import Knowledge, is_run_id
-from trainer.runs.run import load_record
+from trainer.runs.run import ATTEMPTS, RECORD, load_record
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Iterator
 
     from trainer.comparison.certificate import FailureCause, Predicate
@@ -36,6 +48,10 @@ def main(argv: list[str]) -> int:
     """Verify and print; return 0 if the certificate is valid and its claim holds, the verdict's code if the claim does not hold."""
     args = _parser().parse_args(argv)
     text = read_bytes(args.certificate, most=_LARGEST)
+    kind = payload_kind(text, where=str(args.certificate))
+    if kind in {RETEST, PACKAGE}:
+        _require_signed(text, key=args.key, where=str(args.certificate))
+        return _verify_retest(text, args) if kind == RETEST else _verify_package(text, args)
     statement, signature = _read(text, key=args.key, where=str(args.certificate))
     checks = [f"signature  {signature}", *_check(statement, args.certificate)]
     if args.json:
@@ -49,10 +65,15 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise verify",
-        "Verify a certificate: signature, digests and available records. Exit codes: 0 valid, and the property holds; 10, 11 or 20 "
-        "valid, and it does not hold; 49 invalid; docs/reference/exit-codes.md.",
+        "Verify a certificate, a retest or a signed package: signature, digests and available records. Exit codes: 0 valid, and the "
+        "property holds; 10, 11 or 20 valid, and it does not hold; 49 invalid; docs/reference/exit-codes.md.",
     )
-    parser.add_argument("certificate", metavar="CERTIFICATE", type=Path, help="file written by `reprise certify`")
+    parser.add_argument(
+        "certificate",
+        metavar="CERTIFICATE",
+        type=Path,
+        help="file written by `reprise certify`, `reprise retest`, or `reprise package --key`",
+    )
     parser.add_argument(
         "--key",
         type=Path,
@@ -65,17 +86,67 @@ def _parser() -> Arguments:
 
 def _read(text: bytes, *, key: Path | None, where: str) -> tuple[Statement, str]:
     """Return the statement and the state of its signature."""
-    if key is None:
-        statement, signers = read_certificate(text, where)
-        if not signers:
-            return statement, "none: the author is not verified"
+    _require_signed(text, key=key, where=where)
+    payload, signature = read_signed(text, key=key, where=where)
+    return Statement.read(payload, where), signature
+
+
+def _require_signed(text: bytes, *, key: Path | None, where: str) -> None:
+    """Raise `CertificateError` if there is a key and no signature; report a signature without a key."""
+    if key is not None and not is_envelope(text):
+        raise CertificateError(
+            f"{where} is unsigned", hint="ask for a signed one: --key FILE of the command that wrote it"
+        )
+    if key is None and is_envelope(text):
         message = "the signature was not verified: pass the public key of the expected signer: --key FILE"
         print(f"reprise: {message}", file=sys.stderr)
-        return statement, f"by key {', '.join(name[:16] for name in signers)}..., not checked"
-    if not is_envelope(text):
-        raise CertificateError(f"{where} is unsigned", hint="ask for a signed one: reprise certify ... --key FILE")
-    payload, signer = verify_envelope(text, key=key, where=where)
-    return Statement.read(payload, where), f"good, by key {signer[:16]}... ({key})"
+
+
+def _verify_retest(text: bytes, args: Namespace) -> int:
+    """Verify a retest with its evidence, and with the package or the record on this machine; return the verdict's code."""
+    path, where = args.certificate, str(args.certificate)
+    retest = Retest.read(read_signed(text, key=args.key, where=where, kind=RETEST)[0], where)
+    evidence = path.with_name(f"{path.name.removesuffix('.json').removesuffix('.dsse')}.evidence.json")
+    subject, about = _subject(retest, path.absolute().parent.parent)
+    own = read_bytes(evidence, most=_LARGEST) if evidence.is_file() else None
+    _, signature = checked_retest(text, where, key=args.key, evidence=own, subject=subject)
+    checks = [f"signature  {signature}", f"evidence   {evidence.name}: as stated", about]
+    if retest.verdict not in EXIT_CODES:
+        raise CertificateError(f"{where} has the verdict {retest.verdict!a}", hint="do not trust this retest")
+    if args.json:
+        print_json({"retest": retest.model_dump(mode="json"), "checks": checks, "verdict": retest.verdict})
+    else:
+        print(one_line(f"retest of the {retest.tested} of run {retest.original.run}: {retest.verdict}"))
+        print(one_line(f"  by {retest.who} on {retest.host}, {retest.device}, {retest.when:%Y-%m-%d %H:%M} UTC"))
+        print("\n".join(f"  {one_line(line)}" for line in checks))
+    return Rung(retest.verdict).code
+
+
+def _subject(retest: Retest, folder: Path) -> tuple[RetestSubject | None, str]:
+    """Return what the retest is about, if it is on this machine: the package beside it, or the run's record; and a line about it."""
+    if (folder / PACKAGE_DOCUMENT).is_file():
+        package = read_package(folder)[0]
+        return RetestSubject.of_package(package), f"package    {package.name}: as tested"
+    name = f"{retest.original.run}/{ATTEMPTS}/{retest.original.attempt}/{RECORD}"
+    if not (file := runs_folder() / name).is_file():
+        return None, f"record     {name}: not on this machine, not checked"
+    subject = RetestSubject.of_run(load_record(file))
+    return replace(subject, package=retest.package), f"record     {name}: as tested"
+
+
+def _verify_package(text: bytes, args: Namespace) -> int:
+    """Verify a signed package and its files; return 0 if its certificate holds."""
+    path = args.certificate
+    opened = open_package(path.absolute().parent)
+    signature = check_signature(text, opened.package, str(path), key=args.key)
+    checks = [f"signature  {signature}", f"files      {len(opened.files)}, each with its digest"]
+    holds = opened.certificate.holds
+    if args.json:
+        print_json({"package": opened.package.digest, "checks": checks, "holds": holds})
+    else:
+        print(f"package {opened.package.name}: its certificate {'holds' if holds else 'does not hold'}")
+        print("\n".join(f"  {one_line(line)}" for line in checks))
+    return 0 if holds else Rung.DIFFERENT.code
 
 
 def _check(statement: Statement, path: Path) -> list[str]:

@@ -218,6 +218,11 @@ def signing_key(path: Path) -> CryptoSigner:
     return CryptoSigner(_read_key(path, "private", partial(load_pem_private_key, password=None), Ed25519PrivateKey))
 
 
+def verification_key(path: Path) -> SSlibKey:
+    """Read a public key. Raise `CertificateError` if the file is not a readable Ed25519 key."""
+    return SSlibKey.from_crypto(_read_key(path, "public", load_pem_public_key, Ed25519PublicKey))
+
+
 def is_envelope(text: bytes) -> bool:
     """Return whether the text claims to be an envelope."""
     try:
@@ -236,7 +241,7 @@ def read_envelope(text: bytes, *, where: str, kind: str = PAYLOAD_TYPE) -> tuple
 def verify_envelope(text: bytes, *, key: Path, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, str]:
     """Return the payload of an envelope verified with the public key in the file `key`, and the key's id. Raise `CertificateError`."""
     envelope = _envelope(text, kind=kind, where=where)
-    public = SSlibKey.from_crypto(_read_key(key, "public", load_pem_public_key, Ed25519PublicKey))
+    public = verification_key(key)
     try:
         envelope.verify([public], threshold=1)
     except VerificationError as fault:
@@ -247,6 +252,23 @@ def verify_envelope(text: bytes, *, key: Path, where: str, kind: str = PAYLOAD_T
             message = f"{where} is signed by {signers}, not by the key in {key} ({public.keyid[:16]}...)"
         raise CertificateError(message, hint=_DISTRUST) from fault
     return envelope.payload, public.keyid
+
+
+UNSIGNED: Final = "none: the author is not verified"
+
+
+def read_signed(text: bytes, *, key: Path | None, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, str]:
+    """Return a document that may be in an envelope, and the state of its signature.
+
+    A signature is verified only with the public key in the file `key`. Raise `CertificateError` if it is not valid.
+    """
+    if not is_envelope(text):
+        return text, UNSIGNED
+    if key is None:
+        payload, signers = read_envelope(text, where=where, kind=kind)
+        return payload, f"by key {', '.join(name[:16] for name in signers) or 'none'}..., not checked"
+    payload, signer = verify_envelope(text, key=key, where=where, kind=kind)
+    return payload, f"good, by key {signer[:16]}... ({key})"
 
 
 def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:

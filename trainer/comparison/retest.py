@@ -1,7 +1,7 @@
 """A retest: the time, host and image of a rerun, and the verdict. Format `reprise.retest/1`.
 
-A retest is written once, under the name of its new run: in the original run's folder, and in the store that contains that run. It is not
-signed: whether to trust it depends on who made it.
+A retest of a training is written once, under the name of its new run: in the original run's folder, and in the store that contains that
+run. It is not signed: whether to trust it depends on who made it. `trainer.models.weights_retest` keeps those of saved weights.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ FOLDER: Final = "retests"
 _NAME: Final = re.compile(rf"({RUN_ID.pattern})\.json")
 _LARGEST: Final = 1 << 20
 """The largest retest in bytes."""
+_UNUSED: Final = "do not use it"
 CONFIRMING: Final = frozenset({"identical", "within tolerance", "within noise"})
 
 
@@ -47,11 +48,18 @@ class RunIdentity(Document):
 
 
 class Retest(SavedDocument):
-    """One retest of a run."""
+    """One retest of a run: of its training, or of its saved weights without a training."""
 
     format: Literal["reprise.retest/1"] = FORMAT
     original: RunIdentity
     retest: RunIdentity
+    """The new run; the original run itself, if its saved weights were tested."""
+    tested: Literal["training", "weights", "package"] = Field(
+        default="training", exclude_if=lambda value: value == "training"
+    )
+    """What was done again: the training, or the test of the run's saved weights or of its package."""
+    package: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The digest of the package that was tested."""
     when: datetime
     who: str
     host: str
@@ -70,6 +78,13 @@ class Retest(SavedDocument):
     evidence: Digest
     """The digest of the comparison document."""
 
+    def check(self, where: str) -> None:
+        """Raise `DocumentError` if the retest contradicts itself."""
+        if (self.tested == "package") != (self.package is not None):
+            raise DocumentError(f"{where} is a retest of {self.tested} with the package {self.package}", hint=_UNUSED)
+        if self.tested != "training" and self.retest != self.original:
+            raise DocumentError(f"{where} is a retest of saved weights, and names another run", hint=_UNUSED)
+
     @property
     def confirms(self) -> bool:
         """Whether the verdict confirms the original's result."""
@@ -82,10 +97,12 @@ def run_identity(record: Record) -> RunIdentity:
 
 
 def read_retest(text: bytes, where: str, *, run: str) -> Retest:
-    """Read a retest of `run`. Raise `DocumentError`."""
+    """Read a retest of the training of `run`. Raise `DocumentError`."""
     retest = Retest.read(text, where)
     if retest.original.run != run:
-        raise DocumentError(f"{where} is a retest of {retest.original.run}; expected {run}", hint="do not use it")
+        raise DocumentError(f"{where} is a retest of {retest.original.run}; expected {run}", hint=_UNUSED)
+    if retest.tested != "training":
+        raise DocumentError(f"{where} is a retest of saved weights; expected one of a training", hint=_UNUSED)
     return retest
 
 

@@ -6,6 +6,7 @@ import inspect
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
@@ -16,7 +17,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ExperimentError, PackageError
 from trainer.data.declaration import sample_types
 from trainer.models.card import card
-from trainer.models.evaluation import TOLERANCE, compared_metrics, measured_on_test, saved_test
+from trainer.models.evaluation import TOLERANCE, compared_metrics, saved_test
 from trainer.models.export import (
     GoldenSamples,
     ParityCheck,
@@ -37,10 +38,13 @@ from trainer.models.package import (
     WEIGHTS,
     Package,
     PackageFile,
+    PackageFolder,
     ParityCertificate,
 )
+from trainer.models.parity import check_ways
 from trainer.models.prediction import input_fields, trained_on
 from trainer.models.program_file import read_program
+from trainer.models.weights_retest import measured_on_test
 from trainer.runs.hardware import read_host
 from trainer.training.saved_net import read_weights
 from trainer.training.tasks.answers import AnswerForm
@@ -48,7 +52,6 @@ from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -74,6 +77,12 @@ class BuiltPackage:
     package: Package
     certificate: ParityCertificate
     files: dict[str, bytes]
+
+    @property
+    def opened(self) -> PackageFolder:
+        """The package as it is when it is opened; its path is its name."""
+        path = Path(self.package.name)
+        return PackageFolder(path=path, package=self.package, certificate=self.certificate, files=self.files)
 
 
 def build_package(
@@ -109,7 +118,7 @@ def build_package(
         say("testing the package on the test split")
         with watched(net, check.call):
             metrics = compared_metrics(record, tested.run())
-    outputs = check.result()
+    outputs, weights = check.result(), read_weights(record, folder)
     certificate = ParityCertificate(
         program=digest_of_bytes(parts.program),
         holds=outputs.largest <= TOLERANCE and all(each.holds for each in metrics),
@@ -124,8 +133,11 @@ def build_package(
         when=datetime.now(UTC),
         reprise=__version__,
     )
-    optional = {} if graph is None else {ONNX: graph.data}
-    return parts.package(record, certificate, files={WEIGHTS: read_weights(record, folder), **optional})
+    files = {WEIGHTS: weights, **({} if graph is None else {ONNX: graph.data})}
+    say("answering the golden samples by predict and by a server")
+    ways = check_ways(parts.package(record, certificate, files=files).opened)
+    holds = certificate.holds and all(each.holds for each in ways)
+    return parts.package(record, certificate.model_copy(update={"ways": ways, "holds": holds}), files=files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

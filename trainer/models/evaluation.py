@@ -12,6 +12,7 @@ from trainer.base.digest import canonical
 from trainer.base.document import json_value
 from trainer.base.errors import PackageError
 from trainer.models.package import MetricComparison
+from trainer.models.weights_retest import TEST, measured_on_test
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.training.assembly import open_joined
 from trainer.training.data import RunData
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from trainer.training.assembly import FetchedDataset
     from trainer.training.saved_net import SavedNet
 
-TEST: Final = "test_"
-"""The beginning of the names of metrics of the test split."""
 TOLERANCE: Final = 1e-4
 """The largest difference of equal outputs, relative to the largest value of the output in the batch; and of metrics, to their value."""
 
@@ -49,11 +48,6 @@ def saved_test(record: Record, folder: Path, datasets: Sequence[FetchedDataset])
     with use_ledger(Ledger(saved.resolved)), tempfile.TemporaryDirectory(prefix="reprise-test-") as scratch:
         apply_level()
         yield TestSplit(saved, datasets, Path(scratch))
-
-
-def measured_on_test(record: Record) -> dict[str, Any]:
-    """Return the metrics that a run measured on its test split."""
-    return {name: value for name, value in record.outcome.metrics.items() if name.startswith(TEST)}
 
 
 def compared_metrics(record: Record, found: Mapping[str, float]) -> tuple[MetricComparison, ...]:

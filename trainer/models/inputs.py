@@ -6,15 +6,19 @@ missing ones.
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import shlex
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import torch
+from PIL import Image
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import did_you_mean, listed, short
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from trainer.data.declaration import Dataset
+    from trainer.data.reader import Typed
     from trainer.data.tables.source_table import SourceTable
     from trainer.training.readers import Batch, Samples
 
@@ -47,6 +52,8 @@ class InputReader:
     dataset: Dataset
     fields: tuple[str, ...]
     """The fields that the net takes."""
+    specs: Mapping[str, Typed] = field(default_factory=dict)
+    """Types and shapes of the fields, if they are known besides the dataset's declaration."""
 
     @property
     def is_one_sample(self) -> bool:
@@ -89,15 +96,16 @@ class InputReader:
     def of_bytes(self, data: bytes, *, name: str) -> Iterator[Batch]:
         """Yield the samples of a file's content in batches; `name` stands for the file in errors. Raise as `of_file` does."""
         if isinstance(self.dataset.reader, Arrays):
+            self._require_no_picture(io.BytesIO(data), name)
             parse_head(data, size=len(data), where=name)
         with tempfile.TemporaryDirectory(prefix="reprise-predict-") as folder:
-            file = Path(folder) / f"request-body{self._suffix}"
+            file = Path(folder) / f"request-body{self.suffix}"
             file.write_bytes(data)
             with _about(Path(name), file.name), _about(Path(name), str(file)):
                 yield from self.of_file(file)
 
     @property
-    def _suffix(self) -> str:
+    def suffix(self) -> str:
         """The suffix of a file whose content has the dataset's format: pictures are recognized by their content."""
         source = self.dataset.source_table
         return ".png" if source is None else next(suffix for suffix, each in FORMATS.items() if each == source.format)
@@ -164,6 +172,8 @@ class InputReader:
 
     def _arrays(self, file: Path) -> Iterator[Batch]:
         declared = sample_types(self.dataset).get(self.fields[0])
+        with file.open("rb") as body:
+            self._require_no_picture(body, os.fspath(file))
         try:
             values = np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as fault:
@@ -176,6 +186,37 @@ class InputReader:
             values = _checked(values, declared.dtype, declared.shape, file=file)
         for first in range(0, len(values), BATCH):
             yield {self.fields[0]: torch.from_numpy(np.array(values[first : first + BATCH]))}
+
+    def _require_no_picture(self, body: BinaryIO, name: str) -> None:
+        """Raise `DatasetError` for a picture: neither the range of the dataset's values nor which color is the largest is recorded."""
+        try:
+            with Image.open(body) as image:
+                found = f"a picture ({image.format}, {image.height}x{image.width}, {image.mode})"
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return
+        declared = self.specs.get(self.fields[0]) or sample_types(self.dataset).get(self.fields[0])
+        about = f" {declared.dtype} [{', '.join(map(str, declared.shape))}]" if declared else ""
+        message = f"{name} is {found}; {self.dataset.title} consists of arrays{about}, and how they were made from pictures is not recorded"
+        raise DatasetError(message, hint=_conversion(name, self.dataset.name, declared.shape if declared else ()))
+
+
+def _conversion(name: str, dataset: str, shape: Sequence[int | str]) -> str:
+    """Return the hint that converts a picture into an array `[1, *shape]`, whose values the user has to adapt."""
+    advice = f"save it as a .npy file with the range and the colors of the dataset: reprise data show {dataset}"
+    match shape:
+        case (int(height), int(width)):
+            mode, values = "L", "a[None]"
+        case (1, int(height), int(width)):
+            mode, values = "L", "a[None, None]"
+        case (3, int(height), int(width)):
+            mode, values = "RGB", "a.transpose(2, 0, 1)[None]"
+        case _:
+            return advice
+    read = f'Image.open({json.dumps(name)}).convert("{mode}").resize(({width}, {height}))'
+    code = f'a = np.asarray({read}, "float32") / 255; np.save("sample.npy", {values})'
+    return (
+        f"{advice}; from 0 to 1: {shlex.join(['python3', '-c', f'import numpy as np; from PIL import Image; {code}'])}"
+    )
 
 
 def _in_batches(samples: Samples) -> Iterator[Batch]:

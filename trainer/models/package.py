@@ -9,6 +9,8 @@
     record.json          the run's record
     README.md            the model card
     certificate.json     what the package answered when it was made, compared with the run's net
+    package.dsse.json    the document in a signed envelope (DSSE), if it was signed; it is not listed
+    retests/             retests of the package, if there are any; they are not listed
 
 Nothing in a package is code, and nothing is unpickled. Each file is compared with its digest when the package is opened: the document
 lists those of all other files.
@@ -49,9 +51,13 @@ CARD: Final = "README.md"
 FOLDER: Final = "packages"
 """The folder of packages in the folder of runs, and the prefix of their names in a store."""
 CHECKSUM: Final = "package.sha256"
+SIGNATURE: Final = "package.dsse.json"
+SIGNED: Final = "application/vnd.reprise.package+json"
+"""The type of a signed document of a package."""
 _FILES: Final = (PROGRAM, WEIGHTS, GOLDEN, RECORD, CARD, CERTIFICATE)
 """The files of every package; `model.onnx` is in some."""
-_MOST_DOCUMENT: Final = 64 << 20
+MOST_DOCUMENT: Final = 64 << 20
+"""Bytes of a package's document, and of its signature."""
 _MOST_CHECKSUM: Final = 1 << 10
 _SHORT: Final = 12
 _FETCH: Final = "fetch it again, or make it again: reprise package RUN"
@@ -165,6 +171,23 @@ class OnnxParity(Document):
     """The version of onnxruntime that answered."""
 
 
+class WayParity(Document):
+    """The outputs of a package for its golden samples in one way to use it."""
+
+    way: Literal["python", "batch", "http", "v2"]
+    """The loaded program (`python`), `reprise predict` on files (`batch`), a server's `/predict` (`http`), its protocol (`v2`)."""
+    holds: bool
+    """Whether the outputs are within the tolerance, with the bits of the program for the same batches; or this way was not tested."""
+    measured: OutputComparison | None = None
+    """Compared with the outputs of the run's net in its test; `None` if there are no outputs."""
+    program: OutputComparison | None = None
+    """Compared with the loaded program for the same batches: every bit is equal; `None` for `python`, or if there are no outputs."""
+    fault: OneLine | None = None
+    """Why the golden samples were not answered."""
+    untested: OneLine | None = None
+    """Why the golden samples cannot be sent this way."""
+
+
 class ParityCertificate(SavedDocument):
     """What a package answered when it was made, compared with the run's net and with the metrics that the run measured."""
 
@@ -172,7 +195,7 @@ class ParityCertificate(SavedDocument):
     program: Digest
     """The digest of the program that answered."""
     holds: bool
-    """Whether all outputs and all metrics are within the tolerance."""
+    """Whether all outputs and all metrics are within the tolerance, in all ways that were tested."""
     tolerance: Annotated[FiniteFloat, Field(ge=0)]
     """The largest relative difference that counts as equal."""
     test: OutputComparison
@@ -182,6 +205,8 @@ class ParityCertificate(SavedDocument):
     """What the ONNX graph answered; `None` if the package has no graph."""
     onnx_omitted: OneLine | None = Field(default=None, exclude_if=lambda value: value is None)
     """Why the package has no ONNX graph; `None` if it has a graph, or if none was requested."""
+    ways: tuple[WayParity, ...] = Field(default=(), exclude_if=lambda ways: not ways)
+    """On the golden samples, in each way to use the package; empty in certificates of earlier versions."""
     build_id: Digest | None
     """The image in which it was tested; `None` outside of an image."""
     device: OneLine
@@ -189,6 +214,14 @@ class ParityCertificate(SavedDocument):
     when: AwareDatetime
     reprise: OneLine
     """The version of Reprise that tested it."""
+
+    def check(self, where: str) -> None:
+        """Raise `DocumentError` if the certificate claims more than its comparisons show."""
+        compared = [self.test, *(each for way in self.ways for each in (way.measured, way.program) if each)]
+        shown = all(each.largest <= self.tolerance for each in compared) and not any(way.fault for way in self.ways)
+        held = all(each.holds for each in self.metrics) and all(each.holds for each in self.ways)
+        if self.holds and not (shown and held):
+            raise DocumentError(f"{where} contradicts itself: it holds, and lists a difference", hint=_FETCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +233,8 @@ class PackageFolder:
     certificate: ParityCertificate
     files: Mapping[str, bytes]
     """The content of each file, by name."""
+    signature: bytes | None = None
+    """The signed envelope, unverified; `None` if there is none."""
 
 
 def open_package(path: Path) -> PackageFolder:
@@ -210,22 +245,30 @@ def open_package(path: Path) -> PackageFolder:
     with reading(path), Root.at(path) as root:
         package = _document(root)
         files: dict[str, bytes] = {each.path: _verified(root, each) for each in package.files}
-    certificate = ParityCertificate.read(files[CERTIFICATE], str(path / CERTIFICATE))
+        signature = root.read(SIGNATURE, most=MOST_DOCUMENT) if root.has_file(SIGNATURE) else None
+    certificate = require_certificate(files, str(path))
+    return PackageFolder(path=path, package=package, certificate=certificate, files=files, signature=signature)
+
+
+def require_certificate(files: Mapping[str, bytes], where: str) -> ParityCertificate:
+    """Return the certificate among the files of a package. Raise `DocumentError` if it is about another program."""
+    certificate = ParityCertificate.read(files[CERTIFICATE], f"{where}: {CERTIFICATE}")
     if certificate.program != digest_of_bytes(files[PROGRAM]):
-        raise DocumentError(f"{path / CERTIFICATE} is about another program: {certificate.program}", hint=_FETCH)
+        raise DocumentError(f"{where}: {CERTIFICATE} is about another program: {certificate.program}", hint=_FETCH)
     tested = certificate.onnx and certificate.onnx.graph
     if tested != (digest_of_bytes(files[ONNX]) if ONNX in files else None):
-        raise DocumentError(f"{path / CERTIFICATE} is about another {ONNX}: {tested or 'none'}", hint=_FETCH)
-    return PackageFolder(path=path, package=package, certificate=certificate, files=files)
+        raise DocumentError(f"{where}: {CERTIFICATE} is about another {ONNX}: {tested or 'none'}", hint=_FETCH)
+    return certificate
 
 
-def write_package(package: Package, files: Mapping[str, bytes], *, runs: Path) -> Path:
+def write_package(package: Package, files: Mapping[str, bytes], *, runs: Path, signature: bytes | None = None) -> Path:
     """Write a package into the folder of packages in `runs`, the document last; return its folder. Raise `MachineError`."""
     name, text = f"{FOLDER}/{package.name}", package.to_json()
+    own = {} if signature is None else {SIGNATURE: signature}
     with disk_faults(runs / name), Root.at(runs, make=True) as root, root.below(name, make=True) as folder:
         root.give(FOLDER)
         root.give(name)
-        for path, body in {**files, CHECKSUM: checksum_line(text), PACKAGE: text}.items():
+        for path, body in {**files, **own, CHECKSUM: checksum_line(text), PACKAGE: text}.items():
             folder.write_whole(path, body)
             folder.give(path)
     return runs / name
@@ -253,7 +296,7 @@ def checksum_line(text: bytes) -> bytes:
 def _document(root: Root) -> Package:
     """Return the document of an opened package. Raise `DigestMismatchError` if it does not have the digest beside it."""
     path = root.path / PACKAGE
-    text = root.read(PACKAGE, most=_MOST_DOCUMENT)
+    text = root.read(PACKAGE, most=MOST_DOCUMENT)
     expected = root.read(CHECKSUM, most=_MOST_CHECKSUM) if root.has_file(CHECKSUM) else b""
     if expected != checksum_line(text):
         raise DigestMismatchError(

@@ -1,4 +1,7 @@
-"""Model packages in a store: each file as an object of its digest, and the document last, as `packages/<digest>.json`."""
+"""Model packages in a store: each file as an object of its digest, and the document last, as `packages/<digest>.json`.
+
+The signature of a package, if there is one, is `package-signatures/<digest>.json`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ def push_package(opened: PackageFolder, store: Store) -> None:
         key = object_key(each.sha256)
         if not store.holds(key, size=each.bytes, sha256=each.sha256):
             store.write(key, opened.files[each.path], sha256=each.sha256)
+    if opened.signature is not None:
+        store.write(_signature_key(opened.package.digest), opened.signature, sha256=digest_of_bytes(opened.signature))
     text = opened.package.to_json()
     store.write(_key(opened.package.digest), text, sha256=digest_of_bytes(text))
 
@@ -36,7 +41,7 @@ def pull_package(digest: str, store: Store, *, runs: Path) -> Path:
     package = stored_package(digest, store)
     files: dict[str, bytes] = {each.path: _read(each, store) for each in package.files}
     ParityCertificate.read(files[CERTIFICATE], f"{CERTIFICATE} of package {package.name}")
-    return write_package(package, files, runs=runs)
+    return write_package(package, files, runs=runs, signature=_signature(digest, store))
 
 
 def stored_package(digest: str, store: Store) -> Package:
@@ -60,6 +65,18 @@ def stored_digests(store: Store) -> Iterator[str]:
 
 def _key(digest: str) -> str:
     return f"{FOLDER}/{digest.removeprefix('sha256:')}.json"
+
+
+def _signature_key(digest: str) -> str:
+    return f"package-signatures/{digest.removeprefix('sha256:')}.json"
+
+
+def _signature(digest: str, store: Store) -> bytes | None:
+    """Return the signature of a package in a store, unverified; `None` if there is none."""
+    try:
+        return read_small(store, _signature_key(digest))
+    except ObjectMissingError:
+        return None
 
 
 def _read(listed: PackageFile, store: Store) -> bytes:

@@ -42,7 +42,8 @@ class PackagedModel:
             inputs = "; ".join(map(str, self.package.inputs))
             message = f"package {self.package.name} takes tensors, not files: {inputs}"
             raise PackageError(message, hint="send tensors to `reprise serve`, or call the program in model.pt2")
-        return InputReader(dataset=self.package.dataset, fields=tuple(each.name for each in self.package.inputs))
+        specs = {each.name: each for each in self.package.inputs}
+        return InputReader(dataset=self.package.dataset, fields=tuple(specs), specs=specs)
 
     def checked(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the input tensors `[samples, ...]` in the program's order. Raise `DatasetError` if they do not fit the package."""

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import PackageError
-from trainer.comparison.verdict import Rung
 from trainer.models.evaluation import compared_metrics, saved_test
 from trainer.models.export import ParityCheck, watched
 from trainer.models.package import PROGRAM, MetricComparison, OutputComparison
 from trainer.models.program_file import read_program
+from trainer.models.weights_retest import verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from trainer.comparison.verdict import Rung
     from trainer.models.package import PackageFolder
     from trainer.runs.record import Record
     from trainer.training.assembly import FetchedDataset
@@ -51,11 +52,4 @@ def retest(
 
 
 def _result(metrics: tuple[MetricComparison, ...], outputs: OutputComparison | None) -> Retested:
-    verdict = Rung.DIFFERENT
-    if not metrics:
-        verdict = Rung.NOT_COMPARABLE
-    elif all(each.measured == each.recomputed for each in metrics):
-        verdict = Rung.IDENTICAL
-    elif all(each.holds for each in metrics):
-        verdict = Rung.WITHIN_TOLERANCE
-    return Retested(verdict=verdict, metrics=metrics, outputs=outputs)
+    return Retested(verdict=verdict_of(metrics), metrics=metrics, outputs=outputs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -30,21 +30,32 @@ def serving(folder: Path, address: str) -> Iterator[None]:
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(["docker-registry", "serve", config], stdout=quiet, stderr=quiet)
     try:
-        _wait_for(f"http://{address}/v2/")
+        _wait_for(f"http://{address}/v2/", server)
         yield
     finally:
         server.terminate()
         server.wait(timeout=20)
 
 
-def _wait_for(address: str) -> None:
-    """Wait until the registry answers, ten seconds at most."""
-    end = time.monotonic() + 10
+@contextmanager
+def on_free_port(folder: Path) -> Iterator[str]:
+    """Serve the images in `folder` at a free port; yield the address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with serving(folder, address):
+        yield address
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until the registry answers, a minute at most: a busy machine starts it slowly."""
+    end = time.monotonic() + 60
     while True:
         try:
-            urlopen(address, timeout=1).close()  # noqa: S310 - http on loopback
-        except URLError:
-            if time.monotonic() > end:
+            urlopen(address, timeout=5).close()  # noqa: S310 - http on loopback
+        except OSError:
+            if server.poll() is not None or time.monotonic() > end:
                 raise
+            time.sleep(0.02)
         else:
             return

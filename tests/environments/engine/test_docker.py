@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import socket
+import base64
+import json
 import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -10,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.environments.engine.registry import serving
+from tests.environments.engine.registry import on_free_port
 from trainer.base.errors import EngineError, ImageBuildError, ImageMissingError
 from trainer.environments.engine import BuildRequest
-from trainer.environments.engine.docker import DockerEngine
+from trainer.environments.engine.docker import DockerEngine, registry_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,10 +56,7 @@ def request_(tmp_path: Path) -> Iterator[BuildRequest]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with serving(tmp_path / "registry", address):
+    with on_free_port(tmp_path / "registry") as address:
         yield address
 
 
@@ -149,3 +147,18 @@ def test_a_failed_build_is_one_sentence(engine: DockerEngine, request_: BuildReq
     )
     with pytest.raises(ImageBuildError, match="failed: see the output above"):
         engine.build(broken)
+
+
+def test_credentials_of_a_registry_are_those_of_docker_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert registry_credentials("registry.example:5000") is None
+    login = {"auth": base64.b64encode(b"ann:secret").decode()}
+    auths = {"registry.example:5000": login, "other.example": {"identitytoken": "token"}}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+    found = registry_credentials("registry.example:5000")
+    assert found is not None
+    assert (found.username, found.password) == ("ann", "secret")
+    assert "secret" not in repr(found)
+    assert (other := registry_credentials("other.example")) is not None
+    assert other.identity_token == "token"  # noqa: S105 - of the test
+    assert registry_credentials("third.example") is None

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
-from trainer.models.serving.server import Server, bound_socket
+from trainer.models.serving.local import served_locally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from trainer.models.packaged import PackagedModel
     from trainer.models.serving.limits import Limits
+    from trainer.models.serving.server import Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +71,5 @@ class Running:
 def running(model: PackagedModel, limits: Limits, *, token: str | None = None) -> Iterator[Running]:
     """Run a server in a thread, and stop it at the end."""
     lines: list[str] = []
-    with bound_socket("127.0.0.1", 0) as bound:
-        server = Server(model, limits, token=token, say=lines.append)
-        port = bound.getsockname()[1]
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            yield Running(port=port, server=server, lines=lines)
-        finally:
-            server.should_exit = True
-            thread.join(60)
-            assert not thread.is_alive()
+    with served_locally(model, limits, token=token, say=lines.append) as server:
+        yield Running(port=server.port, server=server, lines=lines)

@@ -83,7 +83,8 @@ def small(kind: str) -> Small:
             return Small(net=Picture(4), inputs={"image": torch.rand(5, 1, 4, 4)}, form=classes, reader=reader)
         case "pictures":
             own = {"kind": "images", "classes": classes.names, "mode": "L", "size": (8, 8), "resize": "stretch"}
-            return Small(net=Picture(8), inputs={"image": torch.rand(5, 1, 8, 8)}, form=classes, reader={"reader": own})
+            pixels = torch.randint(0, 256, (5, 1, 8, 8)).float() / 255
+            return Small(net=Picture(8), inputs={"image": pixels}, form=classes, reader={"reader": own})
         case "table":
             inputs = {"features": torch.rand(5, 2), "color": torch.tensor([0, 1, 2, 3, 4])}
             return Small(net=Columns(), inputs=inputs, form=AnswerForm(), reader=_table())

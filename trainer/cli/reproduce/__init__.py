@@ -6,8 +6,6 @@ another run is rerun from its copy of them, with `--chain` from a rerun of the o
 
 from __future__ import annotations
 
-import os
-import pwd
 import signal
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +25,7 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import wake_store
 from trainer.cli.compare import headline, page
-from trainer.cli.configuration import cache_folder, host_name, runs_folder, store_address, store_at
+from trainer.cli.configuration import cache_folder, host_name, runs_folder, store_address, store_at, user_name
 from trainer.cli.find_run import RUN_HELP, RunOnDisk, find_run
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_progress, print_result
@@ -273,7 +271,7 @@ def _retest(original: RunOnDisk, rerun: Rerun, comparison: Comparison, *, runner
         original=run_identity(original.record),
         retest=run_identity(rerun.record),
         when=datetime.now(UTC),
-        who=_user_name(),
+        who=user_name(),
         host=host_name(),
         device=device_class(rerun.record),
         how=runner.how,
@@ -300,10 +298,3 @@ def _save_retest(original: RunOnDisk, rerun: Rerun, retest: Retest, evidence: by
         print_progress(f"  published {store.label}")
     except RepriseError as fault:
         print_progress(f"  not published: {fault.message}")
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import docker
 import requests.exceptions
+from docker import auth
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, LogConfig
 from docker.types import Mount as DockerMount
@@ -18,10 +19,18 @@ from docker.types import Mount as DockerMount
 from trainer.base.atomic_file import write_whole
 from trainer.base.digest import Digest
 from trainer.base.document import Document, read_json
-from trainer.base.errors import DocumentError, EngineAbsentError, EngineError, ImageMissingError, MachineError
+from trainer.base.errors import (
+    DocumentError,
+    EngineAbsentError,
+    EngineError,
+    ImageMissingError,
+    MachineError,
+    StoreDeniedError,
+)
 from trainer.environments.engine import Digests, EngineFacts, ImageFacts, LocalStore, buildx
 from trainer.environments.engine.archive import config_in_stream, digests_of_archive
 from trainer.environments.engine.log_lines import forward_lines
+from trainer.stores.registry_reference import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -334,4 +343,21 @@ def _absent(fault: Exception) -> EngineAbsentError:
     return EngineAbsentError(
         "no Docker engine answers",
         hint="scripts/machine/engine start, or scripts/machine/engine ensure if none is installed",
+    )
+
+
+def registry_credentials(host: str) -> Credentials | None:
+    """Return the credentials that `docker login` keeps for a registry; `None` if there are none. Raise `StoreDeniedError`."""
+    try:
+        found: Mapping[str, Any] = auth.resolve_authconfig(auth.load_config(), registry=host) or {}
+    except (DockerException, ValueError) as fault:
+        message = f"the credentials for {host} in Docker's config.json cannot be read: {type(fault).__name__}"
+        raise StoreDeniedError(message, hint=f"docker login {host}") from fault
+    values = {name.lower(): str(value) for name, value in found.items() if value}
+    if not values.keys() & {"username", "identitytoken"}:
+        return None
+    return Credentials(
+        username=values.get("username", ""),
+        password=values.get("password", ""),
+        identity_token=values.get("identitytoken", ""),
     )

@@ -63,6 +63,7 @@ class Server(uvicorn.Server):
     ) -> None:
         """`say` prints a line."""
         self.service, self._say = Service(model, limits), say
+        self.port = 0
         super().__init__(_config(make_app(self.service, token=token, say=say), limits))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -70,6 +71,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         for each in sockets or []:
             host, port = each.getsockname()[:2]
+            self.port = port
             shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - an address that a browser can open
             self._say(f"serving {self.service.name} at http://{f'[{shown}]' if ':' in shown else shown}:{port}")
 

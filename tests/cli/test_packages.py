@@ -1,0 +1,58 @@
+"""The commands `reprise packages push --to` and `pull` with a registry."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.environments.engine.registry import on_free_port
+from tests.models.test_package_store import small_package
+from trainer.base.errors import UsageError
+from trainer.cli.packages import main
+from trainer.models.package import open_package, write_package
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The folder of a small package outside of the folder of runs."""
+    made, files = small_package()
+    return write_package(made, files, runs=tmp_path / "elsewhere")
+
+
+def test_a_package_is_pushed_to_a_registry_and_pulled(
+    package: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with on_free_port(tmp_path / "registry") as address:
+        assert main(["push", str(package), "--to", f"{address}/team/dots"]) == 0
+        first, second = capsys.readouterr().out.splitlines()
+        assert first == f"{package.name} is in {address}/team/dots:{package.name}"
+        reference = second.rpartition(" ")[2]
+        assert reference.startswith(f"{address}/team/dots@sha256:")
+        assert main(["pull", reference]) == 0
+        assert main(["pull", first.rpartition(" ")[2], "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[1])["package"] == open_package(package).package.digest
+    assert "compare it with what its author states" in err
+    assert open_package(runs / "packages" / package.name).files == open_package(package).files
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pull", "localhost:5000/team/dots"], "has neither a tag nor a digest"),
+        (["pull", "localhost:5000/team/dots:1", "--store", "/tmp"], "--store is for packages of a store"),  # noqa: S108
+        (["push", "PACKAGE", "--license", "MIT"], "--license is for a registry"),
+        (["push", "PACKAGE", "--to", "localhost/a", "--store", "/tmp"], "are two targets"),  # noqa: S108
+        (["push", "PACKAGE", "--to", "localhost/a@sha256:" + "0" * 64], "names a digest"),
+        (["push", "PACKAGE", "--to", "team/dots"], "is not the name of a registry"),
+    ],
+)
+def test_other_words_are_usage_errors(package: Path, runs: Path, words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        main([str(package) if word == "PACKAGE" else word for word in words])
+    assert not runs.exists()

@@ -1,0 +1,140 @@
+"""The golden samples of packages, answered in each way in which a package is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from tests.models.serving import small_packages
+from trainer.base.errors import DocumentError, PackageError
+from trainer.cli.packages import mismatch, way_text
+from trainer.models.golden_files import golden_files
+from trainer.models.package import ParityCertificate, open_package
+from trainer.models.packaged import PackagedModel, golden_samples
+from trainer.models.parity import check_ways
+from trainer.training.tasks.answers import AnswerForm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from trainer.models.package import WayParity
+
+pytestmark = pytest.mark.torch
+
+
+def ways_of(folder: Path) -> dict[str, WayParity]:
+    return {each.way: each for each in check_ways(open_package(folder))}
+
+
+def changed(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Change parts of the small packages that are made next."""
+    usual = small_packages.small
+    small = small_packages.Small
+
+    def other(kind: str) -> small_packages.Small:
+        made = usual(kind)
+        parts = {name: getattr(made, name) for name in ("net", "inputs", "form", "reader", "variable")}
+        return small(**(parts | changes))
+
+    monkeypatch.setattr(small_packages, "small", other)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "pictures", "table", "tensors"])
+def test_each_way_gives_the_bits_of_the_program(tmp_path: Path, kind: str) -> None:
+    found = ways_of(small_packages.make_package(tmp_path, kind))
+    assert [*found] == ["python", "batch", "http", "v2"]
+    assert all(each.holds for each in found.values()), found
+    tested = [way for way, each in found.items() if each.untested is None and way != "python"]
+    assert tested == (["http", "v2"] if kind == "tensors" else ["batch", "http", "v2"])
+    for each in map(found.__getitem__, tested):
+        assert each.program
+        assert each.measured
+        assert (each.program.identical, each.measured.samples) == (True, 4 if kind == "tensors" else 5)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "pictures", "table"])
+def test_files_are_read_to_the_golden_inputs(tmp_path: Path, kind: str) -> None:
+    model = PackagedModel(open_package(small_packages.make_package(tmp_path, kind)))
+    inputs, _ = golden_samples(model.opened)
+    files = golden_files(model.reader, inputs)
+    assert len(files) == (5 if kind == "pictures" else 1)
+    for file in files:
+        batches = list(model.reader.of_bytes(file.body, name=file.name))
+        for name, expected in inputs.items():
+            assert torch.equal(torch.cat([each[name] for each in batches]), expected[file.samples])
+
+
+def test_pictures_that_no_file_holds_are_not_tested_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(monkeypatch, inputs={"image": torch.rand(5, 1, 8, 8)})
+    found = ways_of(small_packages.make_package(tmp_path, "pictures"))
+    assert "image that is written as 0.png has other bits" in str(found["batch"].untested)
+    assert way_text(found["batch"]).startswith("not tested: ")
+    assert found["http"].program
+    assert all(each.holds for each in found.values())
+
+
+class OfTheBatch(torch.nn.Module):
+    """A net whose answers depend on the other samples of a batch."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        flat = image.flatten(1)[:, :3]
+        return flat - flat.mean(0)
+
+
+def test_answers_that_depend_on_the_batch_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(monkeypatch, net=OfTheBatch())
+    folder = small_packages.make_package(tmp_path, "pictures")
+    found = ways_of(folder)
+    assert [way for way, each in found.items() if not each.holds] == ["batch", "http"], "a request for each picture"
+    certificate = open_package(folder).certificate.model_copy(update={"ways": tuple(found.values()), "holds": False})
+    assert mismatch(certificate).startswith("golden samples by batch: the largest difference is ")
+    assert mismatch(certificate).endswith(f"in scores of sample {found['batch'].measured.sample}")  # type: ignore[union-attr] # it was tested
+
+
+def test_two_classes_of_one_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(monkeypatch, form=AnswerForm(kind="class", names=("ant", "ant", "cat")))
+    found = ways_of(small_packages.make_package(tmp_path, "arrays"))
+    assert [way for way, each in found.items() if not each.holds] == ["batch", "http"]
+    assert "scores of sample" in way_text(found["http"])
+
+
+def test_outputs_that_json_does_not_have_are_not_tested_over_http(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Infinite(torch.nn.Module):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return torch.where(tokens > 3, float("inf"), tokens.float())
+
+    changed(monkeypatch, net=Infinite())
+    found = ways_of(small_packages.make_package(tmp_path, "tensors"))
+    assert "output is not finite for a golden sample" in str(found["v2"].untested)
+    assert found["v2"].holds
+
+
+def test_a_certificate_that_claims_more_than_its_ways_show_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(monkeypatch, net=OfTheBatch())
+    folder = small_packages.make_package(tmp_path, "pictures")
+    forged = open_package(folder).certificate.model_copy(update={"ways": tuple(ways_of(folder).values())})
+    with pytest.raises(DocumentError, match="contradicts itself"):
+        ParityCertificate.read(forged.to_json(), "certificate.json")
+
+
+def test_a_certificate_without_ways_is_written_as_before(tmp_path: Path) -> None:
+    text = (small_packages.make_package(tmp_path, "arrays") / "certificate.json").read_bytes()
+    assert b"ways" not in text
+    assert ParityCertificate.read(text, "certificate.json").to_json() == text
+
+
+def test_a_reader_without_files_is_named(tmp_path: Path) -> None:
+    model = PackagedModel(open_package(small_packages.make_package(tmp_path, "tensors")))
+    with pytest.raises(PackageError, match="takes tensors, not files"):
+        golden_files(model.reader, {})
