@@ -21,6 +21,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.runs.runs import start_run
+from tests.venvs import make_venv
 from trainer.base.errors import SettingError
 from trainer.training.logs.mlflow_run import tags_of, tracked
 from trainer.training.settings import FitSettings
@@ -31,24 +32,12 @@ if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
 pytestmark = [pytest.mark.torch]
-ROOT: Final = Path(__file__).parents[3]
 REQUIREMENTS: Final = Path(__file__).with_name("mlflow.txt")
 """The whole MLflow with all that it needs, by hash. Its server is more than the library that a run needs, and is in no environment."""
 TOKEN: Final = "planted-token-of-mlflow"  # noqa: S105 - a made-up value
 
 
 def ignore(_name: str, _reason: str) -> None: ...
-
-
-def make_venv(folder: Path, *words: str) -> Path:
-    """Make a virtual environment; return its folder of packages."""
-    uv = str(ROOT / "scripts/machine/uv")
-    subprocess.run([uv, "-q", "venv", "--python", sys.executable, str(folder)], check=True)
-    if words:
-        python = str(folder / "bin/python")
-        install = ["pip", "install", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([uv, "-q", *install, "--python", python, *words], check=True)
-    return next(folder.glob("lib/python*/site-packages"))
 
 
 @pytest.fixture(scope="module")
