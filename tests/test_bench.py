@@ -72,7 +72,7 @@ def test_a_failure_is_a_line_and_no_traceback(benchmark: dict[str, Any], message
         bench.table(bench.Benchmark(**{"title": "t", "aim": "a", "rounds": 1, "cases": (), **benchmark}))
 
 
-@pytest.mark.parametrize("name", ["data", "determinism", "streaming", "trace"])
+@pytest.mark.parametrize("name", ["data", "determinism", "serving", "streaming", "trace"])
 def test_a_benchmark_without_its_libraries_has_a_hint(tmp_path: Path, name: str) -> None:
     shutil.copytree(bench.FOLDER, tmp_path / "benchmarks")
     run = "import runpy, sys; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0])"
@@ -92,7 +92,7 @@ def test_a_benchmark_without_its_libraries_has_a_hint(tmp_path: Path, name: str)
 
 
 def test_every_benchmark_of_a_python_program_creates_its_environment() -> None:
-    names = ("data", "determinism", "streaming", "trace")
+    names = ("data", "determinism", "serving", "streaming", "trace")
     assert {name: bench.read(name).prepare for name in names} == dict.fromkeys(names, "scripts/machine/venv dev")
 
 
@@ -106,7 +106,7 @@ def test_the_table_of_transfers_returns_the_medians(
     assert f"| b | {took['b']:.2f} s | {took['b']:.2f} s | {took['b'] / took['a']:.2f} |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["peers.txt", "streaming_peers.txt"])
+@pytest.mark.parametrize("name", ["peers.txt", "serving_peers.txt", "streaming_peers.txt"])
 def test_peers_are_pinned_by_hash_without_an_address(name: str) -> None:
     text = (bench.FOLDER / name).read_text()
     assert "://" not in text

@@ -236,6 +236,8 @@ class _OddError(ValueError):
 
 def _holders_in(holder: Any, whole: int) -> list[Any]:
     """Return the nested containers of a value. Raise `_OddError`. This is a hot loop: it runs for every value of every document."""
+    if type(holder) is list and (nested := _nested_in(holder)) is not None:
+        return nested
     values: Iterable[Any] = holder if type(holder) is list else (holder,)
     if type(holder) is dict:
         if not all(key.isascii() or _is_text(key) for key in holder):
@@ -252,6 +254,14 @@ def _holders_in(holder: Any, whole: int) -> list[Any]:
         elif (kind is int and not -whole <= value <= whole) or (kind is float and not math.isfinite(value)):
             raise _OddError
     return found
+
+
+def _nested_in(values: list[Any]) -> list[Any] | None:
+    """Return the nested containers of a list of lists or of finite numbers with a point, as tensors are written; of other lists `None`."""
+    kinds = set(map(type, values))
+    if kinds == {list}:
+        return values
+    return [] if kinds == {float} and all(map(math.isfinite, values)) else None
 
 
 def _odd(content: Any, whole: int) -> tuple[tuple[Any, ...], str]:

@@ -98,6 +98,8 @@ class InputReader:
         if isinstance(self.dataset.reader, Arrays):
             self._require_no_picture(io.BytesIO(data), name)
             parse_head(data, size=len(data), where=name)
+            yield from self._arrays(Path(name), io.BytesIO(data))
+            return
         with tempfile.TemporaryDirectory(prefix="reprise-predict-") as folder:
             file = Path(folder) / f"request-body{self.suffix}"
             file.write_bytes(data)
@@ -170,12 +172,14 @@ class InputReader:
             with _about(file, "rows.parquet"):
                 yield from _in_batches(open_samples(draft, FolderFiles(Path(folder), ["rows.parquet"])))
 
-    def _arrays(self, file: Path) -> Iterator[Batch]:
+    def _arrays(self, file: Path, content: io.BytesIO | None = None) -> Iterator[Batch]:
+        """Yield the samples of an array; `content` is that of the file if it is not on the disk."""
         declared = sample_types(self.dataset).get(self.fields[0])
-        with file.open("rb") as body:
-            self._require_no_picture(body, os.fspath(file))
+        if content is None:
+            with file.open("rb") as body:
+                self._require_no_picture(body, os.fspath(file))
         try:
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
+            values = np.load(content or file, mmap_mode=None if content else "r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as fault:
             message = f"{file} cannot be read as an array: {short(str(fault))}"
             raise DatasetError(message, hint=f"{self.dataset.title} consists of arrays: name a .npy file") from fault

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from trainer.models.package import OutputComparison, PackageFolder
     from trainer.training.readers import Batch
 
+_MOST_SHAPES: Final = 1024
+"""Shapes of batches that a model remembers."""
+
 
 class PackagedModel:
     """The model of a package."""
@@ -33,6 +36,7 @@ class PackagedModel:
         """Load the program, and let it answer the golden samples. Raise `DocumentError`, and `PackageError` if it answers otherwise."""
         self.opened, self.package = opened, opened.package
         self._program = read_program(opened.files[PROGRAM], where=str(opened.path / PROGRAM)).module()
+        self._shapes: set[tuple[torch.Size, ...]] = set()
         self.golden = self._check_golden()
 
     @property
@@ -70,12 +74,20 @@ class PackagedModel:
         inputs = self.checked(batch)
         try:
             with torch.inference_mode():
-                found: dict[str, Tensor] = self._program(*inputs.values())
+                return self._called(inputs)
         except (RuntimeError, AssertionError, IndexError, ValueError) as fault:
             message = f"the net of package {self.package.name} fails for these values: {type(fault).__name__}{first_line(fault)}"
             raise DatasetError(
                 message, hint="send values and lengths as in the dataset that it was trained on"
             ) from fault
+
+    def _called(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Call the program. It compares shapes with those of its export, which takes longer than a small net, the first time only."""
+        shapes = tuple(each.shape for each in inputs.values())
+        self._program.validate_inputs = shapes not in self._shapes  # type: ignore[assignment] # torch has no type for it
+        found: dict[str, Tensor] = self._program(*inputs.values())
+        if len(self._shapes) < _MOST_SHAPES:
+            self._shapes.add(shapes)
         return found
 
     def answers(self, batch: Batch) -> list[dict[str, Any]]:

@@ -119,9 +119,9 @@ def _table() -> dict[str, Any]:
     }
 
 
-def make_package(runs: Path, kind: str, *, holds: bool = True) -> Path:
-    """Write a package of a kind, `arrays`, `pictures`, `table` or `tensors`, and return its folder."""
-    made = small(kind)
+def make_package(runs: Path, kind: str, *, holds: bool = True, made: Small | None = None) -> Path:
+    """Write a package of a kind, `arrays`, `pictures`, `table` or `tensors`, or of another net, and return its folder."""
+    made = made or small(kind)
     net = Answering(made.net.eval(), made.form)
     axes = dict.fromkeys((0, *made.variable), torch.export.Dim.AUTO)
     with torch.no_grad():

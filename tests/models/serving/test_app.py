@@ -125,6 +125,14 @@ def test_200_parallel_clients_get_the_answers_that_one_gets(arrays: Running) -> 
     assert 'reprise_batch_samples_bucket{le="1.0"}' in sizes
 
 
+def test_without_waiting_200_parallel_clients_get_bit_for_bit_what_one_gets(models: dict[str, PackagedModel]) -> None:
+    with running(models["arrays"], Limits(batch_wait=0)) as server, ThreadPoolExecutor(200) as pool:
+        alone = [server.post("/predict", npy(each[None])).body for each in SAMPLES]
+        assert len(set(alone)) == len(SAMPLES)
+        found = list(pool.map(lambda at: server.post("/predict", npy(SAMPLES[at % 100][None])).body, range(600)))
+        assert found == alone * 6
+
+
 def test_a_value_that_the_net_rejects_fails_its_own_request_only(tensors: Running) -> None:
     requests = [[[3]], [[99]]] * 20
     with ThreadPoolExecutor(20) as pool:
@@ -177,6 +185,12 @@ def test_wrong_json_is_422_with_what_was_expected(arrays: Running, body: bytes, 
 )
 def test_a_wrong_tensor_of_the_protocol_is_422(arrays: Running, change: dict[str, Any], message: str) -> None:
     assert message in reason(arrays.post(arrays.infer, tensor(SAMPLES[:1], **change)), 422)
+
+
+def test_samples_without_a_value_are_422(tensors: Running) -> None:
+    assert "input tokens has samples without a value" in reason(
+        tensors.post("/predict", {"inputs": {"tokens": [[]]}}), 422
+    )
 
 
 def test_outputs_are_those_that_a_request_names(arrays: Running) -> None:
@@ -253,6 +267,11 @@ def test_an_unknown_path_is_404_and_a_wrong_method_405(arrays: Running) -> None:
     wrong = arrays.get("/predict")
     assert "does not take GET" in reason(wrong, 405)
     assert wrong.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/predict/", 404), ("/nope", 404), ("/predict", 405), ("/v2", 200)])
+def test_a_host_that_is_no_address_changes_no_answer(arrays: Running, path: str, status: int) -> None:
+    assert arrays.get(path, host="[").status == status
 
 
 def test_what_is_not_http_is_400(arrays: Running) -> None:

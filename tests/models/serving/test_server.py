@@ -25,7 +25,7 @@ from tests.models.serving.small_packages import make_package
 from tests.models.serving.test_app import npy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 ROOT: Final = Path(__file__).parents[3]
@@ -33,13 +33,18 @@ SAMPLES: Final = np.random.default_rng(2).random((64, 1, 4, 4), dtype=np.float32
 
 
 @contextmanager
-def command(package: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
+def command(
+    package: Path, *words: str, environ: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
     """Run `reprise serve` in an empty folder without a store; yield the process, its port, and what it printed first."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("REPRISE_", "AWS_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("REPRISE_", "AWS_", "OTEL_"))
+    }
+    own = {"PYTHONPATH": str(ROOT), "REPRISE_STORE": "s3://nowhere", "PYTHONDONTWRITEBYTECODE": "1"}
     words = ("serve", str(package), "--port", "0", *words)
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "trainer", *words],
-        env={**environ, "PYTHONPATH": str(ROOT), "REPRISE_STORE": "s3://nowhere", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**inherited, **own, **(environ or {})},
         cwd=package.parent,
         stderr=subprocess.PIPE,
         text=True,

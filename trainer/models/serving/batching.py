@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "Tensor"]
 """Named tensors `[samples, ...]`."""
+_QUICK_SECONDS: Final = 0.001
+"""A call of the program that is expected to take less does not get a thread, whose start and end would take as long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +29,8 @@ class _Job:
 
     inputs: Tensors
     count: int
+    deadline: float
+    """The time of the loop until which it waits for others."""
     outputs: asyncio.Future[Tensors]
 
     @property
@@ -34,7 +40,7 @@ class _Job:
 
 
 class Batcher:
-    """Answers batches by one program, in one thread; create it in the event loop."""
+    """Answers batches by one program, one at a time; create it in the event loop."""
 
     def __init__(
         self,
@@ -44,10 +50,14 @@ class Batcher:
         wait: float,
         observe: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """`program` answers at most `most` samples at once; `observe` gets the number of samples of each call."""
+        """`program` answers at most `most` samples at once; `observe` gets the number of samples of each call.
+
+        A job waits for others for `wait` seconds from its arrival; 0 answers each alone.
+        """
         self._program, self._most, self._wait, self._observe = program, most, wait, observe
         self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         self._next: _Job | None = None
+        self._pace = math.inf  # seconds of a processor for each number of the inputs in the last call
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
         self._worker = asyncio.create_task(self._work())
 
@@ -59,13 +69,14 @@ class Batcher:
     async def outputs(self, inputs: Tensors) -> Tensors:
         """Return the outputs `[samples, ...]` for inputs that fit the program. Raise what the program raises for them alone."""
         count = len(next(iter(inputs.values())))
+        if count <= self._most:
+            return await self._add(inputs).outputs
         parts = [
             {name: each[first : first + self._most] for name, each in inputs.items()}
             for first in range(0, count, self._most)
         ]
-        jobs = [self._add(each) for each in parts]
-        found = await asyncio.gather(*(job.outputs for job in jobs))
-        return found[0] if len(found) == 1 else {name: torch.cat([each[name] for each in found]) for name in found[0]}
+        found = await asyncio.gather(*(job.outputs for job in [self._add(each) for each in parts]))
+        return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
     async def close(self) -> None:
         """End the thread; jobs that wait are canceled."""
@@ -76,7 +87,8 @@ class Batcher:
 
     def _add(self, inputs: Tensors) -> _Job:
         count = len(next(iter(inputs.values())))
-        job = _Job(inputs, count, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        job = _Job(inputs, count, loop.time() + self._wait, loop.create_future())
         self._queue.put_nowait(job)
         return job
 
@@ -87,22 +99,27 @@ class Batcher:
                 await self._answer([each for each in jobs if each.form == form])
 
     async def _collected(self) -> list[_Job]:
-        """Return the next job, and those that arrive within the waiting time and fit into its batch."""
+        """Return the next job, and those that wait already or arrive until its deadline and fit into its batch."""
         first, self._next = self._next or await self._queue.get(), None
         jobs, count = [first], first.count
-        deadline = asyncio.get_running_loop().time() + self._wait
-        while self._wait > 0 and count < self._most:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    job = await self._queue.get()
-            except TimeoutError:
-                break
+        while self._wait > 0 and count < self._most and (job := await self._another(first.deadline)):
             if count + job.count > self._most:
                 self._next = job
                 break
             jobs.append(job)
             count += job.count
         return jobs
+
+    async def _another(self, deadline: float) -> _Job | None:
+        """Return a job that waits already, or one that arrives until a time of the loop."""
+        if not self._queue.empty():
+            return self._queue.get_nowait()
+        if asyncio.get_running_loop().time() >= deadline:
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                return await self._queue.get()
+        return None
 
     async def _answer(self, jobs: Sequence[_Job]) -> None:
         """Answer jobs of one form in one call; if it fails, each alone, so that one job cannot fail another."""
@@ -126,4 +143,14 @@ class Batcher:
         if len(jobs) > 1:
             inputs = {name: torch.cat([each.inputs[name] for each in jobs]) for name in inputs}
         self._observe(sum(each.count for each in jobs))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._program, inputs)
+        numbers = sum(each.numel() for each in inputs.values())
+        if self._pace * numbers > _QUICK_SECONDS:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, inputs, numbers)
+        await asyncio.sleep(0)  # other tasks of the loop run between two calls
+        return self._timed(inputs, numbers)
+
+    def _timed(self, inputs: Tensors, numbers: int) -> Tensors:
+        begin = time.thread_time()  # not the clock on the wall: the machine may be busy
+        found = self._program(inputs)
+        self._pace = (time.thread_time() - begin) / max(numbers, 1)
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["picture", "table", "arrays", "tensors"]
 Batch = dict[str, "Tensor"]
+_SMALL: Final = 16 << 10
+"""Bytes of JSON or of an array that are decoded in about a millisecond."""
 _JSON: dict[Kind, str] = {"table": '{"rows": [...]} or {"inputs": {...}}'}
 _FORMS: dict[Kind, str] = {
     "picture": "curl --data-binary @photo.png",
@@ -45,16 +47,27 @@ def kind_of(model: PackagedModel) -> Kind:
             return "tensors"
 
 
+def is_small(body: bytes) -> bool:
+    """Return whether tensors in a body are decoded in about a millisecond."""
+    return len(body) <= _SMALL
+
+
+def is_quick(body: bytes, kind: Kind, *, content_type: str) -> bool:
+    """Return whether a body of `/predict` is decoded in about a millisecond: a table is not, nor is a picture, whatever its bytes."""
+    return is_small(body) and (
+        kind in {"arrays", "tensors"} or (kind == "picture" and _is_json(body, kind, content_type))
+    )
+
+
 def batches_of(model: PackagedModel, body: bytes, *, content_type: str, limits: Limits) -> list[Batch]:
     """Return the samples of a body of `/predict` in batches. Raise `RequestError` if the package cannot read it."""
-    kind, media = kind_of(model), content_type.partition(";")[0].strip().lower()
-    if media.startswith("multipart/"):
+    kind = kind_of(model)
+    if _media(content_type).startswith("multipart/"):
         raise RequestError(415, "the body is a form with parts; expected the data alone", hint=_FORMS[kind])
     if not body:
         raise RequestError(422, "the request has no body", hint=_FORMS[kind])
-    is_json = media == "application/json" or (kind != "picture" and body.lstrip()[:1] == b"{")
     try:
-        found = _of_json(model, body, limits) if is_json else _of_file(model, body, kind)
+        found = _of_json(model, body, limits) if _is_json(body, kind, content_type) else _of_file(model, body, kind)
         return _counted(found, limits)
     except DatasetError as fault:
         raise RequestError(422, fault.message, hint=fault.hint or _FORMS[kind]) from fault
@@ -66,6 +79,14 @@ def inference_batch(model: PackagedModel, request: Mapping[str, Any], *, limits:
         return _counted([_tensors(model, protocol_inputs(request, model.package.inputs))], limits)[0]
     except DatasetError as fault:
         raise RequestError(422, fault.message, hint=fault.hint or "see /openapi.json") from fault
+
+
+def _media(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _is_json(body: bytes, kind: Kind, content_type: str) -> bool:
+    return _media(content_type) == "application/json" or (kind != "picture" and body.lstrip()[:1] == b"{")
 
 
 def _of_json(model: PackagedModel, body: bytes, limits: Limits) -> Iterable[Batch]:
@@ -97,6 +118,9 @@ def _of_file(model: PackagedModel, body: bytes, kind: Kind) -> Iterator[Batch]:
 def _tensors(model: PackagedModel, arrays: Mapping[str, Array]) -> Batch:
     if arrays and not all(len(each) for each in arrays.values()):
         raise _no_samples()
+    if empty := next((name for name, each in arrays.items() if not each.size), None):
+        message = f"the input {empty} has samples without a value"
+        raise RequestError(422, message, hint="every length is at least 1")
     return model.checked({name: torch.from_numpy(each) for name, each in arrays.items()})
 
 

@@ -26,7 +26,7 @@ OPEN: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no token: health, and the page, which has nothing of the package in itself."""
 _DISCARD_SECONDS: Final = 1.0
 """Seconds for the rest of a rejected body."""
-_HEADERS: Final = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
 @dataclass(slots=True)
@@ -150,8 +150,7 @@ class _Request:
         """Send a part of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-            message = {**message, "headers": [*message.get("headers", []), *own]}
+            message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
         await self._send(message)
 
     async def fail(self, fault: RequestError) -> None:

@@ -12,6 +12,10 @@ from trainer.base.errors import DocumentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from starlette.datastructures import Headers
+
+MOST_HEADER: Final = 32 << 10
+"""Bytes of the headers of a request."""
 _MOST_WHOLE: Final = 2**64
 """JSON of a request can hold each value of int64."""
 
@@ -64,11 +68,15 @@ class BodySize:
         self.is_complete = not more
 
 
-def check_headers(headers: Mapping[str, str], *, most: int) -> None:
-    """Raise `RequestError` for the headers of a body that is encoded or too large."""
-    if (encoding := headers.get("content-encoding", "identity").strip().lower()) not in {"", "identity"}:
-        message = f"the body has the content encoding {encoding[:40]!r}; expected none"
-        raise RequestError(415, message, hint="send the body as it is, without compression")
+def check_headers(headers: Headers, *, most: int) -> None:
+    """Raise `RequestError` for headers that are too large, and for those of a body that is encoded or too large."""
+    if (size := sum(len(name) + len(value) for name, value in headers.raw)) > MOST_HEADER:
+        message = f"the headers have {size:,} bytes; expected at most {MOST_HEADER:,}"
+        raise RequestError(431, message, hint="send fewer headers", headers={"connection": "close"})
+    for encoding in headers.getlist("content-encoding"):
+        if encoding.strip().lower() not in {"", "identity"}:
+            message = f"the body has the content encoding {encoding[:40]!r}; expected none"
+            raise RequestError(415, message, hint="send the body as it is, without compression")
     length = headers.get("content-length", "")
     if length.isascii() and length.isdecimal() and (len(length) > len(str(most)) or int(length) > most):
         raise too_large(length[:20], most)

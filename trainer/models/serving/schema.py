@@ -23,11 +23,13 @@ _ERROR: Final[Schema] = {
     "required": ["error", "hint"],
 }
 _REASONS: Final = {
+    400: "The request is not HTTP",
     401: "The token is missing or wrong",
     408: "The body did not arrive in time",
     413: "The body or the number of samples is too large",
     415: "The body is compressed, or a form with parts",
     422: "The body does not fit the package",
+    431: "The headers are too large",
     500: "The server failed; its log has the number in the message",
     503: "The server answers too many requests; Retry-After tells when to try again",
     504: "The request was not answered in time",
@@ -74,17 +76,43 @@ def infer_operation(package: Package, limits: Limits) -> Schema:
     }
 
 
-def get_operation(media: str) -> Schema:
-    """Return the description of an endpoint without a body."""
-    return {"responses": {"200": {"description": "As it is now", "content": {media: {}}}}}
+def get_operations(package: Package) -> dict[str, Schema]:
+    """Return the descriptions of the endpoints without a body, by the names of their methods."""
+    text, flag, name = {"type": "string"}, {"type": "boolean"}, {"const": package.name}
+    tensor = {"name": text, "datatype": text, "shape": {"type": "array", "items": {"type": "integer"}}}
+    tensors = {"type": "array", "items": _object(tensor)}
+    described = {"name": name, "versions": {"type": "array", "items": text}, "platform": text}
+    answers = {
+        "server": _object({"name": text, "version": text, "extensions": {"type": "array", "items": text}}),
+        "live": _object({"live": flag}),
+        "ready": _object({"ready": flag}),
+        "described": _object({**described, "inputs": tensors, "outputs": tensors}),
+        "model_ready": _object({"name": name, "ready": flag}),
+        **{each: {"type": "object"} for each in ("package", "certificate", "record")},
+    }
+    found = {each: {"responses": _responses(answer)} for each, answer in answers.items()}
+    for each in ("ready", "model_ready"):
+        found[each]["responses"]["503"] = _response("The server stops", answers[each])
+    measured = {**_responses({}), "200": {"description": "The metrics", "content": {"text/plain": {"schema": text}}}}
+    return {**found, "measured": {"responses": measured}}
+
+
+def document(package: Package, paths: Schema, *, has_token: bool) -> Schema:
+    """Return the OpenAPI document of a server with endpoints."""
+    found: Schema = {"openapi": "3.1.0", "info": {"title": package.name, "version": package.digest}, "paths": paths}
+    if has_token:
+        found["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+        found["security"] = [{"token": []}]
+    return found
 
 
 def _responses(answer: Schema) -> Schema:
-    errors = {
-        str(status): {"description": reason, "content": {"application/json": {"schema": _ERROR}}}
-        for status, reason in _REASONS.items()
-    }
-    return {"200": {"description": "The answers", "content": {"application/json": {"schema": answer}}}, **errors}
+    errors = {str(status): _response(reason, _ERROR) for status, reason in _REASONS.items()}
+    return {"200": _response("The answer", answer), **errors}
+
+
+def _response(description: str, schema: Schema) -> Schema:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 def _row(model: PackagedModel) -> Schema:

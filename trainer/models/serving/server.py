@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import h11
 import uvicorn
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trainer.base.errors import PortTakenError, UsageError
 from trainer.models.serving.app import Service, make_app
-from trainer.models.serving.limits import json_bytes
+from trainer.models.serving.limits import MOST_HEADER, json_bytes
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _HEADER_SECONDS: Final = 10
 """Seconds for the headers of a request."""
-_MOST_HEADER: Final = 32 << 10
-"""Bytes of the headers of a request."""
 _IDLE_SECONDS: Final = 15
 """Seconds without a request after which a connection is closed."""
+_LINGER_SECONDS: Final = 1.0
+"""Seconds in which the rest of what is not HTTP is read: closing a connection with unread bytes loses the response."""
 _EXTRA: Final = 5
 """Seconds beyond the limit of a request, after which a server ends that got SIGTERM."""
 
@@ -101,7 +101,7 @@ def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=math.ceil(limits.timeout) + _EXTRA,
-        h11_max_incomplete_event_size=_MOST_HEADER,
+        h11_max_incomplete_event_size=MOST_HEADER,  # of those that do not arrive at once
     )
 
 
@@ -109,14 +109,17 @@ class _Connection(H11Protocol):
     """A connection whose client has to send the headers of a request in time."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _is_ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base class
         """Wait for the headers of the first request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _JoinedWrites(transport, self.loop)))
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Pass data on, and wait for headers between requests."""
+        """Pass data on, and wait for headers between requests. What follows on an error is not read."""
+        if self._is_ended:
+            return
         if self._is_idle and self._deadline is None:
             self._expect_headers()
         super().data_received(data)
@@ -129,7 +132,10 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, with JSON as all errors."""
+        """Answer what is not HTTP, with JSON as all errors. If the response to an earlier part was begun, close the connection."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.close()
+            return
         body = json_bytes({"error": msg, "hint": "send a request of HTTP/1.1"})
         headers: list[tuple[bytes, bytes]] = [
             (b"content-type", b"application/json"),
@@ -139,7 +145,16 @@ class _Connection(H11Protocol):
         events: list[Any] = [h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()]
         for event in events:
             self.transport.write(self.conn.send(event))
-        self.transport.close()
+        self._end()
+
+    def _end(self) -> None:
+        """Tell the client and the application that nothing follows, and read the rest for a moment."""
+        self._is_ended = True
+        if not self._is_idle:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     @property
     def _is_idle(self) -> bool:
@@ -152,3 +167,36 @@ class _Connection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class _JoinedWrites:
+    """A transport that sends what is written in one turn of the loop at once: the head of a response and its body are one packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Return another method of the transport."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send data at the end of this turn."""
+        if not self._parts:
+            self._loop.call_soon(self._send)
+        self._parts.append(data)
+
+    def write_eof(self) -> None:
+        """Send what was written, and the end."""
+        self._send()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        """Send what was written, and close."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._parts:
+            data, self._parts = b"".join(self._parts), []
+            self._transport.write(data)

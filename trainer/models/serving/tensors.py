@@ -9,6 +9,7 @@ number is rounded to the nearest one of a float type.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -140,11 +141,11 @@ def _flattened(value: Any, *, where: str) -> tuple[list[Any], tuple[int, ...]]:
     level, shape = value, [len(value)]
     while level and type(level[0]) is list:
         length = len(level[0])
-        if any(type(each) is not list or len(each) != length for each in level):
+        if set(map(type, level)) != {list} or set(map(len, level)) != {length}:
             raise _invalid(f"{where} has lists of different lengths on level {len(shape) + 1}")
         shape.append(length)
-        level = [item for each in level for item in each]
-    if any(type(each) is list for each in level):
+        level = list(chain.from_iterable(level))
+    if list in set(map(type, level)):
         raise _invalid(f"{where} has lists and values on the same level")
     return level, tuple(shape)
 
