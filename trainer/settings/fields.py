@@ -230,7 +230,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.LAUNCH] = "auto"
     """Device to train on. `auto`: a GPU if the machine has one; an error if this image cannot use it."""
     devices: Annotated[PositiveInt, Role.LAUNCH] = 1
-    """Number of devices, each with its own process; they share the shards of a batch. Does not change a result."""
+    """Number of devices, each with its own process, on all machines together. With a given `--shards` it does not change a result."""
     shards: Annotated[PositiveInt | None, Role.LAUNCH] = None
     """Parts of each batch with their own seeds, summed in one order (default: one for each device). Changes the bits of a result."""
     environment: Annotated[str | None, Role.LAUNCH] = None
