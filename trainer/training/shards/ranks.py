@@ -124,7 +124,7 @@ def share_files(place: RankPlace | None, folder: Path, names: Collection[str]) -
 
 
 class RankEnvironment(LightningEnvironment):
-    """Tells Lightning the place of this process: it starts no processes of its own."""
+    """The place of this process, as Lightning asks for it; Lightning starts no processes of its own."""
 
     def __init__(self, place: RankPlace) -> None:
         super().__init__()
