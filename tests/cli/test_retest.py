@@ -51,7 +51,7 @@ def test_a_host_signs_the_package_that_its_container_wrote(
     made, files = small_package()
 
     def container(words: Sequence[str]) -> int:
-        assert words == ["package", "latest", "--force"]
+        assert words == ["package", "latest", "--onnx", "auto", "--force"]
         write_package(made, files, runs=runs)
         return 0
 
