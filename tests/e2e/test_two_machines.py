@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import House
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 WORDS = ("train", "--exp", "digits", "--max-epochs", "1", "--threads", "1", "--no-publish")
 RUN = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
 

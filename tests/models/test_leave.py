@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 PAGE: Final = (Path(__file__).parents[2] / "docs/how-to/leave.md").read_text(encoding="utf-8")
+EVERY_TIME: Final = "sequences"
+"""The kind of model that each test run packages: its length varies. The others are campaigns."""
 PLACEHOLDER: Final = "sha256:4f0c..."
 ALONE: Final = """
 import sys
@@ -75,7 +77,10 @@ def require_golden(code: str, folder: Path, scratch: Path, **words: str) -> None
         assert abs(found[name] - each).max() <= 1e-4 * abs(each).max()
 
 
-@pytest.fixture(scope="module", params=kinds.KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[each if each == EVERY_TIME else pytest.param(each, marks=pytest.mark.long) for each in kinds.KINDS],
+)
 def package(
     request: pytest.FixtureRequest, checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
