@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ("docker", "compose", "run", "--rm", "-T", "-e", "OMP_WAIT_POLICY=PASSIVE", "-e", "OMP_NUM_THREADS=1")
 RANKS = (1, 2, 4)
-NETS = {"transformer": ("transformer, 9.9 M parameters", 61)}
+NETS = {"transformer": ("transformer, 9.9 M parameters", 61), "small": ("the digits' net, 0.01 M parameters", 171)}
 """The title of a net, and the number of steps: the timing ends when the last step begins (`bodies.STEPS`)."""
 RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
 SECONDS_PER_STEP = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)

@@ -55,6 +55,7 @@ def train(rank: int, kind: str, name: str, ranks: int, meeting: str) -> None:
         optimizer.step()
     if rank == 0:
         print_time((perf_counter() - began) / counted)
+    del net, optimizer  # DistributedDataParallel that outlives its group can wait forever at the end of the process
     if ranks > 1:
         distributed.destroy_process_group()
 

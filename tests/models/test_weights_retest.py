@@ -1,4 +1,4 @@
-"""Retests of saved weights: signed or not, and what is said about forged and edited ones."""
+"""Retests of saved weights: signed or unsigned, and the errors of forged and edited ones."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def require_variables(record: Record, words: Sequence[str]) -> None:
 
 def fetched_samples(record: Record, folder: Path) -> Iterator[FetchedDataset]:
     """Yield the datasets of a run that have samples, fetched."""
-    from trainer.cli.process import fetch_data
+    from trainer.cli.process.fetching import fetch_data
     from trainer.models.prediction import declared_in
     from trainer.training.assembly import FetchedDataset
 

@@ -86,8 +86,8 @@ class Registry:
         """Upload a blob, unless the registry has it."""
         if self.has_blob(digest := digest_of_bytes(body), size=len(body)):
             return
-        with self._sent("POST", "blobs/uploads/", what=f"the upload of {digest}", body=b"") as begun:
-            target = self._upload_address(begun, digest)
+        with self._sent("POST", "blobs/uploads/", what=f"the upload of {digest}", body=b"") as response:
+            target = self._upload_address(response, digest)
         headers = {"Content-Type": "application/octet-stream"}
         with self._sent("PUT", target, what=f"the upload of {digest}", body=body, headers=headers):
             pass
@@ -137,10 +137,10 @@ class Registry:
             parts.append(part)
         return b"".join(parts)
 
-    def _upload_address(self, begun: Response, digest: str) -> str:
+    def _upload_address(self, response: Response, digest: str) -> str:
         """Return where to send a blob. Raise `StoreError` for an address of another server."""
-        location = urljoin(begun.url, begun.headers.get("Location", ""))
-        if not begun.headers.get("Location") or _origin(location) != _origin(self._base):
+        location = urljoin(response.url, response.headers.get("Location", ""))
+        if not response.headers.get("Location") or _origin(location) != _origin(self._base):
             message = f"{self.label} sends an upload to {short(_shown(location))}; expected an address of itself"
             raise StoreError(message, hint=_DISTRUST)
         return f"{location}{'&' if urlsplit(location).query else '?'}{urlencode({'digest': digest})}"

@@ -90,7 +90,7 @@ def test_leased_objects_stay_until_the_process_ends(published: Published) -> Non
 READ = """
 import sys
 from pathlib import Path
-from trainer.cli.process import fetch_data
+from trainer.cli.process.fetching import fetch_data
 from trainer.base.document import parse_json
 from trainer.data.declaration import Dataset
 data = fetch_data(parse_json(sys.argv[1].encode(), Dataset, where="here"), say=print)

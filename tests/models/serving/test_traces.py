@@ -1,4 +1,4 @@
-"""Spans of requests: the real command sends them to the collector that the standard variables name, and to nobody without them."""
+"""Spans of requests: the real command sends them to the collector that the standard variables name; without them, no span is sent."""
 
 from __future__ import annotations
 

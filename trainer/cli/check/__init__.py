@@ -17,7 +17,6 @@ from trainer.cli.containers import run_in_image
 from trainer.cli.experiments import experiment_names
 from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import escaping, print_json, result_stream
-from trainer.cli.process import fetch_data
 from trainer.cli.process.attempt import (
     attribute_errors,
     datasets_of,
@@ -25,6 +24,7 @@ from trainer.cli.process.attempt import (
     only_dataset,
     resolve_settings,
 )
+from trainer.cli.process.fetching import fetch_data
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import run_hidden_command
 from trainer.data.cache.folder import Cache

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
 from trainer.cli.output import escaping, print_json, print_result, result_stream
-from trainer.cli.process import fetch_data
 from trainer.cli.process.attempt import attribute_errors, import_experiment, only_dataset, resolve_settings
+from trainer.cli.process.fetching import fetch_data
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.observation import (
     Kind,

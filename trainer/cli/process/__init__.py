@@ -9,71 +9,48 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.base.errors import CheckpointError, SettingError
-from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
-from trainer.cli.configuration import cache_folder, cache_limit, shown_path, store_of_dataset
+from trainer.cli.configuration import cache_folder, shown_path
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
 from trainer.cli.nodes import read_node
 from trainer.cli.output import escaping, print_json, result_stream
-from trainer.cli.process.attempt import (
-    BAKED_INVENTORY,
-    SOURCE,
-    attribute_errors,
-    datasets_of,
-    find_experiment,
-    import_any_experiment,
-    open_attempt,
-    resolve_settings,
-)
+from trainer.cli.process.attempt import find_experiment, open_attempt, resolve_settings
 from trainer.cli.process.closing import closing, finish
-from trainer.cli.process.followers import FollowerPlace, first_place, followers, read_place
-from trainer.cli.process.initial import initial_of_rank, weights_file
-from trainer.cli.process.machines import Announcement, announce, arrive, serving
-from trainer.cli.progress import transfer_progress
+from trainer.cli.process.fetching import fetch_data, fetching_ahead, initial_file
+from trainer.cli.process.followers import first_place, followers, read_place
+from trainer.cli.process.machines import Announcement, announce, serving
+from trainer.cli.process.other_ranks import train_as_rank, train_on_machine
 from trainer.cli.train.manual import experiment_help
 from trainer.data.cache.folder import Cache
 from trainer.data.cache.inspections import cached_inspection
-from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import restore_checkpoint
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
-from trainer.runs.identify import RunFacts, identify, roles_in
-from trainer.runs.initial_weights import INITIAL
-from trainer.runs.run import ATTEMPTS, abandon
+from trainer.runs.identify import roles_in
+from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
 from trainer.settings.settings_file import settings_text
-from trainer.stores.patience import Patience
 from trainer.training.resuming.stop_requests import Stop
 from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from trainer.cli.nodes import NodePlace
     from trainer.cli.process.attempt import Session
-    from trainer.cli.process.initial import Initial
-    from trainer.data.cache.streamed import StreamedDataset
-    from trainer.data.cache.version import CachedDataset
-    from trainer.data.declaration import Dataset
     from trainer.runs.checkpoint_pointer import Saved
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
-    from trainer.training.assembly import FetchedDataset, Job
+    from trainer.training.assembly import Job
     from trainer.training.experiment import Experiment
-    from trainer.training.initial_weights import WeightsFile
     from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.trained import Result, Trained
-
-    Fetched = CachedDataset | StreamedDataset
 
 
 def main(argv: list[str]) -> int:
@@ -150,7 +127,7 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
             )
             for each in session.datasets
         ]
-        initial = _initial_file(session.initial, session.opened.folder, say=session.say)
+        initial = initial_file(session.initial, session.opened.folder, say=session.say)
     job = Job(
         run=session.frozen.run,
         experiment=experiment,
@@ -180,18 +157,6 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
             session.trained = _train(session, job, argv)
     require_result(session.trained)
     return session.trained
-
-
-def _initial_file(initial: Initial, attempt: Path, *, say: Callable[[str], None]) -> WeightsFile | None:
-    """Return the file with the initial weights: of the attempt, or fetched from a dataset; `None` if there is none."""
-    from trainer.training.initial_weights import WeightsFile
-
-    if initial.run is not None:
-        return WeightsFile(path=attempt / INITIAL, title=initial.title, sha256=initial.run.sha256)
-    if initial.dataset is not None:
-        folder = fetch_data(initial.dataset, say=say, as_folder=True).folder()
-        return WeightsFile(path=folder / weights_file(initial.dataset), title=initial.title)
-    return None
 
 
 def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
@@ -288,131 +253,3 @@ def require_epochs_left(saved: Saved, *, epochs: int) -> None:
             f"setting max_epochs is {epochs}, and the run has already completed {saved.epoch} epochs",
             hint=f"use --max-epochs {saved.epoch} or more, or omit it",
         )
-
-
-def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
-    """Train on another machine than that of rank 0, which keeps the record: nothing of the run is written here.
-
-    Raise `RankError` unless this machine has the same inputs.
-    """
-    stop.listen()
-    try:
-        experiment = find_experiment(launch, argv)
-        resolved = resolve_settings(experiment, argv)
-        datasets = datasets_of(experiment, resolved.settings)
-        facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
-        folder = Path(frozen.folder)
-        mine = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
-        devices = resolved.settings.value_of("devices")
-        found = arrive(node, mine, devices=node.devices_here(devices), check=stop.check)
-        print(f"machine {node.node} of {node.nodes} of run {found.run}", file=escaping(sys.stderr))
-        with TemporaryDirectory(prefix="reprise-machine-") as temporary, first_place(devices, node) as place:
-            attempt = Path(temporary) / found.run / ATTEMPTS / "1"
-            with Root.at(Path(temporary)) as root:
-                root.below(f"{found.run}/{ATTEMPTS}/1", make=True).close()
-            with followers(place, run=found.run, attempt=attempt, argv=argv) as others:
-
-                def check() -> None:
-                    stop.check()
-                    others.check()
-
-                follower = FollowerPlace(place=place, run=found.run, attempt=str(attempt))
-                _train_without_record(follower, launch, argv, stop, check=check)
-    finally:
-        if not launch.resumes:
-            abandon(Path(frozen.folder))
-    return 0
-
-
-def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop) -> int:
-    """Train as another rank of a machine than its first; rank 0 writes the record, and says from which checkpoint to resume."""
-    stop.listen()
-    _train_without_record(follower, launch, argv, stop, check=stop.check)
-    return 0
-
-
-def _train_without_record(
-    follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop, *, check: Callable[[], None]
-) -> None:
-    from trainer.training.assembly import FetchedDataset, Job
-    from trainer.training.fit import train
-
-    experiment = import_any_experiment(launch, argv)
-    resolved = resolve_settings(experiment, argv)
-    roles, attempt = roles_in(resolved.settings), Path(follower.attempt)
-    initial = initial_of_rank(resolved, attempt=attempt)
-    with attribute_errors(experiment):
-        train(
-            Job(
-                run=follower.run,
-                experiment=experiment,
-                ledger=Ledger(resolved, root=SOURCE),
-                datasets=[
-                    FetchedDataset(
-                        declared=each,
-                        files=fetch_data(each, say=lambda _: None, check=stop.check),
-                        splits=tuple(roles.get(each.name, ())),
-                    )
-                    for each in datasets_of(experiment, resolved.settings)
-                ],
-                into=attempt,
-                stop=stop,
-                say=lambda _: None,
-                on_first_step=lambda: None,
-                on_terminal=False,
-                device=launch.device,
-                started=launch.monotonic,
-                initial=_initial_file(initial, attempt, say=lambda _: None),
-                place=follower.place,
-                check_ranks=check,
-            )
-        )
-
-
-def fetch_data(
-    dataset: Dataset,
-    *,
-    say: Callable[[str], None],
-    check: Callable[[], None] = lambda: None,
-    as_folder: bool = False,
-) -> Fetched:
-    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache.
-
-    With a limit of the cache that is too small for them, files are fetched when they are read, unless a folder of them is needed; `check`
-    raises if the process must stop.
-    """
-    start, cache, limit = monotonic(), Cache(root=cache_folder()), cache_limit()
-    state = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
-    if limit is None:
-        data: Fetched = fetch_dataset(dataset, cache=cache, open_store=store_of_dataset, progress=transfer_progress())
-    else:
-        data = _fetch_within(limit, dataset, cache, Patience(say=say, check=check), as_folder=as_folder)
-        if data.is_streamed:
-            state = f"{dataset.bytes / 1e6:,.1f} MB, fetched during the run: the cache's limit is {limit / 1e6:,.1f} MB"
-    say(f"{dataset.title}: {state} ({monotonic() - start:.3f} s)")
-    return data
-
-
-def _fetch_within(limit: int, dataset: Dataset, cache: Cache, patience: Patience, *, as_folder: bool) -> Fetched:
-    from trainer.data.cache.budget import Budget
-    from trainer.data.cache.streamed import StreamSource
-    from trainer.data.stream import open_dataset, open_folder
-
-    budget = Budget(root=cache.root, limit=limit)
-    source = StreamSource(cache=cache, dataset=dataset, budget=budget, open_store=store_of_dataset)
-    if as_folder:
-        return open_folder(source, progress=transfer_progress())
-    return open_dataset(source, progress=transfer_progress(), patience=patience)
-
-
-@contextmanager
-def fetching_ahead(datasets: Sequence[FetchedDataset]) -> Iterator[None]:
-    """End the threads that fetch ahead at the end of the block."""
-    from trainer.data.cache.streamed import StreamedDataset
-
-    try:
-        yield
-    finally:
-        for each in datasets:
-            if isinstance(each.files, StreamedDataset):
-                each.files.stop()

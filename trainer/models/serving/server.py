@@ -132,7 +132,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, with JSON as all errors. If the response to an earlier part was begun, close the connection."""
+        """Answer what is not HTTP, with JSON as all errors. If part of a response was sent already, close the connection."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return

@@ -1,0 +1,114 @@
+"""The processes that train without a record: the other ranks of a machine, and the other machines of a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from trainer.base.safe_folder import Root
+from trainer.cli.output import escaping
+from trainer.cli.process.attempt import (
+    BAKED_INVENTORY,
+    SOURCE,
+    attribute_errors,
+    datasets_of,
+    find_experiment,
+    import_any_experiment,
+    resolve_settings,
+)
+from trainer.cli.process.fetching import fetch_data, initial_file
+from trainer.cli.process.followers import FollowerPlace, first_place, followers
+from trainer.cli.process.initial import initial_of_rank
+from trainer.cli.process.machines import arrive
+from trainer.runs.identify import RunFacts, identify, roles_in
+from trainer.runs.run import ATTEMPTS, abandon
+from trainer.settings.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainer.cli.nodes import NodePlace
+    from trainer.runs.handoff import FrozenSource, Launch
+    from trainer.training.resuming.stop_requests import Stop
+
+
+def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
+    """Train on another machine than that of rank 0, which keeps the record: nothing of the run is written here.
+
+    Raise `RankError` unless this machine has the same inputs.
+    """
+    stop.listen()
+    try:
+        experiment = find_experiment(launch, argv)
+        resolved = resolve_settings(experiment, argv)
+        datasets = datasets_of(experiment, resolved.settings)
+        facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
+        folder = Path(frozen.folder)
+        mine = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+        devices = resolved.settings.value_of("devices")
+        found = arrive(node, mine, devices=node.devices_here(devices), check=stop.check)
+        print(f"machine {node.node} of {node.nodes} of run {found.run}", file=escaping(sys.stderr))
+        with TemporaryDirectory(prefix="reprise-machine-") as temporary, first_place(devices, node) as place:
+            attempt = Path(temporary) / found.run / ATTEMPTS / "1"
+            with Root.at(Path(temporary)) as root:
+                root.below(f"{found.run}/{ATTEMPTS}/1", make=True).close()
+            with followers(place, run=found.run, attempt=attempt, argv=argv) as others:
+
+                def check() -> None:
+                    stop.check()
+                    others.check()
+
+                follower = FollowerPlace(place=place, run=found.run, attempt=str(attempt))
+                _train_without_record(follower, launch, argv, stop, check=check)
+    finally:
+        if not launch.resumes:
+            abandon(Path(frozen.folder))
+    return 0
+
+
+def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop) -> int:
+    """Train as another rank of a machine than its first; rank 0 writes the record, and says from which checkpoint to resume."""
+    stop.listen()
+    _train_without_record(follower, launch, argv, stop, check=stop.check)
+    return 0
+
+
+def _train_without_record(
+    follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop, *, check: Callable[[], None]
+) -> None:
+    from trainer.training.assembly import FetchedDataset, Job
+    from trainer.training.fit import train
+
+    experiment = import_any_experiment(launch, argv)
+    resolved = resolve_settings(experiment, argv)
+    roles, attempt = roles_in(resolved.settings), Path(follower.attempt)
+    initial = initial_of_rank(resolved, attempt=attempt)
+    with attribute_errors(experiment):
+        train(
+            Job(
+                run=follower.run,
+                experiment=experiment,
+                ledger=Ledger(resolved, root=SOURCE),
+                datasets=[
+                    FetchedDataset(
+                        declared=each,
+                        files=fetch_data(each, say=lambda _: None, check=stop.check),
+                        splits=tuple(roles.get(each.name, ())),
+                    )
+                    for each in datasets_of(experiment, resolved.settings)
+                ],
+                into=attempt,
+                stop=stop,
+                say=lambda _: None,
+                on_first_step=lambda: None,
+                on_terminal=False,
+                device=launch.device,
+                started=launch.monotonic,
+                initial=initial_file(initial, attempt, say=lambda _: None),
+                place=follower.place,
+                check_ranks=check,
+            )
+        )
