@@ -20,6 +20,7 @@ from trainer.data.publish import publish_dataset
 from trainer.data.stream import open_dataset, open_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from trainer.data.cache.streamed import StreamedDataset
@@ -123,14 +124,17 @@ def _kept(number: int) -> Streams:
     return _KEPT[number]
 
 
-def read_all(files: StreamedDataset, expected: dict[str, bytes], epochs: int = 2) -> bool:
-    """Read all files one by one in shuffled orders, fetched ahead."""
+def read_all(
+    files: StreamedDataset, expected: dict[str, bytes], epochs: int = 2, *, each: Callable[[], object] = bool
+) -> bool:
+    """Read all files one by one in shuffled orders, fetched ahead; call `each` before every file."""
     for epoch in range(epochs):
         order = [f"{number:04}.bin" for number in np.random.default_rng(epoch).permutation(COUNT)]
         ids = [next(files.chunk_ids(path, 0, SIZE)) for path in order]
         ahead = files.read_ahead([[one] for one in ids], ids)
         for at, path in enumerate(order):
             ahead.wait(at)
+            each()
             assert bytes(files.read(path)) == expected[path]
             ahead.advance(at + 1)
     files.close()
@@ -159,11 +163,14 @@ def test_several_runs_share_the_bound(streams: Streams, others: Streams) -> None
 
 def test_a_second_dataset_gets_half_of_the_bound(streams: Streams, others: Streams) -> None:
     first, second = streams.open(LIMIT), others.open(LIMIT)
+    budget, counts = Budget(root=streams.folder / "cache", limit=LIMIT), []
     assert read_all(first, streams.files)
-    assert read_all(second, others.files)
-    streamed = Budget(root=streams.folder / "cache", limit=LIMIT).count().streamed
-    assert all(LIMIT * 0.35 < size < LIMIT * 0.65 for size in streamed.values())
-    assert len(streamed) == 2
+    assert read_all(second, others.files, each=lambda: counts.append(budget.count().streamed))
+    sizes = np.array([[*count.values()] for count in counts[COUNT // 2 : COUNT]])
+    assert sizes.shape == (COUNT // 2, 2)
+    typical = np.median(sizes, axis=0)  # up to four chunks were evicted for others that are being fetched
+    assert (typical > LIMIT * 0.35).all()
+    assert (typical < LIMIT * 0.65).all()
 
 
 def test_chunks_that_no_run_uses_are_evicted_first(streams: Streams, others: Streams) -> None:
