@@ -85,8 +85,8 @@ class House:
             output += line
         subprocess.run(["docker", "stop", name], capture_output=True, check=True)
         out, rest = running.communicate(timeout=60)
-        assert running.returncode == 143, output + rest
-        return CommandResult(code=143, out=out, err=output + rest)
+        assert running.returncode == 75, output + rest
+        return CommandResult(code=75, out=out, err=output + rest)
 
     def record(self, run: str) -> dict[str, Any]:
         """Return a run's record as the command prints it."""

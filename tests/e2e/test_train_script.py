@@ -32,7 +32,7 @@ def test_a_later_call_prepares_nothing_in_any_folder(house: House, first_result:
     ("number", "send", "code", "status"),
     [
         (SIGINT, os.kill, 130, "interrupted"),
-        (SIGTERM, os.kill, 143, "preempted"),
+        (SIGTERM, os.kill, 75, "preempted"),
         (SIGINT, os.killpg, 130, "interrupted"),  # Ctrl-C in a terminal that is not the script's input
     ],
 )

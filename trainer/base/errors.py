@@ -13,7 +13,7 @@ A message is one sentence that names the object, what was found and what was exp
 | 60-69 | the engine and its images |
 | 70-79 | the machine: disk, permissions, ports, devices |
 | 80-99 | the run itself |
-| 130, 143 | stopped by Ctrl-C, by SIGTERM |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM (75 if a checkpoint was saved) |
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class DeviceError(MachineError):
 class DotenvError(MachineError):
     """A managed block in .env that is damaged or stale."""
 
-    code = 75
+    code = 77
 
 
 class UnsafePathError(MachineError):
@@ -320,9 +320,15 @@ class PackageError(RunError):
 
 
 class StoppedError(RepriseError):
-    """A run that was stopped by a signal: 130 after Ctrl-C, 143 after SIGTERM."""
+    """A command that was stopped by SIGTERM; a training that has a checkpoint ends with 75 instead."""
 
     code = 143
+
+
+class PreemptedError(StoppedError):
+    """A run that was stopped by SIGTERM and has a checkpoint: a scheduler may start it again with `--resume-or-begin`."""
+
+    code = 75
 
 
 class InterruptedRunError(StoppedError):

@@ -108,16 +108,23 @@ def _folder(word: str) -> Path:
     try:
         return runs / find_run_id(word, local_ids(runs))
     except RunNotFoundError as fault:
-        address = store_address()
-        if address is None:
+        if store_address() is None:
             raise
         missing = fault
-    store = store_at(address)
     try:
-        run = full_run_id(word) or resolve_run(word, remote_ids(store))
-        pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
+        return find_published_run(word)
     except StoreUnreachableError as unreachable:
         raise RunNotFoundError(
             f"{missing.message} on this machine, and {unreachable.message}", hint=unreachable.hint
         ) from unreachable
+
+
+def find_published_run(word: str) -> Path:
+    """Pull the run that `word` names from the store, and return its folder. Raise `RunNotFoundError`, `StoreError`."""
+    runs, address = runs_folder(), store_address()
+    if address is None:
+        raise RunNotFoundError(f"no run is called {word!r}, and no store is configured", hint="reprise runs ls")
+    store = store_at(address)
+    run = full_run_id(word) or resolve_run(word, remote_ids(store))
+    pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
     return runs / run

@@ -28,7 +28,19 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "train": ("exp", "script", "settings", "help", "json", "resume", "allow", "trust", "grant", "print_settings"),
+    "train": (
+        "exp",
+        "script",
+        "settings",
+        "help",
+        "json",
+        "resume",
+        "resume_or_begin",
+        "allow",
+        "trust",
+        "grant",
+        "print_settings",
+    ),
     "sweep": ("exp", "settings", "help", "json", "points", "jobs", "continue", "again", "show", "sort", "mode"),
     "check": ("help", "json", "settings", "synthetic", "bits", "steps"),
     "bench": ("help", "json", "settings", "synthetic", "steps", "warmup", "seconds", "against", "profile"),

@@ -9,11 +9,12 @@ import pytest
 
 from tests.runs.runs import start_run
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import ExperimentFailedError, NotWritableError
+from trainer.base.errors import ExperimentFailedError, NotWritableError, PreemptedError, StoppedError
 from trainer.cli.process.attempt import LOG, Session
 from trainer.cli.process.closing import closing
 from trainer.cli.process.initial import Initial
 from trainer.runs.handoff import FrozenSource
+from trainer.runs.record import Status
 from trainer.runs.run import record_of
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.ledger import Ledger
@@ -52,6 +53,7 @@ def make_session(tmp_path: Path) -> Session:
         initial=Initial(resolved=resolved),
         stop=Stop(),
         opened=run,
+        ingredients=run.record.ingredients,
     )
 
 
@@ -86,6 +88,21 @@ def test_a_failure_before_the_first_step_reports_that_no_step_ran(
         raise ValueError("made up")
     assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.steps == steps
     assert ("steps      none" in capsys.readouterr().err) is (steps == 0)
+
+
+@pytest.mark.parametrize(("is_saved", "kind"), [(True, PreemptedError), (False, StoppedError)])
+def test_a_stopped_run_ends_with_75_if_it_has_a_checkpoint(
+    tmp_path: Path, *, is_saved: bool, kind: type[StoppedError]
+) -> None:
+    mine = make_session(tmp_path)
+    if is_saved:
+        (mine.opened.folder / "checkpoints").mkdir()
+        (mine.opened.folder / "checkpoints/latest.json").write_text("{}")
+    with pytest.raises(StoppedError) as caught, closing(mine):
+        raise StoppedError("the run was stopped by SIGTERM")
+    assert type(caught.value) is kind
+    record = record_of(tmp_path / "runs" / mine.frozen.run)
+    assert (record.outcome.status, record.outcome.reason) == (Status.PREEMPTED, "the run was stopped by SIGTERM")
 
 
 def test_characters_that_a_record_cannot_hold_are_escaped_in_its_reason(tmp_path: Path) -> None:

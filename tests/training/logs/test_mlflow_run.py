@@ -140,7 +140,7 @@ def test_a_resumed_run_continues_its_run_in_mlflow(logging_checkout: Checkout, s
             process.terminate()
             break
     process.communicate()
-    assert process.returncode == 143
+    assert process.returncode == 75
     assert [each["status"] for each in runs_of(server, "resumed")] == ["FAILED"]
     done = logging_checkout.reprise("train", "--resume", run)
     assert done.returncode == 0, done.stderr

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.base.errors import ExperimentError, RankError
-from trainer.runs.record import Status
+from trainer.base.errors import ExperimentError, PreemptedError, RankError, StoppedError
+from trainer.runs.record import Status, new_run_id
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.training.conftest import Checkout
@@ -77,7 +78,7 @@ def test_a_run_stopped_on_two_devices_is_resumed_on_one_with_the_same_bits(check
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
+    assert process.returncode == 75, err
     folder, record = checkout.last()
     assert record.outcome.status is Status.PREEMPTED
     done = checkout.reprise("train", "--resume", record.run, "--devices", "1", "--no-publish")
@@ -170,14 +171,7 @@ def test_two_machines_have_the_bits_of_one(checkout: Checkout) -> None:
     """Two processes that meet at an address, as on two machines; only the first writes a record."""
     one = results(checkout, "--shards", "4")
     before = {*(checkout.root / "runs").iterdir()}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    words = (*ARGUMENTS, "--devices", "4")
-    machines = [
-        checkout.start(*words, REPRISE_NODES="2", REPRISE_NODE=str(node), REPRISE_MAIN_ADDRESS=address)
-        for node in (0, 1)
-    ]
+    machines = start_machines(checkout, *ARGUMENTS, "--devices", "4")
     outputs = [machine.communicate(timeout=400)[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], outputs
     folder, record = checkout.last()
@@ -185,6 +179,42 @@ def test_two_machines_have_the_bits_of_one(checkout: Checkout) -> None:
     assert [node.devices for node in record.circumstances.nodes] == [2]
     found = (record.outcome.weights, *((folder / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl")))
     assert found == one
+
+
+def start_machines(checkout: Checkout, *words: str) -> list[subprocess.Popen[str]]:
+    """Start two processes that meet at an address, as on two machines."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    return [
+        checkout.start(*words, REPRISE_NODES="2", REPRISE_NODE=str(node), REPRISE_MAIN_ADDRESS=address)
+        for node in (0, 1)
+    ]
+
+
+def test_two_machines_stopped_and_started_again_with_the_same_words_have_the_bits_of_one(checkout: Checkout) -> None:
+    slow = write(checkout, "slow.py", "return self", "import time; time.sleep(0.05); return self")
+    one = results(checkout, *slow, "--shards", "2")
+    run = new_run_id()
+    words = (*ARGUMENTS, *slow, "--devices", "2", "--resume-or-begin", run)
+    machines = start_machines(checkout, *words)
+    trace = checkout.root / f"runs/{run}/attempts/1/trace.jsonl"
+    while not trace.exists() or trace.read_bytes().count(b"\n") < 4:
+        assert [machine.poll() for machine in machines] == [None, None]
+    for machine in machines:
+        machine.send_signal(signal.SIGTERM)
+    errors = [machine.communicate(timeout=60)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [PreemptedError.code, StoppedError.code], errors
+    again = start_machines(checkout, *words)
+    errors = [machine.communicate(timeout=400)[1] for machine in again]
+    assert [machine.returncode for machine in again] == [0, 0], errors
+    second = trace.parents[1] / "2"
+    record = json.loads((second / "record.json").read_bytes())
+    found = (record["outcome"]["weights"], *((second / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl")))
+    assert found == one
+    assert [node["devices"] for node in record["circumstances"]["nodes"]] == [1]
+    done = checkout.reprise("train", *words)
+    assert (done.returncode, done.stderr) == (0, f"run {run} is completed: nothing is left to do\n")
 
 
 def test_a_machine_with_other_files_does_not_take_part(checkout: Checkout, tmp_path: Path) -> None:

@@ -176,9 +176,8 @@ def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
             others.check()
 
         if node is not None:
-            record = session.opened.record
-            host = record.circumstances.host
-            message = Announcement(run=job.run, ingredients=record.ingredients, devices=devices, cpu=host.cpu)
+            cpu = session.opened.record.circumstances.host.cpu
+            message = Announcement(run=job.run, ingredients=session.ingredients, devices=devices, cpu=cpu)
             session.say(f"waiting for {counted(node.nodes - 1, 'other machine')} at {node.host}:{node.port}")
             session.nodes = announce(store, node, message, check=check)
         return train(replace(job, place=place, check_ranks=check))

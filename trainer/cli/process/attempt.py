@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.runs.open_run import OpenRun
-    from trainer.runs.record import LoadedWeights, Node
+    from trainer.runs.record import Ingredients, LoadedWeights, Node
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.plain.experiment import PlainExperiment
@@ -86,6 +86,8 @@ class Session:
     initial: Initial
     stop: Stop
     opened: OpenRun
+    ingredients: Ingredients
+    """Those of this attempt, with the changes that were allowed since the run began."""
     stages: dict[str, float] = field(default_factory=dict)
     trained: Result | None = None
     publishes: bool = True
@@ -222,6 +224,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         initial=initial,
         stop=stop,
         opened=attempt,
+        ingredients=identified.ingredients,
         stages={"identify": monotonic() - start},
         publishes=resolved.settings.publish,
         switched=list(circumstances.determinism_at_end or []),

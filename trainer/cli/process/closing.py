@@ -24,11 +24,13 @@ from trainer.base.errors import (
     ExperimentError,
     ExperimentFailedError,
     InterruptedRunError,
+    PreemptedError,
     RepriseError,
     SettingError,
     StoppedError,
     UsageError,
 )
+from trainer.base.run_files import attempt_root
 from trainer.cli.configuration import store_at
 from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
@@ -37,6 +39,8 @@ from trainer.cli.process.attempt import BAKED_INVENTORY, LOG, SOURCE
 from trainer.environments.inventory import live
 from trainer.environments.store_setup import LOCAL_STORE
 from trainer.runs.attempts import failed_before_first_step
+from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
+from trainer.runs.checkpoint_pointer import LATEST
 from trainer.runs.identify import drifted, read_imported
 from trainer.runs.metric_text import metric_text
 from trainer.runs.publish import publish_run
@@ -80,6 +84,8 @@ def closing(session: Session) -> Iterator[None]:
         _close_record(session, status, reason=_reason(error))
         unpublished = PublishOutcome(fault=f"{status} runs are published only by `runs publish`")
         location = publish(session) if status is Status.PREEMPTED else unpublished
+        if status is Status.PREEMPTED and _has_checkpoint(session.opened.folder):
+            error = PreemptedError(str(_reason(error)))
         rows = [("traceback", session.shown_path(LOG))] if has_traceback else []
         if failed_before_first_step(session.opened.record):
             rows.append(("steps", "none; the run is kept for its traceback, and `latest` skips it"))
@@ -113,6 +119,11 @@ def _failure_status(fault: BaseException, *, can_resume: bool) -> Status:
     if isinstance(fault, StoppedError):
         return Status.PREEMPTED if can_resume else Status.INTERRUPTED
     return Status.FAILED
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    with attempt_root(folder) as attempt:
+        return attempt.has_file(f"{CHECKPOINTS}/{LATEST}")
 
 
 def _reason(fault: BaseException) -> str:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trainer.cli.resume import Resumption
+    from trainer.cli.train.resume_or_begin import Continuation
     from trainer.runs.handoff import Launch
     from trainer.source.description import Source
 
@@ -73,6 +74,15 @@ def main(argv: list[str]) -> int:
     stop.listen()
     argv = with_arguments(argv)
     options = parse_train_options(argv)
+    repeated: Continuation | None = None
+    if "resume_or_begin" in options:
+        from trainer.cli.train.resume_or_begin import resume_or_begin
+
+        repeated = resume_or_begin(argv, options)
+        if repeated.is_completed:
+            return 0
+        argv = repeated.argv
+        options = parse_train_options(argv)
     if not {"exp", "script"} & options.keys() and "help" in options:
         print(resume_help() if "resume" in options else launch_help(experiment_names(CHECKOUT)))
         return 0
@@ -92,16 +102,21 @@ def main(argv: list[str]) -> int:
         resumption = prepare(options, admission)
         if not admission.is_own:
             os.environ[CONFINED] = "1"  # an attempt of such code is not registered as the user's own
-    return _launch(argv, began=began, stop=stop, resumption=resumption)
+    return _launch(argv, began=began, stop=stop, resumption=resumption, repeated=repeated)
 
 
-def _launch(argv: list[str], *, began: float, stop: Stop, resumption: Resumption | None) -> int:
+def _launch(
+    argv: list[str], *, began: float, stop: Stop, resumption: Resumption | None, repeated: Continuation | None
+) -> int:
     command = argv if resumption is None else resumption.argv
-    watched, placed = os.environ.get(RUN_VARIABLE), os.environ.pop(PREPARED_RUN_VARIABLE, None)
+    watched, placed = (
+        os.environ.get(RUN_VARIABLE),
+        os.environ.pop(PREPARED_RUN_VARIABLE, None) or (repeated.run if repeated else None),
+    )
     prepared = watched or placed
     root = resumption.source if resumption else source_of(runs_folder() / prepared) if prepared else CHECKOUT
     request = parse_train_request(command, root=root, copies=runs_folder() / watched if watched else None)
-    _require_machines(request, resumes=resumption is not None)
+    _require_machines(request, resumes=resumption is not None and repeated is None)
     if resumption is not None and not watched:
         from trainer.runs.resume import archive_observed_image
 
@@ -171,8 +186,9 @@ def _require_machines(request: TrainRequest, *, resumes: bool) -> None:
         return
     node.devices_here(request.settings.devices)
     if resumes:
-        message = f"--resume on {node.nodes} machines is not supported yet"
-        raise UsageError(message, hint="resume on one: its bits do not depend on the number of devices")
+        message = f"--resume on {node.nodes} machines: the other machines do not have the run's words"
+        hint = "type --resume-or-begin RUN with the words that began the run on every machine; or resume on one machine"
+        raise UsageError(message, hint=hint)
 
 
 def _remarks(source: Source) -> Iterator[str]:

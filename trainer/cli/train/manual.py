@@ -28,7 +28,8 @@ _USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml .
                      [--SETTING VALUE ...] [--print-settings] [--json]
        reprise train --script FILE [--SETTING VALUE ...] [-- ARGUMENTS]
        reprise train --resume RUN [--SETTING VALUE ...]
-                     [--allow KINDS] [--trust] [--grant NAMES] [--json]"""
+                     [--allow KINDS] [--trust] [--grant NAMES] [--json]
+       reprise train --resume-or-begin RUN --exp EXPERIMENT [...]"""
 _TITLE: Final = "Train an experiment and record everything that is needed to reproduce the run."
 _OPTIONS: Final = {
     "--exp EXPERIMENT": "experiment: a name from the list below, or a Python file",
@@ -37,6 +38,7 @@ _OPTIONS: Final = {
     "--print-settings": "print every setting with its origin, in the form of a settings file; train nothing",
     "--json": "print the result as JSON",
     "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
+    "--resume-or-begin RUN": "with --exp: begin the run with this ID, or resume it: the same words for a job that is started again",
     "--allow KINDS": "with --resume: accept and record changes of settings, image, dataset, determinism, device (comma-separated)",
     "--trust": "with --resume: run code and load checkpoints from another machine or user without asking",
     "--grant NAMES": "with --resume: additional access for such code, comma-separated: network, store, machine",

@@ -1,6 +1,6 @@
 """The processes of a run with several devices: rank 0 keeps the record and starts the others, which join it before the training.
 
-The processes meet in a folder of one machine, or at an address of machine 0. A rank that ends closes its connections, which ends the others.
+The processes meet in a folder of one machine, or at an address of machine 0. A rank that ends closes its connections: the others end too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,102 @@
+"""`reprise train --resume-or-begin RUN`: the same words begin a run, and resume it after it was stopped, killed or moved.
+
+A job that a scheduler starts again, perhaps on other machines, types them each time. On several machines only machine 0 has the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import ResumeError, RunNotFoundError, UsageError
+from trainer.base.safe_folder import Root
+from trainer.cli.configuration import runs_folder
+from trainer.cli.find_run import find_published_run
+from trainer.cli.nodes import read_node
+from trainer.runs.record import Status, is_run_id, new_run_id
+from trainer.runs.run import record_of, recorded_attempts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trainer.settings.origins import Options
+
+OPTION: Final = "resume-or-begin"
+NAME: Final = "resume_or_begin"
+_OF_BEGINNING: Final = ("exp", "settings")
+_OF_RESUMING: Final = ("allow", "trust", "grant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """What `--resume-or-begin` means now."""
+
+    argv: list[str]
+    """The command line that begins the run, or resumes it."""
+    run: str | None = None
+    """The run to begin, whose folder exists; `None` if it is resumed, or if this is another machine than machine 0."""
+    is_completed: bool = False
+    """Whether the run is completed, so that nothing is left to do."""
+
+
+def resume_or_begin(argv: Sequence[str], options: Options) -> Continuation:
+    """Decide whether the run begins or is resumed. Raise `UsageError`, `ResumeError`, `StoreError`."""
+    run = _require_valid(options)
+    begins = _without(argv, {NAME, *_OF_RESUMING})
+    if options.keys() & {"help", "print_settings"}:
+        return Continuation(argv=begins)
+    if (node := read_node(os.environ)) is not None and node.node > 0:
+        return Continuation(argv=begins)
+    folder = runs_folder() / run
+    if not recorded_attempts(folder):
+        try:
+            find_published_run(run)
+        except RunNotFoundError:
+            with disk_faults(folder), Root.at(runs_folder(), make=True) as runs:
+                runs.below(run, make=True).close()
+            return Continuation(argv=begins, run=run)
+    record = record_of(folder)
+    if record.outcome.status is Status.COMPLETED:
+        print(f"run {run} is completed: nothing is left to do", file=sys.stderr)
+        return Continuation(argv=begins, is_completed=True)
+    _require_same_experiment(folder, record.ingredients.experiment, options["exp"] or "")
+    return Continuation(argv=["--resume", run, *_without(argv, {NAME, *_OF_BEGINNING})])
+
+
+def _require_valid(options: Options) -> str:
+    run = options[NAME] or ""
+    if not is_run_id(run):
+        message = f"--{OPTION} is {run!r}; expected the ID of a new or an existing run"
+        raise UsageError(message, hint=f"--{OPTION} {new_run_id()}")
+    if "resume" in options:
+        raise UsageError(f"--resume and --{OPTION} exclude each other", hint="remove one of them")
+    if "script" in options:
+        message = f"found --{OPTION} with --script: a script has its own loop, so it cannot be resumed"
+        raise UsageError(message, hint=f"remove --{OPTION}")
+    if "exp" not in options:
+        raise UsageError(f"--{OPTION} needs the words that begin the run", hint=f"--{OPTION} {run} --exp EXPERIMENT")
+    return run
+
+
+def _require_same_experiment(folder: Path, recorded: str, typed: str) -> None:
+    """Raise `ResumeError` if the words name another experiment; of a file from elsewhere only the name is compared."""
+    if recorded.rpartition("/")[2].removesuffix(".py") != typed.rpartition("/")[2].removesuffix(".py"):
+        message = f"run {folder.name} trains {recorded}, and --exp is {typed}"
+        raise ResumeError(message, hint=f"for another experiment use another ID: --{OPTION} {new_run_id()}")
+
+
+def _without(argv: Sequence[str], names: set[str]) -> list[str]:
+    """Return a command line without options and their values; `--trust` has none."""
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, is_joined, _ = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name.replace("-", "_") not in names:
+            kept.append(word)
+        elif not is_joined and name != "trust":
+            next(words, None)
+    return kept
