@@ -66,7 +66,7 @@ class StopIfNotFinite(Callback):
         on_cpu = pl_module.device.type == "cpu"
         if on_cpu or (batch_idx + 1) % self.every == 0:
             known = self.known if self.seen is None else self.seen.tolist()
-            self._judge(trainer, known, batch if on_cpu else None)
+            self._judge(known, batch if on_cpu else None)
             if not losses:
                 require_finite_weights(pl_module, trainer.global_step)
 
@@ -85,20 +85,15 @@ class StopIfNotFinite(Callback):
             measured = {name: results[name] for name in ("val_loss",) if name in results}
             require_finite(measured, self.inspection, when=f" after step {trainer.global_step}")
 
-    def on_train_epoch_end(self, trainer: L.Trainer, *_: object) -> None:
+    def on_train_epoch_end(self, *_: object) -> None:
         """Read the device before the epoch's checkpoint is written."""
         if self.seen is not None:
-            self._judge(trainer, self.seen.tolist(), None)
+            self._judge(self.seen.tolist(), None)
 
-    def _judge(self, trainer: L.Trainer, known: Sequence[float], batch: object) -> None:
-        """Raise on every rank if the loss of one rank is not finite: a rank that continued alone would wait forever."""
+    def _judge(self, known: Sequence[float], batch: object) -> None:
+        """Raise if a loss was not finite; on several devices it is the mean of all shards, which every rank has."""
         good, good_step, bad, bad_step = known
-        ends = bad_step != _NEVER
-        if trainer.world_size > 1:
-            ends = trainer.strategy.reduce_boolean_decision(ends, all=False)
-        if ends and bad_step == _NEVER:
-            raise NotFiniteError("the training loss of another device is not a finite number", hint=_ALL_THE_SAME)
-        if ends:
+        if bad_step != _NEVER:
             is_first = good_step == _NEVER
             before = "none was before" if is_first else f"the last finite one was {good:.4g} at step {good_step:.0f}"
             shown = "nan" if math.isnan(bad) else f"{bad}"

@@ -35,6 +35,7 @@ from trainer.training.resuming.lightning_state import (
     restore_modes,
     settle,
 )
+from trainer.training.shards.strategy import ShardedStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -274,16 +275,28 @@ class StopBetweenSteps(Callback):
     def __init__(self, stop: Stop, checkpoints: Checkpoints) -> None:
         self.stop = stop
         self.checkpoints = checkpoints
+        self.sharded: ShardedStep | None = None
+        """The strategy of several processes, which agree on a stop in each step's exchange."""
 
-    def on_train_start(self, *_: object) -> None:
+    def on_train_start(self, trainer: L.Trainer, *_: object) -> None:
         """Begin to delay stops to the end of a step, and reinstall the signal handlers that Lightning has just replaced."""
+        strategy = trainer.strategy
+        self.sharded = strategy if trainer.world_size > 1 and isinstance(strategy, ShardedStep) else None
+        if self.sharded is not None:
+            self.sharded.stop = self.stop
+            # Lightning's own agreement on SIGTERM, which it does not see here: a message in each step, and on a GPU a wait for the device
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # noqa: SLF001
         self.stop.is_delayed = True
         self.stop.listen()
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
         """Stop before the next batch, unless gradients are being accumulated; all ranks stop at the same batch."""
-        if not self.checkpoints.summing:
+        if self.checkpoints.summing:
+            return
+        if self.sharded is None:
             self._stop_if_requested(trainer, NextStage.BATCH, batch=batch_idx)
+        elif self.sharded.is_stop_requested:
+            self._stop(trainer, NextStage.BATCH, batch=batch_idx)
 
     def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
         """Stop before a validation; the resumed run performs it."""
@@ -321,6 +334,9 @@ class StopBetweenSteps(Callback):
         if trainer.world_size > 1:
             requested = trainer.strategy.reduce_boolean_decision(requested, all=False)
         if requested:
-            if trainer.global_step:
-                self.checkpoints.save(trainer, stage, batch=batch)
-            raise self.stop.fault()
+            self._stop(trainer, stage, batch=batch)
+
+    def _stop(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:
+        if trainer.global_step:
+            self.checkpoints.save(trainer, stage, batch=batch)
+        raise self.stop.fault()

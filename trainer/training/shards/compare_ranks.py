@@ -11,7 +11,7 @@ from torch import distributed
 
 from trainer.base.errors import RankError
 from trainer.base.suggestions import listed
-from trainer.training.shards.tree import every_rank
+from trainer.training.shards.tree import begin_every_rank
 from trainer.training.tracing.fingerprints import DeviceIntegers, HostIntegers, weights_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class CompareRanks(Callback):
         names = [name for name, _, _ in weights_of(net)]
         values = [owner[key] for _, owner, key in weights_of(net)]
         integers = HostIntegers() if net.device.type == "cpu" else DeviceIntegers()
-        found: Any = every_rank(integers.prints(values))
+        found: Any = begin_every_rank(integers.prints(values))()
         numbers: Sequence[int] = found.tolist() if isinstance(found, torch.Tensor) else found
         size = len(names)
         by_rank = [tuple(numbers[rank * size : (rank + 1) * size]) for rank in range(distributed.get_world_size())]

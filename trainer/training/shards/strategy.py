@@ -17,7 +17,7 @@ from trainer.base.errors import ExperimentError, SettingError
 from trainer.training.determinism.seeds import Share, derived, seed_all
 from trainer.training.shards.batch_statistics import BatchStatistics, densified
 from trainer.training.shards.ranks import RankEnvironment
-from trainer.training.shards.tree import TreeSum, exchanging, gather_shards, sum_over_ranks, tree_sum
+from trainer.training.shards.tree import TreeSum, as_signed, begin_gather, exchanging, sum_over_ranks, tree_sum
 from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tracing.fingerprints import state_of_generators
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
+    from trainer.training.resuming.stop_requests import Stop
     from trainer.training.shards.batch import Shards
     from trainer.training.shards.place import RankPlace
 
@@ -39,6 +40,10 @@ class ShardedStep:
     random_state: int | None = None
     """A fingerprint of the generators of all shards after the step."""
     parts: _NetParts | None = None
+    stop: Stop | None = None
+    """The stop requests of this process, if the ranks agree on them."""
+    is_stop_requested = False
+    """Whether any rank had a stop request at its last step; the same on every rank."""
 
     def set_shards(self, shards: int, seed: int) -> None:
         """Set the number of shards of a batch, and the seed of the run."""
@@ -67,13 +72,15 @@ class ShardedStep:
             numbers.append(_bits(losses[-1], *parts.end_shard()))
         seed_all(derived(self.seed, "step", net.trainer.current_epoch, index, "after"))
         gradients = total.total()
+        requested = self.stop is not None and self.stop.requested is not None
+        arriving = _Facts(torch.stack(numbers), [[as_signed(state), requested, *present] for state, *present in states])
         if share.world > 1:
             sum_over_ranks(gradients)
         if gradients:
             torch._foreach_div_(gradients, self.shards)
-        known = gather_shards(torch.stack(numbers)).view(torch.float64)
-        every = gather_shards(torch.tensor([[_signed(state), *present] for state, *present in states])).tolist()
-        used = [any(each) for each in zip(*(present for _, *present in every), strict=True)]
+        known, every = arriving.wait()
+        self.is_stop_requested = any(requested for _, requested, *_ in every)
+        used = [any(each) for each in zip(*(present for _, _, *present in every), strict=True)]
         self.summed = [
             (each, value) for (_, each), value, is_used in zip(named, gradients, used, strict=True) if is_used
         ]
@@ -215,13 +222,27 @@ class _NetParts:
             raise ExperimentError(message, hint=f"measure it in validation_step, or {_ALONE}")
 
 
+class _Facts:
+    """What the ranks tell each other about their shards, on its way while the gradients are summed."""
+
+    def __init__(self, numbers: Tensor, integers: list[list[int]]) -> None:
+        """Send the bits of numbers, `[own shards, n]`, and integers of the host; on a CPU in one message."""
+        self.count, on_host = numbers.shape[1], torch.tensor(integers)
+        self.is_joined = not numbers.is_cuda
+        self.host = begin_gather(torch.cat([numbers, on_host], 1) if self.is_joined else on_host)
+        self.device = None if self.is_joined else begin_gather(numbers)
+
+    def wait(self) -> tuple[Tensor, list[list[int]]]:
+        """Return the numbers as float64, `[shards, n]`, and the integers of all shards."""
+        found = self.host()
+        if self.device is not None:
+            return self.device().view(torch.float64), found.tolist()
+        return found[:, : self.count].contiguous().view(torch.float64), found[:, self.count :].tolist()
+
+
 def _bits(*values: Tensor) -> Tensor:
     """Return numbers as the bits of float64, `[n]`."""
     return torch.stack([each.detach().double().reshape(()) for each in values]).view(torch.int64)
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
 
 
 def _folded(states: list[int]) -> int:

@@ -17,13 +17,15 @@ from torch import distributed
 from trainer.base.errors import RankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
 LOGS: Final = "rank-*.txt in the attempt's folder have the output of the other ranks"
 _BYTES: Final = 32 * 2**20
 """The largest message, unless one tensor is larger."""
+_SMALL: Final = 2**20
+"""Bytes of all ranks together below which every rank receives all values and sums them: one message instead of two."""
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
     """Replace tensors of one shape on every rank by their sum over the ranks.
 
     Each rank receives a part of every rank's values, sums it, and sends the sum to all: the bytes of a ring all-reduce. The messages of one
-    bucket are on their way while another one is summed.
+    bucket are on their way while another one is summed. Of few values each rank receives all.
     """
     with exchanging():
         exchanges = [_Exchange(bucket) for bucket in _buckets(tensors)]
@@ -94,18 +96,27 @@ class _Exchange:
         size = sum(each.numel() for each in tensors)
         flat = tensors[0].new_zeros(-(-size // world) * world)
         torch.cat([each.reshape(-1) for each in tensors], out=flat[:size])
-        self.sent, self.received, self.world = flat, torch.empty_like(flat), world
-        self.work = distributed.all_to_all_single(self.received, flat, async_op=True)
+        self.sent, self.world, self.is_small = flat, world, world * flat.nbytes <= _SMALL
+        if self.is_small:
+            self.received = flat.new_empty(world * len(flat))
+            self.work = distributed.all_gather_single(self.received, flat, async_op=True)
+        else:
+            self.received = torch.empty_like(flat)
+            self.work = distributed.all_to_all_single(self.received, flat, async_op=True)
 
     def sum(self) -> None:
         """Wait for the parts of all ranks, and send their sum."""
         self.work.wait()
         self.part = tree_sum(self.received.view(self.world, -1)).contiguous()
-        self.work = distributed.all_gather_single(self.sent, self.part, async_op=True)
+        if not self.is_small:
+            self.work = distributed.all_gather_single(self.sent, self.part, async_op=True)
 
     def finish(self) -> None:
         """Wait for the sums of all parts."""
-        self.work.wait()
+        if self.is_small:
+            self.sent = self.part
+        else:
+            self.work.wait()
         ends = [0]
         for each in self.tensors:
             ends.append(ends[-1] + each.numel())
@@ -126,21 +137,36 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def gather_shards(values: Tensor) -> Tensor:
-    """Return `[shards, n]` from `[own shards, n]` of every rank, in the order of the shards."""
+def begin_gather(values: Tensor) -> Callable[[], Tensor]:
+    """Begin to send `[own shards, n]` to every rank; the result waits for `[shards, n]` of all ranks, in the order of the shards."""
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
-        return values
-    whole = values.new_empty((distributed.get_world_size() * len(values), values.shape[1]))
+        return lambda: values
+    whole, sent = values.new_empty((distributed.get_world_size() * len(values), *values.shape[1:])), values.contiguous()
     with exchanging():
-        distributed.all_gather_single(whole, values.contiguous())
-    return whole
+        work: Any = distributed.all_gather_single(whole, sent, async_op=True)
+
+    def wait() -> Tensor:
+        with exchanging():
+            work.wait()
+        return whole
+
+    return wait
 
 
-def every_rank(integers: Any) -> Any:
-    """Return the 64-bit integers of every rank in order, from a list of unsigned numbers or an int64 tensor `[n]`."""
+def begin_every_rank(integers: Any) -> Callable[[], Any]:
+    """Begin to send 64-bit integers to every rank; the result waits for those of all ranks, in order.
+
+    `integers` is a list of unsigned numbers, or an int64 tensor `[n]`, and so is the result.
+    """
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
-        return integers
+        return lambda: integers
     if isinstance(integers, torch.Tensor):
-        return gather_shards(integers[None]).flatten()
-    signed = torch.tensor([each - (1 << 64) if each >> 63 else each for each in integers], dtype=torch.int64)
-    return [each % (1 << 64) for each in gather_shards(signed[None]).flatten().tolist()]
+        found = begin_gather(integers[None])
+        return lambda: found().flatten()
+    received = begin_gather(torch.tensor([[as_signed(each) for each in integers]], dtype=torch.int64))
+    return lambda: [each % (1 << 64) for each in received().flatten().tolist()]
+
+
+def as_signed(value: int) -> int:
+    """Return the signed integer with the bits of an unsigned 64-bit integer."""
+    return value - (1 << 64) if value >> 63 else value

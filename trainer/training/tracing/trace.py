@@ -23,7 +23,7 @@ from trainer.settings.ledger import configured
 from trainer.training.atomic_write import write_whole
 from trainer.training.logs.log_file import LogFile
 from trainer.training.results import evaluated
-from trainer.training.shards.tree import every_rank
+from trainer.training.shards.tree import begin_every_rank
 from trainer.training.tracing.fingerprints import (
     DeviceIntegers,
     HostIntegers,
@@ -33,7 +33,7 @@ from trainer.training.tracing.fingerprints import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import lightning as L
@@ -93,6 +93,8 @@ class Tracer(Callback):
         self.chosen = integers
         self.step = StepParts()
         self.pending: list[StepParts] = []
+        self.arriving: list[Callable[[], Any]] = []
+        """Fingerprints of the current batch, on their way from all ranks."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Determine the traced tensors, and write their names at the start of the file."""
@@ -107,7 +109,7 @@ class Tracer(Callback):
         """Fingerprint the step's batch before any code can change it."""
         given = list(tensors_in(batch))
         if given:
-            self.step.data.append(every_rank(self.integers.prints(given)))
+            self.arriving.append(begin_every_rank(self.integers.prints(given)))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, _net: object, optimizer: Optimizer) -> None:
         """Record the norm of the optimizer's gradients before clipping, and its hyperparameters."""
@@ -130,6 +132,8 @@ class Tracer(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, _batch: object, batch_idx: int
     ) -> None:
         """Record the loss; after an optimizer step also the weights, which completes the line."""
+        self.step.data += [wait() for wait in self.arriving]
+        self.arriving = []
         if not trainer.is_global_zero:
             return
         if outputs and outputs.get("loss") is not None:
