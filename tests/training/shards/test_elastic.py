@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -214,6 +215,32 @@ def test_two_machines_stopped_and_started_again_with_the_same_words_have_the_bit
     assert [node["devices"] for node in record["circumstances"]["nodes"]] == [1]
     done = checkout.reprise("train", *words)
     assert (done.returncode, done.stderr) == (0, f"run {run} is completed: nothing is left to do\n")
+
+
+@pytest.mark.long
+def test_a_machine_that_does_not_answer_is_named_and_the_run_can_be_resumed(checkout: Checkout) -> None:
+    """Its connections stay open, as after a lost network."""
+    slow = write(checkout, "slow.py", "return self", "import time; time.sleep(0.05); return self")
+    run = new_run_id()
+    words = (*ARGUMENTS, *slow, "--devices", "2", "--max-epochs", "1000", "--resume-or-begin", run)
+    machines = start_machines(checkout, *words)
+    trace = checkout.root / f"runs/{run}/attempts/1/trace.jsonl"
+    while not trace.exists() or trace.read_bytes().count(b"\n") < 4:
+        assert [machine.poll() for machine in machines] == [None, None]
+    machines[1].send_signal(signal.SIGSTOP)
+    _, err = machines[0].communicate(timeout=200)
+    machines[1].kill()
+    machines[1].communicate()
+    assert machines[0].returncode == RankError.code, err
+    assert re.search(r"machine 1 of 2 has not answered for 6\d s", err)
+    record = json.loads((trace.parent / "record.json").read_bytes())
+    assert record["outcome"]["status"] == "failed"
+    process = checkout.start(*words)
+    while not (second := checkout.root / f"runs/{run}/attempts/2/trace.jsonl").exists() or not second.stat().st_size:
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == PreemptedError.code, err
 
 
 def test_a_machine_with_other_files_does_not_take_part(checkout: Checkout, tmp_path: Path) -> None:

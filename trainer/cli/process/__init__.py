@@ -24,6 +24,7 @@ from trainer.cli.process.attempt import find_experiment, open_attempt, resolve_s
 from trainer.cli.process.closing import closing, finish
 from trainer.cli.process.fetching import fetch_data, fetching_ahead, initial_file
 from trainer.cli.process.followers import first_place, followers, read_place
+from trainer.cli.process.heartbeats import watch_machines
 from trainer.cli.process.machines import Announcement, announce, serving
 from trainer.cli.process.other_ranks import train_as_rank, train_on_machine
 from trainer.cli.train.manual import experiment_help
@@ -169,11 +170,13 @@ def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
         serving(node) as store,
         first_place(devices, node) as place,
         followers(place, run=job.run, attempt=job.into, argv=argv) as others,
+        watch_machines(store, node) as machines,
     ):
 
         def check() -> None:
             session.stop.check()
             others.check()
+            machines.check()
 
         if node is not None:
             cpu = session.opened.record.circumstances.host.cpu

@@ -77,11 +77,15 @@ def announce(store: Any, place: NodePlace, message: Announcement, *, check: Call
     return nodes
 
 
-def arrive(place: NodePlace, mine: Identified, *, devices: int, check: Callable[[], None]) -> Announcement:
-    """Answer machine 0 from another machine, and return its message. Raise `RankError` without a connection, or if the inputs differ."""
+def join(place: NodePlace, *, check: Callable[[], None]) -> Any:
+    """Return the key-value store that machine 0 serves. Raise `RankError` without a connection."""
     from trainer.training.shards.ranks import join_meeting
 
-    store = join_meeting(place.host, place.port, seconds=_ARRIVAL, check=check)
+    return join_meeting(place.host, place.port, seconds=_ARRIVAL, check=check)
+
+
+def arrive(store: Any, place: NodePlace, mine: Identified, *, devices: int, check: Callable[[], None]) -> Announcement:
+    """Answer machine 0 from another machine, and return its message. Raise `RankError` if the inputs differ."""
     while not store.check(["run"]):
         check()
         sleep(_PAUSE)

@@ -21,8 +21,9 @@ from trainer.cli.process.attempt import (
 )
 from trainer.cli.process.fetching import fetch_data, initial_file
 from trainer.cli.process.followers import FollowerPlace, first_place, followers
+from trainer.cli.process.heartbeats import watch_machines
 from trainer.cli.process.initial import initial_of_rank
-from trainer.cli.process.machines import arrive
+from trainer.cli.process.machines import arrive, join
 from trainer.runs.identify import RunFacts, identify, roles_in
 from trainer.runs.run import ATTEMPTS, abandon
 from trainer.settings.ledger import Ledger
@@ -49,17 +50,22 @@ def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv
         folder = Path(frozen.folder)
         mine = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
         devices = resolved.settings.value_of("devices")
-        found = arrive(node, mine, devices=node.devices_here(devices), check=stop.check)
+        store = join(node, check=stop.check)
+        found = arrive(store, node, mine, devices=node.devices_here(devices), check=stop.check)
         print(f"machine {node.node} of {node.nodes} of run {found.run}", file=escaping(sys.stderr))
         with TemporaryDirectory(prefix="reprise-machine-") as temporary, first_place(devices, node) as place:
             attempt = Path(temporary) / found.run / ATTEMPTS / "1"
             with Root.at(Path(temporary)) as root:
                 root.below(f"{found.run}/{ATTEMPTS}/1", make=True).close()
-            with followers(place, run=found.run, attempt=attempt, argv=argv) as others:
+            with (
+                followers(place, run=found.run, attempt=attempt, argv=argv) as others,
+                watch_machines(store, node) as machines,
+            ):
 
                 def check() -> None:
                     stop.check()
                     others.check()
+                    machines.check()
 
                 follower = FollowerPlace(place=place, run=found.run, attempt=str(attempt))
                 _train_without_record(follower, launch, argv, stop, check=check)

@@ -17,6 +17,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch lis
 
 from trainer.base.errors import RankError
 from trainer.base.run_files import folder_of
+from trainer.training.shards.connections import connecting
 from trainer.training.shards.tree import LOGS, exchanging
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
             ranks = " and ".join(map(str, missing))
             raise RankError(f"rank {ranks} of {place.world} did not start within {_ARRIVAL:.0f} s", hint=LOGS)
         sleep(_PAUSE)
-    with exchanging():
+    with exchanging(), connecting():
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if kind == "gpu" else "gloo",  # numbers of the host need no copy to a device
             store=distributed.PrefixStore("group", store),  # type: ignore[attr-defined] # torch lists it so
