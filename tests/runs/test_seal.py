@@ -12,7 +12,7 @@ from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.errors import DocumentError
 from trainer.base.file_entry import File
 from trainer.runs.record import Ingredients, identity_of, read_record, record_schema
-from trainer.runs.seal import Published, Sealed, identity_as_written, read_claim, read_sealed
+from trainer.runs.seal import Published, Sealed, identity_as_written, read_claim, read_sealed, read_snapshot
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,13 @@ def test_a_seal_and_a_claim_of_the_first_version_still_load() -> None:
     assert record.identity == IDENTITY
     assert sealed.to_json() == seal
     assert read_claim(claim, where="golden").to_json() == claim
+
+
+def test_a_snapshot_of_the_first_version_still_loads() -> None:
+    text = (GOLDEN / "snapshot-1.json").read_bytes()
+    snapshot, record = read_snapshot(text, run=RUN, attempt=1, where="golden")
+    assert (record.identity, snapshot.number, snapshot.step) == (IDENTITY, 3, 45)
+    assert snapshot.to_json() == text
 
 
 def test_the_identity_follows_from_the_document_as_written() -> None:

@@ -18,6 +18,7 @@ from tests.security.run_documents import (
     record,
     retest,
     seal,
+    snapshot,
     source,
     trace,
     weights,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, Callable[[Path], Kind]] = {
     "record": record,
     "seal": seal,
+    "snapshot": snapshot,
     "claim": claim_of_another,
     "published": published,
     "latest": latest,

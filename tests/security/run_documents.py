@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tests import certified
 from tests.certified import make_keys
 from tests.comparison.compared import make_run, save_trace, save_weights
+from tests.runs.machines import Machine
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_bytes, mutated_json
 from trainer.base.digest import digest_of_bytes
@@ -89,6 +90,28 @@ def seal(folder: Path) -> Kind:
         try:
             command(*verbs[next(turn) % len(verbs)])
         finally:
+            shutil.rmtree(folder / "runs" / run, ignore_errors=True)
+
+    return Kind([path.read_bytes()], read, mutated_json)
+
+
+def snapshot(folder: Path) -> Kind:
+    """A snapshot in a shared store, pulled, shown and pulled over an older one."""
+    there = folder / "store"
+    there.mkdir(exist_ok=True)
+    machine = Machine(name="first", runs=folder / "elsewhere" / "runs", store=open_store(str(there)))
+    run = machine.begin()
+    machine.snapshot(machine.train(1))
+    machine.attempt.release()
+    path, turn = there / "runs" / run / ATTEMPTS / "1" / "snapshots" / "1.json", count()
+    path.chmod(0o644)
+    verbs = (("runs", "pull", run), ("runs", "show", run), ("runs", "pull", run), ("runs", "publish", run))
+
+    def read(body: bytes) -> None:
+        path.write_bytes(body)
+        number = next(turn) % len(verbs)
+        command(*verbs[number])
+        if number == len(verbs) - 1:
             shutil.rmtree(folder / "runs" / run, ignore_errors=True)
 
     return Kind([path.read_bytes()], read, mutated_json)

@@ -303,6 +303,7 @@ def test_another_environment_than_this_one_is_rejected(checkout: Checkout) -> No
 
 BY_COMMAND: Final = {
     *("dataset", "publish", "determinism", "threads", "environment"),
+    "publish_every",  # tests/training/test_snapshots.py
     "compile",  # tests/training/test_compilation.py
     *("init_from", "init_map", "init_allow"),  # tests/training/test_finetune.py
     *("devices", "shards", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),

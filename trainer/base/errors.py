@@ -313,6 +313,17 @@ class RankError(RunError):
     code = 92
 
 
+class ClaimedError(RunError):
+    """An attempt whose number, or a later number of its run, another process has claimed in the store; `host` is its machine."""
+
+    code = 93
+
+    def __init__(self, message: str, *, hint: str | None = None, host: str = "") -> None:
+        """Store the message, the hint and the host."""
+        super().__init__(message, hint=hint)
+        self.host = host
+
+
 class PackageError(RunError):
     """A net that cannot be packaged, or a package that does not answer as its run measured."""
 

@@ -93,15 +93,15 @@ def store_of_dataset() -> Store:
     return configured_store(purpose="the dataset is not in the cache")
 
 
-def store_at(address: str) -> Store:
+def store_at(address: str, *, tries: int | None = None) -> Store:
     """Open the store at an address: with the server of `.env` if `.env` names the address, else as the environment configures it.
 
-    In a container, messages name the local store's endpoint on the host. Raise `UsageError`, and `StoreMissingError` in a container
-    without the folder.
+    In a container, messages name the local store's endpoint on the host. `tries` is that of `open_store`. Raise `UsageError`, and
+    `StoreMissingError` in a container without the folder.
     """
     if IMAGE_FILE.exists():
         require_mounted(address, typed=sys.argv[1:])
-    return open_store(address, access=_access(address, _dotenv_values(CHECKOUT / ".env")))
+    return open_store(address, access=_access(address, _dotenv_values(CHECKOUT / ".env")), tries=tries)
 
 
 def require_mounted(address: str, *, typed: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import RunNotFoundError, StoreUnreachableError
+from trainer.base.errors import RunNotFoundError, StoreError, StoreUnreachableError
 from trainer.cli.configuration import is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.progress import transfer_progress
 from trainer.cli.run_page import status
@@ -20,8 +20,8 @@ from trainer.cli.trust import own_attempts_of
 from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.list import local_ids, local_run, remote_ids
 from trainer.runs.names import LATEST, full_run_id, resolve_run, start_time
-from trainer.runs.pull import pull_run
-from trainer.runs.record import Status
+from trainer.runs.pull import pull_later, pull_run
+from trainer.runs.record import Status, is_run_id
 from trainer.runs.run import ATTEMPTS, read_publication, record_of
 
 if TYPE_CHECKING:
@@ -128,3 +128,14 @@ def find_published_run(word: str) -> Path:
     run = full_run_id(word) or resolve_run(word, remote_ids(store))
     pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
     return runs / run
+
+
+def pull_later_attempts(folder: Path) -> None:
+    """Pull what other machines added to a run of this machine since; a store that does not answer is a line."""
+    address = store_address()
+    if address is None or not is_run_id(folder.name):
+        return
+    try:
+        pull_later(folder, store_at(address), progress=transfer_progress("pulling"))
+    except StoreError as fault:
+        print(f"attempts of other machines are not looked for: {fault.message}", file=sys.stderr)

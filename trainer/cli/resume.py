@@ -19,7 +19,7 @@ from trainer.cli.checkout import wake_store
 from trainer.cli.configuration import CHECKOUT, dotenv_adopted, give_to_container_user, host_name, runs_folder
 from trainer.cli.containers import require_set_up
 from trainer.cli.experiments import COPIED_EXPERIMENT
-from trainer.cli.find_run import find_run
+from trainer.cli.find_run import find_run, pull_later_attempts
 from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_progress
 from trainer.cli.runner.container import ContainerRunner
@@ -106,6 +106,12 @@ def find_run_to_resume(options: Options) -> Path:
             raise UsageError(
                 f"found --{other} with --resume, which uses the run's own", hint=f"remove --{other}, or start a new run"
             )
+    folder = _find(name)
+    pull_later_attempts(folder)
+    return folder
+
+
+def _find(name: str) -> Path:
     try:
         return find_run(name).folder
     except RunNotFoundError:

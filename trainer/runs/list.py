@@ -18,7 +18,16 @@ from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
 from trainer.runs.open_run import is_alive
 from trainer.runs.record import RUN_ID, Record, Status, is_run_id
-from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record, read_publication, record_of, recorded_attempts
+from trainer.runs.run import (
+    ATTEMPTS,
+    RECORD,
+    attempts,
+    load_record,
+    pulled_snapshots,
+    read_publication,
+    record_of,
+    recorded_attempts,
+)
 from trainer.runs.seal import read_sealed, sealed_key
 from trainer.stores.transfer import read_small
 
@@ -123,7 +132,10 @@ def _local_run(runs: Path, run: str, *, target: Store | None, remote: Mapping[st
         attempt=number,
         record=record,
         store=store,
-        died=record is not None and record.outcome.status is Status.RUNNING and not is_alive(attempt),
+        died=record is not None
+        and record.outcome.status is Status.RUNNING
+        and number not in pulled_snapshots(runs / run)  # it runs, or ran, on another machine
+        and not is_alive(attempt),
         fault=fault,
         earlier=_readable(partial(record_of, runs / run, earlier) for earlier in numbers[:-1]),
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_open
 from trainer.base.document import parse_json
-from trainer.base.errors import DiskFullError, ResumeError, RunError, UnsafePathError
+from trainer.base.errors import DiskFullError, MachineError, ResumeError, RunError, UnsafePathError
 from trainer.base.file_entry import File
 from trainer.base.paths import path_fault
 from trainer.base.plain_text import reading
@@ -30,6 +30,7 @@ from trainer.runs.run import (
     CLAIM,
     PUBLISHED,
     RECORD,
+    SNAPSHOT,
     abandon,
     attempts,
     load_record,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20
 """Bytes reserved so that a run that filled the disk can still write its outcome: three times a large record."""
-_NOT_RESULTS: Final = frozenset({RECORD, CLAIM, PUBLISHED, _RESERVE})
+_NOT_RESULTS: Final = frozenset({RECORD, CLAIM, PUBLISHED, SNAPSHOT, _RESERVE})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +58,8 @@ class OpenRun:
     record: Record
     lifeline: int | None = None
     """A file descriptor, locked while this process lives; `is_alive` checks the lock."""
+    is_claimed: bool = False
+    """Whether the store has the claim, so that the number is never used again."""
 
     def update(self, *, outcome: Outcome | None = None, circumstances: Circumstances | None = None) -> None:
         """Write the record with these changes; if that fails, the last written record stays."""
@@ -92,10 +95,16 @@ class OpenRun:
         return self.record
 
     def withdraw(self) -> None:
-        """Remove the attempt, which took no step, and the run if it has no other recorded attempt."""
+        """Remove the attempt, which took no step, and the run if it has no other recorded attempt.
+
+        If the store has the claim, the number is kept: it is never used again.
+        """
         self.release()
-        with suppress(OSError, UnsafePathError), run_root(self.folder.parents[1]) as run:
+        claim = claim_of(self.folder) if self.is_claimed else None
+        with suppress(OSError, MachineError), run_root(self.folder.parents[1]) as run:
             run.remove_tree(f"{ATTEMPTS}/{self.folder.name}")
+            if claim is not None:
+                hold_number(run, int(self.folder.name), claim)
         abandon(self.folder.parents[1])
 
     def release(self) -> None:
@@ -205,6 +214,12 @@ def claim_of(attempt: Path) -> bytes | None:
     with reading(attempt / CLAIM), suppress(FileNotFoundError), attempt_root(attempt) as folder:
         return folder.read(CLAIM, most=SMALL)
     return None
+
+
+def hold_number(run: Root, number: int, claim: bytes) -> None:
+    """Write an attempt of a run that has only a claim, so that the next attempt takes a later number."""
+    with run.below(f"{ATTEMPTS}/{number}", make=True) as attempt:
+        attempt.write_whole(CLAIM, claim)
 
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:

@@ -1,7 +1,7 @@
-"""Publishing attempts: the claim, the files, then the seal.
+"""Publishing attempts: the claims, the files, then the seal.
 
 A seal in a store implies that everything it lists is there. An interrupted publication is completed by the same command; two concurrent
-publications of one attempt are safe.
+publications of one attempt are safe. An attempt is not sealed if another process has claimed a later one (`trainer.runs.claims`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from trainer.base.plain_text import reading
 from trainer.base.progress import SILENT, Progress
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
-from trainer.runs.open_run import claim_of
+from trainer.runs.claims import claim_in_store, require_last
 from trainer.runs.record import Record, Status
 from trainer.runs.run import (
     ATTEMPTS,
     CLAIM,
     PUBLISHED,
     RECORD,
-    attempts,
     load_record,
+    pulled_snapshots,
     read_publication,
-    record_of,
     recorded_attempts,
 )
-from trainer.runs.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
+from trainer.runs.seal import Published, Sealed, sealed_key
 from trainer.source.capture import ARCHIVE
 from trainer.stores.contract import object_key
 from trainer.stores.transfer import read_small
@@ -52,19 +51,25 @@ _LOG: Final = 64 << 20
 """The most bytes of a file that may have grown since its record was closed."""
 
 
-def publish_run(folder: Path, store: Store, *, progress: Progress = SILENT) -> list[Published]:
+def publish_run(folder: Path, store: Store, *, own: int | None = None, progress: Progress = SILENT) -> list[Published]:
     """Publish every attempt of the run in `folder` to `store`, without uploading files that are there.
 
-    Raise `RunError`, `DigestMismatchError`, `StoreError` and its subclasses; files uploaded before the error stay in the store.
+    `own` is the attempt of the calling process, if it is one that trained: a later attempt in the folder is then of another process.
+    Raise `RunError`, `ClaimedError` if another process continues the run, `DigestMismatchError`, `StoreError` and its subclasses; files
+    uploaded before the error stay in the store.
     """
-    recorded = recorded_attempts(folder)
-    for number in set(attempts(folder)[: max(recorded, default=0)]) - set(recorded):
-        _claim_empty(folder, number, store, record=record_of(folder))
-    return [publish_attempt(folder, store, attempt=number, progress=progress) for number in recorded]
+    elsewhere = pulled_snapshots(folder)
+    recorded = [number for number in recorded_attempts(folder) if number not in elsewhere]
+    if not recorded and elsewhere:
+        message = f"run {folder.name} was pulled while it was running on another machine; no attempt of it ran here"
+        raise RunError(message, hint=f"to continue it here: `reprise train --resume {folder.name}`")
+    return [publish_attempt(folder, store, attempt=number, own=own, progress=progress) for number in recorded]
 
 
-def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progress = SILENT) -> Published:
-    """Publish one attempt to `store`, as `publish_run` does."""
+def publish_attempt(
+    folder: Path, store: Store, *, attempt: int, own: int | None = None, progress: Progress = SILENT
+) -> Published:
+    """Publish one attempt to `store`, as `publish_run` does. Raise `ClaimedError` if a later attempt was claimed elsewhere."""
     path = folder / ATTEMPTS / str(attempt)
     record = load_record(path / RECORD)
     if record.outcome.status is Status.RUNNING:
@@ -72,9 +77,16 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
         raise RunError(
             message, hint=f"wait until it ends; if it was killed: `reprise runs publish {record.run} --abandoned`"
         )
-    _write_claim(path, record, store)
+    claim_in_store(folder, store, attempt=attempt)
+    is_new = (
+        store.size(sealed_key(record.run, attempt)) is None
+    )  # a seal that is there is compared, and its files are checked again
+    if is_new:
+        require_last(folder, store, attempt=own)
     sealed = seal_of(path, record)
     _upload_files(sealed, path, folder, store, progress=progress)
+    if is_new:
+        require_last(folder, store, attempt=own)
     note = _write_seal(path, record, store, sealed)
     if read_publication(path) != note:
         try:
@@ -98,30 +110,6 @@ def seal_of(attempt: Path, record: Record) -> Sealed:
         "source": source_of(attempt.parents[1]),
     }
     return typed(content, Sealed, where=f"the seal of {path}")
-
-
-def _write_claim(path: Path, record: Record, store: Store) -> None:
-    """Write the attempt's claim to the store. Raise `RunError` if another attempt has claimed the number."""
-    key = claim_key(record.run, record.attempt)
-    if (own := claim_of(path)) is None:
-        raise RunError(
-            f"{path / CLAIM} is missing: the owner of the attempt is unknown",
-            hint="restore the file, then publish again",
-        )
-    if store.create(key, own):
-        return
-    other: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
-    if other.to_json() != own:
-        message = f"attempt {record.attempt} of run {record.run} is already in {store.label}, from host {other.host}"
-        raise RunError(message, hint="nothing was changed; use another store: --store ADDRESS")
-
-
-def _claim_empty(folder: Path, number: int, store: Store, *, record: Record) -> None:
-    """Claim the number of an attempt without a record, so that probing 1, 2, ... finds the next attempt."""
-    host = record.circumstances.host.name
-    placeholder = Claim(run=record.run, attempt=number, identity=record.identity, host=host, token="0" * 32)
-    own = claim_of(folder / ATTEMPTS / str(number))
-    store.create(claim_key(record.run, number), placeholder.to_json() if own is None else own)
 
 
 def source_of(folder: Path) -> File | None:

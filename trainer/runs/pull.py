@@ -1,7 +1,8 @@
 """Pulling the attempts of a run from a store: each is verified and appears atomically.
 
-Attempts are found by probing 1, 2, ..., not by listing. Rejected are paths out of the run's folder, more bytes than allowed, and a source
-other than the recorded source.
+Of an attempt without a seal, its last snapshot is pulled: the checkpoint from which this machine can resume the run. A later pull replaces
+it by a newer snapshot or by the seal. Attempts are found by probing 1, 2, ..., not by listing. Rejected are paths out of the run's folder,
+more bytes than allowed, and a source other than the recorded source.
 """
 
 from __future__ import annotations
@@ -17,10 +18,24 @@ from trainer.base.errors import DigestMismatchError, RunNotFoundError
 from trainer.base.progress import SILENT, Progress
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import PARTIAL, Root, run_root
+from trainer.runs.claims import stored_claim
+from trainer.runs.open_run import claim_of, hold_number
 from trainer.runs.publish import fault_of, source_of
 from trainer.runs.record import MOST_ATTEMPTS
-from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, read_publication, record_of, recorded_attempts
-from trainer.runs.seal import Published, claim_key, read_claim, read_sealed, sealed_key
+from trainer.runs.run import (
+    ATTEMPTS,
+    CLAIM,
+    PUBLISHED,
+    RECORD,
+    SNAPSHOT,
+    attempts,
+    pulled_snapshots,
+    read_publication,
+    record_of,
+    recorded_attempts,
+)
+from trainer.runs.seal import Published, Sealed, claim_key, read_claim, read_sealed, sealed_key
+from trainer.runs.snapshot import newest_snapshot
 from trainer.source.capture import ARCHIVE, read_archive
 from trainer.stores.transfer import read_file, read_small
 
@@ -30,7 +45,7 @@ if TYPE_CHECKING:
 
     from trainer.base.file_entry import File
     from trainer.runs.record import Record
-    from trainer.runs.seal import Sealed
+    from trainer.runs.seal import Contents
     from trainer.stores.contract import Store
 
 EDITED: Final = "record.edited.json"
@@ -50,6 +65,18 @@ def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
             return
 
 
+def stored_attempts(store: Store, run: str, *, first: int = 1) -> Iterator[tuple[Contents, Record]]:
+    """Yield the attempts of a run from `first` on, in order: the seal, else the last snapshot of each."""
+    for number in range(first, MOST_ATTEMPTS + 1):
+        key = sealed_key(run, number)
+        if store.size(key) is not None:
+            yield read_sealed(read_small(store, key), run=run, attempt=number, where=f"{key} in {store.label}")
+        elif store.size(claim_key(run, number)) is None:
+            return
+        elif (found := newest_snapshot(store, run, number)) is not None:
+            yield found
+
+
 def pull_run(
     run: str, store: Store, *, runs: Path, largest: int = LARGEST, progress: Progress = SILENT
 ) -> list[Record]:
@@ -57,38 +84,111 @@ def pull_run(
 
     Raise `RunNotFoundError`, `DigestMismatchError`, `DocumentError`, `StoreError` and its subclasses, `DiskFullError`.
     """
-    sealed_records = list(sealed_attempts(store, run))
-    if not sealed_records:
+    found = list(stored_attempts(store, run))
+    if not found:
         raise RunNotFoundError(f"run {run} is not in {store.label}", hint="`reprise runs ls` lists the runs in it")
-    _check_size(run, sealed_records, largest)
-    _require_one_identity(runs / run, sealed_records)
+    _pull_all(run, found, store, runs=runs, largest=largest, progress=progress)
+    return [record for _, record in found]
+
+
+def pull_later(folder: Path, store: Store, *, largest: int = LARGEST, progress: Progress = SILENT) -> list[Record]:
+    """Download the attempts that other machines made of the run in `folder` since its own last attempt, as `pull_run` does.
+
+    Attempts that this machine made are not restored. Return the records of the others, none if there is no such attempt.
+    """
+    after = len(attempts(folder)) + 1
+    elsewhere = {*range(1, after)} - {*recorded_attempts(folder)} | {*pulled_snapshots(folder)}
+    stored = stored_attempts(store, folder.name, first=min(elsewhere, default=after))
+    found = [item for item in stored if item[1].attempt in elsewhere or item[1].attempt >= after]
+    _pull_all(folder.name, found, store, runs=folder.parent, largest=largest, progress=progress)
+    return [record for _, record in found]
+
+
+def _pull_all(
+    run: str,
+    found: list[tuple[Contents, Record]],
+    store: Store,
+    *,
+    runs: Path,
+    largest: int,
+    progress: Progress,
+) -> None:
+    _check_size(run, found, largest)
+    _require_one_identity(runs / run, found)
     with disk_faults(runs / run), Root.at(runs, make=True) as root:
-        for sealed, record in sealed_records:
+        for contents, record in found:
+            _hold_earlier(root, record, store)
             attempt = f"{run}/{ATTEMPTS}/{record.attempt}"
             if root.stat(attempt) is None:
-                _pull(sealed, record, store, runs=root, progress=progress)
-            elif root.stat(f"{attempt}/{RECORD}") is not None:
+                _pull(contents, record, store, runs=root, progress=progress)
+            elif root.stat(f"{attempt}/{SNAPSHOT}") is not None or _is_only_claimed(root, attempt, record, store):
                 with attempt_root(runs / attempt) as folder:
-                    _restore_record(sealed, store, folder, progress=progress)
-                    _restore_files(sealed, store, folder, runs=root, progress=progress)
-    return [record for _, record in sealed_records]
+                    _replace(contents, record, store, folder, runs=root, progress=progress)
+            elif root.stat(f"{attempt}/{RECORD}") is not None and isinstance(contents, Sealed):
+                with attempt_root(runs / attempt) as folder:
+                    _restore_record(contents, store, folder, progress=progress)
+                    _restore_files(contents, store, folder, runs=root, progress=progress)
 
 
-def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Root, progress: Progress) -> None:
+def _hold_earlier(runs: Root, record: Record, store: Store) -> None:
+    """Reserve the numbers before an attempt that were claimed and not published, so that probing 1, 2, ... finds it."""
+    number = record.attempt - 1
+    while number and runs.stat(f"{record.run}/{ATTEMPTS}/{number}") is None:
+        claim = stored_claim(store, record.run, number)
+        if claim is not None:
+            runs.below(record.run, make=True).close()
+            with run_root(runs.path / record.run) as run:
+                hold_number(run, number, claim.to_json())
+        number -= 1
+
+
+def _is_only_claimed(runs: Root, attempt: str, record: Record, store: Store) -> bool:
+    """Return whether an attempt has only its claim here, equal to that in the store."""
+    if runs.stat(f"{attempt}/{RECORD}") is not None:
+        return False
+    claim = stored_claim(store, record.run, record.attempt)
+    return claim is not None and claim_of(runs.path / attempt) == claim.to_json()
+
+
+def _pull(contents: Contents, record: Record, store: Store, *, runs: Root, progress: Progress) -> None:
     with _temporary_folder(runs, record.run) as temporary:
         with temporary.below(f"{ATTEMPTS}/{record.attempt}", make=True) as attempt:
-            _fetch_all(sealed, store, attempt, progress=progress)
-            if sealed.source and runs.stat(f"{record.run}/{ARCHIVE}") is None:
-                _fetch_source(sealed.source, record, store, temporary)
+            _fetch_all(contents, store, attempt, progress=progress)
+            if contents.source and runs.stat(f"{record.run}/{ARCHIVE}") is None:
+                _fetch_source(contents.source, record, store, temporary)
             key = claim_key(record.run, record.attempt)
             claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
             attempt.write_whole(CLAIM, claim.to_json())
-            attempt.write_whole(PUBLISHED, Published.of(sealed, store=store.label).to_json())
-            attempt.write_whole(RECORD, sealed.record_text())
+            _write_documents(contents, store, attempt)
         with suppress(FileExistsError):
             runs.mkdir(record.run)
         with run_root(runs.path / record.run) as run:
             _move_into(temporary, run, attempt=str(record.attempt))
+
+
+def _write_documents(contents: Contents, store: Store, attempt: Root) -> None:
+    """Write the record and the note about its origin: at no moment a snapshot's record is without its note."""
+    if isinstance(contents, Sealed):
+        attempt.write_whole(RECORD, contents.record_text())
+        attempt.write_whole(PUBLISHED, Published.of(contents, store=store.label).to_json())
+        attempt.unlink(SNAPSHOT, missing_ok=True)
+    else:
+        attempt.write_whole(SNAPSHOT, contents.to_json())
+        attempt.write_whole(RECORD, contents.record_text())
+
+
+def _replace(
+    contents: Contents, record: Record, store: Store, attempt: Root, *, runs: Root, progress: Progress
+) -> None:
+    """Replace an attempt that was pulled while it ran elsewhere, file by file, by its newer snapshot or its seal."""
+    if contents.source and runs.stat(f"{record.run}/{ARCHIVE}") is None:
+        with _temporary_folder(runs, record.run) as temporary, run_root(runs.path / record.run) as run:
+            _fetch_source(contents.source, record, store, temporary)
+            _rename(temporary, run, ARCHIVE)
+    if attempt.stat(SNAPSHOT) is None or attempt.read(SNAPSHOT) != contents.to_json():
+        _restore_files(contents, store, attempt, runs=runs, progress=SILENT)
+        _write_documents(contents, store, attempt)
+        progress.note(f"attempt {record.attempt} of run {record.run}: pulled as it is in {store.label} now")
 
 
 def _restore_record(sealed: Sealed, store: Store, attempt: Root, *, progress: Progress) -> None:
@@ -113,9 +213,9 @@ def _restore_record(sealed: Sealed, store: Store, attempt: Root, *, progress: Pr
     progress.note(f"restored: {attempt.path / RECORD}; the edited record is kept as {EDITED}")
 
 
-def _restore_files(sealed: Sealed, store: Store, attempt: Root, *, runs: Root, progress: Progress) -> None:
-    """Restore, atomically, each file of an attempt that is missing or differs from the seal."""
-    damaged = [file for file in sealed.files if fault_of(attempt, file)]
+def _restore_files(contents: Contents, store: Store, attempt: Root, *, runs: Root, progress: Progress) -> None:
+    """Restore, atomically, each file of an attempt that is missing or differs from the document in the store."""
+    damaged = [file for file in contents.files if fault_of(attempt, file)]
     with _temporary_folder(runs, attempt.path.parents[1].name) as temporary:
         for file in damaged:
             _fetch_file(store, file, temporary)
@@ -125,11 +225,11 @@ def _restore_files(sealed: Sealed, store: Store, attempt: Root, *, runs: Root, p
             progress.note(f"restored: {attempt.path / file.path}")
 
 
-def _fetch_all(sealed: Sealed, store: Store, attempt: Root, *, progress: Progress) -> None:
-    progress.begin(f"run {sealed.record['run']}", sum(file.size for file in sealed.files))
+def _fetch_all(contents: Contents, store: Store, attempt: Root, *, progress: Progress) -> None:
+    progress.begin(f"run {contents.record['run']}", sum(file.size for file in contents.files))
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
-            for size in pool.map(lambda file: _fetch_file(store, file, attempt), sealed.files):
+            for size in pool.map(lambda file: _fetch_file(store, file, attempt), contents.files):
                 progress.advance(size)
     finally:
         progress.end()
@@ -180,14 +280,14 @@ def _rename(folder: Root, run: Root, name: str) -> None:
             raise
 
 
-def _require_one_identity(folder: Path, sealed_records: list[tuple[Sealed, Record]]) -> None:
+def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) -> None:
     """Raise `DigestMismatchError` unless local and published attempts have one identity and one source."""
-    identities = {record.identity for _, record in sealed_records}
+    identities = {record.identity for _, record in found}
     identities |= set(_identities(folder))
     if len(identities) > 1:
         message = f"the attempts of run {folder.name} have {len(identities)} identities; expected one: {', '.join(sorted(identities))}"
         raise DigestMismatchError(message, hint="an attempt was altered or forged: do not use this run")
-    sources = {sealed.source.sha256 for sealed, _ in sealed_records if sealed.source}
+    sources = {contents.source.sha256 for contents, _ in found if contents.source}
     if (local := source_of(folder)) is not None:
         sources.add(local.sha256)
     if len(sources) > 1:
@@ -204,8 +304,8 @@ def _identities(folder: Path) -> Iterator[str]:
             yield record_of(folder, number).identity
 
 
-def _check_size(run: str, sealed_records: list[tuple[Sealed, Record]], largest: int) -> None:
-    size = sum(sealed.size for sealed, _ in sealed_records)
+def _check_size(run: str, found: list[tuple[Contents, Record]], largest: int) -> None:
+    size = sum(contents.size for contents, _ in found)
     if size > largest:
         message = f"run {run} has {size / (1 << 30):.1f} GiB; expected at most {largest / (1 << 30):.1f} GiB"
         raise DigestMismatchError(message, hint=f"to pull it: --max-bytes {size}")

@@ -19,7 +19,16 @@ from trainer.runs.differences import DifferenceKind, candidates
 from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.open_run import claim_of, close_killed, is_alive
 from trainer.runs.record import Circumstances, Ingredients, Record, Status, read_record
-from trainer.runs.run import ATTEMPTS, CLAIM, RECORD, attempts, load_record, record_of, recorded_attempts
+from trainer.runs.run import (
+    ATTEMPTS,
+    CLAIM,
+    RECORD,
+    attempts,
+    load_record,
+    pulled_snapshots,
+    record_of,
+    recorded_attempts,
+)
 from trainer.runs.seal import read_claim
 from trainer.settings.fields import Origin
 from trainer.settings.origins import parse_options
@@ -53,12 +62,12 @@ def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> 
     """
     require_not_running(run)
     records: list[Record] = []
-    recorded = recorded_attempts(run)
+    recorded, elsewhere = recorded_attempts(run), pulled_snapshots(run)
     for number in attempts(run):
         attempt = run / ATTEMPTS / str(number)
         if number in recorded and number not in passed:
             record = load_record(attempt / RECORD)
-            running = record.outcome.status is Status.RUNNING
+            running = record.outcome.status is Status.RUNNING and number not in elsewhere
             records.append(close_killed(attempt, host=host) if running else record)
     if not records:
         raise ResumeError(f"run {run.name} has no record to resume from", hint="start a new run")
@@ -68,6 +77,24 @@ def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> 
     if any(record.outcome.status is Status.COMPLETED for record in records):
         raise ResumeError(f"run {run.name} is completed and cannot be resumed", hint="start a new run")
     return records[-1]
+
+
+def close_lost(run: Path) -> list[Record]:
+    """Close the records of attempts whose processes ended without closing them, on this or on another host; return those records.
+
+    Only for a caller that knows that no process of the run is left, as a scheduler does that starts a job again. Raise `RunError` if one
+    is alive on this host.
+    """
+    closed = []
+    elsewhere = pulled_snapshots(run)
+    for number in recorded_attempts(run):
+        attempt = run / ATTEMPTS / str(number)
+        record = load_record(attempt / RECORD)
+        if record.outcome.status is Status.RUNNING and number not in elsewhere:
+            text = claim_of(attempt)
+            host = read_claim(text, where=str(attempt / CLAIM)).host if text else record.circumstances.host.name
+            closed.append(close_killed(attempt, host=host))
+    return closed
 
 
 def require_not_running(run: Path) -> None:

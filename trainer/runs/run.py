@@ -7,6 +7,7 @@
     runs/<id>/attempts/<n>/record.json           the record
     runs/<id>/attempts/<n>/...                   metrics, checkpoints, weights
     runs/<id>/attempts/<n>/published.json        once it is in the store
+    runs/<id>/attempts/<n>/.snapshot.json        if it was pulled while it was running elsewhere: the snapshot in the store
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ ATTEMPTS: Final = run_files.ATTEMPTS
 RECORD: Final = "record.json"
 CLAIM: Final = "claim.json"
 PUBLISHED: Final = "published.json"
+SNAPSHOT: Final = ".snapshot.json"
 
 
 def new_run(runs: Path) -> tuple[str, Path]:
@@ -77,6 +79,13 @@ def recorded_attempts(folder: Path) -> list[int]:
     """Return the attempts that have a record; an attempt killed while it was opened has none."""
     with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
+    return []
+
+
+def pulled_snapshots(folder: Path) -> list[int]:
+    """Return the attempts that were pulled while they ran on another machine: they are never closed or published here."""
+    with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
+        return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{SNAPSHOT}") is not None]
     return []
 
 

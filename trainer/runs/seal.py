@@ -1,9 +1,10 @@
-"""The documents of an attempt in a store: a claim, written first, and a seal, written last.
+"""The documents of an attempt in a store: a claim, written first, snapshots while it runs, and a seal, written last.
 
-Formats `reprise.claim/1`, `reprise.sealed/1` and `reprise.published/1`. An attempt is published if and only if its seal is in the store;
-the seal lists every file by digest.
+Formats `reprise.claim/1`, `reprise.snapshot/1`, `reprise.sealed/1` and `reprise.published/1`. An attempt is published if and only if its
+seal is in the store; the seal lists every file by digest. A snapshot lists the files from which an attempt can be resumed that has no seal.
 
-A seal may come from an untrusted user: its paths, its run and attempt, and the identity of its record are checked when it is read.
+A seal or a snapshot may come from an untrusted user: its paths, its run and attempt, and the identity of its record are checked when it is
+read.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from typing import Final, Literal
 from pydantic import Field, JsonValue
 
 from trainer.base.digest import Digest, canonical, digest_of_bytes, digest_of_document
-from trainer.base.document import Document, OneLine, parse_json
+from trainer.base.document import Count, Document, OneLine, parse_json
 from trainer.base.errors import DocumentError
 from trainer.base.file_entry import File
 from trainer.base.paths import collision, path_fault
-from trainer.runs.record import MOST_ATTEMPTS, RUN_ID, Record, typed_record
+from trainer.runs.record import MOST_ATTEMPTS, RUN_ID, Record, Status, typed_record
 
 SMALL: Final = 1 << 16
 """The most bytes of a document with few fields: a claim, a note of publication."""
 MOST_FILES: Final = 100_000
+MOST_SNAPSHOTS: Final = 1 << 20
 
 
 class Claim(Document):
@@ -39,17 +41,16 @@ class Claim(Document):
         return canonical(self.model_dump(mode="json"))
 
 
-class Sealed(Document):
-    """A finished attempt: its record as written, and the digest of every file."""
+class Contents(Document):
+    """An attempt in a store: its record as written, and the digests of files."""
 
-    format: Literal["reprise.sealed/1"] = "reprise.sealed/1"
     record: dict[str, JsonValue]
     files: list[File] = Field(max_length=MOST_FILES)
     source: File | None = None
     """The run's source bundle, `source.tar.gz`."""
 
     def to_json(self) -> bytes:
-        """Return the canonical bytes of the seal."""
+        """Return the canonical bytes of the document."""
         return canonical(self.model_dump(mode="json"))
 
     def record_text(self) -> bytes:
@@ -60,6 +61,22 @@ class Sealed(Document):
     def size(self) -> int:
         """The size of all files in bytes."""
         return sum(file.size for file in self.files) + (self.source.size if self.source else 0)
+
+
+class Sealed(Contents):
+    """A finished attempt, with all of its files."""
+
+    format: Literal["reprise.sealed/1"] = "reprise.sealed/1"
+
+
+class Snapshot(Contents):
+    """An attempt that is running, with its last checkpoint and its logs up to there."""
+
+    format: Literal["reprise.snapshot/1"] = "reprise.snapshot/1"
+    number: int = Field(ge=1, le=MOST_SNAPSHOTS)
+    """Its number among those of the attempt: 1, 2, ..."""
+    step: Count
+    """The optimizer steps of the run at the checkpoint."""
 
 
 class Published(Document):
@@ -92,6 +109,11 @@ def sealed_key(run: str, attempt: int) -> str:
     return f"runs/{run}/attempts/{attempt}/sealed.json"
 
 
+def snapshot_key(run: str, attempt: int, number: int) -> str:
+    """Return the store's key of a snapshot of an attempt."""
+    return f"runs/{run}/attempts/{attempt}/snapshots/{number}.json"
+
+
 def read_claim(text: bytes, *, where: str) -> Claim:
     """Read a claim. Raise `DocumentError`."""
     return parse_json(text, Claim, where=where, most=SMALL)
@@ -100,19 +122,34 @@ def read_claim(text: bytes, *, where: str) -> Claim:
 def read_sealed(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Sealed, Record]:
     """Read the seal of an attempt and its record. Raise `DocumentError` if they are inconsistent."""
     sealed = parse_json(text, Sealed, where=where)
-    record = typed_record(sealed.record, where=f"the record in {where}")
+    return sealed, _record_in(sealed, run=run, attempt=attempt, where=where)
+
+
+def read_snapshot(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Snapshot, Record]:
+    """Read a snapshot of an attempt and its record. Raise `DocumentError` if they are inconsistent."""
+    snapshot = parse_json(text, Snapshot, where=where)
+    record = _record_in(snapshot, run=run, attempt=attempt, where=where)
+    if record.outcome.status is not Status.RUNNING:
+        found = record.outcome.status
+        raise DocumentError(f"{where} holds a record with status {found}; expected running", hint=_UNTRUSTED_HINT)
+    return snapshot, record
+
+
+def _record_in(contents: Contents, *, run: str, attempt: int, where: str) -> Record:
+    """Return the record of an attempt in a store. Raise `DocumentError` if it is of another, or if a path is invalid."""
+    record = typed_record(contents.record, where=f"the record in {where}")
     if (record.run, record.attempt) != (run, attempt):
         description = f"run {record.run}, attempt {record.attempt}"
         raise DocumentError(
             f"{where} holds the record of {description}; expected run {run}, attempt {attempt}", hint=_UNTRUSTED_HINT
         )
-    if identity_as_written(sealed.record) != record.identity:
+    if identity_as_written(contents.record) != record.identity:
         raise DocumentError(
             f"{where}: the identity {record.identity} is not that of its ingredients", hint=_UNTRUSTED_HINT
         )
-    if fault := _path_fault([file.path for file in sealed.files]):
+    if fault := _path_fault([file.path for file in contents.files]):
         raise DocumentError(f"{where}: {fault}", hint=_UNTRUSTED_HINT)
-    return sealed, record
+    return record
 
 
 def identity_as_written(record: dict[str, JsonValue]) -> str:
@@ -121,7 +158,7 @@ def identity_as_written(record: dict[str, JsonValue]) -> str:
 
 
 _UNTRUSTED_HINT: Final = "it is damaged or forged: do not use it"
-_OWN_FILES: Final = frozenset({"record.json", "claim.json", "published.json"})
+_OWN_FILES: Final = frozenset({"record.json", "claim.json", "published.json", ".snapshot.json"})
 
 
 def _path_fault(paths: list[str]) -> str | None:

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 
-def open_store(address: str, *, access: Access | None = None) -> Store:
+def open_store(address: str, *, access: Access | None = None, tries: int | None = None) -> Store:
     """Return the store at `address`, without contacting it.
 
-    S3 takes its endpoint and credentials from the address, else from `access`, else from boto3's own chain.
+    S3 takes its endpoint and credentials from the address, else from `access`, else from boto3's own chain; it sends a request that fails
+    `tries` times, by default twice.
     """
     if (folder := folder_of(address)) is not None:
         return DirectoryStore(folder)
     from trainer.stores.s3 import S3Store
 
     name, asked = split_address(address)
-    return S3Store(name, access=asked or access or Access())
+    return S3Store(name, access=asked or access or Access(), tries=tries)

@@ -83,9 +83,14 @@ _UNLESS_TAKEN: Final[_Conditional] = {"IfNoneMatch": "*"}
 class S3Store:
     """A store below `s3://bucket/prefix`."""
 
-    def __init__(self, address: str, *, access: Access) -> None:
-        """Create the client; the network is first used by the first method called."""
+    def __init__(self, address: str, *, access: Access, tries: int | None = None) -> None:
+        """Create the client; the network is first used by the first method called.
+
+        A failing request is sent `tries` times, by default twice. The pause before another try is drawn from Python's global generator, so
+        a thread beside a training sets `tries` to 1.
+        """
         self.address, self.access = address.rstrip("/"), access
+        self._tries = Config(retries={"mode": "standard", "total_max_attempts": tries}) if tries else Config()
         self._bucket, _, prefix = self.address.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self._refuses = False
@@ -259,11 +264,12 @@ class S3Store:
         )
         _keep_out_of_texts(session)
         try:
-            client = _client(session, access, _PATIENCE)
+            client = _client(session, access, _PATIENCE.merge(self._tries))
         except ValueError as fault:
             hint = "correct AWS_ENDPOINT_URL_S3 in .env, or the endpoint in the address"
             raise StoreError(f"store {self.label}: {fault}", hint=hint) from fault
-        return client if ".amazonaws.com" in client.meta.endpoint_url else _client(session, access, _OWN_SERVER)
+        is_amazon = ".amazonaws.com" in client.meta.endpoint_url
+        return client if is_amazon else _client(session, access, _OWN_SERVER.merge(self._tries))
 
     def _name(self, key: str) -> str:
         return self._prefix + checked(key)

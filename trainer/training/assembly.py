@@ -87,6 +87,8 @@ class Job:
     """Called with each line that reports that the net changed the level of determinism."""
     on_limit: Callable[[str, str], object] = lambda _, __: None
     """Called with each guarantee that the run lacks, such as `resume`, and the reason."""
+    on_saved: Callable[[Saved], None] = lambda _: None
+    """Called between two batches with each checkpoint that was saved."""
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
     place: RankPlace | None = None

@@ -97,6 +97,7 @@ def train(job: Job) -> Trained:
             lambda: log_sizes(job.into, traced),
             run=job.run,
             saves_within_epoch=assembled.saves_within_epoch,
+            on_saved=job.on_saved,
         )
         guards = [switches, call_configured(StopIfNotFinite, assembled.inspection)]
         ranks = [] if job.place is None else [CompareRanks()]

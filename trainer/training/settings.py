@@ -140,6 +140,8 @@ class FitSettings(LaunchSettings):
     """The MLflow experiment."""
     publish: Annotated[bool, Role.EXECUTION] = True
     """Publish the run to the store when it ends."""
+    publish_every: Annotated[PositiveFloat | None, Role.EXECUTION] = None
+    """Minutes between publications of a checkpoint during the run, from which another machine can resume it; none: only at its end."""
 
 
 class SampleSettings(FitSettings):

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runs.runs import finish_run
-from trainer.base.errors import ResumeError, StoreMissingError, UsageError
+from tests.runs.machines import Machine
+from tests.runs.runs import finish_run, start_run
+from trainer.base.errors import ResumeError, RunError, StoreMissingError, UsageError
 from trainer.cli.train.command_line import parse_train_options
 from trainer.cli.train.resume_or_begin import Continuation, resume_or_begin
 from trainer.runs.publish import publish_run
-from trainer.runs.record import Status
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run import record_of
 from trainer.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
@@ -103,3 +105,34 @@ def test_what_cannot_be_begun_and_resumed_is_rejected(runs: Path, given: list[st
         decide(*given)
     assert caught.value.hint
     assert not (runs / RUN).exists()
+
+
+def test_a_run_whose_host_was_lost_is_resumed_on_another(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = start_run(runs)
+    run.release()  # as the system does when the process is killed
+    assert decide(*words(run.record.run, run.record.ingredients.experiment)).argv[0] == "--resume"
+    assert record_of(runs / run.record.run).outcome.status is Status.INTERRUPTED
+    assert capsys.readouterr().err == "attempt 1 ended without closing its record, on host h\n"
+
+
+def test_a_run_that_is_still_running_here_is_not_resumed(runs: Path) -> None:
+    run = start_run(runs)
+    with pytest.raises(RunError, match="is still running"):
+        decide(*words(run.record.run, run.record.ingredients.experiment))
+
+
+def test_a_run_that_another_machine_completed_is_left_alone(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
+    store = DirectoryStore(tmp_path / "store")
+    first = Machine(name="first", runs=runs, store=store)
+    run = first.begin()
+    first.snapshot(first.train(1))
+    first.attempt.close(Outcome(status=Status.FAILED))
+    second = Machine(name="second", runs=tmp_path / "second", store=store)
+    second.take_over(run)
+    second.train(1)
+    second.finish()
+    assert decide(*words(run)).is_completed

@@ -27,6 +27,7 @@ from trainer.cli.process.followers import first_place, followers, read_place
 from trainer.cli.process.heartbeats import watch_machines
 from trainer.cli.process.machines import Announcement, announce, serving
 from trainer.cli.process.other_ranks import train_as_rank, train_on_machine
+from trainer.cli.process.publishing import publishing
 from trainer.cli.train.manual import experiment_help
 from trainer.data.cache.folder import Cache
 from trainer.data.cache.inspections import cached_inspection
@@ -151,7 +152,8 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
         if roles or not session.datasets
         else cached_inspection(session.datasets[0], Cache(root=cache_folder())),
     )
-    with fetching_ahead(fetched):
+    with fetching_ahead(fetched), publishing(session) as on_saved:
+        job = replace(job, on_saved=on_saved)
         if session.launch.resumes:
             session.trained = _resume(session, job, argv)
         else:

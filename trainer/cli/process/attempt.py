@@ -20,6 +20,7 @@ from trainer.base.redaction import REDACTOR
 from trainer.base.run_files import attempt_root
 from trainer.cli.output import escaping
 from trainer.cli.process.initial import find_initial
+from trainer.cli.process.publishing import StoreClaims
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
 from trainer.data.references import datasets_by_role
@@ -201,6 +202,8 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
                 }
             ),
         )
+    claims = StoreClaims.configured(publishes=resolved.settings.publish)
+    claims.hold_numbers(folder, ingredients)
     stop.hold()  # until `closing`: after the record is open, a signal must reach the code that closes it
     number = len(attempts(folder)) + 1
     if launch.resumes:
@@ -210,6 +213,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()
         raise concurrent_start_error(folder, number)
+    claims.claim(attempt)
     if initial.run is not None:
         keep(folder, attempt=attempt.record.attempt)
     if not {CONFINED, RETEST} & os.environ.keys():  # the user who started a retest already decided about trust

@@ -249,7 +249,7 @@ def publish(session: Session) -> PublishOutcome:
     session.stop.listen()
     try:
         store = store_at(address)
-        publish_run(Path(session.frozen.folder), store)
+        publish_run(Path(session.frozen.folder), store, own=session.opened.record.attempt)
     except RepriseError as fault:
         return PublishOutcome(fault=fault.message)
     finally:

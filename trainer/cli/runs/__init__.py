@@ -51,7 +51,7 @@ from trainer.runs.open_run import close_killed
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
-from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded_attempts
+from trainer.runs.run import ATTEMPTS, attempts, pulled_snapshots, record_of, recorded_attempts
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
 
@@ -304,7 +304,8 @@ def _publish_one(run: str, store: Store, *, is_abandoned: bool, quiet: bool) -> 
     folder = runs_folder() / run
     for number in recorded_attempts(folder):
         attempt = folder / ATTEMPTS / str(number)
-        if is_abandoned and record_of(folder, number).outcome.status is Status.RUNNING:
+        is_running = record_of(folder, number).outcome.status is Status.RUNNING
+        if is_abandoned and is_running and number not in pulled_snapshots(folder):
             close_killed(attempt, host=host_name())
         require_intact(attempt, record_of(folder, number))
     notes = publish_run(folder, store, progress=transfer_progress("publishing"))

@@ -14,9 +14,11 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ResumeError, RunNotFoundError, UsageError
 from trainer.base.safe_folder import Root
 from trainer.cli.configuration import runs_folder
-from trainer.cli.find_run import find_published_run
+from trainer.cli.find_run import find_published_run, pull_later_attempts
 from trainer.cli.nodes import read_node
+from trainer.cli.output import one_line
 from trainer.runs.record import Status, is_run_id, new_run_id
+from trainer.runs.resume import close_lost
 from trainer.runs.run import record_of, recorded_attempts
 
 if TYPE_CHECKING:
@@ -59,11 +61,16 @@ def resume_or_begin(argv: Sequence[str], options: Options) -> Continuation:
             with disk_faults(folder), Root.at(runs_folder(), make=True) as runs:
                 runs.below(run, make=True).close()
             return Continuation(argv=begins, run=run)
+    else:
+        pull_later_attempts(folder)
     record = record_of(folder)
     if record.outcome.status is Status.COMPLETED:
         print(f"run {run} is completed: nothing is left to do", file=sys.stderr)
         return Continuation(argv=begins, is_completed=True)
     _require_same_experiment(folder, record.ingredients.experiment, options["exp"] or "")
+    for lost in close_lost(folder):
+        line = f"attempt {lost.attempt} ended without closing its record, on host {lost.circumstances.host.name}"
+        print(one_line(line), file=sys.stderr)
     return Continuation(argv=["--resume", run, *_without(argv, {NAME, *_OF_BEGINNING})])
 
 

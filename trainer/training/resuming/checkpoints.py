@@ -66,12 +66,13 @@ class Checkpoints(Callback):
         monitor: str | None,
         monitor_mode: str,
         saves_within_epoch: Callable[[], bool] = lambda: True,
+        on_saved: Callable[[Saved], None] = lambda _: None,
     ) -> None:
         """Store the checkpoints of `run` in `folder`; `logs` flushes the logs and returns their sizes in bytes.
 
-        `saves_within_epoch` returns whether a run can resume within an epoch.
+        `saves_within_epoch` returns whether a run can resume within an epoch; `on_saved` is called in rank 0 with each checkpoint.
         """
-        self.saves_within_epoch = saves_within_epoch
+        self.saves_within_epoch, self.on_saved = saves_within_epoch, on_saved
         self.folder, self.logs, self.run = folder, logs, run
         self.every = checkpoint_every
         self.monitor = monitor
@@ -233,6 +234,7 @@ class Checkpoints(Callback):
         if best is not None:
             write_whole(self.folder / BEST, best.model_dump_json().encode() + b"\n")
         self._tidy([saved, before] if before else [saved])
+        self.on_saved(saved)
 
     def _tidy(self, kept: list[Saved]) -> None:
         named = {one.path for one in kept} | {one.best.path for one in kept if one.best}
