@@ -16,7 +16,7 @@ STARTED_BY_THESE: Final = {"_process", "_points"}
 """Commands that gated commands start."""
 UNGATED: Final = {
     "new", "runs", "report", "compare", "noise", "certify", "verify", "check", "bench", "baseline", "data", "add", "remove", "image",
-    "packages", "serve", "setup", "doctor",
+    "packages", "serve", "setup", "doctor", "submit", "logs", "cancel",
     "doctor store", "_baseline", "_bench", "_check", "_fetch", "_foresee", "_inspect", "_observe", "_self_test", "_table",
 }  # fmt: skip
 """Commands that run the checkout's own code, or `train`, or nothing."""

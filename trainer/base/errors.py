@@ -10,7 +10,7 @@ A message is one sentence that names the object, what was found and what was exp
 | 10-39 | verdicts of comparing two runs |
 | 40-49 | declarations: files, settings, environments, datasets, records |
 | 50-59 | the store |
-| 60-69 | the engine and its images |
+| 60-69 | the engine and its images, and the scheduler of a cluster |
 | 70-79 | the machine: disk, permissions, ports, devices |
 | 80-99 | the run itself |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM (75 if a checkpoint was saved) |
@@ -190,6 +190,12 @@ class PinError(EngineError):
     """A pin that cannot be written or restored."""
 
     code = 64
+
+
+class SchedulerError(EngineError):
+    """A scheduler that is not installed, does not answer, or rejects a job."""
+
+    code = 65
 
 
 # --- 70-79: the machine

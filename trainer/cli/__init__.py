@@ -52,6 +52,9 @@ COMMANDS: Final = {
     "certify": Command("test that a rerun or a resume is bit-identical, and certify it", "image"),
     "verify": Command("verify a certificate"),
     "sweep": Command("train at every point of a grid, with one frozen source in one image"),
+    "submit": Command("submit a training to a cluster, as a job that resumes the run", "host"),
+    "logs": Command("print the output of a submitted run, or the log of a run"),
+    "cancel": Command("stop a submitted run, after it has saved a checkpoint", "host"),
     "check": Command("find an experiment's mistakes in a minute, before hours of training", "image"),
     "bench": Command("measure the time of an experiment's training steps", "image"),
     "baseline": Command("compare short trainings of experiments with their recorded baselines"),
@@ -66,6 +69,7 @@ COMMANDS: Final = {
 GROUPS: Final = {
     "Start": ("setup", "doctor", "doctor store", "new", "check"),
     "Train": ("train", "sweep", "bench"),
+    "Clusters": ("submit", "logs", "cancel"),
     "Runs": ("runs", "report", "compare", "why", "reproduce"),
     "Models": ("predict", "package", "packages", "serve", "retest"),
     "Evidence": ("noise", "baseline", "certify", "verify"),

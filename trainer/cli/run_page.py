@@ -90,9 +90,17 @@ def headline(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def page(
-    listed: ListedRun, record: Record, *, retests: Iterable[Retest] = (), lineage: Sequence[Ancestor] = ()
+    listed: ListedRun,
+    record: Record,
+    *,
+    retests: Iterable[Retest] = (),
+    lineage: Sequence[Ancestor] = (),
+    job: str | None = None,
 ) -> Iterator[str]:
-    """Yield the page of a run, with the results of its reruns and the runs that it descends from, the parent first."""
+    """Yield the page of a run, with the results of its reruns and the runs that it descends from, the parent first.
+
+    `job` is the state of the job of a run that was submitted to a cluster.
+    """
     ingredients, circumstances, outcome = record.ingredients, record.circumstances, record.outcome
     command = circumstances.purpose and f"reprise {circumstances.purpose}"
     location = f"{listed.location} ({listed.store})" if listed.store else str(listed.location)
@@ -101,6 +109,7 @@ def page(
         [
             ("run", f"{record.run}, attempt {record.attempt}"),
             ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
+            *_present(("scheduler", job)),
             ("location", location),
             ("experiment", ingredients.experiment),
             ("started", f"{_moment(listed.records[0])}, took {duration_text(listed.records, died=listed.died) or '?'}"),

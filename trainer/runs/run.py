@@ -3,6 +3,7 @@
 `open_run` writes the record of an attempt.
 
     runs/<id>/source.tar.gz, source/             the frozen source
+    runs/<id>/submission/                        the job of a run that was submitted to a cluster
     runs/<id>/attempts/<n>/claim.json            the owner of the attempt
     runs/<id>/attempts/<n>/record.json           the record
     runs/<id>/attempts/<n>/...                   metrics, checkpoints, weights
@@ -34,6 +35,8 @@ RECORD: Final = "record.json"
 CLAIM: Final = "claim.json"
 PUBLISHED: Final = "published.json"
 SNAPSHOT: Final = ".snapshot.json"
+SUBMISSION: Final = "submission"
+"""The folder of a run with its job on a cluster: `trainer.sites.slurm`."""
 
 
 def new_run(runs: Path) -> tuple[str, Path]:
@@ -47,8 +50,10 @@ def new_run(runs: Path) -> tuple[str, Path]:
 
 
 def abandon(folder: Path) -> None:
-    """Remove the folder of a run unless an attempt has a record."""
+    """Remove the folder of a run unless an attempt has a record, or the run was submitted to a cluster, which writes its output there."""
     with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
+        if runs.stat(f"{folder.name}/{SUBMISSION}") is not None:
+            return
         with suppress(FileNotFoundError), runs.below(f"{folder.name}/{ATTEMPTS}") as attempts_folder:
             if any(
                 attempts_folder.stat(f"{name}/{RECORD}")

@@ -42,6 +42,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "print_settings",
     ),
     "sweep": ("exp", "settings", "help", "json", "points", "jobs", "continue", "again", "show", "sort", "mode"),
+    "submit": ("help", "json", "settings", "to", "nodes", "dry_run"),
     "check": ("help", "json", "settings", "synthetic", "bits", "steps"),
     "bench": ("help", "json", "settings", "synthetic", "steps", "warmup", "seconds", "against", "profile"),
     "noise": ("help", "json", "settings", "seeds", "gain"),

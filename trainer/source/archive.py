@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import stat
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -77,6 +78,22 @@ def unpack(bundle: SourceBundle, into: Root, name: str) -> None:
             for file in bundle.files:
                 with folder.create(file.path, mode=_mode(file), make=True) as written:
                     written.write(file.data)
+
+
+def is_unpacked(bundle: SourceBundle, into: Root, name: str) -> bool:
+    """Return whether the folder `name` in `into` has exactly the bundle's files; empty folders do not count."""
+    if not into.has_folder(name):
+        return False
+    expected = {file.path: file for file in bundle.files}
+    with into.below(name) as folder:
+        found = {path: status for path, status in folder.walk() if not stat.S_ISDIR(status.st_mode)}
+        return found.keys() == expected.keys() and all(
+            stat.S_ISREG(status.st_mode)
+            and status.st_size == len(expected[path].data)
+            and bool(status.st_mode & 0o100) == expected[path].executable
+            and folder.read(path, most=status.st_size) == expected[path].data
+            for path, status in found.items()
+        )
 
 
 def read_archive(path: Path) -> SourceBundle:

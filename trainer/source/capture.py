@@ -22,6 +22,7 @@ from trainer.source.archive import (
     SourceFile,
     archive,
     bundle_digest,
+    is_unpacked,
     read_archive,
     unpack,
 )
@@ -73,7 +74,9 @@ def place_source(bundle: SourceBundle, into: Path) -> None:
 
 
 def take_placed_source(into: Path) -> SourceBundle | None:
-    """Unpack the source that another command placed into the run's folder `into`; return `None` if there is none.
+    """Return the source that another command placed into the run's folder `into`; `None` if there is none.
+
+    A copy that differs from the archive is unpacked again; an equal copy stays, since machines of a cluster may have mounted it.
 
     Raise `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
     """
@@ -81,8 +84,9 @@ def take_placed_source(into: Path) -> SourceBundle | None:
         if run.stat(SOURCE_DESCRIPTION) is None:
             return None
         bundle = replace(read_archive(into / ARCHIVE), source=read_json_below(run, SOURCE_DESCRIPTION, Source))
-        run.remove_tree(COPY)
-        unpack(bundle, run, COPY)
+        if not is_unpacked(bundle, run, COPY):
+            run.remove_tree(COPY)
+            unpack(bundle, run, COPY)
         run.unlink(SOURCE_DESCRIPTION)
         return bundle
 

@@ -41,6 +41,7 @@ from trainer.cli.runs.export import export as export_run
 from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
+from trainer.cli.submitted import describe_job, find_submitted
 from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
 from trainer.comparison.retest import Retest, local_retests, published_retests
@@ -52,6 +53,7 @@ from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
 from trainer.runs.run import ATTEMPTS, attempts, pulled_snapshots, record_of, recorded_attempts
+from trainer.sites.submission import submitted_ids
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
 
@@ -184,16 +186,33 @@ def _table(lines: list[tuple[str, ...]]) -> None:
 
 
 def _show(args: Namespace) -> int:
-    listed = _find_listed(args.run, args.store)
+    try:
+        listed = _find_listed(args.run, args.store)
+    except RunNotFoundError:
+        if not submitted_ids(runs_folder()):
+            raise
+        return _show_waiting(args)
+    job = describe_job(runs_folder() / listed.run)
     if listed.record is None:
         raise RunError(
             f"the record of run {listed.run} cannot be read: {listed.fault}",
             hint="reprise runs pull restores a published record",
         )
     lineage = list(ancestors(listed.record, lambda run: _record(run, args.store)))
-    lines = "" if args.json else page(listed, listed.record, retests=_retests(listed, args.store), lineage=lineage)
-    rows = {"lineage": lineage_rows(lineage)} if lineage else {}
+    retests = [] if args.json else _retests(listed, args.store)
+    lines = "" if args.json else page(listed, listed.record, retests=retests, lineage=lineage, job=job)
+    rows = ({"lineage": lineage_rows(lineage)} if lineage else {}) | ({"scheduler": job} if job else {})
     print_result(listed.record.model_dump(mode="json") | rows, lines, as_json=args.json, indent=1)
+    return 0
+
+
+def _show_waiting(args: Namespace) -> int:
+    """Show a submitted run that has no attempt yet. Raise `RunNotFoundError`."""
+    folder, note = find_submitted(args.run)
+    job = describe_job(folder)
+    document = {"run": folder.name, "scheduler": job, "submission": note.model_dump(mode="json")}
+    lines = [f"run        {folder.name}, which has no attempt yet", f"scheduler  {job}"]
+    print_result(document, lines, as_json=args.json, indent=1)
     return 0
 
 

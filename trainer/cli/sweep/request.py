@@ -76,7 +76,7 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
             f"{_NO_AXIS}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE"
         )
     files = request.origins.files
-    recorded, secret_names = _environment(os.environ, sketch)
+    recorded, secret_names = settings_in_environment(os.environ, sketch)
     texts = _read_settings_files(request, sketch)
     if sketch is not None:
         require_distinct(combined, [_settings_of_point(sketch, point, typed, files) for point in combined])
@@ -174,7 +174,7 @@ def _with_point(
     return SettingError(f"{message}{suffix}", hint=hint)
 
 
-def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
+def settings_in_environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
     """Return the settings of the environment that are certainly not secrets, and the names of the others."""
     variables = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
     recorded = {name for name in variables if _is_no_secret(name.removeprefix(ENVIRONMENT_PREFIX).lower(), sketch)}

@@ -1,0 +1,49 @@
+"""Plans and sites of tests, and programs that stand in the place of Slurm's and of an engine's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.sites.plan import Plan
+from trainer.sites.site import SlurmSite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN: Final = "20260301t120005-abcdef"
+DIGEST: Final = f"sha256:{'a' * 64}"
+IMAGE: Final = f"registry.example/team/cpu@{DIGEST}"
+
+
+def plan(**changes: Any) -> Plan:
+    """Return the plan of a run on two machines."""
+    given: dict[str, Any] = {
+        "run": RUN,
+        "image": IMAGE,
+        "variables": {
+            "REPRISE_IMAGE": IMAGE,
+            "REPRISE_IMAGE_CONFIG": f"sha256:{'c' * 64}",
+            "REPRISE_STORE": "s3://lab",
+        },
+        "secrets": ["AWS_ACCESS_KEY_ID"],
+        "words": ["train", "--resume-or-begin", RUN, "--exp=digits", "--devices=2"],
+        "nodes": 2,
+        "devices": 2,
+        "source": f"sha256:{'b' * 64}",
+    }
+    return Plan(**given | changes)
+
+
+def site(runtime: str = "docker", **changes: Any) -> SlurmSite:
+    """Return a cluster."""
+    return SlurmSite.model_validate({"kind": "slurm", "runtime": runtime, "cache": "/var/cache/reprise", **changes})
+
+
+def programs(folder: Path, **texts: str) -> dict[str, str]:
+    """Write shell scripts by name into a folder; return an environment whose PATH begins with it."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}

@@ -1,0 +1,213 @@
+"""`reprise submit EXP --to SITE`: freezes the source, writes the run's job, and submits it to the scheduler of a cluster.
+
+The job lies in the run's folder, which every machine of the cluster sees at the same path, as `submission/`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import DeviceError, UnsafePathError, UsageError
+from trainer.base.safe_folder import Root, run_root
+from trainer.base.suggestions import counted
+from trainer.cli.arguments import Arguments
+from trainer.cli.checkout import compose_values
+from trainer.cli.configuration import (
+    CHECKOUT,
+    adopt_dotenv,
+    give_to_container_user,
+    runs_folder,
+    shown_path,
+    store_address,
+)
+from trainer.cli.messages import spelled
+from trainer.cli.nodes import NodePlace
+from trainer.cli.output import print_json, print_notice
+from trainer.cli.sweep.request import settings_in_environment
+from trainer.cli.train.command_line import (
+    from_checkout,
+    parse_train_request,
+    report_shared_options,
+    require_captured,
+)
+from trainer.runs.record import new_run_id
+from trainer.runs.run import SUBMISSION
+from trainer.sites import scheduler
+from trainer.sites.image import image_variables
+from trainer.sites.plan import Plan
+from trainer.sites.site import load_site
+from trainer.sites.slurm import JOB, job_files
+from trainer.sites.submission import Submission, write_submission
+from trainer.source.capture import COPY, SOURCE_DESCRIPTION, capture, place_source
+from trainer.stores.address import LOCAL_ENDPOINT, folder_of
+from trainer.training.declared_settings import sketched_in
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping, Sequence
+
+    from trainer.cli.train.command_line import TrainRequest
+    from trainer.sites.site import Site
+    from trainer.source.capture import SourceBundle
+
+_PLAN: Final = "plan.json"
+_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_ADDRESSES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """A checked command line."""
+
+    site: Site
+    plan: Plan
+    bundle: SourceBundle
+    mounts: Sequence[Path]
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    experiment = argv[0] if argv and not argv[0].startswith("-") else None
+    args, rest = _parser().parse_known_args(argv if experiment is None else argv[1:])
+    if experiment is None:
+        raise UsageError("submit needs an experiment", hint="reprise submit digits --to SITE --nodes 2 --devices 2")
+    report_shared_options("submit", argv, experiment)
+    adopt_dotenv()
+    request = _checked(experiment, rest, args)
+    if args.dry_run:
+        return _describe(request, as_json=args.json)
+    folder = runs_folder() / request.plan.run
+    try:
+        _write(request, folder)
+        job = scheduler.submit(JOB, folder=folder / SUBMISSION)
+    except BaseException:  # nothing stays of a job that was not submitted
+        with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
+            runs.remove_tree(folder.name)
+        raise
+    noted = Submission(kind=request.site.kind, site=args.to, job=job, submitted=datetime.now(UTC))
+    write_submission(folder, noted)
+    _report(folder, job, as_json=args.json)
+    return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "reprise submit",
+        "Freeze the source and submit a training to a cluster, as a job that resumes the run whenever it starts again. All other "
+        "options are settings, or --settings FILE, as for `reprise train`. The folder of runs must be on a file system that all "
+        "machines of the cluster share, at the same path.",
+    )
+    parser.usage = (
+        "%(prog)s EXPERIMENT --to SITE [--nodes N] [--SETTING VALUE ...]\n                      [--dry-run] [--json]"
+    )
+    parser.add_argument("--to", metavar="SITE", required=True, help="cluster: a name in sites/, without .toml")
+    parser.add_argument(
+        "--nodes", type=int, default=1, metavar="N", help="machines of the run, which share --devices (default: 1)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the job, ask Slurm when it would start, and submit nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _Request:
+    """Check everything that can be wrong before a job waits in a queue, and capture the source."""
+    if args.nodes < 1:
+        raise UsageError(f"--nodes is {args.nodes}; expected 1 or more", hint="--nodes 2")
+    site = load_site(args.to, root=CHECKOUT)
+    train = parse_train_request([f"--exp={experiment}", *rest])
+    words = from_checkout(train)
+    _require_devices(train, site, nodes=args.nodes)
+    values = compose_values()
+    image = image_variables(site.image, environment=site.environment, dotenv=values, root=CHECKOUT)
+    if image["REPRISE_IMAGE"].startswith("localhost/") and not (site.image or "").startswith("/"):
+        print_notice(f"the image is in no registry: every machine must have {image['REPRISE_IMAGE']}")
+    store, keys, mounts = _store(values)
+    known, secrets = settings_in_environment(os.environ, sketched_in(train.experiment.path(CHECKOUT)))
+    bundle = capture(CHECKOUT, extra=train.experiment.extra, runs=runs_folder())
+    require_captured(train.experiment, bundle)
+    run = new_run_id()
+    plan = Plan(
+        run=run,
+        image=image["REPRISE_IMAGE"],
+        variables={**image, **store, **known},
+        secrets=[*keys, *secrets],
+        words=["train", "--resume-or-begin", run, *words],
+        nodes=args.nodes,
+        devices=train.settings.devices,
+        source=bundle.digest,
+    )
+    return _Request(site=site, plan=plan, bundle=bundle, mounts=mounts)
+
+
+def _require_devices(train: TrainRequest, site: Site, *, nodes: int) -> None:
+    """Raise `SettingError`, `DeviceError` for devices that the site's machines cannot have."""
+    here = NodePlace(node=0, nodes=nodes, host="", port=0).devices_here(train.settings.devices)
+    accelerator = train.settings.accelerator
+    if (accelerator == "gpu" and not site.gpus) or (accelerator != "cpu" and site.gpus and here > site.gpus):
+        message = f"this run wants {counted(here, 'GPU')} of each machine; the site has {site.gpus}"
+        raise DeviceError(message, hint="--devices counts those of all machines; `gpus` of the site those of each one")
+
+
+def _store(values: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[Path]]:
+    """Return the variables of the store, the names of its keys, and the folders to mount for it."""
+    address = store_address()
+    if address is None:
+        print_notice("no store is configured: datasets must be in the cache of every machine")
+        return {}, [], []
+    if (folder := folder_of(address)) is not None:
+        return {"REPRISE_STORE": str(folder)}, [], [folder]
+    if values.get("REPRISE_STORE_ENDPOINT") == LOCAL_ENDPOINT and address == values.get("REPRISE_STORE"):
+        print_notice(
+            "the store of this checkout runs on this machine only: the job has no store, and datasets must be in the cache of every "
+            "machine (scripts/setup --store ADDRESS uses another)"
+        )
+        return {}, [], []
+    found = {name: os.environ.get(name) or values.get(name) for name in _ADDRESSES}
+    return {"REPRISE_STORE": address, **{name: text for name, text in found.items() if text}}, [*_KEYS], []
+
+
+def _describe(request: _Request, *, as_json: bool) -> int:
+    """Print the files of the job, and what Slurm says about it."""
+    files = job_files(request.plan, request.site, folder=runs_folder() / request.plan.run, mounts=request.mounts)
+    said = scheduler.test(files[JOB], folder=Path(gettempdir())) if scheduler.has_slurm() else None
+    if as_json:
+        print_json({"run": request.plan.run, "files": files, "slurm": said}, indent=1)
+    else:
+        print("\n".join(f"# {name}\n{text}" for name, text in files.items()))
+    print_notice(said or "sbatch is not installed on this machine: nothing was asked of Slurm")
+    print_notice("dry run: nothing was submitted")
+    return 0
+
+
+def _write(request: _Request, folder: Path) -> None:
+    """Create the run's folder, with its source and its job."""
+    files = job_files(request.plan, request.site, folder=folder, mounts=request.mounts)
+    with disk_faults(folder), Root.at(folder.parent, make=True) as runs:
+        runs.mkdir(folder.name)
+    place_source(request.bundle, folder)
+    with disk_faults(folder), run_root(folder) as new:
+        new.below(f"{COPY}/runs", make=True).close()  # the mount point of the runs in a container
+        new.mkdir(SUBMISSION)
+        files |= {_PLAN: request.plan.to_json(), SOURCE_DESCRIPTION: new.read(SOURCE_DESCRIPTION).decode()}
+        for name, text in files.items():
+            new.write_whole(f"{SUBMISSION}/{name}", text.encode())
+    give_to_container_user(folder, checkout=CHECKOUT)
+
+
+def _report(folder: Path, job: str, *, as_json: bool) -> None:
+    run = folder.name
+    if as_json:
+        document: dict[str, Any] = {"run": run, "job": job, "folder": str(folder)}
+        print_json(document, indent=1)
+        return
+    print(f"run {run}: job {job}; its folder, {shown_path(folder)}, must be on a file system that every machine sees")
+    print(spelled(f"reprise logs {run} --follow; reprise runs show {run}; reprise cancel {run}"))

@@ -1,0 +1,112 @@
+"""Declarations of sites, `sites/<name>.toml`: a cluster's scheduler, and what each of its machines provides for a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
+
+from trainer.base.document import Document, parse_toml, typed
+from trainer.base.errors import DocumentError, UsageError
+from trainer.base.plain_text import read_text
+from trainer.base.suggestions import did_you_mean
+from trainer.environments.declaration import NAME, Variable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDER: Final = "sites"
+_LARGEST: Final = 1 << 20
+"""The most bytes of a declaration."""
+
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,:+-]{0,200}$")]
+"""A name of the scheduler's, or several with commas."""
+Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[KMGT]?$")]
+"""An amount of memory in the scheduler's form, such as `64G`; without a letter, MB."""
+Duration = Annotated[str, StringConstraints(pattern=r"^(?:[0-9]{1,4}-)?[0-9]{1,5}(?::[0-9]{1,2}){0,2}$")]
+"""A limit of time in Slurm's form, such as `8:00:00` or `2-00:00:00`; a number is minutes."""
+MountedPath = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f:,\\]*$", max_length=1000)]
+"""An absolute path on each machine; the separators of mounts, `:` and `,`, cannot be part of it."""
+Image = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:/[^\x00-\x1f\x7f:,\\]*|[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64})$", max_length=1000
+    ),
+]
+"""An image of a registry by digest, `NAME@sha256:...`, or the absolute path of a file that was made from it."""
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$", max_length=10_000)]
+Option = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
+
+
+class SlurmSite(Document):
+    """A cluster with Slurm, whose machines share the folder of runs."""
+
+    kind: Literal["slurm"]
+    runtime: Literal["docker", "podman", "apptainer", "pyxis"]
+    """What starts the image on a machine."""
+    cache: MountedPath
+    """The folder of each machine, or a shared one, for the cache of datasets."""
+    environment: str | None = Field(default=None, pattern=NAME)
+    """The environment whose image the machines use; by default that of the checkout."""
+    image: Image | None = None
+    """The image in a registry by digest, or a file that was made from it; by default the environment's pinned image."""
+    partition: Word | None = None
+    account: Word | None = None
+    time: Duration | None = None
+    cpus: PositiveInt | None = None
+    """CPUs of each machine."""
+    memory: Memory | None = None
+    """Memory of each machine."""
+    gpus: int = Field(default=0, ge=0, le=64)
+    """GPUs of each machine."""
+    grace: int = Field(default=120, ge=0, le=65535)
+    """Seconds before the end of the time at which the run is told to save and stop."""
+    shm: Memory = "2G"
+    """Shared memory of a container, for docker and podman."""
+    pass_on: tuple[Variable, ...] = ()
+    """Names of variables of the job that the containers get."""
+    mounts: tuple[MountedPath, ...] = ()
+    """Further files and folders, mounted at their own paths."""
+    options: tuple[Option, ...] = ()
+    """Further words of the runtime's command."""
+    lines: tuple[Line, ...] = ()
+    """Lines of the job as they are: `#SBATCH` lines, or lines of shell that each start of the job runs."""
+
+    @model_validator(mode="after")
+    def _require_usable_image(self) -> SlurmSite:
+        """Require a file that the runtime can start."""
+        if self.image is None or not self.image.startswith("/"):
+            return self
+        suffix = {"apptainer": ".sif", "pyxis": ".sqsh"}.get(self.runtime)
+        if suffix is None:
+            raise ValueError(f"image {self.image!r} is a file; {self.runtime} needs NAME@sha256:DIGEST")
+        if PurePosixPath(self.image).suffix != suffix:
+            raise ValueError(f"image {self.image!r}: {self.runtime} starts files whose names end in {suffix}")
+        return self
+
+
+Site = SlurmSite
+KINDS: Final[dict[str, type[SlurmSite]]] = {"slurm": SlurmSite}
+"""The class of a declaration by its `kind`."""
+
+
+def site_names(root: Path) -> list[str]:
+    """Return the sites that a checkout declares."""
+    return sorted(path.stem for path in (root / FOLDER).glob("*.toml") if re.match(NAME, path.stem))
+
+
+def load_site(name: str, *, root: Path) -> Site:
+    """Read a declaration. Raise `UsageError`, which suggests similar names, `DocumentError` if it is invalid."""
+    names = site_names(root)
+    if name not in names:
+        hint = did_you_mean(name, names) if names else f"write {FOLDER}/{name}.toml: docs/how-to/cluster.md"
+        raise UsageError(f"unknown site {name!r}: {root / FOLDER} has no such declaration", hint=hint)
+    path = root / FOLDER / f"{name}.toml"
+    content: dict[str, Any] = parse_toml(read_text(path, most=_LARGEST), where=str(path))
+    kind = content.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        found = "is missing" if kind is None else f"is {kind!r}"
+        raise DocumentError(f"{path}: key 'kind' {found}; expected {' or '.join(KINDS)}", hint='kind = "slurm"')
+    return typed(content, KINDS[kind], where=str(path))

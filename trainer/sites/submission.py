@@ -1,0 +1,62 @@
+"""The note of a submitted run, `runs/<id>/submission/submission.json`: where it was submitted, and its job."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import Field
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.document import Document, OneLine, read_json_below
+from trainer.base.plain_text import reading
+from trainer.base.safe_folder import Root, run_root
+from trainer.runs.record import is_run_id
+from trainer.runs.run import SUBMISSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE: Final = "submission.json"
+_LARGEST: Final = 1 << 16
+
+
+class Submission(Document):
+    """Where a run was submitted."""
+
+    format: Literal["reprise.submission/1"] = "reprise.submission/1"
+    kind: Literal["slurm"]
+    site: OneLine
+    job: str = Field(pattern=r"^[0-9]{1,18}$")
+    """The job's number."""
+    submitted: datetime
+
+
+def write_submission(folder: Path, submission: Submission) -> None:
+    """Write the note into a run's folder. Raise `MachineError`."""
+    with disk_faults(folder), run_root(folder) as run:
+        run.write_whole(f"{SUBMISSION}/{FILE}", f"{submission.model_dump_json(indent=1)}\n".encode())
+        run.give(f"{SUBMISSION}/{FILE}")  # to the user of the containers, if this user is root
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """Read the note; return `None` if the run was not submitted. Raise `DocumentError`."""
+    path = f"{SUBMISSION}/{FILE}"
+    with reading(folder / path), suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
+        return read_json_below(run, path, Submission, most=_LARGEST) if run.has_file(path) else None
+    return None
+
+
+def submitted_ids(runs: Path) -> list[str]:
+    """Return the IDs of the submitted runs of this machine, sorted, also of those that have no attempt yet."""
+    if not runs.is_dir():
+        return []
+    with Root.at(runs) as folder:
+        return [name for name in folder.names() if is_run_id(name) and _was_submitted(folder, name)]
+
+
+def _was_submitted(runs: Root, name: str) -> bool:
+    with suppress(OSError):
+        return runs.has_folder(name) and runs.stat(f"{name}/{SUBMISSION}/{FILE}") is not None
+    return False
