@@ -26,3 +26,23 @@ def test_a_run_that_never_started_is_not_reported_as_stopped(
         os.kill(os.getpid(), number)
     message = f"the run was stopped by {by}" if has_run else f"stopped by {by} before the training began"
     assert (error.value.message, error.value.code) == (message, kind.code)
+
+
+def test_sigterm_that_arrives_several_times_at_once_is_one_request() -> None:
+    stop = Stop()
+    stop.listen()
+    stop.is_delayed = True
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested == signal.SIGTERM
+    with pytest.raises(StoppedError):
+        stop.check()
+
+
+def test_a_second_ctrl_c_stops_at_once() -> None:
+    stop = Stop()
+    stop.listen()
+    stop.is_delayed = True
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(InterruptedRunError):
+        os.kill(os.getpid(), signal.SIGINT)

@@ -1,14 +1,16 @@
 """Stop requests by Ctrl-C and SIGTERM.
 
 While a training checks for a request after each step, a first signal only sets the request; otherwise, and at a second signal, the stop
-is raised immediately. The code that opened the record closes it, undisturbed by later signals. Does not import torch, because this object
-is created first.
+is raised immediately. SIGTERM that arrives several times at once is one request: a scheduler sends it to every process of a job, and
+container runtimes forward theirs. The code that opened the record closes it, undisturbed by later signals. Does not import torch, because
+this object is created first.
 """
 
 from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import InterruptedRunError, StoppedError
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_BURST: Final = 3.0
+"""Seconds in which several SIGTERM are one request."""
 
 
 class Stop:
@@ -33,6 +37,7 @@ class Stop:
         """Whether the stop was raised, and the record is being closed."""
         self.has_run = False
         """Whether a record is open, which the stop must close."""
+        self._terminated = -_BURST
 
     def listen(self) -> None:
         """Install the signal handlers of this process; signals that were blocked meanwhile are delivered now."""
@@ -85,6 +90,9 @@ class Stop:
         if self.is_raised:
             return
         again = self.requested is not None
+        if number == signal.SIGTERM:
+            again &= monotonic() - self._terminated > _BURST
+            self._terminated = monotonic()
         self.requested = number
         if not self.is_on_hold and (again or not self.is_delayed):
             raise self.fault()
