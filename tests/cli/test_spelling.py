@@ -46,6 +46,7 @@ KNOWN: Final = {
     "trainer/environments/dependencies.py": "the hint of an error, which spells it",
     "trainer/environments/dependency_lock.py": "the hint of an error, which spells it",
     "trainer/environments/pin.py": "the first line of a file that is committed",
+    "trainer/sites/slurm.py": "a comment in a job's script",
     "trainer/comparison/compare.py": "notes, kept in documents; the page spells them",
     "trainer/comparison/verdict.py": "notes, kept in documents; the page spells them",
     "trainer/comparison/certificate.py": "the hint of an error, which spells it",

@@ -37,6 +37,7 @@ def test_the_text_of_a_job_is_the_golden_one(runtime: str) -> None:
         time="8:00:00",
         cpus=8,
         memory="64G",
+        shm="512",
         gpus=1,
         pass_on=("NCCL_SOCKET_IFNAME",),
         mounts=("/data/my files",),
@@ -148,6 +149,7 @@ def test_only_machine_0_ending_with_75_requeues_the_job(
     texts = {
         "srun": SRUN,
         "docker": f'case "$1" in run) exit $([ "$SLURM_NODEID" = 0 ] && echo {codes[0]} || echo {codes[1]}) ;; esac',
+        "scancel": "exit 0",
         "scontrol": f'[ "$1" = show ] && echo n1 || echo "$@" >>{tmp_path}/asked',
         "sleep": "exit 0",
     }
@@ -158,6 +160,24 @@ def test_only_machine_0_ending_with_75_requeues_the_job(
     assert done.returncode == code, done.stderr
     asked = tmp_path / "asked"
     assert (asked.read_text() if asked.exists() else "") == ("requeue 7\n" if is_requeued else "")
+
+
+def test_machines_that_wait_for_a_failed_machine_0_are_stopped(tmp_path: Path) -> None:
+    submission = written(tmp_path / "runs" / RUN, words=["train"], variables={})
+    waits = f"until [ -e {tmp_path}/asked ]; do :; done; exit 143"
+    waiting = f'[ "$1" = run ] || exit 0; [ "$SLURM_NODEID" != 0 ] || exit 41; {waits}'
+    texts = {"srun": SRUN, "docker": waiting, "scancel": f'echo "$@" >>{tmp_path}/asked', "sleep": "exit 0"}
+    environ = programs(tmp_path / "bin", scontrol="echo n1", **texts)
+    environ |= {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]"}
+    done = subprocess.run(["bash", submission / JOB], env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "asked").read_text()) == (41, "--signal=TERM 7\n"), done.stderr
+
+
+def test_a_machine_0_that_cannot_start_the_image_ends_the_job_with_its_code(tmp_path: Path) -> None:
+    submission = written(tmp_path / "runs" / RUN, words=["train"], variables={})
+    environ = programs(tmp_path / "bin", docker="exit 1") | {"SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
+    assert subprocess.run(["bash", submission / NODE], env=environ, check=False).returncode == 1
+    assert (submission / "ended-7-0").read_text() == "1\n"
 
 
 def test_the_machines_meet_at_the_first_ones_address(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ import pytest
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, SourceError
 from trainer.base.safe_folder import Root
-from trainer.source.archive import SourceBundle, SourceFile, archive, bundle_digest, read_archive, unpack
+from trainer.source.archive import SourceBundle, SourceFile, archive, bundle_digest, is_unpacked, read_archive, unpack
 from trainer.source.description import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MIB = 1 << 20
@@ -89,3 +90,30 @@ def test_a_bundle_is_unpacked_into_an_empty_folder_only(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="File exists"), Root.at(tmp_path) as root:
         unpack(make_bundle(y=b"1"), root, "new")
     assert not (tmp_path / "new/y").exists()
+
+
+def test_a_folder_with_exactly_the_bundles_files_is_unpacked(tmp_path: Path) -> None:
+    bundle, new = make_bundle(x=b"1", a__b=b"2"), tmp_path / "new"
+
+    def link() -> None:
+        (new / "x").unlink()
+        (new / "x").symlink_to("a/b")
+
+    changes: dict[str, Callable[[], object]] = {
+        "an empty folder": (new / "runs").mkdir,
+        "content": lambda: (new / "x").write_bytes(b"9"),
+        "size": lambda: (new / "x").write_bytes(b"11"),
+        "mode": lambda: (new / "x").chmod(0o644),
+        "further": lambda: (new / "a/c").write_bytes(b""),
+        "missing": (new / "x").unlink,
+        "link": link,
+    }
+    found = {}
+    with Root.at(tmp_path) as root:
+        assert not is_unpacked(bundle, root, "new")
+        for name, change in changes.items():
+            root.remove_tree("new")
+            unpack(bundle, root, "new")
+            change()
+            found[name] = is_unpacked(bundle, root, "new")
+    assert found == dict.fromkeys(changes, False) | {"an empty folder": True}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
@@ -35,7 +34,7 @@ Image = Annotated[
         pattern=r"^(?:/[^\x00-\x1f\x7f:,\\]*|[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64})$", max_length=1000
     ),
 ]
-"""An image of a registry by digest, `NAME@sha256:...`, or the absolute path of a file that was made from it."""
+"""An image of a registry by digest, `NAME@sha256:...`, or the absolute path of a file or folder that was made from it."""
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$", max_length=10_000)]
 Option = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 
@@ -51,7 +50,7 @@ class SlurmSite(Document):
     environment: str | None = Field(default=None, pattern=NAME)
     """The environment whose image the machines use; by default that of the checkout."""
     image: Image | None = None
-    """The image in a registry by digest, or a file that was made from it; by default the environment's pinned image."""
+    """The image in a registry by digest, or what was made from it: a `.sqsh` for Pyxis, a folder or `.sif` for Apptainer."""
     partition: Word | None = None
     account: Word | None = None
     time: Duration | None = None
@@ -79,11 +78,10 @@ class SlurmSite(Document):
         """Require a file that the runtime can start."""
         if self.image is None or not self.image.startswith("/"):
             return self
-        suffix = {"apptainer": ".sif", "pyxis": ".sqsh"}.get(self.runtime)
-        if suffix is None:
-            raise ValueError(f"image {self.image!r} is a file; {self.runtime} needs NAME@sha256:DIGEST")
-        if PurePosixPath(self.image).suffix != suffix:
-            raise ValueError(f"image {self.image!r}: {self.runtime} starts files whose names end in {suffix}")
+        if self.runtime in {"docker", "podman"}:
+            raise ValueError(f"image {self.image!r} is a path; {self.runtime} needs NAME@sha256:DIGEST")
+        if self.runtime == "pyxis" and not self.image.endswith(".sqsh"):
+            raise ValueError(f"image {self.image!r}: pyxis starts files whose names end in .sqsh")
         return self
 
 

@@ -42,7 +42,7 @@ def require_mountable(folder: Path) -> None:
     """Raise `UsageError` for a path that the mounts of some runtime cannot have."""
     if found := _UNMOUNTABLE.search(str(folder)):
         message = f"{str(folder)!a} has the character {found[0]!a}, which a mount of a container cannot have"
-        raise UsageError(message, hint="keep runs in another folder: REPRISE_RUNS=/shared/runs")
+        raise UsageError(message, hint="use another path; the folder of runs is REPRISE_RUNS")
 
 
 def job_files(plan: Plan, site: SlurmSite, *, folder: Path, mounts: Sequence[Path] = ()) -> dict[str, str]:
@@ -72,7 +72,7 @@ def _header(plan: Plan, site: SlurmSite) -> Iterator[str]:
         "cpus-per-task": site.cpus,
         "mem": site.memory,
         "gpus-per-node": site.gpus or None,
-        "signal": f"TERM@{site.grace}" if site.time and site.grace else None,
+        "signal": f"TERM@{site.grace}" if site.grace else None,
         "output": LOG,
     }
     yield from (f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
@@ -82,9 +82,8 @@ def _header(plan: Plan, site: SlurmSite) -> Iterator[str]:
 
 
 def _body(plan: Plan, site: SlurmSite, folder: Path, mounts: Sequence[str]) -> Iterator[str]:
-    yield from ("set -u", _assigned("folder", f"{folder}/{SUBMISSION}"))
-    yield "starts=${SLURM_RESTART_COUNT:-0}"
     yield from (line for line in site.lines if not line.startswith("#SBATCH"))
+    yield from ("set -u", _assigned("folder", f"{folder}/{SUBMISSION}"), "starts=${SLURM_RESTART_COUNT:-0}")
     if plan.nodes > 1:
         yield from (
             'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
@@ -100,14 +99,22 @@ def _body(plan: Plan, site: SlurmSite, folder: Path, mounts: Sequence[str]) -> I
 _JOB: Final = """\
 echo "reprise: job $SLURM_JOB_ID, start $((starts + 1)), on $SLURM_JOB_NODELIST" >&2
 trap : TERM # the tasks get the signal, too: this shell waits for their end
-code=0
-{srun} || code=$?
+code=0 waited=0
+{srun} &
+while kill -0 $! 2>/dev/null; do
+    sleep 2
+    [ ! -e "$folder/ended-$SLURM_JOB_ID-$starts" ] || waited=$((waited + 2))
+    # the other machines would wait ten minutes for a machine 0 that failed before they met
+    [ "$waited" != 60 ] || scancel --signal=TERM "$SLURM_JOB_ID"
+done
+wait $! || code=$?
 ended=$(cat "$folder/ended-$SLURM_JOB_ID-$starts" 2>/dev/null) || ended=none
 echo "reprise: the tasks ended with exit code $code, that of machine 0 with $ended" >&2
 if [ "$ended" = 75 ] && [ ! -e "$folder/{cancelled}$SLURM_JOB_ID" ]; then
     echo "reprise: the run is saved; the job is requeued to resume it" >&2
+    trap 'exit 75' TERM # Slurm ends this shell and scontrol
     if scontrol requeue "$SLURM_JOB_ID"; then
-        sleep 60 # until Slurm ends this shell
+        sleep 60
         exit 75
     fi
     echo "reprise: Slurm did not requeue the job; to resume the run, type in its folder submission: sbatch job.sbatch" >&2
@@ -143,15 +150,20 @@ def _node(plan: Plan, site: SlurmSite, folder: Path, mounts: Sequence[str]) -> I
         yield f"export REPRISE_NODES={plan.nodes} REPRISE_NODE=$SLURM_NODEID"
         yield "names+=(REPRISE_NODES REPRISE_NODE REPRISE_MAIN_ADDRESS)"
     yield from _start(plan, site, mounts)
-    yield _END.format(submission=SUBMISSION)
 
 
 _PREPARE: Final = """\
 folder=$runs/$run
 stopped=
 trap stopped=yes TERM # the container gets the signal, too: this shell waits for its end
+scratch=
+finish() {{
+    local code=$?
+    [ -z "$scratch" ] || rm -rf "$scratch"
+    [ "$SLURM_NODEID" != 0 ] || echo "$code" >"$folder/{submission}/ended-$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}"
+}}
+trap finish EXIT
 scratch=$(mktemp -d) || exit 1
-trap 'rm -rf "$scratch"' EXIT
 if [ "$SLURM_NODEID" = 0 ]; then
     cp "$folder/{submission}/{description}" "$folder/{description}" || exit 1
 else # this machine keeps no record: the run's source is placed in a folder of its own
@@ -164,29 +176,25 @@ REPRISE_HOST=$(hostname)
 export REPRISE_HOST
 names+=(REPRISE_HOST)"""
 
-_END: Final = """\
-code=$?
-[ "$SLURM_NODEID" != 0 ] || echo "$code" >"$folder/{submission}/ended-$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}"
-exit "$code\""""
-
 
 def _start(plan: Plan, site: SlurmSite, mounts: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that start the image, the last of which waits for its end."""
+    """Yield the lines that start the image; the last one ends with its exit code."""
     if site.runtime == "pyxis":
         yield _PYXIS
         return
     yield _assigned("cache", site.cache)
     yield 'mkdir -p "$cache" || exit 1'
     if site.runtime == "apptainer":
-        yield _array(
-            "options", [*(["--nv"] if site.gpus else []), *(f"--bind={path}" for path in mounts), *site.options]
-        )
         image = site.image if site.image and site.image.startswith("/") else f"docker://{plan.image}"
+        # Without privileges a process mounts the file, and Slurm's signal to all processes of the job would end it: it is unpacked instead.
+        unpacked = ["--unsquash"] if image.endswith(".sif") or "@" in image else []
+        gpus = ["--nv"] if site.gpus else []
+        yield _array("options", [*unpacked, *gpus, *(f"--bind={path}" for path in mounts), *site.options])
         yield _APPTAINER.format(image=shlex.quote(image))
         return
     yield _assigned("image", plan.image)
     keep = ["--userns=keep-id"] if site.runtime == "podman" else []
-    shared = f"--shm-size={site.shm.lower()}"
+    shared = f"--shm-size={site.shm.lower()}{'m' if site.shm.isdecimal() else ''}"
     yield _array("options", [shared, *keep, *(f"--volume={path}:{path}" for path in mounts), *site.options])
     yield from _gpus(site)
     fields = {"IMAGE": plan.image, "MANIFEST": plan.image.rpartition("@")[2], "NAME": f"{plan.name}-0"}
@@ -234,7 +242,7 @@ apptainer --quiet exec --containall --cleanenv --no-home --workdir "$scratch/wor
     "${{options[@]}}" {image} python -m trainer "${{words[@]}}\""""
 
 _PYXIS: Final = """\
-export REPRISE_RUNS=$runs
+export REPRISE_RUNS=$runs PYTHONPATH=/project PATH=/opt/venv/bin:$PATH # not those of the login machine
 [ -z "$stopped" ] || exit 143
 (unset "${!SLURM_@}" && python -m trainer "${words[@]}")"""
 

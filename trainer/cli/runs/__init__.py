@@ -193,6 +193,8 @@ def _show(args: Namespace) -> int:
             raise
         return _show_waiting(args)
     job = describe_job(runs_folder() / listed.run)
+    if job is not None and not recorded_attempts(runs_folder() / listed.run):
+        return _show_waiting(args)
     if listed.record is None:
         raise RunError(
             f"the record of run {listed.run} cannot be read: {listed.fault}",
@@ -207,11 +209,11 @@ def _show(args: Namespace) -> int:
 
 
 def _show_waiting(args: Namespace) -> int:
-    """Show a submitted run that has no attempt yet. Raise `RunNotFoundError`."""
+    """Show a submitted run that has no record. Raise `RunNotFoundError`."""
     folder, note = find_submitted(args.run)
     job = describe_job(folder)
     document = {"run": folder.name, "scheduler": job, "submission": note.model_dump(mode="json")}
-    lines = [f"run        {folder.name}, which has no attempt yet", f"scheduler  {job}"]
+    lines = [f"run        {folder.name}, which has no record yet", f"scheduler  {job}"]
     print_result(document, lines, as_json=args.json, indent=1)
     return 0
 
