@@ -1,0 +1,230 @@
+"""A cluster with a real Slurm, a controller and two machines in containers: submit, preempt, cancel, and kill runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.e2e.conftest import CHECKOUT, House, docker, dotenv_values
+from trainer.environments.build import resolve_base
+from trainer.environments.declaration import load_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.engine, pytest.mark.long]
+
+FILES: Final = Path(__file__).with_name("slurm")
+IMAGE: Final = "localhost/reprise/test-slurm:sid"
+MACHINES: Final = ("ctl", "n1", "n2")
+EPOCHS: Final = 12
+SITE: Final = """kind = "slurm"
+runtime = "{runtime}"
+partition = "low"
+time = "20"
+cpus = 1
+memory = "2000"
+cache = "/var/cache/reprise"
+lines = ["export TMPDIR={folder}/tmp"]
+"""
+
+
+def settings(epochs: int) -> tuple[str, ...]:
+    return ("--threads", "1", "--max-epochs", str(epochs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A cluster, and a clone of this checkout on its login machine."""
+
+    house: House
+    folder: Path
+    """A folder that all machines share, beside the clone."""
+    prefix: str
+    """The beginning of the names of the machines' containers."""
+
+    def reprise(self, *words: str) -> str:
+        """Run a command of `reprise` and return its output."""
+        result = self.house.type("scripts/reprise", *words)
+        assert result.code == 0, result.text
+        return result.out
+
+    def submit(self, site: str = "docker", *, epochs: int = EPOCHS) -> str:
+        """Submit a training on two machines; return the run's ID."""
+        typed = ("submit", "digits", "--to", site, "--nodes", "2", "--devices", "2", *settings(epochs))
+        return self.reprise(*typed).split()[1].rstrip(":")
+
+    def follow(self, run: str, text: str) -> subprocess.Popen[str]:
+        """Follow a run's output up to a text; return the process that follows it."""
+        following = self.house.start("scripts/reprise", "logs", run, "--follow")
+        assert following.stdout is not None
+        lines: list[str] = []
+        while not lines or text not in lines[-1]:
+            lines.append(following.stdout.readline())
+            assert lines[-1], "".join(lines)
+        return following
+
+    def slurm(self, *words: str) -> str:
+        """Run a program of Slurm on the login machine, in the shared folder."""
+        done = subprocess.run(words, cwd=self.folder / "tmp", env=self.house.env, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    def results(self, run: str, attempt: int = 1) -> tuple[Any, bytes, bytes]:
+        """Return the weights, metrics and trace of a completed run; it must have this last attempt."""
+        record = self.house.record(run)
+        assert (record["outcome"]["status"], record["attempt"]) == ("completed", attempt)
+        attempts = self.house.root / "runs" / run / "attempts" / str(attempt)
+        files = [(attempts / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl")]
+        return record["outcome"]["weights"], files[0], files[1]
+
+
+@pytest.fixture(scope="module")
+def cluster(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Yield a cluster whose login machine has a clone with a store that the machines share."""
+    folder = tmp_path_factory.mktemp("reprise-slurm-")
+    build_image()
+    prefix = f"{house.root.name}-slurm-"
+    paths = {"PATH": f"{folder}/bin:{house.env['PATH']}", "REPRISE_STORE": f"{folder}/store"}
+    mine = replace(house, env={**house.env, **paths, "SLURM_TEST_CONTROLLER": f"{prefix}ctl"})
+    prepare(folder, uid=int(dotenv_values(house)["REPRISE_UID"]))
+    (house.root / "sites").mkdir()
+    (house.root / "sites" / "docker.toml").write_text(SITE.format(runtime="docker", folder=folder))
+    pushed = house.type("scripts/reprise", "data", "push", "digits", "--store", f"{folder}/store")
+    assert pushed.code == 0, pushed.text
+    subprocess.run(["chmod", "-R", "a+rwX", folder / "store"], check=True)
+    with started(house.root, folder, prefix=prefix, uid=dotenv_values(house)["REPRISE_UID"]):
+        yield Cluster(house=mine, folder=folder, prefix=prefix)
+
+
+def build_image() -> None:
+    """Build the image of the machines: Debian's next Slurm, from the server on which apt finds Debian here."""
+    base = resolve_base(load_environment("cpu", root=CHECKOUT).base, root=CHECKOUT)
+    sources = subprocess.run(
+        [CHECKOUT / "scripts/machine/debian", "sources"], capture_output=True, text=True, check=True
+    )
+    source = next(line.replace(" bookworm ", " sid ") for line in sources.stdout.splitlines() if " bookworm " in line)
+    docker("build", "--build-arg", f"BASE={base}", "--build-arg", f"SOURCE={source}", "--tag", IMAGE, str(FILES))
+
+
+def prepare(folder: Path, *, uid: int) -> None:
+    """Write the cluster's files into the folder that its machines share."""
+    folder.chmod(0o755)
+    shutil.copytree(FILES, folder / "conf")
+    (folder / "conf" / "munge.key").write_bytes(os.urandom(1024))
+    for name in ("tmp", "cache-n1", "cache-n2", "store", "bin"):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o1777)
+    for program in ("sbatch", "squeue", "scancel", "sinfo"):
+        (folder / "bin" / program).symlink_to(folder / "conf" / "client")
+    if os.getuid() == 0:
+        os.chown(folder / "store", uid, uid)
+
+
+@contextmanager
+def started(root: Path, folder: Path, *, prefix: str, uid: str) -> Iterator[None]:
+    """Run the machines for the block."""
+    socket, client = Path("/var/run/docker.sock"), shutil.which("docker")
+    variables = {"DOCKER_GID": str(socket.stat().st_gid), "USER_UID": uid, "MACHINES": prefix, "SHARED": str(folder)}
+    mounts = [f"{folder}:{folder}", f"{root}:{root}", f"{folder}/conf:/conf:ro", f"{socket}:{socket}"]
+    options = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+    options += [word for mount in (*mounts, f"{client}:/opt/docker:ro") for word in ("--volume", mount)]
+    network = f"{prefix}net"
+    docker("network", "create", network)
+    try:
+        for name in MACHINES:
+            placed = ("--name", f"{prefix}{name}", "--hostname", name, "--network", network, "--network-alias", name)
+            docker(
+                "run",
+                "--detach",
+                "--init",
+                "--privileged",
+                *placed,
+                *options,
+                "--entrypoint",
+                "bash",
+                IMAGE,
+                "/conf/start",
+                name,
+            )
+        yield
+    finally:
+        subprocess.run(["docker", "rm", "--force", *(f"{prefix}{name}" for name in MACHINES)], check=False)
+        subprocess.run(["docker", "network", "rm", network], check=False)
+
+
+@pytest.fixture(scope="module")
+def alone(cluster: Cluster) -> tuple[Any, bytes, bytes]:
+    """Return the results of one machine."""
+    result = cluster.house.type("scripts/train", "--exp", "digits", "--shards", "2", *settings(EPOCHS), "--no-publish")
+    assert result.code == 0, result.text
+    return cluster.results(result.run)
+
+
+def test_a_job_on_two_machines_has_the_bits_of_one(cluster: Cluster, alone: tuple[Any, bytes, bytes]) -> None:
+    planned = cluster.house.type(
+        "scripts/reprise", "submit", "digits", "--to", "docker", "--nodes", "2", "--devices", "2", "--dry-run"
+    )
+    assert (planned.code, "#SBATCH --nodes=2" in planned.out, "to start at" in planned.err) == (0, True, True), (
+        planned.text
+    )
+    run = cluster.submit()
+    cluster.reprise("logs", run, "--follow")
+    assert cluster.results(run) == alone
+    record = cluster.house.record(run)
+    assert record["circumstances"]["image"]["known"] == "verified"
+    assert [node["host"]["name"] for node in record["circumstances"]["nodes"]] == ["n2"]
+    assert record["scheduler"].endswith("COMPLETED on n[1-2]")
+
+
+def test_a_preempted_job_is_requeued_and_has_the_same_bits(cluster: Cluster, alone: tuple[Any, bytes, bytes]) -> None:
+    run = cluster.submit()
+    following = cluster.follow(run, "epoch 3/")
+    cluster.slurm("sbatch", "--partition=high", "--nodes=2", "--wrap=true")
+    output, _ = following.communicate(timeout=500)
+    assert "reprise: the tasks ended with exit code 143, that of machine 0 with 75" in output
+    assert "start 2, on n[1-2]" in output
+    assert cluster.results(run, attempt=2) == alone
+
+
+def test_a_cancelled_run_is_saved_and_not_requeued(cluster: Cluster) -> None:
+    run = cluster.submit(epochs=200)
+    following = cluster.follow(run, "epoch 2/")
+    cluster.reprise("cancel", run)
+    output, _ = following.communicate(timeout=200)
+    assert "that of machine 0 with 75" in output
+    record = cluster.house.record(run)
+    assert (record["outcome"]["status"], "FAILED" in record["scheduler"]) == ("preempted", True)
+
+
+def test_a_killed_machine_ends_the_job_with_a_named_error(cluster: Cluster) -> None:
+    run = cluster.submit(epochs=200)
+    following = cluster.follow(run, "epoch 2/")
+    docker("kill", f"reprise-{run}-1")
+    output, _ = following.communicate(timeout=200)
+    assert "that of machine 0 with 92" in output
+    assert "FAILED" in cluster.house.record(run)["scheduler"]
+
+
+def test_apptainer_has_the_bits_of_docker(cluster: Cluster, alone: tuple[Any, bytes, bytes]) -> None:
+    image = dotenv_values(cluster.house)["REPRISE_IMAGE"]
+    archive, folder = cluster.folder / "image.tar", cluster.folder / "tmp" / "cpu"
+    docker("save", "--output", str(archive), image)
+    archive.chmod(0o644)
+    build = ("apptainer", "build", "--sandbox", str(folder), f"docker-archive:{archive}")
+    docker("exec", "--user", "u", "--env", f"TMPDIR={cluster.folder / 'tmp'}", f"{cluster.prefix}n1", *build)
+    site = SITE.format(runtime="apptainer", folder=cluster.folder)
+    (cluster.house.root / "sites" / "apptainer.toml").write_text(f'{site}image = "{folder}"\n')
+    run = cluster.submit("apptainer")
+    following = cluster.follow(run, "epoch 3/")
+    cluster.slurm("sbatch", "--partition=high", "--nodes=2", "--wrap=true")
+    output, _ = following.communicate(timeout=500)
+    assert "that of machine 0 with 75" in output
+    assert cluster.results(run, attempt=2) == alone
+    assert cluster.house.record(run)["circumstances"]["image"]["known"] == "asserted"
