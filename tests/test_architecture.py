@@ -12,8 +12,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "trainer"
 DOCUMENT = PACKAGE.parent / "docs" / "architecture.md"
 ONE_HOME = {
-    "boto3": {"trainer.stores.s3", "trainer.data.upstream.bucket"},
+    # trainer.sites.place_source is a program that runs in a pod, without the package
+    "boto3": {"trainer.stores.s3", "trainer.data.upstream.bucket", "trainer.sites.place_source"},
     "botocore": {
+        "trainer.sites.place_source",
         "trainer.data.upstream.bucket",
         "trainer.stores.s3",
         "trainer.stores.s3_errors",
@@ -162,6 +164,7 @@ UNBOUNDED = {
     "trainer.base.document": "the loader",
     "trainer.data.manifest_lines": "a manifest's first line, of a length that its digest fixes",
     "trainer.comparison.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
+    "trainer.sites.place_source": "a document that its digest verified, in a pod without the package",
     "trainer.data.tokenizer_file": "a tokenizer of at most 256 MiB, larger than a document may be",
     "trainer.reporting.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
     "trainer.settings.ledger": "what this process and its children noted",

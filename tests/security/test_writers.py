@@ -32,6 +32,7 @@ ALLOWED: Final = {
     "trainer.cli.image": "a temporary folder",
     "trainer.environments.engine.docker": "what is known of images, in the checkout",
     "trainer.base.atomic_file": "a path that is the user's word",
+    "trainer.sites.place_source": "runs in a pod, without the package, in its own empty folders",
     "trainer.source.read_folder": "the checkout, to read",
     "trainer.base.plain_text": "a path that is the user's word, to read",
     "trainer.stores.directory": "a store",

@@ -125,6 +125,7 @@ def _launch(
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.runs.image_claim import claim_image
     from trainer.runs.run import abandon, new_run
+    from trainer.runs.submitted_source import SOURCE_VARIABLE, take_submitted_source
 
     claim = claim_image(os.environ, run=await_observed_image(runs_folder(), watched) if watched else None)
     if not can_train():
@@ -160,8 +161,10 @@ def _launch(
     run, folder = (prepared, runs_folder() / prepared) if prepared else new_run(runs_folder())
     try:
         stop.listen()
-        bundle = take_placed_source(folder) or freeze(
-            CHECKOUT, folder, extra=request.experiment.extra | _notebook_cells()
+        bundle = (
+            take_placed_source(folder)
+            or take_submitted_source(folder, digest=os.environ.get(SOURCE_VARIABLE))
+            or freeze(CHECKOUT, folder, extra=request.experiment.extra | _notebook_cells())
         )
         with disk_faults(folder), run_root(folder) as new:
             new.remove_tree(COPIED_EXPERIMENT.as_posix())
