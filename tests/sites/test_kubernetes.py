@@ -191,6 +191,8 @@ def test_a_pod_reserves_as_many_gpus_as_its_share_of_the_devices() -> None:
     ("plan", "site", "expected"),
     [
         ({"image": "registry.example/team/cpu:latest"}, {}, "no tag can move"),
+        ({"image": f"localhost/reprise/cpu@sha256:{'0' * 64}"}, {}, "nodes cannot pull it"),
+        ({"variables": {**VARIABLES, "REPRISE_STORE": "s3://b?profile=lab"}}, {}, "which pods do not have"),
         ({"nodes": 2, "devices": 3}, {}, "2 nodes cannot share equally"),
         ({"nodes": 2, "devices": 16}, {"gpus": 4}, "2 nodes of this site have 8 GPUs"),
         ({"devices": 0}, {}, "devices is 0"),
@@ -202,7 +204,7 @@ def test_a_pod_reserves_as_many_gpus_as_its_share_of_the_devices() -> None:
         ({"variables": {**VARIABLES, "REPRISE_SOURCE": "main"}}, {}, "not the digest of a submitted source"),
         ({"words": ["train", "a\0b"]}, {}, "zero byte"),
         ({"words": ["train", "\ud800"]}, {}, "not valid UTF-8"),
-        ({"words": ["train", "x" * (1 << 18)]}, {}, "expected at most 262,144"),
+        ({"words": ["train", "x" * (1 << 17)]}, {}, "expected at most 131,072"),
         ({"run": "latest"}, {}, "expected the ID of a run"),
         ({"nodes": 1001, "devices": 1001}, {}, "expected 1 to 1000"),
     ],

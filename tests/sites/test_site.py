@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import DocumentError, UsageError
-from trainer.sites.site import load_site, site_names
+from trainer.sites.site import SlurmSite, load_site, site_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ def declare(root: Path, text: str, name: str = "lab") -> None:
 def test_a_small_declaration_has_defaults(tmp_path: Path) -> None:
     declare(tmp_path, SMALL)
     found = load_site("lab", root=tmp_path)
+    assert isinstance(found, SlurmSite)
     assert (found.runtime, found.gpus, found.grace, found.partition) == ("docker", 0, 120, None)
     assert site_names(tmp_path) == ["lab"]
 

@@ -30,6 +30,7 @@ from trainer.cli.configuration import (
 from trainer.cli.messages import spelled
 from trainer.cli.nodes import NodePlace
 from trainer.cli.output import print_json, print_notice
+from trainer.cli.submit_manifest import submit_manifest
 from trainer.cli.sweep.request import settings_in_environment
 from trainer.cli.train.command_line import (
     from_checkout,
@@ -41,6 +42,7 @@ from trainer.runs.record import new_run_id
 from trainer.runs.run import SUBMISSION
 from trainer.sites import scheduler
 from trainer.sites.image import image_variables
+from trainer.sites.kubernetes_site import KubernetesSite
 from trainer.sites.plan import Plan
 from trainer.sites.site import load_site
 from trainer.sites.slurm import JOB, job_files
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trainer.cli.train.command_line import TrainRequest
-    from trainer.sites.site import Site
+    from trainer.sites.site import Site, SlurmSite
     from trainer.source.capture import SourceBundle
 
 _PLAN: Final = "plan.json"
@@ -81,11 +83,13 @@ def main(argv: list[str]) -> int:
     report_shared_options("submit", argv, experiment)
     adopt_dotenv()
     request = _checked(experiment, rest, args)
+    if isinstance(request.site, KubernetesSite):
+        return submit_manifest(request.plan, request.site, request.bundle, dry_run=args.dry_run, as_json=args.json)
     if args.dry_run:
-        return _describe(request, as_json=args.json)
+        return _describe(request, request.site, as_json=args.json)
     folder = runs_folder() / request.plan.run
     try:
-        _write(request, folder)
+        _write(request, request.site, folder)
         job = scheduler.submit(JOB, folder=folder / SUBMISSION)
     except BaseException:  # nothing stays of a job that was not submitted
         with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
@@ -101,8 +105,9 @@ def _parser() -> Arguments:
     parser = Arguments(
         "reprise submit",
         "Freeze the source and submit a training to a cluster, as a job that resumes the run whenever it starts again. All other "
-        "options are settings, or --settings FILE, as for `reprise train`. The folder of runs must be on a file system that all "
-        "machines of the cluster share, at the same path.",
+        "options are settings, or --settings FILE, as for `reprise train`. With Slurm, the folder of runs must be on a file system "
+        "that all machines of the cluster share, at the same path. For Kubernetes, the manifest is written, the source is uploaded "
+        "to the store, and the command that submits the run is printed.",
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --to SITE [--nodes N] [--SETTING VALUE ...]\n                      [--dry-run] [--json]"
@@ -112,7 +117,7 @@ def _parser() -> Arguments:
         "--nodes", type=int, default=1, metavar="N", help="machines of the run, which share --devices (default: 1)"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the job, ask Slurm when it would start, and submit nothing"
+        "--dry-run", action="store_true", help="print the job, ask the scheduler about it, and submit nothing"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -124,6 +129,8 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _Request:
         raise UsageError(f"--nodes is {args.nodes}; expected 1 or more", hint="--nodes 2")
     site = load_site(args.to, root=CHECKOUT)
     train = parse_train_request([f"--exp={experiment}", *rest])
+    if isinstance(site, KubernetesSite) and train.settings.accelerator == "cpu":
+        site = site.model_copy(update={"gpus": 0})  # a pod reserves as many as the run has devices
     words = from_checkout(train)
     _require_devices(train, site, nodes=args.nodes)
     values = compose_values()
@@ -175,9 +182,9 @@ def _store(values: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[P
     return {"REPRISE_STORE": address, **{name: text for name, text in found.items() if text}}, [*_KEYS], []
 
 
-def _describe(request: _Request, *, as_json: bool) -> int:
+def _describe(request: _Request, site: SlurmSite, *, as_json: bool) -> int:
     """Print the files of the job, and what Slurm says about it."""
-    files = job_files(request.plan, request.site, folder=runs_folder() / request.plan.run, mounts=request.mounts)
+    files = job_files(request.plan, site, folder=runs_folder() / request.plan.run, mounts=request.mounts)
     said = scheduler.test(files[JOB], folder=Path(gettempdir())) if scheduler.has_slurm() else None
     if as_json:
         print_json({"run": request.plan.run, "files": files, "slurm": said}, indent=1)
@@ -188,9 +195,9 @@ def _describe(request: _Request, *, as_json: bool) -> int:
     return 0
 
 
-def _write(request: _Request, folder: Path) -> None:
+def _write(request: _Request, site: SlurmSite, folder: Path) -> None:
     """Create the run's folder, with its source and its job."""
-    files = job_files(request.plan, request.site, folder=folder, mounts=request.mounts)
+    files = job_files(request.plan, site, folder=folder, mounts=request.mounts)
     with disk_faults(folder), Root.at(folder.parent, make=True) as runs:
         runs.mkdir(folder.name)
     place_source(request.bundle, folder)

@@ -6,11 +6,9 @@ Kubernetes 1.31 or later; docs/how-to/kubernetes.md has the reasons for each pol
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.digest import is_digest
 from trainer.base.errors import (
     CheckpointError,
     DatasetError,
@@ -30,14 +28,12 @@ from trainer.base.errors import (
     UntrustedCodeError,
     UsageError,
 )
-from trainer.base.suggestions import listed, short
-from trainer.runs.record import is_run_id
 from trainer.runs.submitted_source import SOURCE_VARIABLE, SUBMITTED
+from trainer.sites.kubernetes_rules import require_valid
 from trainer.sites.yaml_text import yaml_text
-from trainer.stores.address import folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.sites.kubernetes_site import KubernetesSite, Volume
     from trainer.sites.plan import Plan
@@ -61,11 +57,6 @@ _RUNS: Final = "/project/runs"
 _CACHE: Final = "/cache"
 _FETCH: Final = Path(__file__).with_name("place_source.py")
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_IMAGE: Final = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,254}@sha256:[0-9a-f]{64}")
-_MOST_BYTES: Final = 256 << 10
-"""The most bytes of words and variables: an object of Kubernetes has at most 1.5 MiB, and `kubectl apply` keeps a copy of 256 KiB in it."""
-_MOST_NODES: Final = 1000
 
 
 def manifest_text(plan: Plan, site: KubernetesSite) -> str:
@@ -80,72 +71,6 @@ def manifests(plan: Plan, site: KubernetesSite) -> list[dict[str, Any]]:
         return [_jobset(plan, site)]
     job = _object("batch/v1", "Job", plan, site, _job_spec(plan, site))
     return [job] if plan.nodes == 1 else [_service(plan, site), job]
-
-
-def require_valid(plan: Plan, site: KubernetesSite) -> None:
-    """Raise `UsageError` or `SettingError` for a plan that this site cannot run, or that Kubernetes would change."""
-    for fault in (*_plan_faults(plan, site), *_text_faults(plan), *_store_faults(plan, site)):
-        raise fault
-    if plan.devices < 1 or plan.devices % plan.nodes:
-        message = f"setting devices is {plan.devices}, which {plan.nodes} nodes cannot share equally"
-        raise SettingError(message, hint=f"--devices {plan.nodes}, or a multiple: it counts those of all nodes")
-    if site.gpus and plan.devices > plan.nodes * site.gpus:
-        message = (
-            f"setting devices is {plan.devices}; {plan.nodes} nodes of this site have {plan.nodes * site.gpus} GPUs"
-        )
-        raise SettingError(message, hint=f"--devices {plan.nodes * site.gpus}, or more --nodes")
-
-
-def _plan_faults(plan: Plan, site: KubernetesSite) -> Iterator[UsageError]:
-    if not is_run_id(plan.run):
-        yield UsageError(f"run is {short(plan.run)!r}; expected the ID of a run", hint="submit the experiment again")
-    if not _IMAGE.fullmatch(plan.image):
-        message = f"image is {short(plan.image)!r}; expected REGISTRY/NAME@sha256:..., which nodes can pull and no tag can move"
-        yield UsageError(message, hint="reprise image pin ENVIRONMENT --to REGISTRY/NAME")
-    if not 1 <= plan.nodes <= _MOST_NODES:
-        yield UsageError(f"nodes is {plan.nodes}; expected 1 to {_MOST_NODES}", hint="--nodes 2")
-    if plan.secrets and site.secret is None:
-        message = f"the run needs the values of {listed(plan.secrets)}, and the site names no secret"
-        create = f"kubectl -n {site.namespace} create secret generic reprise --from-env-file FILE"
-        yield UsageError(message, hint=f'{create}; then add to the site: secret = "reprise"')
-
-
-def _text_faults(plan: Plan) -> Iterator[UsageError]:
-    """Yield the faults of words and variables."""
-    for name in plan.variables:
-        if not _VARIABLE.fullmatch(name):
-            yield UsageError(f"variable {short(name)!r}: expected letters, digits and _", hint="rename it")
-        if name in plan.secrets:
-            message = f"variable {name} is a secret, and its value would be in the manifest"
-            yield UsageError(message, hint="add it to the site's secret")
-    texts = [*plan.words, *plan.variables.values()]
-    if not all(map(_can_be_passed, texts)):
-        message = "a word or a variable has a zero byte, or is not valid UTF-8"
-        yield UsageError(message, hint="correct the command line")
-    elif (size := sum(len(text.encode()) for text in texts)) > _MOST_BYTES:
-        message = f"words and variables have {size:,} bytes; expected at most {_MOST_BYTES:,}"
-        yield UsageError(message, hint="write the settings into a file of the checkout: --settings FILE")
-
-
-def _can_be_passed(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _store_faults(plan: Plan, site: KubernetesSite) -> Iterator[UsageError]:
-    """Yield the faults of the store, from which each pod fetches the source and the datasets."""
-    address = plan.variables.get("REPRISE_STORE", "")
-    if not address:
-        message = "no store is configured, and pods share no folder with this machine"
-        yield UsageError(message, hint="scripts/setup --store s3://BUCKET/PREFIX")
-        return
-    if not is_digest(plan.variables.get(SOURCE_VARIABLE, "")):
-        message = f"{SOURCE_VARIABLE} is not the digest of a submitted source"
-        yield UsageError(message, hint="submit the experiment again")
-    folder = folder_of(address)
-    if folder is not None and not any(f"{folder}/".startswith(f"{path}/") for path in site.volumes):
-        message = f"store folder {folder} is in none of the site's volumes, so pods cannot read it"
-        hint = f'add [volumes."{folder}"] with claim or nfs to the site, or use a store in a bucket'
-        yield UsageError(message, hint=hint)
 
 
 def _object(version: str, kind: str, plan: Plan, site: KubernetesSite, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +182,9 @@ def _pod(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
 def _fetching_container(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
     """Return the init container, which unpacks the source as the project."""
     resources = {"cpu": "1", "memory": "512Mi"}
-    names = [name for name in plan.variables if name in {"REPRISE_STORE", SOURCE_VARIABLE} or name.startswith("AWS_")]
+    names = [
+        name for name in sorted(plan.variables) if name in {"REPRISE_STORE", SOURCE_VARIABLE} or name.startswith("AWS_")
+    ]
     return {
         "name": "fetch-source",
         **_image_of(plan),

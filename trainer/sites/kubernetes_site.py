@@ -26,12 +26,12 @@ _UNITS: Final = {
 }  # fmt: skip
 _LEAST_MEMORY: Final = 2**20
 _MOST_MEMORY: Final = 2**60
-_MOST_ANNOTATIONS: Final = 256 << 10
-"""The limit of Kubernetes for the bytes of all annotations of an object."""
+_MOST_ANNOTATIONS: Final = 32 << 10
+"""The most bytes of annotations, which are in the manifest twice; Kubernetes has a limit of 256 KiB, with the copy of `kubectl apply`."""
 RESERVED_PATHS: Final = (
-    "/bin", "/dev", "/etc", "/home/reprise", "/lib", "/lib64", "/opt", "/proc", "/project", "/sbin", "/sys", "/tmp", "/usr",  # noqa: S108 - of the container
+    "/bin", "/dev", "/etc", "/home/reprise", "/lib", "/lib64", "/opt", "/proc", "/project", "/sbin", "/sys", "/usr",
 )  # fmt: skip
-"""Folders of the container that a volume cannot replace."""
+"""Folders of the container in which a volume cannot be; nor can one replace /tmp, in which it can be."""
 OWN_POD_KEYS: Final = frozenset(
     {
         "automountServiceAccountToken", "containers", "enableServiceLinks", "hostname", "imagePullSecrets", "initContainers",
@@ -112,8 +112,8 @@ def _path(text: str) -> str:
 
 def _mount_path(text: str) -> str:
     _path(text)
-    if taken := next((each for each in RESERVED_PATHS if f"{text}/".startswith(f"{each}/")), None):
-        raise ValueError(f"expected a path outside {taken}, which the container needs")
+    if text == "/tmp" or any(f"{text}/".startswith(f"{each}/") for each in RESERVED_PATHS):  # noqa: S108 - of the container
+        raise ValueError(f"expected a path outside {', '.join(RESERVED_PATHS)}, and other than /tmp")
     return text
 
 
@@ -231,5 +231,5 @@ class KubernetesSite(Document):
         if taken := sorted(OWN_POD_KEYS & self.pod.keys()):
             raise ValueError(f"expected keys of a pod that Reprise does not write; found pod.{short(taken[0])}")
         if sum(len(key.encode()) + len(value.encode()) for key, value in self.annotations.items()) > _MOST_ANNOTATIONS:
-            raise ValueError("expected at most 256 KiB of annotations")
+            raise ValueError("expected at most 32 KiB of annotations")
         return self

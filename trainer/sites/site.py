@@ -12,6 +12,7 @@ from trainer.base.errors import DocumentError, UsageError
 from trainer.base.plain_text import read_text
 from trainer.base.suggestions import did_you_mean
 from trainer.environments.declaration import NAME, Variable
+from trainer.sites.kubernetes_site import KubernetesSite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +86,8 @@ class SlurmSite(Document):
         return self
 
 
-Site = SlurmSite
-KINDS: Final[dict[str, type[SlurmSite]]] = {"slurm": SlurmSite}
+Site = SlurmSite | KubernetesSite
+KINDS: Final[dict[str, type[SlurmSite | KubernetesSite]]] = {"slurm": SlurmSite, "kubernetes": KubernetesSite}
 """The class of a declaration by its `kind`."""
 
 
@@ -99,7 +100,11 @@ def load_site(name: str, *, root: Path) -> Site:
     """Read a declaration. Raise `UsageError`, which suggests similar names, `DocumentError` if it is invalid."""
     names = site_names(root)
     if name not in names:
-        hint = did_you_mean(name, names) if names else f"write {FOLDER}/{name}.toml: docs/how-to/cluster.md"
+        hint = (
+            did_you_mean(name, names)
+            if names
+            else f"write {FOLDER}/{name}.toml: docs/how-to/cluster.md, docs/how-to/kubernetes.md"
+        )
         raise UsageError(f"unknown site {name!r}: {root / FOLDER} has no such declaration", hint=hint)
     path = root / FOLDER / f"{name}.toml"
     content: dict[str, Any] = parse_toml(read_text(path, most=_LARGEST), where=str(path))
