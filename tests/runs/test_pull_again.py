@@ -179,7 +179,7 @@ class OvertakenStore(MemoryStore):
         self.runs, self.other = runs, MemoryStore()
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        if key.endswith("claim.json"):
+        if key.endswith("/1/claim.json"):
             pull_run(key.split("/")[1], self.other, runs=self.runs)
         return super().read(key, start=start, length=length)
 
