@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.environments.engine.memory import FACTS
-from trainer.base.errors import EngineAbsentError
+from trainer.base.errors import DotenvError, EngineAbsentError
 from trainer.environments import doctor
 from trainer.environments.doctor import Finding, State
 
@@ -63,7 +63,7 @@ def test_a_stale_block_lists_stale_variables() -> None:
         {**BLOCK, "AWS_SECRET_ACCESS_KEY": "old"}, {**BLOCK, "AWS_SECRET_ACCESS_KEY": "new"}, edited=True, shadows=[]
     )
     assert found.found == ".env is stale: AWS_SECRET_ACCESS_KEY would change"
-    assert found.code == 75
+    assert found.code == DotenvError.code
 
 
 @pytest.mark.parametrize(

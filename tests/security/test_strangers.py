@@ -16,6 +16,7 @@ import pytest
 
 from tests.training.test_going_on import RESULTS, WORDS, interrupt_training
 from trainer.base.digest import digest_of_file
+from trainer.base.errors import DotenvError
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, Status
@@ -83,7 +84,7 @@ def test_r1_a_trusted_run_still_needs_an_isolated_container(
     checkout: Checkout, stranger_run: str, stolen: Path
 ) -> None:
     done = checkout.reprise("train", "--resume", stranger_run, "--trust")
-    assert done.returncode == 75, done.stderr
+    assert done.returncode == DotenvError.code, done.stderr
     assert not stolen.exists()
 
 
