@@ -42,10 +42,8 @@ def main(argv: list[str]) -> int:
         print(f"job {note.job} of run {folder.name} is cancelled")
     else:
         scheduler.stop(note.job)
-        print(
-            f"job {note.job} of run {folder.name} is told to save and stop: {spelled(f'reprise logs {folder.name} --follow')}"
-        )
-    print(f"to go on with the run later, type in {folder / SUBMISSION}: sbatch {JOB}")
+        print(f"job {note.job} of run {folder.name} saves and stops: {spelled(f'reprise logs {folder.name} --follow')}")
+    print(f"to continue the run later, type in {folder / SUBMISSION}: sbatch {JOB}")
     return 0
 
 

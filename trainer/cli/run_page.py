@@ -21,7 +21,7 @@ from trainer.settings.fields import GIVEN, Origin
 
 _KNOWLEDGE: Final = {
     Knowledge.VERIFIED: "a launcher on the host inspected the container's image, and its build id agrees",
-    Knowledge.ASSERTED: ".env named the image, and its build id agrees; no launcher inspected the container",
+    Knowledge.ASSERTED: "the process was given the image's name, and its build id agrees; no launcher inspected the container",
     Knowledge.UNKNOWN: "no digest is claimed",
 }
 

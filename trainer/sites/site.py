@@ -62,7 +62,7 @@ class SlurmSite(Document):
     gpus: int = Field(default=0, ge=0, le=64)
     """GPUs of each machine."""
     grace: int = Field(default=120, ge=0, le=65535)
-    """Seconds before the end of the time at which the run is told to save and stop."""
+    """Seconds before the end of the time at which the run gets SIGTERM, saves and stops."""
     shm: Memory = "2G"
     """Shared memory of a container, for docker and podman."""
     pass_on: tuple[Variable, ...] = ()

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.training.experiment import Experiment
+    from trainer.training.initial_weights import WeightsFile
     from trainer.training.shards.place import RankPlace
     from trainer.training.tasks.task import Task
 
@@ -85,6 +86,7 @@ def train(job: Job) -> Trained:
     quieten()
     with use_ledger(job.ledger), meeting(job.place, call_configured(kind_of, job.device), check=job.check_ranks):
         job = replace(job, saved=from_rank_0(job.saved))
+        job = replace(job, initial=_initial_weights(job))
         apply_level()
         switches = call_configured(WatchSwitches, job.on_switched)
         seed_start()
@@ -115,6 +117,15 @@ def train(job: Job) -> Trained:
             return replace(_test(job, machine, assembled, clock, names), inspection=assembled.inspection)
         finally:
             finish(machine.loggers)
+
+
+def _initial_weights(job: Job) -> WeightsFile | None:
+    """Return the file of initial weights on this machine: a run's is that of rank 0, a dataset's was fetched by every machine."""
+    of_run = from_rank_0(job.initial if job.initial and job.initial.sha256 else None)
+    if of_run is None or job.saved is not None:
+        return job.initial
+    share_files(job.place, job.into, {of_run.path.name})
+    return replace(of_run, path=job.into / of_run.path.name)
 
 
 def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:

@@ -183,15 +183,30 @@ def test_two_machines_have_the_bits_of_one(checkout: Checkout) -> None:
     assert found == one
 
 
-def start_machines(checkout: Checkout, *words: str) -> list[subprocess.Popen[str]]:
-    """Start two processes that meet at an address, as on two machines."""
+def start_machines(checkout: Checkout, *words: str, runs: Path | None = None) -> list[subprocess.Popen[str]]:
+    """Start two processes that meet at an address, as on two machines, the second with another folder of runs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
+    place = {"REPRISE_NODES": "2", "REPRISE_MAIN_ADDRESS": address}
+    second = {"REPRISE_RUNS": str(runs)} if runs else {}
     return [
-        checkout.start(*words, REPRISE_NODES="2", REPRISE_NODE=str(node), REPRISE_MAIN_ADDRESS=address)
-        for node in (0, 1)
+        checkout.start(*words, **place, REPRISE_NODE="0"),
+        checkout.start(*words, **place, REPRISE_NODE="1", **second),
     ]
+
+
+def test_two_machines_begin_with_the_weights_of_a_run_that_one_of_them_has(checkout: Checkout, tmp_path: Path) -> None:
+    results(checkout)
+    words = ("--init-from", checkout.last()[1].run)
+    one = results(checkout, *words, "--shards", "2")
+    machines = start_machines(checkout, *ARGUMENTS, *words, "--devices", "2", runs=tmp_path)
+    errors = [machine.communicate(timeout=400)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], errors
+    folder, record = checkout.last()
+    found = (record.outcome.weights, *((folder / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl")))
+    assert found == one
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_machines_stopped_and_started_again_with_the_same_words_have_the_bits_of_one(checkout: Checkout) -> None:

@@ -13,10 +13,9 @@ from trainer.base.suggestions import nearest, short
 from trainer.cli.find_run import find_run, find_run_id
 from trainer.data.declaration import dataset_names, load_dataset
 from trainer.data.reader import Weights
-from trainer.runs.initial_weights import INITIAL, InitialWeights, stage_parent, staged
+from trainer.runs.initial_weights import InitialWeights, stage_parent, staged
 from trainer.runs.list import local_ids
 from trainer.runs.names import LATEST
-from trainer.runs.run import RECORD, load_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,14 +90,9 @@ def _runs_of(folder: Path) -> Iterator[None]:
             os.environ[_RUNS] = before
 
 
-def initial_of_rank(resolved: Resolved[Any], *, attempt: Path) -> Initial:
-    """Return the initial weights for a rank other than 0: rank 0 has copied the weights of a run into the attempt's folder."""
-    if (attempt / INITIAL).is_file():
-        record = load_record(attempt / RECORD)
-        parent, digest = record.circumstances.parent, record.ingredients.initial_weights
-        if parent is not None and digest is not None:
-            return Initial(resolved=resolved, run=InitialWeights(parent=parent, sha256=digest))
-    word = resolved.settings.init_from
+def initial_of_rank(resolved: Resolved[Any]) -> Initial:
+    """Return the initial weights for a rank other than 0: a dataset's; those of a run come from rank 0."""
+    word = resolved.settings.value_of(_SETTING)
     return Initial(resolved=resolved, dataset=dataset_named(word, root=Path()) if word else None)
 
 

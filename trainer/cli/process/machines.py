@@ -104,6 +104,8 @@ def arrive(store: Any, place: NodePlace, mine: Identified, *, devices: int, chec
 def difference(announced: Announcement, mine: Identified) -> str | None:
     """Return the first ingredient that is not as on machine 0; `None` if all are."""
     one, other = announced.ingredients.model_dump(mode="json"), mine.ingredients.model_dump(mode="json")
+    if mine.circumstances.execution.get("init_from") is not None:
+        one.pop("initial_weights", None)  # of a run: machine 0 sends them, and they are verified by this digest
     for name in one:
         if one[name] == other[name]:
             continue

@@ -46,7 +46,8 @@ def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv
         experiment = find_experiment(launch, argv)
         resolved = resolve_settings(experiment, argv)
         datasets = datasets_of(experiment, resolved.settings)
-        facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets)
+        weights = initial_of_rank(resolved).dataset
+        facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=datasets, weights=weights)
         folder = Path(frozen.folder)
         mine = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
         devices = resolved.settings.value_of("devices")
@@ -91,7 +92,8 @@ def _train_without_record(
     experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
     roles, attempt = roles_in(resolved.settings), Path(follower.attempt)
-    initial = initial_of_rank(resolved, attempt=attempt)
+    stop.has_run = True  # rank 0 has its record
+    initial = initial_of_rank(resolved)
     with attribute_errors(experiment):
         train(
             Job(

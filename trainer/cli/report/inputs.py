@@ -148,7 +148,7 @@ def _modules(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
 
 _KNOWLEDGE: Final = {
     Knowledge.VERIFIED: ("good", "a launcher on the host inspected the container's image, and its build id agrees"),
-    Knowledge.ASSERTED: ("fair", ".env named the image, and its build id agrees; no launcher inspected the container"),
+    Knowledge.ASSERTED: ("fair", "the process was given the image's name, and its build id agrees; no launcher inspected the container"),
     Knowledge.UNKNOWN: ("bad", "no digest is claimed"),
 }  # fmt: skip
 

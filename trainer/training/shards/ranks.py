@@ -5,6 +5,7 @@ The processes meet in a folder of one machine, or at an address of machine 0. A 
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic, sleep
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _ARRIVAL: Final = 600.0
 """Seconds within which every rank must arrive: a rank imports torch and the experiment, and fetches the datasets."""
+_CONNECT: Final = 5
+"""Seconds for one attempt to connect to machine 0."""
 _PAUSE: Final = 0.05
 
 
@@ -73,8 +76,9 @@ def join_meeting(host: str, port: int, *, seconds: float, check: Callable[[], No
     while True:
         check()
         try:
-            return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5))
-        except RuntimeError as fault:
+            socket.create_connection((host, port), timeout=_CONNECT).close()  # quietly: the store logs each failure
+            return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=_CONNECT))
+        except (OSError, RuntimeError) as fault:
             if monotonic() > end:
                 message = f"machine 0 cannot be reached at {host}:{port} within {seconds:.0f} s"
                 raise RankError(message, hint="is the command running there, and is the port open?") from fault

@@ -6,6 +6,7 @@ number of processes, their distribution over machines or the size of a message c
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOGS: Final = "rank-*.txt in the attempt's folder have the output of the other ranks"
+_CLOSED: Final = re.compile(r"Connection closed by peer \[([^\]]+)\]")
+"""What gloo says of a rank that ended, with its address."""
 _BYTES: Final = 32 * 2**20
 """The largest message, unless one tensor is larger."""
 _SMALL: Final = 2**20
@@ -34,7 +37,8 @@ def exchanging() -> Iterator[None]:
     try:
         yield
     except RuntimeError as fault:
-        message = "an exchange with another rank failed"
+        closed = _CLOSED.search(str(fault))
+        message = f"an exchange with another rank failed{f': {closed[1]} closed the connection' if closed else ''}"
         raise RankError(
             message, hint="rank-*.txt in the attempt's folder have the output of the other ranks"
         ) from fault
