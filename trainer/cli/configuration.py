@@ -74,10 +74,10 @@ def store_address() -> str | None:
     return os.environ.get("REPRISE_STORE") or None
 
 
-def configured_store(address: str | None = None, *, purpose: str = "") -> Store:
+def configured_store(address: str | None = None, *, purpose: str = "", tries: int | None = None) -> Store:
     """Open the store at an address, or the configured store. Raise `StoreMissingError` if none is configured.
 
-    `purpose` opens the error's message: it names the purpose that needs a store.
+    `purpose` opens the error's message: it names the purpose that needs a store. `tries` is that of `open_store`.
     """
     address = address or store_address()
     if address is None:
@@ -85,12 +85,12 @@ def configured_store(address: str | None = None, *, purpose: str = "") -> Store:
             f"{f'{purpose}, and ' if purpose else ''}no store is configured",
             hint="run scripts/setup, which writes REPRISE_STORE into .env; or set REPRISE_STORE",
         )
-    return store_at(address)
+    return store_at(address, tries=tries)
 
 
-def store_of_dataset() -> Store:
+def store_of_dataset(*, tries: int | None = None) -> Store:
     """Open the configured store for a dataset that is not in the cache. Raise `StoreMissingError`."""
-    return configured_store(purpose="the dataset is not in the cache")
+    return configured_store(purpose="the dataset is not in the cache", tries=tries)
 
 
 def store_at(address: str, *, tries: int | None = None) -> Store:

@@ -121,7 +121,7 @@ def train(job: Job) -> Trained:
 
 def _initial_weights(job: Job) -> WeightsFile | None:
     """Return the file of initial weights on this machine: a run's is that of rank 0, a dataset's was fetched by every machine."""
-    of_run = from_rank_0(job.initial if job.initial and job.initial.sha256 else None)
+    of_run: WeightsFile | None = from_rank_0(job.initial if job.initial and job.initial.sha256 else None)
     if of_run is None or job.saved is not None:
         return job.initial
     share_files(job.place, job.into, {of_run.path.name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,9 @@ def _fetch_within(limit: int, dataset: Dataset, cache: Cache, patience: Patience
     from trainer.data.stream import open_dataset, open_folder
 
     budget = Budget(root=cache.root, limit=limit)
-    source = StreamSource(cache=cache, dataset=dataset, budget=budget, open_store=store_of_dataset)
+    # Once: threads read beside the steps, and a retry of the S3 client draws from Python's global generator. `patience` asks again.
+    open_store = partial(store_of_dataset, tries=1)
+    source = StreamSource(cache=cache, dataset=dataset, budget=budget, open_store=open_store)
     if as_folder:
         return open_folder(source, progress=transfer_progress())
     return open_dataset(source, progress=transfer_progress(), patience=patience)
