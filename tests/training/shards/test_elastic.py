@@ -234,6 +234,24 @@ def test_two_machines_stopped_and_started_again_with_the_same_words_have_the_bit
 
 
 @pytest.mark.long
+def test_the_output_of_a_failed_rank_is_printed_on_its_machine(checkout: Checkout, tmp_path: Path) -> None:
+    fails = write(
+        checkout,
+        "fails.py",
+        "        return self",
+        "        if self.training and self.trainer.global_step == 2 and self.trainer.global_rank == 3:\n"
+        "            raise ValueError('no such pixel')\n"
+        "        return self",
+    )
+    machines = start_machines(checkout, *ARGUMENTS, *fails, "--devices", "4", runs=tmp_path)
+    errors = [machine.communicate(timeout=400)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [RankError.code, RankError.code], errors
+    assert "the output of rank 3:" in errors[1]
+    assert "fails.py" in errors[1]
+    assert "the experiment raised ValueError: no such pixel" in errors[1]
+
+
+@pytest.mark.long
 def test_a_machine_that_does_not_answer_is_named_and_the_run_can_be_resumed(checkout: Checkout) -> None:
     """Its connections stay open, as after a lost network."""
     slow = write(checkout, "slow.py", "return self", "import time; time.sleep(0.05); return self")

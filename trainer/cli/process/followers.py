@@ -27,6 +27,9 @@ VARIABLE: Final = "REPRISE_RANK"
 _GRACE: Final = 10.0
 """Seconds within which ranks end by themselves after a failure of one of them."""
 _LAST: Final = 2000
+"""Bytes at the end of a rank's output in which its error is searched."""
+_SHOWN: Final = 20_000
+"""Bytes at the end of a rank's output that another machine than machine 0 prints if the run fails."""
 
 
 class FollowerPlace(Document):
@@ -80,14 +83,24 @@ class Followers:
                 process.wait()
 
     def _hint(self, rank: int) -> str:
+        if self.first is not None and self.first.node > 0:
+            return "its output is above; the same words on every machine resume the run (--resume-or-begin)"
         return f"{_log(rank)} in the attempt's folder has its output; --resume continues from the last checkpoint"
 
+    def outputs(self) -> Iterator[tuple[int, str]]:
+        """Yield each of these ranks with the end of its output, for a machine that keeps no folder of the attempt."""
+        for rank, _ in enumerate(self.processes, 1 + (self.first.rank if self.first else 0)):
+            yield rank, self._end_of_output(rank, _SHOWN)
+
     def _last_line(self, rank: int) -> str:
-        with attempt_root(self.attempt) as folder, folder.open(_log(rank)) as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - _LAST))
-            lines = log.read(_LAST).decode(errors="replace").split("\n")
+        lines = self._end_of_output(rank, _LAST).split("\n")
         errors = [line for line in lines if line.startswith("reprise: ")]
         return errors[-1].removeprefix("reprise: ") if errors else ""
+
+    def _end_of_output(self, rank: int, most: int) -> str:
+        with attempt_root(self.attempt) as folder, folder.open(_log(rank)) as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - most))
+            return log.read(most).decode(errors="replace")
 
 
 def _log(rank: int) -> str:

@@ -20,7 +20,7 @@ from trainer.cli.process.attempt import (
     resolve_settings,
 )
 from trainer.cli.process.fetching import fetch_data, initial_file
-from trainer.cli.process.followers import FollowerPlace, first_place, followers
+from trainer.cli.process.followers import FollowerPlace, Followers, first_place, followers
 from trainer.cli.process.heartbeats import watch_machines
 from trainer.cli.process.initial import initial_of_rank
 from trainer.cli.process.machines import arrive, join
@@ -69,11 +69,21 @@ def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv
                     machines.check()
 
                 follower = FollowerPlace(place=place, run=found.run, attempt=str(attempt))
-                _train_without_record(follower, launch, argv, stop, check=check)
+                try:
+                    _train_without_record(follower, launch, argv, stop, check=check)
+                except Exception:
+                    _print_outputs(others)
+                    raise
     finally:
         if not launch.resumes:
             abandon(Path(frozen.folder))
     return 0
+
+
+def _print_outputs(others: Followers) -> None:
+    """Print what the other ranks of this machine wrote: the folder with their logs is temporary."""
+    for rank, text in others.outputs():
+        print(f"the output of rank {rank}:\n{text.rstrip()}", file=escaping(sys.stderr))
 
 
 def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop) -> int:
