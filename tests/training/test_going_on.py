@@ -154,3 +154,28 @@ def test_one_of_two_concurrent_resumes_is_rejected(checkout: Checkout) -> None:
     (refusal,) = (text for text, code in results.items() if code)
     assert "attempt 2 of run" in refusal or f"run {run.name} is completed" in refusal, refusal
     assert not (run / "attempts/3").exists()
+
+
+UNTIL_THE_PROCESS = """
+import json, os, runpy, sys
+os.execvpe = lambda _, words, environ: (print(json.dumps([os.getcwd(), words, environ]), flush=True), os._exit(0))
+sys.argv[0] = "trainer"
+runpy.run_module("trainer", run_name="__main__")
+"""
+
+
+def test_a_resume_whose_launcher_saw_an_attempt_open_is_rejected_when_that_attempt_is_complete(
+    checkout: Checkout,
+) -> None:
+    """The launcher found attempt 2 without a record, which counts as nobody's; its own process then began late."""
+    run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
+    (run / "attempts/2").mkdir()
+    command = [sys.executable, "-c", UNTIL_THE_PROCESS, "train", "--resume", run.name]
+    late = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=True)
+    place, words, environ = json.loads(late.stdout)
+    (run / "attempts/2").rmdir()
+    first = checkout.reprise("train", "--resume", run.name)
+    assert first.returncode == 0, first.stderr
+    done = subprocess.run(words, cwd=place, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"attempt 2 of run {run.name} was just started" in done.stderr) == (88, True), done.stderr
+    assert not (run / "attempts/3").exists()

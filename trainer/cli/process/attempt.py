@@ -26,8 +26,8 @@ from trainer.data.declaration import load_dataset
 from trainer.data.references import datasets_by_role
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.initial_weights import keep
-from trainer.runs.open_run import open_run
-from trainer.runs.register import register_attempt
+from trainer.runs.open_run import is_alive, open_run
+from trainer.runs.register import own_attempts, register_attempt
 from trainer.runs.resume import (
     check_ingredients,
     concurrent_start_error,
@@ -36,7 +36,7 @@ from trainer.runs.resume import (
     origins_of,
     require_resumable,
 )
-from trainer.runs.run import attempts
+from trainer.runs.run import ATTEMPTS, attempts
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import (
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.runs.open_run import OpenRun
-    from trainer.runs.record import Ingredients, LoadedWeights, Node
+    from trainer.runs.record import Circumstances, Ingredients, LoadedWeights, Node
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.plain.experiment import PlainExperiment
@@ -205,14 +205,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
     claims = StoreClaims.configured(publishes=resolved.settings.publish)
     claims.hold_numbers(folder, ingredients)
     stop.hold()  # until `closing`: after the record is open, a signal must reach the code that closes it
-    number = len(attempts(folder)) + 1
-    if launch.resumes:
-        # Checked again: another process may have started since the launcher's check.
-        require_resumable(folder, host=circumstances.host.name, passed=launch.passed)
-    attempt = open_run(folder, ingredients=ingredients, circumstances=circumstances)
-    if launch.resumes and attempt.record.attempt != number:
-        attempt.withdraw()
-        raise concurrent_start_error(folder, number)
+    attempt = _open(launch, folder, ingredients, circumstances)
     claims.claim(attempt)
     if initial.run is not None:
         keep(folder, attempt=attempt.record.attempt)
@@ -233,6 +226,22 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         publishes=resolved.settings.publish,
         switched=list(circumstances.determinism_at_end or []),
     )
+
+
+def _open(launch: Launch, folder: Path, ingredients: Ingredients, circumstances: Circumstances) -> OpenRun:
+    """Open the run's next attempt. Raise `ResumeError` if another process of the run is alive, or began since the launcher's check."""
+    if not launch.resumes:
+        return open_run(folder, ingredients=ingredients, circumstances=circumstances)
+    number = len(attempts(folder)) + 1
+    require_resumable(folder, host=circumstances.host.name, passed=launch.passed)
+    if begun := {*launch.passed} & {*own_attempts(folder, runs=folder.parent, users={os.getuid()})}:
+        raise concurrent_start_error(folder, min(begun))  # the launcher saw it before it had a record
+    attempt = open_run(folder, ingredients=ingredients, circumstances=circumstances)
+    alive = [each for each in range(1, number) if is_alive(folder / ATTEMPTS / str(each))]
+    if alive or attempt.record.attempt != number:
+        attempt.withdraw()
+        raise concurrent_start_error(folder, min(alive, default=number))
+    return attempt
 
 
 def _register(attempt: Path) -> None:
