@@ -1,8 +1,8 @@
 """The claims of attempts in a store: who owns which number of a run, and whether an attempt may still publish.
 
 A claim is created once and never changed, so a number has one owner, whatever machines are unreachable. A process that finds the next
-number claimed takes a later one. From then on the earlier attempt cannot publish: its process may still live on a machine that nobody
-reaches. The numbers 1, 2, ... are probed, and a claim is created after those of all earlier attempts, so the first number without a
+number claimed takes a later one. From then on the earlier attempt cannot publish: its process may still run on a machine that cannot
+be reached. The numbers 1, 2, ... are probed, and a claim is created after those of all earlier attempts, so the first number without a
 claim ends the search. Nothing is listed.
 """
 
@@ -124,7 +124,7 @@ def _placeholder(folder: Path, attempt: int) -> bytes:
 
 
 def _require_own(folder: Path, found: Claim, store: Store) -> None:
-    """Raise `ClaimedError` unless the claim is the one in the run's folder; a number without a record belongs to nobody here."""
+    """Raise `ClaimedError` unless the claim is the one in the run's folder; a number without a record has no owner here."""
     own = claim_of(folder / ATTEMPTS / str(found.attempt))
     if own == found.to_json() or (own is None and found.attempt not in recorded_attempts(folder)):
         return

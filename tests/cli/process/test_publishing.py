@@ -52,7 +52,7 @@ def test_an_attempt_after_that_of_another_host_names_the_host(
     attempt = opened(first)
     claims.claim(attempt)
     assert (attempt.record.attempt, attempt.is_claimed) == (3, True)
-    assert capsys.readouterr().err.startswith("attempt 2 was begun on host second: this attempt continues the run")
+    assert capsys.readouterr().err.startswith("attempt 2 was started on host second: this attempt continues the run")
 
 
 def test_an_attempt_whose_number_was_taken_is_removed(first: Machine, tmp_path: Path) -> None:

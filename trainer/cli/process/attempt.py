@@ -229,13 +229,13 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
 
 
 def _open(launch: Launch, folder: Path, ingredients: Ingredients, circumstances: Circumstances) -> OpenRun:
-    """Open the run's next attempt. Raise `ResumeError` if another process of the run is alive, or began since the launcher's check."""
+    """Open the run's next attempt. Raise `ResumeError` if another process of the run is alive, or started since the launcher's check."""
     if not launch.resumes:
         return open_run(folder, ingredients=ingredients, circumstances=circumstances)
     number = len(attempts(folder)) + 1
     require_resumable(folder, host=circumstances.host.name, passed=launch.passed)
-    if begun := {*launch.passed} & {*own_attempts(folder, runs=folder.parent, users={os.getuid()})}:
-        raise concurrent_start_error(folder, min(begun))  # the launcher saw it before it had a record
+    if started := {*launch.passed} & {*own_attempts(folder, runs=folder.parent, users={os.getuid()})}:
+        raise concurrent_start_error(folder, min(started))  # the launcher saw it before it had a record
     attempt = open_run(folder, ingredients=ingredients, circumstances=circumstances)
     alive = [each for each in range(1, number) if is_alive(folder / ATTEMPTS / str(each))]
     if alive or attempt.record.attempt != number:

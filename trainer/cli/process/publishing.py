@@ -59,7 +59,7 @@ class StoreClaims:
             _report(fault)
             return
         for claim in found:
-            line = f"attempt {claim.attempt} was begun on host {claim.host}: this attempt continues the run, and that one cannot publish"
+            line = f"attempt {claim.attempt} was started on host {claim.host}: this attempt continues the run; that one cannot publish"
             print(line, file=escaping(sys.stderr))
 
     def claim(self, opened: OpenRun) -> None:

@@ -39,9 +39,7 @@ def exchanging() -> Iterator[None]:
     except RuntimeError as fault:
         closed = _CLOSED.search(str(fault))
         message = f"an exchange with another rank failed{f': {closed[1]} closed the connection' if closed else ''}"
-        raise RankError(
-            message, hint="rank-*.txt in the attempt's folder have the output of the other ranks"
-        ) from fault
+        raise RankError(message, hint=LOGS) from fault
 
 
 def tree_sum(parts: Tensor) -> Tensor:
