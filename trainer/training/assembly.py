@@ -27,7 +27,7 @@ from trainer.training.plain.loaders import HOOKS, ControlledLoaders
 from trainer.training.readers import open_samples
 from trainer.training.readers.joined import JoinedSamples, RolePart, join
 from trainer.training.results import CollectResults
-from trainer.training.shards.strategy import require_sharded
+from trainer.training.shards.support import require_sharded
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.transforms import transform_of
 
@@ -168,7 +168,8 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     folders = {each.declared.name: each.files.folder() for each in job.datasets}
     net = experiment.make_net(folders)
     switches.require_unchanged("the constructor of the net")
-    call_configured(require_supported, net)
+    call_configured(require_optimizing, net)
+    call_configured(require_shardable, net)
     require_no_normalize(net)
     load_initial(job, net)
     job.on_limit("export", experiment.export_limit(net))
@@ -179,6 +180,8 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
         read = call_configured(RunData, *open_joined(several or job.datasets[:1], open_samples), None)
         return Assembly(net=net, data=read, start_at=read.start_at, checks=checks, outputs=[CollectResults()])
     data = experiment.make_data(folders)
+    if data is not None:
+        call_configured(require_shardable, data)
     loaders = call_configured(ControlledLoaders, job.on_limit)
     for owner, base in ((net, L.LightningModule), (data, L.LightningDataModule)):
         own = [hook for hook in HOOKS if owner is not None and getattr(type(owner), hook) is not getattr(base, hook)]
@@ -215,21 +218,10 @@ def load_initial(job: Job, net: L.LightningModule) -> None:
 
 
 @configured
-def require_shardable(net: L.LightningModule, *, devices: int, shards: int | None) -> None:
-    """Raise `SettingError` for a net whose steps cannot be computed by shards."""
-    require_sharded(net, shards=shards_of(shards, devices=devices))
-
-
-@configured
-def require_supported(net: L.LightningModule, *, devices: int, shards: int | None) -> None:
-    """Raise `SettingError` for several devices or shards, and for a setting without effect."""
-    for name, value in (("devices", devices), ("shards", shards or 1)):
-        if value > 1:
-            message = (
-                f"setting {name} is {value}; a plain LightningModule such as {type(net).__name__} trains on one device"
-            )
-            raise SettingError(message, hint=f"omit {option(name)}")
-    call_configured(require_optimizing, net)
+def require_shardable(part: L.LightningModule | L.LightningDataModule, *, devices: int, shards: int | None) -> None:
+    """Raise `SettingError` for a net, or the data of one, whose steps cannot be computed by shards."""
+    if shards_of(shards, devices=devices) > 1:
+        require_sharded(part, shards=shards_of(shards, devices=devices))
 
 
 @configured

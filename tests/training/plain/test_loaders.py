@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    WeightedRandomSampler,
+)
 
+from trainer.base.errors import ExperimentError
+from trainer.training.determinism.seeds import Share
 from trainer.training.plain.loaders import ControlledLoaders
 
 if TYPE_CHECKING:
@@ -36,10 +46,14 @@ class OwnSampler(RandomSampler):
     """A sampler that torch does not know."""
 
 
-def controlled(loader: Any, **start: int) -> tuple[Any, ControlledLoaders, dict[str, str]]:
+def controlled(
+    loader: Any, *, share: Share | None = None, **start: int
+) -> tuple[Any, ControlledLoaders, dict[str, str]]:
     """Return what the hook of a module returns under control, the control and its reports."""
-    owner, reports = SimpleNamespace(train_dataloader=lambda: loader), dict[str, str]()
-    control = ControlledLoaders(lambda name, reason: reports.update({name: reason}), seed=3)
+    share, reports = share or Share(), dict[str, str]()
+    place = SimpleNamespace(global_rank=share.rank, world_size=share.world)
+    owner = SimpleNamespace(train_dataloader=lambda: loader, trainer=place)
+    control = ControlledLoaders(lambda name, reason: reports.update({name: reason}), seed=3, shards=share.shards)
     if start:
         control.start_at(**start)
     control.control(owner, ["train_dataloader"])
@@ -123,3 +137,64 @@ def test_a_sampler_with_a_state_of_its_own_is_reported() -> None:
     _, control, reports = controlled(DataLoader(Noisy(), batch_size=2, sampler=OwnSampler(Noisy())))
     assert "OwnSampler, which may have its own state" in reports["resume"]
     assert control.resumes_within_epoch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", LOADERS)
+def test_the_shards_of_a_batch_do_not_depend_on_the_processes_that_read_them(kind: str, workers: int) -> None:
+    """Noise of the global generator differs among shards, and a shard has the same noise in every process."""
+    alone = list(controlled(LOADERS[kind](), share=Share(shards=4))[0])
+    shared = [
+        controlled(LOADERS[kind](num_workers=workers), share=Share(rank=rank, world=2, shards=4)) for rank in (0, 1)
+    ]
+    joined = [[*first, *second] for first, second in zip(*(each[0] for each in shared), strict=True)]
+    assert [[shard.tolist() for shard in batch] for batch in alone] == [
+        [shard.tolist() for shard in batch] for batch in joined
+    ]
+    assert len({float(shard) % 1 for batch in alone for shard in batch}) == 4 * len(alone)
+
+
+def test_shards_have_the_samples_of_their_sampler_without_an_incomplete_last_batch() -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Noisy(), batch_size=8)
+
+    shards = controlled(loader(), share=Share(shards=2))[0]
+    assert (len(shards), [[part.int().flatten().tolist() for part in batch] for batch in shards][1]) == (
+        2,
+        [[8, 10, 12, 14], [9, 11, 13, 15]],
+    )
+
+
+def test_shards_begin_at_any_batch() -> None:
+    share = Share(shards=2)
+    whole = [[part.tolist() for part in batch] for batch in controlled(LOADERS["shuffled"](), share=share)[0]]
+    rest = controlled(LOADERS["shuffled"](), share=share, epoch=0, batch=3)[0]
+    assert [[part.tolist() for part in batch] for batch in rest] == whole[3:]
+
+
+class TwoSamples(BatchSampler):
+    """A sampler of batches that torch does not know."""
+
+
+@pytest.mark.parametrize(
+    ("loader", "why"),
+    [
+        (DataLoader(Stream(), batch_size=2), "Stream is an IterableDataset"),
+        ([torch.ones(1)], "read by a Tensor, not by a DataLoader"),
+        (DataLoader(Noisy(), batch_size=None), "has no batch_size"),
+        (DataLoader(Noisy(), batch_size=5), "batches have 5 samples, which the shards cannot share equally"),
+        (DataLoader(Noisy(), batch_size=40), "the training data have 20 samples, fewer than a batch of 40"),
+        (
+            DataLoader(Noisy(), batch_sampler=TwoSamples(RandomSampler(Noisy()), 2, drop_last=True)),
+            "drawn by TwoSamples",
+        ),
+        ({"a": DataLoader(Noisy()), "b": DataLoader(Noisy())}, "2 loaders read the training data"),
+        (
+            DataLoader(Noisy(), batch_size=2, sampler=DistributedSampler(Noisy(), num_replicas=2, rank=0)),
+            "a DistributedSampler, which divides the samples itself",
+        ),
+    ],
+)
+def test_loaders_whose_batches_have_no_shards_are_rejected_by_name(loader: Any, why: str) -> None:
+    with pytest.raises(ExperimentError, match=f"a batch has 2 shards, but .*{why}"):
+        controlled(loader, share=Share(shards=2))

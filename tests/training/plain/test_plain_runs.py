@@ -170,7 +170,7 @@ def test_check_tests_what_runs_promise(theirs: Checkout) -> None:
     done = theirs.reprise("check", "theirs/autoencoder.py", "--json")
     assert done.returncode == 0, done.stderr
     found = {each["check"]: each["status"] for each in json.loads(done.stdout)["findings"]}
-    kept = {"repeatable": "passed", "resumable": "passed", "exportable": "passed"}
+    kept = dict.fromkeys(("repeatable", "resumable", "several devices", "exportable"), "passed")
     assert found == {"trained": "passed", "recorded": "noted"} | kept
 
 
@@ -203,6 +203,13 @@ def test_check_tells_whether_a_module_can_be_exported(
     assert f"exportable        {message}" in done.stdout
 
 
+@pytest.mark.parametrize("name", ["multi_task", pytest.param("fine_tuned", marks=pytest.mark.long)])
+def test_check_runs_a_module_that_uses_its_logger_or_its_own_checkpoints(theirs: Checkout, name: str) -> None:
+    done = theirs.reprise("check", f"theirs/{name}.py", "--steps", "6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "several devices   ok       2 steps with 2 shards" in done.stdout
+
+
 def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:
     text = (
         (theirs.root / "theirs/gan.py")
@@ -219,7 +226,7 @@ def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:
     ("options", "message"),
     [
         (("--clip-norm", "1"), "setting clip_norm has no effect: GAN optimizes manually"),
-        (("--devices", "2", "--determinism", "off"), "a plain LightningModule such as GAN trains on one device"),
+        (("--shards", "2"), "a batch has 2 shards, and GAN optimizes manually: its steps cannot be summed over shards"),
         (("--latent-dim", "few"), "latent_dim"),
         (("--data", "/etc/data.py"), "setting data is '/etc/data.py', which is not a file of the run's source"),
         (("--lerning-rate", "1"), "unknown setting --lerning-rate"),

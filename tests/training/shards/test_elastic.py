@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
+FILES = ("metrics.jsonl", "trace.jsonl", "figures.json")
 ARGUMENTS = ("--threads", "1", "--batch-size", "8", "--no-publish", "--accumulate", "2")
 
 
@@ -33,19 +34,25 @@ def write(checkout: Checkout, name: str, old: str, new: str) -> tuple[str, str]:
     return "--exp", name
 
 
-def results(checkout: Checkout, *argv: str) -> tuple[str, bytes, bytes]:
-    """Train, and return the digest of the weights, the metrics and the trace."""
+def results(checkout: Checkout, *argv: str) -> tuple[str, bytes, bytes, bytes]:
+    """Train, and return the digest of the weights, the metrics, the trace and the figures."""
     code, _, err = checkout.train(*ARGUMENTS, *argv)
     assert code == 0, err
     folder, record = checkout.last()
     assert record.outcome.weights is not None
-    return record.outcome.weights, (folder / "metrics.jsonl").read_bytes(), (folder / "trace.jsonl").read_bytes()
+    metrics, trace, figures = ((folder / name).read_bytes() for name in FILES)
+    return record.outcome.weights, metrics, trace, figures
 
 
 def test_one_and_two_processes_have_the_same_bits(checkout: Checkout) -> None:
     net = write(checkout, "normed.py", "nn.ReLU()", "nn.BatchNorm2d(4), nn.ReLU()")
+    code = (checkout.root / "normed.py").read_text()
+    (checkout.root / "normed.py").write_text(
+        code.replace("        return self", "        self.log('brightness', images.mean())\n        return self")
+    )
     one, two = (results(checkout, *net, "--shards", "4", "--devices", count) for count in ("1", "2"))
     assert one == two
+    assert b'"brightness"' in one[1]
     record = checkout.last()[1]
     assert (record.ingredients.device.shards, record.ingredients.device.world_size) == (4, None)
     assert record.circumstances.execution["devices"] == 2
@@ -86,9 +93,8 @@ def test_a_run_stopped_on_two_devices_is_resumed_on_one_with_the_same_bits(check
     done = checkout.reprise("train", "--resume", record.run, "--devices", "1", "--no-publish")
     assert done.returncode == 0, done.stderr
     second = folder.parent / "2"
-    names = ("metrics.jsonl", "trace.jsonl")
     assert json.loads((second / "record.json").read_bytes())["outcome"]["weights"] == whole[0]
-    assert tuple((second / name).read_bytes() for name in names) == whole[1:]
+    assert tuple((second / name).read_bytes() for name in FILES) == whole[1:]
 
 
 def test_a_killed_rank_is_named_and_the_run_can_be_resumed(checkout: Checkout) -> None:
@@ -128,7 +134,11 @@ def test_a_rank_with_other_weights_is_found(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("return self", "self.log('mean', images.mean()); return self", "training_step logs 'mean'"),
+        (
+            "        self.breaks = breaks",
+            "        self.cat = __import__('torchmetrics').CatMetric(); self.breaks = breaks",
+            "training_step updates the metric cat",
+        ),
         ("nn.ReLU()", "nn.SyncBatchNorm(4)", "is a SyncBatchNorm"),
         (
             "        self.breaks = breaks",
@@ -142,10 +152,12 @@ def test_what_does_not_follow_the_shards_is_rejected_by_name(
 ) -> None:
     option = write(checkout, "rejected.py", old, new)
     code = "import torch\n" + (checkout.root / "rejected.py").read_text().lstrip()
-    counting = "        if hasattr(self, 'seen') and self.training: self.seen.add_(1)\n        return self"
-    (checkout.root / "rejected.py").write_text(
-        code.replace("        return self", counting) if "seen" in code else code
+    counting = (
+        "        if hasattr(self, 'seen') and self.training: self.seen.add_(1)\n"
+        "        if hasattr(self, 'cat') and self.training: self.cat.update(images.mean())\n"
+        "        return self"
     )
+    (checkout.root / "rejected.py").write_text(code.replace("        return self", counting))
     number, _, err = checkout.train(*ARGUMENTS, *option, "--shards", "2")
     assert number == ExperimentError.code, err
     assert message in err
@@ -179,7 +191,7 @@ def test_two_machines_have_the_bits_of_one(checkout: Checkout) -> None:
     folder, record = checkout.last()
     assert {*(checkout.root / "runs").iterdir()} - before == {folder.parents[1]}
     assert [node.devices for node in record.circumstances.nodes] == [2]
-    found = (record.outcome.weights, *((folder / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl")))
+    found = (record.outcome.weights, *((folder / name).read_bytes() for name in FILES))
     assert found == one
 
 
@@ -204,7 +216,7 @@ def test_two_machines_begin_with_the_weights_of_a_run_that_one_of_them_has(check
     errors = [machine.communicate(timeout=400)[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], errors
     folder, record = checkout.last()
-    found = (record.outcome.weights, *((folder / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl")))
+    found = (record.outcome.weights, *((folder / name).read_bytes() for name in FILES))
     assert found == one
     assert list(tmp_path.iterdir()) == []
 

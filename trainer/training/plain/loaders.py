@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.utilities import CombinedLoader
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, IterableDataset
 
+from trainer.base.errors import ExperimentError
+from trainer.base.suggestions import counted
 from trainer.settings.ledger import configured
-from trainer.training.determinism.seeds import EpochPosition, derived, seed_all
+from trainer.settings.shards import shards_of
+from trainer.training.determinism.seeds import EpochPosition, Share, derived, seed_all
+from trainer.training.shards.batch import Shards
+from trainer.training.shards.merged_metrics import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 HOOKS: Final = {"train_dataloader": "train", "val_dataloader": "val", "test_dataloader": "test"}
 _MOST: Final = 50_000_000
@@ -29,14 +34,20 @@ _MOST: Final = 50_000_000
 class SeededBatch(list[Any]):
     """The indices of a batch, and the seed that is set before it is read."""
 
-    seed: int
+    def __init__(self, indices: Iterable[Any], seed: int) -> None:
+        super().__init__(indices)
+        self.seed = seed
+
+
+class ShardedBatch(list[SeededBatch]):
+    """The shards of a batch that belong to this process."""
 
 
 class SeededDataset(Dataset[Any]):
     """A dataset that seeds the global generators before it reads a batch; all other attributes are those of the wrapped dataset."""
 
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
+    def __init__(self, inner: Any, collate: Callable[[Any], Any]) -> None:
+        self.inner, self.collate = inner, collate
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":  # while it is unpickled
@@ -53,7 +64,9 @@ class SeededDataset(Dataset[Any]):
         return self.inner[index]
 
     def __getitems__(self, indices: Sequence[Any]) -> Any:
-        """Read a batch."""
+        """Read the samples of a batch, or each shard of it as a batch of its own."""
+        if isinstance(indices, ShardedBatch):
+            return Shards(self.collate(self.__getitems__(shard)) for shard in indices)
         if isinstance(indices, SeededBatch):
             seed_all(indices.seed)
         whole = getattr(self.inner, "__getitems__", None)
@@ -63,8 +76,9 @@ class SeededDataset(Dataset[Any]):
 class SeededBatches(EpochPosition):
     """The user's sampler of batches, or of samples without automatic batching; its order is drawn with a seed of the epoch."""
 
-    def __init__(self, inner: Any, *, seed: int, name: str, is_batched: bool) -> None:
-        self.inner, self.seed, self.name, self.is_batched = inner, seed, name, is_batched
+    def __init__(self, inner: Any, *, seed: int, name: str, is_batched: bool, share: Share | None = None) -> None:
+        """With a `share` of several shards an incomplete last batch is dropped, and a batch has the shards of this process."""
+        self.inner, self.seed, self.name, self.is_batched, self.share = inner, seed, name, is_batched, share
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -72,9 +86,9 @@ class SeededBatches(EpochPosition):
         return getattr(self.inner, name)
 
     def __len__(self) -> int:
-        return len(self.inner)
+        return len(self.inner) if self.share is None else len(self.inner.sampler) // self.inner.batch_size
 
-    def __iter__(self) -> Iterator[SeededBatch]:
+    def __iter__(self) -> Iterator[SeededBatch | ShardedBatch]:
         order = derived(self.seed, "order", self.name, self.epoch)
         seed_all(order)
         for sampler in (self.inner, getattr(self.inner, "sampler", None)):
@@ -83,20 +97,31 @@ class SeededBatches(EpochPosition):
             if callable(move := getattr(sampler, "set_epoch", None)):
                 move(self.epoch)
         batches = [*self.inner]
-        for number in range(self.first, len(batches)):
-            batch = SeededBatch(batches[number] if self.is_batched else [batches[number]])
-            batch.seed = derived(self.seed, "read", self.name, self.epoch, number)
-            yield batch
+        for number in range(self.first, len(batches) if self.share is None else len(self)):
+            if self.share is None:
+                indices = batches[number] if self.is_batched else [batches[number]]
+                yield SeededBatch(indices, derived(self.seed, "read", self.name, self.epoch, number))
+                continue
+            place = (self.seed, "read", self.name, self.epoch, number)
+            yield ShardedBatch(
+                SeededBatch(batches[number][shard :: self.share.shards], derived(*place, shard))
+                for shard in self.share.own
+            )
 
 
 @configured
 class ControlledLoaders:
     """Controls the order of a module's or a data module's loaders, and reports loaders that cannot be controlled."""
 
-    def __init__(self, report: Callable[[str, str], object], *, seed: int) -> None:
+    def __init__(
+        self, report: Callable[[str, str], object], *, seed: int, devices: int = 1, shards: int | None = None
+    ) -> None:
         """`report` is called with the lacking guarantee, such as `resume`, and the reason."""
         self.report, self.seed = report, seed
+        self.shards = shards_of(shards, devices=devices)
         self.start = (0, 0)
+        self.share: Share | None = None
+        """The shards of this process, if a batch has several."""
         self.resumes_within_epoch = True
         """Whether a run can resume at any batch of the training split, instead of at the start of an epoch."""
 
@@ -107,13 +132,16 @@ class ControlledLoaders:
     def control(self, owner: Any, hooks: Sequence[str]) -> None:
         """Control the loaders that these hooks of a module return; Lightning calls the hooks of the instance."""
         for hook in hooks:
-            setattr(owner, hook, self._controlled(getattr(owner, hook), HOOKS[hook]))
+            setattr(owner, hook, self._controlled(owner, getattr(owner, hook), HOOKS[hook]))
 
-    def _controlled(self, hook: Callable[[], Any], split: str) -> Callable[[], Any]:
+    def _controlled(self, owner: Any, hook: Callable[[], Any], split: str) -> Callable[[], Any]:
         @functools.wraps(hook)
         def controlled() -> Any:
             found = hook()
             loaders = [*leaves(found)]
+            if self.shards > 1:
+                require_sharded_loaders(loaders, split, shards=self.shards)
+                self.share = Share(rank=owner.trainer.global_rank, world=owner.trainer.world_size, shards=self.shards)
             if split == "train" and len(loaders) != 1:
                 self._no_resume(f"{len(loaders)} loaders read the training data")
             for number, loader in enumerate(loaders):
@@ -134,10 +162,13 @@ class ControlledLoaders:
             self._uncontrolled(name, why, is_train=is_train)
             return
         else:
-            batches = SeededBatches(inner, seed=self.seed, name=name, is_batched=part == "batch_sampler")
+            share = self.share if is_train else None
+            batches = SeededBatches(inner, seed=self.seed, name=name, is_batched=part == "batch_sampler", share=share)
             # a DataLoader does not allow its parts to be replaced, and a copy would lose the attributes of a subclass
             object.__setattr__(loader, part, batches)
-            object.__setattr__(loader, "dataset", SeededDataset(loader.dataset))
+            object.__setattr__(loader, "dataset", SeededDataset(loader.dataset, loader.collate_fn))
+            if share is not None:
+                loader.collate_fn = _unchanged  # the dataset collates each shard
             if loader.generator is None:
                 loader.generator = torch.Generator().manual_seed(derived(self.seed, "loader", name))
             if is_train and not type(_innermost(inner)).__module__.startswith("torch.utils.data"):
@@ -168,6 +199,43 @@ def leaves(found: Any) -> Iterator[Any]:
             yield from leaves(each)
     elif found is not None:
         yield found
+
+
+def require_sharded_loaders(loaders: Sequence[Any], split: str, *, shards: int) -> None:
+    """Raise `ExperimentError` for loaders of a split whose batches cannot be read as shards."""
+    why = f"{len(loaders)} loaders read the training data" if split == "train" and len(loaders) != 1 else None
+    for loader in loaders:
+        sampler = getattr(loader, "sampler", None)
+        if isinstance(sampler, DistributedSampler):
+            why = f"the sampler of {split} is a {type(sampler).__name__}, which divides the samples itself"
+        elif split == "train" and not isinstance(getattr(loader, "batch_sampler", None), SeededBatches):
+            why = why or _not_sharded(loader, shards)
+    if why is not None:
+        message = f"a batch has {shards} shards, but {why}"
+        hint = f"return one DataLoader of a map-style dataset, whose batch_size {shards} divides; or {ALONE}"
+        raise ExperimentError(message, hint=hint)
+
+
+def _not_sharded(loader: Any, shards: int) -> str | None:
+    """Return why the batches of a loader of the training data cannot be read as shards."""
+    if not isinstance(loader, DataLoader):
+        return f"the training data are read by a {type(loader).__name__}, not by a DataLoader"
+    if loader.batch_sampler is None:
+        return "the loader of the training data has no batch_size"
+    if type(loader.batch_sampler) is not BatchSampler:
+        return f"the batches of the training data are drawn by {type(loader.batch_sampler).__name__}"
+    sampler: Any = loader.batch_sampler.sampler
+    size = loader.batch_sampler.batch_size
+    if size % shards:
+        return f"the loader's batches have {size} samples, which the shards cannot share equally"
+    why = _reason(loader, loader.batch_sampler)
+    if why is None and len(sampler) < size:
+        return f"the training data have {counted(len(sampler), 'sample')}, fewer than a batch of {size}"
+    return why
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def _innermost(sampler: Any) -> Any:

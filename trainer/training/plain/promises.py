@@ -1,4 +1,4 @@
-"""Test the guarantees of a plain module's runs with a few steps: a run is repeatable, resumes exactly, and its net can be exported.
+"""Test the guarantees of a plain module with short runs: repeatable, resumed exactly, shared by devices, and exported.
 
 A task's net has many checks; a plain module has its own loss, metrics and data, so only its runs can be checked.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.run_files import read_run_json
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, PREVIOUS, Saved
 from trainer.settings.ledger import Ledger
@@ -20,7 +22,7 @@ from trainer.training.fit import train
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lightning.pytorch.callbacks import Callback
@@ -30,13 +32,10 @@ if TYPE_CHECKING:
     from trainer.training.trained import Trained
 
 STEPS: Final = 20
-_QUIET: Final[dict[str, Any]] = {
-    "progress": False,
-    "tensorboard": False,
-    "wandb": "off",
-    "monitor": None,
-    "patience": None,
-}
+_SHARED: Final = 2
+"""Steps with shards."""
+_QUIET: Final[dict[str, Any]] = {"progress": False, "wandb": "off", "monitor": None, "patience": None}
+"""Settings of the short runs. TensorBoard stays as in a run: modules call `self.logger.experiment.add_scalar`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class PlainSubject:
 
 
 def check_promises(subject: PlainSubject) -> Iterator[Finding]:
-    """Yield the findings about runs of the experiment: trained, recorded, repeatable, resumable, exportable.
+    """Yield the findings about runs of the experiment: trained, recorded, repeatable, resumable, on several devices, exportable.
 
     Exceptions of the experiment propagate.
     """
@@ -87,7 +86,19 @@ def check_promises(subject: PlainSubject) -> Iterator[Finding]:
         text = f"resumed from step {saved.step}: " + ("equal bits" if equal else "other weights or metrics")
         hint = "look for state that a checkpoint does not store: save it in `on_save_checkpoint`, or register it as a buffer"
         yield _finding("resumable", text, began=began, failed=None if equal else hint)
+    yield _shareable(subject)
     yield _exportable(seen, subject)
+
+
+def _shareable(subject: PlainSubject) -> Finding:
+    """Return whether several devices can share the batches: two steps with two shards, in one process."""
+    began, check = monotonic(), "several devices"
+    try:
+        _train(subject, "shards", {}, settings={"shards": 2, "max_steps": _SHARED, "checkpoint_every": None})
+    except (SettingError, ExperimentError) as fault:
+        text = f"this module trains on one device only: {fault.message}"
+        return _finding(check, text, began=began, notes=text)
+    return _finding(check, f"{_SHARED} steps with 2 shards", began=began)
 
 
 def _exportable(seen: FirstBatch, subject: PlainSubject) -> Finding:
@@ -110,15 +121,16 @@ def _train(
     *,
     saved: Saved | None = None,
     watching: Sequence[Callback] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
     into = subject.folder / name
     into.mkdir(exist_ok=True)
     steps = {"max_steps": subject.steps, "checkpoint_every": max(1, subject.steps // 3)}
-    settings = subject.resolved.settings.model_copy(update=_QUIET | steps)
+    changed = subject.resolved.settings.model_copy(update={**_QUIET, **steps, **settings})
     job = Job(
         run="check",
         experiment=subject.experiment,
-        ledger=Ledger(replace(subject.resolved, settings=settings), root=subject.root),
+        ledger=Ledger(replace(subject.resolved, settings=changed), root=subject.root),
         datasets=subject.datasets,
         into=into,
         stop=Stop(),

@@ -209,6 +209,10 @@ class Task(L.LightningModule):
             self.kept = nn.ModuleDict(self.make_output_buffers())
             _check(self.tolerances, [f"{split}_{name}" for split in SPLITS for name in ("loss", *metrics)])
 
+    def evaluation_metrics(self) -> list[nn.Module]:
+        """Return the modules of the metrics that only evaluations update."""
+        return [each for part in (self.measured, self.losses, self.blank, self.kept) for each in part.modules()]
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch; `learned` collects it for the progress display."""
         del index
