@@ -95,6 +95,8 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._refuses = False
         """Whether the server has rejected a second body for a name."""
+        self._is_bucket_known = False
+        """Whether the server has said that it has the bucket: asked once."""
         self._endpoint = access.shown or access.endpoint or ""
         with self._translated(""):
             self._client = self._connected()
@@ -275,11 +277,14 @@ class S3Store:
         return self._prefix + checked(key)
 
     def _require_bucket(self) -> None:
+        if self._is_bucket_known:
+            return
         try:
             with self._translated(""):
                 self._client.head_bucket(Bucket=self._bucket)
         except ObjectMissingError as fault:
             raise no_bucket(self._bucket, label=self.label) from fault
+        self._is_bucket_known = True
 
     def _translated(self, key: str) -> AbstractContextManager[None]:
         return translated(key, label=self.label, bucket=self._bucket)
