@@ -23,8 +23,8 @@ from trainer.runs.record import (
     Status,
     Timing,
     identity_of,
-    new_run_id,
 )
+from trainer.runs.run_id import new_run_id
 from trainer.source.description import Source
 
 

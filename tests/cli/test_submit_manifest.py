@@ -12,7 +12,7 @@ from tests.cli.test_submit import checkout, run
 from tests.sites.pods import Pod
 from tests.sites.test_kubernetes import require_strictly_valid
 from trainer.base.errors import SchedulerError, UsageError
-from trainer.runs.record import is_run_id
+from trainer.runs.run_id import is_run_id
 from trainer.runs.submitted_source import take_submitted_source
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import pytest
 from tests.records import ingredients, record
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DocumentError
-from trainer.runs.record import identity_of, is_run_id, new_run_id, read_record
+from trainer.runs.record import identity_of, read_record
+from trainer.runs.run_id import is_run_id, new_run_id
 
 OTHER = digest_of_bytes(b"other")
 

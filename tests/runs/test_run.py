@@ -11,8 +11,8 @@ import pytest
 
 from tests.runs.runs import start_run
 from trainer.base.errors import NotWritableError
-from trainer.runs.record import is_run_id
 from trainer.runs.run import abandon, new_run
+from trainer.runs.run_id import is_run_id
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,9 @@ from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import RunError
 from trainer.comparison.noise import RequestedRun
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status, new_run_id
+from trainer.runs.record import Outcome, Status
 from trainer.runs.run import new_run, record_of
+from trainer.runs.run_id import new_run_id
 from trainer.source.capture import capture, take_placed_source
 from trainer.sweeps.document import FOLDER, Point, Sweep, SweepRequest
 from trainer.sweeps.folder import (

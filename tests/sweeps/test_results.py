@@ -9,8 +9,9 @@ import pytest
 
 from tests.records import circumstances, ingredients
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status, new_run_id
+from trainer.runs.record import Outcome, Status
 from trainer.runs.run import new_run, record_of
+from trainer.runs.run_id import new_run_id
 from trainer.source.description import Source
 from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import PointState

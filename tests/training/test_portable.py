@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from trainer.base.digest import digest_of_file
-from trainer.runs.record import is_run_id
+from trainer.runs.run_id import is_run_id
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

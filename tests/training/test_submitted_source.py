@@ -12,8 +12,9 @@ import pytest
 from tests.sites.pods import Pod
 from tests.training.conftest import Checkout
 from trainer.base.errors import PreemptedError, SourceError
-from trainer.runs.record import Status, new_run_id
+from trainer.runs.record import Status
 from trainer.runs.run import load_record
+from trainer.runs.run_id import new_run_id
 from trainer.runs.submitted_source import upload_source
 from trainer.source.capture import capture
 from trainer.stores import open_store

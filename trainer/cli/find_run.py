@@ -21,8 +21,9 @@ from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.list import local_ids, local_run, remote_ids
 from trainer.runs.names import LATEST, full_run_id, resolve_run, start_time
 from trainer.runs.pull import pull_later, pull_run
-from trainer.runs.record import Status, is_run_id
+from trainer.runs.record import Status
 from trainer.runs.run import ATTEMPTS, read_publication, record_of
+from trainer.runs.run_id import is_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection

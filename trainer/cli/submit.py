@@ -38,8 +38,8 @@ from trainer.cli.train.command_line import (
     report_shared_options,
     require_captured,
 )
-from trainer.runs.record import new_run_id
 from trainer.runs.run import SUBMISSION
+from trainer.runs.run_id import new_run_id
 from trainer.sites import scheduler
 from trainer.sites.image import image_variables
 from trainer.sites.kubernetes_site import KubernetesSite

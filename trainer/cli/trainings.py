@@ -34,8 +34,8 @@ from trainer.launch.contract import CommandRequest
 from trainer.launch.process import ProcessCommand, ProcessLauncher
 from trainer.runs.handoff import Launch
 from trainer.runs.image_claim import OBSERVED_IMAGE
-from trainer.runs.record import RUN_ID
 from trainer.runs.run import abandon, new_run, record_of
+from trainer.runs.run_id import RUN_ID
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import PURPOSE
 from trainer.settings.settings_file import LARGEST_SETTINGS, copy_names

@@ -30,8 +30,9 @@ from trainer.models.package import open_package, read_package
 from trainer.models.package_signature import check_signature
 from trainer.models.weights_retest import SIGNED as RETEST
 from trainer.models.weights_retest import RetestSubject, checked_retest, payload_kind
-from trainer.runs.record import Knowledge, is_run_id
+from trainer.runs.record import Knowledge
 from trainer.runs.run import ATTEMPTS, RECORD, load_record
+from trainer.runs.run_id import is_run_id
 
 if TYPE_CHECKING:
     from argparse import Namespace

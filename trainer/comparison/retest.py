@@ -19,7 +19,8 @@ from trainer.base.digest import Digest
 from trainer.base.document import Document
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError
 from trainer.comparison.saved_document import SavedDocument, read_files, save_files
-from trainer.runs.record import RUN_ID, Knowledge
+from trainer.runs.record import Knowledge
+from trainer.runs.run_id import RUN_ID
 from trainer.stores.contract import object_key
 from trainer.stores.transfer import read_small
 

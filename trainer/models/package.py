@@ -33,7 +33,8 @@ from trainer.base.safe_folder import Root
 from trainer.comparison.saved_document import SavedDocument
 from trainer.data.declaration import Dataset
 from trainer.data.reader import Typed
-from trainer.runs.record import MOST_ATTEMPTS, RUN_ID
+from trainer.runs.record import MOST_ATTEMPTS
+from trainer.runs.run_id import RUN_ID
 from trainer.training.tasks.answers import AnswerForm
 
 if TYPE_CHECKING:

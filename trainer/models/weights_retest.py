@@ -24,7 +24,7 @@ from trainer.comparison.retest import FOLDER, FORMAT, Retest
 from trainer.comparison.saved_document import SavedDocument, read_files, save_files
 from trainer.comparison.verdict import Rung
 from trainer.models.package import MetricComparison, OutputComparison
-from trainer.runs.record import RUN_ID
+from trainer.runs.run_id import RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -31,8 +31,8 @@ from trainer.runs.record import (
     Ingredients,
     Inventory,
     Timing,
-    is_run_id,
 )
+from trainer.runs.run_id import is_run_id
 from trainer.settings.determinism import Level, capabilities, threads_at, variables
 from trainer.settings.fields import PURPOSE, RETEST, LaunchSettings, Role, roles, written
 from trainer.settings.shards import SUM, shards_of

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
 from trainer.runs.open_run import is_alive
-from trainer.runs.record import RUN_ID, Record, Status, is_run_id
+from trainer.runs.record import Record, Status
 from trainer.runs.run import (
     ATTEMPTS,
     RECORD,
@@ -28,6 +28,7 @@ from trainer.runs.run import (
     record_of,
     recorded_attempts,
 )
+from trainer.runs.run_id import RUN_ID, is_run_id
 from trainer.runs.seal import read_sealed, sealed_key
 from trainer.stores.transfer import read_small
 

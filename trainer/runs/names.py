@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import RunNotFoundError, UsageError
 from trainer.base.suggestions import nearest
-from trainer.runs.record import is_run_id
+from trainer.runs.run_id import is_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -8,9 +8,6 @@ format; docs/record.schema.json is its JSON Schema.
 from __future__ import annotations
 
 import json
-import re
-import secrets
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
@@ -20,14 +17,13 @@ from trainer.base.digest import Digest, canonical, digest_of_document
 from trainer.base.document import Count, Document, OneLine, Seconds, json_value, typed
 from trainer.base.errors import DocumentError
 from trainer.base.file_entry import File
+from trainer.runs.run_id import RUN_ID
 from trainer.settings.ledger_entry import LedgerEntry
 from trainer.source.description import Source
 
 FORMAT: Final = "reprise.run/1"
-RUN_ID: Final = re.compile(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}")
 MOST_ATTEMPTS: Final = 9_999
 """The most attempts of a run: stores are searched for them one by one."""
-_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 class Status(StrEnum):
@@ -373,18 +369,3 @@ def record_schema() -> str:
     """Return the JSON Schema of a record, as committed in docs/record.schema.json."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"A run's record, {FORMAT}"}
     return json.dumps(Record.model_json_schema() | head, indent=1, sort_keys=True) + "\n"
-
-
-def new_run_id(now: datetime | None = None) -> str:
-    """Return a new run id: UTC time to the second and six random characters.
-
-    >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:16]
-    '20260301t120005-'
-    """
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
-    return f"{moment:%Y%m%dt%H%M%S}-{''.join(secrets.choice(_BASE32) for _ in range(6))}"
-
-
-def is_run_id(text: str) -> bool:
-    """Return whether `text` has the form of a run id."""
-    return RUN_ID.fullmatch(text) is not None

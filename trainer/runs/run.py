@@ -24,7 +24,8 @@ from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.base.plain_text import reading
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import Root, run_root
-from trainer.runs.record import Record, new_run_id, read_record
+from trainer.runs.record import Record, read_record
+from trainer.runs.run_id import new_run_id
 from trainer.runs.seal import SMALL, Published
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from trainer.base.document import Count, Document, OneLine, parse_json
 from trainer.base.errors import DocumentError
 from trainer.base.file_entry import File
 from trainer.base.paths import collision, path_fault
-from trainer.runs.record import MOST_ATTEMPTS, RUN_ID, Record, Status, typed_record
+from trainer.runs.record import MOST_ATTEMPTS, Record, Status, typed_record
+from trainer.runs.run_id import RUN_ID
 
 SMALL: Final = 1 << 16
 """The most bytes of a document with few fields: a claim, a note of publication."""

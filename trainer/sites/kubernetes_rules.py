@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.digest import is_digest
 from trainer.base.errors import SettingError, UsageError
 from trainer.base.suggestions import listed, short
-from trainer.runs.record import is_run_id
+from trainer.runs.run_id import is_run_id
 from trainer.runs.submitted_source import SOURCE_VARIABLE
 from trainer.stores.address import folder_of, split_address
 

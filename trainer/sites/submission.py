@@ -12,8 +12,8 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.document import Document, OneLine, read_json_below
 from trainer.base.plain_text import reading
 from trainer.base.safe_folder import Root, run_root
-from trainer.runs.record import is_run_id
 from trainer.runs.run import SUBMISSION
+from trainer.runs.run_id import is_run_id
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from trainer.base.paths import path_fault
 from trainer.base.plain_text import read_text
 from trainer.base.run_files import SWEEPS
 from trainer.base.suggestions import listed
-from trainer.runs.record import RUN_ID
+from trainer.runs.run_id import RUN_ID
 from trainer.source.description import Source
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from trainer.base.plain_text import reading
 from trainer.base.safe_folder import Root, run_root
 from trainer.runs.names import LATEST
 from trainer.runs.open_run import is_alive
-from trainer.runs.record import Status, is_run_id
+from trainer.runs.record import Status
 from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
+from trainer.runs.run_id import is_run_id
 from trainer.source.capture import ARCHIVE, COPY, SOURCE_DESCRIPTION, archive, unpack
 from trainer.source.copy import open_to_all
 from trainer.sweeps.document import FILE, FOLDER, Point, Sweep

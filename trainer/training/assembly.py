@@ -19,7 +19,7 @@ from trainer.training.data import RunData
 from trainer.training.figures.gallery import Gallery
 from trainer.training.initial_weights import load_initial_weights
 from trainer.training.inspection import Inspector
-from trainer.training.logs.loggers import LossLines
+from trainer.training.logs.losses import LossLines
 from trainer.training.normalization import Normalize
 from trainer.training.optimization.callbacks import averaging
 from trainer.training.plain.experiment import PlainExperiment

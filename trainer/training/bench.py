@@ -21,7 +21,8 @@ from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.training.compilation import compiling
 from trainer.training.finite_losses import StopIfNotFinite
 from trainer.training.fit import prepare, small_trainer
-from trainer.training.logs.loggers import LossLines, loggers
+from trainer.training.logs.loggers import loggers
+from trainer.training.logs.losses import LossLines
 from trainer.training.step_callbacks import SeedEveryStep
 from trainer.training.timing import PARTS, Bench, SlowOperation, interval
 from trainer.training.tracing.trace import tracers

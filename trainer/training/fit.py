@@ -30,14 +30,18 @@ from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches, apply_level
 from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failure
 from trainer.training.finite_losses import StopIfNotFinite
+from trainer.training.logs.displays import displays
 from trainer.training.logs.guarded_loggers import own_loggers
-from trainer.training.logs.loggers import METRICS, displays, facts, finish, log_at_steps, loggers
+from trainer.training.logs.loggers import METRICS, finish, loggers
+from trainer.training.logs.losses import log_at_steps
 from trainer.training.logs.telemetry import Telemetry, Waits
+from trainer.training.logs.wandb_page import facts
 from trainer.training.optimization.callbacks import early_stopping
 from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.results import forget_results, is_plain, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
-from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps, epoch_of, read_saved, served
+from trainer.training.resuming.checkpoints import Checkpoints, epoch_of, read_saved, served
+from trainer.training.resuming.stop_between_steps import StopBetweenSteps
 from trainer.training.shards.compare_ranks import CompareRanks
 from trainer.training.shards.ranks import from_rank_0, meeting, share_files
 from trainer.training.shards.strategy import sharded_strategy

@@ -14,7 +14,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ImageMissingError
 from trainer.cli.sweep.launchers import PointLauncher, points_in_containers, points_in_processes, slots_for
 from trainer.environments.engine import ImageFacts
-from trainer.runs.record import new_run_id
+from trainer.runs.run_id import new_run_id
 from trainer.source.capture import capture
 from trainer.sweeps.document import Point, SettingsCopy, Sweep, SweepRequest
 from trainer.sweeps.folder import create_sweep_folder

@@ -16,7 +16,8 @@ from trainer.cli.sweep.launchers import PointLauncher
 from trainer.cli.sweep.scheduler import Scheduler
 from trainer.launch.process import ProcessCommand
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status, new_run_id
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run_id import new_run_id
 from trainer.source.capture import capture
 from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import PointState, create_sweep_folder, load, point_state

@@ -12,7 +12,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from trainer.training.logs.loggers import METRICS, Bar, EpochLines, JsonLines, LossLines, finish, log_at_steps
+from trainer.training.logs.displays import Bar, EpochLines
+from trainer.training.logs.loggers import METRICS, JsonLines, finish
+from trainer.training.logs.losses import LossLines, log_at_steps
 from trainer.training.tasks.metrics import MeanLoss
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from tests.runs.runs import start_run
 from tests.training.conftest import EXPERIMENT, Checkout
 from trainer.base.errors import SettingError
 from trainer.runs.run import load_record
-from trainer.training.logs.loggers import _named, facts, pages
+from trainer.training.logs.wandb_page import _named, facts, pages
 
 if TYPE_CHECKING:
     from pathlib import Path

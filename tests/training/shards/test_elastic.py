@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import ExperimentError, PreemptedError, RankError, StoppedError
-from trainer.runs.record import Status, new_run_id
+from trainer.runs.record import Status
+from trainer.runs.run_id import new_run_id
 
 if TYPE_CHECKING:
     import subprocess

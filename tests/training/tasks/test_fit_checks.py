@@ -17,7 +17,8 @@ from trainer.training.data import Picked
 from trainer.training.determinism.seeds import Share, ShuffledBatches
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO, read_checkpoint
-from trainer.training.resuming.checkpoints import Checkpoints, StopBetweenSteps
+from trainer.training.resuming.checkpoints import Checkpoints
+from trainer.training.resuming.stop_between_steps import StopBetweenSteps
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:

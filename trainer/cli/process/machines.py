@@ -13,7 +13,8 @@ from pydantic import Field
 
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import RankError
-from trainer.runs.record import RUN_ID, Ingredients, Node
+from trainer.runs.record import Ingredients, Node
+from trainer.runs.run_id import RUN_ID
 from trainer.settings.determinism import Level
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from trainer.cli.sweep.request import raise_faults
 from trainer.cli.trust import is_own_sweep, register_sweep
 from trainer.comparison.noise import RequestedRun
 from trainer.runs.list import local_ids
-from trainer.runs.record import new_run_id
 from trainer.runs.run import record_of
+from trainer.runs.run_id import new_run_id
 from trainer.settings.errors import each_of
 from trainer.settings.fields import written
 from trainer.settings.origins import given_settings, resolve

@@ -232,7 +232,7 @@ def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
 def await_observed_image(runs: Path, run: str) -> Path:
     """Wait up to ten seconds for the inspection of the container by the launcher on the host; return the run folder."""
     from trainer.runs.image_claim import OBSERVED_IMAGE
-    from trainer.runs.record import is_run_id
+    from trainer.runs.run_id import is_run_id
 
     if not is_run_id(run) or not (runs / run).is_dir():
         raise UsageError(

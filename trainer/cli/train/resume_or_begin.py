@@ -17,9 +17,10 @@ from trainer.cli.configuration import runs_folder
 from trainer.cli.find_run import find_published_run, pull_later_attempts
 from trainer.cli.nodes import read_node
 from trainer.cli.output import one_line
-from trainer.runs.record import Status, is_run_id, new_run_id
+from trainer.runs.record import Status
 from trainer.runs.resume import close_lost
 from trainer.runs.run import record_of, recorded_attempts
+from trainer.runs.run_id import is_run_id, new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -35,15 +35,12 @@ from trainer.training.resuming.lightning_state import (
     restore_modes,
     settle,
 )
-from trainer.training.shards.strategy import ShardedStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     import lightning as L
-
-    from trainer.training.resuming.stop_requests import Stop
 
     Logs = Callable[[], dict[str, int]]
 
@@ -269,76 +266,3 @@ def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
                 f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again"
             )
         return read_open_checkpoint(file, folder / saved.path)
-
-
-class StopBetweenSteps(Callback):
-    """Stop a training after the current step, with a checkpoint of that step; must come directly after `Checkpoints`."""
-
-    def __init__(self, stop: Stop, checkpoints: Checkpoints) -> None:
-        self.stop = stop
-        self.checkpoints = checkpoints
-        self.sharded: ShardedStep | None = None
-        """The strategy of several processes, which agree on a stop in each step's exchange."""
-
-    def on_train_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Begin to delay stops to the end of a step, and reinstall the signal handlers that Lightning has just replaced."""
-        strategy = trainer.strategy
-        self.sharded = strategy if trainer.world_size > 1 and isinstance(strategy, ShardedStep) else None
-        if self.sharded is not None:
-            self.sharded.stop = self.stop
-            # Lightning's own agreement on SIGTERM, which it does not see here: a message in each step, and on a GPU a wait for the device
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # noqa: SLF001
-        self.stop.is_delayed = True
-        self.stop.listen()
-
-    def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
-        """Stop before the next batch, unless gradients are being accumulated; all ranks stop at the same batch."""
-        if self.checkpoints.summing:
-            return
-        if self.sharded is None:
-            self._stop_if_requested(trainer, NextStage.BATCH, batch=batch_idx)
-        elif self.sharded.is_stop_requested:
-            self._stop(trainer, NextStage.BATCH, batch=batch_idx)
-
-    def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Stop before a validation; the resumed run performs it."""
-        self._stop_in_validation(trainer)
-
-    def on_validation_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Stop within a validation; the resumed run repeats it from the start."""
-        self._stop_in_validation(trainer)
-
-    def on_train_end(self, *_: object) -> None:
-        """Stop at once from now on: the last checkpoint is written."""
-        self.stop.is_delayed = False
-        if self.stop.requested is not None:
-            raise self.stop.fault()
-
-    def on_validation_epoch_start(self, *_: object) -> None:
-        """Reinstall the signal handlers that Lightning replaced, for a validation after the training."""
-        self._listen()
-
-    def on_test_start(self, *_: object) -> None:
-        """Reinstall the signal handlers that Lightning replaced."""
-        self._listen()
-
-    def _listen(self) -> None:
-        if not self.stop.is_delayed:
-            self.stop.listen()
-
-    def _stop_in_validation(self, trainer: L.Trainer) -> None:
-        """Stop, except in the validation at `max_steps`: Lightning would not return to it, so it runs to its end."""
-        if self.stop.is_delayed and trainer.global_step != trainer.max_steps:
-            self._stop_if_requested(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
-
-    def _stop_if_requested(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:
-        requested = self.stop.requested is not None
-        if trainer.world_size > 1:
-            requested = trainer.strategy.reduce_boolean_decision(requested, all=False)
-        if requested:
-            self._stop(trainer, stage, batch=batch)
-
-    def _stop(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:
-        if trainer.global_step:
-            self.checkpoints.save(trainer, stage, batch=batch)
-        raise self.stop.fault()

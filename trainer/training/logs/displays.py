@@ -1,0 +1,83 @@
+"""What a training shows of its progress: a bar on a terminal, or a line for each epoch."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from trainer.runs.metric_text import metric_text
+from trainer.settings.ledger import configured
+from trainer.training.logs.losses import mean_loss_of
+from trainer.training.results import is_plain, numbers, undefined_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import lightning as L
+
+    Say = Callable[[str], None]
+
+
+@configured
+def displays(say: Say, *, on_terminal: bool, progress: bool) -> list[Callback]:
+    """Return the progress display: a bar on a terminal, lines in a pipe."""
+    if not progress:
+        return []
+    return [Bar(leave=False, console_kwargs={"stderr": True})] if on_terminal else [EpochLines(say)]
+
+
+class Bar(RichProgressBar):
+    """Lightning's progress bar, with epochs counted from 1 and the training loss."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Add the training loss to the bar, and format the numbers."""
+        last = None if is_plain(pl_module) else mean_loss_of(pl_module).last
+        shown = {**super().get_metrics(trainer, pl_module), **({} if last is None else {"train_loss": float(last)})}
+        return {name: metric_text(value) if isinstance(value, float) else value for name, value in shown.items()}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+
+class EpochLines(Callback):
+    """Prints one line per epoch."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.began = monotonic()
+        """When this process began the epoch: a resumed epoch may have begun earlier."""
+        self.reported: set[tuple[str, str]] = set()
+        """The undefined metrics that were reported, with the reason."""
+        self.reported_early: set[str] = set()
+        """The undefined metrics that were reported before the first step."""
+
+    def on_train_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
+        """Store the undefined metrics that were reported before the first step."""
+        self.reported_early.update(undefined_of(pl_module))
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        """Start the clock."""
+        self.began = monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the results of the epoch."""
+        if not trainer.is_global_zero:
+            return
+        undefined, shows_all = undefined_of(pl_module), is_plain(pl_module)
+        shown = {
+            name: "undefined" if name in undefined else metric_text(value)
+            for name, value in numbers(trainer.callback_metrics).items()
+            if shows_all or name.startswith(("train_loss_mean", "val_"))
+        }
+        metrics = "  ".join(
+            f"{name.replace('train_loss_mean', 'train_loss')} {value}" for name, value in sorted(shown.items())
+        )
+        place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
+        self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")
+        for name, why in undefined.items():
+            if (name, why) not in self.reported and name not in self.reported_early:
+                self.say(f"{name} is undefined: {why}")
+        self.reported.update(undefined.items())
+        self.reported_early.clear()
