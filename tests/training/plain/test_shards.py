@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from trainer.base.errors import ExperimentError
+from trainer.base.errors import ExperimentError, ExperimentFailedError
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
@@ -41,6 +41,36 @@ def test_values_and_metrics_of_a_module_have_the_same_bits_on_two_devices(checko
     step = next(line for line in logged if "train/odd" in line)
     assert step["train/odd"] == pytest.approx(2 * step["train/loss_step"])
     assert step["train/worst_step"] > step["train/loss_step"]
+
+
+def test_a_module_that_synchronizes_its_values_is_resumed_on_another_number_of_devices(checkout: Checkout) -> None:
+    """Lightning notes `sync_dist` on several devices only, and would reject the value that a run on one device had begun."""
+    text = (MODULES / "measured.py").read_text()
+    stops = (
+        "        if self.global_step == 12 and not self.trainer.ckpt_path:\n            raise RuntimeError('stop')\n"
+    )
+    (checkout.root / "stops.py").write_text(
+        text.replace(
+            "        x, y = batch\n        out = self(x +", f"{stops}        x, y = batch\n        out = self(x +"
+        )
+    )
+    words = (
+        "--exp",
+        "stops.py",
+        "--threads",
+        "1",
+        "--max-epochs",
+        "2",
+        "--shards",
+        "2",
+        "--checkpoint-every",
+        "5",
+        "--no-publish",
+    )
+    code, _, err = checkout.train(*words)
+    assert code == ExperimentFailedError.code, err
+    done = checkout.reprise("train", "--resume", "latest", "--devices", "2", "--no-publish")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_value_that_is_logged_for_some_shards_only_is_rejected(checkout: Checkout) -> None:

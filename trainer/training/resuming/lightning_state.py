@@ -77,6 +77,15 @@ def _set(counts: dict[str, int], value: int) -> None:
     counts |= {name: value for name in _COUNTS if name in counts}
 
 
+class _RestoredSync(_Sync):
+    """The `sync_dist` of a restored value, equal to any other: on one device Lightning ignores the option."""
+
+    __hash__ = None  # type: ignore[assignment] # as of every dataclass that can be changed
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Sync)
+
+
 def averages_of(machine: L.Trainer) -> dict[str, Any]:
     """Return the values logged in this epoch, and the state of every metric."""
     logged = machine.fit_loop.epoch_loop._results  # noqa: SLF001 - Lightning 2 has no public way to its sums
@@ -147,7 +156,7 @@ def _written(metric: _ResultMetric) -> dict[str, Any]:
 def _read(written: dict[str, Any], machine: L.Trainer) -> _ResultMetric:
     should, rank_zero_only = written["shared"]
     meta = _Metadata(**written["said"], reduce_fx=getattr(torch, written["reduced"]))
-    meta.sync = _Sync(fn=machine.strategy.reduce, _should=should, rank_zero_only=rank_zero_only)
+    meta.sync = _RestoredSync(fn=machine.strategy.reduce, _should=should, rank_zero_only=rank_zero_only)
     metric = _ResultMetric(meta, is_tensor=True)
     for name, value in written["sums"].items():
         setattr(metric, name, value.to(machine.strategy.root_device))
