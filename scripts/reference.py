@@ -25,7 +25,7 @@ _GENERATED: Final = (
     "<!-- Generated from {}: edit that, then run .venv/bin/python scripts/reference.py. A test compares both. -->"
 )
 _EXIT_CODES: Final = """
-After reading this page, you can tell from an exit code why a command failed, and handle that failure in a script.
+After reading this page, you can find out from an exit code why a command failed, and handle that failure in a script.
 With `--json` an error is printed as JSON, too.
 
 The classes of the codes 50 to 99 derive from the class of their range's first code: `except StoreError` catches 50 to 55.

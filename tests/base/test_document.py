@@ -24,8 +24,8 @@ class Point(Document):
     [
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b"[1, 1e999]", "1 holds a number beyond 1.8e308"),
-        (b"9007199254740993", "the whole document holds a whole number beyond 9007199254740991"),
-        (b'{"a": [0, -9007199254740993]}', "a.1 holds a whole number beyond 9007199254740991"),
+        (b"9007199254740993", "the whole document holds an integer beyond 9007199254740991"),
+        (b'{"a": [0, -9007199254740993]}', "a.1 holds an integer beyond 9007199254740991"),
         (b'{"a": {"b": "\\ud800"}}', "a.b holds a lone surrogate"),
         (b'{"a": {"\\udfff": 1}}', "holds a lone surrogate"),
         (b'"\xed\xa0\x80"', "'utf-8' codec can't decode"),

@@ -33,8 +33,8 @@ def parser() -> Arguments:
         (["a", "b", ""], "more: found an empty word", "an unset shell variable"),
         (["a", "--into", ""], "--into: found an empty word", "an unset shell variable"),
         (["a", "--at="], "--at: found an empty word", "an unset shell variable"),
-        (["a", "--at", "1", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
-        (["--at=1", "a", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
+        (["a", "--at", "1", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "remove the second --at"),
+        (["--at=1", "a", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "remove the second --at"),
     ],
 )
 def test_an_error_names_the_invalid_argument(words: list[str], message: str, hint: str) -> None:

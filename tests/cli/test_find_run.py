@@ -98,7 +98,7 @@ def test_an_unregistered_run_does_not_belong_to_the_user(runs: Path, capsys: pyt
     clear_register(runs)
     mine = make_own_run(runs)
     assert find_run_id("latest", local_ids(runs)) == mine
-    assert f"{theirs} (made elsewhere)" in capsys.readouterr().err
+    assert f"{theirs} (from another user or machine)" in capsys.readouterr().err
 
 
 def test_without_an_own_run_latest_is_the_newest_run_with_a_note(
@@ -107,7 +107,7 @@ def test_without_an_own_run_latest_is_the_newest_run_with_a_note(
     theirs = make_newest_run(runs)
     clear_register(runs)
     assert find_run_id("latest", local_ids(runs)) == theirs
-    assert capsys.readouterr().err == f"latest is run {theirs} (made elsewhere)\n"
+    assert capsys.readouterr().err == f"latest is run {theirs} (from another user or machine)\n"
 
 
 def test_many_skipped_runs_are_counted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

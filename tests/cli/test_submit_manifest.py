@@ -110,7 +110,7 @@ def test_a_run_on_cpus_reserves_no_gpus(checkout: Path, tmp_path: Path, store: P
         ('[volumes."', '[volumes."/other', "none of the site's volumes"),
     ],
 )
-def test_what_pods_cannot_have_is_rejected_before_anything_is_written(
+def test_images_variables_and_volumes_that_pods_cannot_use_are_rejected_before_anything_is_written(
     checkout: Path, tmp_path: Path, store: Path, old: str, new: str, expected: str
 ) -> None:
     site = checkout / "sites" / "pods.toml"

@@ -42,7 +42,7 @@ def test_an_unregistered_attempt_is_shown_and_not_run_without_terminal_or_trust(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finish_run(runs)
-    with pytest.raises(UntrustedCodeError, match="made elsewhere, and it is not trusted") as caught:
+    with pytest.raises(UntrustedCodeError, match="is from another user or machine, and it is not trusted") as caught:
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
     assert str(caught.value.hint).endswith("then: reprise reproduce RUN --trust")
     assert "code.py  6 bytes" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_yes_at_a_terminal_runs_the_code(run: OpenRun, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("text", ["", "\n", "n\n", "no\n", "yep\n", "ye\n"])
 def test_any_other_answer_does_not_run_the_code(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     answer_question(monkeypatch, text)
-    with pytest.raises(UntrustedCodeError, match="made elsewhere; it was not run") as caught:
+    with pytest.raises(UntrustedCodeError, match="is from another user or machine; it was not run") as caught:
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
     archive = run.folder.parents[1] / ARCHIVE
     assert caught.value.hint == f"read it (tar -xzf {archive} -C DIR), then: reprise reproduce RUN --trust"
@@ -126,7 +126,7 @@ def test_the_question_names_the_owner_of_the_code() -> None:
     named = around.image.model_copy(update={"reference": "registry.example/cpu\x1b[2J"})
     record = record.model_copy(update={"circumstances": around.model_copy(update={"image": named})})
     head = [
-        f"run {record.run} was made elsewhere, on {around.host.name}",
+        f"run {record.run} is from another user or machine, host {around.host.name}",
         f"its source: 1 file, 1.2 MB, commit {around.source.commit}",
         "its image: registry.example/cpu\\u001b[2J",
     ]
@@ -190,7 +190,7 @@ def test_a_registered_sweep_belongs_to_the_user(run: OpenRun) -> None:
         points=[Point(settings={"seed": "0"})],
     )
     folder = run.folder.parents[1]
-    with pytest.raises(UntrustedCodeError, match="was made elsewhere") as caught:
+    with pytest.raises(UntrustedCodeError, match="is from another user or machine") as caught:
         require_own_sweep(sweep, folder)
     assert "--again" in str(caught.value.hint)
     register_sweep(sweep)

@@ -12,8 +12,8 @@ from trainer.comparison.baseline import (
     BaselineEntry,
     EnvironmentKey,
     MetricLevel,
-    code_of,
     compare_with_entry,
+    digest_of_code,
     levels,
 )
 
@@ -181,8 +181,8 @@ def test_the_code_digest_covers_training_files_only(tmp_path: Path) -> None:
     (training / "fit.py").write_text("a")
     experiment = tmp_path / "mine.py"
     experiment.write_text("b")
-    before = code_of(tmp_path, experiment)
+    before = digest_of_code(tmp_path, experiment)
     (tmp_path / "trainer/cli.py").write_text("c")
-    assert code_of(tmp_path, experiment) == before
+    assert digest_of_code(tmp_path, experiment) == before
     experiment.write_text("d")
-    assert code_of(tmp_path, experiment) != before
+    assert digest_of_code(tmp_path, experiment) != before

@@ -57,7 +57,7 @@ def test_runs_without_evidence_are_not_certified(tmp_path: Path) -> None:
         make_statement(a, b)
 
 
-def test_what_changed_between_the_runs_is_named(tmp_path: Path) -> None:
+def test_ingredients_that_changed_between_the_runs_are_named(tmp_path: Path) -> None:
     a, b = (
         make_run(tmp_path / "runs"),
         make_run(tmp_path / "runs", code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}),

@@ -143,7 +143,7 @@ def test_an_altered_source_is_rejected(bench: Bench) -> None:
 def test_a_missing_dataset_fails_and_a_cached_dataset_passes(bench: Bench) -> None:
 
     def away() -> Store:
-        raise StoreUnreachableError("store x does not answer", hint="start it")
+        raise StoreUnreachableError("store x does not respond", hint="start it")
 
     bench.machine = replace(bench.machine, open_store=away)
     assert (bench.look()["dataset"].state, bench.look()["dataset"].remedy) == (State.FAULT, "start it")

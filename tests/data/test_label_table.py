@@ -51,7 +51,7 @@ def test_names_with_commas_quotes_and_line_separators_are_read_whole() -> None:
         (make_table("1.png,a", "2.png,"), "line 3: the class is empty", "remove"),
         (make_table("1.png, "), "line 2: the class is empty", "remove"),
         (make_table(",a"), "line 2: the file is empty", "remove"),
-        (make_table("1.png,a "), "line 2: the class 'a ' begins or ends with a blank", "write a"),
+        (make_table("1.png,a "), "line 2: the class 'a ' begins or ends with whitespace", "write a"),
         (make_table("1.png,a", "1.png,a"), "line 3: '1.png' is already listed in line 2", "remove"),
         (
             make_table("1.png,a", "", "1.png,b"),

@@ -111,7 +111,7 @@ def test_wrong_bytes_of_the_store_are_not_used(streams: Streams) -> None:
 
 def test_an_outage_costs_a_pause_and_a_line(streams: Streams) -> None:
     files = streams.open(LIMIT)
-    fault = streams.store.fault = StoreUnreachableError("the store does not answer", hint="wait")
+    fault = streams.store.fault = StoreUnreachableError("the store does not respond", hint="wait")
 
     def say(line: str) -> None:
         streams.said.append(line)
@@ -121,12 +121,12 @@ def test_an_outage_costs_a_pause_and_a_line(streams: Streams) -> None:
     order = orders(1)[0]
     assert read_pass(files, order, []) == [streams.files[path] for path in order]
     assert streams.said[0] == f"{fault.message}: retrying for up to 15 minutes"
-    assert streams.said[1].startswith("the store answers again after ")
+    assert streams.said[1].startswith("the store is reachable again after ")
 
 
 def test_an_outage_without_an_end_ends_the_run(streams: Streams) -> None:
     files = streams.open(LIMIT, longest_s=0.1)
-    streams.store.fault = StoreUnreachableError("the store does not answer", hint="wait")
+    streams.store.fault = StoreUnreachableError("the store does not respond", hint="wait")
     with pytest.raises(StoreUnreachableError):
         read_pass(files, orders(1)[0], [])
 

@@ -54,7 +54,7 @@ def test_a_complete_dataset_is_used_whatever_the_limit(streams: Streams) -> None
     assert streams.store.sent == sent
 
 
-def test_what_else_the_cache_holds_counts(streams: Streams) -> None:
+def test_other_data_in_the_cache_count_toward_its_limit(streams: Streams) -> None:
     open_dataset(streams.source(2 * COUNT * SIZE))
     streams.dataset = published_beside(streams, Draft(name="other"), noise(1))
     with pytest.raises(DiskFullError, match=r"has 1\d\.\d MB of other data; its limit is 12\.5 MB") as caught:

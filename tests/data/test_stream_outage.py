@@ -137,7 +137,7 @@ def test_a_store_that_does_not_answer_costs_a_pause_and_two_lines(streams: Strea
     assert read_files(opened(streams, say=say), hang) == streams.files
     assert gate.hung > 0
     assert "retrying for up to 15 minutes" in said[0]
-    assert said[1].startswith("the store answers again after ")
+    assert said[1].startswith("the store is reachable again after ")
     assert len(said) == 2
 
 

@@ -28,7 +28,7 @@ def trained(text: str = TEXT, *, size: int = 280, special: tuple[str, ...] = SPE
 
 
 def words(*tokens: str, unknown: str | None = None) -> dict[str, Any]:
-    """Return the document of a tokenizer whose tokens are words between blanks, in this order after `<pad>` and `</s>`."""
+    """Return the document of a tokenizer whose tokens are words between spaces, in this order after `<pad>` and `</s>`."""
     ids = {token: number for number, token in enumerate([*SPECIAL, *tokens])}
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     added = [{"id": ids[token], "content": token, **flags, "special": True} for token in SPECIAL]

@@ -119,7 +119,7 @@ def test_an_extra_that_the_lock_does_not_have_is_an_error_before_the_build(tmp_p
 def test_a_lock_with_conflict_markers_is_an_error_with_a_hint(tmp_path: Path, text: str) -> None:
     root = write_checkout(tmp_path)
     (root / "uv.lock").write_text(text)
-    with pytest.raises(DocumentError, match="is not a lock of uv") as caught:
+    with pytest.raises(DocumentError, match="is not a uv lock file") as caught:
         build_id("cpu", root)
     assert "git checkout uv.lock" in str(caught.value.hint)
 

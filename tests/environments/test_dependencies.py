@@ -68,7 +68,7 @@ def test_a_typed_requirement_is_written_in_one_form(typed: str, written: str) ->
     "typed",
     ["g++", "", "einops; python_version < '3.12'", "einops @ https://host.example/a.whl", "./einops", "--index", "a b", "a=1", "a;b"],
 )  # fmt: skip
-def test_what_is_not_a_package_of_an_index_is_rejected(typed: str) -> None:
+def test_words_that_are_not_packages_of_an_index_are_rejected(typed: str) -> None:
     with pytest.raises(UsageError, match="is not the name of a package in an index"):
         parse_requirement(typed)
 
@@ -123,7 +123,7 @@ def test_the_marker_is_that_of_the_extras_packages(root: Path) -> None:
     assert marker_of(["vision"], root=root) == ""
 
 
-def test_what_links_torch_comes_from_its_index_for_the_cpu_alone(root: Path) -> None:
+def test_packages_that_link_torch_come_from_its_index_for_the_cpu_alone(root: Path) -> None:
     for environment in ("cpu", "cuda"):
         add_requirement(Requirement(name="torchvision"), extras=["cpu", "cuda"], marker=MARKER, root=root)
         take_from_torchs_index("torchvision", environment=environment, extras=[environment], root=root)

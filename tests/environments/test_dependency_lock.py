@@ -217,7 +217,7 @@ def test_a_typed_version_is_kept_and_can_be_changed(root: Path) -> None:
 
 
 @pytest.mark.parametrize("typed", ["torchvision", "timm"])
-def test_what_links_torch_comes_from_the_index_of_each_environments_torch(root: Path, typed: str) -> None:
+def test_packages_that_link_torch_come_from_the_index_of_each_environments_torch(root: Path, typed: str) -> None:
     add(root, typed)
     assert versions(root, "cpu")["torchvision"] == "0.28.0+cpu"
     assert versions(root, "cuda")["torchvision"] == "0.28.0"

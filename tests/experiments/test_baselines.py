@@ -14,7 +14,7 @@ import pytest
 from tests.checking import ROOT, THREADS, WORDS, restored_threads
 from trainer.base.document import read_json
 from trainer.cli.baseline import environment_key
-from trainer.comparison.baseline import FOLDER, Baseline, code_of, compare_with_entry
+from trainer.comparison.baseline import FOLDER, Baseline, compare_with_entry, digest_of_code
 from trainer.data.declaration import declaration, load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.origins import Origins, parse_options, resolve
@@ -38,7 +38,7 @@ def test_each_experiment_matches_its_baseline(file: Path, tmp_path: Path, monkey
     experiment = load_experiment(file.stem, file, root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options(WORDS), environ={}))
     declared = load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT)
-    key, code = environment_key(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
+    key, code = environment_key(ROOT), digest_of_code(ROOT, file, declaration(declared.name, root=ROOT))
     entry = read_json(path, Baseline).nearest(key)
     assert entry
     with restored_threads():

@@ -138,7 +138,7 @@ def test_a_graph_that_answers_otherwise_is_rejected_with_the_output_and_the_samp
 
 
 def test_a_graph_for_one_number_of_samples_is_rejected() -> None:
-    with pytest.raises(PackageError, match="the exported net does not take one sample"):
+    with pytest.raises(PackageError, match="the exported net does not accept one sample"):
         graph_of(Function(lambda _, x: x), {"x": torch.rand(4, 3)}, dynamic=False)
 
 

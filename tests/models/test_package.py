@@ -227,7 +227,7 @@ def test_a_package_works_without_its_run_and_its_code(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_package_with_one_altered_bit_is_refused(
+def test_a_package_with_one_altered_bit_is_rejected(
     checkout: Checkout,
     package: dict[str, Any],
     inputs: Path,

@@ -34,7 +34,7 @@ class SlowStore(MemoryStore):
         self.entered.set()
         self.opened.wait(60)
         if self.fails:
-            raise StoreUnreachableError("the store does not answer", hint="")
+            raise StoreUnreachableError("the store does not respond", hint="")
         super().write(key, body, sha256=sha256)
 
 
@@ -109,7 +109,7 @@ def test_a_store_that_does_not_answer_is_one_line_until_it_answers(publishing: P
     store.fails = True
     for _ in range(3):
         publishing.offer(publishing.machine.train(1))
-    assert publishing.lines == ["checkpoint of step 1 was not published: the store does not answer"]
+    assert publishing.lines == ["checkpoint of step 1 was not published: the store does not respond"]
     store.fails = False
     publishing.offer(publishing.machine.train(1))
     publishing.end()

@@ -37,7 +37,7 @@ class FailingStore(MemoryStore):
 
     def _spend(self) -> None:
         if self.left == 0:
-            raise StoreUnreachableError("the store does not answer")
+            raise StoreUnreachableError("the store does not respond")
         self.left -= 1
 
 

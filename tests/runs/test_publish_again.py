@@ -101,7 +101,7 @@ def test_an_unwritable_note_is_reported(run: OpenRun) -> None:
     (run.folder / "published.json").mkdir()
     publish_run(run_root(run), MemoryStore(), progress=progress)
     (line,) = progress.lines
-    assert line.startswith("published to memory:; the note of it could not be written into the run's folder: ")
+    assert line.startswith("published to memory:, but could not write published.json: ")
 
 
 def test_a_link_in_place_of_a_file_is_not_published(run: OpenRun, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.training.test_going_on import RESULTS, WORDS, interrupt_training
+from tests.training.test_stopped_runs import RESULTS, WORDS, interrupt_training
 from trainer.base.digest import digest_of_file
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
@@ -109,7 +109,7 @@ def test_e05_a_run_without_a_usable_checkpoint_is_reported(
     done = checkout.reprise("train", "--resume", run.name)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("skipped: ") == 2
-    assert "no checkpoint can be used: the run begins from its start" in done.stderr
+    assert "no checkpoint can be used: starting from step 0" in done.stderr
     for file in RESULTS:
         assert (run / "attempts/2" / file).read_bytes() == (uninterrupted_attempt / file).read_bytes(), file
 

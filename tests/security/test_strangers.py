@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.training.test_going_on import RESULTS, WORDS, interrupt_training
+from tests.training.test_stopped_runs import RESULTS, WORDS, interrupt_training
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import DotenvError
 from trainer.runs.open_run import open_run
@@ -73,7 +73,7 @@ def test_r1_an_untrusted_run_is_not_resumed(
         assert run_reprise(checkout, "runs", "pull", stranger_run).returncode == 0
     done = checkout.reprise("train", "--resume", stranger_run)
     assert done.returncode == 85, done.stderr
-    assert "made elsewhere" in done.stderr
+    assert "from another user or machine" in done.stderr
     assert "+        pathlib.Path(_name).write_text" in done.stderr
     assert f"train --resume {stranger_run} --trust" in done.stderr
     assert not stolen.exists()
@@ -161,7 +161,7 @@ def test_r2_an_attempt_added_by_another_user_is_skipped(
     assert (run / "attempts/2").is_dir()
     done = checkout.reprise("train", "--resume", run.name, "--no-publish", *trusted)
     assert done.returncode == 0, done.stderr
-    assert "skipped: attempt 2, made elsewhere" in done.stderr
+    assert "skipped: attempt 2, from another user or machine" in done.stderr
     assert not stolen.exists()
     assert record_of(run).circumstances.changed == []
     for name in RESULTS:

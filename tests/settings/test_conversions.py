@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from trainer.base.errors import DocumentError, SettingError
-from trainer.settings.fields import LaunchSettings, written
+from trainer.settings.fields import LaunchSettings, settings_document
 from trainer.settings.origins import Origins, parse_options, resolve
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Checked:
 
 def given(annotation: Any, *argv: str, environ: dict[str, str] | None = None, file: Path | None = None) -> Any:
     kind = type("Row", (LaunchSettings,), {"__annotations__": {"x": annotation}, "__module__": __name__})
-    return written(
+    return settings_document(
         resolve(
             kind, Origins(options=parse_options(argv), environ=environ or {}, files=(file,) if file else ())
         ).settings
@@ -184,7 +184,7 @@ def test_a_decimal_number_of_many_digits_needs_quotes_in_a_file(tmp_path: Path) 
 def test_a_number_that_rounds_to_zero_is_rejected(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingError, match="expected a number, found"):
         given(float, f"--x={text}")
-    with pytest.raises(SettingError, match="expected a number or text, found"):
+    with pytest.raises(SettingError, match="expected a number or a string, found"):
         given(float | str, f"--x={text}")
     (tmp_path / "s.toml").write_text("x = 1e-400\n")
     with pytest.raises(DocumentError, match="the number 1e-400 is too near to 0"):

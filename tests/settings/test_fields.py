@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, SecretStr, ValidationError
 
 from trainer.base.errors import ExperimentError
 from trainer.settings.declarations import require_fields
-from trainer.settings.fields import Access, LaunchSettings, Role, author_of, roles, written
+from trainer.settings.fields import Access, LaunchSettings, Role, author_of, roles, settings_document
 from trainer.settings.values import typed_default
 from trainer.training import settings as training_settings
 
@@ -64,7 +64,7 @@ def test_settings_are_frozen() -> None:
 
 def test_secrets_are_never_written_and_never_part_of_the_identity() -> None:
     settings = Experiment(token=SecretStr("hush"))
-    assert "token" not in written(settings)
+    assert "token" not in settings_document(settings)
     assert roles(Experiment)["token"] is Role.EXECUTION
 
 
@@ -75,7 +75,7 @@ def test_a_read_is_reported_and_serializing_is_not_a_read() -> None:
         reads.append((access.name, access.function))
 
     settings.observe(reader)
-    written(settings)
+    settings_document(settings)
     settings.value_of("width")
     assert settings.width == 8
     assert reads == [("width", "test_a_read_is_reported_and_serializing_is_not_a_read")]

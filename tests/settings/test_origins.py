@@ -94,7 +94,7 @@ def test_every_spelling_of_an_option_is_parsed(argv: list[str], name: str, value
             "step size",
         ),
         (["--learning-rate", "-1"], SettingError, "expected more than 0, found '-1'", "step size"),
-        (["--limit", "1.5"], SettingError, "expected a whole number or none, found '1.5'", "limit"),
+        (["--limit", "1.5"], SettingError, "expected an integer or none, found '1.5'", "limit"),
         (["--determinism", "much"], SettingError, "expected 'off', 'machine' or 'portable', found 'much'", "identical"),
         (["--limit"], SettingError, "--limit has no value", "--limit VALUE"),
         (["--limit", "1", "--limit", "2"], UsageError, "--limit is given twice", "once"),
@@ -102,7 +102,7 @@ def test_every_spelling_of_an_option_is_parsed(argv: list[str], name: str, value
         (
             ["--sizes", "1"],
             SettingError,
-            "expected a list of whole numbers, found '1'",
+            "expected a list of integers, found '1'",
             "write --sizes '[1]'; sizes: Sizes",
         ),
     ],
@@ -163,4 +163,4 @@ def test_all_errors_are_reported_at_once() -> None:
     message = str(caught.value.hint).splitlines()
     assert "--learning-rat, given on the command line (did you mean --learning-rate?)" in message[0]
     assert "threads, given by the environment variable REPRISE_SETTING_THREADS" in "".join(message)
-    assert "limit, given on the command line: expected a whole number or none, found 'x'" in "".join(message)
+    assert "limit, given on the command line: expected an integer or none, found 'x'" in "".join(message)

@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 from pydantic import BaseModel, SecretStr
 
 from trainer.base.errors import DocumentError, RepriseError, SettingError, UsageError
-from trainer.settings.fields import LaunchSettings, Origin, written
+from trainer.settings.fields import LaunchSettings, Origin, settings_document
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, Resolved, parse_options, resolve, settings_names
 from trainer.settings.settings_file import assignment, copy_names, find_settings_files, parse_settings, settings_text
@@ -96,7 +96,7 @@ def test_printed_settings_are_read_as_equal_settings(values: dict[str, Any]) -> 
     settings = Settings(**values)
     text = settings_text(Resolved(settings=settings, origins=dict.fromkeys(VALUES, Origin.COMMAND_LINE)))
     reread = resolve_files(text)
-    assert written(reread.settings) == written(settings)
+    assert settings_document(reread.settings) == settings_document(settings)
     again = {name: reread.settings.value_of(name) for name in VALUES}
     assert again == {name: settings.value_of(name) for name in VALUES}
     assert [type(value) for value in again.values()] == [type(settings.value_of(name)) for name in VALUES]
@@ -140,7 +140,7 @@ def test_the_command_line_overrides_all_files() -> None:
 
 
 def test_an_error_names_the_file_that_has_it() -> None:
-    with pytest.raises(SettingError, match=r"setting count, given in .*/0\.toml: expected a whole number"):
+    with pytest.raises(SettingError, match=r"setting count, given in .*/0\.toml: expected an integer"):
         resolve_files("count = true\n", "rate = 1\n")
     with pytest.raises(SettingError, match=r"unknown setting rat, given in .*/1\.toml"):
         resolve_files("rate = 1\n", "rat = 1\n")
@@ -157,7 +157,7 @@ def test_a_file_may_give_an_unused_setting_its_default() -> None:
     [
         ("a-b = 1\na_b = 2\n", "a_b is given twice, with - and with _"),
         ('a = 1\n"--a" = "2"\n', "--a is given twice, with and without --"),
-        ('"--a" = 1\n', '"--a" is written as an option, so its value is a text as on the command line; found 1'),
+        ('"--a" = 1\n', '"--a" is written as an option, so its value is a string as on the command line; found 1'),
         ("a = 1\na = 2\n", "line 2"),
     ],
 )

@@ -53,7 +53,7 @@ def test_a_misspelled_name_in_a_variable_is_reported_with_the_variable() -> None
         resolve(Settings, Origins(options=parse_options([]), environ=environ))
     message = str(caught.value.hint)
     assert "given by the environment variable REPRISE_SETTING_LERNING_RATE (did you mean learning_rate?)" in message
-    assert "given by the environment variable REPRISE_SETTING_SIZES: expected a list of whole numbers" in message
+    assert "given by the environment variable REPRISE_SETTING_SIZES: expected a list of integers" in message
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_dotted_keys_and_tables_of_a_file_are_one_setting(tmp_path: Path) -> Non
 def test_spaces_around_an_equals_sign_are_reported() -> None:
     with pytest.raises(UsageError, match="found '3' where an option was expected") as caught:
         parse_options(["--seed", "=", "3"])
-    assert caught.value.hint == "write --seed=3, without blanks around ="
+    assert caught.value.hint == "write --seed=3, without spaces around ="

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from trainer.base.digest import digest_of_document
 from trainer.base.errors import DocumentError, SettingError
-from trainer.settings.fields import LaunchSettings, written
+from trainer.settings.fields import LaunchSettings, settings_document
 from trainer.settings.origins import Origins, parse_options, resolve
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def value(name: str, text: str) -> object:
 
 
 def digest(resolved: Resolved[Any]) -> str:
-    return digest_of_document(written(resolved.settings))
+    return digest_of_document(settings_document(resolved.settings))
 
 
 RIGHT: list[tuple[str, str, str, object]] = [
@@ -169,7 +169,7 @@ def test_a_value_is_equal_from_every_origin(tmp_path: Path, name: str, text: str
         made(file=file),
         resolve(default, Origins(options=parse_options([]), environ={})),
     ]
-    assert [written(way.settings)[name] for way in ways] == [recorded] * 4
+    assert [settings_document(way.settings)[name] for way in ways] == [recorded] * 4
     assert len({digest(way) for way in ways}) == 1
 
 
@@ -190,19 +190,19 @@ WRONG = [
     ("depth", "true", "expected 1, 2 or 3"),
     ("share", "0.2", "expected 0.1 or 0.5"),
     ("mixed", "1", "expected true, 'auto' or 3"),
-    ("sizes", "8,16", "expected a list of whole numbers"),
-    ("sizes", "[8, true]", "expected a list of whole numbers"),
-    ("sizes", "[1.5]", "expected a list of whole numbers"),
-    ("grid", "[1]", "expected a list of lists of whole numbers"),
+    ("sizes", "8,16", "expected a list of integers"),
+    ("sizes", "[8, true]", "expected a list of integers"),
+    ("sizes", "[1.5]", "expected a list of integers"),
+    ("grid", "[1]", "expected a list of lists of integers"),
     ("pair", "[nan, 1]", "expected a finite number, found nan as value 1"),
     ("pair", "[1]", "expected a list of 2 numbers"),
     ("pair", "[1, 2, 3]", "expected a list of 2 numbers"),
     ("pair", "x", "expected a list of 2 numbers"),
-    ("many", '["a"]', "expected a list of whole numbers"),
-    ("names", "[a]", "expected a list of texts"),
-    ("tags", "a", "expected a list of texts"),
-    ("table", "x", "expected a table of whole numbers"),
-    ("table", '{"a": true}', "expected a table of whole numbers"),
+    ("many", '["a"]', "expected a list of integers"),
+    ("names", "[a]", "expected a list of strings"),
+    ("tags", "a", "expected a list of strings"),
+    ("table", "x", "expected a table of integers"),
+    ("table", '{"a": true}', "expected a table of integers"),
     ("curves", '{"a": 1}', "expected a table of lists of numbers"),
     ("word", "none", "expected 'None' or 'a'"),
     ("maybe", "1", "expected true, false or none"),
@@ -221,27 +221,27 @@ WRONG = [
     ("rate", "1e999", "expected a finite number"),
     ("rate", "true", "expected a number"),
     ("limit", "0", "expected more than 0"),
-    ("count", "1e3", "expected a whole number"),
-    ("count", "007", "expected a whole number"),
-    ("count", "", "expected a whole number"),
-    ("count", "true", "expected a whole number"),
-    ("count", "9" * 5000, "expected a whole number"),
-    ("count", "99999999999999999999", "a whole number beyond 9007199254740991, which a record cannot store"),
+    ("count", "1e3", "expected an integer"),
+    ("count", "007", "expected an integer"),
+    ("count", "", "expected an integer"),
+    ("count", "true", "expected an integer"),
+    ("count", "9" * 5000, "expected an integer"),
+    ("count", "99999999999999999999", "an integer beyond 9007199254740991, which a record cannot store"),
     ("widths", "[]", "expected at least 1 value,"),
     ("widths", "[1, 2, 3, 4]", "expected at most 3 values"),
     ("widths", "[1, -1]", "expected more than 0, found -1 as value 2"),
     ("short", "a", "expected at least 2 characters"),
-    ("short", "bb", "expected a text of the form ^a"),
+    ("short", "bb", "expected a string of the form ^a"),
     ("even", "3", "expected a multiple of 2"),
     (
         "block",
         "{}",
-        "expected a table with units (a whole number) and bias (true or false; may be left out), found no key 'units'",
+        "expected a table with units (an integer) and bias (true or false; may be left out), found no key 'units'",
     ),
     ("block", '{"units": true}', "expected a table"),
-    ("row", '{"name": "a"}', "expected a table with name (text) and share (a number), found no key 'share'"),
+    ("row", '{"name": "a"}', "expected a table with name (a string) and share (a number), found no key 'share'"),
     ("anything", "[NaN]", "a number that is not finite, which a record cannot store"),
-    ("text", "\udcff", "expected text"),
+    ("text", "\udcff", "expected a string"),
     ("place", "\udcff", "expected a path"),
 ]
 VALIDATOR = (
@@ -296,20 +296,20 @@ def test_every_type_has_its_own_message_for_invalid_text() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("count = true", "expected a whole number, found true"),
+        ("count = true", "expected an integer, found true"),
         ("rate = true", "expected a number, found true"),
-        ("sizes = [true, 2]", "expected a list of whole numbers"),
-        ("sizes = [[1]]", "expected a list of whole numbers"),
+        ("sizes = [true, 2]", "expected a list of integers"),
+        ("sizes = [[1]]", "expected a list of integers"),
         ("bias = 1", "expected true or false, found 1"),
         ("maybe = 0", "expected true, false or none, found 0"),
         ("depth = true", "expected 1, 2 or 3, found true"),
         ("order = true", "expected 1 or 2, found true"),
-        ('count = "5"', "expected a whole number, found '5'"),
-        ("text = 5", "expected text, found 5"),
-        ("text = 2026-01-31", "expected text"),
-        ("count = 5.0", "expected a whole number, found 5.0"),
+        ('count = "5"', "expected an integer, found '5'"),
+        ("text = 5", "expected a string, found 5"),
+        ("text = 2026-01-31", "expected a string"),
+        ("count = 5.0", "expected an integer, found 5.0"),
         ("rate = inf", "expected a finite number, found inf"),
-        ("table = { a = false }", "expected a table of whole numbers"),
+        ("table = { a = false }", "expected a table of integers"),
         ("pair = { a = 1 }", "expected a list of 2 numbers"),
     ],
 )
@@ -429,7 +429,7 @@ def checked(*words: str) -> Checked:
 def test_validators_of_the_experiment_run_once_and_keep_their_message() -> None:
     assert checked("--sizes=8,16").sizes == [8, 16]
     assert checked("--low=0").low == 1
-    with pytest.raises(SettingError, match=r"setting low, .*: expected a whole number \(low is a percentage\)"):
+    with pytest.raises(SettingError, match=r"setting low, .*: expected an integer \(low is a percentage\)"):
         checked("--low=101")
     with pytest.raises(SettingError, match="the settings contradict each other: low is above high"):
         checked("--low=50")
@@ -495,7 +495,7 @@ def of_type(declared: str) -> type[LaunchSettings]:
 
 def typed(kind: type[LaunchSettings], words: str) -> object:
     resolved = resolve(kind, Origins(options=parse_options(shlex.split(words)), environ={}))
-    return written(resolved.settings)["x"]
+    return settings_document(resolved.settings)["x"]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])

@@ -35,13 +35,13 @@ def test_an_outage_is_reported_once_and_ends() -> None:
     said: list[str] = []
     patience = Patience(say=said.append)
     assert patience.call(failing(StoreUnreachableError("no answer", hint="wait"), 2)) == "bytes"
-    assert said == ["no answer: retrying for up to 15 minutes", "the store answers again after 2 s"]
+    assert said == ["no answer: retrying for up to 15 minutes", "the store is reachable again after 2 s"]
     assert patience.call(lambda: "more") == "more"
     assert len(said) == 2
 
 
 @pytest.mark.parametrize("kind", [StoreDeniedError, ObjectMissingError])
-def test_what_asking_again_does_not_change_is_raised_at_once(kind: type[StoreError]) -> None:
+def test_permanent_errors_are_raised_at_once(kind: type[StoreError]) -> None:
     with pytest.raises(kind):
         Patience().call(failing(kind("no", hint="no"), 1))
 

@@ -49,7 +49,7 @@ def registry_at(server: ScriptedRegistry, own: Credentials | None = OWN) -> Regi
     [
         (Scripted(body=b"CONTENT"), DigestMismatchError, "expected sha256:"),
         (Scripted(body=BODY[:3]), DigestMismatchError, "ends after 3 of 7 bytes"),
-        (Scripted(body=BODY, cut=3), StoreUnreachableError, "broke off"),
+        (Scripted(body=BODY, cut=3), StoreUnreachableError, "was interrupted"),
         (Scripted(body=BODY * 2), DigestMismatchError, "has more than 7 bytes"),
         (Scripted(body=BODY, headers={"Content-Encoding": "gzip"}), StoreError, "is encoded as gzip"),
         (Scripted(status=404), ObjectMissingError, "has no blob"),
@@ -139,7 +139,7 @@ def test_a_login_that_fails_is_named_with_its_command(server: ScriptedRegistry) 
 
 
 def test_a_registry_that_does_not_answer_is_reported() -> None:
-    with pytest.raises(StoreUnreachableError, match="does not answer blob"):
+    with pytest.raises(StoreUnreachableError, match="does not respond to the request for blob"):
         Registry("127.0.0.1:1", "team/digits", credentials=lambda _: None).read_blob(DIGEST, size=1)
 
 

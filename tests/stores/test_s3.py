@@ -159,7 +159,7 @@ def test_an_unreachable_server_is_reported_within_five_seconds(
     assert s3_environment
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_ports(1)[0]}")
     began = monotonic()
-    with pytest.raises(StoreUnreachableError, match="does not answer"):
+    with pytest.raises(StoreUnreachableError, match="does not respond"):
         use(open_store("s3://reprise"))
     assert monotonic() - began < 5
 

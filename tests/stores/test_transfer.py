@@ -79,7 +79,7 @@ def test_an_unreachable_server_is_reported_unless_the_dataset_is_cached(
         dataset = publish_dataset(Draft(name="small"), source=source, store=open_store(address)).dataset
         folder = fetch(dataset, address, tmp_path / "cache")
     assert fetch(dataset, address, tmp_path / "cache") == folder
-    with pytest.raises(StoreUnreachableError, match="does not answer"):
+    with pytest.raises(StoreUnreachableError, match="does not respond"):
         fetch(dataset, address, tmp_path / "other")
 
 

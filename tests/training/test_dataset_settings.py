@@ -45,7 +45,7 @@ def test_pictures_give_shape_and_classes() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"size": (8, 8), "resize": "fit"}])
-def test_what_is_not_declared_is_left_to_the_user(options: dict[str, Any]) -> None:
+def test_sizes_and_classes_that_the_dataset_does_not_declare_are_noted(options: dict[str, Any]) -> None:
     found = settings_for(
         images(**options), {**FIELDS, "classes": 2, "input_shape": [1, 8, 8]}, task=ClassificationSettings
     )

@@ -62,7 +62,7 @@ CASES = {
         MADE,
         f"{MADE}\n        self.e = nn.Embedding(3, 2, sparse=True)",
         ExperimentError,
-        "e (Embedding) gives sparse gradients",
+        "e (Embedding) produces sparse gradients",
     ),
     # the output of forward
     "integers": (FORWARD, f"{FORWARD}.long()", ExperimentError, "Net.forward returns int64"),

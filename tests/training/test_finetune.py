@@ -134,7 +134,7 @@ def test_a_killed_child_resumes_to_identical_bits(checkout: Checkout, first: Rec
         (("--classes", "3"), "reshaped: layers.4.weight (float32[2,16] in the file, float32[3,16] in the net)"),
     ],
 )
-def test_what_does_not_fit_is_rejected_and_no_run_is_kept(
+def test_initial_weights_that_do_not_match_the_net_are_rejected_and_no_run_is_kept(
     checkout: Checkout, first: Record, words: tuple[str, ...], said: str
 ) -> None:
     known = set((checkout.root / "runs").iterdir())
@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_rejected_and_no_run_is_kept(
         (("--init-form", "x"), "unknown setting --init-form", "did you mean --init-from"),
     ],
 )
-def test_what_names_no_weights_is_rejected_with_a_hint(
+def test_words_that_name_no_weights_are_rejected_with_a_hint(
     checkout: Checkout, words: tuple[str, ...], said: str, hint: str
 ) -> None:
     known = set((checkout.root / "runs").iterdir())

@@ -88,7 +88,7 @@ def train_rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
     before = set((checkout.root / "runs").glob("[0-9]*"))
     code, _, err = checkout.train(*words)
     assert set((checkout.root / "runs").glob("[0-9]*")) == before, err
-    assert "no step was made, so no run is kept" in err
+    assert "the run ended before its first step; nothing was saved" in err
     return code, err
 
 

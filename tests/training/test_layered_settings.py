@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.training.plain.test_plain_runs import TEMPLATE, theirs
-from tests.training.test_going_on import attempt_record, interrupt_training
+from tests.training.test_stopped_runs import attempt_record, interrupt_training
 from trainer.runs.record import Status
 
 if TYPE_CHECKING:

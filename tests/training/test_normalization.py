@@ -116,7 +116,7 @@ def test_a_normalization_that_does_not_fit_is_rejected(
     assert getattr(caught.value, "hint", None)
 
 
-def test_a_net_without_one_reads_no_sample_before_the_first_step(
+def test_a_net_without_normalization_reads_no_sample_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(*_: object) -> None:

@@ -91,7 +91,7 @@ def test_untrusted_code_is_shown_and_not_run(original: Record, checkout: Checkou
     assert (refused.returncode, "would reach this machine's network" in refused.stderr) == (85, True), refused.stderr
     refused = run_reproduce(checkout, original.run, "--grant", "machine", **there)
     assert refused.returncode == 85, refused.stderr
-    assert "was made elsewhere, and it is not trusted" in refused.stderr
+    assert "is from another user or machine, and it is not trusted" in refused.stderr
     assert "-# mine" in refused.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [original.run]
     trusted = run_reproduce(checkout, original.run, "--trust", "--grant", "machine", **there)

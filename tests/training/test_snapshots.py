@@ -83,7 +83,9 @@ def test_a_run_whose_machine_is_lost_continues_from_the_store_to_identical_bits(
     assert remote_ids(open_store(str(store))) == {}  # nothing is sealed
     place = {"REPRISE_RUNS": str(tmp_path / "runs"), "REPRISE_HOST": "second", "REPRISE_STORE": str(store)}
     refused = checkout.reprise("train", "--resume", run, **place)
-    assert (refused.returncode, "made elsewhere, on first" in refused.stderr) == (85, True), refused.stderr
+    assert (refused.returncode, "from another user or machine, host first" in refused.stderr) == (85, True), (
+        refused.stderr
+    )
     resumed = checkout.reprise("train", "--resume", run, "--trust", **place)
     assert resumed.returncode == 0, resumed.stderr
     assert f"resuming from step {step}\n" in resumed.stderr
@@ -111,6 +113,6 @@ def test_a_store_that_does_not_answer_is_a_line_and_not_an_error(checkout: Check
     code, out, err = checkout.train(*WORDS, *ALWAYS, REPRISE_STORE=missing)
     assert code == 0, err
     lines = [line for line in err.splitlines() if missing in line]
-    assert lines[0].startswith("the attempt is claimed when it is published: store folder")
+    assert lines[0].startswith("cannot claim the attempt now (store folder")
     assert lines[1].startswith("checkpoint of step 2 was not published: store folder")
     assert (len(lines), "local only" in out) == (2, True)

@@ -220,5 +220,5 @@ def test_an_outage_of_the_store_costs_a_pause(noise: Checkout, on_disk: Path) ->
         away.rename(noise.store)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert "the store answers again after" in err
+    assert "the store is reachable again after" in err
     assert differing(noise.last()[0], on_disk) == []

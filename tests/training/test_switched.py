@@ -51,7 +51,7 @@ def test_a_net_that_disables_determinism_later_is_recorded_as_not_deterministic(
     line = "torch.backends.cudnn.benchmark is True; determinism machine has False (at step 2)"
     assert (code, record.circumstances.determinism_at_end) == (0, [line]), err
     assert (record.ingredients.determinism.level, record.promise) == ("machine", "off")
-    assert f"determinism is not machine any more: {line}" in err
+    assert f"determinism level machine no longer holds: {line}" in err
 
 
 def test_a_plain_net_is_recorded_as_watched(checkout: Checkout) -> None:

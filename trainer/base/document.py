@@ -39,7 +39,7 @@ LONGEST: Final = 1e12
 """Maximum duration in seconds: 30,000 years."""
 
 Count = Annotated[int, Field(ge=0, le=LARGEST_EXACT)]
-"""A whole number that every JSON reader represents exactly: a number of items, bytes, steps."""
+"""An integer that every JSON reader represents exactly: a number of items, bytes, steps."""
 Seconds = Annotated[FiniteFloat, Field(ge=0, le=LONGEST)]
 """A finite, nonnegative duration in seconds."""
 OneLine = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length=1000)]
@@ -65,6 +65,7 @@ _COUNTED: Final = 10_000
 _PART: Final = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*+\.[ \t]*+"""
 _CHAIN: Final = re.compile(rf"""(?<![\w"'-])(?:{_PART}){{{DEEPEST}}}""")
 """A dotted key with too many parts: tomllib's time grows with the square of their number."""
+_OTHER_FILE: Final = "it is not a document of Reprise: name another file, or ask its author for a new copy"
 _AGAIN: Final = "it is truncated or damaged: fetch it again"
 
 
@@ -96,7 +97,10 @@ def parse_toml(text: str, *, where: str) -> dict[str, Any]:
     """Parse TOML text. Raise `DocumentError` with `where` and the line."""
     if found := _CHAIN.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise DocumentError(f"{where}, line {line}: a key has more than {DEEPEST} parts", hint="remove some")
+        raise DocumentError(
+            f"{where}, line {line}: a key has more than {DEEPEST} parts",
+            hint=f"shorten the key: at most {DEEPEST} parts",
+        )
     try:
         content = tomllib.loads(text, parse_float=read_number)
     except UnderflowError as fault:
@@ -104,11 +108,11 @@ def parse_toml(text: str, *, where: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as fault:
         raise DocumentError(f"{where} is not valid TOML: {fault}", hint="correct that line") from fault
     except RecursionError as fault:
-        raise DocumentError(f"{where} has too many nested brackets", hint="remove some") from fault
+        raise DocumentError(f"{where} has too many nested brackets", hint="reduce the nesting") from fault
     except ValueError as fault:  # int() rejects thousands of digits
         line, number = _longest_number(text)
         message = f"{where}, line {line}: a number has {len(number)} digits; expected at most {_DIGITS}"
-        raise DocumentError(message, hint="write a smaller number, or a text in quotes") from fault
+        raise DocumentError(message, hint="write a smaller number, or a string in quotes") from fault
     _require_shallow(content, where)
     return content
 
@@ -142,7 +146,7 @@ def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int
     Raise `DocumentError`.
     """
     if len(text) > most:
-        raise DocumentError(f"{where} has {len(text):,} bytes; expected at most {most:,}", hint="do not use it")
+        raise DocumentError(f"{where} has {len(text):,} bytes; expected at most {most:,}", hint=_OTHER_FILE)
     try:
         decoded = text if isinstance(text, str) else text.decode()
         _require_few(decoded, where)
@@ -176,7 +180,7 @@ def _require_few(text: str, where: str) -> None:
     """Limit the number of values by counting separators, before any value is created."""
     found = sum(map(text.count, ",[{"))
     if found > MOST_ITEMS:
-        raise DocumentError(f"{where} has {found:,} items; expected at most {MOST_ITEMS:,}", hint="do not use it")
+        raise DocumentError(f"{where} has {found:,} items; expected at most {MOST_ITEMS:,}", hint=_OTHER_FILE)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -214,7 +218,7 @@ def _require_shallow(content: Any, where: str) -> None:
             raise DocumentError(f"{where}: a number has more than {_BITS} bits", hint="write a smaller number")
         level = [value for value in found if isinstance(value, dict | list)]
     if level:
-        raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint="remove some")
+        raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint="reduce the nesting")
 
 
 def _require_plain(content: Any, where: str, whole: int) -> None:
@@ -274,7 +278,7 @@ def _odd(content: Any, whole: int) -> tuple[tuple[Any, ...], str]:
             case list():
                 waiting += [((*path, place), each) for place, each in enumerate(value)]
             case int() if abs(value) > whole:
-                return path, f"a whole number beyond {whole}"
+                return path, f"an integer beyond {whole}"
             case float() if not math.isfinite(value):
                 return path, "a number beyond 1.8e308"
         if not all(_is_text(each) for each in (*path[-1:], value) if isinstance(each, str)):

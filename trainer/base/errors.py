@@ -130,7 +130,7 @@ class StoreError(RepriseError):
 
 
 class StoreUnreachableError(StoreError):
-    """A store that does not answer."""
+    """A store that does not respond."""
 
     code = 51
 
@@ -169,7 +169,7 @@ class EngineError(RepriseError):
 
 
 class EngineAbsentError(EngineError):
-    """No container engine is installed, or it does not answer."""
+    """No container engine is installed, or it does not respond."""
 
     code = 61
 
@@ -193,7 +193,7 @@ class PinError(EngineError):
 
 
 class SchedulerError(EngineError):
-    """A scheduler that is not installed, does not answer, or rejects a job."""
+    """A scheduler that is not installed, does not respond, or rejects a job."""
 
     code = 65
 

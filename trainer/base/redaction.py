@@ -18,7 +18,7 @@ SHORTEST: Final = 8
 _NAMES: Final = re.compile(r"(?i)(^|_)(key|pat|pwd|dsn)(_|$)|token|secret|passw|credential|apikey")
 
 _CUT: Final = re.compile(r"\s?(\.\.|\u2026)|\s*(\Z|\n)")
-"""The text that follows a truncation."""
+"""The mark at which a truncated value ends: an ellipsis, a line end or the end of the text."""
 _FOLDERS: Final = {"PWD", "OLDPWD"}
 """The shell's current folder and the previous folder, which occur in every printed path."""
 

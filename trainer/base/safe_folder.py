@@ -249,7 +249,9 @@ class Root:
     def _parts(self, path: str) -> list[str]:
         if fault := path_fault(path):
             message = f"{path[:200]!a} is not a path below {shown(self.path)}: {fault}"
-            raise UnsafePathError(message, hint="do not use the document that names it")
+            raise UnsafePathError(
+                message, hint="the document that names it was altered: delete it, or ask its author for a new copy"
+            )
         return path.split("/")
 
     def _entered(self, parts: list[str], *, make: bool = False) -> int:

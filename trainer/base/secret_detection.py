@@ -58,7 +58,7 @@ class _Shape:
 
     what: str
     signs: str
-    """Words in lower case, separated by blanks."""
+    """Words in lower case, separated by spaces."""
     pattern: bytes
     must_be_random: bool = False
     """Whether the group `value` must look random: the pattern alone also matches ordinary code."""

@@ -26,7 +26,7 @@ LONGEST_LIST: Final = 200
 def nearest(name: str, known: Iterable[str], *, most: int = 3, cutoff: float = _NEAR) -> list[str]:
     """Return the known names that are similar to `name`, best first; empty if there are none.
 
-    If a name differs only in case, dashes or blanks, only that name is returned. Otherwise, names that contain `name` as a word
+    If a name differs only in case, dashes or spaces, only that name is returned. Otherwise, names that contain `name` as a word
     precede names that are about as similar as the most similar.
 
     >>> nearest("learning_rat", ["learning_rate", "final_rate", "seed"]), nearest("SEED", ["seed", "sed"])

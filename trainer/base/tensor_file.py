@@ -33,7 +33,7 @@ BITS: Final = (
     | {"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
 )
 """The bits per element of each dtype."""
-_DAMAGED: Final = "it is truncated or damaged: fetch it again, and do not use it if it comes from a stranger"
+_DAMAGED: Final = "it is truncated or damaged: fetch it again, or ask its author for a new copy"
 Shape = Annotated[list[Count], Field(max_length=64)]
 
 
@@ -86,7 +86,7 @@ def _entries(path: Path, text: bytes) -> tuple[dict[str, _HeaderEntry], dict[str
         _reject(path, f"its header is a {type(header).__name__}; expected an object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _reject(path, "its metadata are not a table of texts")
+        _reject(path, "its metadata are not a table of strings")
     return typed(header, _Header, where=f"the header of {path}").root, metadata
 
 

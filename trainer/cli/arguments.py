@@ -78,7 +78,7 @@ class Arguments(argparse.ArgumentParser):
         if message.endswith("found an empty word"):
             return "pass a value; an unset shell variable is an empty argument"
         if " is given twice: " in message:
-            return "give it once"
+            return f"remove the second {message.partition(' ')[0]}"
         return f"see `{self.prog} --help`"
 
     def _options(self) -> list[str]:

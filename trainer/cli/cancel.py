@@ -48,6 +48,6 @@ def main(argv: list[str]) -> int:
 
 
 def _mark(folder: Path, job: str) -> None:
-    """Write the file by which the job knows that it is not to be requeued."""
+    """Write the marker file that keeps the job from being requeued."""
     with disk_faults(folder), run_root(folder) as run:
         run.write_whole(f"{SUBMISSION}/{CANCELLED}{job}", b"")

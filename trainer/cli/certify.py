@@ -126,7 +126,7 @@ def _require_elastic(args: Namespace, values: Mapping[str, Any]) -> None:
         return
     if "devices" in values:
         message = "certify elastic trains on 1, 2, ... devices: --devices is not accepted"
-        raise UsageError(message, hint="--shards N sets the most")
+        raise UsageError(message, hint="--shards N sets the maximum")
     if values.get("shards") in {1, "1"}:
         raise UsageError("--shards is 1: a batch of one shard trains on one device", hint="--shards 4")
 

@@ -1,6 +1,6 @@
 """Finds the run that a command names, on this machine or in the store; `latest` is the newest run that the user trained on this machine.
 
-`latest` skips runs of `reproduce`, `certify` and `noise`, runs made elsewhere (not in the register), runs in the store only, and runs
+`latest` skips runs of `reproduce`, `certify` and `noise`, runs from another user or machine, runs in the store only, and runs
 that failed before their first step, and reports the skipped runs on stderr. It reports nothing if it is the newest run and completed.
 """
 
@@ -68,7 +68,7 @@ def _skip_reason(run: str) -> str | None:
     if circumstances.purpose:
         return f"made by {circumstances.purpose}"
     if not own_attempts_of(folder):
-        return "made elsewhere"
+        return "from another user or machine"
     return "failed before its first step" if failed_before_first_step(record) else None
 
 
@@ -132,11 +132,11 @@ def find_published_run(word: str) -> Path:
 
 
 def pull_later_attempts(folder: Path) -> None:
-    """Pull what other machines added to a run of this machine since; a store that does not answer is a line."""
+    """Pull what other machines added to a run of this machine since; a store that does not respond is a line."""
     address = store_address()
     if address is None or not is_run_id(folder.name):
         return
     try:
         pull_later(folder, store_at(address), progress=transfer_progress("pulling"))
     except StoreError as fault:
-        print(f"attempts of other machines are not looked for: {fault.message}", file=sys.stderr)
+        print(f"not searching for attempts on other machines: {fault.message}", file=sys.stderr)

@@ -25,7 +25,7 @@ def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Pad a text with blanks, on the right or on the left, to a width on the terminal, where an East Asian letter takes two columns.
+    """Pad a string with spaces, on the right or on the left, to a width on the terminal, where an East Asian letter takes two columns.
 
     >>> padded("ab", 5), padded("고양", 5), padded("ab", 5, right=True)
     ('ab   ', '고양 ', '   ab')

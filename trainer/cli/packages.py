@@ -48,7 +48,7 @@ def _parser() -> Arguments:
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list packages")
     ls.add_argument("--local", action="store_true", help="list local packages only, without access to the store")
-    show = verbs.add_parser("show", help="show what a package holds and what its certificate says")
+    show = verbs.add_parser("show", help="show a package's contents and certificate")
     show.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
     show.add_argument(
         "--key", type=Path, metavar="FILE", help="Ed25519 public key of the expected signer, PEM (default: not checked)"
@@ -193,7 +193,7 @@ def _push_artifact(args: Namespace) -> int:
 def _pull(args: Namespace) -> int:
     if not is_reference(args.source):
         path = pull_package(digest_of(args.source), configured_store(args.store), runs=runs_folder())
-        return _pulled(args, path, {})
+        return _print_pulled(args, path, {})
     source = Reference.parse(args.source)
     if source.tag is None and source.digest is None:
         raise UsageError(f"{args.source} has neither a tag nor a digest", hint=f"reprise packages pull {EXAMPLE}")
@@ -202,10 +202,10 @@ def _pull(args: Namespace) -> int:
     path, package = pull_artifact(_registry(source), source.digest or str(source.tag), runs=runs_folder())
     if source.digest is None:
         print_notice(f"tag {source.tag} is package {package.digest}: compare it with what its author states")
-    return _pulled(args, path, {"package": package.digest})
+    return _print_pulled(args, path, {"package": package.digest})
 
 
-def _pulled(args: Namespace, path: Path, about: Mapping[str, str]) -> int:
+def _print_pulled(args: Namespace, path: Path, about: Mapping[str, str]) -> int:
     if args.json:
         print_json({"path": str(path), **about})
     else:

@@ -66,7 +66,7 @@ class Admission:
     folder: Path
     word: TrustDecision
     passed: list[int] = field(default_factory=list)
-    """Attempts that were made elsewhere and are not trusted."""
+    """Attempts from another user or machine that are not trusted."""
     is_registered: bool = True
     """Whether the register has an attempt of the run, so that only the user's code wrote into its folder."""
     is_own: bool = True
@@ -85,7 +85,7 @@ class Resumption:
     """The run's first command line, for its frozen source, followed by the options of this command line."""
     allowed: list[str]
     passed: list[int]
-    """Attempts that were made elsewhere and are not trusted."""
+    """Attempts from another user or machine that are not trusted."""
 
     @property
     def source(self) -> Path:
@@ -141,7 +141,7 @@ def admit(folder: Path, options: Options) -> Admission:
     if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
         return Admission(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
     if any(_has_pickle(folder, number) for number in recorded):
-        message = f"the checkpoints of run {folder.name} were made elsewhere and are pickles of an older version, which are not read"
+        message = f"the checkpoints of run {folder.name}, from another user or machine, are pickles of an older version: they are not read"
         raise UntrustedCodeError(message, hint="start a new run")
     with run_root(folder) as run:
         has_checkpoint = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in recorded)
@@ -156,7 +156,7 @@ def _has_pickle(folder: Path, number: int) -> bool:
 
 
 def _skip_others(folder: Path, own: Collection[int], word: TrustDecision) -> Iterator[int]:
-    """Yield the attempts that were made elsewhere and are not used; print a line for each with a record."""
+    """Yield the attempts from another user or machine that are not used; print a line for each with a record."""
     recorded = recorded_attempts(folder)
     for number in attempts(folder):
         if number in own or (word.trusted and not _has_pickle(folder, number)):
@@ -166,7 +166,7 @@ def _skip_others(folder: Path, own: Collection[int], word: TrustDecision) -> Ite
             continue
         host = one_line(record_of(folder, number).circumstances.host.name)
         reason = "its checkpoint is a pickle" if word.trusted else "--trust uses it"
-        print(f"skipped: attempt {number}, made elsewhere, on {host} ({reason})", file=sys.stderr)
+        print(f"skipped: attempt {number}, from another user or machine, host {host} ({reason})", file=sys.stderr)
         yield number
 
 
@@ -277,6 +277,6 @@ def _require_recent_source(folder: Path, passed: Collection[int]) -> None:
         )
     if passed and "passed:" not in text:
         raise ResumeError(
-            f"the source of run {folder.name} is too old to skip attempts that were made elsewhere",
+            f"the source of run {folder.name} is too old to skip attempts from another user or machine",
             hint=f"`reprise train --resume {folder.name} --trust` uses them; or start a new run",
         )

@@ -71,28 +71,46 @@ def _parser() -> Arguments:
     )
     parser.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=_PORT, help="the port; 0 takes a free one (default: %(default)s)")
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="a file with a token that each request has to send"
+        "--port", type=int, default=_PORT, help="the port; 0 selects a free port (default: %(default)s)"
     )
     parser.add_argument(
-        "--max-body", type=int, default=16 << 20, metavar="BYTES", help="of a request (default: %(default)s)"
+        "--token-file", type=Path, metavar="FILE", help="a file with a token that each request must send"
     )
     parser.add_argument(
-        "--max-batch", type=int, default=64, metavar="N", help="samples in one call of the net (default: %(default)s)"
+        "--max-body",
+        type=int,
+        default=16 << 20,
+        metavar="BYTES",
+        help="maximum size of a request body (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        default=64,
+        metavar="N",
+        help="maximum number of samples in a batch (default: %(default)s)",
     )
     parser.add_argument(
         "--batch-wait",
         type=float,
         default=2.0,
         metavar="MS",
-        help="milliseconds that a request waits for others; 0 answers each request alone (default: %(default)s)",
+        help="milliseconds to wait for more requests before running a batch; 0 disables batching (default: %(default)s)",
     )
     parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="SECONDS", help="for each request (default: %(default)s)"
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="seconds until a request fails (default: %(default)s)",
     )
     parser.add_argument(
-        "--concurrency", type=int, default=256, metavar="N", help="requests at the same time (default: %(default)s)"
+        "--concurrency",
+        type=int,
+        default=256,
+        metavar="N",
+        help="maximum number of concurrent requests (default: %(default)s)",
     )
     return parser
 

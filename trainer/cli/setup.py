@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--build", action="store_true", help="build missing images")
     parser.add_argument("--development", action="store_true", help="with --build, build the development image as well")
-    parser.add_argument("--verbose", action="store_true", help="print every value of the managed block")
+    parser.add_argument("--verbose", action="store_true", help="print every value that setup manages in .env")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     args = parser.parse_args(argv)
 

@@ -95,7 +95,7 @@ def require_trust(
     if has_image and not other_files(bundle, checkout):
         return True
     if not is_isolated and "machine" not in word.granted:
-        message = f"run {record.run} was made elsewhere, and its code would reach this machine's network, credentials and files"
+        message = f"run {record.run} is from another user or machine; its code would reach this machine's network, credentials and files"
         raise UntrustedCodeError(
             message,
             hint=f"type on the host: {host_command(word.command)} --trust; or grant that access here: --trust --grant machine",
@@ -111,7 +111,7 @@ def require_own_sweep(sweep: Sweep, folder: Path) -> None:
     The user is not asked, because the sweep's points have the network and the keys, and its document determines their image.
     """
     if not is_own_sweep(sweep):
-        message = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
+        message = f"sweep {sweep.id} is from another user or machine, or of an older version: its points would have network and keys"
         raise UntrustedCodeError(message, hint="start your own sweep: repeat the command with --again")
     require_source(folder, sweep.source)
 
@@ -131,9 +131,9 @@ def _entry(sweep: Sweep) -> RegisterEntry:
 
 
 def require_checkpoint_trust(record: Record, word: TrustDecision) -> None:
-    """Ask whether a run may be resumed from checkpoints that were made elsewhere. Raise `UntrustedCodeError`."""
+    """Ask whether a run may be resumed from checkpoints of another user or machine. Raise `UntrustedCodeError`."""
     lines = [
-        f"run {record.run} was made elsewhere, on {one_line(record.circumstances.host.name)}",
+        f"run {record.run} is from another user or machine, host {one_line(record.circumstances.host.name)}",
         "its code is the one of this checkout; its checkpoints hold numbers that this machine did not make",
     ]
     _require_consent(record, lines, word, reaches="from its last checkpoint")
@@ -151,10 +151,10 @@ def _require_consent(record: Record, lines: list[str], word: TrustDecision, *, r
         return
     hint = f"read it (tar -xzf {runs_folder() / record.run / ARCHIVE} -C DIR), then: {word.command} --trust"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UntrustedCodeError(f"run {record.run} was made elsewhere, and it is not trusted", hint=hint)
+        raise UntrustedCodeError(f"run {record.run} is from another user or machine, and it is not trusted", hint=hint)
     print(f"Run it ({reaches})? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise UntrustedCodeError(f"run {record.run} was made elsewhere; it was not run", hint=hint)
+        raise UntrustedCodeError(f"run {record.run} is from another user or machine; it was not run", hint=hint)
 
 
 def host_command(command: str) -> str:
@@ -197,7 +197,7 @@ def _dotenv() -> dict[str, str]:
 def page(record: Record, bundle: SourceBundle, *, checkout: Mapping[str, str]) -> Iterator[str]:
     """Yield the description of a source, file by file if a file differs from the checkout."""
     circumstances = record.circumstances
-    yield f"run {record.run} was made elsewhere, on {one_line(circumstances.host.name)}"
+    yield f"run {record.run} is from another user or machine, host {one_line(circumstances.host.name)}"
     size = sum(len(file.data) for file in bundle.files)
     yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {one_line(circumstances.source.commit)}"
     if circumstances.image.reference:

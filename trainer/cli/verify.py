@@ -145,7 +145,7 @@ def _verify_package(text: bytes, args: Namespace) -> int:
     if args.json:
         print_json({"package": opened.package.digest, "checks": checks, "holds": holds})
     else:
-        print(f"package {opened.package.name}: its certificate {'holds' if holds else 'does not hold'}")
+        print(f"package {opened.package.name}: its certificate is {'valid' if holds else 'invalid'}")
         print("\n".join(f"  {one_line(line)}" for line in checks))
     return 0 if holds else Rung.DIFFERENT.code
 

@@ -125,10 +125,10 @@ def _load(name: str, admission: TrustDecision, *, in_process: bool) -> Explained
 
 def _first_difference(a: ExplainedRun, b: ExplainedRun) -> Difference | None:
     if a.folder == b.folder:
-        raise UsageError("A and B are the same run", hint="name two")
+        raise UsageError("A and B are the same run", hint="name two different runs")
     if not _common_steps(a, b):
         message = "the traces of A and B have no step in common, so they cannot be compared"
-        raise RunError(message, hint="compare runs that made a step, with --trace on")
+        raise RunError(message, hint="compare runs that took a step, with --trace on")
     return first_difference(a.trace, b.trace)
 
 

@@ -182,7 +182,7 @@ def _rounding(name: str, value: float, nudged: Sequence[Mapping[str, float]]) ->
     return max(SAFE * distance, FINEST * abs(value)) if distance and isfinite(distance) else None
 
 
-def code_of(root: Path, *files: Path) -> str:
+def digest_of_code(root: Path, *files: Path) -> str:
     """Return the digest of the source of `trainer/training/` and of `files`: the experiment and the dataset's declaration."""
     paths = [*sorted((root / "trainer/training").rglob("*.py")), *files]
     named = {str(path.relative_to(root) if path.is_relative_to(root) else path.name): path for path in paths}
@@ -199,7 +199,7 @@ def _changes(entry: BaselineEntry, metrics: Mapping[str, float]) -> Iterator[str
             beyond = "" if distance <= level.allowed else "! "
             rounded = "" if level.rounding is None else f"rounding explains {level.rounding:.3g}, "
             yield (
-                f"{beyond}{name}: {level.value:.6g} before, {value:.6g} now; apart {distance:.3g}, "
+                f"{beyond}{name}: {level.value:.6g} before, {value:.6g} now; difference {distance:.3g}, "
                 f"{rounded}seeds {'explain ' if level.rounding is None else ''}{level.tolerance:.3g}"
             )
     yield from (

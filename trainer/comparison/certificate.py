@@ -136,10 +136,10 @@ class Statement(SavedDocument):
                 f"{where} contradicts itself: it claims success and lists a difference, or the reverse", hint=_DISTRUST
             )
         if tested.claim != "rerun" and (tested.killed_after is None or tested.resumed_from is None):
-            raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_REPEAT)
+            raise CertificateError(f"{where} does not state where the run was killed and resumed", hint=_REPEAT)
         if tested.observed < 1:
             resume = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
-            missing = "step was made" if tested.claim == "rerun" else resume
+            missing = "step" if tested.claim == "rerun" else resume
             raise CertificateError(f"{where} is not based on an observation: it has no {missing}", hint=_REPEAT)
 
     def check_record(self, record: Record, text: bytes) -> None:
@@ -294,5 +294,5 @@ def _read_key(path: Path, kind: str, load: Callable[[bytes], object], expected: 
             reason = fault.message.removeprefix(f"{path} ")
         raise CertificateError(f"{path} is not a readable {kind} key: {reason}", hint=MAKE) from fault
     if not isinstance(key, expected):
-        raise CertificateError(f"{path} is a key of another kind; expected Ed25519", hint=MAKE)
+        raise CertificateError(f"{path} is not an Ed25519 key", hint=MAKE)
     return key

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
+from trainer.comparison.weights import PULL_AGAIN
 from trainer.data.declaration import NAME
 from trainer.data.manifest import content_digest, parse_manifest
 from trainer.source.capture import ARCHIVE, read_archive
@@ -76,8 +77,7 @@ def _source_files(folder: Path, digest: str) -> dict[str, SourceFile]:
     bundle = read_archive(folder / ARCHIVE)
     if bundle.digest != digest:
         message = f"{folder / ARCHIVE} is the source {bundle.digest}; its record names {digest}"
-        hint = "do not use it; if the run is in the store, remove it here and pull it again"
-        raise DigestMismatchError(message, hint=hint)
+        raise DigestMismatchError(message, hint=PULL_AGAIN)
     return {file.path: file for file in bundle.files}
 
 

@@ -70,7 +70,7 @@ def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> I
     yield run_check("drift", lambda: _drift(record, folder, exact=machine.exact))
     if causes := record.circumstances.determinism_at_end:
         fact = f"off, {record.ingredients.determinism.level} was requested: {causes[0]}"
-        yield note("level", fact, "equal bits are not guaranteed; the verdict has the details")
+        yield note("level", fact, "equal bits are not guaranteed; see the verdict of the comparison")
     if (engine := machine.engine) is not None:
         yield run_check("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
@@ -99,14 +99,17 @@ def declared_dataset(record: Record, bundle: SourceBundle, name: str) -> Dataset
     recorded = record.ingredients.datasets[name]
     text = next((file.data for file in bundle.files if file.path == f"datasets/{name}.toml"), None)
     if text is None:
-        raise DatasetError(f"dataset {name!a} is not declared in the run's source", hint="do not use this run")
+        raise DatasetError(
+            f"dataset {name!a} is not declared in the run's source",
+            hint="the run was altered: delete it, or ask its author for a new copy",
+        )
     where = f"datasets/{name}.toml of the run's source"
     content = parse_toml(decode_text(text, where=where), where=where)
     fields = ("name", "version", "manifest", "content", "files", "bytes")
     dataset = typed({field: content[field] for field in fields if field in content}, Dataset, where=where)
     if (dataset.name, dataset.version, dataset.content) != (name, recorded.version, recorded.content):
         message = f"{where} declares {dataset.title} of {dataset.content}; the record names {recorded.content}"
-        raise DatasetError(message, hint="do not use this run")
+        raise DatasetError(message, hint="the run was altered: delete it, or ask its author for a new copy")
     return dataset
 
 
@@ -200,7 +203,7 @@ def _device(record: Record, host: Host) -> Finding:
         if recorded.cpu == host.cpu or level == "portable":
             return well("device", f"{host.cpu}, determinism {level}")
         message = f"recorded on {recorded.cpu}; this machine has {host.cpu}: at determinism {level} equal bits are not guaranteed"
-        return note("device", message, "the verdict has the result")
+        return note("device", message, "see the verdict of the comparison")
     recorded_names, own_names = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
     recorded_names = recorded_names or "a GPU"
     needed = device.world_size or len(recorded.gpus)
@@ -209,7 +212,7 @@ def _device(record: Record, host: Host) -> Finding:
         raise DeviceError(message, hint="use a machine that has them")
     if own_names != recorded_names:
         message = f"recorded on {recorded_names}; this machine has {own_names}: equal bits are not guaranteed"
-        return note("device", message, "the verdict has the details")
+        return note("device", message, "see the verdict of the comparison")
     driver = "" if recorded.driver == host.driver else f", driver {host.driver} instead of {recorded.driver}"
     return well("device", f"{own_names}{driver}")
 
@@ -218,9 +221,9 @@ def _disk(record: Record, free: int, *, datasets: int) -> Finding:
     """Check for space for the run's own files and two copies of its datasets: the mounted store and the run's cache."""
     needed = sum(file.size for file in record.outcome.files) + datasets + _SPARE
     if free < needed:
-        message = f"{free / 1e9:.1f} GB free in the folder of runs; this run needs about {needed / 1e9:.1f} GB"
+        message = f"{free / 1e9:.1f} GB free in the runs folder; this run needs about {needed / 1e9:.1f} GB"
         raise DiskFullError(message, hint="free space there")
-    return well("disk", f"{free / 1e9:.0f} GB free in the folder of runs")
+    return well("disk", f"{free / 1e9:.0f} GB free in the runs folder")
 
 
 def require_reproducible(findings: list[Finding]) -> None:

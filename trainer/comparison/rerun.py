@@ -128,7 +128,7 @@ def image_name(record: Record) -> ImageName:
     image, layers = record.circumstances.image, record.ingredients.layers
     if layers is None or not (image.manifest or image.config):
         reason = image.reason or "it was not known"
-        message = f"the record of run {record.run} does not say in which image it ran: {reason}"
+        message = f"the record of run {record.run} does not state in which image it ran: {reason}"
         hint = f"reprise reproduce {record.run} --no-container, which lists the differences"
         raise IrreproducibleError(message, hint=hint)
     reference = None if image.reference in {image.manifest, image.config} else image.reference
@@ -154,7 +154,7 @@ def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
 
 
 def is_in_registry(name: ImageName, *, engine: Engine) -> bool:
-    """Return whether the image's registry has it. Raise `EngineError` if the registry does not answer."""
+    """Return whether the image's registry has it. Raise `EngineError` if the registry does not respond."""
     return bool(name.registry) and engine.in_registry(str(name.reference))
 
 
@@ -168,4 +168,4 @@ def obtain_image(name: ImageName, *, engine: Engine) -> ImageFacts:
     engine.pull(name.reference)
     if image := find_image(name, engine=engine):
         return image
-    raise EngineError(f"{name.reference} was pulled, but is not the recorded image", hint="do not use it")
+    raise EngineError(f"{name.reference} was pulled, but is not the recorded image", hint=REBUILD)

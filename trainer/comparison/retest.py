@@ -36,7 +36,7 @@ FOLDER: Final = "retests"
 _NAME: Final = re.compile(rf"({RUN_ID.pattern})\.json")
 _LARGEST: Final = 1 << 20
 """The largest retest in bytes."""
-_UNUSED: Final = "do not use it"
+_UNUSED: Final = "the file was altered: delete it, or ask its author for a new copy"
 CONFIRMING: Final = frozenset({"identical", "within tolerance", "within noise"})
 
 
@@ -125,7 +125,8 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
     key = f"runs/{retest.original.run}/{FOLDER}/{retest.retest.run}.json"
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
         raise DigestMismatchError(
-            f"{key} is in {store.label} with different content", hint="it does not come from a rerun: do not use it"
+            f"{key} is in {store.label} with different content",
+            hint="a rerun did not write it: ask its author, and run the retest again",
         )
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = "weights.safetensors"
 TENSORS: Final = "tensors.json"
+PULL_AGAIN: Final = (
+    "it was altered: if the run is in the store, delete it here and pull it again; else ask for a new copy"
+)
 
 
 class TensorDescription(Document):
@@ -120,8 +123,7 @@ def _read_tensors(folder: Path, digest: str | None) -> Tensors:
     tensors = read_tensors(folder / TENSORS)
     if tensors.digest != digest:
         message = f"{folder / TENSORS} is of the weights {tensors.digest}; the record names {digest}"
-        hint = "do not use it; if the run is in the store, remove it here and pull it again"
-        raise DigestMismatchError(message, hint=hint)
+        raise DigestMismatchError(message, hint=PULL_AGAIN)
     return tensors
 
 
@@ -130,7 +132,7 @@ def _verified(path: Path, tensors: Tensors) -> dict[str, Tensor]:
     header = read_header(path)
     if unmatched := header.keys() ^ tensors.weights.keys():
         message = f"{path}: tensor {min(unmatched)!a} is missing in this file or in {TENSORS}"
-        raise DigestMismatchError(message, hint="do not use it")
+        raise DigestMismatchError(message, hint=PULL_AGAIN)
     with open_run_file(path) as file:
         for name, tensor in header.items():
             running = hashlib.sha256()
@@ -139,7 +141,7 @@ def _verified(path: Path, tensors: Tensors) -> dict[str, Tensor]:
             digest, expected = f"sha256:{running.hexdigest()}", tensors.weights[name].sha256
             if digest != expected:
                 message = f"{path}: tensor {name!a} is {digest}; {TENSORS} has {expected}"
-                raise DigestMismatchError(message, hint="do not use it")
+                raise DigestMismatchError(message, hint=PULL_AGAIN)
     return header
 
 

@@ -138,7 +138,7 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
 
 
 def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
-    """Check the header of a file of weights. Raises `DatasetError` for declared samples, `DocumentError` for another format."""
+    """Check the header of a weights file. Raises `DatasetError` for declared samples, `DocumentError` for another format."""
     if draft.splits or draft.sample:
         message = f"dataset {draft.name} holds weights, which have no samples, and declares [{'splits' if draft.splits else 'sample'}]"
         raise DatasetError(

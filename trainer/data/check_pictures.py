@@ -55,7 +55,9 @@ def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str)
     if len(names) > 1 and "" in names:
         raise DatasetError(f"a class of {dataset} has an empty name: {listed(map(repr, names))}", hint="--classes A,B")
     if padded := next((name for name in names if name != name.strip()), None):
-        raise DatasetError(f"the class {padded!r} of {dataset} begins or ends with a blank", hint="remove the blank")
+        raise DatasetError(
+            f"the class {padded!r} of {dataset} begins or ends with whitespace", hint="remove the whitespace"
+        )
     if odd := next(
         (name for name in names if any(unicodedata.category(letter) in _UNPRINTED for letter in name)), None
     ):
@@ -69,7 +71,7 @@ def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str)
 
 
 def _visible(name: str) -> str:
-    """Return a name without case and invisible characters, and with single blanks."""
+    """Return a name without case and invisible characters, and with single spaces."""
     shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _VARIANTS)
     return folded(" ".join(shown.split()))
 
@@ -81,7 +83,7 @@ def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: st
     if not are_declared:
         by_case = folded(before) == folded(name)
         names = f"{before!r} and {name!r}" if by_case else f"{before!a} and {name!a}"
-        difference = "upper and lower case" if by_case else "blanks or invisible characters"
+        difference = "upper and lower case" if by_case else "whitespace or invisible characters"
         message = f"the classes {names} of {dataset} differ only by {difference}"
         raise DatasetError(message, hint="rename one of them; to keep both, name all classes with --classes")
 

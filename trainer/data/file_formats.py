@@ -136,8 +136,8 @@ def _dtype(kind: object, where: str) -> str:
 _KINDS: Final = {
     "O": ("it holds Python objects", "numpy.save(FILE, a.astype('float32')), if all rows are numbers of one length"),
     "c": ("its numbers are complex", "numpy.save(FILE, numpy.stack([a.real, a.imag], axis=1))"),
-    "U": ("it holds text", "number the texts: numpy.unique(a, return_inverse=True)[1]"),
-    "S": ("it holds text", "number the texts: numpy.unique(a, return_inverse=True)[1]"),
+    "U": ("it holds text", "number the strings: numpy.unique(a, return_inverse=True)[1]"),
+    "S": ("it holds text", "number the strings: numpy.unique(a, return_inverse=True)[1]"),
     "M": (
         "it holds dates",
         "numpy.save(FILE, a.astype('int64')), or days since the first: (a - a.min()).astype('float32')",

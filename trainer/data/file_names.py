@@ -126,7 +126,7 @@ def portable_fault(path: str) -> str | None:
         return f"the character {match['character']!r}"
     part = path[path.rfind("/", 0, match.end() - 1) + 1 :].partition("/")[0]
     if match["end"]:
-        return f"{part!r} ends with a {'dot' if match['end'] == '.' else 'blank'}"
+        return f"{part!r} ends with a {'dot' if match['end'] == '.' else 'space'}"
     return f"the name {part!r}"
 
 

@@ -292,4 +292,6 @@ def _check_row(row: list[str], header: list[str], *, at: str) -> None:
         if not value.strip():
             raise DatasetError(f"{at}: the {column} is empty", hint="fill it in, or remove the line")
         if column == "class" and value != value.strip():
-            raise DatasetError(f"{at}: the class {value!r} begins or ends with a blank", hint=f"write {value.strip()}")
+            raise DatasetError(
+                f"{at}: the class {value!r} begins or ends with whitespace", hint=f"write {value.strip()}"
+            )

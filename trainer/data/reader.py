@@ -153,7 +153,7 @@ class Column(Document):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns."""
+        """The column names."""
         return (self.column,) if isinstance(self.column, str) else self.column
 
 

@@ -69,7 +69,7 @@ class Percent(Document):
     @model_validator(mode="after")
     def _one_column(self) -> Percent:
         if self.stratify and self.group:
-            raise ValueError("stratify and group exclude each other")
+            raise ValueError("stratify cannot be used with group")
         return self
 
 

@@ -200,7 +200,7 @@ def _strict(parsed: TokenizerFile) -> str:
 
 
 class _PanicError(Exception):
-    """A panic of the library, which is no `Exception` in Python."""
+    """A panic in the library; PyO3 raises it as a `BaseException`, not an `Exception`."""
 
 
 @contextmanager

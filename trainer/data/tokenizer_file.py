@@ -114,7 +114,7 @@ def _ids(vocab: Any, added: Any, *, where: str) -> dict[str, int]:
             raise DatasetError(message, hint=_SAVE)
         if number >= MOST_IDS:
             message = f"{where}: token {short(token)!r} has the number {number:,}; expected less than {MOST_IDS:,}"
-            raise DatasetError(message, hint="number the tokens from 0 on, without large gaps")
+            raise DatasetError(message, hint="number the tokens from 0, without large gaps")
     if not pairs:
         raise DatasetError(f"{where} has an empty vocabulary", hint="train it, and save it again")
     return dict(pairs)

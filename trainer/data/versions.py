@@ -61,7 +61,7 @@ def newest_version(store: Store, name: str) -> Dataset | None:
 def list_versions(store: Store, name: str) -> list[int]:
     """Return the versions of `name` in the store, sorted.
 
-    Listed versions are confirmed one by one. Without permission to list, versions are searched from 1 on.
+    Listed versions are confirmed one by one. Without permission to list, versions are searched from 1.
     """
     try:
         listed = [_version_of(key) for key in store.keys(f"datasets/{name}/")]

@@ -204,7 +204,7 @@ def read_lock(root: Path) -> str:
         packages(text, ())
     except (DocumentError, ValueError, LookupError, TypeError, AttributeError) as fault:
         hint = "git checkout uv.lock, then run scripts/lock"
-        raise DocumentError(f"{path} is not a lock of uv: {fault}", hint=hint) from fault
+        raise DocumentError(f"{path} is not a uv lock file: {fault}", hint=hint) from fault
     return text
 
 

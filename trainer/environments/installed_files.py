@@ -172,7 +172,7 @@ def _records(root: str) -> dict[str, RecordedFile]:
 
 
 def _walk(root: str) -> Iterator[str]:
-    """Yield the files below `root`, without byte code and files of virtual environments."""
+    """Yield the files below `root`, without bytecode and files of virtual environments."""
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != "__pycache__"]
         listed = (name for name in files if folder != root or name not in _INSTALLERS)

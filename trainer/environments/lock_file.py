@@ -27,7 +27,7 @@ MACHINE: Final = {
 }
 """The values of markers in every image."""
 PYTHON: Final = "3.11"
-"""The Python of Debian 12, for questions that no environment asks."""
+"""The Python version of Debian 12; used if no environment is selected."""
 _OPERATORS: Final = {"<": ast.Lt, "<=": ast.LtE, ">": ast.Gt, ">=": ast.GtE, "==": ast.Eq, "!=": ast.NotEq}
 _RANGE: Final = {ast.Lt: (-1,), ast.LtE: (-1, 0), ast.Gt: (1,), ast.GtE: (0, 1), ast.Eq: (0,), ast.NotEq: (-1, 1)}
 

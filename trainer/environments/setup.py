@@ -94,7 +94,7 @@ def pinned_values(pin: Pin) -> dict[str, str]:
 
 
 def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
-    """Return the digests of the images that compose runs: of the environment, of the store and for development.
+    """Return the digests of the images that Docker Compose starts: of the environment, of the store and for development.
 
     Images that are not built yet are left out. Raise `ImageMissingError`, `PinError` if the engine does not have the pinned image.
     """

@@ -113,7 +113,7 @@ class ContainerCommand(NamedContainer):
             return record_image(self._engine, name, folder=self._run) is not None
         except RepriseError as fault:
             self._report(f"the image of run {self._run.name} is not verified: {fault.message}")
-            with suppress(RepriseError):  # the run in the container does not wait for an answer then
+            with suppress(RepriseError):  # written so that the run in the container stops waiting for its image
                 write_observed_image(self._run, ObservedImage(container=name, reference=None, fault=fault.message))
             return True
 

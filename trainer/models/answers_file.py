@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -113,7 +114,8 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         below = [each] if each.is_file() else sorted(_visible(each))
         if not below:
             raise DatasetError(
-                f"{each} is neither a file nor a folder with files", hint="ls shows the files of a folder"
+                f"{each} is neither a file nor a folder with files",
+                hint=f"list the files: ls {shlex.quote(str(each.parent))}",
             )
         found.extend(below)
     return list(dict.fromkeys(found))

@@ -136,7 +136,7 @@ class ParityCheck:
             found = self.program(*(each.clone() for each in inputs))
         except Exception as fault:
             shapes = ", ".join(str(list(each.shape)) for each in inputs)
-            message = f"the exported net does not take {shapes}: {type(fault).__name__}{first_line(fault)}"
+            message = f"the exported net does not accept {shapes}: {type(fault).__name__}{first_line(fault)}"
             raise PackageError(message, hint=_ADVICE) from fault
         predicted = forward(*inputs)
         self.compare(found, self.form.outputs(predicted), samples=len(inputs[0]))

@@ -74,7 +74,7 @@ class InputReader:
     def of_file(self, file: Path) -> Iterator[Batch]:
         """Yield the samples of a file in batches of the input fields. Raise `DatasetError` if it cannot be read as the dataset."""
         if not file.is_file():
-            raise DatasetError(f"{file} is not a file", hint="ls shows the files of a folder")
+            raise DatasetError(f"{file} is not a file", hint=f"list the files: ls {shlex.quote(str(file.parent))}")
         match self.dataset.reader:
             case Images() as reader:
                 batches = self._pictures(reader, file)
@@ -238,7 +238,7 @@ def _cell(value: Any, row: int, name: str, *, is_whole: bool) -> str:
         return str(int(value))
     if isinstance(value, str | int | float):
         return str(value)
-    message = f"row {row}, column {name!r} is a {type(value).__name__}; expected a text, a number or null"
+    message = f"row {row}, column {name!r} is a {type(value).__name__}; expected a string, a number or null"
     raise DatasetError(message, hint="send one value for each column")
 
 

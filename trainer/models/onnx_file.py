@@ -161,7 +161,7 @@ def _test_shapes(net: Callable[..., Outputs], session: _Session, golden: GoldenB
     """Raise `PackageError` if the graph answers otherwise than the program for another number of samples, or other lengths."""
     name, inputs = golden.other_count()
     if not (expected := _taken(net, inputs)):
-        raise PackageError(f"no ONNX graph: the exported net does not take {name}", hint=_ADVICE)
+        raise PackageError(f"no ONNX graph: the exported net does not accept {name}", hint=_ADVICE)
     _require_close(_compared(golden.form, session, inputs, expected), name)
     lengths, tested = [*golden.other_lengths()], 0
     for name, inputs in lengths:

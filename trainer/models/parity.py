@@ -127,11 +127,11 @@ class _Golden:
         """Answer requests to `/predict`, with files if the inputs can be written as such, else with tensors."""
         self._require_finite(carried(self._form, self._expected))
         if self._files:
-            found = [_posted(server, "/predict", each.body) for each in self._files]
+            found = [_post(server, "/predict", each.body) for each in self._files]
             return self._answers(_predictions(found), [each.samples for each in self._files])
         batches = self._batches()
         bodies = [{name: each[some].tolist() for name, each in self._inputs.items()} for some in batches]
-        found = [_posted(server, "/predict", json.dumps({"inputs": each}).encode()) for each in bodies]
+        found = [_post(server, "/predict", json.dumps({"inputs": each}).encode()) for each in bodies]
         return self._answers(_predictions(found), batches)
 
     def protocol(self, server: Server) -> _Answers:
@@ -141,7 +141,7 @@ class _Golden:
         found = []
         for some in batches:
             tensors = [protocol_tensor(name, each[some].numpy()) for name, each in self._inputs.items()]
-            outputs = _posted(server, path, json.dumps({"inputs": tensors}).encode())["outputs"]
+            outputs = _post(server, path, json.dumps({"inputs": tensors}).encode())["outputs"]
             found.append({each["name"]: self._tensor(each["name"], each["data"], each["shape"]) for each in outputs})
         return _Answers(outputs=_joined(found), batches=batches)
 
@@ -212,7 +212,7 @@ def _predictions(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [answer for each in found for answer in each["predictions"]]
 
 
-def _posted(server: Server, path: str, body: bytes) -> Any:
+def _post(server: Server, path: str, body: bytes) -> Any:
     """Return the JSON that the server answers. Raise `PackageError` with its error."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=_LIMITS.timeout + 60)
     try:

@@ -38,7 +38,7 @@ _EXPRESSION: Final = re.compile(
 _CONTAINERS: Final = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 _MOST_PROGRAM: Final = 256 << 20
 """Bytes of the description of a program."""
-_DAMAGED: Final = "fetch the package again; if it was made elsewhere, do not use it"
+_DAMAGED: Final = "fetch the package again, or ask its author for a new copy"
 
 
 def read_program(data: bytes, *, where: str) -> torch.export.ExportedProgram:

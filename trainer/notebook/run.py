@@ -72,7 +72,7 @@ class LoadedRun:
         """Return the net, a LightningModule, with the weights that the test evaluated, in evaluation mode on the CPU.
 
         The experiment's module is imported from the run's frozen source, `trainer` from this process. Raise `UntrustedCodeError` for a run
-        that was made elsewhere, unless `trust` is given, and `RunError` if the run has no weights.
+        from another user or machine, unless `trust` is given, and `RunError` if the run has no weights.
         """
         from trainer.training.saved_net import load_net
 
@@ -92,7 +92,7 @@ class LoadedRun:
 
     def _require_own(self, *, trust: bool) -> None:
         if not trust and self.record.attempt not in own_attempts_of(self.folder):
-            message = f"run {self.id} was made elsewhere; its net is code, which would run in this process"
+            message = f"run {self.id} is from another user or machine; its net is code, which would run in this process"
             raise UntrustedCodeError(message, hint="read its source first, then add the argument trust=True")
 
     def report(self) -> Report:

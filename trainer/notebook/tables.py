@@ -23,7 +23,7 @@ class Table(list[dict[str, Any]]):
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns, in the order of their first occurrence."""
+        """The column names, in the order of their first occurrence."""
         return list(dict.fromkeys(name for row in self for name in row))
 
     def column(self, name: str) -> list[Any]:

@@ -39,7 +39,7 @@ def stored_claim(store: Store, run: str, attempt: int) -> Claim | None:
     claim = read_claim(text, where=where)
     if (claim.run, claim.attempt) != (run, attempt):
         message = f"{where} is the claim of run {claim.run}, attempt {claim.attempt}"
-        raise DocumentError(message, hint="it is damaged or forged: do not use this run")
+        raise DocumentError(message, hint="it is damaged or forged: ask the author of the run for a new copy")
     return claim
 
 
@@ -96,7 +96,7 @@ def require_last(folder: Path, store: Store, *, attempt: int | None = None) -> N
 def _replaced(folder: Path, own: int, *, host: str, store: Store) -> ClaimedError:
     message = (
         f"attempt {own + 1} of run {folder.name} continues it{f' on host {host}' if host else ''}: "
-        f"attempt {own} cannot publish to {store.label} any more"
+        f"attempt {own} can no longer publish to {store.label}"
     )
     hint = f"the results stay on this machine; to publish them beside it: `reprise runs pull {folder.name}`, then `reprise runs publish`"
     return ClaimedError(message, hint=hint, host=host)

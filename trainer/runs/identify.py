@@ -34,7 +34,7 @@ from trainer.runs.record import (
 )
 from trainer.runs.run_id import is_run_id
 from trainer.settings.determinism import Level, capabilities, threads_at, variables
-from trainer.settings.fields import PURPOSE, RETEST, LaunchSettings, Role, roles, written
+from trainer.settings.fields import PURPOSE, RETEST, LaunchSettings, Role, roles, settings_document
 from trainer.settings.shards import SUM, shards_of
 from trainer.source.capture import CELLS, NOTEBOOK
 
@@ -160,7 +160,7 @@ _ONLY_IF_SET: Final = frozenset({"init_from", "init_map", "init_allow", "shards"
 def _values_of(facts: RunFacts, role: Role) -> dict[str, Any]:
     settings = facts.resolved.settings
     names = [name for name, role_of_name in roles(type(settings)).items() if role_of_name is role]
-    return written(settings, [name for name in names if name not in _ONLY_IF_SET or settings.value_of(name)])
+    return settings_document(settings, [name for name in names if name not in _ONLY_IF_SET or settings.value_of(name)])
 
 
 def _determinism(settings: LaunchSettings) -> Determinism:

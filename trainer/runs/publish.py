@@ -93,9 +93,7 @@ def publish_attempt(
             with disk_faults(path), attempt_root(path) as opened:
                 opened.write_whole(PUBLISHED, note.to_json())
         except MachineError as fault:
-            progress.note(
-                f"published to {store.label}; the note of it could not be written into the run's folder: {fault.message}"
-            )
+            progress.note(f"published to {store.label}, but could not write {PUBLISHED}: {fault.message}")
     return note
 
 

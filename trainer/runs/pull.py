@@ -248,7 +248,7 @@ def _fetch_source(file: File, record: Record, store: Store, folder: Root) -> Non
         message = (
             f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
         )
-        raise DigestMismatchError(message, hint="do not use it")
+        raise DigestMismatchError(message, hint="the bundle was altered: ask the author of the run for a new copy")
 
 
 @contextmanager
@@ -286,7 +286,9 @@ def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) ->
     identities |= set(_identities(folder))
     if len(identities) > 1:
         message = f"the attempts of run {folder.name} have {len(identities)} identities; expected one: {', '.join(sorted(identities))}"
-        raise DigestMismatchError(message, hint="an attempt was altered or forged: do not use this run")
+        raise DigestMismatchError(
+            message, hint="an attempt was altered or forged: delete the run, or ask its author for a new copy"
+        )
     sources = {contents.source.sha256 for contents, _ in found if contents.source}
     if (local := source_of(folder)) is not None:
         sources.add(local.sha256)

@@ -44,14 +44,14 @@ class RegisterEntry(Document):
 def entry_of(attempt: Path, record: Record) -> RegisterEntry:
     """Return the register's entry for an attempt. Raise `RepriseError` if its claim cannot be read."""
     if (text := claim_of(attempt)) is None:
-        raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as opened elsewhere")
+        raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as from another user or machine")
     claim = read_claim(text, where=str(attempt / CLAIM))
     token = digest_of_bytes(f"{claim.run} {claim.attempt} {claim.token}".encode())
     return RegisterEntry(token=token, identity=claim.identity, source=record.ingredients.source)
 
 
 def register(name: str, entry: RegisterEntry, *, runs: Path) -> None:
-    """Write an entry for this user. Raise `MachineError` on failure: the attempt then counts as opened elsewhere."""
+    """Write an entry for this user. Raise `MachineError` on failure: the attempt then counts as from another user or machine."""
     user = os.getuid()
     folder = runs / f"{_FOLDER}{user}"
     with disk_faults(folder), _opened(folder, owners={user}, make=True) as opened:

@@ -158,7 +158,7 @@ def identity_as_written(record: dict[str, JsonValue]) -> str:
     return digest_of_document({"format": record["format"], "ingredients": record["ingredients"]})
 
 
-_UNTRUSTED_HINT: Final = "it is damaged or forged: do not use it"
+_UNTRUSTED_HINT: Final = "it is damaged or forged: ask the author of the run for a new copy"
 _OWN_FILES: Final = frozenset({"record.json", "claim.json", "published.json", ".snapshot.json"})
 
 

@@ -84,11 +84,11 @@ def unrecordable(value: Any) -> tuple[str, str] | None:
     """Return why a record cannot hold a value, and a hint; `None` if it can. A record's JSON must be readable in every language.
 
     >>> unrecordable([1, 2**60])
-    ('a whole number beyond 9007199254740991', 'use a number from -9007199254740991 to 9007199254740991')
+    ('an integer beyond 9007199254740991', 'use a number from -9007199254740991 to 9007199254740991')
     """
     match value:
         case int() if abs(value) > LARGEST_EXACT:
-            return f"a whole number beyond {LARGEST_EXACT}", f"use a number from -{LARGEST_EXACT} to {LARGEST_EXACT}"
+            return f"an integer beyond {LARGEST_EXACT}", f"use a number from -{LARGEST_EXACT} to {LARGEST_EXACT}"
         case float() | complex() if not isfinite(value):
             return "a number that is not finite", "use a finite number"
     inner = [*value, *value.values()] if isinstance(value, dict) else value
@@ -97,7 +97,7 @@ def unrecordable(value: Any) -> tuple[str, str] | None:
     try:
         to_jsonable_python(inner)
     except ValueError:  # pydantic raises it for a type without a JSON form and for bytes that are not text
-        return f"a value of type {type(inner).__name__}", "declare it as text, a number, a list or a table"
+        return f"a value of type {type(inner).__name__}", "declare it as a string, a number, a list or a table"
     return None
 
 

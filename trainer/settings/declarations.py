@@ -142,11 +142,11 @@ def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any
         except PydanticSchemaGenerationError:
             text = kind if isinstance(kind, str) else type_text(kind)
             message = f"{_location_of(name, frame)}: setting {name} has the type {text}, of which no document can hold a value"
-            return ExperimentError(message, hint=f"declare {name} as text, a number, a list or a table")
+            return ExperimentError(message, hint=f"declare {name} as a string, a number, a list or a table")
         except Exception:  # noqa: BLE001, S112 - not the fault that is being located
             continue
     message = f"{frame.f_code.co_filename}:{frame.f_lineno}: {fault.message.splitlines()[0]}"
-    return ExperimentError(message, hint="declare each setting as text, a number, a list or a table")
+    return ExperimentError(message, hint="declare each setting as a string, a number, a list or a table")
 
 
 def complete(settings: type[BaseModel]) -> None:

@@ -36,7 +36,7 @@ _BOUNDS: Final = {
     "multiple_of": "a multiple of {multiple_of}",
     "string_too_short": "at least {min_length} characters",
     "string_too_long": "at most {max_length} characters",
-    "string_pattern_mismatch": "a text of the form {pattern}",
+    "string_pattern_mismatch": "a string of the form {pattern}",
     "bytes_too_short": "at least {min_length} bytes",
     "bytes_too_long": "at most {max_length} bytes",
     "too_short": "at least {min_length} values",

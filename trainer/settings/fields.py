@@ -318,7 +318,7 @@ def _declaring_classes(settings: type[LaunchSettings], name: str) -> list[type]:
     return [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
 
 
-def written(settings: LaunchSettings, names: Iterable[str] | None = None) -> dict[str, JsonValue]:
+def settings_document(settings: LaunchSettings, names: Iterable[str] | None = None) -> dict[str, JsonValue]:
     """Return values as a document holds them, without secrets and without recording an access."""
     kinds = type(settings).__pydantic_fields__
     included = {name for name in (kinds if names is None else names) if not is_secret(kinds[name])}

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 from trainer.base.errors import SettingError
 from trainer.base.suggestions import did_you_mean, nearest
 from trainer.settings.errors import all_of, unused
-from trainer.settings.fields import is_new, is_secret, written
+from trainer.settings.fields import is_new, is_secret, settings_document
 from trainer.settings.hints import option
 from trainer.settings.ledger_entry import LedgerEntry
 from trainer.settings.parameters import fillable, functions_with, loaded, register
@@ -188,7 +188,7 @@ class Ledger:
     def entries(self) -> dict[str, LedgerEntry]:
         """Return the ledger as the record holds it, without secrets."""
         kinds = type(self._settings).__pydantic_fields__
-        values, bound, read = written(self._settings), self._notes.book(_BOUND), self._notes.book(_READ)
+        values, bound, read = settings_document(self._settings), self._notes.book(_BOUND), self._notes.book(_READ)
         return {
             name: LedgerEntry(
                 value="(secret)" if is_secret(kinds[name]) else values[name],

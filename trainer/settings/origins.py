@@ -99,7 +99,9 @@ def parse_options(argv: Sequence[str]) -> dict[str, str | None]:
     options: dict[str, str | None] = {}
     for name, text in _options_in(argv):
         if name in options and name != _REPEATABLE:
-            raise UsageError(f"--{name.replace('_', '-')} is given twice", hint="give it once")
+            raise UsageError(
+                f"--{name.replace('_', '-')} is given twice", hint=f"remove the second --{name.replace('_', '-')}"
+            )
         options[name] = text
     return options
 
@@ -146,7 +148,7 @@ def _no_option(word: str, before: Mapping[str, str | None]) -> UsageError:
     message = f"found {word!r} where an option was expected"
     name = [*before][-1] if before else ""
     if before.get(name) == "=":
-        return UsageError(message, hint=f"write {option(name)}={word}, without blanks around =")
+        return UsageError(message, hint=f"write {option(name)}={word}, without spaces around =")
     return UsageError(message, hint=f"options are written --name value: --{word.lstrip('-')}")
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from trainer.settings.canonical_forms import document_of, fields_of
 from trainer.settings.errors import unrepeatable
-from trainer.settings.fields import written
+from trainer.settings.fields import settings_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def changed_by_record(settings: LaunchSettings) -> Iterator[SettingError]:
     """Yield an error for each setting whose recorded value is read as another value, or rejected, e.g. by a validator or a union."""
-    recorded, fields = written(settings), type(settings).__pydantic_fields__
+    recorded, fields = settings_document(settings), type(settings).__pydantic_fields__
     values = {name: recorded.get(name, settings.value_of(name)) for name in fields if not _is_unknown(settings, name)}
     reread = object.__new__(type(settings))
     try:

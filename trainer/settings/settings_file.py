@@ -1,6 +1,6 @@
 """Settings files: find them by path or by the name of a group, read their values, and write resolved settings as such a file.
 
-TOML has no form for none. A key that is written as an option has a text as on the command line: `"--patience" = "none"`.
+TOML has no null value. A key that is written as an option has a string as on the command line: `"--patience" = "none"`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trainer.base.errors import DocumentError, UsageError
 from trainer.base.paths import path_fault
 from trainer.base.plain_text import read_text
 from trainer.base.suggestions import listed, nearest, short
-from trainer.settings.fields import written
+from trainer.settings.fields import settings_document
 from trainer.settings.values import MisfitError, typed_text
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def find_settings_files(names: Sequence[str | None], *, root: Path, here: Path) 
             raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
         file = _find_group(name, root=root, here=here) if _is_group(name, root=root) else (here / name).absolute()
         if file in files:
-            raise UsageError(f"--settings {name} is given twice", hint="give each settings file once")
+            raise UsageError(f"--settings {name} is given twice", hint=f"remove the second --settings {name}")
         files.append(file)
     return tuple(files)
 
@@ -128,19 +128,19 @@ def parse_settings(text: str, *, where: str) -> dict[str, Any]:
         name = key.removeprefix(_OPTION).replace("-", "_")
         if name in values:
             how = "with - and with _" if key[:2] != _OPTION != spellings[name][:2] else "with and without --"
-            raise DocumentError(f"{where}: {key} is given twice, {how}", hint="give it once")
+            raise DocumentError(f"{where}: {key} is given twice, {how}", hint=f"remove the second {key}")
         values[name] = _as_typed(key, value, where=where) if key.startswith(_OPTION) else value
         spellings[name] = key
     return values
 
 
 def _as_typed(key: str, value: Any, *, where: str) -> TypedText:
-    """Return the value of a key that is written as an option. Raise `DocumentError` for anything but a text."""
+    """Return the value of a key that is written as an option. Raise `DocumentError` for anything but a string."""
     if isinstance(value, str):
         return TypedText(value)
     name = key.removeprefix(_OPTION)
     message = (
-        f'{where}: "{key}" is written as an option, so its value is a text as on the command line; found {value!r}'
+        f'{where}: "{key}" is written as an option, so its value is a string as on the command line; found {value!r}'
     )
     raise DocumentError(message, hint=f'write {name} = ..., or "{key}" = "..."')
 
@@ -162,7 +162,7 @@ def settings_text(resolved: Resolved[Any]) -> str:
 
     Resolving this text without other sources gives equal settings.
     """
-    fields, values = type(resolved.settings).__pydantic_fields__, written(resolved.settings)
+    fields, values = type(resolved.settings).__pydantic_fields__, settings_document(resolved.settings)
     lines = [
         f"{assignment(name, values[name], null=_null_text(fields[name]))}  # {_origin(resolved, name)}"
         if name in values

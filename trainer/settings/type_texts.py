@@ -18,14 +18,14 @@ from pydantic import AnyUrl, SecretBytes, SecretStr
 from trainer.settings.type_kinds import choices, has_keys, is_list, is_table, keys_of, members
 
 _TYPE_TEXTS: Final[tuple[tuple[type, str, str, str], ...]] = (
-    (int, "a whole number", "whole numbers", "8"),
+    (int, "an integer", "integers", "8"),
     (float, "a number", "numbers", "0.5"),
     (Decimal, "a decimal number", "decimal numbers", "0.5"),
     (complex, "a complex number (1+2j)", "complex numbers", "1+2j"),
-    (str, "text", "texts", "a"),
-    (SecretStr, "text", "texts", "a"),
-    (bytes, "text", "texts", "a"),
-    (SecretBytes, "text", "texts", "a"),
+    (str, "a string", "strings", "a"),
+    (SecretStr, "a string", "strings", "a"),
+    (bytes, "a string", "strings", "a"),
+    (SecretBytes, "a string", "strings", "a"),
     (datetime, "a date and time (2026-01-31T08:00:00)", "dates with times", "2026-01-31T08:00:00"),
     (date, "a date (2026-01-31)", "dates", "2026-01-31"),
     (time, "a time (08:00:00)", "times", "08:00:00"),
@@ -49,9 +49,9 @@ def expected(annotation: Any) -> str:
     """Describe a value of this type.
 
     >>> expected(list[int]), expected(tuple[int, float]), expected(tuple[float, float])
-    ('a list of whole numbers', 'a list of a whole number and a number', 'a list of 2 numbers')
+    ('a list of integers', 'a list of an integer and a number', 'a list of 2 numbers')
     >>> expected(bool | int | None), expected(dict[str, bool]), expected(set[str])
-    ('true, false, a whole number or none', 'a table in which each value is true or false', 'a list of texts, each once')
+    ('true, false, an integer or none', 'a table in which each value is true or false', 'a list of strings, each once')
     """
     return _joined(_alternatives(annotation))
 
@@ -74,7 +74,7 @@ def is_compound(annotation: Any) -> bool:
 
 
 def _alternatives(annotation: Any) -> list[str]:
-    """Return the alternatives of a type, without those that another alternative includes: a whole number is a number."""
+    """Return the alternatives of a type, without those that another alternative includes: an integer is a number."""
     kinds = members(annotation)
     texts = [word for kind in kinds for word in _one(kind)]
     redundant = {_TYPE_TEXTS[0][1]} if float in kinds else set()

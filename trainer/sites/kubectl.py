@@ -27,7 +27,7 @@ def test(manifest: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as fault:
         message = (
-            f"kubectl did not answer within {_SECONDS:.0f} s"
+            f"kubectl did not respond within {_SECONDS:.0f} s"
             if isinstance(fault, subprocess.TimeoutExpired)
             else str(fault)
         )

@@ -96,6 +96,9 @@ def is_unpacked(bundle: SourceBundle, into: Root, name: str) -> bool:
         )
 
 
+NEW_COPY: Final = "Reprise did not write this bundle: delete it, or ask its author for a new copy"
+
+
 def read_archive(path: Path) -> SourceBundle:
     """Read an archive as a bundle. Raise `SourceError` if `archive` did not write it.
 
@@ -105,7 +108,7 @@ def read_archive(path: Path) -> SourceBundle:
         with open_run_file(path) as file, gzip.open(file, "rb") as packed:
             plain = packed.read(2 * LARGEST)
             if packed.read(1):
-                raise SourceError(f"{path} unpacks to more than {size_text(2 * LARGEST)}", hint="do not use it")
+                raise SourceError(f"{path} unpacks to more than {size_text(2 * LARGEST)}", hint=NEW_COPY)
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as tar:
             files = [_entry(tar, entry) for entry in tar]
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError) as fault:
@@ -114,9 +117,9 @@ def read_archive(path: Path) -> SourceBundle:
         ) from fault
     if own := repository_parts(file.path for file in files):
         message = f"{path} is not a source bundle: {min(own)!a} is part of a repository, whose settings can name programs to run"
-        raise SourceError(message, hint="do not use it")
+        raise SourceError(message, hint=NEW_COPY)
     if clash := collision(file.path for file in files):
-        raise SourceError(f"{path} is not a source bundle: {clash} is in it twice", hint="do not use it")
+        raise SourceError(f"{path} is not a source bundle: {clash} is in it twice", hint=NEW_COPY)
     total = sum(len(file.data) for file in files)
     return SourceBundle(
         digest=bundle_digest(files),
@@ -129,7 +132,7 @@ def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> SourceFile:
     fault = path_fault(entry.name) or _entry_fault(entry)
     body = None if fault else tar.extractfile(entry)
     if body is None:
-        raise SourceError(f"{entry.name!a} in a source bundle: {fault}", hint="do not use it")
+        raise SourceError(f"{entry.name!a} in a source bundle: {fault}", hint=NEW_COPY)
     data = body.read()
     return SourceFile(path=entry.name, executable=bool(entry.mode & 0o100), sha256=digest_of_bytes(data), data=data)
 

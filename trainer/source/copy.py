@@ -16,6 +16,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DigestMismatchError, SourceError
 from trainer.base.paths import repository_parts
 from trainer.base.safe_folder import run_root
+from trainer.source.archive import NEW_COPY
 from trainer.source.capture import read_archive, unpack
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def load_bundle(archive: Path, *, digest: str) -> SourceBundle:
 def lay_out(bundle: SourceBundle, folder: Path) -> None:
     """Write the bundle's files into the new folder `folder`, for a run to start from."""
     if own := repository_parts(file.path for file in bundle.files):
-        raise SourceError(f"{min(own)!a} is in a source bundle; Reprise never captures it", hint="do not use it")
+        raise SourceError(f"{min(own)!a} is in a source bundle; Reprise never captures it", hint=NEW_COPY)
     with disk_faults(folder), run_root(folder.parent) as above:
         unpack(bundle, above, folder.name)
         _git(folder, "init", "--quiet", "--template=", "--initial-branch=main")

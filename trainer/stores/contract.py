@@ -82,13 +82,13 @@ def checked(key: str) -> str:
         return key
     raise StoreError(
         f"store key {key!r}: expected parts of [a-z0-9._-] between single slashes, none beginning with a dot",
-        hint="do not use the document that names it",
+        hint="the document that names it was altered: delete it, or ask its author for a new copy",
     )
 
 
 def whole(what: str, store: str) -> DigestMismatchError:
     """Return the error for an object that ends before the requested bytes; `store` is the store's label."""
-    return DigestMismatchError(f"{what} in {store} is cut short: fewer bytes than requested", hint=AGAIN)
+    return DigestMismatchError(f"{what} in {store} is truncated: fewer bytes than requested", hint=AGAIN)
 
 
 def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
@@ -116,7 +116,7 @@ def not_kept(key: str, store: str) -> StoreError:
 
 def altered(what: str, *, expected: str, found: str, store: str | None = None) -> DigestMismatchError:
     """Return the error for bytes that do not match their digest; `store` is the label of the store that they were read from."""
-    where = f" in {store} or on the way" if store else ""
+    where = f" in {store} or during the download" if store else ""
     return DigestMismatchError(
         f"{what} has been altered{where}: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN
     )

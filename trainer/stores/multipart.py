@@ -48,7 +48,7 @@ def send_in_parts(client: S3Client, target: Target, body: BinaryIO, *, sha256: s
     """Upload `body` (from its beginning) in parts, completely or not at all. Raise `DigestMismatchError` on another digest."""
     upload = client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
     try:
-        parts = list(_sent(client, target, body, upload=upload, sha256=sha256, part=part))
+        parts = list(_upload_parts(client, target, body, upload=upload, sha256=sha256, part=part))
         _complete(client, target, parts, upload=upload)
     except BaseException:
         with suppress(Exception):  # report the original error, not a failed cleanup
@@ -72,7 +72,7 @@ def _complete(client: S3Client, target: Target, parts: list[CompletedPartTypeDef
             raise
 
 
-def _sent(
+def _upload_parts(
     client: S3Client, target: Target, body: BinaryIO, *, upload: str, sha256: str, part: int
 ) -> Iterator[CompletedPartTypeDef]:
     running = hashlib.sha256()

@@ -78,4 +78,4 @@ class Patience:
         with self._lock:
             since, self._since, self._answered = self._since, None, monotonic()
         if since is not None:
-            self.say(f"the store answers again after {monotonic() - since:.0f} s")
+            self.say(f"the store is reachable again after {monotonic() - since:.0f} s")

@@ -44,7 +44,7 @@ MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _DISTRUST: Final = "do not use this registry, or fetch the package from another one"
 _REACH: Final = "check the name, and that this machine can reach it; run the same command again"
 _ELSEWHERE, _DENIED, _MISSING, _SERVER = 300, 401, 404, 500
-"""Statuses: the first that is no success, a login is needed, there is no such content, the first fault of the server."""
+"""Statuses: the first that is not a success, a login is needed, there is no such content, the first fault of the server."""
 _STATUS: Final = {401: StoreDeniedError, 403: StoreDeniedError, 404: ObjectMissingError, 429: StoreUnreachableError}
 
 
@@ -79,22 +79,22 @@ class Registry:
 
     def has_blob(self, digest: str, *, size: int) -> bool:
         """Return whether the registry states that it has a blob of this size."""
-        with self._sent("HEAD", f"blobs/{digest}", what=f"blob {digest}", allowed=(_MISSING,)) as found:
+        with self._send("HEAD", f"blobs/{digest}", what=f"blob {digest}", allowed=(_MISSING,)) as found:
             return found.status_code != _MISSING and found.headers.get("Content-Length") == str(size)
 
     def write_blob(self, body: bytes) -> None:
         """Upload a blob, unless the registry has it."""
         if self.has_blob(digest := digest_of_bytes(body), size=len(body)):
             return
-        with self._sent("POST", "blobs/uploads/", what=f"the upload of {digest}", body=b"") as response:
+        with self._send("POST", "blobs/uploads/", what=f"the upload of {digest}", body=b"") as response:
             target = self._upload_address(response, digest)
         headers = {"Content-Type": "application/octet-stream"}
-        with self._sent("PUT", target, what=f"the upload of {digest}", body=body, headers=headers):
+        with self._send("PUT", target, what=f"the upload of {digest}", body=body, headers=headers):
             pass
 
     def read_blob(self, digest: str, *, size: int) -> bytes:
         """Return a blob of `size` bytes. Raise `DigestMismatchError` for other bytes."""
-        with self._sent("GET", f"blobs/{digest}", what=f"blob {digest}") as found:
+        with self._send("GET", f"blobs/{digest}", what=f"blob {digest}") as found:
             body = self._body(found, f"blob {digest}", most=size)
         if len(body) < size:
             message = f"blob {digest} from {self.label} ends after {len(body):,} of {size:,} bytes"
@@ -105,7 +105,7 @@ class Registry:
     def write_manifest(self, text: bytes, *, tag: str) -> str:
         """Write a manifest as `tag`, read it again by its digest, and return the digest."""
         digest = digest_of_bytes(text)
-        with self._sent("PUT", f"manifests/{tag}", what=f"tag {tag}", body=text, headers={"Content-Type": MANIFEST}):
+        with self._send("PUT", f"manifests/{tag}", what=f"tag {tag}", body=text, headers={"Content-Type": MANIFEST}):
             pass
         self.read_manifest(digest)
         return digest
@@ -113,7 +113,7 @@ class Registry:
     def read_manifest(self, reference: str) -> bytes:
         """Return the manifest with a digest or a tag. Raise `DigestMismatchError` for another one than the digest's or the stated one."""
         what = f"manifest {reference}"
-        with self._sent("GET", f"manifests/{reference}", what=what, headers={"Accept": MANIFEST}) as found:
+        with self._send("GET", f"manifests/{reference}", what=what, headers={"Accept": MANIFEST}) as found:
             body, stated = self._body(found, what, most=_MOST_MANIFEST), found.headers.get("Docker-Content-Digest")
         if is_digest(reference):
             self._require(body, reference, what)
@@ -146,7 +146,7 @@ class Registry:
         return f"{location}{'&' if urlsplit(location).query else '?'}{urlencode({'digest': digest})}"
 
     @contextmanager
-    def _sent(
+    def _send(
         self,
         method: str,
         path: str,
@@ -159,7 +159,7 @@ class Registry:
         """Send a request and yield the answer; log in if the registry asks for it. Raise `StoreError` for an error status."""
         sent = {"Accept-Encoding": "identity", "User-Agent": "reprise", **(headers or {})}
         request = _Request(method=method, url=urljoin(self._base, path), what=what, headers=sent, body=body)
-        with self._translated(what):
+        with self._translate_errors(what):
             response = self._once(request)
             if response.status_code == _DENIED and (challenge := response.headers.get("WWW-Authenticate")):
                 response.close()
@@ -179,7 +179,7 @@ class Registry:
                 url,
                 data=request.body,
                 headers=dict(request.headers),
-                auth=self._authorized,
+                auth=self._authorize,
                 allow_redirects=False,
                 stream=True,
                 timeout=_TIMEOUT,
@@ -187,11 +187,11 @@ class Registry:
             if not response.is_redirect:
                 return response
             response.close()
-            url = self._redirected(request, urljoin(url, response.headers["Location"]))
+            url = self._follow_redirect(request, urljoin(url, response.headers["Location"]))
         raise StoreError(f"{self.label} redirects {request.what} more than {_MOST_REDIRECTS} times", hint=_DISTRUST)
 
-    def _redirected(self, request: _Request, url: str) -> str:
-        """Return where to go on. Raise `StoreError` for a redirect that is not followed."""
+    def _follow_redirect(self, request: _Request, url: str) -> str:
+        """Return the address of a redirect. Raise `StoreError` for a redirect that is not followed."""
         reads_blob = request.method in {"GET", "HEAD"} and "/blobs/" in urlsplit(request.url).path
         parts = urlsplit(url)
         secure = parts.scheme == "https" or (self._scheme == "http" and is_loopback(parts.netloc))
@@ -201,7 +201,7 @@ class Registry:
         message = f"{self.label} redirects {request.what} to {short(_shown(url))}{reason}"
         raise StoreError(message, hint=_DISTRUST)
 
-    def _authorized(self, request: PreparedRequest) -> PreparedRequest:
+    def _authorize(self, request: PreparedRequest) -> PreparedRequest:
         """Add the credentials to a request to the registry itself; another server never gets them."""
         if self._authorization and _origin(str(request.url)) == _origin(self._base):
             request.headers["Authorization"] = self._authorization
@@ -252,9 +252,7 @@ class Registry:
             found = json_value(self._body(answer, "a login", most=_MOST_MANIFEST), where=f"the token of {self.host}")
         token = found.get("token") or found.get("access_token") if isinstance(found, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise StoreError(
-                f"the token server of {self.host} answers without a token", hint=f"docker login {self.host}"
-            )
+            raise StoreError(f"the token server of {self.host} returned no token", hint=f"docker login {self.host}")
         return token
 
     def _failure(self, response: Response, what: str) -> StoreError:
@@ -265,10 +263,10 @@ class Registry:
             return ObjectMissingError(f"{self.label} has no {what}", hint="check the name and the tag; push it first")
         if kind is StoreDeniedError:
             return StoreDeniedError(f"{self.label} denies access to {what}", hint=f"docker login {self.host}")
-        return kind(f"{self.label} answers {what} with status {status}", hint=_REACH)
+        return kind(f"{self.label} returned status {status} for {what}", hint=_REACH)
 
     @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _translate_errors(self, what: str) -> Iterator[None]:
         """Translate the exceptions of the client."""
         try:
             yield
@@ -276,9 +274,11 @@ class Registry:
             message = f"the TLS certificate of {self.host} is not trusted: {short(str(fault))}"
             raise StoreError(message, hint="SSL_CERT_FILE names the certificates of a company's proxy") from fault
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as fault:
-            raise StoreUnreachableError(f"{what} from {self.label} broke off", hint=_REACH) from fault
+            raise StoreUnreachableError(
+                f"the transfer of {what} from {self.label} was interrupted", hint=_REACH
+            ) from fault
         except (requests.exceptions.RequestException, UnicodeError) as fault:
-            message = f"{self.label} does not answer {what}: {type(fault).__name__}"
+            message = f"{self.label} does not respond to the request for {what}: {type(fault).__name__}"
             raise StoreUnreachableError(message, hint=_REACH) from fault
 
 

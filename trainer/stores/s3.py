@@ -28,7 +28,15 @@ from trainer.base.errors import DigestMismatchError, ObjectMissingError, StoreDe
 from trainer.base.redaction import REDACTOR
 from trainer.stores import multipart
 from trainer.stores.contract import AGAIN, checked, not_kept, verify, whole
-from trainer.stores.s3_errors import RACING, TAKEN, code_of, no_bucket, refuse_redirect, require_object, translated
+from trainer.stores.s3_errors import (
+    RACING,
+    TAKEN,
+    code_of,
+    no_bucket,
+    refuse_redirect,
+    require_object,
+    translate_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
 # An unreachable store must be detected within 5 s: two tries of 2 s and at most 1 s between them.
 _PATIENCE: Final = Config(
     connect_timeout=2,
-    read_timeout=20,  # also the longest delay of Ctrl-C if a server does not answer
+    read_timeout=20,  # also the longest delay of Ctrl-C if a server does not respond
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=32,
     request_checksum_calculation="when_required",  # our own checksum is sent with every body, computed once
@@ -98,8 +106,8 @@ class S3Store:
         self._is_bucket_known = False
         """Whether the server has said that it has the bucket: asked once."""
         self._endpoint = access.shown or access.endpoint or ""
-        with self._translated(""):
-            self._client = self._connected()
+        with self._translate_errors(""):
+            self._client = self._connect()
         self._endpoint = access.shown or self._client.meta.endpoint_url
         self._client.meta.events.register_first("needs-retry.s3", partial(refuse_redirect, self.label))
 
@@ -112,7 +120,7 @@ class S3Store:
         """Stream a range of an object."""
         if length == 0:
             return
-        with self._translated(key):
+        with self._translate_errors(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **_range(start, length))
             with closing(answer["Body"]) as body:
                 require_object(answer["ResponseMetadata"]["HTTPHeaders"], label=self.label)
@@ -129,7 +137,7 @@ class S3Store:
             if keeps(composite := partial(multipart.composite, body, part=part), otherwise=False):
                 return
             target: multipart.Target = {"Bucket": self._bucket, "Key": self._name(key)}
-            with self._translated(key):
+            with self._translate_errors(key):
                 multipart.send_in_parts(self._client, target, body, sha256=sha256, part=part)
             kept = keeps(composite, otherwise=True)
         else:
@@ -163,7 +171,7 @@ class S3Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the names that begin with `prefix`."""
-        with self._translated(prefix):
+        with self._translate_errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
@@ -173,7 +181,7 @@ class S3Store:
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
         try:
-            with self._translated(key):
+            with self._translate_errors(key):
                 head = self._client.head_object(Bucket=self._bucket, Key=self._name(key), ChecksumMode="ENABLED")
                 require_object(head["ResponseMetadata"]["HTTPHeaders"], label=self.label)
                 return head
@@ -211,7 +219,7 @@ class S3Store:
         """Store the same body again after this client's first creation: the server must reject it."""
         if self._refuses:
             return
-        with self._translated(key):
+        with self._translate_errors(key):
             try:
                 self._client.put_object(**self._request(key, body, sha256=sha256), **_UNLESS_TAKEN)
             except boto.ClientError as fault:
@@ -223,7 +231,7 @@ class S3Store:
         raise StoreError(message, hint="use another store; `reprise doctor store ADDRESS` tests a store")
 
     def _put(self, key: str, body: bytes | BinaryIO, *, sha256: bytes, replace: bool = False) -> bool:
-        with self._translated(key):
+        with self._translate_errors(key):
             for pause in _PAUSES:
                 try:
                     return self._put_once(key, body, sha256=sha256, replace=replace)
@@ -255,7 +263,7 @@ class S3Store:
             return False
         return hashlib.sha256(b"".join(self.read(key))).digest() == sha256
 
-    def _connected(self) -> S3Client:
+    def _connect(self) -> S3Client:
         access = self.access
         session = boto3.session.Session(
             aws_access_key_id=access.key,
@@ -280,14 +288,14 @@ class S3Store:
         if self._is_bucket_known:
             return
         try:
-            with self._translated(""):
+            with self._translate_errors(""):
                 self._client.head_bucket(Bucket=self._bucket)
         except ObjectMissingError as fault:
             raise no_bucket(self._bucket, label=self.label) from fault
         self._is_bucket_known = True
 
-    def _translated(self, key: str) -> AbstractContextManager[None]:
-        return translated(key, label=self.label, bucket=self._bucket)
+    def _translate_errors(self, key: str) -> AbstractContextManager[None]:
+        return translate_errors(key, label=self.label, bucket=self._bucket)
 
 
 def _other_length(key: str, label: str, *, found: int | None, length: int) -> DigestMismatchError:

@@ -71,7 +71,7 @@ _PAGE_HINT: Final = "log in to the network if it requires that, or correct AWS_E
 
 
 @contextmanager
-def translated(key: str, *, label: str, bucket: str) -> Iterator[None]:
+def translate_errors(key: str, *, label: str, bucket: str) -> Iterator[None]:
     """Convert boto3 exceptions about `key` to errors of Reprise; `label` names the store in messages."""
     try:
         yield
@@ -80,12 +80,12 @@ def translated(key: str, *, label: str, bucket: str) -> Iterator[None]:
     except _NO_CREDENTIALS as fault:
         raise StoreDeniedError(f"no usable credentials for {label}: {_line(fault)}", hint=_CREDENTIALS_HINT) from fault
     except (boto.IncompleteReadError, boto.ResponseStreamingError) as fault:
-        raise DigestMismatchError(f"{key} was cut short on the way from {label}", hint=AGAIN) from fault
+        raise DigestMismatchError(f"download of {key} from {label} is incomplete", hint=AGAIN) from fault
     except boto.SSLError as fault:
         raise StoreUnreachableError(f"store {label}: TLS failed", hint=_TLS_HINT) from fault
     except (boto.ConnectionError, boto.HTTPClientError) as fault:
         hint = _LOCAL_HINT if re.search(r" at https?://(127\.|localhost|\[::1\])", label) else _REACH_HINT
-        raise StoreUnreachableError(f"store {label} does not answer", hint=hint) from fault
+        raise StoreUnreachableError(f"store {label} does not respond", hint=hint) from fault
     except ResponseParserError as fault:
         raise _page(label) from fault
     except boto.BotoCoreError as fault:
@@ -122,7 +122,7 @@ def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> 
     if made := _skewed(headers, label) if code in _CLOCK else _refusal(key, code, label):
         return made
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return StoreUnreachableError(f"store {label} answers {status} ({code})", hint=_FAILED_HINT)
+        return StoreUnreachableError(f"store {label} returned status {status} ({code})", hint=_FAILED_HINT)
     region = fault.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
     hint = f"AWS_DEFAULT_REGION={region}, in .env for containers" if region else _DOCTOR_HINT
     return StoreError(f"store {label}: {_line(fault)}", hint=hint)
@@ -141,7 +141,7 @@ def _refusal(key: str, code: str, label: str) -> StoreError | None:
     if code in RACING:
         return StoreError(f"other clients keep writing {key} to {label}", hint=AGAIN)
     if code in _NOT_THE_BYTES:
-        return DigestMismatchError(f"{key} was altered on the way to {label} ({code})", hint=AGAIN)
+        return DigestMismatchError(f"{key} was corrupted during upload to {label} ({code})", hint=AGAIN)
     return None
 
 

@@ -25,7 +25,7 @@ def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
         if len(text) > largest:
             raise DigestMismatchError(
                 f"{key} in {store.label} is larger than {largest} bytes, the limit for documents",
-                hint="do not use it",
+                hint="the object was altered: delete it, or ask its author for a new copy",
             )
     return bytes(text)
 
@@ -62,5 +62,5 @@ def read_file(store: Store, file: File, *, into: Root) -> None:
     if f"sha256:{running.hexdigest()}" != file.sha256 or length != file.size:
         raise DigestMismatchError(
             f"{file.path} from {store.label} does not match its seal: {length} bytes of {file.size}",
-            hint="do not use it",
+            hint="the object was altered: delete it, or ask its author for a new copy",
         )

@@ -46,7 +46,7 @@ class UncheckedS3(S3Store):
 
     def forget(self, key: str) -> None:
         """Delete the object."""
-        with self._translated(key):
+        with self._translate_errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
     def _name(self, key: str) -> str:

@@ -149,9 +149,12 @@ def values(name: str, text: str) -> list[str]:
     """
     found = [value for part in _parts(text) for value in _expanded(name, part.strip())]
     if "" in found and len(found) > 1:
-        raise UsageError(f"--{_typed(name)} {text}: a value is empty", hint="write a,b,c")
+        raise UsageError(
+            f"--{_typed(name)} {text}: a value is empty",
+            hint=f"remove the empty item, for example --{_typed(name)} a,b,c",
+        )
     if twice := sorted({value for value in found if found.count(value) > 1}):
-        raise UsageError(f"--{_typed(name)} {text}: {twice[0]} is listed twice", hint="give each value once")
+        raise UsageError(f"--{_typed(name)} {text}: {twice[0]} is listed twice", hint=f"remove the second {twice[0]}")
     return found
 
 
@@ -192,7 +195,10 @@ def _tables(path: Path) -> list[dict[str, Any]]:
 def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """Return each point combined with the axes. Raise `UsageError` if points are equal or a setting is in both."""
     if both := sorted({name for point in points for name in point} & axes.keys()):
-        raise UsageError(f"{both[0]} is given in the file of points and as --{_typed(both[0])}", hint="give it once")
+        raise UsageError(
+            f"{both[0]} is given in the file of points and as --{_typed(both[0])}",
+            hint=f"remove --{_typed(both[0])}, or {both[0]} from the file",
+        )
     _require_few(len(points))
     made = [{**point, **combination} for point in points for combination in grid(axes)]
     _require_few(len(made))

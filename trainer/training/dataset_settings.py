@@ -45,8 +45,8 @@ def _is_text(typed: Drawn) -> bool:
 
 
 _NEEDS: Final[dict[type, dict[str, tuple[str, Fits]]]] = {
-    ClassificationSettings: {TARGET: ("labels, whole numbers", _is_label), INPUT: ("values with axes", _has_axes)},
-    VerificationSettings: {TARGET: ("labels, whole numbers", _is_label), INPUT: ("values with axes", _has_axes)},
+    ClassificationSettings: {TARGET: ("labels, integers", _is_label), INPUT: ("values with axes", _has_axes)},
+    VerificationSettings: {TARGET: ("labels, integers", _is_label), INPUT: ("values with axes", _has_axes)},
     RegressionSettings: {TARGET: ("one number per sample", _is_number), INPUT: ("values with axes", _has_axes)},
     SequenceSettings: {INPUT: ("bytes or tokens of a text", _is_text)},
 }

@@ -25,7 +25,7 @@ from pydantic import Field
 from trainer.base.errors import ExperimentError
 from trainer.base.plain_text import read_python
 from trainer.settings.declarations import name_fault
-from trainer.settings.fields import written
+from trainer.settings.fields import settings_document
 from trainer.settings.origins import Origins, given_settings, resolve
 from trainer.settings.values import typed_as
 from trainer.training import settings as ours
@@ -80,7 +80,7 @@ class Sketch:
     def given(self, origins: Origins) -> dict[str, Any]:
         """Return the given values as a record stores them; text if the type is not certain; raise `SettingError`."""
         resolved, texts = resolve(self.settings, origins), given_settings(origins)
-        values = written(resolved.settings)
+        values = settings_document(resolved.settings)
         return {
             name: values[name] if name in self.known else texts.get(name)
             for name, origin in resolved.origins.items()

@@ -59,7 +59,7 @@ def load_saved(record: Record, folder: Path, *, folders: Mapping[str, Path] | No
         )
     weights = load(read_weights(record, folder))
     require_source(folder, record.ingredients.source)
-    saved = _saved(record, folder / COPY, folders or {})
+    saved = _build_saved_net(record, folder / COPY, folders or {})
     try:
         saved.net.load_state_dict(weights)
     except RuntimeError as fault:
@@ -86,7 +86,7 @@ def read_weights(record: Record, folder: Path) -> bytes:
     return data
 
 
-def _saved(record: Record, source: Path, folders: Mapping[str, Path]) -> SavedNet:
+def _build_saved_net(record: Record, source: Path, folders: Mapping[str, Path]) -> SavedNet:
     name = record.ingredients.experiment
     path = source / (name if "/" in name or name.endswith(".py") else f"trainer/experiments/{name}.py")
     values = record.circumstances.execution | record.ingredients.settings

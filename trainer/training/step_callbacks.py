@@ -71,4 +71,4 @@ class CheckBeforeFirstStep(Callback):
             for name in self.ledger.idle():
                 near = nearest(name, self.ledger.origins().keys() - {name}, most=1)
                 also = f" (did you mean {near[0]}?)" if near else ""
-                self.say(f"setting {name} of the experiment is used by nothing so far{also}")
+                self.say(f"nothing has used the experiment's setting {name} so far{also}")

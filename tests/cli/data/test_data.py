@@ -254,7 +254,7 @@ def test_options_of_readers_and_splits_are_written_to_the_declaration(
             "--size: expected HEIGHTxWIDTH in pixels, found '99",
         ),
         (("small", "--split", "train=0:6", "--split-seed", "4"), 2, "--split-seed has no effect without a range in %"),
-        (("small", "--split", "train=0%:9%", "--split-seed=-1"), 2, "expected a whole number from 0 on, found '-1'"),
+        (("small", "--split", "train=0%:9%", "--split-seed=-1"), 2, "expected an integer, 0 or more, found '-1'"),
         (("small", "--size", "8x8"), 2, "--size has no effect without --images"),
         (("small", "--text", "a.txt", "--window", "2", "--white", "255"), 2, "--white has no effect without --images"),
         (("small", "--sample", "x=float31"), 40, "float31"),

@@ -131,7 +131,7 @@ def test_a_changed_file_is_noticed_and_imported_as_the_next_version(
 ) -> None:
     pages["/a.bin"] = Answer(body=b"old", headers={"ETag": '"1"'})
     assert typed("import", "a", f"{web}/a.bin")[0] == 0
-    assert typed("update", "a")[1] == f"a@1: {web}/a.bin has the imported files\n"
+    assert typed("update", "a")[1] == f"a@1: {web}/a.bin is unchanged since the import\n"
     pages["/a.bin"] = Answer(body=b"newer", headers={"ETag": '"2"'})
     code, out, err = typed("update", "a")
     assert (code, out) == (0, "reprise data update a --yes imports them as a new version\n")
@@ -204,7 +204,7 @@ def test_a_folder_of_a_repository_is_imported_and_its_changes_are_listed(typed: 
     assert typed("import", "flowers", "hf://datasets/lab/flowers@main/data")[0] == 0
     assert published(typed, "flowers") == {"a.bin": FILES["data/a.bin"], "b.bin": FILES["data/b.bin"]}
     hub.files["README.md"] = b"# Other text"
-    assert f"has the imported files; its revision is now {hub.commit}" in typed("update", "flowers")[1]
+    assert f"is unchanged since the import; its revision is now {hub.commit}" in typed("update", "flowers")[1]
     hub.files |= {"data/c.bin": b"c"}
     del hub.files["data/a.bin"]
     code, _, err = typed("update", "flowers", "--yes")

@@ -159,7 +159,7 @@ def write_table(source: Path, **columns: Any) -> None:
         ([1, 2, 3, 4, 5, 2**24 + 1], "", "is 16777217; float32 holds -16,777,216 to 16,777,216 exactly", "a:float64"),
         ([1.0, 2.0, 3.0, 4.0, 5.0, 1e300], "", "is 1e+300; float32 holds up to 3.4e+38", "float64"),
         ([1.0, 2.0, 3.0, 4.0, 5.0, 70000.0], "float16", "is 70000; float16 holds up to 6.55e+04", "float64"),
-        ([1.0, 2.0, 3.0, 4.0, 5.5, 6.0], "int64", "row 4 of column 'a' of t.parquet is 5.5; int64 holds whole numbers", "float32"),
+        ([1.0, 2.0, 3.0, 4.0, 5.5, 6.0], "int64", "row 4 of column 'a' of t.parquet is 5.5; int64 holds integers", "float32"),
         ([1, 2, 3, 4, None, 6], "int64", "row 4 of column 'a' of t.parquet is missing; int64 has no missing values", "float32"),
     ],
 )  # fmt: skip

@@ -58,7 +58,7 @@ def test_the_container_writes_the_file_and_returns_the_mean(tmp_path: Path) -> N
 
 
 def test_a_value_that_was_edited_meanwhile_is_rejected_by_line(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"t\.csv, line 3, column 'a': expected a whole number, found 'five'"):
+    with pytest.raises(DatasetError, match=r"t\.csv, line 3, column 'a': expected an integer, found 'five'"):
         prepare(tmp_path, "a,b\n1,x\nfive,y\n", LocalEngine())
 
 

@@ -118,9 +118,13 @@ def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
             (),
             r"classes 'cafe\u0301' and 'caf\xe9' of small are one name in two Unicode forms",
         ),
-        (("a", "a\u200b"), (), r"classes 'a' and 'a\u200b' of small differ only by blanks or invisible characters"),
-        (("a b", "a\u00a0b"), (), r"classes 'a b' and 'a\xa0b' of small differ only by blanks or invisible characters"),
-        (("\u2764", "\u2764\ufe0f"), (), "differ only by blanks or invisible characters"),
+        (("a", "a\u200b"), (), r"classes 'a' and 'a\u200b' of small differ only by whitespace or invisible characters"),
+        (
+            ("a b", "a\u00a0b"),
+            (),
+            r"classes 'a b' and 'a\xa0b' of small differ only by whitespace or invisible characters",
+        ),
+        (("\u2764", "\u2764\ufe0f"), (), "differ only by whitespace or invisible characters"),
         (("a", "b"), ("--classes", "a,b,a"), "the class 'a' of small is named twice"),
         (("a", "b"), ("--classes", "a,,b"), "a name is empty"),
         (("a", "b"), ("--classes", ""), "--classes: found an empty word"),
@@ -146,7 +150,7 @@ def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) ->
         files = {"1.png": b"1", "l.csv": b"file,class\n1.png," + name + b"\n"}
         code, out, err = publish(typed, files, "--labels", "l.csv", "--split", "train=0%:100%")
         assert (code, out, "\x1b" in err) == (44, "", False)
-        assert "of small contains a control character" in err or "begins or ends with a blank" in err
+        assert "of small contains a control character" in err or "begins or ends with whitespace" in err
 
 
 @pytest.mark.parametrize(

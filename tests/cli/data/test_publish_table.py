@@ -108,7 +108,7 @@ def test_rows_are_divided_by_a_column(typed: Callable[..., tuple[int, str, str]]
         (("--size", "3x3"), "--size is for a folder of files"),
         (("--read", "age=red"), "--read age: expected one of number, category, date, skip, found 'red'"),
         (("--missing", "plan=mean"), "the column is read as category; expected reject, category"),
-        (("--stratify", "plan", "--group", "plan"), "--stratify and --group exclude each other"),
+        (("--stratify", "plan", "--group", "plan"), "--stratify cannot be used with --group"),
         (("--classes", "no"), "--classes does not list 'yes'"),
     ],
 )

@@ -89,7 +89,9 @@ def test_windows_count_tokens(typed: Typed, tmp_path: Path) -> None:
         ("--lines a.txt --tokenizer ../t.json", "--tokenizer ../t.json: expected a path inside"),
     ],
 )
-def test_what_does_not_fit_is_an_error_with_a_hint(typed: Typed, tmp_path: Path, words: str, message: str) -> None:
+def test_options_that_do_not_match_the_tokenizer_are_errors_with_a_hint(
+    typed: Typed, tmp_path: Path, words: str, message: str
+) -> None:
     code, _, err = publish(typed, tmp_path, *words.split())
     assert code != 0
     assert message in err

@@ -1,4 +1,4 @@
-"""The store at the beginning of an attempt: claims, the host of another claimant, and a store that does not answer."""
+"""The store at the beginning of an attempt: claims, the host of another claimant, and a store that does not respond."""
 
 from __future__ import annotations
 
@@ -79,4 +79,4 @@ def test_a_store_that_does_not_answer_is_one_line(
     claims.hold_numbers(first.folder, record_of(first.folder).ingredients)
     claims.claim(opened(first))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("the attempt is claimed when it is published: store folder")
+    assert line.startswith("cannot claim the attempt now (store folder")

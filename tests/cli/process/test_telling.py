@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def test_the_stores_server_is_printed_with_the_hosts_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:8333")
     monkeypatch.setenv("REPRISE_STORE_ON_HOST", "http://127.0.0.1:8433")
-    message = "store s3://reprise at http://store:8333 does not answer"
-    assert with_host_endpoint(message) == "store s3://reprise at http://127.0.0.1:8433 does not answer"
+    message = "store s3://reprise at http://store:8333 does not respond"
+    assert with_host_endpoint(message) == "store s3://reprise at http://127.0.0.1:8433 does not respond"
     monkeypatch.delenv("REPRISE_STORE_ON_HOST")
     assert with_host_endpoint(message) == message
 

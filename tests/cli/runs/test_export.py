@@ -131,7 +131,7 @@ def test_the_record_of_a_package_is_exported(runs: Path, tmp_path: Path, capsys:
         (["--as", "cyclonedx"], RunError, "no weights"),
     ],
 )
-def test_what_does_not_fit_is_an_error_with_a_hint(
+def test_invalid_options_and_runs_without_weights_are_errors_with_a_hint(
     runs: Path, tmp_path: Path, words: list[str], kind: type[RepriseError], message: str
 ) -> None:
     start_run(runs).close(Outcome(status=Status.COMPLETED))

@@ -51,14 +51,14 @@ def _flat(text: str) -> str:
 @pytest.mark.parametrize(
     "line",
     [
-        "--width  (a whole number; default 8)",
+        "--width  (an integer; default 8)",
         "--rate  (a number or none, more than 0, less than 1; default none)",
-        "--sizes  (a list of whole numbers; default [8, 16])",
+        "--sizes  (a list of integers; default [8, 16])",
         "--mode  (fast or slow; default fast)",
         "--full, --no-full  (true or false; default true)",
-        '--label  (text; default "")',
-        "--classes  (a whole number, 2 or more; required)",
-        "--token  (text or none; default none)",
+        '--label  (a string; default "")',
+        "--classes  (an integer, 2 or more; required)",
+        "--token  (a string or none; default none)",
     ],
 )
 def test_a_setting_is_shown_with_its_type_its_bounds_and_its_default(line: str) -> None:
@@ -84,6 +84,6 @@ def test_the_launchers_help_lists_its_own_settings_only() -> None:
 
 def test_the_help_of_resume_lists_only_the_settings_that_resume_accepts() -> None:
     text = resume_help()
-    assert "--workers  (a whole number, 0 or more)\n" in text
+    assert "--workers  (an integer, 0 or more)\n" in text
     assert all(f" {kind} " in text for kind in KINDS.keys() - {"experiment", "source"})
     assert not any(f"--{name}" in text for name in ("threads", "determinism", "learning-rate"))

@@ -100,7 +100,7 @@ def test_another_experiment_is_rejected(runs: Path) -> None:
         (["--resume-or-begin", RUN, "--exp=digits", "--resume=latest"], "exclude each other"),
     ],
 )
-def test_what_cannot_be_begun_and_resumed_is_rejected(runs: Path, given: list[str], message: str) -> None:
+def test_words_that_cannot_both_begin_and_resume_a_run_are_rejected(runs: Path, given: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         decide(*given)
     assert caught.value.hint

@@ -51,7 +51,7 @@ def test_in_the_container_paths_are_relative_to_the_checkouts_root(
     words = ["--seed", "2", "--exp", "digits.py", "--settings=../../pyproject.toml"]
     request = replace(parse_train_request([*words, "--help"]), argv=words)
     assert from_checkout(request) == ["--seed", "2", "--exp", "digits", "--settings=pyproject.toml"]
-    with pytest.raises(UsageError, match="outside of the checkout"):
+    with pytest.raises(UsageError, match="outside the checkout"):
         from_checkout(replace(request, origins=replace(request.origins, files=(tmp_path / "mine.toml",))))
 
 

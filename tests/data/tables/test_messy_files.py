@@ -157,7 +157,7 @@ REJECTED = {
 
 
 @pytest.mark.parametrize(("body", "message", "hint"), REJECTED.values(), ids=REJECTED)
-def test_what_has_two_meanings_is_rejected(
+def test_ambiguous_or_damaged_tables_are_rejected(
     body: bytes | str, message: str, hint: str, plan: Callable[..., Any]
 ) -> None:
     with pytest.raises(DatasetError) as caught:
@@ -178,7 +178,7 @@ def test_json_lines_keep_numbers_texts_and_missing_keys(published: Callable[...,
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ('{"a": 1}\n{"a": "x"}\n', "line 2, column 'a': 'x' is a text; in the lines before it is a number"),
+        ('{"a": 1}\n{"a": "x"}\n', "line 2, column 'a': 'x' is a string; in the lines before it is a number"),
         ('{"a": 1}\n{"a": [1]}\n', "line 2, column 'a': expected one value, found several"),
         ('{"a": 1, "a": 2}\n', "line 1 is not a JSON object: a key occurs twice"),
         ('{"a": Infinity}\n', "line 1 is not a JSON object: Infinity is not a JSON number"),

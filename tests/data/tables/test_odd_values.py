@@ -29,7 +29,7 @@ def test_line_ends_of_other_systems_and_blank_lines(end: str, published: Callabl
     assert published(f"a,b\n{ROWS}".replace("\n", end)) == {"a": [5, 9, 2], "b": ["x", "y", "x"]}
 
 
-def test_blanks_in_the_header_and_in_cells_are_removed(published: Callable[..., Any]) -> None:
+def test_spaces_in_the_header_and_in_cells_are_removed(published: Callable[..., Any]) -> None:
     assert published(" a , b c \n 5 ,x\n9, y\n2\u00a0,x\n") == {"a": [5, 9, 2], "b c": ["x", "y", "x"]}
 
 
@@ -93,9 +93,9 @@ def test_text_of_typed_formats_is_never_missing(published: Callable[..., Any]) -
     ("values", "note"),
     [
         (("Yes", "yes", "yes"), "differ only by case: Yes, yes"),
-        (("caf\u00e9", "cafe\u0301", "x"), r"blanks or invisible characters: 'cafe\u0301', 'caf\xe9'"),
+        (("caf\u00e9", "cafe\u0301", "x"), r"whitespace or invisible characters: 'cafe\u0301', 'caf\xe9'"),
         (("a\u200b", "a", "a"), r"invisible characters: 'a', 'a\u200b'"),
-        (("a  b", "a b", "a b"), "blanks or invisible characters: 'a  b', 'a b'"),
+        (("a  b", "a b", "a b"), "whitespace or invisible characters: 'a  b', 'a b'"),
         (("GrÃ¶ÃŸe", "x", "x"), "'GrÃ¶ÃŸe', which looks as if UTF-8 that was read in another encoding"),
         (("Gr\ufffdn", "x", "x"), "which looks as if a character was lost"),
     ],
@@ -138,7 +138,7 @@ REJECTED = {
     ),
     "a header behind the first megabyte": (
         f"a,b\n{LATE}a,b\n{ROWS}",
-        "line 1202: the names of the columns again",
+        "line 1202: the column names again",
         "remove line 1202",
     ),
     "a line for spreadsheets": (
@@ -156,7 +156,7 @@ REJECTED = {
     "percent signs": ("a,b\n5%,x\n7 %,y\n", "line 2, column 'a': '5%' is a number with a unit", "column's name"),
     "currencies": ("a,b\n$5,x\n€7,y\n", "line 2, column 'a': '$5' is a number with a unit", "column's name"),
     "parentheses": ("a,b\n(5),x\n7,y\n", "line 2, column 'a': '(5)' may be a negative number", "minus sign"),
-    "thousands by a blank": ("a,b\n1 234,x\n5 678,y\n", "'1 234' has separators of thousands", "--thousands ' '"),
+    "thousands by a space": ("a,b\n1 234,x\n5 678,y\n", "'1 234' has separators of thousands", "--thousands ' '"),
     "thousands by a quote": ("a,b\n1'234,x\n5'678,y\n", "has separators of thousands", '--thousands "\'"'),
     "points in a tab-separated file": (
         "a\tb\n1.234\t2\n5.678\t3\n",

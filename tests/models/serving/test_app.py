@@ -178,7 +178,7 @@ def test_wrong_json_is_422_with_what_was_expected(arrays: Running, body: bytes, 
         ({"shape": [2, 1, 4, 4]}, "data of the shape [16]; its shape is [2, 1, 4, 4]"),
         ({"shape": [-1, 1, 4, 4]}, "not a list of lengths"),
         ({"shape": [True, 1, 4, 4]}, "not a list of lengths"),
-        ({"data": "AAAA"}, "is a text; expected lists"),
+        ({"data": "AAAA"}, "is a string; expected lists"),
         ({"data": [None] * 16}, "value 0 of input image is None"),
         ({"binary": 64}, "unknown key 'binary'"),
     ],
@@ -265,7 +265,7 @@ def test_an_unknown_path_is_404_and_a_wrong_method_405(arrays: Running) -> None:
     assert "nothing at /nope" in reason(arrays.get("/nope"), 404)
     assert "/v2/models/x/infer" in reason(arrays.post("/v2/models/x/infer", {}), 404)
     wrong = arrays.get("/predict")
-    assert "does not take GET" in reason(wrong, 405)
+    assert "does not support GET" in reason(wrong, 405)
     assert wrong.headers["allow"] == "POST"
 
 
@@ -274,7 +274,7 @@ def test_a_host_that_is_no_address_changes_no_answer(arrays: Running, path: str,
     assert arrays.get(path, host="[").status == status
 
 
-def test_what_is_not_http_is_400(arrays: Running) -> None:
+def test_bytes_that_are_not_http_are_400(arrays: Running) -> None:
     with socket.create_connection(("127.0.0.1", arrays.port)) as client:
         client.sendall(b"nonsense\r\n\r\n")
         head, _, body = b"".join(iter(lambda: client.makefile("rb").read(), b"")).partition(b"\r\n\r\n")

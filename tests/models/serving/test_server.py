@@ -160,7 +160,7 @@ def test_a_port_in_use_is_an_error_with_another_port(packages: dict[str, Path]) 
         (("--max-batch", "0"), "--max-batch is 0; expected 1 to 65536"),
         (("--timeout", "nan"), "--timeout is nan; expected 0.1 to 3600"),
         (("--token-file", "/nowhere"), "--token-file /nowhere cannot be read: No such file or directory"),
-        (("--host", "no such host"), "--host no such host is no address"),
+        (("--host", "no such host"), "--host no such host is not a valid address"),
     ],
 )
 def test_a_wrong_option_is_an_error(packages: dict[str, Path], words: tuple[str, ...], message: str) -> None:

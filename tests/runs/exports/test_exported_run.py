@@ -57,7 +57,7 @@ def test_an_edited_published_record_is_rejected(tmp_path: Path) -> None:
         run_in_folder(run.folder.parents[1])
 
 
-def test_what_is_not_a_run_is_rejected(tmp_path: Path) -> None:
+def test_missing_runs_and_other_documents_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not exist"):
         run_in_folder(tmp_path / "runs" / "20260301t120005-abcdef")
     with pytest.raises(RunNotFoundError):

@@ -53,7 +53,7 @@ def outcome(kind: str, batch: Any, **example: Any) -> str:
 
 @pytest.mark.parametrize("batch", [[torch.ones(8, 3), torch.ones(8)], torch.ones(8, 3), {"x": torch.ones(8, 3)}])
 def test_the_input_is_found_in_a_batch(batch: Any) -> None:
-    assert outcome("", batch) == "torch.export takes the trained net, for batches of any size; equal bits"
+    assert outcome("", batch) == "torch.export can export the trained net, for batches of any size; equal bits"
 
 
 @pytest.mark.parametrize("example", [torch.ones(8, 3), (torch.ones(8, 3),), {"x": torch.ones(8, 3)}])
@@ -65,9 +65,9 @@ def test_a_forward_that_draws_random_numbers_is_compared_with_equal_ones() -> No
     assert "equal bits" in outcome("noise", torch.ones(8, 3))
 
 
-def test_a_program_for_one_size_is_said_to_be_one() -> None:
+def test_a_fixed_size_program_is_reported() -> None:
     assert outcome("fixed size", torch.ones(8, 3)) == (
-        "torch.export takes the trained net, for batches of 8; equal bits"
+        "torch.export can export the trained net, for batches of 8; equal bits"
     )
 
 
@@ -87,7 +87,9 @@ def test_a_number_that_python_draws_is_a_constant_of_the_program_and_found() -> 
 
 
 def test_an_input_that_forward_does_not_take_is_not_tested() -> None:
-    with pytest.raises(CheckNote, match="not tested: its forward does not take the first element of a batch") as caught:
+    with pytest.raises(
+        CheckNote, match="not tested: its forward does not accept the first element of a batch"
+    ) as caught:
         outcome("", [torch.ones(8, 7)])
     assert "example_input_array" in str(caught.value.hint)
 
@@ -146,7 +148,7 @@ def test_an_export_changes_no_weight_buffer_mode_and_random_state_of_the_net() -
 
     before, seen = state(), FirstBatch()
     seen.net, seen.batch = net, [torch.ones(8, 3)]
-    assert "torch.export takes the trained net" in exportable(seen, file=Path(__file__), root=ROOT)
+    assert "torch.export can export the trained net" in exportable(seen, file=Path(__file__), root=ROOT)
     assert state() == before
 
 

@@ -85,7 +85,7 @@ def _await(address: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except OSError:
             continue
-    pytest.fail("the server of MLflow does not answer")
+    pytest.fail("the server of MLflow does not respond")
 
 
 def ask(address: str, method: str, content: dict[str, Any] | None = None, **query: str) -> Any:

@@ -1,4 +1,4 @@
-"""Settings of a plain module from its constructor, and classes and datasets that are named by texts."""
+"""Settings of a plain module from its constructor, and classes and datasets that are named by strings."""
 
 from __future__ import annotations
 

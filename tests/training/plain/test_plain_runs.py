@@ -177,12 +177,17 @@ def test_check_tests_what_runs_promise(theirs: Checkout) -> None:
 @pytest.mark.parametrize(
     ("module", "old", "new", "message"),
     [
-        ("gan", "", "", "note     not tested: its forward does not take the first element of a batch: RuntimeError: "),
+        (
+            "gan",
+            "",
+            "",
+            "note     not tested: its forward does not accept the first element of a batch: RuntimeError: ",
+        ),
         (
             "gan",
             "self.validation_z =",
             "self.example_input_array = torch.zeros(2, latent_dim)\n        self.validation_z =",
-            "ok       torch.export takes the trained net, for batches of any size; equal bits",
+            "ok       torch.export can export the trained net, for batches of any size; equal bits",
         ),
         (
             "autoencoder",

@@ -147,7 +147,7 @@ def test_check_finds_the_modules_of_another_repository(checkout: Checkout, tmp_p
         ),
     ],
 )
-def test_what_does_not_fit_is_an_error(
+def test_conflicting_imports_and_missing_files_of_another_repository_are_errors(
     checkout: Checkout, tmp_path: Path, words: tuple[str, ...], message: str, hint: str
 ) -> None:
     theirs = write_repository(tmp_path / "theirs", packages=True)

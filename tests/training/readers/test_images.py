@@ -386,8 +386,8 @@ def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
             "AVIF",
         ),
         (b"PyCMYK 1 1 255\n1234", "is a PPM of mode CMYK"),
-        (b"P2 2 1 1000\n1\n", "is a text of fewer than 2 numbers"),
-        (b"P2 2 1 1000\n1 x\n", "is a text of fewer than 2 numbers"),
+        (b"P2 2 1 1000\n1\n", "contains fewer than 2 numbers"),
+        (b"P2 2 1 1000\n1 x\n", "contains fewer than 2 numbers"),
         (gif([1, 1], colors=bytes(6), canvas=3), "is a GIF whose frame covers only a part of it"),
         (
             tiff(bytes(6), (2, 2), bits=(8,) * 3, photometric=6),

@@ -204,7 +204,7 @@ os.mkfifo(f"{{out}}/pipe")
 """
 
 
-def test_what_a_script_does_beyond_its_record_is_stated(team: Checkout, tmp_path: Path) -> None:
+def test_unrecorded_reads_writes_and_connections_of_a_script_are_reported(team: Checkout, tmp_path: Path) -> None:
     own, lost = tmp_path / "own.csv", tmp_path / "lost.txt"
     own.write_text("1,2")
     (team.root / "old/beyond.py").write_text(BEYOND.format(own=str(own), lost=str(lost)))
@@ -267,7 +267,7 @@ def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checko
         (["--script"], "train needs a file: --script FILE", "write --script FILE -- ARGUMENTS"),
         (
             ["--script", "old/train.py", "--exp", "dots.py"],
-            "--exp and --script exclude each other",
+            "--exp cannot be used with --script",
             "remove one of them",
         ),
         (["--exp", "dots.py", "--", "--lr", "1"], "found -- without --script", "write --script FILE -- ARGUMENTS"),

@@ -148,7 +148,7 @@ def test_a_rank_with_other_weights_is_found(checkout: Checkout) -> None:
         ),
     ],
 )
-def test_what_does_not_follow_the_shards_is_rejected_by_name(
+def test_values_that_depend_on_the_shards_are_rejected_by_name(
     checkout: Checkout, old: str, new: str, message: str
 ) -> None:
     option = write(checkout, "rejected.py", old, new)

@@ -1,4 +1,4 @@
-"""Labels are class numbers from 0 on: an error names the split, the count, the first sample and a hint."""
+"""Labels are class numbers from 0: an error names the split, the count, the first sample and a hint."""
 
 from __future__ import annotations
 

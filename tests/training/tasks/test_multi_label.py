@@ -96,7 +96,7 @@ def test_mean_average_precision_leaves_out_labels_that_no_sample_has() -> None:
         (None, ("--label", "3"), SettingError, "label"),
     ],
 )
-def test_what_does_not_fit_is_rejected_in_a_sentence_with_a_hint(
+def test_mismatched_outputs_or_targets_are_rejected_with_a_hint(
     y: Any, words: tuple[str, ...], kind: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = small(tmp_path)

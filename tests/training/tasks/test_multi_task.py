@@ -149,7 +149,7 @@ def test_a_metric_of_an_output_can_be_monitored(tmp_path: Path, monkeypatch: pyt
         (TWO_OUTPUTS, "        return {\n", "        return None\n        return {\n", ExperimentError, "make_outputs returns nothing"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_rejected_in_a_sentence_with_a_hint(
+def test_mismatched_outputs_or_targets_are_rejected_with_a_hint(
     code: str,
     old: str,
     new: str,

@@ -161,7 +161,7 @@ def test_the_mean_loss_of_a_split_does_not_depend_on_its_batches(
         ({}, ("--ignore", "255"), SettingError, "ignore", "ignore_index"),
     ],
 )
-def test_what_does_not_fit_is_rejected_in_a_sentence_with_a_hint(
+def test_mismatched_outputs_or_targets_are_rejected_with_a_hint(
     change: dict[str, Any],
     words: tuple[str, ...],
     kind: type[Exception],

@@ -120,7 +120,7 @@ def test_max_steps_counts_the_steps_of_all_optimizers_and_ends_the_schedule(
         (("x", "x"), ("--clip-norm", "1"), "setting clip_norm has no effect: Net optimizes manually"),
     ],
 )
-def test_what_would_not_be_trained_as_declared_is_rejected(
+def test_optimizers_that_would_not_train_as_declared_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: tuple[str, str], words: tuple[str, ...], message: str
 ) -> None:
     failure = Small(place=tmp_path, code=CODE.replace(*edit)).failed(monkeypatch, *words)

@@ -38,8 +38,8 @@ from trainer.comparison.baseline import (
     BaselineEntry,
     BaselineResult,
     EnvironmentKey,
-    code_of,
     compare_with_entry,
+    digest_of_code,
     levels,
 )
 from trainer.comparison.noise import FEWEST
@@ -255,7 +255,7 @@ def print_measurements(argv: list[str]) -> int:
         measured |= {
             "key": environment_key(root).model_dump(),
             "image": claim_image(os.environ, run=None).image.manifest,
-            "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
+            "code": digest_of_code(root, experiment.file, declaration(declared.name, root=root)),
             "imported": code.digest if (code := read_imported(root)) else None,
         }
         print(json.dumps(measured), file=out, flush=True)

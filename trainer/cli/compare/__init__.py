@@ -116,7 +116,10 @@ def _find_run(word: str, store: Store | None) -> ComparedRun:
     run = resolve_run(word, {*local, *remote})
     listed = remote_run(store, run, remote[run])
     if listed.record is None:
-        raise RunError(f"run {run} has no record that can be read: {listed.fault}", hint="do not use it")
+        raise RunError(
+            f"run {run} has no record that can be read: {listed.fault}",
+            hint="compare another run, or ask its author for a new copy",
+        )
     return ComparedRun(record=listed.record)
 
 

@@ -58,7 +58,7 @@ def _volume(name: str) -> Cache | UnreadableCache | None:
     except FileNotFoundError:
         return None
     except subprocess.TimeoutExpired:
-        return UnreadableCache(reason="Docker does not answer")
+        return UnreadableCache(reason="Docker does not respond")
     if result.returncode:
         return None if "no such volume" in result.stderr.lower() else UnreadableCache(reason="Docker reports an error")
     root = Path(result.stdout.strip())

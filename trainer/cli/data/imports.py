@@ -129,7 +129,7 @@ def update(args: Namespace, context: DataContext) -> int:
         print(json.dumps({**facts, "imported_revision": upstream.revision, "revision": listing.revision}))
     elif not lines:
         moved = f"; its revision is now {listing.revision}" if listing.revision != upstream.revision else ""
-        print(f"{dataset.title}: {upstream.source} has the imported files{moved}")
+        print(f"{dataset.title}: {upstream.source} is unchanged since the import{moved}")
     else:
         _print_changes(dataset.title, upstream, listing, lines)
         print(f"reprise data update {args.name} --yes imports them as a new version")

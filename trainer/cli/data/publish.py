@@ -81,17 +81,20 @@ def add_draft_options(parser: Verb) -> None:
         "@FILE for the files that a text file lists; repeatable",
     )
     add(
-        "--split-seed", metavar="N", type=_seed, help="seed that assigns samples to the ranges given in %% (default: 0)"
+        "--split-seed",
+        metavar="N",
+        type=_seed,
+        help="seed that assigns samples to the percentage ranges of --split (default: 0)",
     )
     add(
         "--stratify",
         metavar="COLUMN",
-        help="apply the ranges in %% separately to the rows of each value of COLUMN of a table",
+        help="apply the percentage ranges of --split separately to the rows of each value of COLUMN of a table",
     )
     add(
         "--group",
         metavar="COLUMN",
-        help="put all rows with the same value of COLUMN of a table into the same range in %%",
+        help="put all rows with the same value of COLUMN of a table into the same percentage range of --split",
     )
     add("--array", metavar="FIELD=FILE", action="append", help="FIELD of a sample is a row of FILE (.npy); repeatable")
     add(
@@ -114,7 +117,7 @@ def add_draft_options(parser: Verb) -> None:
         help="value that --resize pad adds, from 0 (black) to 1 (white) (default: 0)",
     )
     add("--mode", choices=("L", "RGB", "RGBA"), help="channels of pictures (default: RGB)")
-    add("--pixels", choices=("float32", "uint8"), help="type of pixels (default: float32, from 0 to 1)")
+    add("--pixels", choices=("float32", "uint8"), help="pixel type (default: float32, from 0 to 1)")
     add("--white", metavar="VALUE", type=float, help="value that is read as 1.0, for pictures with more than 8 bits")
     add("--alpha", choices=("drop", "white", "black"), help="how --mode L and RGB treat transparent pixels")
     add("--frames", choices=("first",), help="read the first frame of animations and the first page of documents")
@@ -165,7 +168,7 @@ def _folder(word: str) -> Path:
 
 def _seed(word: str) -> int:
     if not word.isascii() or not word.isdigit():
-        raise ArgumentTypeError(f"expected a whole number from 0 on, found {word!r}")
+        raise ArgumentTypeError(f"expected an integer, 0 or more, found {word!r}")
     return int(word)
 
 
@@ -197,17 +200,17 @@ def _publish_folder(args: Namespace, context: DataContext) -> int:
     if is_table_file(args.folder):
         values = _described(args, before)
         with table_folder(args, values, before, progress.note) as (folder, draft):
-            published = _published(draft, folder, args, before, context, progress)
+            published = _publish(draft, folder, args, before, context, progress)
     else:
         require_no_table_options(args)
-        published = _published(_draft(args, before), args.folder, args, before, context, progress)
+        published = _publish(_draft(args, before), args.folder, args, before, context, progress)
     if published.dataset != before:
         write_whole(declaration(args.name, root=context.root), declared(published.dataset).encode())
     _print_published(args, published)
     return 0
 
 
-def _published(
+def _publish(
     draft: Draft, folder: Path, args: Namespace, before: Dataset | None, context: DataContext, progress: Progress
 ) -> PublishResult:
     inspect = partial(inspect_draft, folder, progress.note)
@@ -272,7 +275,7 @@ def _splits(args: Namespace, declared: dict[str, Any]) -> dict[str, Any]:
     shares = {name: each for name, each in splits.items() if isinstance(each, dict) and "percent" in each}
     by = {key: getattr(args, key) for key in ("stratify", "group") if getattr(args, key)}
     if len(by) > 1:
-        raise UsageError("--stratify and --group exclude each other", hint="give one of them")
+        raise UsageError("--stratify cannot be used with --group", hint="remove --stratify or --group")
     option = next(iter(by), "split-seed" if args.split_seed is not None else None)
     if option and not (shares and is_chosen):
         raise UsageError(f"--{option} has no effect without a range in %", hint="for example --split train=0%:80%")

@@ -238,7 +238,7 @@ def _distinct_files(args: Namespace, option: str) -> list[str]:
 def _path_inside(word: str, *, folder: Path, prefix: str) -> str:
     """Return the path of a file or folder relative to `folder`. Raises `UsageError` for any other path.
 
-    `prefix` is the text before the path on the command line: an option and a blank, or `--array FIELD=`.
+    `prefix` is the text before the path on the command line: an option and a space, or `--array FIELD=`.
     """
     path = word.removeprefix("./").rstrip("/")
     fault = path_fault(path)
@@ -340,7 +340,7 @@ def parse_pair(word: str, form: str, *, option: str = "") -> tuple[str, str]:
     name, equals, value = word.partition("=")
     if not (name.strip() == name and name and equals and value):
         raise UsageError(
-            f"{option} expected {form}, found {short(word)!r}".lstrip(), hint="write it in this form, without blanks"
+            f"{option} expected {form}, found {short(word)!r}".lstrip(), hint="write it in this form, without spaces"
         )
     return name, value
 

@@ -76,7 +76,7 @@ def add_table_options(parser: Verb) -> None:
     add(
         "--target",
         metavar="COLUMN",
-        help="the column to predict: a class if it is text or has few whole numbers, else a number",
+        help="the column to predict: a class if it is text or has few integers, else a number",
     )
     add(
         "--read",
@@ -102,7 +102,7 @@ def add_table_options(parser: Verb) -> None:
         "--delimiter",
         metavar="CHARACTER",
         type=_delimiter,
-        help="separator of columns: comma, semicolon, tab, pipe or a character (default: detected)",
+        help="column separator: comma, semicolon, tab, pipe or a character (default: detected)",
     )
     add(
         "--quote",
@@ -115,9 +115,9 @@ def add_table_options(parser: Verb) -> None:
         metavar="NAME",
         help="encoding of the file, for example cp1252 (default: the encoding of its byte order mark, else UTF-8)",
     )
-    add("--header", choices=("yes", "no"), help="whether line 1 has the names of the columns (default: detected)")
+    add("--header", choices=("yes", "no"), help="whether line 1 contains column names (default: detected)")
     add("--decimal", choices=(".", ","), help="the decimal sign (default: detected)")
-    add("--thousands", metavar="CHARACTER", help="separator of thousands in numbers (default: nothing)")
+    add("--thousands", metavar="CHARACTER", help="thousands separator (default: none)")
     add("--null", metavar="TEXT", action="append", help="another spelling of a missing value; repeatable")
     add(
         "--value",

@@ -1,4 +1,4 @@
-"""`reprise data publish NAME FILE`: a file of weights as a folder with one safetensors file, converted from a pickle if need be."""
+"""`reprise data publish NAME FILE`: a weights file as a folder with one safetensors file, converted from a pickle if need be."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def folder_of_weights(args: Namespace) -> Iterator[Path]:
     path: Path = args.folder
     for name in _READERS:
         if getattr(args, name):
-            raise UsageError(f"--{name} has no effect: {path} is a file of weights", hint=f"remove --{name}")
+            raise UsageError(f"--{name} has no effect: {path} is a weights file", hint=f"remove --{name}")
     if not path.is_file():
         raise DatasetError(f"{path} is not a file", hint=f"list the files: ls {shlex.quote(str(path.parent))}")
     args.reader, args.conversion = {"kind": "weights"}, ""

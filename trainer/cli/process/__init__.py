@@ -235,7 +235,7 @@ def _restore_checkpoint(session: Session, rejected: Mapping[str, str]) -> Saved 
         session.say(line)
     if saved is None:
         reason = "no checkpoint can be used" if lines else "no checkpoint was saved"
-        session.say(f"{reason}: the run begins from its start")
+        session.say(f"{reason}: starting from step 0")
         return None
     session.say(f"resuming from step {saved.step}")
     session.began_at = saved.step

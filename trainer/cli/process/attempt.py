@@ -128,7 +128,7 @@ class Session:
     def switch(self, line: str) -> None:
         """Record that the net changed the run's level of determinism, and print it."""
         self.switched.append(line)
-        self.say(f"determinism is not {self.opened.record.ingredients.determinism.level} any more: {line}")
+        self.say(f"determinism level {self.opened.record.ingredients.determinism.level} no longer holds: {line}")
 
     def limit(self, name: str, reason: str) -> None:
         """Record a guarantee that the run lacks, and print it once."""
@@ -245,7 +245,7 @@ def _open(launch: Launch, folder: Path, ingredients: Ingredients, circumstances:
 
 
 def _register(attempt: Path) -> None:
-    """Register the attempt as this user's own; if that fails, it counts as made elsewhere, and a message says so."""
+    """Register the attempt as this user's own; if that fails, it counts as from another user or machine, which a message reports."""
     try:
         register_attempt(attempt)
     except (OSError, RepriseError) as fault:

@@ -70,7 +70,7 @@ def closing(session: Session) -> Iterator[None]:
         error = _as_reported(fault, session)
         if isinstance(error, REFUSALS) and not session.has_stepped:
             session.opened.withdraw()
-            print("no step was made, so no run is kept", file=escaping(sys.stderr))
+            print("the run ended before its first step; nothing was saved", file=escaping(sys.stderr))
             raise error from (None if error is fault else fault)
         is_expected = isinstance(fault, RepriseError | KeyboardInterrupt) and not isinstance(
             fault, ExperimentFailedError

@@ -1,4 +1,4 @@
-"""The meeting of the machines of a run: machine 0 names the run, the others show that they have the same inputs, or say what differs.
+"""Rendezvous of the machines of a run: machine 0 names the run, the others report their inputs, which must be equal.
 
 Machine 0 keeps the record. A message is one value of a key-value store, which machine 0 serves at the run's port.
 """

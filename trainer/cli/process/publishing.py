@@ -1,6 +1,6 @@
 """The store during an attempt: its number is claimed when it opens, and its checkpoints are published while it runs.
 
-A training does not depend on the store: a store that does not answer is a line, and the claim is then written when the run is published.
+A training does not depend on the store: a store that does not respond is a line, and the claim is then written when the run is published.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ class StoreClaims:
 
 
 def _report(fault: RepriseError) -> None:
-    print(f"the attempt is claimed when it is published: {fault.message}", file=escaping(sys.stderr))
+    print(
+        f"cannot claim the attempt now ({fault.message}); it will be claimed when it is published",
+        file=escaping(sys.stderr),
+    )
 
 
 @contextmanager

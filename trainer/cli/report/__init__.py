@@ -47,7 +47,10 @@ def main(argv: list[str]) -> int:
     """Load, compare, render and write; print the file's name to stdout."""
     args = _parser().parse_args(argv)
     if len(args.run) > MOST_RUNS:
-        raise UsageError(f"{len(args.run)} runs were named; a report shows at most {MOST_RUNS}", hint="name fewer runs")
+        raise UsageError(
+            f"{len(args.run)} runs were named; a report shows at most {MOST_RUNS}",
+            hint=f"name at most {MOST_RUNS} runs",
+        )
     runs, unreadable = _load(dict.fromkeys(args.run))
     text = _text(runs, draw=not args.no_samples)
     if args.output == "-":

@@ -105,7 +105,7 @@ def _export_crate(args: Namespace) -> int:
     if folder is None and _package_record(args.run) is not None:
         message = f"{args.run} is a model package, which has the record and not the files of its run"
         raise UsageError(message, hint="name the run, or write --as slsa")
-    folder = folder or _pulled(args.run, args.store)
+    folder = folder or _pull(args.run, args.store)
     run = run_in_folder(folder)
     write_crate(run, folder, out=args.out.absolute())
     _report(args, run, digest=None)
@@ -156,7 +156,7 @@ def _in_store(word: str, address: str | None) -> tuple[Store, str]:
     return store, full_run_id(word) or resolve_run(word, remote_ids(store))
 
 
-def _pulled(word: str, address: str | None) -> Path:
+def _pull(word: str, address: str | None) -> Path:
     store, run = _in_store(word, address)
     pull_run(run, store, runs=runs_folder(), progress=transfer_progress("pulling"))
     return runs_folder() / run

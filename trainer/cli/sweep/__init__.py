@@ -91,7 +91,7 @@ def _parser() -> Arguments:
         "reprise sweep",
         "Train at every point of a grid, from one source in one image. All other options are settings, or --settings FILE, as for "
         "`reprise train`. One value (--batch-size 64) applies to every point; several values (--learning-rate 1e-4,3e-4) or a range "
-        "of whole numbers (--seed 1..5) form an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
+        "of integers (--seed 1..5) form an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"

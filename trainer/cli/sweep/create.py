@@ -29,7 +29,7 @@ from trainer.runs.list import local_ids
 from trainer.runs.run import record_of
 from trainer.runs.run_id import new_run_id
 from trainer.settings.errors import each_of
-from trainer.settings.fields import written
+from trainer.settings.fields import settings_document
 from trainer.settings.origins import given_settings, resolve
 from trainer.source.capture import capture
 from trainer.sweeps.document import FOLDER, Point, Sweep, require_distinct
@@ -177,7 +177,7 @@ def _errors_of_point(origins: Origins, sweep: Sweep, values: list[object]) -> It
     experiment = _imported(sweep.asked.experiment, tuple(chosen_classes(origins).items()))
     try:
         resolved = resolve(experiment.settings, origins).settings
-        values.append(written(resolved))
+        values.append(settings_document(resolved))
         datasets_of(experiment, resolved, root=CHECKOUT)
     except SettingError as error:
         yield from each_of(error)

@@ -15,7 +15,7 @@ from trainer.cli.experiments import find_experiment
 from trainer.cli.train.command_line import parse_train_request
 from trainer.runs.names import LATEST
 from trainer.settings.errors import all_of, each_of
-from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, written
+from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, settings_document
 from trainer.settings.origins import (
     Options,
     Origins,
@@ -68,7 +68,10 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
     spell = sketch.spelled if sketch else lambda _, __: None
     combined = crossed(read_points(Path(points), spell) if points else [{}], axes)
     if repeated := sorted({other for point in combined for other in point} & fixed.keys()):
-        raise UsageError(f"{repeated[0]} is given for every point and in single points", hint="give it once")
+        raise UsageError(
+            f"{repeated[0]} is given for every point and in single points",
+            hint="remove it from the command line or from the points",
+        )
     typed = [*as_words(dict(sorted(fixed.items()))), *(f"--settings={file or ''}" for file in settings_names(rest))]
     request = _check_points(name, typed, combined)
     if not axes and points is None:
@@ -108,7 +111,7 @@ def _settings_of_point(
     """Return all settings of a point; as text if the type is not known."""
     options = parse_options([*typed, *as_words(point)])
     origins = Origins(options=setting_options(options, own=_COMMAND_OPTIONS), environ=os.environ, files=files)
-    return written(resolve(sketch.settings, origins).settings) | sketch.given(origins)
+    return settings_document(resolve(sketch.settings, origins).settings) | sketch.given(origins)
 
 
 def _names_of_no_setting(sketch: Sketch | None, options: Options) -> set[str]:

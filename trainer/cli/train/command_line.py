@@ -88,7 +88,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
     options = parse_train_options(argv)
     is_script = "script" in options
     if is_script and "exp" in options:
-        raise UsageError("--exp and --script exclude each other", hint="remove one of them")
+        raise UsageError("--exp cannot be used with --script", hint="remove --exp or --script")
     name = options.get("script" if is_script else "exp")
     if name is None:
         known = listed(experiment_names(root))
@@ -211,7 +211,7 @@ def from_checkout(request: TrainRequest) -> list[str]:
     for file in files:
         if not file.is_relative_to(CHECKOUT):
             raise UsageError(
-                f"--settings {file} is outside of the checkout; the container has the checkout only",
+                f"--settings {file} is outside the checkout; only the checkout is mounted",
                 hint="copy the file into the checkout",
             )
     argv = with_option(request.argv, "script" if request.is_script else "exp", request.experiment.name)

@@ -135,7 +135,7 @@ def describe_type(info: FieldInfo) -> str:
     """Write a field's type and bounds for a person.
 
     >>> describe_type(LaunchSettings.model_fields["threads"])
-    'a whole number or none, more than 0'
+    'an integer or none, more than 0'
     """
     bounds = dict.fromkeys(_bounds([*info.metadata, *_marks(info.annotation)]))
     return ", ".join([expected(info.annotation).replace("'", ""), *bounds])

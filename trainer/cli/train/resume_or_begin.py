@@ -81,7 +81,7 @@ def _require_valid(options: Options) -> str:
         message = f"--{OPTION} is {run!r}; expected the ID of a new or an existing run"
         raise UsageError(message, hint=f"--{OPTION} {new_run_id()}")
     if "resume" in options:
-        raise UsageError(f"--resume and --{OPTION} exclude each other", hint="remove one of them")
+        raise UsageError(f"--resume cannot be used with --{OPTION}", hint=f"remove --resume or --{OPTION}")
     if "script" in options:
         message = f"found --{OPTION} with --script: a script has its own loop, so it cannot be resumed"
         raise UsageError(message, hint=f"remove --{OPTION}")

@@ -81,7 +81,7 @@ class ChunkFolder:
         return None
 
     def _bytes(self, group: ChunkGroup, first: int, size: int) -> bytes:
-        """Return bytes of a group, fewer if it was evicted; the file of several chunks stays open for the others."""
+        """Return bytes of a group, fewer if it was evicted. A file with several chunks stays open for later reads."""
         with self._reading:
             if (handle := self._open.pop(group.name, None)) is not None:
                 if len(body := os.pread(handle, size, first)) == size:

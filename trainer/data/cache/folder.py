@@ -143,7 +143,7 @@ class Cache:
     def keep_manifest(self, dataset: Dataset, manifest: bytes | mmap.mmap) -> None:
         """Write the manifest of a dataset whose files are not fetched."""
         with self._make(dataset) as place:
-            write_beside(place, MANIFEST, manifest)
+            write_small_file(place, MANIFEST, manifest)
 
     def lease(self, dataset: Dataset) -> Lease | None:
         """Take a lease that keeps `data gc` from removing the dataset; `None` if the cache allows none."""
@@ -163,15 +163,15 @@ class Cache:
     def begin(self, dataset: Dataset, objects: VersionObjects, manifest: bytes | mmap.mmap) -> None:
         """Write the manifest, and mark the objects as needed by a fetch, so that `data gc` keeps them."""
         with self._make(dataset) as place:
-            write_beside(place, MANIFEST, manifest)
-            write_beside(place, WANTED, canonical(objects.model_dump()))
+            write_small_file(place, MANIFEST, manifest)
+            write_small_file(place, WANTED, canonical(objects.model_dump()))
 
     def finish(self, dataset: Dataset, objects: VersionObjects, lease: Lease | None) -> CachedDataset:
         """Mark the dataset as complete, once all its objects are on disk. Raises `DigestMismatchError`."""
         with self._make(dataset) as place:
             partial = [name for name in place.names() if name.startswith(".") and name.endswith(PARTIAL)]
             _remove(place, partial)  # first, because no later fetch looks for them once the marker exists
-            write_beside(place, COMPLETE, canonical(objects.model_dump()))
+            write_small_file(place, COMPLETE, canonical(objects.model_dump()))
             _remove(place, (own_name(SUSPECT), own_name(WANTED), WANTED))
             if (cached := self._open(dataset, objects, lease, place)) is None:
                 raise DigestMismatchError(
@@ -234,7 +234,7 @@ def _listing(dataset: Dataset, manifest: str, place: Root) -> Listing | None:
     return None
 
 
-def write_beside(place: Root, name: str, data: bytes | mmap.mmap) -> None:
+def write_small_file(place: Root, name: str, data: bytes | mmap.mmap) -> None:
     """Write a small file atomically; if another user's file cannot be replaced, under this user's own name."""
     for rival in range(_RIVALS):
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trainer.base.digest import digest_of_document
 from trainer.base.errors import DocumentError, MachineError, UnsafePathError
-from trainer.data.cache.folder import write_beside
+from trainer.data.cache.folder import write_small_file
 from trainer.data.cache.objects import own_name
 from trainer.data.inspection import FORMAT, read_inspection
 from trainer.data.overview import FORMAT as OVERVIEW_FORMAT
@@ -52,7 +52,7 @@ class _CachedDocument:
     def _write(self, document: Document) -> bool:
         try:
             with self.cache.version(self.dataset) as place:
-                write_beside(place, self.name, document.model_dump_json().encode())
+                write_small_file(place, self.name, document.model_dump_json().encode())
         except (MachineError, OSError):
             return False
         return True

@@ -44,7 +44,7 @@ NUMERIC: Final = PLAIN | WITH_COMMA | GROUPED
 
 
 def kind_of(cell: str) -> str:
-    """Return the kind of a cell that has no blanks around it and is not missing; `text` for anything else.
+    """Return the kind of a cell that has no whitespace around it and is not missing; `text` for anything else.
 
     >>> [kind_of(cell) for cell in ("12", "0012", "1.5", "1e5", "1,5", "1,234", "1,234.5", "2024-02-03", "3.2.2024", "5 %", "a")]
     ['whole', 'padded', 'dotted', 'power', 'comma', 'comma3', 'grouped,', 'date', 'day', 'amount', 'text']

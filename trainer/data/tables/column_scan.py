@@ -52,7 +52,7 @@ class ColumnScan:
     values: Counter[str] | None = field(default_factory=Counter)
     """The number of rows of each value; `None` if there are more than `MOST_VALUES` different values."""
     padded: int = 0
-    """Values with blanks around them."""
+    """Values with whitespace around them."""
     is_counter: bool = True
     """Whether every value is a whole number, one more than the value before."""
     rounded: Example | None = None

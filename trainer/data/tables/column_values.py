@@ -29,4 +29,4 @@ def column_texts(name: str, *, files: Files, paths: Sequence[str]) -> Iterator[s
                 yield from batch.column(0).cast(arrow.string()).to_pylist()
         except (arrow.ArrowException, OSError, ValueError) as fault:
             message = f"column {name!r} of {path} cannot be read as text: {str(fault).partition(chr(10))[0]}"
-            raise DatasetError(message, hint="choose a column of text or whole numbers") from fault
+            raise DatasetError(message, hint="choose a column of text or integers") from fault

@@ -28,7 +28,7 @@ _WRITTEN: Final[dict[str, Any]] = {
 }
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - dates without a zone are compared with each other only
 _DAY: Final = 86400.0
-_NAMES: Final = {"whole": "a whole number", "number": "a number below 1.8e308"}
+_NAMES: Final = {"whole": "an integer", "number": "a number below 1.8e308"}
 
 
 def write_parquet(table: SourceTable, blocks: Iterable[TextBlock], target: Path) -> int:

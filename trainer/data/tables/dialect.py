@@ -53,7 +53,7 @@ def detect_dialect(path: Path, options: DialectOptions) -> Dialect:
     encoding = options.encoding or _encoding(raw, path)
     text = _decoded(raw, encoding, path, is_whole=is_whole)
     if found := re.match(r'"?sep=(.)"?[\r\n]', text):
-        message = f"{path.name}, line 1: {found[0].strip()!r} is an instruction for spreadsheet programs; expected the names of the columns"
+        message = f"{path.name}, line 1: {found[0].strip()!r} is an instruction for spreadsheet programs; expected the column names"
         raise DatasetError(message, hint=f"remove line 1: tail -n +2 {shlex.quote(path.name)} > NEW.csv")
     quote = '"' if options.quote is None else options.quote
     delimiter = options.delimiter or _delimiter(text, quote, path)

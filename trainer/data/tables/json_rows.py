@@ -33,7 +33,7 @@ def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
     kinds: dict[str, str] = {}
     for line, row in _objects(path):
         for name, value in row.items():
-            kind = "" if value is None else "a number" if isinstance(value, _Number) else "a text"
+            kind = "" if value is None else "a number" if isinstance(value, _Number) else "a string"
             kind = "true or false" if isinstance(value, bool) else kind
             known = kinds.setdefault(name, kind)
             if kind and known and kind != known:
@@ -42,7 +42,7 @@ def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
             kinds[name] = known or kind
     if not kinds:
         raise DatasetError(f"{path.name} has no rows", hint="write a JSON object in each line")
-    return list(kinds), frozenset(name for name, kind in kinds.items() if kind == "a text")
+    return list(kinds), frozenset(name for name, kind in kinds.items() if kind == "a string")
 
 
 def json_blocks(path: Path, names: list[str]) -> Iterator[TextBlock]:

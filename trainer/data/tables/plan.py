@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_CATEGORIES: Final = 1000
 """Maximum number of different values of a text column that is read as a category by default."""
 MOST_CLASSES: Final = 20
-"""Maximum number of different whole numbers of a target that is read as a class by default."""
+"""Maximum number of different integers of a target that is read as a class by default."""
 _ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
 _INDEX: Final = re.compile(r"__index_level_\d+__|Unnamed: \d+", re.ASCII)
 """Names that pandas gives to columns without a name."""

@@ -131,7 +131,7 @@ def _blocks(path: Path, kind: Format, dialect: Dialect | None, names: list[str])
 
 
 def columns_of(path: Path, source: SourceTable) -> list[str]:
-    """Return the names of the columns of another file of the same format. Raises `DatasetError`."""
+    """Return the column names of another file of the same format. Raises `DatasetError`."""
     kind = FORMATS.get(path.suffix.lower())
     if kind != source.format:
         suffixes = [suffix for suffix, each in FORMATS.items() if each == source.format]

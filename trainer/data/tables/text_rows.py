@@ -69,7 +69,7 @@ def read_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
 
 
 def header_of(path: Path, dialect: Dialect) -> list[str]:
-    """Return the names of the columns: the cells of the first row, or `column_1` and so on without a header.
+    """Return the column names: the cells of the first row, or `column_1` and so on without a header.
 
     Raises `DatasetError` for an empty file and for two columns of one name.
     """
@@ -103,7 +103,7 @@ def text_blocks(path: Path, dialect: Dialect, *, columns: int) -> Iterator[TextB
             line, row = next((line, row) for line, row in some if len(row) != columns)
             raise _ragged(path, line, row, columns, dialect)
         if repeated := next((line for line, row in some if row == head), None):
-            message = f"{path.name}, line {repeated}: the names of the columns again, as in line 1"
+            message = f"{path.name}, line {repeated}: the column names again, as in line 1"
             raise DatasetError(message, hint=f"remove line {repeated}: several files were joined")
         lines, cells = zip(*some, strict=True)
         yield TextBlock(lines=list(lines), columns=list(zip(*cells, strict=True)))

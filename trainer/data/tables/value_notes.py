@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def describe_similar(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report categories that differ only by case, blanks, Unicode form or invisible characters, and text that was decoded wrongly."""
+    """Report categories that differ only by case, whitespace, Unicode form or invisible characters, and text that was decoded wrongly."""
     for each in plan.columns:
         values = each.treatment.values if each.treatment else ()
         folded: dict[str, list[str]] = {}
@@ -24,7 +24,7 @@ def describe_similar(plan: TablePlan, *, dataset: str) -> Iterator[str]:
             folded.setdefault(_folded(value), []).append(value)
         if same := next((values for values in folded.values() if len(values) > 1), None):
             has_case = len({value.casefold() for value in same}) == 1
-            by, shown = ("case", same) if has_case else ("case, blanks or invisible characters", map(ascii, same))
+            by, shown = ("case", same) if has_case else ("case, whitespace or invisible characters", map(ascii, same))
             yield f"{dataset}: column {each.scan.name!r} has values that differ only by {by}: {listed(shown)}"
         if odd := next((value for value in values if _DAMAGED.search(value)), None):
             reason = "a character was lost" if "\ufffd" in odd else "UTF-8 that was read in another encoding"
@@ -51,7 +51,7 @@ def describe_spellings(plan: TablePlan, *, dataset: str) -> Iterator[str]:
 
 
 def describe_padding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report values with blanks around them, which are removed."""
+    """Report values with whitespace around them, which are removed."""
     for each in plan.columns:
         if each.scan.padded and each.source.read in {"category", "class"}:
-            yield f"{dataset}: blanks around {counted(each.scan.padded, 'value')} of column {each.scan.name!r} are removed"
+            yield f"{dataset}: whitespace around {counted(each.scan.padded, 'value')} of column {each.scan.name!r} is removed"

@@ -58,7 +58,7 @@ class _Entry:
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack an archive into the new folder `folder`; return the number of files.
 
-    Files of operating systems are left out. Raises `DatasetError` for a damaged or encrypted archive, for an entry that is no regular file
+    Files of operating systems are left out. Raises `DatasetError` for a damaged or encrypted archive, for an entry that is not a file
     or leaves the folder, for two entries with one name, and if the disk has not enough space; `folder` is then incomplete.
     """
     folder.mkdir(parents=True)
@@ -129,7 +129,7 @@ def _reading(archive: Path) -> Iterator[None]:
     except _DAMAGE as fault:
         reason = short(str(fault)) or type(fault).__name__
         raise DatasetError(
-            f"{archive.name} is damaged, or no archive: {reason}", hint="import it again, or check the file"
+            f"{archive.name} is damaged, or not an archive: {reason}", hint="import it again, or check the file"
         ) from fault
 
 

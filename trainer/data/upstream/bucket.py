@@ -52,7 +52,7 @@ class BucketFiles:
     def list_files(self) -> Listing:
         """List the object with exactly this key, or else the objects in the folder."""
         prefix = self._key if not self._key or self._key.endswith("/") else f"{self._key}/"
-        with self._translated():
+        with self._translate_errors():
             if prefix != self._key and (whole := self._one()):
                 return Listing(files=(whole,))
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
@@ -68,7 +68,7 @@ class BucketFiles:
         """
         etag = file.checksum.removeprefix("etag:")
         md5 = hashlib.md5(usedforsecurity=False)
-        with self._translated(), target.open("xb") as out:
+        with self._translate_errors(), target.open("xb") as out:
             answer = self._client.get_object(Bucket=self._bucket, Key=file.address, IfMatch=f'"{etag}"')
             with closing(answer["Body"]) as body:
                 for block in body.iter_chunks(_BLOCK):
@@ -91,7 +91,7 @@ class BucketFiles:
         return _described(self._key.rpartition("/")[2], self._key, facts)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except exceptions.ClientError as fault:

@@ -50,7 +50,7 @@ class HubFiles:
 
     def list_files(self) -> Listing:
         """List the files at the commit that the revision names now."""
-        with self._translated():
+        with self._translate_errors():
             ask = self._api.dataset_info if self._kind == "dataset" else self._api.model_info
             info = ask(self._name, revision=self._asked, files_metadata=True, timeout=20)
         self._commit = info.sha or ""
@@ -78,7 +78,7 @@ class HubFiles:
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
         """Write a file to `target`."""
-        with TemporaryDirectory(dir=target.parent, prefix=".reprise-hub-") as folder, self._translated():
+        with TemporaryDirectory(dir=target.parent, prefix=".reprise-hub-") as folder, self._translate_errors():
             path = hub.hf_hub_download(
                 self._name, file.address, repo_type=self._kind, revision=self._commit, local_dir=folder, etag_timeout=20
             )
@@ -91,7 +91,7 @@ class HubFiles:
         return not self._path or path == self._path or path.startswith(f"{self._path}/")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except errors.GatedRepoError as fault:

@@ -48,12 +48,12 @@ class RemoteFiles:
         self.source = urlunsplit(parts._replace(fragment="", query=_public(parts.query)))
         self._is_web = parts.scheme in {"http", "https"}
         self._name = name or unquote(parts.path.rstrip("/").rpartition("/")[2]) or "download"
-        with self._translated(""):
+        with self._translate_errors(""):
             self._files, self._root = self._open(self._address)
 
     def list_files(self) -> Listing:
         """List the files."""
-        with self._translated(""):
+        with self._translate_errors(""):
             self._files.invalidate_cache()
             info = self._files.info(self._root)
             if info["type"] != "directory":
@@ -65,7 +65,7 @@ class RemoteFiles:
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
         """Write a file to `target`."""
-        with self._translated(file.path):
+        with self._translate_errors(file.path):
             self._files.get_file(file.address, str(target), callback=_Advance(advance))
 
     def _open(self, address: str) -> tuple[Any, str]:
@@ -84,7 +84,7 @@ class RemoteFiles:
         return RemoteFile(path=path, size=info.get("size"), checksum=_checksum(info), address=address)
 
     @contextmanager
-    def _translated(self, path: str) -> Iterator[None]:
+    def _translate_errors(self, path: str) -> Iterator[None]:
         """Translate the exceptions of fsspec and its clients."""
         where = f"{self.source}{f' ({short(path)})' if path else ''}"
         try:

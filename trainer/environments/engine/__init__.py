@@ -120,7 +120,7 @@ class IsolatedContainer:
 
 
 class Engine(Protocol):
-    """A container engine. Methods raise `EngineAbsentError` if it does not answer, `EngineError` if an operation fails."""
+    """A container engine. Methods raise `EngineAbsentError` if it does not respond, `EngineError` if an operation fails."""
 
     def facts(self) -> EngineFacts:
         """Return the facts about the engine."""

@@ -19,7 +19,7 @@ def require_no_colon(folder: Path) -> None:
     """Raise `UsageError` if the path has a colon, which separates mounts and compose files."""
     if ":" in str(folder):
         message = f"{folder} has a colon and cannot be mounted into a container"
-        raise UsageError(message, hint="use a path without a colon (REPRISE_RUNS, TMPDIR)")
+        raise UsageError(message, hint="set REPRISE_RUNS or TMPDIR to a path without a colon")
 
 
 def volume(source: Path, target: str) -> tuple[str, str]:

@@ -323,7 +323,7 @@ def _docker_errors(*, missing: str = "the image is not on this machine", registr
     except (DockerException, requests.exceptions.ConnectionError) as fault:
         raise _absent(fault) from fault
     except requests.exceptions.Timeout as fault:
-        raise EngineError(f"the engine did not answer within {_TIMEOUT} s", hint="reprise doctor") from fault
+        raise EngineError(f"the engine did not respond within {_TIMEOUT} s", hint="reprise doctor") from fault
 
 
 def _registry_hint(message: str, registry: str) -> str:

@@ -244,7 +244,7 @@ async def _without_route(request: Request, fault: Exception) -> Response:
     """Answer a path or a method that no endpoint has."""
     status = fault.status_code if isinstance(fault, HTTPException) else 500
     path = request.scope["path"][:80]  # `request.url` raises for some values of the header `Host`
-    message = f"{path} does not take {request.method}" if status == 405 else f"there is nothing at {path}"  # noqa: PLR2004 - the status
+    message = f"{path} does not support {request.method}" if status == 405 else f"there is nothing at {path}"  # noqa: PLR2004 - the status
     headers = dict(fault.headers or {}) if isinstance(fault, HTTPException) else {}
     return Response(
         json_bytes({"error": message, "hint": "/openapi.json lists the endpoints"}), status, headers, media_type=_JSON

@@ -31,7 +31,7 @@ _REASONS: Final = {
     422: "The body does not fit the package",
     431: "The headers are too large",
     500: "The server failed; its log has the number in the message",
-    503: "The server answers too many requests; Retry-After tells when to try again",
+    503: "The server answers too many requests; Retry-After gives the delay",
     504: "The request was not answered in time",
 }
 _WHOLE: Final = {

@@ -40,7 +40,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as fault:
-        raise UsageError(f"--host {host} is no address: {fault.strerror}", hint="--host 127.0.0.1") from fault
+        raise UsageError(f"--host {host} is not a valid address: {fault.strerror}", hint="--host 127.0.0.1") from fault
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(address)
@@ -49,7 +49,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
         bound.close()
         if isinstance(fault, PermissionError):
             message = f"port {port} is not allowed for this user"
-            raise UsageError(message, hint="--port 8080, or another port from 1024 on") from fault
+            raise UsageError(message, hint="--port 8080, or another port that is 1024 or higher") from fault
         message = f"port {port} on {host} cannot be used: {fault.strerror}"
         raise PortTakenError(message, hint=f"--port {port + 1}") from fault
     return bound

@@ -89,7 +89,7 @@ def request_id(request: Mapping[str, Any]) -> str | None:
     """Return the id of an inference request. Raise `RequestError`."""
     value = request.get("id")
     if value is not None and (not isinstance(value, str) or len(value) > _LONGEST_ID):
-        raise _invalid(f"id is not a text of at most {_LONGEST_ID} characters")
+        raise _invalid(f"id is not a string of at most {_LONGEST_ID} characters")
     return value
 
 
@@ -168,7 +168,7 @@ def _typed(flat: list[Any], spec: TensorSpec, *, where: str) -> Array:
     return array
 
 
-_EXPECTED: Final = {"b": "true or false", "f": "a number", "i": "a whole number", "u": "a whole number"}
+_EXPECTED: Final = {"b": "true or false", "f": "a number", "i": "an integer", "u": "an integer"}
 
 
 def _invalid(message: str) -> RequestError:
@@ -176,7 +176,7 @@ def _invalid(message: str) -> RequestError:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "JSON object", str: "text", bool: "boolean", type(None): "null", int: "number", float: "number"}
+    names = {dict: "JSON object", str: "string", bool: "boolean", type(None): "null", int: "number", float: "number"}
     return names.get(type(value), "list")
 
 

@@ -104,7 +104,7 @@ def _round_step(rough: float) -> float:
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:
-    """Return powers of ten between two numbers, with twice and five times these if there are few; empty if fewer than two remain."""
+    """Return ticks of a log axis: powers of ten, plus their multiples by 2 and 5 if there are few; empty if fewer than two values fit."""
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     stride = max(1, math.ceil((last - first + 1) / most))
     tens = [10.0**power for power in range(first, last + 1, stride)]

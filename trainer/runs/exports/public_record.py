@@ -63,7 +63,7 @@ def _public_text(text: str) -> str:
 
 
 def _without_named_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace texts under names of secrets, such as `api_key`, at any depth; a short text is no secret."""
+    """Replace strings under names of secrets, such as `api_key`, at any depth; a short string is not a secret."""
 
     def cleaned(name: str, value: Any) -> Any:
         match value:

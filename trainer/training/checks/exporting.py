@@ -164,7 +164,7 @@ def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
     """
     net = seen.net
     if net is None:
-        raise NothingToCheck("no step was made")
+        raise NothingToCheck("no step was taken")
     if not is_overridden("forward", net):
         raise CheckNote(NO_FORWARD)
     net.trainer = None  # a net that is served has no trainer
@@ -175,12 +175,12 @@ def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
             example.call(net)
         except Exception as fault:
             source = "its example_input_array" if is_own else "the first element of a batch"
-            message = f"not tested: its forward does not take {source}: {type(fault).__name__}{first_line(fault)}"
+            message = f"not tested: its forward does not accept {source}: {type(fault).__name__}{first_line(fault)}"
             raise CheckNote(message, hint=_INPUT) from fault
-        return _exported(net, example, file=file, root=root)
+        return _export(net, example, file=file, root=root)
 
 
-def _exported(net: L.LightningModule, example: Example, *, file: Path, root: Path) -> str:
+def _export(net: L.LightningModule, example: Example, *, file: Path, root: Path) -> str:
     count = example.samples
     try:
         program = export(net, example, dim=torch.export.Dim.AUTO if count > 1 else None, file=file, root=root)
@@ -196,9 +196,7 @@ def _exported(net: L.LightningModule, example: Example, *, file: Path, root: Pat
             sizes = "batches of any size"
         except CheckFailed:
             pass  # it is a program for one size
-    return (
-        f"torch.export takes the trained net, for {sizes}; equal {'bits' if is_equal else f'outputs within {CLOSE:g}'}"
-    )
+    return f"torch.export can export the trained net, for {sizes}; equal {'bits' if is_equal else f'outputs within {CLOSE:g}'}"
 
 
 def _example(net: L.LightningModule, batch: Any) -> tuple[Example, bool]:

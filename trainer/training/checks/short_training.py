@@ -124,7 +124,7 @@ def small_subject(
 
 
 def seed_results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
-    """Yield the result metrics for each seed from 0 on."""
+    """Yield the result metrics for each seed from 0."""
     quieten()
     for seed in range(seeds):
         with warnings.catch_warnings():

@@ -82,7 +82,7 @@ class Trial:
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
         self.lenient_ledger: LenientLedger | None = None
-        """The ledger of a short training, after there was a short training."""
+        """The ledger of the last short training; None before the first."""
         self.switches = read_switches()
         self.first_values: dict[str, tuple[float, Any]] = {}
         """The first value of each check of seeding and its time."""

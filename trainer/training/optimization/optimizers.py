@@ -215,7 +215,7 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
         is_sparse = isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
         if is_sparse and optimizer != "sgd" and any(each.requires_grad for each in module.parameters()):
             raise ExperimentError(
-                f"{name} ({type(module).__name__}) gives sparse gradients, which {optimizer} does not take",
+                f"{name} ({type(module).__name__}) produces sparse gradients, which {optimizer} does not support",
                 hint="create it with sparse=False, or use --optimizer sgd",
             )
 

@@ -197,7 +197,7 @@ def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: M
     try:
         path, arguments = _dotted(call.func), {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
     except ValueError as fault:
-        message = f"{given}; expected a class with named arguments that are numbers, texts, lists or tables"
+        message = f"{given}; expected a class with named arguments that are numbers, strings, lists or tables"
         raise SettingError(message, hint=f"write {example}") from fault
     if call.args or "None" in arguments:
         raise SettingError(f"{given}; each of its arguments needs a name", hint=f"write {example}")

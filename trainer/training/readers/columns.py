@@ -82,7 +82,7 @@ class Numbers:
                 message, hint=f"divide the column by a constant, or declare {location.option('float64')}"
             )
         if not np.isfinite(float(value)) or value % 1 != 0:
-            message = f"{where} is {value:g}; {dtype} holds whole numbers"
+            message = f"{where} is {value:g}; {dtype} holds integers"
             return DatasetError(message, hint=f"declare {location.option('float32')}")
         low, high = _exact(dtype)
         exactly = " exactly" if target.kind == "f" else ""

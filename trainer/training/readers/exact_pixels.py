@@ -190,11 +190,11 @@ def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float
     if tile.codec_name == "ppm":
         return np.frombuffer(body, ">u2" if most > 255 else "u1", count, tile.offset).reshape(shape), most  # noqa: PLR2004
     if count > _PLAIN:
-        sentence = f"is text of {count:,} values; expected at most {_PLAIN:,} in a plain PGM or PPM"
+        sentence = f"contains {count:,} values as text; expected at most {_PLAIN:,} in a plain PGM or PPM"
         raise PictureError(sentence, hint="write it in binary (P5, P6), or as 16-bit PNG")
     words = re.sub(rb"#[^\r\n]*", b" ", bytes(body[tile.offset :])).split(maxsplit=count)[:count]
     if len(words) < count or not all(re.fullmatch(rb"-?\d{1,9}", word) for word in words):
-        raise PictureError(f"is a text of fewer than {count:,} numbers", hint="replace it, and publish a new version")
+        raise PictureError(f"contains fewer than {count:,} numbers", hint="replace it, and publish a new version")
     return np.array([int(word) for word in words], dtype=np.int64).reshape(shape), most
 
 

@@ -264,7 +264,7 @@ def _hints(dataset: Dataset, files: Files, tally: _Tally, samples: Samples) -> t
     hints = [
         *describe_repeated(tally.marks, labels, compared, name=lambda at: names[0](int(tally.every[at]))),
         *tally.leaks.hints(),
-        *_unseen(tally),
+        *_unseen_value_notes(tally),
     ]
     count = counted(int(is_read.sum()), "sample")
     looked = [f"all {count} of {', '.join(filter(None, splits)) or 'the dataset'}, each read once"]
@@ -282,7 +282,7 @@ def _shortened(names: list[str]) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def _unseen(tally: _Tally) -> Iterator[str]:
+def _unseen_value_notes(tally: _Tally) -> Iterator[str]:
     """Report values of text and of the label that are in val or test and not in train."""
     for name, tallies in tally.tallies.items():
         texts, train = tally.names.get(name), tallies.get("train")

@@ -62,7 +62,7 @@ class _Marked:
 
 
 def compare_values(before: Version, after: Version, *, key: str | None = None) -> ValueChanges:
-    """Compare two versions. Raises `DatasetError` if `key` is no column of both, or does not identify the samples."""
+    """Compare two versions. Raises `DatasetError` if `key` is not a column of both, or does not identify the samples."""
     common = [name for name in before.columns if name in set(after.columns)]
     facts: dict[str, Any] = {
         "columns_added": tuple(name for name in after.columns if name not in common),

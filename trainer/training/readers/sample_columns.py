@@ -67,7 +67,7 @@ def read_columns(dataset: Dataset, files: Files, samples: Samples, rows: Rows) -
         case Table() as table:
             return _of_table(table, files)
         case Lines():
-            return _of_lines(samples, rows)
+            return _read_line_columns(samples, rows)
         case RawFiles():
             return _of_files(files, samples, rows)
     return _of_blocks(samples, rows) if samples.holds_values else iter(())
@@ -173,7 +173,7 @@ def _whole_marks(values: Values) -> Marks:
     return np.fromiter((_digest(shape + body) for body in each), dtype=np.uint64, count=len(values))
 
 
-def _of_lines(samples: Samples, rows: Rows) -> Iterator[SomeSamples]:
+def _read_line_columns(samples: Samples, rows: Rows) -> Iterator[SomeSamples]:
     for some in _pieces(rows):
         texts = [sample["text"][: int(sample["length"])].numpy() for sample in (samples[int(row)] for row in some)]
         yield _of_bodies(some, "text", [_digest(each.tobytes()) for each in texts], [len(each) for each in texts])

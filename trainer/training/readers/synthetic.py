@@ -246,7 +246,7 @@ def _words_of(tokens: Tokens | None) -> Sequence[str]:
 
 
 def _tokenizer(tokens: Tokens | None) -> dict[str, bytes]:
-    """Return the file of a tokenizer with the declared vocabulary, whose tokens are words between blanks."""
+    """Return the file of a tokenizer with the declared vocabulary, whose tokens are words between spaces."""
     if tokens is None:
         return {}
     special = list(dict.fromkeys([tokens.end, *([tokens.pad] if isinstance(tokens, PaddedTokens) else [])]))

@@ -47,7 +47,7 @@ NATIVE: Final = {
 }
 """The dtypes that safetensors supports; tensors of other dtypes are stored as bytes."""
 MAY_BE: Final = (
-    "on_save_checkpoint may return tensors, arrays, numbers, texts, lists, dicts; convert it to these, or omit it"
+    "on_save_checkpoint may return tensors, arrays, numbers, strings, lists, dicts; convert it to these, or omit it"
 )
 _INTEGER_BITS: Final = 64
 _ARRAYS: Final = "biufcmMSU"

@@ -299,7 +299,7 @@ def beyond(
 
 
 def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | None:
-    """Return the error for the label 255 among classes from 0 on, or None if 255 may be an ordinary class."""
+    """Return the error for the label 255 among classes from 0, or None if 255 may be an ordinary class."""
     known = {each.value for values in labels.values() for each in values.values or ()}
     others = known - {COMMONLY_IGNORED}
     is_of_samples = not any(each.shape for values in labels.values() for each in values.shapes)

@@ -78,7 +78,7 @@ class CheckNet(Callback):
                 self.say(note)
 
     def _check_last_batch(self, trainer: L.Trainer, singles: dict[str, nn.Module], samples: int) -> None:
-        if samples != min(2, self.data.count_of(TRAIN)):  # a batch of pairs has two samples at least
+        if samples != min(2, self.data.count_of(TRAIN)):  # a batch of pairs has at least two samples
             return
         counts = {split: self.data.count_of(split) for split in SPLITS}
         steps = trainer.max_steps * trainer.accumulate_grad_batches
@@ -145,7 +145,7 @@ def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Mov
     """Raise `DatasetError` if a used field holds NaN or infinities and the loss of such a sample is not finite either."""
     for field in net._used:  # noqa: SLF001 - the task's own
         for _, found, _ in seen.not_finite(field):
-            _, loss = _tried(net, data, found.row, moved)
+            _, loss = _try_sample(net, data, found.row, moved)
             if not math.isfinite(loss):
                 message = describe_not_finite(seen, field, data.declared)
                 instead = "replace them in `forward` with torch.nan_to_num"
@@ -162,7 +162,7 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
         bound = seen.farthest(field)
         if bound is None or abs(bound.value) < _LARGE or next(seen.not_finite(field), None):
             continue
-        output, loss = _tried(net, data, bound.row, moved)
+        output, loss = _try_sample(net, data, bound.row, moved)
         if not (output < _ENORMOUS and abs(loss) < _ENORMOUS):
             what = f"the loss of that sample is {metric_text(loss)}"
             if output >= _ENORMOUS:
@@ -173,7 +173,7 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
 
 
 @torch.no_grad()
-def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, float]:
+def _try_sample(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, float]:
     """Return the largest output for a sample and the first sample of train, and their loss, in eval mode."""
     given, wanted = net._input_and_target(moved(data.read([row, data.first])))  # noqa: SLF001 - the task's own
     with evaluating(net):

@@ -120,7 +120,7 @@ class Verifier(Task):
         apart = {name: (1 / near - 1)[equal == value] for name, value in (("same", 1), ("not the same", 0))}
         shown = [
             roc({"same": (near, equal)}, title="ROC of the pairs"),
-            histogram("distances", "How far pairs are apart", "squared distance", apart),
+            histogram("distances", "Distances of pairs", "squared distance", apart),
             self._worst(),
         ]
         return [figure for figure in shown if figure is not None]
@@ -130,7 +130,7 @@ class Verifier(Task):
         if not worst:
             return None
         captions = ["same, yet far" if equal else "not same, yet near" for equal in worst["same"].tolist()]
-        title = "Most wrong pairs: same and farthest apart, or different and nearest"
+        title = "Worst pairs: same and farthest apart, or different and nearest"
         self.pictures["most-wrong.png"] = drawn(
             Row.several(title, [{"image": each} for each in worst["given"]], captions)
         )
@@ -205,7 +205,7 @@ class Pairs(Samples):
             if labels is None:
                 message = f"the reader of {declared.title} returns no classes without reading whole samples"
                 raise DatasetError(
-                    message, hint="pairs need the readers `arrays` with one field of whole numbers, or `images`"
+                    message, hint="pairs need the readers `arrays` with one field of integers, or `images`"
                 )
             self._classes[name] = _Classes(rows, labels)
             self._split[np.asarray(rows, dtype=np.int64)] = number
