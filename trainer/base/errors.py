@@ -1,6 +1,6 @@
 """The errors of Reprise, and their exit codes. `trainer.cli` prints them.
 
-A message is one sentence that names the object, what was found and what was expected; the hint says what to do next.
+A message is one sentence that names the object, what was found and what was expected; the hint names the next step.
 
 | codes | meaning |
 |---|---|

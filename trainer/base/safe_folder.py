@@ -299,7 +299,7 @@ class Root:
 
 
 def run_root(folder: Path) -> Root:
-    """Open the folder of a run; a link in the folder of runs is rejected. The run's owner is trusted below it. Raise `OSError`."""
+    """Open the folder of a run; a link in the runs folder is rejected. The run's owner is trusted below it. Raise `OSError`."""
     folder = folder.absolute()
     with Root.at(folder.parent) as runs, runs.below(folder.name) as run:
         return run.as_root()

@@ -49,7 +49,7 @@ def shown_path(path: Path) -> str:
 
 
 def typed_folder(path: Path) -> Path:
-    """Return the folder of a run that the user named by path; links are resolved outside the folder of runs only."""
+    """Return the folder of a run that the user named by path; links are resolved outside the runs folder only."""
     return path.absolute() if path.absolute().parent == runs_folder() else path.resolve()
 
 

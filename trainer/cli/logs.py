@@ -63,7 +63,7 @@ def _log_of_attempt(folder: Path) -> Path:
 
 
 def _end_of(job: str) -> Callable[[], bool]:
-    """Return a function that says whether a job has ended, and asks the scheduler now and then only."""
+    """Return a function that returns whether a job has ended, and asks the scheduler now and then only."""
     last, ended = -_ASKS, False
 
     def has_ended() -> bool:

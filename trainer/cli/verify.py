@@ -113,7 +113,9 @@ def _verify_retest(text: bytes, args: Namespace) -> int:
     _, signature = checked_retest(text, where, key=args.key, evidence=own, subject=subject)
     checks = [f"signature  {signature}", f"evidence   {evidence.name}: as stated", about]
     if retest.verdict not in EXIT_CODES:
-        raise CertificateError(f"{where} has the verdict {retest.verdict!a}", hint="do not trust this retest")
+        raise CertificateError(
+            f"{where} has the verdict {retest.verdict!a}", hint="do not trust this retest; test again: reprise retest"
+        )
     if args.json:
         print_json({"retest": retest.model_dump(mode="json"), "checks": checks, "verdict": retest.verdict})
     else:

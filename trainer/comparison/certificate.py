@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "urn:reprise:certificate:1"
-_DISTRUST: Final = "do not trust this certificate"
+_DISTRUST: Final = "do not trust this certificate: ask its author for a new one"
 _REPEAT: Final = "test it again with reprise certify: an earlier version wrote this without that observation"
 FOLDER: Final = "certificates"
 """The folder's name in a run's folder."""

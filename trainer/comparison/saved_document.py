@@ -1,6 +1,6 @@
 """Documents about runs: retests, certificates, measured noise, baselines.
 
-Each is a class derived from `SavedDocument`, and a file in the folder of its kind beside a run, in the folder of runs or in the checkout.
+Each is a class derived from `SavedDocument`, and a file in the folder of its kind beside a run, in the runs folder or in the checkout.
 Documents may come from other users, so each is read within limits and checked.
 """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def card(record: Record, dataset: Dataset | None, inputs: Sequence[TensorSpec], *, has_graph: bool) -> str:
-    """Return the model card as Markdown; `has_graph` says whether the package has an ONNX graph."""
+    """Return the model card as Markdown; `has_graph` states whether the package has an ONNX graph."""
     device, level = record.ingredients.device, record.ingredients.determinism.level
     lines = [
         f"# {record.ingredients.experiment}",

@@ -235,7 +235,7 @@ def varying_axes(program: torch.export.ExportedProgram, names: Sequence[str]) ->
 
 
 def require_any_count(program: Callable[..., Outputs], inputs: Inputs) -> None:
-    """Raise `PackageError` if a program does not take one sample."""
+    """Raise `PackageError` if a program does not accept one sample."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -174,7 +174,7 @@ def _test_shapes(net: Callable[..., Outputs], session: _Session, golden: GoldenB
 
 
 def _taken(net: Callable[..., Outputs], inputs: Inputs) -> Outputs | None:
-    """Return what a net answers; `None` if it does not take these shapes."""
+    """Return what a net answers; `None` if it does not accept these shapes."""
     try:
         return net(*_copies(inputs))
     except Exception:  # noqa: BLE001 - a program raises exceptions of many kinds

@@ -43,5 +43,5 @@ def check_signature(text: bytes, package: Package, where: str, *, key: Path | No
     if payload != package.to_json():
         found = Package.read(payload, where)
         message = f"{where} is the signature of package {found.name}, {found.digest}; this is {package.digest}"
-        raise CertificateError(message, hint="do not trust this signature")
+        raise CertificateError(message, hint="do not trust this signature: ask the author of the package for a new one")
     return state

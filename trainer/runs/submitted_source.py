@@ -1,7 +1,7 @@
 """The source of a run that a command submitted to machines that share no folder: two objects of the store, named by one digest.
 
 `upload_source` stores the archive and the document about it. On each machine a program of the submission fetches both, verifies them and
-places them into the folder `SUBMITTED` of the folder of runs; `take_submitted_source` places them into the run's folder, verified again.
+places them into the folder `SUBMITTED` of the runs folder; `take_submitted_source` places them into the run's folder, verified again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SOURCE_VARIABLE: Final = "REPRISE_SOURCE"
 """The variable with the digest of the document about the submitted source."""
 SUBMITTED: Final = ".submitted"
-"""The folder, in the folder of runs, of the document and the archive."""
+"""The folder, in the runs folder, of the document and the archive."""
 DOCUMENT: Final = "source.json"
 _HINT: Final = "submit the run again"
 

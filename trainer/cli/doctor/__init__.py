@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 _ABSENT_KEY: Final = object_key(f"sha256:{'0' * 64}")
 _FREE_BYTES: Final = 256 << 20
-"""Free bytes at the folder of runs below which a run is likely to fail."""
+"""Free bytes at the runs folder below which a run is likely to fail."""
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 

@@ -78,7 +78,7 @@ def find_initial(resolved: Resolved[Any], *, folder: Path, earlier: Record | Non
 
 @contextmanager
 def _runs_of(folder: Path) -> Iterator[None]:
-    """Find runs beside the run in `folder` within the block: the frozen source of this process has a different folder of runs."""
+    """Find runs beside the run in `folder` within the block: the frozen source of this process has a different runs folder."""
     before = os.environ.get(_RUNS)
     os.environ[_RUNS] = str(folder.parent)
     try:

@@ -1,7 +1,7 @@
 """The head of a report: the runs, their status and results, and their comparisons with other runs: verdicts, retests, certificates.
 
 Runs are named by letters and by the settings in which they differ. Runs are not ranked. Signatures of certificates are not verified here,
-and the report says so.
+and the report states this.
 """
 
 from __future__ import annotations

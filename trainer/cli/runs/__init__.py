@@ -102,7 +102,7 @@ def _parser() -> Arguments:
     publish.add_argument("run", metavar="RUN", nargs="*", help=f"{_STORED_RUN}; required unless --all")
     publish.add_argument("--all", action="store_true", help="publish every ended run that is not in the store")
     publish.add_argument(
-        "--abandoned", action="store_true", help="first mark runs whose process was killed as interrupted"
+        "--abandoned", action="store_true", help="publish RUN also if its process was killed, with status `interrupted`"
     )
     push = verbs.add_parser("push", help="copy runs from one store to another store")
     describe_push(push)

@@ -58,7 +58,7 @@ class _Entry:
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack an archive into the new folder `folder`; return the number of files.
 
-    Files of operating systems are left out. Raises `DatasetError` for a damaged or encrypted archive, for an entry that is not a file
+    Files of operating systems are left out. Raises `DatasetError` for a damaged or encrypted archive, an entry that is not a regular file
     or leaves the folder, for two entries with one name, and if the disk has not enough space; `folder` is then incomplete.
     """
     folder.mkdir(parents=True)

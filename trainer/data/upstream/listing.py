@@ -113,7 +113,10 @@ def checked_listing(listing: Listing, source: str) -> Listing:
         )
     for file in listing.files:
         if fault := path_fault(file.path):
-            raise DatasetError(f"{source} lists the file {short(file.path)!r}: {fault}", hint="do not import it")
+            raise DatasetError(
+                f"{source} lists the file {short(file.path)!r}: {fault}",
+                hint="rename the file on that server, then import again",
+            )
     if clash := collision(file.path for file in listing.files):
         raise DatasetError(f"{source} lists {short(clash)!r} twice", hint="import one of the folders above it")
     return replace(listing, files=tuple(sorted(listing.files, key=lambda file: file.path.encode())))

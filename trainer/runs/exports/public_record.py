@@ -1,7 +1,7 @@
 """A record without paths of the machine and without texts that look like secrets, for documents that leave the machine.
 
 Names of hosts, command lines, import roots and libraries are in no export; this module handles free texts: values of settings, reasons.
-A text with an absolute path, or one that looks like a secret, is replaced as a whole by a mark that says so.
+A text with an absolute path, or one that looks like a secret, is replaced as a whole by a mark.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks whether a net can be exported: torch.export takes it, and the exported program returns what the net returns.
+"""Checks whether a net can be exported: torch.export can export it, and the exported program returns what the net returns.
 
 The net is only called in the block of `exporting`, at the end of which random state is restored. Torch may leave tensors without values in
 the attributes of a net that it has exported, so callers pass a net that nothing else uses.
