@@ -97,7 +97,7 @@ def test_every_spelling_of_an_option_is_parsed(argv: list[str], name: str, value
         (["--limit", "1.5"], SettingError, "expected an integer or none, found '1.5'", "limit"),
         (["--determinism", "much"], SettingError, "expected 'off', 'machine' or 'portable', found 'much'", "identical"),
         (["--limit"], SettingError, "--limit has no value", "--limit VALUE"),
-        (["--limit", "1", "--limit", "2"], UsageError, "--limit is given twice", "once"),
+        (["--limit", "1", "--limit", "2"], UsageError, "--limit is given twice", "remove the second --limit"),
         (["limit", "1"], UsageError, "found 'limit' where an option was expected", "--limit"),
         (
             ["--sizes", "1"],

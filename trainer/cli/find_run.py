@@ -73,7 +73,7 @@ def _skip_reason(run: str) -> str | None:
 
 
 def _description(run: str, newer: Collection[str]) -> str:
-    """Describe `latest` if it is not the newest run or did not complete; else return an empty text."""
+    """Describe `latest` if it is not the newest run or did not complete; else return an empty string."""
     reason, listed = _skip_reason(run), local_run(runs_folder(), run)
     completed = listed.record is not None and listed.record.outcome.status is Status.COMPLETED
     if completed and not newer and reason is None:

@@ -144,7 +144,7 @@ def require_store(choice: store_setup.Choice, before: Mapping[str, str]) -> None
 
 
 def _build(name: str, *, local_store: bool, docker: Engine) -> None:
-    """Build the images that compose runs: the environment's, which is fetched if it is pinned, and the local store's."""
+    """Build the images that Docker Compose starts: the environment's, which is fetched if it is pinned, and the local store's."""
     fetch_pinned(name, docker=docker)
     if load_pin(name, root=ROOT) is None:
         ensure_image(name, stage="environment", docker=docker)

@@ -139,8 +139,8 @@ class Statement(SavedDocument):
             raise CertificateError(f"{where} does not state where the run was killed and resumed", hint=_REPEAT)
         if tested.observed < 1:
             resume = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
-            missing = "step" if tested.claim == "rerun" else resume
-            raise CertificateError(f"{where} is not based on an observation: it has no {missing}", hint=_REPEAT)
+            missing = "step was taken" if tested.claim == "rerun" else resume
+            raise CertificateError(f"{where} is not based on an observation: no {missing}", hint=_REPEAT)
 
     def check_record(self, record: Record, text: bytes) -> None:
         """Raise `CertificateError` if the statement is not about this record, whose file is `text`."""

@@ -1,7 +1,7 @@
 """Convert a text or a document's value to a setting's type.
 
 A value from a document (TOML, JSON, a record) is checked strictly: a number is not a string, `true` is not a number, 1 is not a
-boolean; an int is accepted as a float. The validator can change a value without an error, e.g. 2.0 for `Literal[2]`, or an empty text for a
+boolean; an int is accepted as a float. The validator can change a value without an error: 2.0 for `Literal[2]`, or an empty string for a
 path: a setting must have exactly the value that was typed, so each such conversion is a fault. `trainer.settings.texts` parses texts of the
 command line and of the environment.
 """

@@ -97,7 +97,7 @@ def test_another_experiment_is_rejected(runs: Path) -> None:
         (["--resume-or-begin=latest", "--exp=digits"], "expected the ID of a new or an existing run"),
         (["--resume-or-begin", RUN], "needs the words that begin the run"),
         (["--resume-or-begin", RUN, "--script=a.py"], "a script has its own loop"),
-        (["--resume-or-begin", RUN, "--exp=digits", "--resume=latest"], "exclude each other"),
+        (["--resume-or-begin", RUN, "--exp=digits", "--resume=latest"], "cannot be used with"),
     ],
 )
 def test_words_that_cannot_both_begin_and_resume_a_run_are_rejected(runs: Path, given: list[str], message: str) -> None:

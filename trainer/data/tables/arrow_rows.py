@@ -1,4 +1,4 @@
-"""The rows of a Parquet or an Arrow file as columns of texts; a row's number, from 1 on, stands for its line."""
+"""The rows of a Parquet or an Arrow file as columns of strings; a row's number, from 1, stands for its line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def arrow_columns(path: Path) -> tuple[list[str], frozenset[str]]:
 
 
 def arrow_blocks(path: Path) -> Iterator[TextBlock]:
-    """Yield all rows in blocks of `ROWS`; missing values are empty texts."""
+    """Yield all rows in blocks of `ROWS`; missing values are empty strings."""
     arrow: Any = import_module("pyarrow")
     with _opened(path) as (batches, schema):
         first = 1

@@ -46,7 +46,7 @@ def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
 
 
 def json_blocks(path: Path, names: list[str]) -> Iterator[TextBlock]:
-    """Yield all rows in blocks of `ROWS`; a key that an object lacks, and null, are empty texts."""
+    """Yield all rows in blocks of `ROWS`; a key that an object lacks, and null, are empty strings."""
     rows = _objects(path)
     while some := list(islice(rows, ROWS)):
         lines, objects = zip(*some, strict=True)

@@ -64,7 +64,7 @@ def crate_metadata(run: ExportedRun) -> Entity:
 
 
 def crate_files(run: ExportedRun) -> Iterator[tuple[str, File]]:
-    """Yield the files of the crate: the folder in the run, which is also that in the crate, or an empty text; and the file."""
+    """Yield the files of the crate: the folder in the run, which is also that in the crate, or an empty string; and the file."""
     if run.source:
         yield "", run.source
     for attempt in run.attempts:
