@@ -304,7 +304,7 @@ def test_headers_that_do_not_arrive_close_the_connection(
 
 
 def test_a_slow_net_is_504_and_a_full_queue_503(models: dict[str, PackagedModel]) -> None:
-    limits = Limits(batch_wait=5, timeout=1, concurrency=2)  # a request waits for others longer than it may take
+    limits = Limits(batch_wait=20, timeout=4, concurrency=2)  # a request waits for others longer than it may take
     with running(models["arrays"], limits) as server, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(server.post, "/predict", npy(SAMPLES[:1])) for _ in range(2)]
         while server.server.service.occupancy.requests < 2:
@@ -313,7 +313,7 @@ def test_a_slow_net_is_504_and_a_full_queue_503(models: dict[str, PackagedModel]
         assert "answers 2 requests already" in reason(full, 503)
         assert full.headers["retry-after"] == "1"
         assert server.get("/v2/health/live").status == 200
-        assert ["was not answered within 1 s" in reason(each.result(), 504) for each in waiting] == [True, True]
+        assert ["was not answered within 4 s" in reason(each.result(), 504) for each in waiting] == [True, True]
 
 
 def test_a_token_is_required_for_all_but_health_and_the_page(models: dict[str, PackagedModel]) -> None:
