@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.streams import published
 from trainer.base.digest import digest_of_bytes
+from trainer.base.document import typed
 from trainer.base.errors import DatasetError, DigestMismatchError, ExperimentFailedError, RepriseError
-from trainer.data.declaration import Dataset
+from trainer.data.declaration import Dataset, Draft
 from trainer.data.files import FolderFiles
 from trainer.settings.fields import LaunchSettings as RunSettings
 from trainer.settings.ledger import Ledger, call_configured, configured, use_ledger
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch.utils.data import DataLoader
+
+    from trainer.data.files import Files
 
 pytestmark = pytest.mark.torch
 ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy"}}
@@ -88,6 +92,26 @@ def test_a_dataset_without_splits_is_an_error_that_names_the_missing_split() -> 
     data = RunData(declare(), NoisySamples(), batch_size=1, workers=0, seed=0)
     with pytest.raises(DatasetError, match="has no split 'train'; it has none"):
         data.train_dataloader()
+
+
+@pytest.mark.parametrize("window", [None, 16])
+def test_without_val_a_streamed_dataset_is_read_as_from_the_disk(tmp_path: Path, window: int | None) -> None:
+    random = np.random.default_rng(0)
+    draft = typed({"name": "small", "reader": {"kind": "files"}, "splits": {"train": [0, 40]}}, Draft, where="test")
+    streams = published(tmp_path, {f"{row:03}.bin": random.bytes(100_000) for row in range(40)}, draft)
+    sources: list[Files] = [streams.open(1_500_000), FolderFiles(tmp_path / "source")]
+    streamed, on_disk = (
+        RunData(
+            streams.dataset, open_samples(streams.dataset, each), batch_size=8, workers=0, seed=1, shuffle_window=window
+        )
+        for each in sources
+    )
+    for one, other in zip(streamed.train_dataloader(), on_disk.train_dataloader(), strict=True):
+        assert torch.equal(one["bytes"], other["bytes"])
+    streamed.picked.samples.streamed[0].close()
+    for data in (streamed, on_disk):
+        with pytest.raises(DatasetError, match="split 'val'"):
+            data.require_splits(("train", "val"))
 
 
 def test_splits_by_file_and_by_part_train_too(tmp_path: Path) -> None:

@@ -151,16 +151,20 @@ def describe_split(split: Split) -> str:
 
 def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: str) -> Sequence[int]:
     """Return the samples of a split, in order. Raises `DatasetError` if the split is unknown, empty or does not fit the samples."""
-    split = splits.get(name)
-    if split is None:
-        known = ", ".join(splits) or "none"
-        raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint=f"add {name} to [splits]")
-    chosen = _select(name, split, layout, dataset=dataset)
+    require_split(name, splits, dataset=dataset)
+    chosen = _select(name, splits[name], layout, dataset=dataset)
     if not len(chosen):
         raise DatasetError(
             f"split {name!r} of {dataset} selects none of its {counted(layout.count, 'sample')}", hint=_FIX
         )
     return chosen
+
+
+def require_split(name: str, splits: Mapping[str, Split], *, dataset: str) -> None:
+    """Raise `DatasetError` if a dataset does not declare a split."""
+    if name not in splits:
+        known = ", ".join(splits) or "none"
+        raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint=f"add {name} to [splits]")
 
 
 def _select(name: str, split: Split | Chosen, layout: Layout, *, dataset: str) -> Sequence[int]:

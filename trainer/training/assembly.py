@@ -143,6 +143,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     declared, samples = open_joined(job.datasets, net.samples)
     net.class_names, net.alphabet = samples.classes, samples.alphabet
     data = call_configured(RunData, declared, samples, transform_of(net))
+    data.require_splits(experiment.splits)
     if job.record and (notice := data.neighborhood.notice(data.count_of("train"))):
         job.say(notice)
     first = job.datasets[0].declared
@@ -178,6 +179,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     if experiment.reads_samples:
         several = [each for each in job.datasets if each.splits]
         read = call_configured(RunData, *open_joined(several or job.datasets[:1], open_samples), None)
+        read.require_splits(job.experiment.splits)
         return Assembly(net=net, data=read, start_at=read.start_at, checks=checks, outputs=[CollectResults()])
     data = experiment.make_data(folders)
     if data is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -207,12 +208,14 @@ class RunData(L.LightningDataModule):
         """Use the samples of a dataset; raise `DatasetError` if the first sample does not match the declaration."""
         super().__init__()
         self.declared = declared
+        self._rows: dict[str, Sequence[int]] = {}
+        """The samples of each split that was selected."""
         self.shards = shards_of(shards, devices=devices)
         require_whole_shards(batch_size, self.shards)
         self.window = shuffle_window
         self.neighborhood = Neighborhood(samples=samples, window=shuffle_window, devices=devices)
-        self.neighborhood.join(self._select(samples, split) for split in ROLES if split in declared.splits)
         self.picked = Picked(samples, seed=seed, declared=declared.sample, dataset=declared.title)
+        self.neighborhood.join(rows for split in ROLES if len(rows := self._split_if_any(split)))
         if declared.sample and len(samples):
             self.picked[0, 0]
         self.trained = self.picked if transform is None else self.picked.transformed(transform)
@@ -250,6 +253,11 @@ class RunData(L.LightningDataModule):
         """Return the samples `rows` as a batch of the first epoch; raise `DatasetError`."""
         return self.picked.read([(0, row) for row in rows])
 
+    def require_splits(self, splits: Iterable[str]) -> None:
+        """Raise `DatasetError` for a split that the dataset does not have, or that has no sample: a run would read it much later."""
+        for split in splits:
+            self._split(split)
+
     def count_of(self, split: str) -> int:
         """Return the number of samples of a split."""
         return len(self._split(split))
@@ -266,7 +274,7 @@ class RunData(L.LightningDataModule):
         batches.start_at(epoch=self.start[0], batch=self.start[1])
         self._trained = batches
         picked = self.trained if self.shards == 1 else self.trained.sharded(len(batches.share.own))
-        return self._loader(picked, batches, later=lambda: chain(self._plain("val"), batches.following()))
+        return self._loader(picked, batches, later=lambda: chain(self._validation(), batches.following()))
 
     def val_dataloader(self) -> Loader:
         """Return the loader of the validation split."""
@@ -279,15 +287,26 @@ class RunData(L.LightningDataModule):
     def _plain(self, split: str) -> PlainBatches:
         return PlainBatches(self._split(split), batch_size=self.batch_size)
 
+    def _validation(self) -> PlainBatches:
+        """Return the batches of a validation; none if the dataset has no split val: then the run has no validation, either."""
+        return PlainBatches(self._split_if_any("val"), batch_size=self.batch_size)
+
     def _next_epoch(self) -> Iterable[list[Key]]:
         """Return the batches of the epoch that follows a validation."""
         return () if self._trained is None else self._trained.following()
 
     def _split(self, name: str) -> Sequence[int]:
-        return self._select(self.picked.samples, name)
+        """Return the samples of a split; raise `DatasetError` if it does not exist or has none."""
+        if name not in self._rows:
+            layout = self.picked.samples.layout
+            self._rows[name] = select(name, self.declared.splits, layout, dataset=self.declared.name)
+        return self._rows[name]
 
-    def _select(self, samples: Samples, split: str) -> Sequence[int]:
-        return select(split, self.declared.splits, samples.layout, dataset=self.declared.name)
+    def _split_if_any(self, name: str) -> Sequence[int]:
+        """Return the samples of a split for what is fetched ahead; none if it cannot be selected: who reads it gets the error."""
+        with suppress(DatasetError):
+            return self._split(name)
+        return ()
 
     def _share(self) -> Share:
         attached = self.trainer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import PydanticUserError
 
 from trainer.base.errors import ExperimentError, RepriseError
-from trainer.data.references import datasets_by_role
+from trainer.data.references import ROLES, datasets_by_role
 from trainer.settings import errors as setting_faults
 from trainer.settings.ledger import call_configured, configured
 from trainer.settings.parameters import configured_parameters, parameters_in, require_agreement
@@ -53,6 +53,11 @@ class Experiment:
     def reads_samples(self) -> bool:
         """Whether the batches are read from the setting `dataset`: always."""
         return True
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that a run reads from the setting `dataset`: a task's net is validated and tested."""
+        return ROLES
 
     @property
     def has_package_steps(self) -> bool:

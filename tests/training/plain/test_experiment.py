@@ -88,3 +88,11 @@ def test_a_parameter_of_the_only_class_gets_the_word(
     code = NET.replace("width: int = 4", f"{name}: str = 'small'")
     found = experiment(tmp_path, code, monkeypatch, **{name: "large"})
     assert (found.net.__name__, found.choices) == ("Net", ())
+
+
+def test_a_run_reads_the_splits_for_which_the_module_has_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = experiment(tmp_path, f"{NET}    def test_step(self, batch): ...\n", monkeypatch)
+    assert found.reads_samples
+    assert found.splits == ("train", "test")

@@ -23,7 +23,8 @@ from trainer.cli.process.initial import find_initial
 from trainer.cli.process.publishing import StoreClaims
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
-from trainer.data.references import datasets_by_role
+from trainer.data.references import ROLES, datasets_by_role
+from trainer.data.splits import require_split
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.initial_weights import keep
 from trainer.runs.open_run import is_alive, open_run
@@ -176,6 +177,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         skipped = ("input_field",) if getattr(getattr(experiment, "net", None), "input_fields", ()) else ()
         for dataset in datasets:
             check_pairing(resolved, dataset, skip=skipped)
+    _require_splits(experiment, resolved.settings, datasets)
     initial = find_initial(resolved, folder=folder, earlier=earlier)
     resolved = initial.resolved
     ledger = Ledger(resolved, root=SOURCE)
@@ -226,6 +228,19 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         publishes=resolved.settings.publish,
         switched=list(circumstances.determinism_at_end or []),
     )
+
+
+def _require_splits(
+    experiment: Experiment | PlainExperiment | Script, settings: Any, datasets: Sequence[Dataset]
+) -> None:
+    """Raise `DatasetError` for a split that the run reads and no dataset declares, before anything is fetched."""
+    if isinstance(experiment, Script) or not experiment.reads_samples:
+        return
+    declared = {each.name: each for each in datasets}
+    for name, roles in datasets_by_role(settings.dataset).items():
+        for split in experiment.splits:
+            if split in (roles or ROLES):
+                require_split(split, declared[name].splits, dataset=name)
 
 
 def _open(launch: Launch, folder: Path, ingredients: Ingredients, circumstances: Circumstances) -> OpenRun:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.suggestions import did_you_mean, listed
-from trainer.data.references import datasets_by_role, datasets_in, with_folders
+from trainer.data.references import ROLES, datasets_by_role, datasets_in, with_folders
 from trainer.settings.hints import option
 from trainer.settings.ledger import current
 from trainer.training.plain.parameters import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 NO_FORWARD: Final = "not exportable, because forward is not defined"
 _SHOWN: Final = 3
+_STEPS: Final = dict(zip(ROLES, ("training_step", "validation_step", "test_step"), strict=True))
 _BASES: Final = (L.LightningModule, L.LightningDataModule)
 
 
@@ -65,6 +66,15 @@ class PlainExperiment:
     def reads_samples(self) -> bool:
         """Whether the batches are read from the setting `dataset`: the experiment has no loader."""
         return issubclass(self.settings, SampleSettings)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that a run reads from the setting `dataset`: those for which the module has a step."""
+        if not self.reads_samples:
+            return ()
+        return tuple(
+            split for split, step in _STEPS.items() if getattr(self.net, step) is not getattr(L.LightningModule, step)
+        )
 
     def require_fillable(self, given: Collection[str]) -> None:
         """Raise `SettingError` if a given setting names a parameter that no setting fills."""
