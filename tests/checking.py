@@ -11,10 +11,11 @@ import torch
 from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.origins import Origins, parse_options, resolve
+from trainer.training.assembly import by_role
 from trainer.training.check_result import Finding, Status
 from trainer.training.checks import CHECKS, Subject, run_checks
 from trainer.training.experiment import load_experiment
-from trainer.training.readers.synthetic import make_synthetic
+from trainer.training.readers.synthetic import make_all_synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -54,13 +55,12 @@ def run_checks_on(
     experiment = load_experiment(file.stem, file, root=ROOT)
     origins = Origins(options=parse_options(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
     resolved = resolve(experiment.settings, origins)
-    dataset, data = make_synthetic(load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT), rows=256)
+    declared = [load_dataset(name, root=ROOT) for name in experiment.datasets(resolved.settings)]
     subject = Subject(
         experiment=experiment,
         resolved=resolved,
         root=ROOT,
-        dataset=dataset,
-        data=data,
+        datasets=by_role(resolved.settings, make_all_synthetic(declared, rows=256)),
         device="cpu",
         folder=folder,
         steps=STEPS,

@@ -37,8 +37,11 @@ def test_each_experiment_matches_its_baseline(file: Path, tmp_path: Path, monkey
         monkeypatch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
     resolved = resolve(experiment.settings, Origins(options=parse_options(WORDS), environ={}))
-    declared = load_dataset(experiment.datasets(resolved.settings)[0], root=ROOT)
-    key, code = environment_key(ROOT), digest_of_code(ROOT, file, declaration(declared.name, root=ROOT))
+    declared = [load_dataset(name, root=ROOT) for name in experiment.datasets(resolved.settings)]
+    key, code = (
+        environment_key(ROOT),
+        digest_of_code(ROOT, file, *(declaration(each.name, root=ROOT) for each in declared)),
+    )
     entry = read_json(path, Baseline).nearest(key)
     assert entry
     with restored_threads():

@@ -91,8 +91,136 @@ def test_wrong_roles_are_rejected_and_no_run_is_kept(
     assert set((checkout.root / "runs").iterdir()) == known
 
 
-def test_the_checks_use_one_dataset(checkout: Checkout, runs: tuple[Record, Record]) -> None:
+OWN_STEPS = """
+    def test_step(self, batch, number):
+        super().test_step(batch, number)
+"""
+
+
+def test_a_missing_split_is_rejected_before_anything_is_fetched(
+    checkout: Checkout, runs: tuple[Record, Record], tmp_path: Path
+) -> None:
     assert runs
-    done = checkout.reprise("check", "dots.py", "--dataset", ROLES)
-    assert "reprise check` uses one" in done.stderr + done.stdout, done.stderr
-    assert "Traceback" not in done.stderr
+    for name, body in (("images", np.zeros((9, 1, 4, 4), dtype=np.float32)), ("labels", np.arange(9) % 2)):
+        np.save(tmp_path / f"{name}.npy", body)
+    words = ("--array", "image=images.npy", "--array", "label=labels.npy", "--split", "train=0:5", "--split", "val=5:9")
+    assert checkout.reprise("data", "publish", "untested", str(tmp_path), *words).returncode == 0
+    (checkout.root / "own.py").write_text((checkout.root / "dots.py").read_text() + OWN_STEPS)
+    for given in ("untested", "train=dots,test=untested"):
+        code, _, err = checkout.train("--exp", "own.py", *WORDS, "--dataset", given)
+        assert code != 0
+        assert "dataset untested has no split 'test'; it has train, val" in err
+        assert not (checkout.root.parent / "cache/versions/untested").exists()
+
+
+TITLE = "dots@1 (train, val) and others@1 (test)"
+TWIN = """
+[twin.image]
+dtype = "float32"
+shape = [1, 4, 4]
+range = [0.0, 1.0]
+
+[twin.label]
+dtype = "int64"
+classes = 2
+"""
+
+
+def test_check_reads_each_split_from_its_dataset(checkout: Checkout, runs: tuple[Record, Record]) -> None:
+    assert runs
+    done = checkout.reprise("check", "dots.py", "--dataset", ROLES, "--steps", "3", "--json")
+    document = json.loads(done.stdout)
+    messages = {each["check"]: each["message"] for each in document["findings"]}
+    assert document["data"] == f"{TITLE}, cpu"
+    assert messages["data"].startswith("train 50, val 10, test 30; ")
+    assert messages["splits"] == "no sample is in two splits (all 90 samples compared)"
+    statuses = {each["check"]: each["status"] for each in document["findings"]}
+    assert "failed" not in {statuses[name] for name in statuses if name != "one batch"}, messages
+
+
+def test_check_reports_a_split_that_the_dataset_of_its_role_lacks(
+    checkout: Checkout, runs: tuple[Record, Record]
+) -> None:
+    assert runs
+    done = checkout.reprise("check", "dots.py", "--dataset", "train=dots,val=others", "--json")
+    failed = {
+        each["check"]: each["message"] for each in json.loads(done.stdout)["findings"] if each["status"] == "failed"
+    }
+    assert "dataset others has no split 'val'" in failed["data"]
+
+
+PLAIN = """
+import lightning as L
+import torch
+from torch import nn
+
+class Net(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 2)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+    def training_step(self, batch, number):
+        return nn.functional.cross_entropy(self(batch["image"]), batch["label"])
+
+    def test_step(self, batch, number):
+        assert batch["image"].max() < 1, "samples of dots, whose second class has values from 1 to 2"
+        self.log("test_mean", batch["image"].mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+
+
+def test_check_tests_a_plain_module_on_the_dataset_of_its_role(checkout: Checkout, runs: tuple[Record, Record]) -> None:
+    assert runs
+    (checkout.root / "plain.py").write_text(PLAIN)
+    done = checkout.reprise("check", "plain.py", "--dataset", ROLES, "--batch-size", "8", "--steps", "3", "--json")
+    document = json.loads(done.stdout)
+    assert document["data"] == f"{TITLE}, cpu"
+    assert document["findings"][0]["message"] == "3 steps; results: test_mean", done.stderr
+
+
+def test_bits_are_compared_with_several_datasets(checkout: Checkout, runs: tuple[Record, Record]) -> None:
+    assert runs
+    done = checkout.reprise("check", "--bits", "dots.py", "--dataset", ROLES, "--steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("clean: ")
+
+
+def test_bench_names_all_datasets(checkout: Checkout, runs: tuple[Record, Record]) -> None:
+    assert runs
+    few = ("--steps", "20", "--warmup", "1", "--seconds", "1")
+    done = checkout.reprise("bench", "dots.py", "--dataset", ROLES, *few, "--json")
+    assert json.loads(done.stdout)["bench"]["data"] == TITLE, done.stderr
+
+
+def test_synthetic_data_and_a_baseline_have_a_twin_for_each_role(
+    checkout: Checkout, runs: tuple[Record, Record]
+) -> None:
+    assert runs
+    code = (checkout.root / "dots.py").read_text()
+    file = checkout.root / "trainer/experiments/roles.py"
+    file.write_text(code.replace('dataset = "dots"', 'dataset = {"train": "dots", "test": "others"}'))
+    declarations = [checkout.root / f"datasets/{name}.toml" for name in ("dots", "others")]
+    texts = [each.read_text() for each in declarations]
+    try:
+        for each in declarations:
+            each.write_text(each.read_text() + TWIN)
+        done = checkout.reprise("check", "roles", "--synthetic", "--steps", "3", "--json")
+        document = json.loads(done.stdout)
+        assert document["data"] == f"synthetic data of {TITLE}, cpu"
+        counts = next(each["message"] for each in document["findings"] if each["check"] == "data")
+        assert counts.startswith("train 64, val 16, test 16; ")
+        done = checkout.reprise("baseline", "measure", "roles", "--seeds", "1")
+        measured = json.loads(done.stdout)
+        assert {"val_loss", "test_loss"} <= measured["results"][0].keys(), done.stderr
+        declarations[1].write_text(texts[1] + TWIN.replace("classes = 2", "classes = 3"))
+        rejected = checkout.reprise("baseline", "measure", "roles", "--seeds", "1")
+        assert "have different numbers of classes in 'label': 2 and 3" in rejected.stderr
+    finally:
+        file.unlink()
+        for each, text in zip(declarations, texts, strict=True):
+            each.write_text(text)

@@ -78,7 +78,7 @@ class BaselineEntry(Document):
     image: str | None
     """The identifier of the image; `None` if the run used the machine's own environment."""
     code: Digest
-    """The digest of the source of `trainer/training/`, of the experiment and of the dataset's declaration."""
+    """The digest of the source of `trainer/training/`, of the experiment and of the datasets' declarations."""
     imported: Digest | None = Field(default=None, exclude_if=lambda code: code is None)
     """The digest of every file of the checkout that was imported; `None` in entries of earlier versions."""
     seeds: int
@@ -183,7 +183,7 @@ def _rounding(name: str, value: float, nudged: Sequence[Mapping[str, float]]) ->
 
 
 def digest_of_code(root: Path, *files: Path) -> str:
-    """Return the digest of the source of `trainer/training/` and of `files`: the experiment and the dataset's declaration."""
+    """Return the digest of the source of `trainer/training/` and of `files`: the experiment and the datasets' declarations."""
     paths = [*sorted((root / "trainer/training").rglob("*.py")), *files]
     named = {str(path.relative_to(root) if path.is_relative_to(root) else path.name): path for path in paths}
     return digest_of_document({name: digest_of_file(path) for name, path in named.items()})

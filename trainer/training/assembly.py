@@ -11,6 +11,7 @@ from trainer.base.errors import (
     ExperimentError,
     SettingError,
 )
+from trainer.runs.identify import roles_in
 from trainer.settings.hints import option
 from trainer.settings.ledger import call_configured, configured
 from trainer.settings.shards import shards_of
@@ -25,14 +26,14 @@ from trainer.training.optimization.callbacks import averaging
 from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.plain.loaders import HOOKS, ControlledLoaders
 from trainer.training.readers import open_samples
-from trainer.training.readers.joined import JoinedSamples, RolePart, join
+from trainer.training.readers.joined import JoinedSamples, RolePart, join, title_of
 from trainer.training.results import CollectResults
 from trainer.training.shards.support import require_sharded
 from trainer.training.tasks.fit_checks import CheckNet
 from trainer.training.transforms import transform_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from lightning.pytorch.callbacks import Callback
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from trainer.data.inspection import Inspection
     from trainer.runs.checkpoint_pointer import Saved
     from trainer.runs.record import LoadedWeights, Record
+    from trainer.settings.fields import LaunchSettings
     from trainer.settings.ledger import Ledger
     from trainer.training.determinism.switches import WatchSwitches
     from trainer.training.experiment import Experiment
@@ -107,6 +109,20 @@ class FetchedDataset:
     files: Files
     splits: tuple[str, ...] = ()
     """The splits that it provides, if the samples of a run come from several datasets; empty for a dataset that is only named in a text."""
+
+    @property
+    def title(self) -> str:
+        """The dataset's title, with its splits."""
+        return title_of(self.declared, self.splits)
+
+
+def by_role(settings: LaunchSettings, datasets: Iterable[tuple[Dataset, Files]]) -> list[FetchedDataset]:
+    """Return datasets and their files with the splits that each provides, if the settings name several by role."""
+    roles = roles_in(settings)
+    return [
+        FetchedDataset(declared=declared, files=files, splits=tuple(roles.get(declared.name, ())))
+        for declared, files in datasets
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,13 +28,13 @@ from trainer.training.timing import PARTS, Bench, SlowOperation, interval
 from trainer.training.tracing.trace import tracers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import lightning as L
 
-    from trainer.data.declaration import Dataset
-    from trainer.data.files import Files
     from trainer.settings.origins import Resolved
+    from trainer.training.assembly import FetchedDataset
     from trainer.training.experiment import Experiment
 
 DEAREST: Final = 10
@@ -49,8 +49,7 @@ class BenchPlan:
 
     experiment: Experiment
     resolved: Resolved[Any]
-    dataset: Dataset
-    data: Files
+    datasets: Sequence[FetchedDataset]
     description: str
     """A description of the data for the report."""
     device: str
@@ -118,7 +117,7 @@ def _trained(
     changes = {"max_steps": steps, "accumulate": 1, "wandb": "off", "devices": 1}
     resolved = replace(course.resolved, settings=course.resolved.settings.model_copy(update=changes))
     with use_ledger(Ledger(resolved, root=course.root)):
-        net, data = prepare(course.experiment, course.dataset, course.data)
+        net, data = prepare(course.experiment, course.datasets)
         callbacks = [
             call_configured(StopIfNotFinite),
             call_configured(SeedEveryStep),

@@ -24,7 +24,7 @@ from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint
 from trainer.runs.record import EvaluatedWeights
 from trainer.settings.ledger import call_configured, configured, use_ledger
 from trainer.settings.shards import shards_of
-from trainer.training.assembly import Assembly, Job, assemble
+from trainer.training.assembly import Assembly, Job, assemble, open_joined
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches, apply_level
@@ -56,8 +56,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.loggers import Logger
 
-    from trainer.data.declaration import Dataset
-    from trainer.data.files import Files
+    from trainer.training.assembly import FetchedDataset
     from trainer.training.experiment import Experiment
     from trainer.training.initial_weights import WeightsFile
     from trainer.training.shards.place import RankPlace
@@ -197,15 +196,15 @@ def _loggers(job: Job, net: L.LightningModule) -> list[Logger]:
     return [*others, lines, *own] if isinstance(job.experiment, PlainExperiment) else [lines, *others, *own]
 
 
-def prepare(experiment: Experiment, dataset: Dataset, files: Files) -> tuple[Task, RunData]:
-    """Apply the level of determinism, and return a seeded new net and its data."""
+def prepare(experiment: Experiment, datasets: Sequence[FetchedDataset]) -> tuple[Task, RunData]:
+    """Apply the level of determinism, and return a seeded new net and its data. Raise `DatasetError`."""
     quieten()
     apply_level()
     seed_start()
     net = experiment.make_net()
-    samples = net.samples(dataset, files)
+    declared, samples = open_joined(datasets, net.samples)
     net.class_names, net.alphabet = samples.classes, samples.alphabet
-    data = call_configured(RunData, dataset, samples, transform_of(net))
+    data = call_configured(RunData, declared, samples, transform_of(net))
     net.fit_to_train(data.train_split())
     return net, data
 

@@ -11,6 +11,7 @@ import pytest
 from tests.checking import ROOT, STEPS, WORDS, restored_threads
 from trainer.data.declaration import load_dataset
 from trainer.settings.origins import Origins, parse_options, resolve
+from trainer.training.assembly import FetchedDataset
 from trainer.training.check_result import Finding, Status
 from trainer.training.checks import CHECKS, Subject, run_checks
 from trainer.training.experiment import load_experiment
@@ -37,8 +38,7 @@ def check_damaged_digits(folder: Path, file: str, spoil: Callable[[Any], None]) 
         experiment=experiment,
         resolved=resolved,
         root=ROOT,
-        dataset=dataset,
-        data=spoilt,
+        datasets=[FetchedDataset(declared=dataset, files=spoilt)],
         device="cpu",
         folder=folder,
         steps=STEPS,

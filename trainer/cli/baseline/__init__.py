@@ -29,7 +29,7 @@ from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.machine import can_train, check_lock
 from trainer.cli.output import result_stream
-from trainer.cli.process.attempt import attribute_errors, import_experiment, only_dataset, resolve_settings
+from trainer.cli.process.attempt import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.train.command_line import parse_train_request
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.baseline import (
@@ -245,7 +245,7 @@ def print_measurements(argv: list[str]) -> int:
         root = Path.cwd()
         experiment = import_experiment(read_launch(os.environ))
         resolved = resolve_settings(experiment, arguments)
-        declared = only_dataset(resolved.settings, command="baseline", root=root)
+        declared = datasets_of(experiment, resolved.settings, root=root)
         subject = small_subject(experiment, resolved, declared, root=root, folder=Path(folder))
         with attribute_errors(experiment):
             measured: dict[str, Any] = {
@@ -255,7 +255,7 @@ def print_measurements(argv: list[str]) -> int:
         measured |= {
             "key": environment_key(root).model_dump(),
             "image": claim_image(os.environ, run=None).image.manifest,
-            "code": digest_of_code(root, experiment.file, declaration(declared.name, root=root)),
+            "code": digest_of_code(root, experiment.file, *(declaration(each.name, root=root) for each in declared)),
             "imported": code.digest if (code := read_imported(root)) else None,
         }
         print(json.dumps(measured), file=out, flush=True)

@@ -19,7 +19,7 @@ from trainer.cli.find_run import find_run_id
 from trainer.cli.formatting import columns
 from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import print_json, print_result, result_stream
-from trainer.cli.process.attempt import attribute_errors, import_experiment, only_dataset, resolve_settings
+from trainer.cli.process.attempt import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import run_hidden_command
 from trainer.runs.handoff import read_launch
@@ -71,7 +71,7 @@ def _parser() -> Arguments:
     )
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a name in trainer/experiments/, or a Python file")
     parser.add_argument(
-        "--synthetic", action="store_true", help="use generated samples of the dataset's shape instead of its data"
+        "--synthetic", action="store_true", help="use generated samples of the datasets' shapes instead of their data"
     )
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="timed steps (default: 200)")
     parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed warm-up steps (default: 20)")
@@ -164,15 +164,14 @@ def _course(arguments: Sequence[str], options: dict[str, object], folder: Path) 
     launch = read_launch(os.environ)
     experiment = import_experiment(launch)
     resolved = resolve_settings(experiment, [*arguments])
-    declared = only_dataset(resolved.settings, command="bench", root=Path.cwd())
+    declared = datasets_of(experiment, resolved.settings)
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
-    dataset, data, description = choose_data(declared, synthetic=bool(options["synthetic"]), rows=rows)
+    chosen = choose_data(declared, resolved.settings, synthetic=bool(options["synthetic"]), rows=rows)
     return BenchPlan(
         experiment=experiment,
         resolved=resolved,
-        dataset=dataset,
-        data=data,
-        description=description,
+        datasets=chosen.datasets,
+        description=chosen.description,
         device=launch.device,
         root=Path.cwd(),
         folder=folder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,6 @@ from trainer.cli.process.attempt import (
     attribute_errors,
     datasets_of,
     import_any_experiment,
-    only_dataset,
     resolve_settings,
 )
 from trainer.cli.process.fetching import fetch_data
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from trainer.cli.train.command_line import TrainRequest
     from trainer.data.declaration import Dataset
-    from trainer.data.files import Files
+    from trainer.settings.fields import LaunchSettings
+    from trainer.training.assembly import FetchedDataset
     from trainer.training.plain.experiment import PlainExperiment
 
 ALL: Final = "all"
@@ -83,7 +84,7 @@ def _parser() -> Arguments:
         help="a name in trainer/experiments/, a Python file, or `all` for every name",
     )
     parser.add_argument(
-        "--synthetic", action="store_true", help="use generated samples of the dataset's shape instead of its data"
+        "--synthetic", action="store_true", help="use generated samples of the datasets' shapes instead of their data"
     )
     parser.add_argument(
         "--bits",
@@ -154,24 +155,23 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
         yield from _promises(experiment, arguments, steps=steps, folder=folder)
         return
     resolved = resolve_settings(experiment, arguments)
-    declared = only_dataset(resolved.settings, command="check", root=Path.cwd())
+    declared = datasets_of(experiment, resolved.settings)
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
-    dataset, data, description = choose_data(declared, synthetic=synthetic, rows=rows)
+    chosen = choose_data(declared, resolved.settings, synthetic=synthetic, rows=rows)
     initial = resolved.settings.value_of("init_from")
     own_weights = f", initial weights by seed, not of {initial}" if initial else ""
-    yield {"data": f"{description}, {launch.device}{own_weights}"}
+    yield {"data": f"{chosen.description}, {launch.device}{own_weights}"}
     subject = Subject(
         experiment=experiment,
         resolved=resolved,
         root=Path.cwd(),
-        dataset=dataset,
-        data=data,
+        datasets=chosen.datasets,
         device=launch.device,
         folder=folder,
         steps=steps,
-        made_up=dataset is not declared,
-        inspection=cached_inspection(declared, Cache(root=cache_folder())),
-        say=lambda line: print(line, file=escaping(sys.stderr)),
+        made_up=chosen.is_synthetic,
+        inspection=cached_inspection(declared[0], Cache(root=cache_folder())) if len(declared) == 1 else None,
+        say=_print_note,
     )
     for finding in run_checks(subject):
         yield finding.model_dump(mode="json")
@@ -181,15 +181,15 @@ def _promises(
     experiment: PlainExperiment, arguments: list[str], *, steps: int, folder: Path
 ) -> Iterator[dict[str, Any]]:
     """Test the guarantees of a plain module's runs with its real data; yield the findings."""
-    from trainer.training.assembly import FetchedDataset
+    from trainer.training.assembly import by_role
     from trainer.training.plain.promises import STEPS as MOST
     from trainer.training.plain.promises import PlainSubject, check_promises
 
     device = read_launch(os.environ).device
     resolved = resolve_settings(experiment, arguments)
     declared = datasets_of(experiment, resolved.settings)
-    fetched = [FetchedDataset(declared=each, files=fetch_data(each, say=lambda _: None)) for each in declared]
-    yield {"data": f"{' and '.join(each.title for each in declared) or 'its own data'}, {device}"}
+    fetched = by_role(resolved.settings, ((each, fetch_data(each, say=lambda _: None)) for each in declared))
+    yield {"data": f"{' and '.join(each.title for each in fetched) or 'its own data'}, {device}"}
     subject = PlainSubject(
         experiment=experiment,
         resolved=resolved,
@@ -204,12 +204,38 @@ def _promises(
             yield finding.model_dump(mode="json")
 
 
-def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:
-    """Return a dataset, its files and a description: synthetic ones if `synthetic`, or if neither cache nor store has the dataset."""
-    from trainer.training.readers.synthetic import make_synthetic
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenData:
+    """The data of a command that records no run."""
 
-    if not synthetic and (store_address() or Cache(root=cache_folder()).has(declared)):
-        return declared, fetch_data(declared, say=lambda line: print(line, file=escaping(sys.stderr))), declared.title
-    dataset, files = make_synthetic(declared, rows=rows)
-    reason = "" if synthetic else ": it is not in the cache, and no store is configured"
-    return dataset, files, f"synthetic data of {declared.title}{reason}"
+    datasets: list[FetchedDataset]
+    description: str
+    is_synthetic: bool
+
+
+def choose_data(declared: Sequence[Dataset], settings: LaunchSettings, *, synthetic: bool, rows: int) -> ChosenData:
+    """Return the datasets with their files: all synthetic if `synthetic`, or if neither cache nor store has one of them."""
+    from trainer.training.assembly import by_role
+    from trainer.training.readers.synthetic import make_all_synthetic
+
+    missing = [] if synthetic or store_address() else [each for each in declared if not _is_cached(each)]
+    if synthetic or missing:
+        datasets = by_role(settings, make_all_synthetic(declared, rows=rows))
+        reason = "" if synthetic else f": {missing[0].title} is not in the cache, and no store is configured"
+        return ChosenData(
+            datasets=datasets, description=f"synthetic data of {_titles(datasets)}{reason}", is_synthetic=True
+        )
+    datasets = by_role(settings, ((each, fetch_data(each, say=_print_note)) for each in declared))
+    return ChosenData(datasets=datasets, description=_titles(datasets), is_synthetic=False)
+
+
+def _is_cached(dataset: Dataset) -> bool:
+    return Cache(root=cache_folder()).has(dataset)
+
+
+def _print_note(line: str) -> None:
+    print(line, file=escaping(sys.stderr))
+
+
+def _titles(datasets: Sequence[FetchedDataset]) -> str:
+    return " and ".join(each.title for each in datasets)

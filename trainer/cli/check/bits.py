@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
 from trainer.cli.output import escaping, print_json, print_result, result_stream
-from trainer.cli.process.attempt import attribute_errors, import_experiment, only_dataset, resolve_settings
+from trainer.cli.process.attempt import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.process.fetching import fetch_data
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.observation import (
@@ -121,21 +121,25 @@ def print_observation(argv: list[str]) -> int:
 
 
 def _subject(arguments: list[str], *, steps: int, folder: Path) -> Subject:
+    from trainer.training.assembly import by_role
     from trainer.training.tracing.observe import Subject
 
     launch = read_launch(os.environ)
     experiment, root = import_experiment(launch), Path.cwd()
     resolved = resolve_settings(experiment, arguments)
-    dataset = only_dataset(resolved.settings, command="check", root=root)
+    declared = datasets_of(experiment, resolved.settings)
     return Subject(
         experiment=experiment,
         ledger=Ledger(resolved, root=root),
-        dataset=dataset,
-        data=fetch_data(dataset, say=lambda line: print(line, file=escaping(sys.stderr))),
+        datasets=by_role(resolved.settings, ((each, fetch_data(each, say=_print_note)) for each in declared)),
         device=launch.device,
         steps=steps,
         folder=folder,
     )
+
+
+def _print_note(line: str) -> None:
+    print(line, file=escaping(sys.stderr))
 
 
 def _operation(subject: Subject, first: ObservedValue) -> str | None:

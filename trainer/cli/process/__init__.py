@@ -11,6 +11,7 @@ import shlex
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,7 +35,6 @@ from trainer.data.cache.inspections import cached_inspection
 from trainer.runs.checkpoint_pointer import restore_checkpoint
 from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_gauges
-from trainer.runs.identify import roles_in
 from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
@@ -115,20 +115,14 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
         title = f"{session.launch.experiment} on {titles}" if titles else session.launch.experiment
         title += f" from {session.initial.title}" if session.initial.title else ""
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
-        from trainer.training.assembly import FetchedDataset, Job
+        from trainer.training.assembly import Job, by_role
         from trainer.training.plain.experiment import PlainExperiment
 
     with session.stage("fetch"):
-        roles, check = roles_in(session.resolved.settings), session.stop.check
-        as_folder = isinstance(experiment, PlainExperiment)
-        fetched = [
-            FetchedDataset(
-                declared=each,
-                files=fetch_data(each, say=session.say, check=check, as_folder=as_folder),
-                splits=tuple(roles.get(each.name, ())),
-            )
-            for each in session.datasets
-        ]
+        fetch = partial(
+            fetch_data, say=session.say, check=session.stop.check, as_folder=isinstance(experiment, PlainExperiment)
+        )
+        fetched = by_role(session.resolved.settings, ((each, fetch(each)) for each in session.datasets))
         initial = initial_file(session.initial, session.opened.folder, say=session.say)
     job = Job(
         run=session.frozen.run,
@@ -149,7 +143,7 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
         gauges=read_gauges,
         on_limit=session.limit,
         inspection=None
-        if roles or not session.datasets
+        if len(session.datasets) != 1
         else cached_inspection(session.datasets[0], Cache(root=cache_folder())),
     )
     with fetching_ahead(fetched), publishing(session) as on_saved:

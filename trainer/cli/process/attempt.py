@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import ExperimentFailedError, RepriseError, SettingError
+from trainer.base.errors import ExperimentFailedError, RepriseError
 from trainer.base.redaction import REDACTOR
 from trainer.base.run_files import attempt_root
 from trainer.cli.output import escaping
@@ -273,15 +273,6 @@ def datasets_of(
     """Load the datasets that the settings name. Raise `DatasetError`."""
     names = experiment.datasets(settings)
     return tuple(load_dataset(name, root=root) for name in names)
-
-
-def only_dataset(settings: Any, *, command: str, root: Path) -> Dataset:
-    """Load the dataset of a command that uses one. Raise `SettingError` if the settings name several by role, `DatasetError`."""
-    names = [*datasets_by_role(settings.dataset)]
-    if len(names) > 1:
-        message = f"setting dataset names {len(names)} datasets by role; `reprise {command}` uses one"
-        raise SettingError(message, hint=f"use the dataset of train: --dataset {names[0]}")
-    return load_dataset(names[0], root=root)
 
 
 def chosen_classes(origins: Origins) -> dict[str, Any]:

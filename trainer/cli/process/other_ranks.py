@@ -24,7 +24,7 @@ from trainer.cli.process.followers import FollowerPlace, Followers, first_place,
 from trainer.cli.process.heartbeats import watch_machines
 from trainer.cli.process.initial import initial_of_rank
 from trainer.cli.process.machines import arrive, join
-from trainer.runs.identify import RunFacts, identify, roles_in
+from trainer.runs.identify import RunFacts, identify
 from trainer.runs.run import ATTEMPTS, abandon
 from trainer.settings.ledger import Ledger
 
@@ -96,12 +96,12 @@ def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop
 def _train_without_record(
     follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop, *, check: Callable[[], None]
 ) -> None:
-    from trainer.training.assembly import FetchedDataset, Job
+    from trainer.training.assembly import Job, by_role
     from trainer.training.fit import train
 
     experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
-    roles, attempt = roles_in(resolved.settings), Path(follower.attempt)
+    attempt = Path(follower.attempt)
     stop.has_run = True  # rank 0 has its record
     initial = initial_of_rank(resolved)
     with attribute_errors(experiment):
@@ -110,14 +110,13 @@ def _train_without_record(
                 run=follower.run,
                 experiment=experiment,
                 ledger=Ledger(resolved, root=SOURCE),
-                datasets=[
-                    FetchedDataset(
-                        declared=each,
-                        files=fetch_data(each, say=lambda _: None, check=stop.check),
-                        splits=tuple(roles.get(each.name, ())),
-                    )
-                    for each in datasets_of(experiment, resolved.settings)
-                ],
+                datasets=by_role(
+                    resolved.settings,
+                    (
+                        (each, fetch_data(each, say=lambda _: None, check=stop.check))
+                        for each in datasets_of(experiment, resolved.settings)
+                    ),
+                ),
                 into=attempt,
                 stop=stop,
                 say=lambda _: None,

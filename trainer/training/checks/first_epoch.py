@@ -34,7 +34,9 @@ from trainer.training.tasks.task import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainer.data.declaration import Dataset
     from trainer.data.inspection import Inspection
+    from trainer.data.reader import Typed
     from trainer.training.readers import Batch
 
 _MARKEDLY: Final = 0.2
@@ -77,23 +79,30 @@ def _require_finite_data(trial: Trial, seen: Inspection) -> None:
 
 def declared(trial: Trial) -> str:
     """Compare a batch of each split with the dataset's declaration."""
-    declared_fields = {**trial.subject.dataset.sample, **trial.subject.dataset.twin}
-    if not declared_fields:
-        raise NothingToCheck(f"datasets/{trial.subject.dataset.name}.toml declares neither [twin] nor [sample]")
-    batches = [batch for split in SPLITS for batch in trial.batches(split, as_read=True)]
-    known = {name: typed for name, typed in declared_fields.items() if name in batches[0]}
+    fields = {split: _declared_fields(trial.subject.declaration_of(split)) for split in SPLITS}
+    if not any(fields.values()):
+        raise NothingToCheck(f"the declaration of {trial.subject.names} has neither [twin] nor [sample]")
+    known: dict[str, Typed] = {}
+    for split in SPLITS:
+        for batch in trial.batches(split, as_read=True):
+            own = {name: typed for name, typed in fields[split].items() if name in batch}
+            known = own | known
+            for name, typed in own.items():
+                _require_declared(name, batch[name], typed, is_double=trial.double)
     if not known:
         raise NothingToCheck("the experiment's own reader returns none of the declared fields")
-    for name, typed in known.items():
-        for batch in batches:
-            found = batch[name]
-            dtype = "float32" if trial.double and typed.dtype == "float32" else _dtype(found)
-            require(
-                typed.admits(dtype, tuple(found.shape[1:])),
-                f"{name!r} is {_dtype(found)}{list(found.shape[1:])}; declared: {typed}",
-            )
-            _require_within(name, found, typed)
     return ", ".join(f"{name} {typed}" for name, typed in known.items())
+
+
+def _declared_fields(dataset: Dataset) -> dict[str, Typed]:
+    return {**dataset.sample, **dataset.twin}
+
+
+def _require_declared(name: str, found: Tensor, typed: Typed, *, is_double: bool) -> None:
+    dtype = "float32" if is_double and typed.dtype == "float32" else _dtype(found)
+    shape = list(found.shape[1:])
+    require(typed.admits(dtype, tuple(shape)), f"{name!r} is {_dtype(found)}{shape}; declared: {typed}")
+    _require_within(name, found, typed)
 
 
 def _require_within(name: str, found: Tensor, typed: Any) -> None:
@@ -154,7 +163,7 @@ def targets(trial: Trial) -> str:
         require_reached(net, predicted, net.parameters())
     odd = net.describe_oddity(predicted, wanted)
     if odd or notes:
-        hint = odd[1] if odd else f"check [splits] and the values of dataset {trial.subject.dataset.name}"
+        hint = odd[1] if odd else f"check [splits] and the values of dataset {trial.subject.names}"
         raise CheckNote("; ".join([message, *notes, *(odd or ())[:1]]), hint=hint)
     return message
 
@@ -183,10 +192,11 @@ def _loss(net: Task, batch: Batch) -> float:
 def _require_classes(trial: Trial) -> None:
     values: dict[str, Any] = trial.subject.resolved.settings.model_dump()
     field = values.get("target_field")
-    typed = trial.subject.dataset.twin.get(str(field))
+    dataset = trial.subject.datasets[0].declared
+    typed = dataset.twin.get(str(field))
     if typed and typed.classes and "classes" in values and values["classes"] != typed.classes:
         raise CheckFailed(
-            f"setting classes is {values['classes']}; {field!r} of dataset {trial.subject.dataset.name} has {typed.classes}",
+            f"setting classes is {values['classes']}; {field!r} of dataset {dataset.name} has {typed.classes}",
             hint=f"check `classes` of the experiment, and [twin.{field}] of the dataset",
         )
 

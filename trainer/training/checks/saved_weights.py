@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
+from trainer.training.assembly import FetchedDataset, open_joined
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
 from trainer.training.checks.exporting import CLOSE, Example, export, exporting, require_equal_outputs
 from trainer.training.checks.first_epoch import outputs
@@ -85,7 +87,8 @@ def train_few(trial: Trial, name: str, *, saved: Saved | None = None, **settings
     subject = trial.subject
     declared, few = trial.first_samples
     net = _with_samples(subject, few)
-    small = replace(subject, experiment=replace(subject.experiment, net=net), dataset=declared)
+    data = FetchedDataset(declared=declared, files=subject.datasets[0].files)
+    small = replace(subject, experiment=replace(subject.experiment, net=net), datasets=[data])
     changes = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}
     ledger = lenient_ledger(small, **(changes | settings))
     trial.lenient_ledger = trial.lenient_ledger or ledger
@@ -97,7 +100,7 @@ def _with_samples(subject: Subject, few: Samples) -> type[Task]:
     kind = subject.experiment.net
 
     def samples(net: Task, *_: object) -> Samples:
-        kind.samples(net, subject.dataset, subject.data)
+        open_joined(subject.datasets, partial(kind.samples, net))
         return few
 
     return type(kind.__name__, (kind,), {"samples": samples, "__module__": kind.__module__})

@@ -16,16 +16,16 @@ import torch
 from trainer.base.suggestions import nearest
 from trainer.settings.fields import Role, roles
 from trainer.settings.ledger import Ledger
-from trainer.training.assembly import FetchedDataset, Job
+from trainer.training.assembly import Job, by_role
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed
 from trainer.training.checks.subject import LARGEST_BATCH, Subject
 from trainer.training.determinism.seeds import derived
 from trainer.training.fit import quieten, train
-from trainer.training.readers.synthetic import make_synthetic
+from trainer.training.readers.synthetic import make_all_synthetic
 from trainer.training.resuming.stop_requests import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from trainer.data.declaration import Dataset
@@ -75,7 +75,7 @@ def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved 
         run="check",
         experiment=subject.experiment,
         ledger=ledger,
-        datasets=[FetchedDataset(declared=subject.dataset, files=subject.data)],
+        datasets=subject.datasets,
         into=into,
         stop=Stop(),
         say=lambda _: None,
@@ -106,18 +106,16 @@ def settings_used(trial: Trial) -> str:
 
 
 def small_subject(
-    experiment: Experiment, resolved: Resolved[Any], declared: Dataset, *, root: Path, folder: Path
+    experiment: Experiment, resolved: Resolved[Any], declared: Sequence[Dataset], *, root: Path, folder: Path
 ) -> Subject:
-    """Return the experiment with its own settings, in small batches on the CPU, with a synthetic twin of eight batches."""
+    """Return the experiment with its own settings, in small batches on the CPU, with synthetic twins of eight batches."""
     size = min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     settings = resolved.settings.model_copy(update={"batch_size": size, "max_steps": STEPS, "max_epochs": STEPS})
-    dataset, data = make_synthetic(declared, rows=_BATCHES * size)
     return Subject(
         experiment=experiment,
         resolved=replace(resolved, settings=settings),
         root=root,
-        dataset=dataset,
-        data=data,
+        datasets=by_role(settings, make_all_synthetic(declared, rows=_BATCHES * size)),
         device="cpu",
         folder=folder,
     )

@@ -7,6 +7,7 @@ one picture, are not detected.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,6 +21,7 @@ from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.subject import SPLITS
 from trainer.training.readers import Pick
 from trainer.training.readers.byte_samples import Windows
+from trainer.training.readers.joined import JoinedSamples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,10 +52,12 @@ class Common:
     part: float
     examples: Sequence[tuple[int, int]]
     """Numbers of equal samples, in this split and in the training split."""
+    verbs: tuple[str, str] = ("is in", "are in")
+    """For one sample and for several."""
 
-    def describe(self, verbs: tuple[str, str]) -> str:
-        """Return the text of the finding; `verbs` are for one sample and for several."""
-        verb = verbs[self.count != 1]
+    def describe(self) -> str:
+        """Return the text of the finding."""
+        verb = self.verbs[self.count != 1]
         return f"{self.count:,} of {counted(self.of, 'sample')} of {self.split} ({self.part:.1%} of its bytes) {verb} {LEARNED}"
 
 
@@ -66,24 +70,43 @@ def splitting(trial: Trial) -> str:
             raise CheckFailed(message, hint="correct [splits] in the dataset's declaration")
     if trial.subject.made_up:
         raise NothingToCheck("the samples are synthetic")
-    samples = trial.samples
-    reader = trial.subject.dataset.reader
-    if isinstance(samples, Windows) and isinstance(reader, Text):
-        common = _overlapping(samples, trial.rows, reach=(reader.window - 1) // reader.step)
-        unit = "tokens" if reader.tokens else "bytes"
-        verbs = (f"shares {unit} with windows of", f"share {unit} with windows of")
-        return _result(samples, common, verbs, compared="all windows compared")
-    by_digest = _by_files(samples, trial.subject.data)
-    compared = _spaced_rows(trial.rows, most=_FILES if by_digest else _sample_limit(samples, trial.rows[LEARNED][0]))
-    common = _equal(by_digest or _by_bytes(trial, compared[LEARNED][:_SHOWN]), compared)
-    return _result(samples, common, ("is in", "are in"), compared=_describe_compared(compared, trial.rows))
+    samples, datasets = trial.samples, trial.subject.datasets
+    first, reader = _parts(samples)[0][0], datasets[0].declared.reader
+    common: list[Common] = []
+    how: list[str] = []
+    rows = trial.rows
+    if isinstance(first, Windows) and isinstance(reader, Text):
+        of_train = datasets[0].splits or SPLITS
+        common += _overlapping(first, {name: rows[name] for name in SPLITS if name in of_train}, reader)
+        how.append(
+            "all windows compared" if len(datasets) == 1 else f"all windows of {datasets[0].declared.title} compared"
+        )
+        rows = {name: each for name, each in rows.items() if name == LEARNED or name not in of_train}
+    if len(rows) > 1:
+        by_digest = _by_files(samples, [each.files for each in datasets])
+        compared = _spaced_rows(rows, most=_FILES if by_digest else _sample_limit(samples, rows[LEARNED][0]))
+        try:
+            common += _equal(by_digest or _by_bytes(trial, compared[LEARNED][:_SHOWN]), compared)
+            how.append(_describe_compared(compared, rows))
+        except NothingToCheck as fault:
+            if not how:
+                raise
+            how.append(fault.message)
+    return _result(samples, common, compared="; ".join(how))
 
 
-def _result(samples: Samples, common: Sequence[Common], verbs: tuple[str, str], *, compared: str) -> str:
+def _parts(samples: Samples) -> list[tuple[Samples, int]]:
+    """Return the samples of each dataset, and the number of its first sample."""
+    if isinstance(samples, JoinedSamples):
+        return [(part.samples, first) for part, first, _ in samples.spans()]
+    return [(samples, 0)]
+
+
+def _result(samples: Samples, common: Sequence[Common], *, compared: str) -> str:
     found = [each for each in common if each.count]
     if not found:
         return f"no sample is in two splits ({compared})"
-    message = "; ".join(each.describe(verbs) for each in found)
+    message = "; ".join(each.describe() for each in found)
     shown = ", ".join(
         f"{each.split} {_sample_name(samples, one)} and {LEARNED} {_sample_name(samples, other)}"
         for each in found
@@ -97,7 +120,7 @@ def _result(samples: Samples, common: Sequence[Common], verbs: tuple[str, str], 
 def _describe_compared(compared: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]) -> str:
     if all(len(compared[name]) == len(rows[name]) for name in compared):
         return f"all {sum(map(len, compared.values())):,} samples compared"
-    return f"compared: {', '.join(f'{len(compared[name]):,} of {len(rows[name]):,} of {name}' for name in SPLITS)}"
+    return f"compared: {', '.join(f'{len(compared[name]):,} of {len(rows[name]):,} of {name}' for name in compared)}"
 
 
 def _sample_limit(samples: Samples, row: int) -> int:
@@ -109,21 +132,26 @@ def _spaced_rows(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, S
     """Return the samples to compare, evenly spaced: a quarter of `most` of each measured split, the rest from the training split."""
     found: dict[str, Sequence[int]] = {}
     left = most
-    for name in (*MEASURED, LEARNED):
+    for name in (*(each for each in MEASURED if each in rows), LEARNED):
         count = min(len(rows[name]), left if name == LEARNED else most // 4)
         found[name] = rows[name][:: -(-len(rows[name]) // count)]
         left -= count
-    return found
+    return {name: found[name] for name in SPLITS if name in found}
 
 
-def _by_files(samples: Samples, data: Any) -> Identity | None:
+def _by_files(samples: Samples, data: Sequence[Any]) -> Identity | None:
     """Identify samples by their files' digests, if each sample is a file of a manifest: no sample is read."""
-    layout = samples.layout
-    if not (layout.files and layout.ends is None and hasattr(data, "entry")):
+    parts = [(own.layout, first) for own, first in _parts(samples)]
+    if not all(layout.files and layout.ends is None for layout, _ in parts):
         return None
+    if not all(hasattr(each, "entry") for each in data):
+        return None
+    begins = [first for _, first in parts]
 
     def identity(row: int) -> tuple[bytes, int]:
-        entry = data.entry(layout.files[row])
+        number = bisect_right(begins, row) - 1
+        layout, first = parts[number]
+        entry = data[number].entry(layout.files[row - first])
         return str(entry.sha256).encode(), int(entry.size)
 
     return identity
@@ -151,7 +179,7 @@ def _by_bytes(trial: Trial, some: Sequence[int]) -> Identity:
 def _equal(identity: Identity, compared: Mapping[str, Sequence[int]]) -> list[Common]:
     learned = {identity(row)[0]: row for row in compared[LEARNED]}
     found: list[Common] = []
-    for name in MEASURED:
+    for name in (each for each in MEASURED if each in compared):
         every = [(row, *identity(row)) for row in compared[name]]
         common = [(size, row, learned[digest]) for row, digest, size in every if digest in learned]
         largest = [(row, there) for _, row, there in sorted(common, key=lambda each: -each[0])]
@@ -160,19 +188,21 @@ def _equal(identity: Identity, compared: Mapping[str, Sequence[int]]) -> list[Co
     return found
 
 
-def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], *, reach: int) -> list[Common]:
+def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], reader: Text) -> list[Common]:
     """Return windows of val and test that share bytes with a window of train: possible if the step is shorter than a window."""
+    reach, unit = (reader.window - 1) // reader.step, "tokens" if reader.tokens else "bytes"
+    verbs = (f"shares {unit} with windows of", f"share {unit} with windows of")
     learned = np.append(np.sort(_numbers(rows[LEARNED])), np.iinfo(np.int64).max)
     ends = np.asarray(windows.layout.ends, dtype=np.int64)
     found: list[Common] = []
-    for name in MEASURED:
+    for name in (each for each in MEASURED if each in rows):
         here = _numbers(rows[name])
         file = np.searchsorted(ends, here, side="right")
         first, last = np.maximum(np.append(0, ends)[file], here - reach), np.minimum(ends[file] - 1, here + reach)
         there = learned[np.searchsorted(learned, first)]
         near = list(zip(here[there <= last].tolist(), there[there <= last].tolist(), strict=True))
         part = len(near) / max(1, len(here))
-        found.append(Common(split=name, count=len(near), of=len(here), part=part, examples=near))
+        found.append(Common(split=name, count=len(near), of=len(here), part=part, examples=near, verbs=verbs))
     return found
 
 
@@ -186,4 +216,6 @@ def _is(count: int) -> str:
 
 def _sample_name(samples: Samples, row: int) -> str:
     layout = samples.layout
+    if isinstance(samples, JoinedSamples):
+        return layout.name_of(row)
     return layout.files[row] if layout.files and layout.ends is None else str(row)

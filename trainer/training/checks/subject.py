@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from trainer.data.splits import select
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
+from trainer.training.assembly import open_joined
 from trainer.training.checks.fit_monitor import Watch
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 
     from trainer.data.cache.inspections import CachedInspection
     from trainer.data.declaration import Dataset
-    from trainer.data.files import Files
     from trainer.data.inspection import Inspection
     from trainer.settings.origins import Resolved
+    from trainer.training.assembly import FetchedDataset
     from trainer.training.checks.short_training import LenientLedger
     from trainer.training.experiment import Experiment
     from trainer.training.readers import Batch, Pick, Sample
+    from trainer.training.readers.samples import Alphabet
     from trainer.training.tasks.task import Task
     from trainer.training.transforms import SampleTransform
 
@@ -54,8 +56,8 @@ class Subject:
     experiment: Experiment
     resolved: Resolved[Any]
     root: Path
-    dataset: Dataset
-    data: Files
+    datasets: Sequence[FetchedDataset]
+    """The datasets with the splits that each provides, the dataset of train first."""
     device: str
     """`cpu` or `gpu`."""
     folder: Path
@@ -63,10 +65,24 @@ class Subject:
     steps: int = 100
     """Maximum number of steps of the short fit."""
     made_up: bool = False
-    """Whether the data is a synthetic dataset."""
+    """Whether the data are synthetic."""
     inspection: CachedInspection | None = None
     """Storage for the inspection of real data."""
     say: Callable[[str], None] = lambda _: None
+
+    @property
+    def title(self) -> str:
+        """The titles of the datasets."""
+        return " and ".join(each.title for each in self.datasets)
+
+    @property
+    def names(self) -> str:
+        """The names of the datasets, for hints."""
+        return " and ".join(each.declared.name for each in self.datasets)
+
+    def declaration_of(self, split: str) -> Dataset:
+        """Return the declaration of the dataset that provides a split."""
+        return next((each.declared for each in self.datasets if split in each.splits), self.datasets[0].declared)
 
 
 class Trial:
@@ -100,13 +116,22 @@ class Trial:
     @cached_property
     def train_split(self) -> TrainSplit:
         """Return the training split, to which each new net is fitted; it caches the computed statistics."""
-        return TrainSplit(lambda: (self.samples, self.rows["train"]), dataset=self.subject.dataset.title)
+        return TrainSplit(lambda: (self.samples, self.rows["train"]), dataset=self.subject.title)
 
     @cached_property
+    def opened(self) -> tuple[Dataset, Samples]:
+        """Open the samples of all datasets with the net's reader; return their declaration, too. Raise `DatasetError`."""
+        return open_joined(self.subject.datasets, self.subject.experiment.make_net().samples)
+
+    @property
+    def declared(self) -> Dataset:
+        """Return the declaration of the samples."""
+        return self.opened[0]
+
+    @property
     def samples(self) -> Samples:
-        """Open the dataset's samples with the net's reader."""
-        net = self.subject.experiment.make_net()
-        return net.samples(self.subject.dataset, self.subject.data)
+        """Return all samples."""
+        return self.opened[1]
 
     @cached_property
     def transform(self) -> SampleTransform | None:
@@ -116,13 +141,13 @@ class Trial:
     @cached_property
     def rows(self) -> dict[str, Any]:
         """Return each split's rows."""
-        layout, declared = self.samples.layout, self.subject.dataset
+        layout, declared = self.samples.layout, self.declared
         return {name: select(name, declared.splits, layout, dataset=declared.name) for name in SPLITS}
 
     @cached_property
     def whole(self) -> RunData:
         """Return all samples as the data of a run."""
-        return call_configured(RunData, self.subject.dataset, self.samples, self.transform)
+        return call_configured(RunData, self.declared, self.samples, self.transform)
 
     @cached_property
     def inspection(self) -> Inspection | None:
@@ -136,7 +161,7 @@ class Trial:
     def first_samples(self) -> tuple[Dataset, Samples]:
         """Return the first samples of each split, and a declaration that matches them."""
         rows = {name: self.rows[name][: self._most(name)] for name in SPLITS}
-        return select_rows(self.subject.dataset, self.samples, rows)
+        return select_rows(self.declared, self.samples, rows)
 
     def _most(self, split: str) -> int:
         """Return how many samples to use: avoid a last batch of one sample if possible; another check covers the run's last batch."""
@@ -238,6 +263,11 @@ class SelectedSamples(Samples):
     def classes(self) -> tuple[str, ...]:
         """The names of the classes."""
         return self.whole.classes
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """The numbers of a text."""
+        return self.whole.alphabet
 
     def _original(self, pick: Pick) -> Pick:
         return type(pick)(index=self.rows[pick.index], epoch=pick.epoch, run=pick.run)

@@ -46,6 +46,16 @@ class RolePart:
     samples: Samples
     splits: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """The dataset's title, with its splits."""
+        return title_of(self.declared, self.splits)
+
+
+def title_of(declared: Dataset, splits: Sequence[str]) -> str:
+    """Return the title of a dataset, with the splits that it provides to a run of several datasets."""
+    return f"{declared.title} ({', '.join(splits)})" if splits else declared.title
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinedLayout(Layout):
@@ -127,7 +137,7 @@ class JoinedSamples(Samples):
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
         """Yield these samples for an inspection, as the reader of each dataset does."""
-        for part, first, end in self._spans():
+        for part, first, end in self.spans():
             own = rows[(rows >= first) & (rows < end)] - first
             for block in part.samples.blocks(own) if len(own) else ():
                 fault = partial(_shifted, block.fault, first) if callable(block.fault) else block.fault
@@ -135,19 +145,20 @@ class JoinedSamples(Samples):
 
     def rows_of(self, split: str) -> Sequence[int]:
         """Return the samples of a split. Raise `DatasetError` if the dataset of this role does not have the split."""
-        for part, first, _ in self._spans():
+        for part, first, _ in self.spans():
             if split in part.splits:
                 rows = select(split, part.declared.splits, part.samples.layout, dataset=part.declared.name)
                 return array("q", (row + first for row in rows)) if first else rows
         raise DatasetError(f"no dataset has the role {split}", hint=f"--dataset train=NAME,{split}=NAME")
 
-    def _spans(self) -> Iterator[tuple[RolePart, int, int]]:
+    def spans(self) -> Iterator[tuple[RolePart, int, int]]:
+        """Yield each dataset with the number of its first sample, and one past the number of its last."""
         for part, end in zip(self.parts, self.ends, strict=True):
             yield part, end - len(part.samples), end
 
     def _part_of(self, index: int) -> tuple[RolePart, int]:
         """Return the dataset of a sample, and the number of its first sample."""
-        return next((part, first) for part, first, end in self._spans() if index < end)
+        return next((part, first) for part, first, end in self.spans() if index < end)
 
     def _name_of(self, index: int) -> str:
         part, first = self._part_of(index)
@@ -171,13 +182,13 @@ def join(parts: Sequence[RolePart]) -> tuple[Dataset, Samples]:
     samples = JoinedSamples(parts)
     splits: dict[str, Any] = {split: Chosen(samples.rows_of(split)) for part in parts for split in part.splits}
     values: dict[str, Any] = {name: getattr(first.declared, name) for name in type(first.declared).model_fields}
-    titles = " and ".join(f"{part.declared.title} ({', '.join(part.splits)})" for part in parts)
+    titles = " and ".join(part.title for part in parts)
     return JoinedDataset.model_construct(**values | {"splits": splits, "titles": titles}), samples
 
 
 def _require_equal(one: RolePart, other: RolePart) -> None:
     types, others = _types(one), _types(other)
-    both = f"datasets {one.declared.title} ({', '.join(one.splits)}) and {other.declared.title} ({', '.join(other.splits)})"
+    both = f"datasets {one.title} and {other.title}"
     hint = "use datasets with equal fields, types and classes, or publish one of them again"
     if types.keys() != others.keys():
         found = f"{', '.join(types)}; {', '.join(others)}"

@@ -62,6 +62,8 @@ _MOST_WORDS: Final = 12
 _NOISE: Final = 0.1
 
 Values = np.ndarray[Any, Any]
+Phases = dict[tuple[str, tuple[int, ...]], Values]
+"""How the positions of a field depend on the hidden number, by the field's name and shape: numbers from 0 to 1."""
 
 
 class SyntheticFiles(Files):
@@ -102,11 +104,21 @@ class SyntheticFiles(Files):
         return {name: value for name, value in vars(self).items() if name != "_folder"}
 
 
-def make_synthetic(declared: Dataset, *, rows: int) -> tuple[Dataset, SyntheticFiles]:
-    """Generate the twin: about `rows` training samples, a quarter as many in each other split. Raise `DatasetError`."""
+def make_all_synthetic(declared: Sequence[Dataset], *, rows: int) -> list[tuple[Dataset, SyntheticFiles]]:
+    """Generate the twins of the datasets of one run: equal fields depend on the hidden number in the same way. Raise `DatasetError`."""
+    phases: Phases = {}
+    return [make_synthetic(each, rows=rows, phases=phases) for each in declared]
+
+
+def make_synthetic(declared: Dataset, *, rows: int, phases: Phases | None = None) -> tuple[Dataset, SyntheticFiles]:
+    """Generate the twin: about `rows` training samples, a quarter as many in each other split. Raise `DatasetError`.
+
+    `phases` holds those of the twins that were generated before for the same run.
+    """
     counts = {name: rows if name == "train" else max(1, rows // 4) for name in [*declared.splits] or ["train"]}
     total = sum(counts.values())
-    files = _Generator(declared, total, np.random.default_rng(derived(0, "twin", declared.name)))
+    random = np.random.default_rng(derived(0, "twin", declared.name))
+    files = _Generator(declared, total, random, {} if phases is None else phases)
     synthetic = SyntheticFiles(files.written(counts))
     if not isinstance(declared.reader, Images):
         ends = np.cumsum([0, *counts.values()]).tolist()
@@ -122,14 +134,16 @@ def make_synthetic(declared: Dataset, *, rows: int) -> tuple[Dataset, SyntheticF
 class _Generator:
     """The generator of the files of one twin."""
 
-    def __init__(self, declared: Dataset, rows: int, random: np.random.Generator) -> None:
-        self.declared, self.rows, self.random = declared, rows, random
+    def __init__(self, declared: Dataset, rows: int, random: np.random.Generator, phases: Phases) -> None:
+        self.declared, self.rows, self.random, self.phases = declared, rows, random, phases
         self.hidden = random.random(rows)
 
     def written(self, counts: Mapping[str, int]) -> dict[str, bytes]:
         match self.declared.reader:
             case Arrays() as arrays:
-                values = [np.ascontiguousarray(self.values(self.declaration_of(field))) for field in arrays.fields]
+                values = [
+                    np.ascontiguousarray(self.values(self.declaration_of(field), field)) for field in arrays.fields
+                ]
                 bodies = (_written(partial(np.save, arr=each)) for each in values)
                 return dict(zip(arrays.fields.values(), bodies, strict=True))
             case Images() as images:
@@ -161,12 +175,13 @@ class _Generator:
             )
         return drawn if isinstance(drawn, Drawn) else Drawn(**drawn.model_dump())
 
-    def values(self, drawn: Drawn) -> Values:
+    def values(self, drawn: Drawn, name: str) -> Values:
         """Return a value for each sample, `[rows, ...]`."""
         shape = tuple(_ANY if length == "any" else length for length in drawn.shape)
         hidden = self.hidden.reshape(-1, *[1] * len(shape))
         if shape:
-            waves = 0.5 + 0.4 * np.cos(np.pi * hidden + 2 * np.pi * self.random.random(shape))
+            phases = self.phases.setdefault((name, shape), self.random.random(shape))
+            waves = 0.5 + 0.4 * np.cos(np.pi * hidden + 2 * np.pi * phases)
             hidden = np.clip(waves + self.random.normal(0, _NOISE, (self.rows, *shape)), 0, 1)
         if drawn.classes is not None:
             return np.minimum(hidden * drawn.classes, drawn.classes - 1).astype(drawn.dtype)
@@ -180,8 +195,8 @@ class _Generator:
         drawn = self.declared.twin.get("label")
         classes = reader.classes or tuple(f"class{number}" for number in range((drawn and drawn.classes) or _CLASSES))
         channels = {"L": 1, "RGB": 3, "RGBA": 4}[reader.mode]
-        pixels = self.values(Drawn(dtype="uint8", shape=(*(reader.size or _SIZE), channels), range=(0, 255)))
-        labels = self.values(Drawn(dtype="int64", classes=len(classes)))
+        pixels = self.values(Drawn(dtype="uint8", shape=(*(reader.size or _SIZE), channels), range=(0, 255)), "image")
+        labels = self.values(Drawn(dtype="int64", classes=len(classes)), "label")
         splits = self.declared.splits.values()
         below = [split.prefix for split in splits if isinstance(split, Below)]
         folders = np.repeat(
@@ -207,10 +222,12 @@ class _Generator:
             for name in column.names:
                 treatment = reader.columns.get(name)
                 if treatment and treatment.values:
-                    codes = self.values(Drawn(dtype="int64", classes=len(treatment.values)))
+                    codes = self.values(Drawn(dtype="int64", classes=len(treatment.values)), name)
                     columns[name] = np.array(treatment.values)[codes]
                     continue
-                columns[name] = self.values(drawn.model_copy(update={"shape": shape})).reshape(self.rows)
+                columns[name] = self.values(drawn.model_copy(update={"shape": shape}), f"{field}/{name}").reshape(
+                    self.rows
+                )
         parts = np.array_split(np.arange(self.rows), len(reader.files))
         tables = [pa.table({name: each[part] for name, each in columns.items()}) for part in parts]
         return {

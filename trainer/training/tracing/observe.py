@@ -23,14 +23,14 @@ from trainer.training.step_callbacks import SeedEveryStep
 from trainer.training.tracing.fingerprints import memory_of, tensors_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import lightning as L
     from torch import Tensor, nn
 
-    from trainer.data.declaration import Dataset
-    from trainer.data.files import Files
     from trainer.settings.ledger import Ledger
+    from trainer.training.assembly import FetchedDataset
     from trainer.training.experiment import Experiment
 
 _LONGEST: Final = 80
@@ -42,8 +42,7 @@ class Subject:
 
     experiment: Experiment
     ledger: Ledger
-    dataset: Dataset
-    data: Files
+    datasets: Sequence[FetchedDataset]
     device: str
     steps: int
     folder: Path
@@ -63,7 +62,7 @@ class Window:
 def observe(subject: Subject, *, window: Window | None = None) -> Observer:
     """Create a net, train a few steps, and return the observed values."""
     with use_ledger(subject.ledger):
-        net, data = prepare(subject.experiment, subject.dataset, subject.data)
+        net, data = prepare(subject.experiment, subject.datasets)
         observer = Observer(window)
         callbacks = [call_configured(SeedEveryStep), observer]
         options: dict[str, Any] = {"max_steps": subject.steps, "logger": False, "callbacks": callbacks}
