@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import did_you_mean, short
@@ -24,7 +24,7 @@ from trainer.data.file_names import is_plain_name, reason_to_leave_out
 from trainer.data.packing import PACK_BYTES, HashedFile, Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from trainer.data.declaration import Described
 
@@ -255,6 +255,14 @@ class Files(Protocol):
 
     def folder(self) -> Path:
         """Return the files as a read-only folder, for libraries that need paths."""
+
+    def derived(self, key: Mapping[str, Any], make: Callable[[], bytes], /) -> memoryview:
+        """Return the bytes that `make` computes from the files; a cache keeps them for the next process.
+
+        `key` holds everything that they depend on, besides the files.
+        """
+        del key
+        return memoryview(make())
 
 
 class FolderFiles(Files):

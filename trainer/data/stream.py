@@ -36,6 +36,7 @@ def open_dataset(
     Raises `DiskFullError` if what else the cache holds leaves no room, and what `fetch_dataset` raises.
     """
     if cached := source.cache.find(source.dataset):
+        cached.budget = source.budget
         return cached
     lease, (listing, store) = source.cache.lease(source.dataset), _listing(source)
     streamed = StreamedDataset(source, listing, lease, patience=patience, store=store)
@@ -107,6 +108,7 @@ def _fetch(source: StreamSource, size: int, progress: Progress) -> CachedDataset
         source.budget.release(None, size)
         raise
     ChunkFolder(source.budget, version_of(source)).clear()
+    complete.budget = source.budget
     return complete
 
 

@@ -1,4 +1,4 @@
-"""The tokens of text files, by the library `tokenizers`: whole numbers of 32 bits, in memory.
+"""The tokens of text files, by the library `tokenizers`: whole numbers of 32 bits, in memory, or mapped from the cache.
 
 Lines are tokenized one by one, in this thread: the library's own threads would depend on `TOKENIZERS_PARALLELISM`, and a loader worker that
 is forked after they were used can wait forever. Truncation, padding and the template of the tokenizer (`post_processor`) are not applied:
@@ -8,17 +8,23 @@ the declaration states the window, the end token and the padding.
 from __future__ import annotations
 
 import json
+import sys
 from array import array
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.digest import digest_of_bytes
+import numpy as np
+
+from trainer.base.digest import digest_of_bytes, digest_of_document, digest_of_file
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, short
+from trainer.data import file_formats, tokenizer_file
 from trainer.data.file_formats import count_lines
 from trainer.data.reader import PaddedTokens
 from trainer.data.tokenizer_file import TokenizerFile, parse_tokenizer
@@ -63,6 +69,15 @@ class TokenizedFile:
         self.ends.append(len(self.ids))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileNumbers:
+    """The tokens of a file."""
+
+    ids: np.ndarray[Any, np.dtype[np.int32]]
+    ends: np.ndarray[Any, np.dtype[np.int64]]
+    """For each line, the number of tokens up to its end, with its end token."""
+
+
 class Tokenizer:
     """The tokenizer of a dataset. It can be pickled, and forked."""
 
@@ -100,6 +115,20 @@ class Tokenizer:
             left = MOST_TOKENS - sum(len(each.ids) for each in found)
             found.append(self._of_file(files, path, left))
         return found
+
+    def numbers(self, files: Files, paths: Sequence[str]) -> list[FileNumbers]:
+        """Return the tokens of files, computed now or by an earlier process that had these files, this code and this library.
+
+        Raises `DatasetError` with file and line.
+        """
+        key = {
+            "format": "tokens/1",
+            "code": _code(),
+            "library": version("tokenizers") if has_library() else "",
+            "tokens": self._tokens.model_dump(mode="json"),
+            "paths": list(paths),
+        }
+        return _unpacked(files.derived(key, lambda: _packed(self.tokenize(files, paths))), len(paths))
 
     def describe(self, found: Sequence[TokenizedFile]) -> str:
         """Return the number of tokens, and how many are unknown or special tokens that the text spells."""
@@ -197,6 +226,32 @@ def _strict(parsed: TokenizerFile) -> str:
     if model.get("unk_token") is None and "merges" in model:
         model = {**model, "unk_token": _ABSENT}
     return json.dumps({**parsed.document, "model": model})
+
+
+@cache
+def _code() -> str:
+    """Return the digest of the code that makes the tokens: other code may make others."""
+    modules = [file_formats, tokenizer_file, sys.modules[__name__]]
+    return digest_of_document([digest_of_file(Path(str(each.__file__))) for each in modules])
+
+
+def _packed(found: Sequence[TokenizedFile]) -> bytes:
+    """Return two counts for each file, then the ends of all lines, then all tokens; little-endian."""
+    counts = np.array([(len(each.ends), len(each.ids)) for each in found], dtype="<i8")
+    ends = [np.frombuffer(each.ends, np.int64).astype("<i8", copy=False) for each in found]
+    ids = [np.frombuffer(each.ids, np.int32).astype("<i4", copy=False) for each in found]
+    return b"".join((counts.tobytes(), *(each.tobytes() for each in (*ends, *ids))))
+
+
+def _unpacked(raw: memoryview, files: int) -> list[FileNumbers]:
+    counts = np.frombuffer(raw, "<i8", count=2 * files).reshape(files, 2)
+    lines, ids = (np.append(0, np.cumsum(column)) for column in counts.T)
+    first = counts.nbytes + 8 * int(lines[-1])
+    every, whole = np.frombuffer(raw[counts.nbytes : first], "<i8"), np.frombuffer(raw[first:], "<i4")
+    return [
+        FileNumbers(ids=whole[ids[each] : ids[each + 1]], ends=every[lines[each] : lines[each + 1]])
+        for each in range(files)
+    ]
 
 
 class _PanicError(Exception):

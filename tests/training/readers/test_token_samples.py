@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -11,9 +11,15 @@ import torch
 from tests.data import tokenizers
 from trainer.base.document import typed
 from trainer.base.errors import DatasetError
+from trainer.data import token_ids
+from trainer.data.cache.folder import Cache
 from trainer.data.check import check_dataset
 from trainer.data.declaration import Dataset, Draft, sample_types
+from trainer.data.fetch import fetch_dataset
 from trainer.data.files import FolderFiles, SourceFolder
+from trainer.data.publish import publish_dataset
+from trainer.data.token_ids import Tokenizer
+from trainer.stores.memory import MemoryStore
 from trainer.training.data import RunData
 from trainer.training.readers import Pick, Samples, open_samples
 from trainer.training.readers.joined import RolePart, join
@@ -21,7 +27,11 @@ from trainer.training.readers.overview import make_overview
 from trainer.training.readers.synthetic import make_synthetic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from trainer.data.files import Files
+    from trainer.data.token_ids import TokenizedFile
 
 pytestmark = pytest.mark.torch
 NOTHING = "sha256:" + "0" * 64
@@ -104,6 +114,34 @@ def test_the_check_counts_what_the_reader_reads_and_reports_the_tokens(tmp_path:
     checked = check_dataset(draft, source, source.paths())
     assert checked.samples == len(samples)
     assert any("tokens of 5 kinds in" in note for note in checked.notes)
+
+
+@pytest.mark.parametrize("dataset", [lines(), windows(3)], ids=["lines", "windows"])
+def test_a_text_is_tokenized_once_for_each_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    opened(tmp_path / "source", dataset)
+    store, calls = MemoryStore(), []
+    draft = Draft(name="made", reader=dataset.reader, splits={"train": (0, 2)})
+    published = publish_dataset(draft, source=SourceFolder(root=tmp_path / "source"), store=store).dataset
+
+    def start() -> Samples:
+        files = fetch_dataset(published, cache=Cache(root=tmp_path / "cache"), open_store=lambda: store)
+        return open_samples(published, cast("Files", files))
+
+    def counted(own: Tokenizer, files: Files, paths: Sequence[str]) -> list[TokenizedFile]:
+        calls.append(len(paths))
+        return tokenize(own, files, paths)
+
+    tokenize = Tokenizer.tokenize
+    monkeypatch.setattr(Tokenizer, "tokenize", counted)
+    first, again = start(), start()
+    assert len(calls) == 1
+    for number in range(len(first)):
+        assert as_lists(first[number]) == as_lists(again[number])
+    monkeypatch.setattr(token_ids, "version", lambda _: "another")
+    start()
+    assert len(calls) == 2
 
 
 def test_workers_give_the_same_batches(tmp_path: Path) -> None:

@@ -11,18 +11,20 @@ import hashlib
 import mmap
 from collections import OrderedDict
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.suggestions import did_you_mean
+from trainer.data.cache.derived import derived
 from trainer.data.cache.file_tree import make_file_tree
 from trainer.data.manifest_lines import Paths, release_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from trainer.base.safe_folder import Root
+    from trainer.data.cache.budget import Budget
     from trainer.data.cache.folder import Cache
     from trainer.data.cache.locks import Lease
     from trainer.data.declaration import Dataset
@@ -45,6 +47,8 @@ class CachedDataset:
     is_streamed = False
     lease: Lease | None = None
     """Keeps `data gc` from removing the version; `None` if the cache allows no lease."""
+    budget: Budget | None = None
+    """The limit of the cache, which counts what this process adds."""
 
     def __init__(self, *, cache: Cache, dataset: Dataset, listing: Listing, sparse: Mapping[str, str]) -> None:
         """Use a version that `Cache.find` has checked to be complete."""
@@ -99,6 +103,10 @@ class CachedDataset:
     def folder(self) -> Path:
         """Return the files as a read-only folder, which is created and verified on first use."""
         return self._folder
+
+    def derived(self, key: Mapping[str, Any], make: Callable[[], bytes], /) -> memoryview:
+        """Return the bytes that `make` computes from the files, or an earlier process of this user computed."""
+        return derived(self._cache, self.dataset, key, make, budget=self.budget)
 
     def link(self, path: str, *, to: Root, new: str) -> bool:
         """Create a hard link to a verified large file; return whether the file is large and the system allowed the link."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.files import Files
     from trainer.data.reader import PaddedTokens, Text, Tokens
-    from trainer.data.token_ids import TokenizedFile
     from trainer.training.readers.samples import Batch, Pick, Piece, Sample
 
 _PADDED: Final = ("text", "next")
@@ -63,11 +62,8 @@ class TokenLines(_Tokenized, ByteSamples):
     def __init__(self, files: Files, paths: Sequence[str], tokens: PaddedTokens) -> None:
         """Tokenize the files. Raise `DatasetError` with file and line."""
         self.tokenizer, self._window = Tokenizer(files, tokens), tokens.window
-        found = self.tokenizer.tokenize(files, paths)
-        self._ids, self._ends = (
-            [_ids_of(each) for each in found],
-            [np.frombuffer(each.ends, np.int64) for each in found],
-        )
+        found = self.tokenizer.numbers(files, paths)
+        self._ids, self._ends = [each.ids for each in found], [each.ends for each in found]
         most = max(int(np.diff(each, prepend=0).max(initial=0)) for each in self._ends)
         self.longest = most if self._window is None else self._window
         counts = list(accumulate(map(len, self._ends)))
@@ -106,7 +102,7 @@ class TokenWindows(_Tokenized, Windows):
     def __init__(self, files: Files, reader: Text, tokens: Tokens) -> None:
         """Tokenize the files. Raise `DatasetError` with file and line."""
         self.tokenizer, self.longest = Tokenizer(files, tokens), reader.window
-        self._ids = [_ids_of(each) for each in self.tokenizer.tokenize(files, reader.files)]
+        self._ids = [each.ids for each in self.tokenizer.numbers(files, reader.files)]
         super().__init__(files, reader)
 
     def _length(self, number: int) -> int:
@@ -116,7 +112,3 @@ class TokenWindows(_Tokenized, Windows):
         number, row = self._layout.place(index)
         first = row * self._reader.step
         return self._ids[number][first : first + self._reader.window + 1]
-
-
-def _ids_of(found: TokenizedFile) -> Numbers:
-    return np.frombuffer(found.ids, dtype=np.int32)
