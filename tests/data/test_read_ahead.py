@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import threading
+from contextlib import suppress
 from itertools import chain, pairwise
+from threading import Barrier, BrokenBarrierError, Event
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +18,7 @@ from trainer.data.cache.budget import Budget, Usage
 from trainer.data.read_ahead import NEVER, SCANNED, THREADS, Order
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -245,6 +248,27 @@ def test_neighbors_that_are_used_together_are_fetched_by_one_request_within_the_
     assert files.source.budget.count().streamed == {
         folder.path: sum(each.cost for each in files.chunks.files(folder.names()))
     }
+
+
+def test_each_thread_fetches_a_group_at_once(small: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, block = 2 << 20, 43
+    together, store = Barrier(THREADS, timeout=60), small.store
+    read = store.read
+    files = open_grouped(small, limit, block)
+
+    def waiting(key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        with suppress(BrokenBarrierError):
+            together.wait()
+            reached.set()
+        return read(key, start=start, length=length)
+
+    reached = Event()
+    monkeypatch.setattr(store, "read", waiting)
+    firsts = [f"{number:04}.bin" for number in range(0, MANY, 2 * block)]
+    files.read_ahead([[*files.chunk_ids(path, 0, 1)] for path in firsts])
+    assert reached.wait(60), "fewer groups than threads were fetched at once"
+    together.abort()
+    files.close()
 
 
 def test_a_damaged_neighbor_is_fetched_again(small: Streams) -> None:

@@ -190,6 +190,11 @@ class Chunks:
                 first, pack, begin, end, is_open = number, own, offset, offset + size, True
         return firsts
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether adjacent small files are grouped."""
+        return self._firsts is not None
+
     def group_ids(self, identifiers: Ids) -> Ids:
         """Return the id of the group of each chunk."""
         if self._firsts is None:

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 THREADS: Final = 4
 AHEAD: Final = 256 << 20
-"""Bytes that are fetched ahead of the reads; at most an eighth of the cache, because they take the room of later ones."""
+"""Bytes that are fetched ahead of the reads; at most an eighth of the cache, because they take the room of later ones.
+
+A group of several chunks can take a sixteenth: then at most a quarter, so that each thread fetches a group.
+"""
 NEVER: Final = 1 << 62
 """The position of the next use of a group that is not used again."""
 _PLANNED: Final = 256
@@ -69,7 +72,7 @@ class ReadAhead:
     ) -> None:
         """Begin to fetch the chunks of `batches`, and then those of `later`."""
         self._files, self._folder, self._grant = files, files.folder_of_chunks, Grant(files.folder_of_chunks)
-        self._ahead = min(ahead, files.source.budget.limit // 8)
+        self._ahead = min(ahead, files.source.budget.limit // (4 if files.chunks.has_groups else 8))
         groups = [_distinct(files.chunks.group_ids(np.asarray(each, dtype=np.int64))) for each in (*batches, later)]
         self._ends: list[int] = np.cumsum([0, *map(len, groups[:-1])]).tolist()
         """The position after the last group before each batch, and after the last batch."""
