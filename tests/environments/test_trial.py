@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -136,3 +137,42 @@ def test_a_trial_has_what_locks_and_builds_and_shares_the_fetched_uv(tmp_path: P
     assert not trial.exists()
     assert changeable_files(root)["uv.lock"] == (ROOT / "uv.lock").read_text()
     assert (root / ".reprise" / "file").exists()
+
+
+TRIED = """
+import os, signal, sys
+from pathlib import Path
+from trainer.environments.trial import trial_checkout
+with trial_checkout(Path(sys.argv[1])) as trial:
+    print(trial, flush=True)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def test_the_trial_of_a_killed_command_is_removed_by_the_next_one(root: Path, tmp_path: Path) -> None:
+    for name in ("docker", "scripts", "trainer/environments", "tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "trainer/__init__.py").touch()
+
+    def start(end: str) -> tuple[subprocess.Popen[str], Path]:
+        environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+        words = [sys.executable, "-c", TRIED, str(root), end]
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    killed, abandoned = start("killed")
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    living, used = start("waits")
+    for folder in (abandoned, used):
+        os.utime(folder, (0, 0))
+    last, _ = start("waits")
+    assert not abandoned.exists()
+    assert used.exists(), "another command uses it"
+    for process in (living, last):
+        process.communicate()

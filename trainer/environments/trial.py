@@ -6,9 +6,12 @@ then replaced one after the other; a journal in `.reprise/` lets the next comman
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 _FOLDERS: Final = ("docker", FOLDER, "scripts", "trainer/environments")
 _FILES: Final = (".dockerignore", "pyproject.toml", "trainer/__init__.py", "uv.lock")
+_PREFIX: Final = "reprise-trial-"
+_YOUNG_S: Final = 60.0
 _JOURNAL: Final = ".reprise/changed-files.json"
 
 
@@ -45,10 +50,14 @@ class _Journal(Document):
 
 @contextmanager
 def trial_checkout(root: Path) -> Iterator[Path]:
-    """Return a context with a copy of the files of a checkout that determine its lock and its images."""
+    """Return a context with a copy of the files of a checkout that determine its lock and its images.
+
+    Copies that killed commands left are removed.
+    """
     with disk_faults(root / ".reprise"):
         (root / ".reprise").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="reprise-trial-") as folder:
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _locked(Path(folder)):
         trial = Path(folder).resolve()
         for name in _FOLDERS:
             shutil.copytree(root / name, trial / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -57,6 +66,27 @@ def trial_checkout(root: Path) -> Iterator[Path]:
                 shutil.copy(root / name, trial / name)
         (trial / ".reprise").symlink_to(root / ".reprise")
         yield trial
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock of a folder, which the system releases when this process ends, however it ends. Raise `OSError` if another holds it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(above: Path) -> None:
+    """Remove this user's trials whose process has ended; a new one is locked shortly after it is created."""
+    for folder in above.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            about = folder.lstat()
+            if about.st_uid == os.getuid() and time.time() - about.st_mtime > _YOUNG_S:
+                with _locked(folder):
+                    shutil.rmtree(folder)
 
 
 def changeable_files(root: Path) -> dict[str, str]:
