@@ -42,6 +42,8 @@ class DataContext:
     root: Path
     store: str
     cache: Cache
+    names_cache: bool = False
+    """Whether the user named the cache: a container uses it then instead of its own."""
 
     def open(self) -> Store:
         """Open the store. Raise `StoreMissingError` if none is configured."""
@@ -79,6 +81,7 @@ def main(argv: list[str]) -> int:
         root=CHECKOUT,
         store=args.store or store_address() or "",
         cache=Cache(root=Path(args.cache) if args.cache else cache_folder()),
+        names_cache=bool(args.cache),
     )
     with _stoppable():
         result: int = args.verb(args, context)

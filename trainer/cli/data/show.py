@@ -7,7 +7,6 @@ picture to stdout.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -18,14 +17,13 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len
 
 from trainer.base.atomic_file import write_whole
-from trainer.base.errors import MachineError, RepriseError, StoreError, UsageError
+from trainer.base.errors import RepriseError, StoreError, UsageError
 from trainer.base.suggestions import counted, listed, short
-from trainer.cli.checkout import wake_store
-from trainer.cli.containers import container_launcher
 from trainer.cli.data.caches import IN_IMAGE, UnreadableCache, container_cache
+from trainer.cli.data.in_image import output_in_image
 from trainer.cli.data.values import change_lines, changes_of, classes_of, overview_lines, overview_of
 from trainer.cli.formatting import columns, padded
-from trainer.cli.output import one_line, print_notice
+from trainer.cli.output import one_line
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.cache.folder import Cache
 from trainer.data.check import CheckResult, count_samples
@@ -35,8 +33,6 @@ from trainer.data.overview import Overview
 from trainer.data.reader import Images, Table
 from trainer.data.splits import describe_split
 from trainer.data.versions import diff_datasets, list_versions
-from trainer.launch.contract import CommandRequest
-from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -317,19 +313,5 @@ def picture_of_samples(dataset: Dataset, context: DataContext, *, name: str, com
 
         cached = fetch_dataset(dataset, cache=context.cache, open_store=context.open, progress=transfer_progress())
         return 0, picture_of(dataset, cached)
-    if IMAGE_FILE.exists():
-        raise MachineError("drawing samples needs torch and Pillow, which this image does not have", hint=command)
-    return _in_image(name, context, command=command)
-
-
-def _in_image(name: str, context: DataContext, *, command: str) -> tuple[int, bytes]:
-    if not (context.root / ".env").is_file():
-        raise MachineError(
-            "drawing samples needs torch and Pillow, or the environment's image; this checkout is not set up for an image",
-            hint=f"scripts/setup, then {command}",
-        )
-    request = CommandRequest(words=["data", "show", name, "--samples", "-"], needs_store=False)
-    launcher = container_launcher("-T")
-    wake_store()
-    print_notice(" ".join(launcher.command(request)))
-    return launcher.start(request, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).output()
+    words = ["data", "show", name, "--samples", "-"]
+    return output_in_image(words, context, need="drawing samples needs torch and Pillow", hint=command)

@@ -6,7 +6,6 @@ is in the cache and small, so that the commands stay fast and download nothing.
 
 from __future__ import annotations
 
-import subprocess
 from datetime import datetime, timedelta
 from importlib.util import find_spec
 from textwrap import wrap
@@ -18,19 +17,16 @@ from rich.cells import cell_len
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import DatasetError, MachineError, RepriseError
 from trainer.base.suggestions import counted
-from trainer.cli.checkout import wake_store
-from trainer.cli.containers import container_launcher
+from trainer.cli.data.in_image import output_in_image
 from trainer.cli.formatting import columns as aligned
 from trainer.cli.messages import spelled
-from trainer.cli.output import one_line, print_notice, print_progress
+from trainer.cli.output import one_line, print_progress
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.cache.inspections import cached_overview
 from trainer.data.check_pictures import ClassCount
 from trainer.data.fetch import fetch_dataset
 from trainer.data.overview import LARGEST_WHOLE, Overview, ValueChanges
 from trainer.data.reader import Table, Weights
-from trainer.launch.contract import CommandRequest
-from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -135,17 +131,7 @@ class _Answer(Document):
 def _in_image(words: Sequence[str], context: DataContext) -> _Answer:
     """Run a command in the environment's image, and return its output."""
     hint = f"docker compose run --rm -T train {' '.join(words[:-1])}"
-    if IMAGE_FILE.exists():
-        raise MachineError("reading samples needs torch and pyarrow, which this image does not have", hint=hint)
-    if not (context.root / ".env").is_file():
-        message = (
-            "reading samples needs torch and pyarrow, or the environment's image; this checkout is not set up for one"
-        )
-        raise MachineError(message, hint=f"scripts/setup, then {hint}")
-    request, launcher = CommandRequest(words=list(words), needs_store=False), container_launcher("-T")
-    wake_store()
-    print_notice(" ".join(launcher.command(request)))
-    code, output = launcher.start(request, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).output()
+    code, output = output_in_image(words, context, need="reading samples needs torch and pyarrow", hint=hint)
     if code:
         raise MachineError(f"the samples were not read: the container exited with code {code}", hint=hint)
     return parse_json(output, _Answer, where="the container's answer", whole=LARGEST_WHOLE)
