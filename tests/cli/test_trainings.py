@@ -11,7 +11,8 @@ import pytest
 from trainer.base.errors import MachineError, SourceError
 from trainer.cli.containers import copy_unmounted_files
 from trainer.cli.train import source_of
-from trainer.cli.train.command_line import from_checkout, parse_train_request
+from trainer.cli.train.command_line import parse_train_request
+from trainer.cli.train.edit_arguments import from_checkout
 from trainer.cli.trainings import freeze, start
 from trainer.runs.run import new_run
 from trainer.source.capture import COPY, take_placed_source

@@ -32,12 +32,8 @@ from trainer.cli.nodes import NodePlace
 from trainer.cli.output import print_json, print_notice
 from trainer.cli.submit_manifest import submit_manifest
 from trainer.cli.sweep.request import settings_in_environment
-from trainer.cli.train.command_line import (
-    from_checkout,
-    parse_train_request,
-    report_shared_options,
-    require_captured,
-)
+from trainer.cli.train.command_line import parse_train_request, report_shared_options, require_captured
+from trainer.cli.train.edit_arguments import from_checkout
 from trainer.runs.run import SUBMISSION
 from trainer.runs.run_id import new_run_id
 from trainer.sites import scheduler

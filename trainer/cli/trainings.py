@@ -28,7 +28,8 @@ from trainer.base.safe_folder import run_root
 from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.machine import device_for, torch_version, visible_gpus
 from trainer.cli.sweep.launchers import frozen_image
-from trainer.cli.train.command_line import require_captured, with_option, with_settings_files
+from trainer.cli.train.command_line import require_captured
+from trainer.cli.train.edit_arguments import with_option, with_settings_files
 from trainer.launch.container import kill_container
 from trainer.launch.contract import CommandRequest
 from trainer.launch.process import ProcessCommand, ProcessLauncher

@@ -19,7 +19,8 @@ from trainer.base.errors import (
 )
 from trainer.cli.experiments import copy_into_run, experiment_names, find_experiment
 from trainer.cli.train import main
-from trainer.cli.train.command_line import from_checkout, parse_train_request
+from trainer.cli.train.command_line import parse_train_request
+from trainer.cli.train.edit_arguments import from_checkout
 
 ROOT = Path(__file__).parents[3]
 

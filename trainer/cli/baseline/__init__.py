@@ -25,11 +25,11 @@ from trainer.base.suggestions import counted, listed
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.containers import container_launcher, require_set_up, run_in_image
+from trainer.cli.experiment_loading import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.machine import can_train, check_lock
 from trainer.cli.output import result_stream
-from trainer.cli.process.attempt import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.train.command_line import parse_train_request
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.baseline import (

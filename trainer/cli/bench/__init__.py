@@ -15,11 +15,11 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.check import choose_data
 from trainer.cli.configuration import CHECKOUT, is_file, runs_folder, shown_path
 from trainer.cli.containers import run_in_image
+from trainer.cli.experiment_loading import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.find_run import find_run_id
 from trainer.cli.formatting import columns
 from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import print_json, print_result, result_stream
-from trainer.cli.process.attempt import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import run_hidden_command
 from trainer.runs.handoff import read_launch

@@ -15,15 +15,10 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.check.bits import print_first_difference
 from trainer.cli.configuration import CHECKOUT, cache_folder, store_address
 from trainer.cli.containers import run_in_image
+from trainer.cli.experiment_loading import attribute_errors, datasets_of, import_any_experiment, resolve_settings
 from trainer.cli.experiments import experiment_names
 from trainer.cli.machine import can_train, check_environment, check_lock
 from trainer.cli.output import escaping, print_json, result_stream
-from trainer.cli.process.attempt import (
-    attribute_errors,
-    datasets_of,
-    import_any_experiment,
-    resolve_settings,
-)
 from trainer.cli.process.fetching import fetch_data
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.trainings import run_hidden_command

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
+from trainer.cli.experiment_loading import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.output import escaping, print_json, print_result, result_stream
-from trainer.cli.process.attempt import attribute_errors, datasets_of, import_experiment, resolve_settings
 from trainer.cli.process.fetching import fetch_data
 from trainer.cli.trainings import frozen_checkout, run_hidden_command
 from trainer.comparison.observation import (

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from trainer.base.errors import CheckpointError, SettingError
 from trainer.base.suggestions import counted
 from trainer.cli.configuration import cache_folder, shown_path
+from trainer.cli.experiment_loading import find_experiment, resolve_settings
 from trainer.cli.messages import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
 from trainer.cli.nodes import read_node
 from trainer.cli.output import escaping, print_json, result_stream
-from trainer.cli.process.attempt import find_experiment, open_attempt, resolve_settings
+from trainer.cli.process.attempt import open_attempt
 from trainer.cli.process.closing import closing, finish
 from trainer.cli.process.fetching import fetch_data, fetching_ahead, initial_file
 from trainer.cli.process.followers import first_place, followers, read_place

@@ -32,10 +32,11 @@ from trainer.base.errors import (
 )
 from trainer.base.run_files import attempt_root
 from trainer.cli.configuration import store_at
+from trainer.cli.experiment_loading import SOURCE
 from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import escaping
-from trainer.cli.process.attempt import BAKED_INVENTORY, LOG, SOURCE
+from trainer.cli.process.attempt import BAKED_INVENTORY, LOG
 from trainer.environments.inventory import live
 from trainer.environments.store_setup import LOCAL_STORE
 from trainer.runs.attempts import failed_before_first_step

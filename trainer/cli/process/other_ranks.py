@@ -9,9 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trainer.base.safe_folder import Root
-from trainer.cli.output import escaping
-from trainer.cli.process.attempt import (
-    BAKED_INVENTORY,
+from trainer.cli.experiment_loading import (
     SOURCE,
     attribute_errors,
     datasets_of,
@@ -19,6 +17,8 @@ from trainer.cli.process.attempt import (
     import_any_experiment,
     resolve_settings,
 )
+from trainer.cli.output import escaping
+from trainer.cli.process.attempt import BAKED_INVENTORY
 from trainer.cli.process.fetching import fetch_data, initial_file
 from trainer.cli.process.followers import FollowerPlace, Followers, first_place, followers
 from trainer.cli.process.heartbeats import watch_machines

@@ -18,9 +18,9 @@ from trainer.base.errors import RepriseError, RunError, SettingError, UnsafePath
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
 from trainer.cli.configuration import CHECKOUT, runs_folder
+from trainer.cli.experiment_loading import chosen_classes, datasets_of
 from trainer.cli.experiments import find_experiment
 from trainer.cli.output import print_json, print_notice, result_stream
-from trainer.cli.process.attempt import chosen_classes, datasets_of
 from trainer.cli.sweep.launchers import frozen_image, gpus_for, launcher_for, origins_of_point
 from trainer.cli.sweep.request import raise_faults
 from trainer.cli.trust import is_own_sweep, register_sweep

@@ -30,17 +30,8 @@ from trainer.cli.machine import (
 )
 from trainer.cli.messages import spelled
 from trainer.cli.nodes import read_node
-from trainer.cli.train.command_line import (
-    TrainRequest,
-    as_typed,
-    from_checkout,
-    parse_train_options,
-    parse_train_request,
-    require_captured,
-    with_arguments,
-    with_option,
-    with_settings_files,
-)
+from trainer.cli.train.command_line import TrainRequest, parse_train_options, parse_train_request, require_captured
+from trainer.cli.train.edit_arguments import as_typed, from_checkout, with_arguments, with_option, with_settings_files
 from trainer.cli.train.manual import launch_help, resume_help
 from trainer.runs.image_file import RUN_VARIABLE
 from trainer.settings.determinism import threads_at, variables

@@ -5,17 +5,14 @@ Settings that the experiment's text does not determine are checked by the traini
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from trainer.base.document import json_value
-from trainer.base.errors import DocumentError, ExperimentError, RepriseError, SettingError, UsageError
+from trainer.base.errors import ExperimentError, RepriseError, SettingError, UsageError
 from trainer.base.plain_text import read_python
 from trainer.base.suggestions import listed, nearest, short
 from trainer.cli.configuration import CHECKOUT
@@ -27,6 +24,7 @@ from trainer.cli.experiments import (
     nearest_experiment,
 )
 from trainer.cli.messages import is_composed
+from trainer.cli.train.edit_arguments import with_arguments, with_paths_of_project, with_settings_files
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset
 from trainer.data.references import datasets_by_role
@@ -42,11 +40,9 @@ from trainer.training.declared_settings import misnamed, sketched, sketched_in, 
 from trainer.training.unused_settings import parameter, unused_given_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from trainer.source.capture import SourceBundle
-
-_ARGUMENTS: Final = "--arguments="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +93,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
             f"train needs {'a file: --script FILE' if is_script else 'an experiment: --exp NAME'}", hint=hint
         )
     experiment = _find_experiment(name, root=root, copies=copies, is_script=is_script)
-    argv = _with_paths_of_project(argv, options.get("data"), experiment)
+    argv = with_paths_of_project(argv, options.get("data"), experiment)
     options = parse_train_options(argv)
     files = find_settings_files(settings_names(argv), root=root, here=Path.cwd())
     for file in files if is_composed() else ():
@@ -125,31 +121,6 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
         is_script=is_script,
         describes=bool(options.keys() & {"help", "print_settings"}),
     )
-
-
-def with_arguments(argv: list[str]) -> list[str]:
-    """Return a command line with the words after `--`, a script's arguments, as the value of the setting `arguments`.
-
-    >>> with_arguments(["--script", "a.py", "--", "--lr", "0.1"])
-    ['--script', 'a.py', '--arguments=["--lr", "0.1"]']
-    """
-    if "--" not in argv:
-        return argv
-    at = argv.index("--")
-    if not any(word.partition("=")[0] == "--script" for word in argv[:at]):
-        message = "found -- without --script; the words after -- are a script's arguments"
-        raise UsageError(message, hint="write --script FILE -- ARGUMENTS")
-    return [*argv[:at], f"{_ARGUMENTS}{json.dumps(argv[at + 1 :], ensure_ascii=False)}"]
-
-
-def as_typed(argv: Sequence[str]) -> list[str]:
-    """Return a command line with a script's arguments as the words after `--`: the inverse of `with_arguments`."""
-    argument = next((word for word in argv if word.startswith(_ARGUMENTS)), None)
-    with suppress(DocumentError):
-        words = json_value(argument.removeprefix(_ARGUMENTS), where=_ARGUMENTS) if argument else None
-        if isinstance(words, list):
-            return [*(word for word in argv if word != argument), "--", *map(str, words)]
-    return [*argv]
 
 
 def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
@@ -196,33 +167,6 @@ def _find_experiment(name: str, *, root: Path, copies: Path | None, is_script: b
     return experiment
 
 
-def _with_paths_of_project(argv: list[str], data: str | None, experiment: ExperimentFile) -> list[str]:
-    """Return the command line with `--data` relative to the experiment's project; the record then does not depend on its location."""
-    path, colon, name = (data or "").partition(":")
-    file = (Path.cwd() / path).resolve()
-    if experiment.project is None or not path.endswith(".py") or not file.is_relative_to(experiment.project):
-        return argv
-    return with_option(argv, "data", f"{file.relative_to(experiment.project).as_posix()}{colon}{name}")
-
-
-def from_checkout(request: TrainRequest) -> list[str]:
-    """Return the command line with paths relative to the checkout, where the container starts. Raise `UsageError`."""
-    files = [file.resolve() for file in request.origins.files]
-    for file in files:
-        if not file.is_relative_to(CHECKOUT):
-            raise UsageError(
-                f"--settings {file} is outside the checkout; only the checkout is mounted",
-                hint="copy the file into the checkout",
-            )
-    argv = with_option(request.argv, "script" if request.is_script else "exp", request.experiment.name)
-    return with_settings_files(argv, [_as_path(file.relative_to(CHECKOUT)) for file in files])
-
-
-def _as_path(file: Path) -> str:
-    """Return a path as a word that is not read as the name of a group: a file may lack the suffix `.toml`."""
-    return file.as_posix() if file.suffix else f"./{file.as_posix()}"
-
-
 def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
     """Raise `ExperimentError` if the experiment is not in the captured source."""
     path = experiment.file.as_posix()
@@ -236,24 +180,6 @@ def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
         f"experiment {experiment.name} is ignored by git, so it is not in the run's source",
         hint="remove it from .gitignore",
     )
-
-
-def with_option(argv: list[str], option: str, *values: str) -> list[str]:
-    """Return the command line with the values of an existing option replaced, in order."""
-    replaced: list[str] = []
-    words, following = iter(argv), iter(values)
-    for word in words:
-        if word == f"--{option}":
-            next(words)
-            replaced += [word, next(following)]
-        else:
-            replaced.append(f"--{option}={next(following)}" if word.startswith(f"--{option}=") else word)
-    return replaced
-
-
-def with_settings_files(argv: list[str], files: Iterable[Path | str]) -> list[str]:
-    """Return the command line with each settings file replaced by the path at its position in `files`."""
-    return with_option(argv, "settings", *map(str, files))
 
 
 def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout: Path) -> LaunchSettings | None:

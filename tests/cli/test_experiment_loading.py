@@ -9,8 +9,8 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ExperimentFailedError
-from trainer.cli.process import attempt
-from trainer.cli.process.attempt import import_experiment
+from trainer.cli import experiment_loading
+from trainer.cli.experiment_loading import import_experiment
 from trainer.runs.handoff import FrozenSource, Launch
 from trainer.source.description import Source
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.torch
 
 def import_hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | None) -> str | None:
     """Return the hint for an experiment that imports `theirs.net`."""
-    monkeypatch.setattr(attempt, "SOURCE", root)
+    monkeypatch.setattr(experiment_loading, "SOURCE", root)
     (root / "idea.py").write_text("import theirs.net\n")
     launch = Launch(
         experiment="idea.py",
