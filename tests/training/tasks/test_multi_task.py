@@ -74,13 +74,18 @@ class Several(Small):
 
     kind: str = "int64"
     """The type of k."""
+    odd: int | None = None
+    """The value of k in row 30, which is in val."""
 
     def dataset(self) -> Dataset:
         declared = Small.dataset(self)
         random = np.random.default_rng(1)
         z = random.random((40, 2), dtype=np.float32)
         np.save(self.place / "data/z.npy", z)
-        np.save(self.place / "data/k.npy", (z[:, 0] > 0.5).astype(self.kind))
+        kinds = (z[:, 0] > 0.5).astype(self.kind)
+        if self.odd is not None:
+            kinds[30] = self.odd
+        np.save(self.place / "data/k.npy", kinds)
         np.save(self.place / "data/y.npy", z.sum(axis=1))
         fields = {name: f"{name}.npy" for name in ("x", "y", "z", "k")}
         return declared.model_copy(update={"reader": Arrays(kind="arrays", fields=fields)})
@@ -201,3 +206,31 @@ def test_the_sum_is_that_of_the_weighted_losses() -> None:
     )
     ones, zeros = torch.ones(4), torch.zeros(4)
     assert float(loss({"a": 2 * ones, "b": 2 * ones}, {"a": zeros, "b": zeros})) == 4 + 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("found", "loss", "message"),
+    [
+        (7, "nn.CrossEntropyLoss()", r"'kind' in split val include 7 \(the first is in row 30\); `forward` gives scores for 2"),
+        (-1, "nn.CrossEntropyLoss()", "targets of output 'kind' in split val include -1"),
+        (7, "nn.CrossEntropyLoss(ignore_index=7)", ""),
+        (7, "lambda scores, wanted: nn.functional.nll_loss(scores, wanted % 2)", ""),
+        (3, "nn.BCEWithLogitsLoss()", "targets of output 'kind' in split val include 3 .*; its loss expects 0 to 1"),
+    ],
+)  # fmt: skip
+def test_a_target_without_a_score_is_an_error_before_the_first_step(
+    found: int, loss: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = TWO_OUTPUTS.replace('nn.CrossEntropyLoss(), metrics={"accuracy": Accuracy()}', loss)
+    if "BCE" in loss:
+        code = code.replace('"kind": self.kind(hidden)}', '"kind": self.kind(hidden)[:, 0]}')
+    several = Several(
+        place=tmp_path, code=code, kind="float32" if "BCE" in loss else "int64", odd=found, record=object()
+    )
+    if not message:
+        assert several.train(monkeypatch).metrics
+        return
+    fault = several.failed(monkeypatch)
+    with pytest.raises(DatasetError, match=message):
+        raise fault
+    assert getattr(fault, "hint", None)

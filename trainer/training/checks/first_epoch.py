@@ -21,8 +21,10 @@ from trainer.training.optimization.optimizers import require_reached, require_tr
 from trainer.training.optimization.parameter_groups import frozen_names
 from trainer.training.tasks.fit_checks import (
     describe_large,
+    evaluating,
     require_finite_losses,
     require_more_than_one,
+    require_scores,
     single_values,
     value_notes,
     wrong_dtype,
@@ -143,6 +145,9 @@ def targets(trial: Trial) -> str:
     """Compute loss and metrics of the batches of each split."""
     _require_classes(trial)
     net = trial.fresh()
+    if trial.subject.experiment.has_package_steps:
+        with evaluating(net):
+            require_scores(net, _predicted(net, trial.batch)[0], trial.inspection, trial.batch)
     notes = _value_notes(trial, net)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

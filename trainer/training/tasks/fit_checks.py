@@ -1,6 +1,7 @@
 """Checks before the first step that a net and its data fit the task: a trial with two samples, and the inspected values.
 
-If a check fails, no run is stored. A task's own checks are `Task.check_batch`, `Task.check_values` and `Task.check_output`.
+If a check fails, no run is stored. A task's own checks are `Task.check_batch`, `Task.check_values`, `Task.check_output`
+and `Task.check_scores`.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
     batch = moved(example)
     net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - the task's own
     notes = value_notes(net, seen, batch) if seen is not None else []
-    predicted = try_out(net, batch)
+    predicted = try_out(net, batch, seen=seen)
     if data.trained is not data.picked:
         try_out(net, moved(data.trained_example()))
     odd = net.describe_oddity(predicted, net._input_and_target(batch)[1])  # noqa: SLF001 - the task's own
@@ -183,17 +184,24 @@ def _try_sample(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float
 
 
 @torch.enable_grad()
-def try_out(net: Task, batch: Batch) -> Tensor:
-    """Return a net's output for a batch in eval mode, with its graph; restore the net's modes."""
+def try_out(net: Task, batch: Batch, *, seen: Inspection | None = None) -> Tensor:
+    """Return a net's output for a batch in eval mode, with its graph; restore the net's modes. `seen` are values that have to fit it."""
     given, wanted = net._input_and_target(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
     with evaluating(net), fields_unchanged(net, batch, field=next(iter(net._used), "")):  # noqa: SLF001 - as above
         predicted: Tensor = _pass(net, given)
     net.check_output(predicted, wanted)
+    require_scores(net, predicted, seen, batch)
     with torch.no_grad():
         metrics: Any = net.measured["val"]
         require_numbers(metrics, *net.metric_inputs(tree_map(Tensor.detach, predicted), wanted))
     return predicted
+
+
+def require_scores(net: Task, predicted: Any, seen: Inspection | None, batch: Batch) -> None:
+    """Raise `DatasetError` if inspected targets, which the net uses unchanged, have no score in the output for `batch`."""
+    if seen is not None and _uses_fields_unchanged(net, batch):
+        net.check_scores(predicted, seen)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from dataclasses import field as with_default
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,13 @@ from trainer.training.tasks.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from trainer.data.inspection import FieldValues, Inspection
     from trainer.training.readers import Batch
 
 __all__ = ["MultiTask", "MultiTaskSettings", "Output"]
+
+_IGNORED: Final = -100
+"""The target that torch's losses of classes leave out of their mean, if they are given no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,11 @@ class MultiTask(Task):
         self._targets = {name: output.field for name, output in outputs.items()}
         self._of_classes = {name for name, output in outputs.items() if _takes_classes(output.loss)}
         return (*(self.input_fields or (given_field(),)), *self._targets.values())
+
+    def given_fields(self) -> tuple[str, ...]:
+        """Return the names of the input fields."""
+        used = self.used_fields()
+        return used[: len(used) - len(self._targets)]
 
     def split_batch(self, batch: Batch) -> tuple[Any, Any]:
         """Return the inputs, a tuple if there are `input_fields`, and a dict with the targets of each output.
@@ -99,6 +108,16 @@ class MultiTask(Task):
             raise ExperimentError(message, hint=did_you_mean(str(odd[0]), predicted if odd[0] in wanted else wanted))
         for key, target in wanted.items():
             self._check_one(key, predicted[key], target)
+
+    def check_scores(self, predicted: Any, seen: Inspection) -> None:
+        """Raise `DatasetError` for a target that is not a class of its output, or of a binary cross entropy not within 0 and 1."""
+        for name, output in self._outputs().items():
+            labels, scores = seen.field(output.field), predicted[name]
+            if _takes_classes(output.loss):
+                ignored = getattr(output.loss, "ignore_index", _IGNORED)
+                require_targets(name, labels, classes=scores.shape[1] if scores.ndim > 1 else 0, ignored=ignored)
+            elif isinstance(output.loss, nn.BCEWithLogitsLoss) or output.loss is F.binary_cross_entropy_with_logits:
+                require_shares(name, labels)
 
     def _check_one(self, key: str, found: Any, target: Tensor) -> None:
         shown = described(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -147,6 +166,35 @@ class MultiTask(Task):
             raise ExperimentError(message, hint=f"set the weight of Output {bad!r} to 0 or more")
         found: Mapping[str, Output] = made
         return found
+
+
+def require_targets(name: str, labels: Mapping[str, FieldValues], *, classes: int, ignored: int) -> None:
+    """Raise `DatasetError` for a whole number that is neither one of `classes` classes, 0 to `classes` - 1, nor ignored by the loss."""
+    for split, values in labels.items():
+        if values.dtype.startswith("float") or not classes:
+            continue  # shares of the classes
+        known = values.values or [bound for bound in (values.low, values.high) if bound]
+        if odd := next((each for each in known if each.value != ignored and not 0 <= each.value < classes), None):
+            found = f"the targets of output {name!r} in split {split} include {odd.value} (the first is in {odd.name})"
+            hint = (
+                f"make `forward` give {odd.value + 1} scores for {name!r}, or publish numbers from 0 to {classes - 1}"
+            )
+            message = f"{found}; `forward` gives scores for {counted_classes(classes)}"
+            raise DatasetError(message, hint=hint if odd.value > 0 else "drop those samples, or give them a class")
+
+
+def counted_classes(classes: int) -> str:
+    """Return a number of classes with their range."""
+    return f"{classes} class{'' if classes == 1 else 'es'}, 0 to {classes - 1}"
+
+
+def require_shares(name: str, labels: Mapping[str, FieldValues]) -> None:
+    """Raise `DatasetError` for a target outside of 0 to 1, for which a binary cross entropy would be negative without a limit."""
+    for split, values in labels.items():
+        for bound in filter(None, (values.low, values.high)):
+            if not 0 <= bound.value <= 1:
+                found = f"the targets of output {name!r} in split {split} include {bound.value:g} (the first is in {bound.name})"
+                raise DatasetError(f"{found}; its loss expects 0 to 1", hint="publish 0 or 1 for each label")
 
 
 def _takes_classes(loss: object) -> bool:

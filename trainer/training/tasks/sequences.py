@@ -81,6 +81,10 @@ class SequenceModel(Task):
         self._vocabulary = vocabulary_setting()
         return (field,)
 
+    def given_fields(self) -> tuple[str, ...]:
+        """Return none: `forward` takes the first `context` bytes or tokens of a text, as int64."""
+        return ()
+
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the bytes or tokens, and the next one of each: int64 `[batch, time]` each; `NOT_WANTED` follows padding."""
         text = batch[self._used[0]]

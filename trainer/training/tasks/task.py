@@ -128,6 +128,10 @@ class Task(L.LightningModule):
         """Return the names of the fields to read: `input_fields` or the setting `input_field`, and last the setting `target_field`."""
         return (*self.input_fields, target()) if self.input_fields else fields()
 
+    def given_fields(self) -> tuple[str, ...]:
+        """Return the fields that `forward` takes as they are read, in its order; none if the task makes its inputs of them."""
+        return self.used_fields()[:-1]
+
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the inputs and the targets of a batch; with `input_fields` the inputs are a tuple."""
         *given, wanted = (batch[name] for name in self._used)
@@ -147,6 +151,9 @@ class Task(L.LightningModule):
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if the output of `forward` has the wrong shape or dtype; called at every step."""
+
+    def check_scores(self, predicted: Tensor, seen: Inspection) -> None:
+        """Raise `DatasetError` if the output of `forward` has no score for a target of any split; called before the first step."""
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Return what is odd about predictions of the right shape and dtype, and a hint; a run and `reprise check` report both."""
