@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from torchmetrics.classification import MultilabelAccuracy
 
 from trainer.base.errors import ExperimentError
 from trainer.training.tasks.answers import AnswerForm
@@ -30,9 +31,12 @@ def test_a_map_has_a_class_at_each_place_and_the_share_of_each_class() -> None:
     assert answer == {"shares": {"sky": 0.25, "sea": 0.75}, "output": [[1, 0], [1, 1]]}
 
 
-def test_labels_are_those_with_at_least_half_a_probability() -> None:
-    (answer,) = answers(AnswerForm(kind="labels", names=("a", "b", "c")), torch.tensor([[-1.0, 0.0, 3.0]]))
-    assert answer["labels"] == ["b", "c"]
+def test_labels_are_those_that_the_metrics_count() -> None:
+    scores = torch.tensor([[-1.0, 0.0, 3.0], [1e-3, -1e-3, 1e-10]])
+    found = answers(AnswerForm(kind="labels", names=("a", "b", "c")), scores)
+    assert [each["labels"] for each in found] == [["c"], ["a"]]
+    counted = MultilabelAccuracy(num_labels=3, average="none")(scores.sigmoid(), torch.ones(2, 3, dtype=torch.int64))
+    assert counted.tolist() == [sum(name in each["labels"] for each in found) / 2 for name in "abc"]  # type: ignore[operator]
 
 
 def test_numbers_are_given_as_they_are_and_several_outputs_by_name() -> None:

@@ -62,7 +62,7 @@ class AnswerForm(Document):
 
     def _labels(self, row: Sequence[float]) -> dict[str, Any]:
         scores = dict(zip(self.names, row, strict=True))
-        return {"labels": [name for name, score in scores.items() if score >= _HALF], SCORES: scores}
+        return {"labels": [name for name, score in scores.items() if score > _HALF], SCORES: scores}
 
     def _shares(self, classes: Tensor) -> dict[str, float]:
         """Return the share of the elements of each class."""

@@ -81,7 +81,7 @@ class MultiLabelClassifier(Task):
         return predicted.float().sigmoid(), wanted.round().long() if wanted.is_floating_point() else wanted.long()
 
     def answer_form(self) -> AnswerForm:
-        """Answer with the labels whose probability is at least one half, and the probability of each label."""
+        """Answer with the labels whose probability is above one half, as the metrics count them, and the probability of each label."""
         named = self.class_names
         names = [named[at] if at < len(named) else str(at) for at in range(label_count())]
         return AnswerForm(kind="labels", names=tuple(names))
