@@ -36,7 +36,7 @@ KNOWN: Final = {
     "trainer/models/build.py": "the hint of an error, which spells it",
     "trainer/models/card.py": "a file of a package, for readers elsewhere",
     "trainer/models/export.py": "the hint of an error, which spells it",
-    "trainer/models/inputs.py": "the hint of an error, which spells it",
+    "trainer/models/array_files.py": "the hint of an error, which spells it",
     "trainer/models/package_artifact.py": "the hint of an error, which spells it",
     "trainer/models/weights_retest.py": "the hint of an error, which spells it",
     "trainer/models/package.py": "the hint of an error, which spells it",

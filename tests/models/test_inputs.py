@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from PIL import Image
 
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset
-from trainer.data.reader import Typed
+from trainer.data.reader import Table, Treatment, Typed
+from trainer.data.tables.source_table import SourceColumn
 from trainer.models.inputs import InputReader
 
 pytestmark = pytest.mark.torch
@@ -64,6 +66,24 @@ def reader() -> InputReader:
     return InputReader(dataset=dataset, fields=("features", "floor"))
 
 
+def with_source(reader: InputReader, **changes: Any) -> InputReader:
+    """Return a reader of a file with another description; `columns` are added."""
+    assert reader.dataset
+    assert reader.dataset.source_table
+    columns = {**reader.dataset.source_table.columns, **changes.pop("columns", {})}
+    source = reader.dataset.source_table.model_copy(update={**changes, "columns": columns})
+    return replace(reader, dataset=reader.dataset.model_copy(update={"source_table": source}))
+
+
+def with_treatments(reader: InputReader, treatments: dict[str, Treatment]) -> InputReader:
+    """Return a reader with other treatments of some columns."""
+    assert reader.dataset
+    assert isinstance(reader.dataset.reader, Table)
+    table = reader.dataset.reader
+    table = table.model_copy(update={"columns": {**table.columns, **treatments}})
+    return replace(reader, dataset=reader.dataset.model_copy(update={"reader": table}))
+
+
 def read(reader: InputReader, *rows: dict[str, Any]) -> dict[str, list[Any]]:
     (batch,) = reader.of_rows(rows)
     return {name: value.tolist() for name, value in batch.items()}
@@ -77,6 +97,68 @@ def test_a_whole_number_with_a_point_is_the_category_of_that_number(reader: Inpu
 def test_numbers_of_json_have_a_point_whatever_the_file_had(reader: InputReader) -> None:
     found = read(reader, *({"area": area, "floor": 1} for area in (40.5, "40.5", 1e-05, None)))
     assert found["features"] == [[40.5], [40.5], [pytest.approx(1e-05)], [50.0]]
+
+
+ROWS = (
+    (None, ""), ("", ""), (" ", ""), ("NA", "NA"), ("nan", "nan"), ("2", "2"), (2, "2"), (2.0, "2"), ("7", "7"), ("x", "x"), (True, "true"),
+)  # fmt: skip
+"""Values of a category in JSON and in a file."""
+
+
+@pytest.mark.parametrize(("value", "cell"), ROWS)
+@pytest.mark.parametrize("spelled", [(), ("",), ("-", "NA")])
+def test_a_row_in_json_is_read_as_the_same_row_in_a_file(
+    reader: InputReader, tmp_path: Path, value: Any, cell: str, spelled: tuple[str, ...]
+) -> None:
+    other = with_source(reader, missing=spelled)
+    (tmp_path / "new.csv").write_text(f"floor;area\n{cell};40,5\n1;{cell if cell in {'', 'NA', 'nan'} else '2'}\n")
+    (batch,) = other.of_file(tmp_path / "new.csv")
+    area = value if cell in {"", "NA", "nan"} else 2
+    found = read(other, {"floor": value, "area": 40.5}, {"floor": 1, "area": area})
+    assert found == {name: each.tolist() for name, each in batch.items()}
+    assert found["floor"][0] == {"": 0, "NA": 0, "nan": 0, "2": 3}.get(cell, 1)
+
+
+def test_a_spelling_that_is_a_value_of_the_table_is_not_missing(reader: InputReader) -> None:
+    names = {"floor": Treatment(values=("1", "NA"), unknown="category", missing="category")}
+    other = with_source(with_treatments(reader, names), values=("NA",))
+    assert read(other, {"floor": "NA", "area": 1}, {"floor": None, "area": 1})["floor"] == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "code"),
+    [
+        (("True", "False"), True, 2),
+        (("no", "yes"), True, 1),
+        (("1.50", "2.0"), 1.5, 2),
+        (("1.50", "2.0"), 2, 3),
+        (("1,5", "2,0"), 1.5, 2),
+        (("0012", "7"), 12, 2),
+        (("1.0", "1.00"), 1, 1),
+        (("1", "1.0"), 1, 2),
+    ],
+)
+def test_a_number_or_a_boolean_is_the_category_that_spells_it(
+    reader: InputReader, values: tuple[str, ...], value: float, code: int
+) -> None:
+    other = with_treatments(reader, {"floor": Treatment(values=values, unknown="category", missing="category")})
+    other = with_source(other, columns={"floor": SourceColumn(type="text", read="category")})
+    assert read(other, {"floor": value, "area": 1})["floor"] == [code]
+
+
+def test_a_missing_value_that_the_table_rejects_is_named_as_missing(reader: InputReader, tmp_path: Path) -> None:
+    strict = with_treatments(reader, {"floor": Treatment(values=("1", "2"))})
+    (tmp_path / "new.csv").write_text("floor;area\n;40,5\n")
+    with pytest.raises(DatasetError, match=r"row 0 of column 'floor'.* is missing"):
+        list(strict.of_file(tmp_path / "new.csv"))
+    with pytest.raises(DatasetError, match=r"row 0 of column 'floor'.* is missing"):
+        read(strict, {"floor": None, "area": 1})
+
+
+def test_a_row_without_a_column_that_others_have_is_an_error(reader: InputReader) -> None:
+    with pytest.raises(DatasetError, match="row 1 has no column 'floor'") as caught:
+        read(reader, {"floor": 1, "area": 1}, {"area": 1})
+    assert caught.value.hint == 'null is a missing value: {"floor": null}'
 
 
 @pytest.mark.parametrize("area", [[], {}, "40,5", "wide"])
@@ -114,3 +196,59 @@ def test_a_picture_for_arrays_is_an_error_whose_hint_converts_it(
     (batch,) = reader.of_file(Path("sample.npy"))
     assert batch["image"].shape == (1, 1, 8, 8)
     assert 0 < float(batch["image"].max()) <= 1
+
+
+def tensors_reader(**shapes: tuple[Any, ...]) -> InputReader:
+    specs = {name: Typed(dtype="float32", shape=shape) for name, shape in shapes.items()}
+    return InputReader(dataset=None, fields=tuple(shapes), specs=specs)
+
+
+def test_arrays_are_read_for_a_net_without_a_dataset(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((70, 3), dtype=np.float32)
+    np.save(tmp_path / "one.npy", np.asfortranarray(values))
+    batches = list(tensors_reader(x=(3,)).of_file(tmp_path / "one.npy"))
+    assert [len(each["x"]) for each in batches] == [64, 6]
+    assert np.array_equal(np.concatenate([each["x"] for each in batches]), values)
+    np.savez(tmp_path / "two.npz", x=values, y=values[:, 0], more=values)
+    (first, _) = tensors_reader(x=(3,), y=()).of_file(tmp_path / "two.npz")
+    assert [*first] == ["x", "y"]
+    assert np.array_equal(first["y"], values[:64, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("one.npy", "the net takes the fields x, y; .*one.npy holds one array"),
+        ("lacking.npz", "lacking.npz has no array 'y'"),
+        ("uneven.npz", "have different numbers of samples: x 2, y 3"),
+        ("typed.npz", r"expected samples of float32 \[3\]"),
+        ("number.npz", r"expected samples of float32 \[3\]"),
+        ("text.npz", "cannot be read as an array"),
+        ("none.npz", "is not a file"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_errors_that_name_the_file(tmp_path: Path, name: str, message: str) -> None:
+    x, y = np.zeros((2, 3), dtype=np.float32), np.zeros(2, dtype=np.float32)
+    np.save(tmp_path / "one.npy", x)
+    np.savez(tmp_path / "lacking.npz", x=x)
+    np.savez(tmp_path / "uneven.npz", x=x, y=np.zeros(3, dtype=np.float32))
+    np.savez(tmp_path / "typed.npz", x=x.astype(np.float64), y=y)
+    np.savez(tmp_path / "number.npz", x=np.float32(1), y=y)
+    (tmp_path / "text.npz").write_text("text")
+    with pytest.raises(DatasetError, match=message) as caught:
+        list(tensors_reader(x=(3,), y=()).of_file(tmp_path / name))
+    assert caught.value.hint
+
+
+def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "photo.png"
+    file.write_bytes(b"")
+
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    about: dict[str, Any] = {"name": "sky", "version": 1, "manifest": DIGEST, "content": DIGEST, "files": 1, "bytes": 1}
+    dataset = Dataset.model_validate({**about, "reader": {"kind": "images", "classes": ("day",)}})
+    with pytest.raises(DatasetError, match=r"photo\.png cannot be read: Permission denied"):
+        list(InputReader(dataset=dataset, fields=("image",)).of_file(file))

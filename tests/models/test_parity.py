@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import torch
 
 from tests.models.serving import small_packages
-from trainer.base.errors import DocumentError, PackageError
+from trainer.base.errors import DocumentError
 from trainer.cli.packages import mismatch, way_text
 from trainer.models.golden_files import golden_files
 from trainer.models.package import ParityCertificate, open_package
@@ -52,7 +52,7 @@ def test_each_way_gives_the_bits_of_the_program(tmp_path: Path, kind: str) -> No
     assert [*found] == ["python", "batch", "http", "v2"]
     assert all(each.holds for each in found.values()), found
     tested = [way for way, each in found.items() if each.untested is None and way != "python"]
-    assert tested == (["http", "v2"] if kind == "tensors" else ["batch", "http", "v2"])
+    assert tested == ["batch", "http", "v2"]
     for each in map(found.__getitem__, tested):
         assert each.program
         assert each.measured
@@ -92,10 +92,10 @@ def test_answers_that_depend_on_the_batch_are_found(tmp_path: Path, monkeypatch:
     changed(monkeypatch, net=OfTheBatch())
     folder = small_packages.make_package(tmp_path, "pictures")
     found = ways_of(folder)
-    assert [way for way, each in found.items() if not each.holds] == ["batch", "http"], "a request for each picture"
+    assert [way for way, each in found.items() if not each.holds] == ["http"], "a request for each picture"
     certificate = open_package(folder).certificate.model_copy(update={"ways": tuple(found.values()), "holds": False})
-    assert mismatch(certificate).startswith("golden samples by batch: the largest difference is ")
-    assert mismatch(certificate).endswith(f"in scores of sample {found['batch'].measured.sample}")  # type: ignore[union-attr] # it was tested
+    assert mismatch(certificate).startswith("golden samples by http: the largest difference is ")
+    assert mismatch(certificate).endswith(f"in scores of sample {found['http'].measured.sample}")  # type: ignore[union-attr] # it was tested
 
 
 def test_two_classes_of_one_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,19 @@ def test_a_certificate_without_ways_is_written_as_before(tmp_path: Path) -> None
     assert ParityCertificate.read(text, "certificate.json").to_json() == text
 
 
-def test_a_reader_without_files_is_named(tmp_path: Path) -> None:
-    model = PackagedModel(open_package(small_packages.make_package(tmp_path, "tensors")))
-    with pytest.raises(PackageError, match="takes tensors, not files"):
-        golden_files(model.reader, {})
+class Sum(torch.nn.Module):
+    """A net with two inputs."""
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return one + other
+
+
+def test_several_tensors_are_answered_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = {"one": torch.rand(5, 3), "other": torch.rand(5, 3)}
+    changed(monkeypatch, net=Sum(), inputs=inputs, variable=())
+    folder = small_packages.make_package(tmp_path, "tensors")
+    model = PackagedModel(open_package(folder))
+    (file,) = golden_files(model.reader, inputs)
+    assert file.name == "samples.npz"
+    found = ways_of(folder)
+    assert [way for way, each in found.items() if each.program and each.program.identical] == ["batch", "http", "v2"]

@@ -46,6 +46,7 @@ ALLOWED: Final = {
     "trainer.training.checks.short_training": "a temporary folder",
     "trainer.training.plain.promises": "a temporary folder",
     "trainer.models.answers_file": "the file that the user names, and a partial one beside it",
+    "trainer.models.golden_files": "a temporary folder",
     "trainer.models.inputs": "a temporary folder",
     "trainer.models.parity": "a temporary folder",
     "trainer.training.readers.synthetic": "a temporary folder",

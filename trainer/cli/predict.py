@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from trainer.cli.containers import run_in_image
 from trainer.cli.find_package import known_package
 from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.machine import can_train
-from trainer.cli.output import one_line, print_json, print_notice
+from trainer.cli.output import one_line, print_notice
 from trainer.cli.progress import EVERY_S
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.runs.image_claim import claim_image
@@ -70,10 +71,22 @@ def _answer(model: Model, args: Namespace, *, identity: str, **about: str) -> in
         return _write(model, files, args.out, identity=identity)
     found = predictions(model, files)
     if args.json:
-        print_json({**about, "predictions": [asdict(each) for each in found]})
-        return 0
+        return _print_json({**about, "predictions": [asdict(each) for each in found]})
     for each in found:
         print(f"{_where(each)}: {_shown(each.answer)}")
+    return 0
+
+
+def _print_json(document: dict[str, Any]) -> int:
+    from trainer.models.answers_file import NOT_FINITE
+
+    try:
+        text = json.dumps(document, allow_nan=False)
+    except ValueError as fault:
+        raise DatasetError(
+            NOT_FINITE, hint="--out FILE answers the other samples; without --json it is shown"
+        ) from fault
+    print(text, flush=True)
     return 0
 
 
@@ -94,7 +107,8 @@ def _write(model: Model, files: Sequence[Path], path: Path, *, identity: str) ->
     earlier = f", {target.continued:,} of them by an earlier command" if target.continued else ""
     print(f"{shown_path(path)}: {counted(target.answered, 'sample')} of {counted(len(files), 'file')}{earlier}")
     if target.faulty:
-        print_notice(f'{counted(target.faulty, "file")} cannot be read as the dataset: see the lines with "error"')
+        reasons = "the file cannot be read as the dataset, or the answer is not finite"
+        print_notice(f'{counted(target.faulty, "line")} with "error": {reasons}')
     return DatasetError.code if target.faulty else 0
 
 
@@ -102,7 +116,7 @@ def _parser() -> Arguments:
     parser = Arguments(
         "reprise predict",
         "Print what a run's net, or a model package, answers for files: pictures, a table with the columns of the run's dataset, or arrays "
-        "(.npy). They are read as the dataset was read; no target is needed.",
+        "(.npy; .npz for several inputs). They are read as the dataset was read; no target is needed.",
     )
     parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: its folder or its name")
     parser.add_argument("files", metavar="FILE", nargs="+", help="pictures, tables or arrays, or folders of them")

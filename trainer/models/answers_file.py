@@ -3,7 +3,8 @@
     answers.jsonl.<digest>.partial   the lines so far; the digest is that of the model and of the files to answer
     answers.jsonl                    the same, once all files were answered
 
-A line is `{"file": ..., "row": ..., "answer": ...}`, or `{"file": ..., "error": ...}` for a file that cannot be read as the dataset.
+A line is `{"file": ..., "row": ..., "answer": ...}`; or `{"file": ..., "error": ...}` for a file that cannot be read as the dataset, with a
+`row` for a sample whose answer is not finite, which JSON does not have.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ import os
 import shlex
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_document
 from trainer.base.errors import DatasetError, DocumentError, UsageError
-from trainer.models.prediction import predictions
+from trainer.models.inputs import BATCH
+from trainer.models.prediction import Unread, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from trainer.models.prediction import Model
+    from trainer.models.prediction import Model, Prediction
 
 _SHORT: Final = 12
+NOT_FINITE: Final = "the net answers with a number that is not finite, which JSON does not have"
 
 
 @dataclass(slots=True)
@@ -42,7 +45,7 @@ class AnswersFile:
     continued: int = 0
     """Samples that an earlier command answered."""
     faulty: int = 0
-    """Files that cannot be read as the dataset."""
+    """Files that cannot be read as the dataset, and samples whose answer is not finite."""
 
     def require_new(self) -> None:
         """Raise `UsageError` if the file exists."""
@@ -57,11 +60,14 @@ class AnswersFile:
         partial = self._partial()
         with disk_faults(partial), partial.open("a+b") as out:
             first, rows = self._resume(out, partial)
-            for number, file in enumerate(self.files[first:]):
-                for line in self._lines(model, file, after=0 if number else rows):
-                    out.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
-                    report()
-                out.flush()
+            begin = first - first % BATCH if model.reader.is_one_sample else first  # the batches of the earlier command
+            file = ""
+            for each in islice(results(model, self.files[begin:]), first - begin + rows, None):
+                out.write(self._line(each) + b"\n")
+                if each.file != file:
+                    out.flush()
+                file = each.file
+                report()
             os.fsync(out.fileno())
         with disk_faults(self.path):
             partial.rename(self.path)
@@ -71,15 +77,18 @@ class AnswersFile:
         digest = digest_of_document({"model": self.model, "files": sizes}).removeprefix("sha256:")
         return self.path.with_name(f"{self.path.name}.{digest[:_SHORT]}.partial")
 
-    def _lines(self, model: Model, file: Path, *, after: int) -> Iterator[dict[str, Any]]:
-        """Yield the lines of a file, without the first `after` samples."""
-        try:
-            for each in islice(predictions(model, [file]), after, None):
-                self.answered += 1
-                yield {"file": each.file, "row": each.row, "answer": each.answer}
-        except DatasetError as fault:
+    def _line(self, each: Prediction | Unread) -> bytes:
+        if isinstance(each, Unread):
             self.faulty += 1
-            yield {"file": str(file), "error": fault.message}
+            return json.dumps({"file": each.file, "error": each.fault.message}).encode()
+        about = {"file": each.file, "row": each.row}
+        try:
+            line = json.dumps({**about, "answer": each.answer}, allow_nan=False)
+        except ValueError:
+            self.faulty += 1
+            return json.dumps({**about, "error": NOT_FINITE}).encode()
+        self.answered += 1
+        return line.encode()
 
     def _resume(self, out: BinaryIO, partial: Path) -> tuple[int, int]:
         """Return the number of the file to continue with, and how many of its samples have lines; cut off an incomplete line."""
@@ -98,10 +107,12 @@ class AnswersFile:
                     f"{partial} is damaged", hint=f"remove it, and all is answered again: rm {partial}"
                 ) from fault
             first, rows = (number, rows + 1) if number == first else (number, 1)
-            if "error" in found:
-                self.faulty, first, rows = self.faulty + 1, number + 1, 0
-            else:
+            if "error" not in found:
                 self.answered += 1
+                continue
+            self.faulty += 1
+            if "row" not in found:
+                first, rows = number + 1, 0
         self.continued = self.answered
         out.truncate(complete)
         return first, rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from safetensors.torch import save
 
 from trainer import __version__
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import ExperimentError, PackageError
+from trainer.base.errors import PackageError
 from trainer.data.declaration import sample_types
 from trainer.models.card import card
 from trainer.models.evaluation import TOLERANCE, compared_metrics, saved_test
@@ -42,7 +41,7 @@ from trainer.models.package import (
     ParityCertificate,
 )
 from trainer.models.parity import check_ways
-from trainer.models.prediction import input_fields, trained_on
+from trainer.models.prediction import inputs_of
 from trainer.models.program_file import read_program
 from trainer.models.weights_retest import measured_on_test
 from trainer.runs.hardware import read_host
@@ -229,23 +228,12 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
 def _read_by(
     record: Record, folder: Path, saved: SavedNet, *, count: int
 ) -> tuple[Dataset | None, tuple[str, ...], dict[int, set[int]]]:
-    """Return the dataset whose reader reads the net's inputs, their names, and the axes of each whose length the dataset declares to vary.
-
-    The inputs of a task are its fields, those of a plain module the parameters of `forward`, if they have the names of fields. Otherwise
-    there is no dataset.
-    """
-    fields = tuple(inspect.signature(saved.net.forward).parameters)[:count]
-    if isinstance(saved.net, Task):
-        try:
-            fields = input_fields(saved.net)
-        except ExperimentError:
-            return None, fields, {}
-    elif not saved.experiment.reads_samples:
+    """Return the dataset whose reader reads the net's inputs, their names, and the axes of each whose length the dataset lets vary."""
+    dataset, fields = inputs_of(saved, record, folder, count=count)
+    if dataset is None:
         return None, fields, {}
-    dataset = trained_on(record, folder).published
+    dataset = dataset.published
     types = sample_types(dataset)
-    if any(name not in types for name in fields):
-        return None, fields, {}
     lengths = [each.shape if (each := types[name]) is not None else () for name in fields]
     variable = {
         number: {axis for axis, length in enumerate(shape, start=1) if length == "any"}

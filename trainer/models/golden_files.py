@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from trainer.data.reader import Treatment
     from trainer.data.tables.source_table import SourceColumn, SourceTable
     from trainer.models.inputs import InputReader
+    from trainer.training.readers import Batch
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -47,16 +50,14 @@ class GoldenFile:
 
 def golden_files(reader: InputReader, inputs: Mapping[str, Tensor]) -> list[GoldenFile]:
     """Return files that `reader` reads to `inputs`, with the same bits. Raise `PackageError` with the reason if there are none."""
-    kind = reader.dataset.reader
+    kind = reader.kind
     match kind:
         case Images():
             files = list(_pictures(inputs["image"])) if "image" in inputs else []
         case Table():
             files = [_table(reader, kind, inputs)]
-        case Arrays():
-            body = io.BytesIO()
-            np.save(body, next(iter(inputs.values())).numpy())
-            files = [GoldenFile(name="samples.npy", body=body.getvalue(), samples=slice(None))]
+        case None | Arrays():
+            files = [_arrays(inputs)]
         case _:
             raise _no_files(f"the reader {kind.kind} reads no files for predictions")
     if not files:
@@ -66,9 +67,18 @@ def golden_files(reader: InputReader, inputs: Mapping[str, Tensor]) -> list[Gold
     return files
 
 
+def _arrays(inputs: Mapping[str, Tensor]) -> GoldenFile:
+    body, arrays = io.BytesIO(), {name: each.numpy() for name, each in inputs.items()}
+    if len(arrays) == 1:
+        np.save(body, next(iter(arrays.values())))
+        return GoldenFile(name="samples.npy", body=body.getvalue(), samples=slice(None))
+    np.savez(body, **arrays)  # type: ignore[arg-type] # its other parameter is not one of the inputs
+    return GoldenFile(name="samples.npz", body=body.getvalue(), samples=slice(None))
+
+
 def _require_same(reader: InputReader, file: GoldenFile, inputs: Mapping[str, Tensor]) -> None:
     try:
-        batches = list(reader.of_bytes(file.body, name=file.name))
+        batches = list(_read(reader, file))
     except DatasetError as fault:
         raise _no_files(fault.message) from fault
     for name, expected in inputs.items():
@@ -76,6 +86,16 @@ def _require_same(reader: InputReader, file: GoldenFile, inputs: Mapping[str, Te
         wanted = expected[file.samples]
         if (found.dtype, found.shape) != (wanted.dtype, wanted.shape) or not same_bits(wanted, found):
             raise _no_files(f"{name} that is written as {file.name} has other bits when it is read again")
+
+
+def _read(reader: InputReader, file: GoldenFile) -> Iterator[Batch]:
+    if file.name.endswith(".npz"):  # no request can be one
+        with tempfile.TemporaryDirectory(prefix="reprise-golden-") as folder:
+            path = Path(folder) / file.name
+            path.write_bytes(file.body)
+            yield from reader.of_file(path)
+    else:
+        yield from reader.of_bytes(file.body, name=file.name)
 
 
 def _pictures(images: Tensor) -> Iterator[GoldenFile]:
@@ -91,7 +111,7 @@ def _pictures(images: Tensor) -> Iterator[GoldenFile]:
 
 
 def _table(reader: InputReader, table: Table, inputs: Mapping[str, Tensor]) -> GoldenFile:
-    source = reader.dataset.source_table
+    source = reader.dataset.source_table if reader.dataset else None
     if source is None:
         raise _no_files("the dataset does not describe the file from which it was published")
     cells = {name: each for field in inputs for name, each in _columns(table, field, inputs[field], source)}

@@ -11,10 +11,9 @@ from safetensors.torch import load
 from trainer.base.errors import DatasetError, DocumentError, PackageError
 from trainer.models.evaluation import TOLERANCE
 from trainer.models.export import ParityCheck, spec_of
-from trainer.models.inputs import InputReader
+from trainer.models.inputs import FAILURES, InputReader, net_failed
 from trainer.models.package import GOLDEN, PROGRAM, open_package
 from trainer.models.program_file import read_program
-from trainer.training.failures import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,11 +40,7 @@ class PackagedModel:
 
     @property
     def reader(self) -> InputReader:
-        """What reads files for the package. Raise `PackageError` if its inputs are not the fields of a dataset."""
-        if self.package.dataset is None:
-            inputs = "; ".join(map(str, self.package.inputs))
-            message = f"package {self.package.name} takes tensors, not files: {inputs}"
-            raise PackageError(message, hint="send tensors to `reprise serve`, or call the program in model.pt2")
+        """What reads files for the package: as its dataset was read, or arrays if its inputs are not the fields of a dataset."""
         specs = {each.name: each for each in self.package.inputs}
         return InputReader(dataset=self.package.dataset, fields=tuple(specs), specs=specs)
 
@@ -75,11 +70,8 @@ class PackagedModel:
         try:
             with torch.inference_mode():
                 return self._called(inputs)
-        except (RuntimeError, AssertionError, IndexError, ValueError) as fault:
-            message = f"the net of package {self.package.name} fails for these values: {type(fault).__name__}{first_line(fault)}"
-            raise DatasetError(
-                message, hint="send values and lengths as in the dataset that it was trained on"
-            ) from fault
+        except FAILURES as fault:
+            raise net_failed(f"package {self.package.name}", fault) from fault
 
     def _called(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Call the program. It compares shapes with those of its export, which takes longer than a small net, the first time only."""

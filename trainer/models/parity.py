@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.models.golden_files import GoldenFile
+    from trainer.models.inputs import InputReader
     from trainer.models.package import OutputComparison, PackageFolder
     from trainer.models.serving.server import Server
+    from trainer.training.readers import Batch
     from trainer.training.tasks.answers import AnswerForm
 
     Outputs = dict[str, Tensor]
@@ -117,16 +119,17 @@ class _Golden:
             for path, file in zip(paths, self._files, strict=True):
                 path.write_bytes(file.body)
             target = AnswersFile(Path(folder) / "answers.jsonl", self._model.package.digest, paths)
-            target.write(self._model, report=lambda: None)
+            watched = _Watched(self._model)
+            target.write(watched, report=lambda: None)
             lines = [json.loads(line) for line in target.path.read_bytes().splitlines()]
         if error := next((each["error"] for each in lines if "error" in each), None):
             raise PackageError(error, hint="reprise predict")
-        return self._answers([each["answer"] for each in lines], [each.samples for each in self._files])
+        return self._answers([each["answer"] for each in lines], watched.batches)
 
     def http(self, server: Server) -> _Answers:
         """Answer requests to `/predict`, with files if the inputs can be written as such, else with tensors."""
         self._require_finite(carried(self._form, self._expected))
-        if self._files:
+        if self._files and not self._files[0].name.endswith(".npz"):
             found = [_post(server, "/predict", each.body) for each in self._files]
             return self._answers(_predictions(found), [each.samples for each in self._files])
         batches = self._batches()
@@ -186,6 +189,23 @@ class _Golden:
     def _tensor(self, name: str, values: Any, shape: Sequence[int] | None = None) -> Tensor:
         found = torch.tensor(values, dtype=self._expected[name].dtype)
         return found if shape is None else found.reshape([*shape])
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A model that notes the batches for which it answers."""
+
+    model: PackagedModel
+    batches: list[slice] = field(default_factory=list)
+
+    @property
+    def reader(self) -> InputReader:
+        return self.model.reader
+
+    def answers(self, batch: Batch) -> list[dict[str, Any]]:
+        first = self.batches[-1].stop if self.batches else 0
+        self.batches.append(slice(first, first + len(next(iter(batch.values())))))
+        return self.model.answers(batch)
 
 
 def carried(form: AnswerForm, names: Collection[str]) -> list[str]:

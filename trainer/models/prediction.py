@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 
-from trainer.base.errors import ExperimentError, RunError
-from trainer.data.declaration import load_dataset
-from trainer.models.inputs import InputReader
+from trainer.base.errors import DatasetError, ExperimentError, RunError
+from trainer.data.declaration import load_dataset, sample_types
+from trainer.models.inputs import BATCH, FAILURES, InputReader, net_failed
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.source.capture import COPY
 from trainer.training.saved_net import load_saved
-from trainer.training.tasks.classification import Classifier
-from trainer.training.tasks.outputs import called
+from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import lightning as L
+    from torch import Tensor
 
     from trainer.data.declaration import Dataset
     from trainer.runs.record import Record
     from trainer.settings.origins import Resolved
     from trainer.training.readers import Batch
-    from trainer.training.tasks.answers import AnswerForm
+    from trainer.training.saved_net import SavedNet
+
+_TASKS: Final = "trainer.training.tasks."
+_MOST_VALUES: Final = 1 << 26
+"""The most values of a batch of pictures, unless one picture has more: 256 MB in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +46,14 @@ class Prediction:
     """As the net's `answer_form` gives it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A file that cannot be read as the dataset, from some sample on."""
+
+    file: str
+    fault: DatasetError
+
+
 class Model(Protocol):
     """What answers for batches of input fields."""
 
@@ -47,63 +62,153 @@ class Model(Protocol):
         """What reads files for the model."""
 
     def answers(self, batch: Batch) -> list[dict[str, Any]]:
-        """Return the answer for each sample."""
+        """Return the answer for each sample. Raise `DatasetError` if the net fails for the values."""
 
 
 def predictions(model: Model, files: Sequence[Path]) -> Iterator[Prediction]:
     """Yield the answers for the samples of each file, in order. Raise `DatasetError` for a file that cannot be read as the dataset."""
+    for each in results(model, files):
+        if isinstance(each, Unread):
+            raise each.fault
+        yield each
+
+
+def results(model: Model, files: Sequence[Path]) -> Iterator[Prediction | Unread]:
+    """Yield the answers for the samples of each file, in order, and the files that cannot be read.
+
+    The batches depend on the files alone: up to 64 samples of one file, or 64 pictures of equal shape beside each other in the list.
+    """
+    if model.reader.is_one_sample:
+        for first in range(0, len(files), BATCH):
+            yield from _of_pictures(model, files[first : first + BATCH])
+        return
     for file in files:
         row = 0
-        for batch in model.reader.of_file(file):
-            for answer in model.answers(batch):
-                yield Prediction(file=str(file), row=None if model.reader.is_one_sample else row, answer=answer)
-                row += 1
+        try:
+            for batch in model.reader.of_file(file):
+                for answer in model.answers(batch):
+                    yield Prediction(file=str(file), row=row, answer=answer)
+                    row += 1
+        except DatasetError as fault:
+            yield Unread(file=str(file), fault=fault)
+
+
+def _of_pictures(model: Model, files: Iterable[Path]) -> Iterator[Prediction | Unread]:
+    waiting: list[tuple[Path, Batch]] = []
+    for file in files:
+        try:
+            (batch,) = model.reader.of_file(file)
+        except DatasetError as fault:
+            yield from _answered(model, waiting)
+            waiting = []
+            yield Unread(file=str(file), fault=fault)
+            continue
+        if waiting and not _fits(batch, waiting):
+            yield from _answered(model, waiting)
+            waiting = []
+        waiting.append((file, batch))
+    yield from _answered(model, waiting)
+
+
+def _fits(batch: Batch, waiting: Sequence[tuple[Path, Batch]]) -> bool:
+    """Return whether a picture can be answered with others: it has their shape, and they are not too large together."""
+    first = waiting[0][1]
+    values = (1 + len(waiting)) * sum(each.numel() for each in first.values())
+    return values <= _MOST_VALUES and all(first[name].shape == each.shape for name, each in batch.items())
+
+
+def _answered(model: Model, waiting: Sequence[tuple[Path, Batch]]) -> Iterator[Prediction | Unread]:
+    """Yield the answers for pictures of one shape in one batch; if the net fails for it, for each alone."""
+    if not waiting:
+        return
+    try:
+        answers = model.answers({name: torch.cat([each[name] for _, each in waiting]) for name in waiting[0][1]})
+    except DatasetError as fault:
+        if len(waiting) == 1:
+            yield Unread(file=str(waiting[0][0]), fault=fault)
+            return
+        for each in waiting:
+            yield from _answered(model, [each])
+        return
+    for (file, _), answer in zip(waiting, answers, strict=True):
+        yield Prediction(file=str(file), row=None, answer=answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunModel:
-    """A run's net, and the dataset that it was trained on."""
+    """A run's net, and what reads its inputs."""
 
-    net: Task
+    net: L.LightningModule
     reader: InputReader
     form: AnswerForm
     resolved: Resolved[Any]
+    run: str
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the named outputs `[samples, ...]` for the input fields. Raise `DatasetError` if the net fails for their values."""
+        given = tuple(batch[name] for name in self.reader.fields)
+        try:
+            with use_ledger(Ledger(self.resolved)), torch.inference_mode():
+                return self.form.outputs(self.net(*given))
+        except FAILURES as fault:
+            raise net_failed(f"run {self.run}", fault) from fault
 
     def answers(self, batch: Batch) -> list[dict[str, Any]]:
         """Return the answer for each sample of the input fields."""
-        given = tuple(batch[name] for name in self.reader.fields)
-        with use_ledger(Ledger(self.resolved)), torch.inference_mode():
-            predicted = called(self.net, given if self.net.input_fields else given[0])
-        return self.form.answers(self.form.outputs(predicted))
+        return self.form.answers(self.outputs(batch))
 
 
 def load_model(record: Record, folder: Path) -> RunModel:
     """Load a run's net and the declaration of its dataset from its frozen source.
 
-    Raise what `load_saved` raises, `RunError`, and `ExperimentError` for a net whose inputs are unknown without targets.
+    Raise what `load_saved` raises, `RunError`, and `ExperimentError` for a net whose `forward` takes no tensors by position.
     """
     saved = load_saved(record, folder)
     net, resolved = saved.net, saved.resolved
-    if not isinstance(net, Task):
-        raise RunError(
-            f"run {record.run} trained a plain LightningModule, whose inputs and outputs are unknown",
-            hint=f"in Python: runs.load({record.run!r}).net() returns the module",
-        )
     with use_ledger(Ledger(resolved)):
-        reader = InputReader(dataset=trained_on(record, folder), fields=input_fields(net))
-        net.class_names = reader.classes
-        return RunModel(net=net, reader=reader, form=net.answer_form(), resolved=resolved)
+        dataset, fields = inputs_of(saved, record, folder)
+        reader = InputReader(dataset=dataset, fields=fields)
+        form = AnswerForm()
+        if isinstance(net, Task):
+            net.class_names = reader.classes
+            form = net.answer_form()
+        return RunModel(net=net, reader=reader, form=form, resolved=resolved, run=record.run)
+
+
+def inputs_of(
+    saved: SavedNet, record: Record, folder: Path, *, count: int | None = None
+) -> tuple[Dataset | None, tuple[str, ...]]:
+    """Return the dataset whose reader reads a net's inputs, and the names of the inputs: `count` of them, if that is known.
+
+    The inputs of a task are its fields, those of a plain module the parameters of `forward`, if they have the names of fields. Otherwise
+    there is no dataset. Raise `ExperimentError` for a `forward` without parameters.
+    """
+    net = saved.net
+    names = input_fields(net) if isinstance(net, Task) else ()
+    reads = bool(names) if isinstance(net, Task) else saved.experiment.reads_samples
+    if not names or (count is not None and len(names) != count):
+        names = parameters_of(net, count=count)
+    dataset = trained_on(record, folder) if reads else None
+    return (dataset if dataset and {*names} <= {*sample_types(dataset)} else None), names
 
 
 def input_fields(net: Task) -> tuple[str, ...]:
-    """Return the fields that the net takes. Raise `ExperimentError` if it reads or splits its batches itself."""
-    own = type(net)
-    if own.split_batch not in {Task.split_batch, Classifier.split_batch} or own.samples is not Task.samples:
-        raise ExperimentError(
-            f"{own.__name__} reads or splits its batches itself, so its inputs are unknown without targets",
-            hint="in Python: runs.load(RUN).net() returns the net",
-        )
-    return net.used_fields()[:-1]
+    """Return the fields that the net takes; none if it, or its task, makes its inputs of them."""
+    own = (type(net).split_batch, type(net).samples)
+    return net.given_fields() if all(each.__module__.startswith(_TASKS) for each in own) else ()
+
+
+def parameters_of(net: L.LightningModule, *, count: int | None = None) -> tuple[str, ...]:
+    """Return the names of the tensors that `forward` takes: the first `count` parameters, or those without a default."""
+    parameters = inspect.signature(net.forward).parameters.values()
+    named = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
+    found = (
+        [each.name for each in named][:count] if count else [each.name for each in named if each.default is each.empty]
+    )
+    if not found:
+        message = f"{type(net).__name__}.forward has no parameter for a tensor"
+        raise ExperimentError(message, hint="pass tensors [batch, ...] to forward, each as its own argument")
+    return tuple(found)
 
 
 def trained_on(record: Record, folder: Path) -> Dataset:

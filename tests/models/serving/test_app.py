@@ -133,6 +133,12 @@ def test_without_waiting_200_parallel_clients_get_bit_for_bit_what_one_gets(mode
         assert found == alone * 6
 
 
+def test_an_array_is_the_tensor_of_a_net_with_one(tensors: Running, models: dict[str, PackagedModel]) -> None:
+    values = np.arange(6).reshape(2, 3)
+    found = tensors.post("/predict", npy(values)).json
+    assert found["predictions"] == models["tensors"].answers({"tokens": torch.from_numpy(values)})
+
+
 def test_a_value_that_the_net_rejects_fails_its_own_request_only(tensors: Running) -> None:
     requests = [[[3]], [[99]]] * 20
     with ThreadPoolExecutor(20) as pool:

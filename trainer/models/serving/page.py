@@ -185,7 +185,7 @@ function build() {
     if (mode === 'L' && size && Math.max(...size) <= 64) drawing(parent, size, png);
   } else if (kind === 'table') table(parent);
   else {
-    if (kind === 'arrays') files(parent, 'Drop a .npy file here, or choose one', '.npy', false);
+    if (about.inputs.length === 1) files(parent, 'Drop a .npy file here, or choose one', '.npy', false);
     const input = drawable();
     if (input) drawing(parent, input.shape.slice(-2), pixels(input));
     tensors(parent);

@@ -48,12 +48,12 @@ def predict_operation(model: PackagedModel, limits: Limits) -> Schema:
     match kind:
         case "picture":
             content["image/*"] = {"schema": _BINARY}
-        case "arrays":
-            content["application/octet-stream"] = {"schema": {**_BINARY, "description": "A .npy file"}}
         case "table":
             forms.insert(0, _object({"rows": _array(_row(model), limits)}))
             content["text/csv"] = {"schema": {"type": "string"}}
-        case "tensors":
+        case "arrays" | "tensors" if len(package.inputs) == 1:
+            content["application/octet-stream"] = {"schema": {**_BINARY, "description": "A .npy file"}}
+        case _:
             pass
     content["application/json"] = {"schema": forms[0] if len(forms) == 1 else {"oneOf": forms}}
     answers = _object({"package": {"type": "string"}, "predictions": {"type": "array", "items": _answer(package)}})

@@ -1,0 +1,110 @@
+"""Arrays in files as the inputs of a net: one array in a `.npy` file, or one for each input in a `.npz` file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import did_you_mean, listed, short
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from trainer.data.reader import Typed
+
+Array = np.ndarray[Any, Any]
+_WRITE: dict[bool, str] = {
+    True: 'numpy.savez("samples.npz", {}) writes them',
+    False: 'numpy.save("samples.npy", {}) writes it',
+}
+
+
+def arrays_in(
+    file: Path,
+    fields: Sequence[str],
+    declared: Mapping[str, Typed],
+    *,
+    expected: str,
+    content: io.BytesIO | None = None,
+) -> dict[str, Array]:
+    """Return an array `[samples, ...]` for each field from a file, or from its `content`. Raise `DatasetError` if they do not fit."""
+    found = _loaded(file, fields, expected=expected, content=content)
+    if missing := next((name for name in fields if name not in found), None):
+        raise DatasetError(f"{file} has no array {missing!r}", hint=did_you_mean(missing, found))
+    checked = {name: _checked(found[name], name, declared.get(name), file=file) for name in fields}
+    counts = {name: len(each) for name, each in checked.items()}
+    if len({*counts.values()}) > 1:
+        rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise DatasetError(f"the arrays of {file} have different numbers of samples: {rows}", hint="write them again")
+    return checked
+
+
+def _loaded(file: Path, fields: Sequence[str], *, expected: str, content: io.BytesIO | None) -> dict[str, Array]:
+    try:
+        with ExitStack() as opened:
+            values = np.load(content or file, mmap_mode=None if content else "r", allow_pickle=False)
+            if not isinstance(values, np.ndarray):
+                opened.enter_context(values)
+                return {name: values[name] for name in fields if name in values}
+    except (ValueError, OSError, EOFError, KeyError) as fault:
+        message = f"{file} cannot be read as an array: {short(str(fault))}"
+        raise DatasetError(message, hint=f"{expected}: name a .npy file") from fault
+    if len(fields) > 1:
+        message = f"the net takes the fields {listed(fields)}; {file} holds one array"
+        raise DatasetError(message, hint=_WRITE[True].format(", ".join(f"{name}={name}" for name in fields)))
+    return {fields[0]: values}
+
+
+def _checked(values: Array, name: str, declared: Typed | None, *, file: Path) -> Array:
+    """Return samples `[n, *shape]`; one sample without the first axis is one row. Raise `DatasetError` for another type or shape."""
+    values = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+    found = f"{values.dtype} [{', '.join(map(str, values.shape))}]"
+    if declared is None:
+        if not values.ndim or values.dtype.kind not in "biuf":
+            raise DatasetError(f"{name} of {file} is {found}; expected numbers [n, ...]", hint="write it again")
+        return values
+    shape = ", ".join(map(str, declared.shape))
+    if declared.admits(str(values.dtype), values.shape):
+        return values[None]
+    if not values.ndim or not declared.admits(str(values.dtype), values.shape[1:]):
+        hint = f"save the samples as they were published: an array {declared.dtype} [n{shape and f', {shape}'}]"
+        raise DatasetError(f"{file} is {found}; expected samples of {declared.dtype} [{shape}]", hint=hint)
+    return values
+
+
+def require_no_picture(body: BinaryIO, name: str, *, expected: str, dataset: str, declared: Typed | None) -> None:
+    """Raise `DatasetError` for a picture: neither the range of the dataset's values nor which color is the largest is recorded."""
+    try:
+        with Image.open(body) as image:
+            found = f"a picture ({image.format}, {image.height}x{image.width}, {image.mode})"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return
+    message = f"{name} is {found}; {expected}, and how they were made from pictures is not recorded"
+    raise DatasetError(message, hint=_conversion(name, dataset, declared.shape if declared else ()))
+
+
+def _conversion(name: str, dataset: str, shape: Sequence[int | str]) -> str:
+    """Return the hint that converts a picture into an array `[1, *shape]`, whose values the user has to adapt."""
+    advice = f"save it as a .npy file with the range and the colors of the dataset: reprise data show {dataset}"
+    match shape:
+        case (int(height), int(width)):
+            mode, values = "L", "a[None]"
+        case (1, int(height), int(width)):
+            mode, values = "L", "a[None, None]"
+        case (3, int(height), int(width)):
+            mode, values = "RGB", "a.transpose(2, 0, 1)[None]"
+        case _:
+            return advice
+    read = f'Image.open({json.dumps(name)}).convert("{mode}").resize(({width}, {height}))'
+    code = f'a = np.asarray({read}, "float32") / 255; np.save("sample.npy", {values})'
+    return (
+        f"{advice}; from 0 to 1: {shlex.join(['python3', '-c', f'import numpy as np; from PIL import Image; {code}'])}"
+    )
