@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.sites.plan import Plan
+from trainer.sites.plan import Plan, PlannedPoint
 from trainer.sites.site import SlurmSite
 
 if TYPE_CHECKING:
@@ -33,6 +33,26 @@ def plan(**changes: Any) -> Plan:
         "source": f"sha256:{'b' * 64}",
     }
     return Plan(**given | changes)
+
+
+SWEEP: Final = "20260302t090000-sweeps"
+"""The sweep of `sweep_plan`."""
+
+
+def sweep_plan(**changes: Any) -> Plan:
+    """Return the plan of points 1, 2 and 4 of a sweep."""
+    points = [
+        PlannedPoint(number=number, run=f"20260302t09000{number}-abcdef", words=[f"--seed={number}", "--sizes=[8, 16]"])
+        for number in (1, 2, 4)
+    ]
+    words = ["train", "--exp=digits", "--max-epochs=3"]
+    return plan(**{"run": SWEEP, "words": words, "nodes": 1, "devices": 1, "points": points, "parallel": 2, **changes})
+
+
+def rerun_plan(**changes: Any) -> Plan:
+    """Return the plan of a rerun of a recorded run."""
+    words = ["reproduce", "20260228t100000-qwerty", "--resume-or-begin", RUN]
+    return plan(**{"words": words, "nodes": 1, "devices": 1, **changes})
 
 
 def site(runtime: str = "docker", **changes: Any) -> SlurmSite:

@@ -82,6 +82,18 @@ def test_a_job_that_slurm_forgot_has_no_state(install: Install) -> None:
     assert scheduler.state_of("42") is None
 
 
+def test_the_tasks_of_an_array_have_states_of_their_own(install: Install) -> None:
+    install(squeue="echo '42_1|RUNNING|None|n1'; echo '42_[3-4,6%2]|PENDING|JobArrayTaskLimit|'")
+    found = scheduler.states_of_tasks("42")
+    assert {task: state.described for task, state in found.items()} == {
+        "1": "RUNNING on n1",
+        **dict.fromkeys(("3", "4", "6"), "PENDING (JobArrayTaskLimit)"),
+    }
+    install(squeue="echo '42_[1-3,...]|PENDING||'")
+    with pytest.raises(SchedulerError, match="which is not understood"):
+        scheduler.states_of_tasks("42")
+
+
 def test_stopping_signals_the_tasks_and_ending_cancels_the_job(install: Install, tmp_path: Path) -> None:
     install(scancel=f'echo "$@" >>{tmp_path}/asked')
     scheduler.stop("42")

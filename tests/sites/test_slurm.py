@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sites.plans import IMAGE, RUN, plan, programs, site
+from tests.sites.plans import IMAGE, RUN, SWEEP, plan, programs, rerun_plan, site, sweep_plan
 from trainer.base.errors import UsageError
+from trainer.sites.plan import PlannedPoint
 from trainer.sites.slurm import JOB, NODE, job_files
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -28,8 +29,11 @@ wait -n; first=$?; wait -n; second=$?
 exit $((first > second ? first : second))"""
 
 
+@pytest.mark.parametrize("kind", ["", "sweep-", "rerun-"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_text_of_a_job_is_the_golden_one(runtime: str) -> None:
+def test_the_text_of_a_job_is_the_golden_one(runtime: str, kind: str) -> None:
+    planned = {"": plan, "sweep-": sweep_plan, "rerun-": rerun_plan}[kind]()
+    folder = Path("/shared/runs") / (f"sweeps/{SWEEP}" if kind == "sweep-" else RUN)
     declared = site(
         runtime,
         partition="gpu",
@@ -44,8 +48,8 @@ def test_the_text_of_a_job_is_the_golden_one(runtime: str) -> None:
         options=("--label=a b",),
         lines=("#SBATCH --constraint=a100", "export NCCL_SOCKET_IFNAME=ib0"),
     )
-    for name, text in job_files(plan(), declared, folder=Path("/shared/runs") / RUN).items():
-        assert text == (GOLDEN / f"{runtime}-{name}").read_text(), name
+    for name, text in job_files(planned, declared, folder=folder, number=3).items():
+        assert text == (GOLDEN / f"{kind}{runtime}-{name}").read_text(), name
 
 
 def test_one_machine_meets_no_other() -> None:
@@ -60,13 +64,15 @@ def test_a_folder_that_cannot_be_mounted_is_rejected(character: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+@pytest.mark.parametrize("is_sweep", [False, True])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_hostile_names_leave_the_scripts_clean(runtime: str, tmp_path: Path) -> None:
-    names = plan(words=["train", HOSTILE], variables={"REPRISE_SETTING_NAME": HOSTILE})
+def test_hostile_names_leave_the_scripts_clean(runtime: str, tmp_path: Path, *, is_sweep: bool) -> None:
+    points = [PlannedPoint(number=1, run=RUN, words=[HOSTILE])] if is_sweep else []
+    names = plan(words=["train", HOSTILE], variables={"REPRISE_SETTING_NAME": HOSTILE}, points=points, nodes=1)
     declared = site(
         runtime, cache="/var/it's $(x)", mounts=("/data/`x`",), options=(HOSTILE.replace("\n", " "),), gpus=2
     )
-    for name, text in job_files(names, declared, folder=Path("/shared/it's $(x) `y`") / RUN).items():
+    for name, text in job_files(names, declared, folder=Path("/shared/it's $(x) `y`/sweeps") / RUN).items():
         (tmp_path / name).write_text(text)
         subprocess.run(["bash", "-n", tmp_path / name], check=True)
         subprocess.run(["shellcheck", "--severity=warning", tmp_path / name], check=True)

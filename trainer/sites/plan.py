@@ -1,4 +1,7 @@
-"""The plan of a run on a cluster: the words that every machine types, in which image, on how many machines."""
+"""The plan of a job on a cluster: the words that every machine types, in which image, on how many machines.
+
+The job trains a run, reruns a recorded run, or, as an array job, trains the points of a sweep.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,23 @@ FORMAT: Final = "reprise.plan/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPoint:
+    """A point of a sweep: one task of an array job."""
+
+    number: int
+    """From 1, as the user sees it: the task's number."""
+    run: str
+    """The run's ID, the same each time the point is submitted until it cannot be resumed."""
+    words: Sequence[str]
+    """The options of the point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A run to submit; a printer of a site's kind writes it as the text of a job."""
+    """A run, or the points of a sweep, to submit; a printer of a site's kind writes it as the text of a job."""
 
     run: str
-    """The run's ID, made at submission."""
+    """The run's ID, made at submission; with `points` the sweep's."""
     image: str
     """The image by digest: `NAME@sha256:...`."""
     variables: Mapping[str, str]
@@ -31,6 +46,15 @@ class Plan:
     """The devices of all machines."""
     source: str
     """The digest of the source bundle."""
+    points: Sequence[PlannedPoint] = ()
+    """The points of a sweep, whose own words follow `words`."""
+    parallel: int | None = None
+    """The most points at the same time; `None` leaves it to the scheduler."""
+
+    @property
+    def is_rerun(self) -> bool:
+        """Whether the job reruns a recorded run: the project, which compares, then is not the run's source."""
+        return self.words[0] == "reproduce"
 
     @property
     def name(self) -> str:
@@ -39,4 +63,5 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as a JSON document."""
-        return f"{json.dumps({'format': FORMAT, **asdict(self)}, indent=1)}\n"
+        given = {name: value for name, value in asdict(self).items() if value or name not in {"points", "parallel"}}
+        return f"{json.dumps({'format': FORMAT, **given}, indent=1)}\n"

@@ -20,6 +20,7 @@ _SECONDS: Final = 60.0
 _LONGEST: Final = 500
 """The most characters of a program's complaint in a message."""
 _JOB: Final = re.compile(r"([0-9]{1,18})(?:;.*)?")
+_RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _ENDED: Final = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT")
 )
@@ -73,17 +74,48 @@ def test(text: str, *, folder: Path) -> str:
 
 def state_of(job: str) -> JobState | None:
     """Return the state of a job; `None` if Slurm does not know it any more. Raise `SchedulerError`."""
-    words = ("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T|%r|%N")
+    lines = _known_jobs(("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T|%r|%N"))
+    return _state(lines[0]) if lines else None
+
+
+def _known_jobs(words: Sequence[str]) -> list[str]:
+    """Return the lines of `squeue` about a job; none if Slurm does not know it any more. Raise `SchedulerError`."""
     try:
-        lines = _run(words).splitlines()
+        return _run(words).splitlines()
     except SchedulerError as fault:
         if "Invalid job id" in fault.message:
-            return None
+            return []
         raise
-    if not lines:
-        return None
-    state, reason, machines = [*(part.strip() for part in lines[0].split("|", 2)), "", ""][:3]
+
+
+def _state(line: str) -> JobState:
+    state, reason, machines = [*(part.strip() for part in line.split("|", 2)), "", ""][:3]
     return JobState(state=state, reason="" if reason == "None" else reason, machines=machines)
+
+
+def states_of_tasks(job: str) -> dict[str, JobState]:
+    """Return the states of an array job's tasks by number, without tasks that Slurm does not know any more. Raise `SchedulerError`."""
+    words = ("squeue", "--noheader", "--states=all", "--array", f"--jobs={job}", "--format=%i|%T|%r|%N")
+    found: dict[str, JobState] = {}
+    for line in _known_jobs(words):
+        name, _, rest = line.partition("|")
+        found |= dict.fromkeys(_tasks(name.strip()), _state(rest))
+    return found
+
+
+def _tasks(name: str) -> list[str]:
+    """Return the numbers of the tasks that a line of `squeue` describes. Raise `SchedulerError` for a form that is not known.
+
+    >>> _tasks("42_3"), _tasks("42_[1-3,7%2]")
+    (['3'], ['1', '2', '3', '7'])
+    """
+    text = name.partition("_")[2].strip("[]").partition("%")[0]
+    ranges = [_RANGE.fullmatch(part) for part in text.split(",")]
+    numbers = [range(int(each[1]), int(each[2] or each[1]) + 1) for each in ranges if each]
+    if len(numbers) < len(ranges):
+        message = f"squeue describes the tasks of a job as {name!r}, which is not understood"
+        raise SchedulerError(message, hint="squeue --me --array lists the tasks")
+    return [str(number) for each in numbers for number in each]
 
 
 def stop(job: str) -> None:

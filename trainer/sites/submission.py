@@ -1,4 +1,7 @@
-"""The note of a submitted run, `runs/<id>/submission/submission.json`: where it was submitted, and its job."""
+"""The note of a submitted run, `runs/<id>/submission/submission.json`: where it was submitted, and its job.
+
+The run of a sweep's point is a task of an array job, such as `42_3` for point 3.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from trainer.base.document import Document, OneLine, read_json_below
 from trainer.base.plain_text import reading
 from trainer.base.safe_folder import Root, run_root
 from trainer.runs.run import SUBMISSION
-from trainer.runs.run_id import is_run_id
+from trainer.runs.run_id import RUN_ID, is_run_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +31,21 @@ class Submission(Document):
     format: Literal["reprise.submission/1"] = "reprise.submission/1"
     kind: Literal["slurm"]
     site: OneLine
-    job: str = Field(pattern=r"^[0-9]{1,18}$")
-    """The job's number."""
+    job: str = Field(pattern=r"^[0-9]{1,18}(?:_[0-9]{1,9})?$")
+    """The job's number; of a task of an array job, with the task's number."""
     submitted: datetime
+    sweep: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda sweep: sweep is None)
+    """The sweep whose point the run is; the output of the job is in the sweep's folder."""
+
+    @property
+    def array(self) -> str:
+        """The number of the whole job."""
+        return self.job.partition("_")[0]
+
+    @property
+    def task(self) -> str:
+        """The task's number in an array job; empty for another job."""
+        return self.job.partition("_")[2]
 
 
 def write_submission(folder: Path, submission: Submission) -> None:
