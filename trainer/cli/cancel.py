@@ -43,7 +43,10 @@ def main(argv: list[str]) -> int:
     else:
         scheduler.stop(note.job)
         print(f"job {note.job} of run {folder.name} saves and stops: {spelled(f'reprise logs {folder.name} --follow')}")
-    print(f"to continue the run later, type in {folder / SUBMISSION}: sbatch {JOB}")
+    if note.sweep is None:
+        print(f"to continue the run later, type in {folder / SUBMISSION}: sbatch {JOB}")
+    else:
+        print(spelled(f"to continue the point later: reprise sweep --continue {note.sweep} --to {note.site}"))
     return 0
 
 

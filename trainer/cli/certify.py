@@ -52,6 +52,10 @@ def main(argv: list[str]) -> int:
     """Test, write the certificate, print it, and return the verdict's exit code."""
     args, settings = _parser().parse_known_args(argv)
     report_shared_options("certify", argv, args.experiment)
+    if args.to is not None:
+        message = f"certify starts and kills trainings on this machine: --to {args.to} is not supported"
+        hint = f"`reprise submit {args.experiment} --to {args.to}` twice, then `reprise compare RUN RUN`, compares two runs of the cluster"
+        raise UsageError(message, hint=hint)
     if args.key is not None:
         signing_key(args.key)  # report an invalid key before hours of training
     options = parse_options(settings)
@@ -103,6 +107,9 @@ def _parser() -> Arguments:
     parser.add_argument("--kill-after", type=int, metavar="N", help=kill)
     parser.add_argument(
         "--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with, PEM (default: unsigned)"
+    )
+    parser.add_argument(
+        "--to", metavar="SITE", help="not supported: certify starts and kills trainings on this machine"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

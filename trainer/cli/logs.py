@@ -21,6 +21,8 @@ from trainer.runs.run import ATTEMPTS, SUBMISSION, attempts
 from trainer.sites import scheduler
 from trainer.sites.slurm import LOG
 from trainer.sites.submission import submitted_ids
+from trainer.sweeps.document import FOLDER as SWEEPS
+from trainer.sweeps.folder import LOGS, sweep_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +54,10 @@ def main(argv: list[str]) -> int:
             )
         return _print(_log_of_attempt(runs_folder() / run), has_ended=lambda: True)
     folder, note = find_submitted(run)
-    return _print(folder / SUBMISSION / LOG, has_ended=_end_of(note.job) if args.follow else lambda: True)
+    path = folder / SUBMISSION / LOG
+    if note.sweep is not None:
+        path = runs_folder() / SWEEPS / note.sweep / LOGS / f"{note.task}.txt"
+    return _print(path, has_ended=_end_of(note.job) if args.follow else lambda: True)
 
 
 def _log_of_attempt(folder: Path) -> Path:
@@ -114,6 +119,9 @@ def _opened(path: Path) -> BinaryIO | None:
         if path.parent.name == SUBMISSION:
             with run_root(path.parents[1]) as run:
                 return os.fdopen(run.handle(f"{SUBMISSION}/{path.name}", os.O_RDONLY), "rb", buffering=0)
+        if path.parent.name == LOGS:
+            with sweep_root(path.parents[1]) as sweep:
+                return os.fdopen(sweep.handle(f"{LOGS}/{path.name}", os.O_RDONLY), "rb", buffering=0)
         return open_run_file(path)
     except FileNotFoundError:
         return None

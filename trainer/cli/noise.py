@@ -7,6 +7,7 @@ were typed. Runs that differ in more than the seed are not combined.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,13 @@ def main(argv: list[str]) -> int:
     """Train, measure, write the result, and print it."""
     args, settings = _parser().parse_known_args(argv)
     report_shared_options("noise", argv, args.experiment)
+    if args.to is not None:
+        message = f"noise trains on this machine: --to {args.to} is not supported"
+        swept = shlex.join([args.experiment, *settings])
+        hint = (
+            f"reprise sweep {swept} --seed 0..{args.seeds - 1} --to {args.to}; once it is finished, noise uses its runs"
+        )
+        raise UsageError(message, hint=hint)
     if not args.seeds >= FEWEST:
         raise UsageError(f"--seeds is {args.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
     if args.gain is not None and not args.gain > 0:
@@ -79,6 +87,11 @@ def _parser() -> Arguments:
         type=float,
         metavar="G",
         help="compute how many seeds detect a gain of G (default: gains of 0.5, 1 and 2 standard deviations)",
+    )
+    parser.add_argument(
+        "--to",
+        metavar="SITE",
+        help="not supported: submit the seeds to a cluster with `reprise sweep --seed 0..4 --to SITE` first",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

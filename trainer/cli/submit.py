@@ -6,17 +6,13 @@ The job lies in the run's folder, which every machine of the cluster sees at the
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import DeviceError, UnsafePathError, UsageError
+from trainer.base.errors import UsageError
 from trainer.base.safe_folder import Root, run_root
-from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import compose_values
 from trainer.cli.configuration import (
@@ -25,11 +21,10 @@ from trainer.cli.configuration import (
     give_to_container_user,
     runs_folder,
     shown_path,
-    store_address,
 )
 from trainer.cli.messages import spelled
-from trainer.cli.nodes import NodePlace
-from trainer.cli.output import print_json, print_notice
+from trainer.cli.output import print_json
+from trainer.cli.site_jobs import notice_local_image, print_job, removed_on_failure, require_devices, store_of_job
 from trainer.cli.submit_manifest import submit_manifest
 from trainer.cli.sweep.request import settings_in_environment
 from trainer.cli.train.command_line import parse_train_request, report_shared_options, require_captured
@@ -44,20 +39,17 @@ from trainer.sites.site import load_site
 from trainer.sites.slurm import JOB, job_files
 from trainer.sites.submission import Submission, write_submission
 from trainer.source.capture import COPY, SOURCE_DESCRIPTION, capture, place_source
-from trainer.stores.address import LOCAL_ENDPOINT, folder_of
 from trainer.training.declared_settings import sketched_in
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from trainer.cli.train.command_line import TrainRequest
     from trainer.sites.site import Site, SlurmSite
     from trainer.source.capture import SourceBundle
 
 _PLAN: Final = "plan.json"
-_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_ADDRESSES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +76,9 @@ def main(argv: list[str]) -> int:
     if args.dry_run:
         return _describe(request, request.site, as_json=args.json)
     folder = runs_folder() / request.plan.run
-    try:
+    with removed_on_failure(folder):
         _write(request, request.site, folder)
         job = scheduler.submit(JOB, folder=folder / SUBMISSION)
-    except BaseException:  # nothing stays of a job that was not submitted
-        with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
-            runs.remove_tree(folder.name)
-        raise
     noted = Submission(kind=request.site.kind, site=args.to, job=job, submitted=datetime.now(UTC))
     write_submission(folder, noted)
     _report(folder, job, as_json=args.json)
@@ -128,12 +116,11 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _Request:
     if isinstance(site, KubernetesSite) and train.settings.accelerator == "cpu":
         site = site.model_copy(update={"gpus": 0})  # a pod reserves as many as the run has devices
     words = from_checkout(train)
-    _require_devices(train, site, nodes=args.nodes)
+    require_devices(train.settings.devices, train.settings.accelerator, site, nodes=args.nodes)
     values = compose_values()
     image = image_variables(site.image, environment=site.environment, dotenv=values, root=CHECKOUT)
-    if image["REPRISE_IMAGE"].startswith("localhost/") and not (site.image or "").startswith("/"):
-        print_notice(f"the image is in no registry: every machine must have {image['REPRISE_IMAGE']}")
-    store, keys, mounts = _store(values)
+    notice_local_image(image["REPRISE_IMAGE"], site)
+    store = store_of_job(values)
     known, secrets = settings_in_environment(os.environ, sketched_in(train.experiment.path(CHECKOUT)))
     bundle = capture(CHECKOUT, extra=train.experiment.extra, runs=runs_folder())
     require_captured(train.experiment, bundle)
@@ -141,54 +128,20 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _Request:
     plan = Plan(
         run=run,
         image=image["REPRISE_IMAGE"],
-        variables={**image, **store, **known},
-        secrets=[*keys, *secrets],
+        variables={**image, **store.variables, **known},
+        secrets=[*store.keys, *secrets],
         words=["train", "--resume-or-begin", run, *words],
         nodes=args.nodes,
         devices=train.settings.devices,
         source=bundle.digest,
     )
-    return _Request(site=site, plan=plan, bundle=bundle, mounts=mounts)
-
-
-def _require_devices(train: TrainRequest, site: Site, *, nodes: int) -> None:
-    """Raise `SettingError`, `DeviceError` for devices that the site's machines cannot have."""
-    here = NodePlace(node=0, nodes=nodes, host="", port=0).devices_here(train.settings.devices)
-    accelerator = train.settings.accelerator
-    if (accelerator == "gpu" and not site.gpus) or (accelerator != "cpu" and site.gpus and here > site.gpus):
-        message = f"this run wants {counted(here, 'GPU')} of each machine; the site has {site.gpus}"
-        raise DeviceError(message, hint="--devices counts those of all machines; `gpus` of the site those of each one")
-
-
-def _store(values: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[Path]]:
-    """Return the variables of the store, the names of its keys, and the folders to mount for it."""
-    address = store_address()
-    if address is None:
-        print_notice("no store is configured: datasets must be in the cache of every machine")
-        return {}, [], []
-    if (folder := folder_of(address)) is not None:
-        return {"REPRISE_STORE": str(folder)}, [], [folder]
-    if values.get("REPRISE_STORE_ENDPOINT") == LOCAL_ENDPOINT and address == values.get("REPRISE_STORE"):
-        print_notice(
-            "the store of this checkout runs on this machine only: the job has no store, and datasets must be in the cache of every "
-            "machine (scripts/setup --store ADDRESS uses another)"
-        )
-        return {}, [], []
-    found = {name: os.environ.get(name) or values.get(name) for name in _ADDRESSES}
-    return {"REPRISE_STORE": address, **{name: text for name, text in found.items() if text}}, [*_KEYS], []
+    return _Request(site=site, plan=plan, bundle=bundle, mounts=store.mounts)
 
 
 def _describe(request: _Request, site: SlurmSite, *, as_json: bool) -> int:
     """Print the files of the job, and what Slurm says about it."""
     files = job_files(request.plan, site, folder=runs_folder() / request.plan.run, mounts=request.mounts)
-    said = scheduler.test(files[JOB], folder=Path(gettempdir())) if scheduler.has_slurm() else None
-    if as_json:
-        print_json({"run": request.plan.run, "files": files, "slurm": said}, indent=1)
-    else:
-        print("\n".join(f"# {name}\n{text}" for name, text in files.items()))
-    print_notice(said or "sbatch is not installed on this machine: nothing was asked of Slurm")
-    print_notice("dry run: nothing was submitted")
-    return 0
+    return print_job(files, {"run": request.plan.run}, as_json=as_json)
 
 
 def _write(request: _Request, site: SlurmSite, folder: Path) -> None:

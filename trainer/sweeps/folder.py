@@ -61,7 +61,7 @@ _STANDINGS: Final = {Status.COMPLETED: PointState.FINISHED, Status.FAILED: Point
 def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
     """Freeze the source and write the document. Raise `DiskFullError`, `NotWritableError`."""
     folder = runs / FOLDER / sweep.id
-    with disk_faults(folder), Root.at(runs) as root:
+    with disk_faults(folder), Root.at(runs, make=True) as root:
         for path in (FOLDER, f"{FOLDER}/{sweep.id}", f"{FOLDER}/{sweep.id}/{LOGS}"):
             with suppress(FileExistsError):
                 root.mkdir(path)

@@ -17,6 +17,7 @@ from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.formatting import columns
 from trainer.cli.output import print_notice, print_result
 from trainer.cli.sweep.create import find_or_create
+from trainer.cli.sweep.jobs import current_states, load_sweep, require_no_job
 from trainer.cli.sweep.launchers import gpus_for, launcher_for, slots_for
 from trainer.cli.sweep.request import parse_request
 from trainer.cli.sweep.scheduler import Scheduler
@@ -31,14 +32,13 @@ from trainer.sweeps.folder import (
     lock_sweep,
     point_states,
     record_at,
-    resolve_sweep,
-    sweep_ids,
     sweep_root,
     unreadable,
 )
 from trainer.sweeps.results import summarize_sweep
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
@@ -58,8 +58,19 @@ def main(argv: list[str]) -> int:
     if selected and (rest or experiment or args.points or args.again):
         hint = f"reprise sweep --{'continue' if args.go_on else 'show'} {selected}"
         raise UsageError(f"--{'continue' if args.go_on else 'show'} takes no experiment, points or settings", hint=hint)
+    if args.to is None and args.dry_run:
+        raise UsageError("--dry-run shows a job, and no cluster is named", hint="--to SITE")
+    if args.to is not None:
+        if args.show:
+            raise UsageError("--show with --to: it only prints results", hint="remove --to")
+        from trainer.cli.sweep.submit import submit
+
+        submitted = submit(args, experiment, rest)
+        if submitted is None:
+            return 0
+        return _show_results(submitted, args)
     sweep = (
-        load(runs_folder() / FOLDER / resolve_sweep(selected, sweep_ids(runs_folder())))
+        load_sweep(selected)
         if selected
         else find_or_create(parse_request(experiment, rest, points=args.points), again=args.again)
     )
@@ -72,7 +83,13 @@ def main(argv: list[str]) -> int:
                 sweep = _train(load(folder), folder, jobs=args.jobs)
         except RepriseError as error:
             sweep, failure = load(folder), error
-    states = point_states(sweep, runs=runs_folder())
+    return _show_results(sweep, args, failure)
+
+
+def _show_results(sweep: Sweep, args: Namespace, failure: RepriseError | None = None) -> int:
+    """Print the results, and raise `failure`, or `RunError` for unfinished points unless they are only shown."""
+    folder = runs_folder() / FOLDER / sweep.id
+    states = current_states(sweep)
     records = {
         number: record for number, point in enumerate(sweep.points) if (record := record_at(point, runs=runs_folder()))
     }
@@ -95,17 +112,27 @@ def _parser() -> Arguments:
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"
-        "                     [--again] [--sort METRIC] [--mode MODE] [--json]\n"
-        "       %(prog)s --continue SWEEP [--jobs N] [--sort METRIC]\n"
+        "                     [--to SITE [--dry-run]] [--again] [--sort METRIC]\n"
         "                     [--mode MODE] [--json]\n"
+        "       %(prog)s --continue SWEEP [--jobs N] [--to SITE [--dry-run]]\n"
+        "                     [--sort METRIC] [--mode MODE] [--json]\n"
         "       %(prog)s --show SWEEP [--sort METRIC] [--mode MODE] [--json]"
     )
     parser.add_argument(
         "--points", metavar="FILE", help="TOML file with a [[points]] table for each point, combined with the grid"
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="points to run at the same time (default: 1; with GPUs: one for each GPU)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="points to run at the same time (default: 1; with GPUs: one for each GPU; with --to: as many as the cluster starts)",
     )
+    parser.add_argument(
+        "--to",
+        metavar="SITE",
+        help="submit the unfinished points to this cluster, a name in sites/, as an array job, and do not wait for them",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument(
         "--continue",
         dest="go_on",
@@ -145,6 +172,7 @@ def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
     states = point_states(sweep, runs=runs_folder())
     if all(state is PointState.FINISHED for state in states):
         return sweep
+    require_no_job(sweep, states)
     launcher, slots = launcher_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
     unfinished = len(states) - states.count(PointState.FINISHED)
     print_notice(f"{unfinished} of {counted(len(states), 'point')} to train, {len(slots)} at the same time")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -54,9 +55,35 @@ if TYPE_CHECKING:
     from trainer.training.plain.experiment import PlainExperiment
 
 
-def find_or_create(parsed: ParsedSweep, *, again: bool) -> Sweep:
-    """Return the earlier sweep of this request, or a new one."""
-    (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=parsed.extra, runs=runs_folder())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteMachines:
+    """What the machines of a cluster give to the points of a new sweep."""
+
+    image: dict[str, str]
+    """The variables that describe the image to containers."""
+    accelerator: str
+    """`cuda` or `cpu`, as in a record."""
+
+    @property
+    def layers(self) -> list[str] | None:
+        """The layers of the image."""
+        return [layer for layer in self.image.get("REPRISE_IMAGE_LAYERS", "").split(",") if layer] or None
+
+    def is_image_of(self, sweep: Sweep) -> bool:
+        """Return whether a sweep was frozen with this image, perhaps under the name of another registry."""
+        digests = [image.get("REPRISE_IMAGE", "").rpartition("@")[2] for image in (self.image, sweep.image)]
+        return digests[0] == digests[1] and self.layers == sweep.layers
+
+
+def find_or_create(
+    parsed: ParsedSweep, *, again: bool, machines: SiteMachines | None = None, dry_run: bool = False
+) -> Sweep:
+    """Return the earlier sweep of this request, or a new one, which is not written in a `dry_run`.
+
+    `machines` are those of a cluster, on which the points will train; by default they train on this machine.
+    """
+    image, layers = (machines.image, machines.layers) if machines else frozen_image()
+    bundle = capture(CHECKOUT, extra=parsed.extra, runs=runs_folder())
     earlier = None if again else find_earlier_sweep(parsed.request.digest, runs=runs_folder())
     if earlier is not None and not is_own_sweep(earlier):
         print_notice(
@@ -64,9 +91,10 @@ def find_or_create(parsed: ParsedSweep, *, again: bool) -> Sweep:
         )
         earlier = None
     if earlier is not None:
+        same_image = machines.is_image_of(earlier) if machines else (earlier.image, earlier.layers) == (image, layers)
         changed = [
             *(["the source"] if earlier.source != bundle.digest else []),
-            *(["the image"] if (earlier.image, earlier.layers) != (image, layers) else []),
+            *([] if same_image else ["the image"]),
         ]
         if not changed:
             print_notice(f"sweep {earlier.id} was started by the same command: continuing it")
@@ -84,14 +112,17 @@ def find_or_create(parsed: ParsedSweep, *, again: bool) -> Sweep:
         layers=layers,
         points=[Point(settings=settings) for settings in parsed.request.points],
     )
+    if dry_run:
+        return sweep
     folder = runs_folder() / FOLDER / sweep.id
     try:
         create_sweep_folder(sweep, bundle, runs=runs_folder())
         register_sweep(sweep)
-        if not parsed.is_checked:
+        if not parsed.is_checked and machines is None:
             _check_points(sweep, folder)
         if not again:
-            sweep = _with_equal_runs(sweep, folder, parsed.sketch)
+            accelerator = machines.accelerator if machines else "cuda" if gpus_for(sweep, folder) else "cpu"
+            sweep = _with_equal_runs(sweep, folder, parsed.sketch, accelerator=accelerator)
             save(sweep, folder)
     except BaseException:  # rejected or not written: leave no sweep
         with suppress(OSError, UnsafePathError), run_root(folder.parent) as sweeps:
@@ -120,10 +151,9 @@ def _require_finished(earlier: Sweep, changed: list[str]) -> None:
         raise RunError(message, hint=hint)
 
 
-def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep:
+def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None, *, accelerator: str) -> Sweep:
     """Return the sweep with finished local runs in place of points that would give the same run."""
     records = list(_records())
-    accelerator = "cuda" if gpus_for(sweep, folder) else "cpu"
     for number, point in enumerate(sweep.points):
         origins = origins_of_point(sweep, point, folder)
         values, typed = given_settings(origins), sketch.typed(origins) if sketch else {}

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from trainer.cli.train.command_line import TrainRequest
+    from trainer.settings.fields import LaunchSettings
     from trainer.training.declared_settings import Sketch
 
 _COMMAND_OPTIONS: Final = ("exp", "settings", "json")
@@ -50,6 +51,8 @@ class ParsedSweep:
     """A file from outside the checkout, by its path in the captured source."""
     sketch: Sketch | None
     """The experiment's settings, if its source text determines them; otherwise it must be imported."""
+    launches: tuple[LaunchSettings, ...]
+    """The settings of each point, as far as they are known without the experiment: its devices among them."""
     is_checked: bool
     """Whether the source text determines the types of all given settings, so that every value is checked."""
 
@@ -73,7 +76,8 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
             hint="remove it from the command line or from the points",
         )
     typed = [*as_words(dict(sorted(fixed.items()))), *(f"--settings={file or ''}" for file in settings_names(rest))]
-    request = _check_points(name, typed, combined)
+    requests = _check_points(name, typed, combined)
+    request = requests[-1]
     if not axes and points is None:
         raise UsageError(
             f"{_NO_AXIS}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE"
@@ -101,6 +105,7 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
         ),
         extra=request.experiment.extra,
         sketch=sketch,
+        launches=tuple(each.settings for each in requests),
         is_checked=sketch is not None and names <= sketch.known,
     )
 
@@ -137,20 +142,19 @@ def _split_axes(options: Options, *, unknown: Collection[str]) -> tuple[dict[str
     return axes, fixed
 
 
-def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]]) -> TrainRequest:
-    """Check every point as `train` does, and return the request of the last point."""
+def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]]) -> list[TrainRequest]:
+    """Check every point as `train` does, and return their requests."""
     faults: list[tuple[int, RepriseError]] = []
-    request: TrainRequest | None = None
+    requests: list[TrainRequest] = []
     for number, point in enumerate(points):
         try:
-            request = parse_train_request([f"--exp={name}", *typed, *as_words(point)])
+            requests.append(parse_train_request([f"--exp={name}", *typed, *as_words(point)]))
         except SettingError as fault:
             faults += [(number, each) for each in each_of(fault)]
         except RepriseError as fault:
             faults.append((number, fault))
     raise_faults(faults, points)
-    assert request is not None  # noqa: S101 - there is at least one point
-    return request
+    return requests
 
 
 def raise_faults(faults: Sequence[tuple[int, RepriseError]], points: Sequence[Mapping[str, str]]) -> None:
