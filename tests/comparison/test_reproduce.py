@@ -91,7 +91,7 @@ def run_honestly(ready: PreparedRerun) -> OpenRun:
 def test_a_retest_is_an_ordinary_run_of_the_same_identity(bench: Bench) -> None:
     with bench.ready() as ready:
         bench.go(ready, run_honestly)
-        record = load_rerun_record(ready)
+        record = load_rerun_record(ready.folder)
     assert record.run != bench.original.run
     assert record.identity == bench.original.identity
     assert sorted(path.name for path in bench.runs.iterdir()) == sorted([bench.original.run, record.run])
@@ -133,7 +133,7 @@ def test_a_retest_that_never_opened_leaves_nothing(bench: Bench) -> None:
     with bench.ready() as ready:
         bench.go(ready, lambda _: None)
         with pytest.raises(RunError, match="before its record was open"):
-            load_rerun_record(ready)
+            load_rerun_record(ready.folder)
     assert [path.name for path in bench.runs.iterdir()] == [bench.original.run]
 
 
@@ -155,5 +155,5 @@ def test_results_of_hostile_code_are_rejected(bench: Bench, inside: Callable[[Pr
     with bench.ready() as ready:
         bench.go(ready, inside)
         with pytest.raises(DigestMismatchError):
-            load_rerun_record(ready)
+            load_rerun_record(ready.folder)
         (ready.folder / ATTEMPTS / "1" / "record.json").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -191,6 +192,43 @@ def test_a_preempted_job_is_requeued_and_has_the_same_bits(cluster: Cluster, alo
     assert "reprise: the tasks ended with exit code 143, that of machine 0 with 75" in output
     assert "start 2, on n[1-2]" in output
     assert cluster.results(run, attempt=2) == alone
+
+
+def test_a_sweep_is_an_array_job_whose_preempted_tasks_resume_their_runs(cluster: Cluster) -> None:
+    epochs = 300  # of 0.2 s: the points still train when they are preempted
+    words = ("sweep", "digits", "--seed", "0..2", "--to", "docker", "--jobs", "2", *settings(epochs))
+    planned = cluster.house.type("scripts/reprise", *words, "--dry-run")
+    assert (planned.code, "#SBATCH --array=1-3%2" in planned.out, "to start at" in planned.err) == (0, True, True), (
+        planned.text
+    )
+    submitted = json.loads(cluster.reprise(*words, "--json"))
+    runs = [*submitted["runs"].values()]
+    following = cluster.follow(runs[0], "epoch 3/")
+    cluster.slurm("sbatch", "--partition=high", "--nodes=2", "--wrap=true")
+    assert " as job " not in cluster.reprise(*words), "each point has a task that runs or waits, or is finished"
+    output, _ = following.communicate(timeout=500)
+    assert "that of machine 0 with 75" in output
+    assert f"reprise: job {submitted['job']}_1, start 2, on" in output
+    for run in runs[1:]:
+        cluster.reprise("logs", run, "--follow")
+    assert "3 finished" in cluster.reprise(*words)
+    records = [cluster.house.record(run) for run in runs]
+    assert [record["ingredients"]["settings"]["seed"] for record in records] == [0, 1, 2]
+    assert {record["circumstances"]["image"]["known"] for record in records} == {"verified"}
+    assert records[0]["attempt"] == 2
+    measured = cluster.house.type("scripts/reprise", "noise", "digits", "--seeds", "3", *settings(epochs))
+    assert (measured.code, measured.err.count("is reused"), "training" in measured.err) == (0, 3, False), measured.text
+
+
+def test_a_rerun_is_compared_in_its_job(cluster: Cluster) -> None:
+    original = cluster.house.type("scripts/train", "--exp", "digits", *settings(2), "--no-publish").run
+    submitted = json.loads(cluster.reprise("reproduce", original, "--to", "docker", "--json"))
+    output = cluster.reprise("logs", submitted["run"], "--follow")
+    assert "identical: final weights and all result metrics" in output
+    assert "identical: 1 on" in cluster.reprise("runs", "show", original)
+    record = cluster.house.record(submitted["run"])
+    assert (record["circumstances"]["retest_of"], record["outcome"]["status"]) == (original, "completed")
+    assert "COMPLETED" in record["scheduler"]
 
 
 def test_a_cancelled_run_is_saved_and_not_requeued(cluster: Cluster) -> None:

@@ -212,7 +212,12 @@ def resume_isolated(options: Options, admission: Admission) -> int:
         runner = ContainerRunner(granted)
         print_progress(f"resuming run {record.run}: {runner.isolation}")
         with prepare_rerun(
-            record, bundle, runs=runs_folder(), resumes=folder, more=(*setting_arguments, *unpublished, *offline)
+            record,
+            bundle,
+            runs=runs_folder(),
+            existing=folder,
+            resumes=True,
+            more=(*setting_arguments, *unpublished, *offline),
         ) as ready:
             runner.provide_datasets(
                 [item for item in find_datasets(record, bundle) if isinstance(item, Dataset)], ready

@@ -68,9 +68,13 @@ class PreparedRerun:
     """New values of options for a resumed run."""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The arguments of the command in the container."""
-        return ("train", f"--resume={self.run}", *self.more) if self.resumes else tuple(self.arguments.words(SETTINGS))
+    def is_rerun(self) -> bool:
+        """Whether the run repeats another run, and is not the run itself, resumed."""
+        return self.run != self.original.run
+
+    def words(self, settings: str = SETTINGS) -> tuple[str, ...]:
+        """Return the arguments of the command; `settings` is the path of the settings file, by default that in the container."""
+        return ("train", f"--resume={self.run}", *self.more) if self.resumes else tuple(self.arguments.words(settings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +123,17 @@ def prepare_rerun(
     *,
     runs: Path,
     initial: ParentSource | None = None,
-    resumes: Path | None = None,
+    existing: Path | None = None,
+    resumes: bool = False,
     more: tuple[str, ...] = (),
 ) -> Iterator[PreparedRerun]:
-    """Create a new run's folder, or use the folder `resumes`, and write the source and the settings file next to it.
+    """Create a new run's folder, or use the `existing` one, whose run `resumes`, and write the source and the settings file next to it.
 
     The initial weights of a run with a parent are copied from `initial`. Source and settings are removed on exit, as is a run without a
     record.
     """
     arguments = rerun_arguments(record)
-    run, folder = (resumes.name, resumes) if resumes else new_run(runs)
+    run, folder = (existing.name, existing) if existing else new_run(runs)
     inputs = runs / f".{run}.{token_hex(4)}.retest"
     paths = {name: inputs / name for name in ("source", "store", "cache")}
     try:
@@ -139,7 +144,7 @@ def prepare_rerun(
                 root.chmod(name, 0o755)
             lay_out(bundle, paths["source"])
             root.write_whole(f"{inputs.name}/settings.toml", arguments.file())
-        if initial is not None and record.ingredients.initial_weights is not None:
+        if initial is not None and not resumes and record.ingredients.initial_weights is not None:
             initial.stage(record, into=folder)
         yield PreparedRerun(
             original=record,
@@ -147,7 +152,7 @@ def prepare_rerun(
             folder=folder,
             settings=inputs / "settings.toml",
             arguments=arguments,
-            resumes=resumes is not None,
+            resumes=resumes,
             more=more,
             **paths,
         )
@@ -184,7 +189,7 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
     return IsolatedContainer(
         name=container_name(prepared.run),
         image=container.image.id,
-        words=prepared.words,
+        words=prepared.words(),
         variables={
             "REPRISE_RUNS": RUNS,
             "REPRISE_CACHE": CACHE,
@@ -192,7 +197,7 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
             "REPRISE_HOST": container.host,
             RUN_VARIABLE: prepared.run,
             CONFINED: "1",
-            **({} if prepared.resumes else {RETEST: prepared.original.run}),
+            **({RETEST: prepared.original.run} if prepared.is_rerun else {}),
             **({CACHE_LIMIT: container.cache_limit} if container.cache_limit else {}),
             **container.access.variables,
         },
@@ -210,24 +215,22 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
     )
 
 
-def load_rerun_record(prepared: PreparedRerun) -> Record:
-    """Return the new run's record, after checking that its files are regular files and match the record.
+def load_rerun_record(new: Path) -> Record:
+    """Return the record of the new run in a folder, after checking that its files are regular files and match the record.
 
     Raise `RunError` if there is no record, `DigestMismatchError`, `DocumentError`.
     """
-    with run_root(prepared.folder) as folder:
+    with run_root(new) as folder:
         for path, status in folder.walk():
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                message = f"the retest created {prepared.folder / path}, which is neither a file nor a folder"
+                message = f"the retest created {new / path}, which is neither a file nor a folder"
                 raise DigestMismatchError(message, hint=_DISTRUST)
-    if not attempts(prepared.folder):
+    if not attempts(new):
         raise RunError("the retest ended before its record was open", hint="see the output above")
-    record = record_of(prepared.folder)
-    if record.run != prepared.run:
-        raise DigestMismatchError(
-            f"the retest's record names run {record.run}; expected {prepared.run}", hint=_DISTRUST
-        )
-    attempt = prepared.folder / "attempts" / str(record.attempt)
+    record = record_of(new)
+    if record.run != new.name:
+        raise DigestMismatchError(f"the retest's record names run {record.run}; expected {new.name}", hint=_DISTRUST)
+    attempt = new / "attempts" / str(record.attempt)
     if _without_log(record.outcome.files) != _without_log(files_of(attempt)):
         raise DigestMismatchError(f"{attempt} contains files that do not match its record", hint=_DISTRUST)
     return record

@@ -1,7 +1,8 @@
 """`reprise reproduce RUN`: reruns a record from its source in its image and compares the results.
 
 With `--no-container` the rerun uses this environment, and the differences are printed and kept. A run that began with the weights of
-another run is rerun from its copy of them, with `--chain` from a rerun of the other run.
+another run is rerun from its copy of them, with `--chain` from a rerun of the other run. With `--to` a job on a cluster types the command:
+each start of the job begins the rerun of a given ID, or resumes it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from trainer.base.errors import (
     DigestMismatchError,
     DriftError,
     InterruptedRunError,
+    PreemptedError,
     RepriseError,
     RunError,
     RunNotFoundError,
     StoppedError,
+    UsageError,
 )
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
@@ -29,6 +32,7 @@ from trainer.cli.configuration import cache_folder, host_name, runs_folder, stor
 from trainer.cli.find_run import RUN_HELP, RunOnDisk, find_run
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_progress, print_result
+from trainer.cli.reproduce.existing import OPTION, existing_rerun, is_resumable, register_attempts, rerun_folder
 from trainer.cli.runner import choose_runner
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
@@ -40,8 +44,7 @@ from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.initial_weights import ancestors
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Status
-from trainer.runs.register import register_attempt
-from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
+from trainer.runs.run import record_of, recorded_attempts
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
 
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from pathlib import Path
 
+    from trainer.cli.reproduce.existing import ExistingRerun
     from trainer.cli.runner import Runner
     from trainer.comparison.compare import Comparison
     from trainer.comparison.reproduce import PreparedRerun
@@ -91,7 +95,22 @@ class Reproduction:
 def main(argv: list[str]) -> int:
     """Rerun a record, or a chain of records; return the last verdict's exit code."""
     args = _parser().parse_args(argv)
+    _require_consistent(args)
+    if args.to is not None:
+        from trainer.cli.reproduce.submit import submit
+
+        return submit(args)
     signal.signal(signal.SIGTERM, _stop)
+    rerun = None if args.resume_or_begin is None else rerun_folder(args.resume_or_begin)
+    try:
+        return _reproduce_all(args, rerun)
+    except StoppedError as stop:
+        if rerun is None or isinstance(stop, InterruptedRunError) or not is_resumable(rerun):
+            raise
+        raise PreemptedError(stop.message, hint="the same command resumes the rerun") from stop
+
+
+def _reproduce_all(args: Namespace, rerun: Path | None) -> int:
     if not IMAGE_FILE.exists():
         wake_store()
     original = find_run(args.run)
@@ -100,7 +119,7 @@ def main(argv: list[str]) -> int:
     for each in runs:
         last = done[-1].rerun if done else None
         parent = ParentSource(folder=last.folder, parent=last.record) if last else ParentSource(folder=each.folder)
-        done.append(_reproduce(each, args, parent))
+        done.append(_reproduce(each, args, parent, rerun))
     result, lines = done[-1].result, done[-1].lines
     if args.chain:
         result |= {"chain": [each.result for each in done]}
@@ -134,8 +153,8 @@ def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
     return lineage[::-1]
 
 
-def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource) -> Reproduction:
-    """Rerun a record, compare the results, and keep the retest."""
+def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource, folder: Path | None) -> Reproduction:
+    """Rerun a record, compare the results, and keep the retest; `folder` is that of the rerun, if the user named it."""
     if original.record.outcome.status is not Status.RUNNING:
         require_outcome(original.record)
     print_progress(f"reprise: rerun of run {original.record.run}")
@@ -149,7 +168,8 @@ def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource) -> Re
     for line in unequal:
         print_progress(f"not equal: {line}")
     hashed = _hash_installed(original.record, runner) if args.deep else None
-    rerun = _rerun(original, bundle, runner, own=own, parent=parent)
+    existing = None if folder is None else existing_rerun(folder, original.record, own=own)
+    rerun = _rerun(original, bundle, runner, own=own, parent=parent, existing=existing)
     sources = EvidenceSources(runs=runs_folder(), cache=cache_folder())
     comparison = compare(load_compared_run(original.folder), load_compared_run(rerun.folder), sources=sources)
     retest = _retest(original, rerun, comparison, runner=runner)
@@ -160,7 +180,28 @@ def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource) -> Re
 
 
 def _stop(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a scheduler sends it several times, and the rerun closes its record
     raise StoppedError("stopped by SIGTERM", hint="repeat the command")
+
+
+def _require_consistent(args: Namespace) -> None:
+    """Raise `UsageError` for options that contradict each other."""
+    for given, option in ((args.to, "--to"), (args.resume_or_begin, f"--{OPTION}")):
+        if given is not None and args.chain:
+            message = f"--chain with {option}: a chain has several reruns"
+            raise UsageError(
+                message, hint=f"reproduce each run by itself: reprise reproduce {args.run} {option} {given}"
+            )
+    if args.to is None:
+        if args.dry_run:
+            raise UsageError("--dry-run shows a job, and no cluster is named", hint="--to SITE")
+        return
+    for is_given, option, reason in (
+        (args.no_container, "--no-container", "the job starts the recorded image"),
+        (args.resume_or_begin is not None, f"--{OPTION}", "the job has an ID of its own"),
+    ):
+        if is_given:
+            raise UsageError(f"found {option} with --to: {reason}", hint=f"remove {option}, or --to")
 
 
 def _parser() -> Arguments:
@@ -185,6 +226,17 @@ def _parser() -> Arguments:
         action="store_true",
         help="first rerun the runs whose weights it started from, oldest first; each rerun passes its weights to the next",
     )
+    parser.add_argument(
+        f"--{OPTION}",
+        metavar="NEW",
+        help="ID of the rerun: begin it, or resume it if it was stopped; a job types the same words each time it starts",
+    )
+    parser.add_argument(
+        "--to",
+        metavar="SITE",
+        help="rerun as a job of this cluster, a name in sites/: its output is that of `reprise logs`",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
@@ -201,10 +253,29 @@ def _require_reproducible(original: RunOnDisk, runner: Runner, *, exact: bool) -
     return load_bundle(original.folder / ARCHIVE, digest=original.record.ingredients.source)
 
 
-def _rerun(original: RunOnDisk, bundle: SourceBundle, runner: Runner, *, own: bool, parent: ParentSource) -> Rerun:
+def _rerun(
+    original: RunOnDisk,
+    bundle: SourceBundle,
+    runner: Runner,
+    *,
+    own: bool,
+    parent: ParentSource,
+    existing: ExistingRerun | None = None,
+) -> Rerun:
     """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
-    with prepare_rerun(original.record, bundle, runs=runs_folder(), initial=parent) as ready:
-        print_progress(f"  run       {ready.run}, {runner.isolation}")
+    if existing is not None and existing.image is not None:
+        print_progress(f"  run       {existing.folder.name} is completed: it is compared")
+        return Rerun(record=load_rerun_record(existing.folder), folder=existing.folder, image=existing.image)
+    with prepare_rerun(
+        original.record,
+        bundle,
+        runs=runs_folder(),
+        initial=parent,
+        existing=existing.folder if existing else None,
+        resumes=existing is not None and existing.is_begun,
+        more=() if own else ("--trust",),  # the user's answer about the run is that about its rerun
+    ) as ready:
+        print_progress(f"  run       {ready.run}{', resumed' if ready.resumes else ''}, {runner.isolation}")
         runner.provide_datasets(
             [item for item in find_datasets(original.record, bundle) if isinstance(item, Dataset)], ready
         )
@@ -214,18 +285,12 @@ def _rerun(original: RunOnDisk, bundle: SourceBundle, runner: Runner, *, own: bo
             raise _interruption(ready, stop) from stop
         finally:
             if own:
-                _register(ready.folder)
+                register_attempts(ready.folder)
+        if code == PreemptedError.code:
+            raise PreemptedError("the rerun was stopped by SIGTERM", hint="repeat the command")
         if code:
             raise RunError(f"the retest ended with exit code {code}", hint="see the output above")
-        return Rerun(record=load_rerun_record(ready), folder=ready.folder, image=image)
-
-
-def _register(folder: Path) -> None:
-    for number in recorded_attempts(folder):
-        try:
-            register_attempt(folder / ATTEMPTS / str(number))
-        except (RepriseError, OSError) as fault:
-            print_progress(f"  not registered as your own: {fault}")
+        return Rerun(record=load_rerun_record(ready.folder), folder=ready.folder, image=image)
 
 
 def _interruption(ready: PreparedRerun, stop: BaseException) -> StoppedError:

@@ -179,7 +179,7 @@ class ProcessRunner(Runner):
         """Run it with this Python; it gets only the environment variables that a run needs."""
         environ = _variables(ready, os.environ, recorded=self._recorded)
         launcher = ProcessLauncher(source=ready.source, folder=ready.source, environ=environ)
-        request = CommandRequest(words=ready.arguments.words(str(ready.settings)), run=ready.folder)
+        request = CommandRequest(words=ready.words(str(ready.settings)), run=ready.folder)
         self._training = launcher.start(request, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         try:
             return self._training.wait(), claim_image(os.environ).image.known
@@ -204,7 +204,7 @@ def _variables(ready: PreparedRerun, environ: Mapping[str, str], *, recorded: bo
     inherited = {name: environ[name] for name in (*_VARIABLES, *IMAGE_VARIABLES) if name in environ}
     return (
         inherited
-        | (_identity(ready.original) if recorded else {})
+        | (recorded_identity(ready.original) if recorded else {})
         | {
             "PYTHONDONTWRITEBYTECODE": "1",
             "REPRISE_RUNS": str(ready.folder.parent),
@@ -216,7 +216,8 @@ def _variables(ready: PreparedRerun, environ: Mapping[str, str], *, recorded: bo
     )
 
 
-def _identity(record: Record) -> dict[str, str]:
+def recorded_identity(record: Record) -> dict[str, str]:
+    """Return the variables with which a container of the recorded image knows its image."""
     image = record.circumstances.image
     values = (
         image.environment,
