@@ -1,5 +1,7 @@
 """Measures steps over 1, 2 and 4 processes: Reprise, DistributedDataParallel and FSDP2, in containers, in turn; and the price of shards.
 
+Reprise is measured with whole parameters on every process, and with parameters distributed by FSDP2.
+
 Every process has one thread. Standard library only; needs scripts/setup.
 """
 
@@ -22,10 +24,11 @@ RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
 SECONDS_PER_STEP = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
 
 
-def reprise(net: str, *, devices: int, shards: int) -> list[str]:
+def reprise(net: str, *, devices: int, shards: int, strategy: str | None = None) -> list[str]:
     """Return the command of a training by Reprise, at the default level of determinism and with the trace."""
+    chosen = ("--strategy", strategy) if strategy else ()
     words = ("--exp", "benchmarks/overhead_exp.py", "--body", net, "--max-steps", str(NETS[net][1]), "--no-publish")
-    return [*RUN, "train", *words, "--threads", "1", "--devices", str(devices), "--shards", str(shards)]
+    return [*RUN, "train", *words, "--threads", "1", "--devices", str(devices), "--shards", str(shards), *chosen]
 
 
 def bare(kind: str, net: str, ranks: int) -> list[str]:
@@ -39,6 +42,9 @@ def cases(net: str) -> dict[str, list[str]]:
     found = {"1 x bare torch": bare("ddp", net, 1)} | found
     found |= {f"{ranks} x FSDP2": bare("fsdp2", net, ranks) for ranks in RANKS[1:]}
     found |= {f"{ranks} x Reprise": reprise(net, devices=ranks, shards=ranks) for ranks in RANKS}
+    found |= {
+        f"{ranks} x Reprise, FSDP2": reprise(net, devices=ranks, shards=ranks, strategy="fsdp") for ranks in RANKS[1:]
+    }
     return found | {f"1 x Reprise, {shards} shards": reprise(net, devices=1, shards=shards) for shards in RANKS[1:]}
 
 

@@ -233,6 +233,7 @@ def test_each_setting_changes_a_training(
     [
         (("--devices", "2"), (2, "cpu", "ShardedDevices")),
         (("--shards", "4"), (1, "cpu", "ShardedDevice")),
+        (("--devices", "2", "--strategy", "fsdp"), (2, "cpu", "FullyShardedDevices")),
         (("--accelerator", "cpu"), (1, "cpu", "str")),
     ],
 )
@@ -306,7 +307,7 @@ BY_COMMAND: Final = {
     "publish_every",  # tests/training/test_snapshots.py
     "compile",  # tests/training/test_compilation.py
     *("init_from", "init_map", "init_allow"),  # tests/training/test_finetune.py
-    *("devices", "shards", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),
+    *("devices", "shards", "strategy", "accelerator", "wandb", "wandb_project", "mlflow", "mlflow_experiment"),
 }
 
 

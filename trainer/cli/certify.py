@@ -28,6 +28,7 @@ from trainer.runs.checkpoint_pointer import Saved
 from trainer.runs.record import Status
 from trainer.runs.run import ATTEMPTS, RECORD, load_record
 from trainer.settings.origins import given_settings, parse_options
+from trainer.settings.shards import FSDP
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -64,10 +65,12 @@ def main(argv: list[str]) -> int:
             "--exp and --resume are not accepted: EXPERIMENT is an argument",
             hint=f"reprise certify {args.property} EXPERIMENT",
         )
+    _require_whole_parameters(args, options)
     train = ["--exp", args.experiment, *settings, *(["--max-steps", str(args.steps)] if args.steps else [])]
     request = parse_train_request(train)  # report invalid options before anything starts
     values = given_settings(request.origins)
     _require_observable(args, values)
+    _require_whole_parameters(args, values)
     _require_elastic(args, values)
     recipe = freeze(request)
     freeze_image()
@@ -136,6 +139,16 @@ def _require_elastic(args: Namespace, values: Mapping[str, Any]) -> None:
         raise UsageError(message, hint="--shards N sets the maximum")
     if values.get("shards") in {1, "1"}:
         raise UsageError("--shards is 1: a batch of one shard trains on one device", hint="--shards 4")
+
+
+def _require_whole_parameters(args: Namespace, values: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for an elastic training with distributed parameters."""
+    if args.property == "elastic" and values.get("strategy") == FSDP:
+        message = f"--strategy {FSDP} is not elastic: its results depend on the number of devices"
+        hint = (
+            f"omit --strategy; or test a resume: reprise certify resume {args.experiment} --strategy {FSDP} --devices 2"
+        )
+        raise UsageError(message, hint=hint)
 
 
 def kill_point(requested: int | None, *, steps: int) -> int:

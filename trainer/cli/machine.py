@@ -119,5 +119,5 @@ def first_line(claim: ImageClaim, launch: Launch, settings: LaunchSettings) -> s
     threads = counted(threads_at(settings.determinism, settings.threads), "thread")
     device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
     if (shards := shards_of(settings.shards, devices=settings.devices)) > 1:
-        device += f", {shards} shards"
+        device += f", {settings.strategy or f'{shards} shards'}"
     return f"{environment}, {image_text}, device {device}, {threads}, determinism {settings.determinism}"

@@ -153,7 +153,7 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
         return None
 
 
-_ONLY_IF_SET: Final = frozenset({"init_from", "init_map", "init_allow", "shards", "shuffle_window"})
+_ONLY_IF_SET: Final = frozenset({"init_from", "init_map", "init_allow", "shards", "shuffle_window", "strategy"})
 """A run without these settings has the record, and the identity, that it had before they existed."""
 
 
@@ -178,9 +178,11 @@ def _device(settings: LaunchSettings, device: Literal["cpu", "gpu"]) -> Device:
     is_off = settings.value_of("determinism") is Level.OFF
     names = type(settings).__pydantic_fields__
     shards = shards_of(settings.value_of("shards"), devices=settings.value_of("devices"))
+    strategy = settings.value_of("strategy")
     return Device(
         accelerator="cuda" if device == "gpu" else "cpu",
-        world_size=1 if shards == 1 else None,
+        world_size=shards if strategy or shards == 1 else None,
+        parallelism=strategy,
         shards=None if shards == 1 else shards,
         sum=None if shards == 1 else SUM,
         precision=settings.value_of("precision") if "precision" in names else None,

@@ -77,7 +77,9 @@ class Device(Document):
 
     accelerator: Literal["cpu", "cuda"]
     world_size: Annotated[Count, Field(ge=1)] | None = Field(default=None, exclude_if=lambda size: size is None)
-    """The number of processes; `None` for batches of several shards, whose results do not depend on it."""
+    """The number of processes; `None` for batches of several shards, whose results do not depend on it, except with `fsdp`."""
+    parallelism: Literal["fsdp"] | None = Field(default=None, exclude_if=lambda name: name is None)
+    """`fsdp` if each process had a part of the parameters; absent if each had all."""
     shards: Annotated[Count, Field(ge=2)] | None = Field(default=None, exclude_if=lambda count: count is None)
     """The parts of a batch whose gradients are summed; absent if a batch is computed as a whole, and in older records."""
     sum: Literal["tree/1"] | None = Field(default=None, exclude_if=lambda order: order is None)
@@ -90,7 +92,9 @@ class Device(Document):
     @property
     def title(self) -> str:
         """The device and what it computes at once, such as `2 x cuda` or `cpu, 4 shards`."""
-        return f"{self.accelerator}, {self.shards} shards" if self.shards else f"{self.world_size} x {self.accelerator}"
+        if self.shards and not self.parallelism:
+            return f"{self.accelerator}, {self.shards} shards"
+        return f"{self.world_size} x {self.accelerator}{f', {self.parallelism}' if self.parallelism else ''}"
 
 
 class Ingredients(Document):

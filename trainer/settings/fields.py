@@ -233,6 +233,8 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     """Number of devices, each with its own process, on all machines together. With a given `--shards` it does not change a result."""
     shards: Annotated[PositiveInt | None, Role.LAUNCH] = None
     """Parts of each batch with their own seeds, summed in one order (default: one for each device). Changes the bits of a result."""
+    strategy: Annotated[Literal["fsdp"] | None, Role.LAUNCH] = None
+    """`fsdp`: each device keeps a part of the parameters (default: each has all). The result then depends on the number of devices."""
     environment: Annotated[str | None, Role.LAUNCH] = None
     """Environment to run in (default: this image's; on the host, the one in .env)."""
 

@@ -1,4 +1,7 @@
-"""Shards: the parts of every batch whose gradients are summed in one order, however many devices compute them."""
+"""Shards: the parts of every batch whose gradients are summed in one order, however many devices compute them.
+
+With the strategy `fsdp` each device has one shard and a part of the parameters, and the number of devices is an input of the run.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import Final
 
 from trainer.base.errors import SettingError
 
+FSDP: Final = "fsdp"
+"""The strategy with distributed parameters."""
 SUM: Final = "tree/1"
 """The name of the order of the sums, in records: a balanced binary tree over the shards."""
 
@@ -19,8 +24,10 @@ def shards_of(shards: int | None, *, devices: int) -> int:
     return devices if shards is None else shards
 
 
-def require_shards(shards: int | None, *, devices: int) -> None:
-    """Raise `SettingError` unless the shards are a power of two, and the same number for each device."""
+def require_shards(shards: int | None, *, devices: int, strategy: str | None = None) -> None:
+    """Raise `SettingError` unless the shards are a power of two, and the same number for each device: one with the strategy `fsdp`."""
+    if strategy == FSDP:
+        _require_one_each(shards, devices=devices)
     if shards is None:
         if devices & (devices - 1):
             message = f"setting devices is {devices}; gradients are summed over a power of two of shards"
@@ -32,6 +39,17 @@ def require_shards(shards: int | None, *, devices: int) -> None:
     if shards % devices:
         message = f"setting shards is {shards}, which {devices} devices cannot share equally"
         raise SettingError(message, hint=f"use a number of devices that divides {shards}")
+
+
+def _require_one_each(shards: int | None, *, devices: int) -> None:
+    if shards is not None and shards != devices:
+        message = f"setting strategy is {FSDP} with {shards} shards and --devices {devices}; expected one shard for each device"
+        raise SettingError(
+            message, hint=f"use --devices {shards}: a result with {FSDP} depends on the number of devices"
+        )
+    if devices == 1:
+        message = f"setting strategy is {FSDP}, which distributes the parameters over devices, and devices is 1"
+        raise SettingError(message, hint="use --devices 2 or more, or omit --strategy")
 
 
 def require_whole_shards(batch_size: int, shards: int) -> None:

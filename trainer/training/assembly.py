@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import lightning as L
 
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from trainer.training.readers import Samples
     from trainer.training.resuming.stop_requests import Stop
     from trainer.training.shards.place import RankPlace
+
+
+_SCALED: Final = "16-mixed"
+"""The precision whose gradients are scaled: each rank would look for infinities in its own parts only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +159,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     switches.require_unchanged("the constructor of the net")
     call_configured(require_optimizing, net)
     call_configured(require_shardable, net)
+    call_configured(require_distributed, net)
     load_initial(job, net)
     declared, samples = open_joined(job.datasets, net.samples)
     net.class_names, net.alphabet = samples.classes, samples.alphabet
@@ -187,6 +192,7 @@ def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitch
     switches.require_unchanged("the constructor of the net")
     call_configured(require_optimizing, net)
     call_configured(require_shardable, net)
+    call_configured(require_whole_parameters, net)
     require_no_normalize(net)
     load_initial(job, net)
     job.on_limit("export", experiment.export_limit(net))
@@ -240,6 +246,39 @@ def require_shardable(part: L.LightningModule | L.LightningDataModule, *, device
     """Raise `SettingError` for a net, or the data of one, whose steps cannot be computed by shards."""
     if shards_of(shards, devices=devices) > 1:
         require_sharded(part, shards=shards_of(shards, devices=devices))
+
+
+@configured
+def require_distributed(
+    net: L.LightningModule,
+    *,
+    strategy: str | None,
+    precision: str,
+    compile: bool,  # noqa: A002 - the setting's name
+    ema_decay: float | None,
+) -> None:
+    """Raise `SettingError` for a net, or for another setting, that the setting `strategy` does not support."""
+    if strategy is None:
+        return
+    for name, value, is_supported in (
+        ("precision", precision, precision != _SCALED),
+        ("compile", "on", not compile),
+        ("ema_decay", ema_decay, ema_decay is None),
+    ):
+        if not is_supported:
+            message = f"setting strategy is {strategy}, which does not support {name} {value}"
+            raise SettingError(message, hint="use another value, or omit --strategy")
+    from trainer.training.shards.fully_sharded import require_distributable
+
+    require_distributable(net)
+
+
+@configured
+def require_whole_parameters(net: L.LightningModule, *, strategy: str | None) -> None:
+    """Raise `SettingError` for a plain module whose parameters would be distributed."""
+    if strategy is not None:
+        message = f"setting strategy is {strategy}, and {type(net).__name__} is a plain LightningModule, which keeps whole parameters"
+        raise SettingError(message, hint="omit --strategy, or derive the net from a task (docs/how-to/experiments.md)")
 
 
 @configured

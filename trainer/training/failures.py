@@ -42,6 +42,8 @@ _EARLY: Final = "torch._functorch._aot_autograd.graph_compile"
 """Torch's logger for ahead-of-time compilation."""
 _TOO_MANY_SHAPES: Final = "FailOnRecompileLimitHit"
 """Torch's exception, by name: importing its class loads the compiler."""
+_MIXED: Final = "got mixed torch.Tensor and DTensor"
+"""What torch says of an operation with a tensor and a part of a distributed one."""
 _NO_COMPILER: Final = ("InvalidCxxCompiler", "No working C++ compiler", "Failed to find C compiler")
 
 
@@ -121,6 +123,11 @@ def _known_failure(fault: BaseException) -> RepriseError | None:
     for each in _chain(fault):
         if isinstance(each, RuntimeError) and (exact := translated(each)):
             return exact
+        if isinstance(each, RuntimeError) and _MIXED in str(each):
+            return ExperimentFailedError(
+                "the net uses a distributed parameter outside of the call of the module that has it",
+                hint="call the module, or read the parameter in its `forward`; or omit --strategy",
+            )
         if type(each).__name__ == _TOO_MANY_SHAPES:
             return ExperimentFailedError(
                 "the compiled net was called with more than 64 shapes of tensors, each of which is compiled",

@@ -43,8 +43,9 @@ from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
 from trainer.training.resuming.checkpoints import Checkpoints, epoch_of, read_saved, served
 from trainer.training.resuming.stop_between_steps import StopBetweenSteps
 from trainer.training.shards.compare_ranks import CompareRanks
+from trainer.training.shards.parts import load_whole
 from trainer.training.shards.ranks import from_rank_0, meeting, share_files
-from trainer.training.shards.strategy import sharded_strategy
+from trainer.training.shards.strategies import sharded_strategy
 from trainer.training.step_callbacks import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tracing.trace import Tracer, frozen_in, parameter_names, tracers, write_tensors
 from trainer.training.trained import Trained
@@ -225,7 +226,7 @@ def _test(
     checkpoint = read_saved(job.into / FOLDER, saved)
     if is_plain(net):
         net.on_load_checkpoint(checkpoint)
-    net.load_state_dict(checkpoint["state_dict"], strict=net.strict_loading)
+    load_whole(net, checkpoint["state_dict"], strict=net.strict_loading)
     forget_results(net)
     steps = machine.global_step
     if not checkpoint["reprise"]["results"] and has_loop(net, data, "validation_step", "val_dataloader"):
@@ -278,6 +279,7 @@ def placement(
     *,
     devices: int,
     shards: int | None,
+    strategy: str | None,
     precision: str,
     seed: int,
 ) -> dict[str, Any]:
@@ -295,7 +297,9 @@ def placement(
         "devices": 1 if place is None else place.here,
         "num_nodes": 1 if place is None else place.nodes,
         "precision": precision,
-        "strategy": "auto" if count == 1 else sharded_strategy(kind, place=place, shards=count, seed=seed),
+        "strategy": (
+            "auto" if count == 1 else sharded_strategy(kind, place=place, shards=count, seed=seed, strategy=strategy)
+        ),
     }
 
 

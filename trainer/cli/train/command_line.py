@@ -112,7 +112,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
         )
     if settings is None:
         settings = resolve(LaunchSettings, origins, ignore_unknown=True).settings
-    require_shards(settings.shards, devices=settings.devices)
+    require_shards(settings.shards, devices=settings.devices, strategy=settings.strategy)
     return TrainRequest(
         argv=with_settings_files(argv, files),
         experiment=experiment,

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.training.check_result import CheckNote, NothingToCheck
 from trainer.training.checks.saved_weights import train_few
+from trainer.training.shards.fully_sharded import unsuitable
 
 if TYPE_CHECKING:
     from trainer.training.checks.subject import Trial
@@ -27,4 +28,6 @@ def sharing(trial: Trial) -> str:
         raise CheckNote(f"this net trains on one device only: {fault.message}") from fault
     layers = [name for name, each in trial.fresh().named_modules() if isinstance(each, _NormBase)]
     own = f"; {layers[0]} normalizes with the statistics of a shard" if layers else ""
-    return f"{_STEPS} steps with 2 shards{own}"
+    why = unsuitable(trial.fresh())
+    fsdp = f"; not with --strategy fsdp: {why}" if why else "; with --strategy fsdp their number changes the result"
+    return f"{_STEPS} steps with 2 shards{own}{fsdp}"

@@ -94,7 +94,8 @@ class Trial:
         self.whole_batch = int(settings.value_of("batch_size"))
         """The batch size of a run."""
         self.batch_size = min(self.whole_batch, LARGEST_BATCH)
-        small = settings.model_copy(update={"batch_size": self.batch_size, "workers": 0, "devices": 1, "shards": None})
+        changes = {"batch_size": self.batch_size, "workers": 0, "devices": 1, "shards": None, "strategy": None}
+        small = settings.model_copy(update=changes)
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
         self.lenient_ledger: LenientLedger | None = None

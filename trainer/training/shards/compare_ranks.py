@@ -11,6 +11,7 @@ from torch import distributed
 
 from trainer.base.errors import RankError
 from trainer.base.suggestions import listed
+from trainer.training.shards.parts import is_part
 from trainer.training.shards.tree import begin_every_rank
 from trainer.training.tracing.fingerprints import DeviceIntegers, HostIntegers, weights_of
 
@@ -24,7 +25,7 @@ EVERY: Final = 50
 
 
 class CompareRanks(Callback):
-    """Compares a fingerprint of each weight among all ranks, every `EVERY` steps and at the end of each epoch."""
+    """Compares a fingerprint of each weight that every rank has among all ranks, every `EVERY` steps and at the end of each epoch."""
 
     def __init__(self) -> None:
         self.equal_at = 0
@@ -45,8 +46,10 @@ class CompareRanks(Callback):
 
     def compare(self, trainer: L.Trainer, net: L.LightningModule) -> None:
         """Raise `RankError` on every rank if the weights of one rank differ."""
-        names = [name for name, _, _ in weights_of(net)]
-        values = [owner[key] for _, owner, key in weights_of(net)]
+        found_weights = [(name, owner[key]) for name, owner, key in weights_of(net) if not is_part(owner[key])]
+        if not found_weights:  # each rank computes its own parts of the parameters
+            return
+        names, values = zip(*found_weights, strict=True)
         integers = HostIntegers() if net.device.type == "cpu" else DeviceIntegers()
         found: Any = begin_every_rank(integers.prints(values))()
         numbers: Sequence[int] = found.tolist() if isinstance(found, torch.Tensor) else found

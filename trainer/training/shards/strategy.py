@@ -16,7 +16,6 @@ from trainer.training.determinism.seeds import Share, derived, seed_all
 from trainer.training.shards.batch_statistics import densified
 from trainer.training.shards.merged_metrics import ALONE
 from trainer.training.shards.net_parts import NetParts, no_synchronization
-from trainer.training.shards.ranks import RankEnvironment
 from trainer.training.shards.support import require_sharded_callbacks
 from trainer.training.shards.tree import (
     TreeSum,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from trainer.training.resuming.stop_requests import Stop
     from trainer.training.shards.batch import Shards
-    from trainer.training.shards.place import RankPlace
 
 
 class ShardedStep:
@@ -64,6 +62,7 @@ class ShardedStep:
         own: Any = self
         net: L.LightningModule = own.lightning_module
         index = net.trainer.fit_loop.batch_idx
+        self.begin_step()
         share = Share(rank=own.global_rank, world=own.world_size, shards=self.shards)
         named = [(name, each) for name, each in net.named_parameters() if each.requires_grad]
         held = [each.grad for _, each in named]
@@ -78,31 +77,31 @@ class ShardedStep:
         for shard, batch in zip(share.own, batches, strict=True):
             seed_all(derived(self.seed, "step", net.trainer.current_epoch, index, shard))
             parts.begin_shard(batch)
+            self.begin_shard()
             losses.append(self._gradients(net, (batch, *rest), named).detach())
-            state = state_of_generators(own.root_device)
-            present = [each.grad is not None for _, each in named]
+            state, present = state_of_generators(own.root_device), self.uses(named)
             total.add([densified(each.grad, each, name=name) for name, each in named])
             states, changes = parts.end_shard()
             numbers.append(_bits(losses[-1], *states))
             facts.append([as_signed(state), requested, *present, *changes])
         seed_all(derived(self.seed, "step", net.trainer.current_epoch, index, "after"))
         gradients = total.total()
-        arriving = _Facts(torch.stack(numbers), facts)
-        if share.world > 1:
-            sum_over_ranks(gradients)
+        order = self.order
+        arriving = _Facts(torch.stack(numbers), [[order, *each] for each in facts])
         if gradients:
-            torch._foreach_div_(gradients, self.shards)
+            self.average(gradients, world=share.world)
         known, every = arriving.wait()
-        self.is_stop_requested = any(requested for _, requested, *_ in every)
-        used = [any(each) for each in zip(*(flags[: len(named)] for _, _, *flags in every), strict=True)]
+        self.is_stop_requested = any(requested for _, _, requested, *_ in every)
+        self.end_step({order for order, *_ in every})
+        used = [any(each) for each in zip(*(flags[: len(named)] for _, _, _, *flags in every), strict=True)]
         self.summed = [
             (each, value) for (_, each), value, is_used in zip(named, gradients, used, strict=True) if is_used
         ]
         for (_, each), value in zip(named, held, strict=True):
             each.grad = value
         mean = tree_sum(known[:, 0].to(losses[0].dtype)) / self.shards
-        parts.end_step(known[:, 1:], [flags[len(named) :] for _, _, *flags in every], mean, world=share.world)
-        self.random_state = _folded([state for state, *_ in every])
+        parts.end_step(known[:, 1:], [flags[len(named) :] for _, _, _, *flags in every], mean, world=share.world)
+        self.random_state = _folded([state for _, state, *_ in every])
         return mean
 
     def all_gather(self, *args: Any, **kwargs: Any) -> Any:
@@ -113,6 +112,28 @@ class ShardedStep:
             f"{type(own.lightning_module).__name__} calls all_gather, whose result depends on the number of devices"
         )
         raise ExperimentError(message, hint=f"remove the call: every device evaluates the whole split; or {ALONE}")
+
+    order = 0
+    """A fingerprint of the exchanges of this step within the net; 0 if there are none."""
+
+    def begin_step(self) -> None:
+        """Prepare the parameters for a step."""
+
+    def begin_shard(self) -> None:
+        """Prepare the parameters for a shard."""
+
+    def uses(self, named: list[tuple[str, Parameter]]) -> list[bool]:
+        """Return whether the loss of the last shard depends on each parameter."""
+        return [each.grad is not None for _, each in named]
+
+    def average(self, gradients: list[Tensor], *, world: int) -> None:
+        """Replace this rank's sums of gradients by the mean over all shards."""
+        if world > 1:
+            sum_over_ranks(gradients)
+        torch._foreach_div_(gradients, self.shards)
+
+    def end_step(self, orders: set[int]) -> None:
+        """Check the step; `orders` are the values of `order` of all ranks."""
 
     def _gradients(self, net: L.LightningModule, step: tuple[Any, ...], named: list[tuple[str, Parameter]]) -> Tensor:
         """Compute the gradients of one shard, and return its loss."""
@@ -181,14 +202,6 @@ class ShardedDevices(ShardedStep, DDPStrategy):
         count: int = sum(begin_every_rank([int(decision)])())
         every: int = self.world_size
         return count == every if all else count > 0
-
-
-def sharded_strategy(kind: str, *, place: RankPlace | None, shards: int, seed: int) -> ShardedDevice | ShardedDevices:
-    """Return the strategy for several shards in this process, or in all processes of a run; `kind` is `cpu` or `gpu`."""
-    device = torch.device("cuda", 0) if kind == "gpu" else torch.device("cpu")
-    strategy = ShardedDevice(device) if place is None else ShardedDevices(cluster_environment=RankEnvironment(place))
-    strategy.set_shards(shards, seed)
-    return strategy
 
 
 class _Facts:

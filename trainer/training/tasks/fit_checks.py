@@ -72,7 +72,9 @@ class CheckNet(Callback):
             notes, predicted = require_fit(pl_module, self.data, seen, moved)
         if type(pl_module).configure_optimizers is Task.configure_optimizers:
             groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-            require_reached(pl_module, predicted, [each for group in groups for each in group["params"]])
+            trained = [each for group in groups for each in group["params"]]
+            computed_with = getattr(trainer.strategy, "computed_with", list)
+            require_reached(pl_module, predicted, computed_with(trained))
         self._check_last_batch(trainer, singles, samples)
         if trainer.is_global_zero:
             for note in notes:

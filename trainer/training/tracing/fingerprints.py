@@ -106,14 +106,19 @@ class DeviceIntegers(HostIntegers):
         return [[next(everything) % (1 << 64) for _ in range(len(part))] for part in parts]
 
 
-def device_prints(tensors: Sequence[Tensor]) -> Tensor:
+def device_prints(tensors: Sequence[Tensor], starts: Sequence[int] | None = None) -> Tensor:
     """Return `weighted-sum-64` of each tensor, int64 `[tensors]` on their device, without a synchronization.
+
+    With `starts`, tensors are parts of larger ones, which begin at these elements: the sum of the results of all parts of a tensor, modulo
+    2^64, is the tensor's result.
 
     The bits of each element are an integer; the result is the sum of all elements modulo 2^64, each times an odd factor that depends on
     its position. An odd factor loses no bit, so that a change of one element is always detected.
     """
     bits = [_bits(tensor) for tensor in tensors]
-    groups, order = _layout(tuple((part.element_size(), part.numel()) for part in bits), tensors[0].device)
+    begins = starts or [0] * len(bits)
+    sizes = tuple((part.element_size(), part.numel(), start) for part, start in zip(bits, begins, strict=True))
+    groups, order = _layout(sizes, tensors[0].device)
     return torch.cat([group.sums([bits[index] for index in group.indices]) for group in groups])[order]
 
 
@@ -122,8 +127,10 @@ class _Group:
     """Tensors of one element width, arranged in rows."""
 
     indices: list[int]
+    lead: Tensor
+    """The padding before the first tensor."""
     pads: list[Tensor]
-    """The padding of each tensor's last row."""
+    """The padding of each tensor's last row, and of the next tensor's first row."""
     columns: Tensor
     rows: Tensor
     owners: Tensor
@@ -131,26 +138,35 @@ class _Group:
 
     def sums(self, bits: Sequence[Tensor]) -> Tensor:
         """Return the weighted sum of each tensor's elements."""
-        filled = torch.cat([part for pair in zip(bits, self.pads, strict=True) for part in pair]).view(-1, _ROW)
+        pairs = (part for pair in zip(bits, self.pads, strict=True) for part in pair)
+        filled = torch.cat([self.lead, *pairs] if len(self.lead) else list(pairs)).view(-1, _ROW)
         of_rows = (filled * self.columns).sum(1) * self.rows
         return torch.zeros(len(bits), dtype=torch.int64, device=of_rows.device).index_add_(0, self.owners, of_rows)
 
 
 @lru_cache(maxsize=32)
-def _layout(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[list[_Group], Tensor]:
-    """Return the groups of tensors by element width, and the position of each tensor's sum among the sums of the groups."""
+def _layout(shapes: tuple[tuple[int, int, int], ...], device: torch.device) -> tuple[list[_Group], Tensor]:
+    """Return the groups of tensors by element width, and the position of each tensor's sum among the sums of the groups.
+
+    `shapes` are the width, the number of elements, and the first element's position in the whole tensor.
+    """
     groups = []
-    for width in sorted({width for width, _ in shapes}):
-        indices = [index for index, (own, _) in enumerate(shapes) if own == width]
+    for width in sorted({width for width, _, _ in shapes}):
+        indices = [index for index, (own, _, _) in enumerate(shapes) if own == width]
         sizes = [shapes[index][1] for index in indices]
-        rows = [-(-size // _ROW) for size in sizes]
+        firsts = [shapes[index][2] // _ROW for index in indices]
+        leads = [shapes[index][2] % _ROW for index in indices]
+        rows = [-(-(lead + size) // _ROW) for lead, size in zip(leads, sizes, strict=True)]
+        ends = [count * _ROW - lead - size for count, lead, size in zip(rows, leads, sizes, strict=True)]
         pads = [
-            torch.zeros(count * _ROW - size, dtype=_INTEGERS[width]) for count, size in zip(rows, sizes, strict=True)
+            torch.zeros(end + lead, dtype=_INTEGERS[width]) for end, lead in zip(ends, [*leads[1:], 0], strict=True)
         ]
-        factors = torch.cat([torch.zeros(0, dtype=torch.int64), *(_odd(count, salt=2) for count in rows)])
+        spread = (_odd(first + count, salt=2)[first:] for first, count in zip(firsts, rows, strict=True))
+        factors = torch.cat([torch.zeros(0, dtype=torch.int64), *spread])
         groups.append(
             _Group(
                 indices=indices,
+                lead=torch.zeros(leads[0], dtype=_INTEGERS[width], device=device),
                 pads=[pad.to(device) for pad in pads],
                 columns=_odd(_ROW, salt=1).to(device),
                 rows=factors.to(device),

@@ -23,6 +23,7 @@ from trainer.settings.ledger import configured
 from trainer.training.atomic_write import write_whole
 from trainer.training.logs.log_file import LogFile
 from trainer.training.results import evaluated
+from trainer.training.shards.parts import is_part, norm_over_ranks
 from trainer.training.shards.tree import begin_every_rank
 from trainer.training.tracing.fingerprints import (
     DeviceIntegers,
@@ -31,6 +32,7 @@ from trainer.training.tracing.fingerprints import (
     tensors_in,
     weights_of,
 )
+from trainer.training.tracing.part_fingerprints import PartIntegers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,8 +100,10 @@ class Tracer(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Determine the traced tensors, and write their names at the start of the file."""
-        self.integers = self.chosen or (HostIntegers() if pl_module.device.type == "cpu" else DeviceIntegers())
         self.weights = list(weights_of(pl_module))
+        self.has_parts = any(is_part(owner[name]) for _, owner, name in self.weights)
+        usual = HostIntegers() if pl_module.device.type == "cpu" else DeviceIntegers()
+        self.integers = self.chosen or (PartIntegers(usual.most_steps) if self.has_parts else usual)
         self.parameters = [value for _, value in pl_module.named_parameters()]
         self.before = trainer.global_step
         if trainer.is_global_zero and not (self.file.path.exists() and self.file.path.stat().st_size):
@@ -112,8 +116,8 @@ class Tracer(Callback):
             self.arriving.append(begin_every_rank(self.integers.prints(given)))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, _net: object, optimizer: Optimizer) -> None:
-        """Record the norm of the optimizer's gradients before clipping, and its hyperparameters."""
-        if not trainer.is_global_zero:
+        """Record the norm of the optimizer's gradients before clipping, and its hyperparameters; every rank has parts to add."""
+        if not (trainer.is_global_zero or self.has_parts):
             return
         stepped = self.parameters
         if (
@@ -122,27 +126,35 @@ class Tracer(Callback):
             own = {id(each) for group in optimizer.param_groups for each in group["params"]}
             stepped = [parameter for parameter in self.parameters if id(parameter) in own]
         given = [_filled(parameter.grad) for parameter in stepped if parameter.grad is not None]
-        self.step.norm.append(self.integers.number(norm_of(given)))
+        norm = norm_over_ranks(given) if self.has_parts and given else norm_of(given)
+        every = [_dense(each) for each in self.parameters] if self.full else []
+        gradients = [self.integers.prints(every)] if self.full else []
+        if not trainer.is_global_zero:
+            return
+        self.step.norm.append(self.integers.number(norm))
         self.step.schedules[id(optimizer)] = [value for _, value in scheduled(optimizer)]
-        if self.full:
-            every = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters]
-            self.step.gradients = [self.integers.prints(every)]
+        self.step.gradients = gradients
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, _batch: object, batch_idx: int
     ) -> None:
         """Record the loss; after an optimizer step also the weights, which completes the line."""
-        self.step.data += [wait() for wait in self.arriving]
-        self.arriving = []
+        data, self.arriving = [wait() for wait in self.arriving], []
+        has_stepped = trainer.global_step != self.before
+        weights: list[Integers] = []
+        if has_stepped and (trainer.is_global_zero or self.has_parts):
+            weights = [self.integers.weights([owner[name] for _, owner, name in self.weights])]
         if not trainer.is_global_zero:
+            self.before = trainer.global_step
             return
+        self.step.data += data
         if outputs and outputs.get("loss") is not None:
             self.step.losses.append(self.integers.number(outputs["loss"]))
-        if trainer.global_step == self.before:
+        if not has_stepped:
             return
         self.before = trainer.global_step
         step, self.step = self.step, StepParts()
-        step.weights = [self.integers.weights([owner[name] for _, owner, name in self.weights])]
+        step.weights = weights
         step.values |= {"step": self.before, "epoch": trainer.current_epoch, "batch": batch_idx + 1}
         step.values["schedule"] = [
             value
@@ -228,6 +240,13 @@ def frozen_in(net: nn.Module) -> list[str]:
 def norm_of(gradients: list[torch.Tensor]) -> torch.Tensor:
     """Return the norm of all gradients together in one call: the same bits as torch's `get_total_norm`, but faster."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else _ZERO  # noqa: SLF001 - it has no public name
+
+
+def _dense(parameter: torch.Tensor) -> torch.Tensor:
+    """Return a parameter's gradient as a dense tensor, zeros if there is none."""
+    if parameter.grad is None:
+        return torch.zeros_like(parameter)
+    return parameter.grad if is_part(parameter.grad) else parameter.grad.to_dense()
 
 
 def _filled(gradient: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,147 @@
+"""The Lightning strategy for several processes with distributed parameters: one shard of each batch for each process.
+
+Checkpoints hold the whole state, gathered on rank 0, in the format of all other checkpoints.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import Strategy
+
+from trainer.base.errors import ExperimentError
+from trainer.training.shards.fully_sharded import FullySharded
+from trainer.training.shards.net_parts import no_synchronization
+from trainer.training.shards.parts import as_part, gathered, is_part, keep_parts, norm_over_ranks, part_of
+from trainer.training.shards.strategy import ShardedDevices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import lightning as L
+    from torch import Tensor
+    from torch.nn import Module, Parameter
+    from torch.optim import Optimizer
+
+
+class FullyShardedDevices(ShardedDevices):
+    """The shards in several processes, of which each has a part of the parameters, by FSDP2."""
+
+    parameters: FullySharded | None = None
+
+    def setup(self, trainer: L.Trainer) -> None:
+        """Distribute the parameters, and create the optimizers of the parts."""
+        Strategy.setup(self, trainer)  # DDPStrategy would send rank 0's weights to all
+        no_synchronization(trainer.lightning_module)
+        self.precision_plugin.clip_grad_by_norm = self._clip_by_norm  # type: ignore[method-assign] # each rank has parts of the gradients
+
+    def _setup_model(self, model: Module) -> Any:
+        if self.parameters is None:
+            self.parameters = FullySharded(model, self.root_device)
+        return model
+
+    def model_to_device(self) -> None:
+        """Move nothing: the parameters are moved when they are distributed, and then stay."""
+
+    def teardown(self) -> None:
+        """Release what Lightning keeps; the parts of the parameters stay on their devices."""
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()  # type: ignore[union-attr] # it was set up
+        self.checkpoint_io.teardown()
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        """A fingerprint of the exchanges of this step."""
+        return self._parameters.order
+
+    @property
+    def _parameters(self) -> FullySharded:
+        assert self.parameters is not None  # noqa: S101 - `setup` comes first
+        return self.parameters
+
+    def begin_step(self) -> None:
+        """Prepare the parameters for a step."""
+        self._parameters.begin_step()
+
+    def begin_shard(self) -> None:
+        """Forget which parameters were used."""
+        self._parameters.begin_shard()
+
+    def uses(self, named: list[tuple[str, Parameter]]) -> list[bool]:
+        """Return whether the loss depends on each parameter: FSDP2 has a gradient of zeros for those that are not used."""
+        return [name in self._parameters.used for name, _ in named]
+
+    def average(self, gradients: list[Tensor], *, world: int) -> None:
+        """Divide the sums, which FSDP2 computed during the backward pass."""
+        del world
+        torch._foreach_div_([part_of(each) for each in gradients], self.shards)
+
+    def end_step(self, orders: set[int]) -> None:
+        """Raise `ExperimentError` if the ranks called different blocks, or if the step changed a parameter."""
+        if len(orders) > 1:
+            message = "the devices call different modules of the net in one step: their parameters cannot be gathered"
+            raise ExperimentError(message, hint="call the same modules for every batch, or omit --strategy")
+        self._parameters.end_step()
+
+    def _gradients(self, net: L.LightningModule, step: tuple[Any, ...], named: list[tuple[str, Parameter]]) -> Tensor:
+        loss = super()._gradients(net, step, named)
+        if is_part(loss):
+            message = "the loss is computed with a distributed parameter outside of the call of its module"
+            raise ExperimentError(message, hint="call the module that has the parameter, or omit --strategy")
+        return loss
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate a batch; the parameters are parts again afterwards."""
+        found = super().validation_step(*args, **kwargs)
+        keep_parts(self._parameters.net)
+        return found
+
+    def test_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate a batch; the parameters are parts again afterwards."""
+        found = super().test_step(*args, **kwargs)
+        keep_parts(self._parameters.net)
+        return found
+
+    def computed_with(self, parameters: Iterable[Tensor]) -> list[Tensor]:
+        """Return the gathered parameters, with which a forward pass computes, of an optimizer's parameters."""
+        keep_parts(self._parameters.net)
+        known = {id(each) for each in parameters}
+        named = self._parameters.net.named_parameters()
+        return [self._parameters.whole[name] for name, each in named if id(each) in known]
+
+    def _clip_by_norm(self, optimizer: Optimizer, clip_val: float) -> None:
+        """Scale the gradients so that the norm of all parts together is at most `clip_val`."""
+        found = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+        if found:
+            scale = torch.clamp(
+                clip_val / (norm_over_ranks(found) + 1e-6), max=1.0
+            )  # as `torch.nn.utils.clip_grad_norm_`
+            torch._foreach_mul_([part_of(each) for each in found], scale)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the whole weights on rank 0, and nothing on the others."""
+        keep_parts(self._parameters.net)
+        state = self._parameters.net.state_dict()
+        for name, value in state.items():
+            state[name] = gathered(
+                value, keep=self.is_global_zero
+            )  # in place: the dict has the modules' versions in an attribute
+        return state if self.is_global_zero else {}
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return the whole state of an optimizer on rank 0, and nothing on the others."""
+        plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        state = gathered(plain.state_dict(), keep=self.is_global_zero)
+        return state if self.is_global_zero else {}
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load the optimizers' states: each rank keeps its parts."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [each for group in optimizer.param_groups for each in group["params"]]
+            parts = {
+                number: {name: as_part(value, parameters[number]) for name, value in values.items()}
+                for number, values in state["state"].items()
+            }
+            optimizer.load_state_dict({**state, "state": parts})
