@@ -80,7 +80,7 @@ def _measurements(checkout: Checkout, folder: Path) -> list[str]:
     draw = np.random.default_rng(0)
     features = draw.normal(size=(60, 5)).astype(np.float32)
     _publish_arrays(checkout, "walks", folder, features=features, target=features.sum(1) * 50 + 150)
-    return ["--exp", _copy(checkout, "diabetes", "walks")]
+    return ["--exp", _copy(checkout, "diabetes", "walks"), "--input-shape", "[5]"]
 
 
 def _shapes(checkout: Checkout, folder: Path) -> list[str]:
@@ -106,7 +106,7 @@ def _two_inputs(checkout: Checkout, folder: Path) -> list[str]:
 
 
 def _of_dots(like: str) -> Callable[[Checkout, Path], list[str]]:
-    return lambda checkout, _: ["--exp", _copy(checkout, like, "dots")]
+    return lambda checkout, _: ["--exp", _copy(checkout, like, "dots"), "--input-shape", "[1, 4, 4]"]
 
 
 def _from_code(name: str, code: str, *words: str) -> Callable[[Checkout, Path], list[str]]:

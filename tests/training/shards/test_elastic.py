@@ -239,7 +239,7 @@ def test_two_machines_stopped_and_started_again_with_the_same_words_have_the_bit
     assert [machine.returncode for machine in again] == [0, 0], errors
     second = trace.parents[1] / "2"
     record = json.loads((second / "record.json").read_bytes())
-    found = (record["outcome"]["weights"], *((second / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl")))
+    found = (record["outcome"]["weights"], *((second / name).read_bytes() for name in FILES))
     assert found == one
     assert [node["devices"] for node in record["circumstances"]["nodes"]] == [1]
     done = checkout.reprise("train", *words)
