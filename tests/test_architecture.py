@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -221,3 +224,15 @@ def test_each_file_of_a_walk_exists_and_no_walk_is_longer_than_twelve() -> None:
     files = [re.findall(r"`(trainer/[\w/]+\.py)`", walk) for walk in walks]
     assert [len(walk) for walk in files] == [12, 12, 12]
     assert [path for walk in files for path in walk if not (PACKAGE.parent / path).exists()] == []
+
+
+def test_commands_are_imported_on_a_machine_without_the_libraries_of_an_image() -> None:
+    """The host has no numpy, torch, Pillow and pyarrow; `reprise data push` runs there."""
+    names = [f"trainer.cli.{each.name}" for each in pkgutil.iter_modules([str(PACKAGE / "cli")])]
+    code = (
+        "import importlib, sys\n"
+        "sys.modules |= dict.fromkeys(('numpy', 'torch', 'lightning', 'PIL', 'pyarrow', 'tokenizers'))\n"
+        f"for name in {names}: importlib.import_module(name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -16,10 +16,9 @@ from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from trainer.base.digest import digest_of_bytes, digest_of_document, digest_of_file
 from trainer.base.errors import DatasetError
@@ -73,9 +72,10 @@ class TokenizedFile:
 class FileNumbers:
     """The tokens of a file."""
 
-    ids: np.ndarray[Any, np.dtype[np.int32]]
-    ends: np.ndarray[Any, np.dtype[np.int64]]
-    """For each line, the number of tokens up to its end, with its end token."""
+    ids: memoryview
+    """Integers of 32 bits."""
+    ends: memoryview
+    """For each line, the number of tokens up to its end, with its end token; of 64 bits."""
 
 
 class Tokenizer:
@@ -122,7 +122,7 @@ class Tokenizer:
         Raises `DatasetError` with file and line.
         """
         key = {
-            "format": "tokens/1",
+            "format": f"tokens/1 {sys.byteorder}",
             "code": _code(),
             "library": version("tokenizers") if has_library() else "",
             "tokens": self._tokens.model_dump(mode="json"),
@@ -236,20 +236,21 @@ def _code() -> str:
 
 
 def _packed(found: Sequence[TokenizedFile]) -> bytes:
-    """Return two counts for each file, then the ends of all lines, then all tokens; little-endian."""
-    counts = np.array([(len(each.ends), len(each.ids)) for each in found], dtype="<i8")
-    ends = [np.frombuffer(each.ends, np.int64).astype("<i8", copy=False) for each in found]
-    ids = [np.frombuffer(each.ids, np.int32).astype("<i4", copy=False) for each in found]
-    return b"".join((counts.tobytes(), *(each.tobytes() for each in (*ends, *ids))))
+    """Return two counts for each file, then the ends of all lines, then all tokens, in the byte order of this machine."""
+    counts = array("q", (count for each in found for count in (len(each.ends), len(each.ids))))
+    return b"".join(
+        (counts.tobytes(), *(each.ends.tobytes() for each in found), *(each.ids.tobytes() for each in found))
+    )
 
 
 def _unpacked(raw: memoryview, files: int) -> list[FileNumbers]:
-    counts = np.frombuffer(raw, "<i8", count=2 * files).reshape(files, 2)
-    lines, ids = (np.append(0, np.cumsum(column)) for column in counts.T)
-    first = counts.nbytes + 8 * int(lines[-1])
-    every, whole = np.frombuffer(raw[counts.nbytes : first], "<i8"), np.frombuffer(raw[first:], "<i4")
+    begin = 2 * files * array("q").itemsize
+    counts = raw[:begin].cast("q").tolist()
+    lines, tokens = ([0, *accumulate(counts[column::2])] for column in (0, 1))
+    first = begin + lines[-1] * array("q").itemsize
+    ends, ids = raw[begin:first].cast("q"), raw[first:].cast("i")
     return [
-        FileNumbers(ids=whole[ids[each] : ids[each + 1]], ends=every[lines[each] : lines[each + 1]])
+        FileNumbers(ids=ids[tokens[each] : tokens[each + 1]], ends=ends[lines[each] : lines[each + 1]])
         for each in range(files)
     ]
 

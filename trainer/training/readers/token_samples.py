@@ -63,7 +63,8 @@ class TokenLines(_Tokenized, ByteSamples):
         """Tokenize the files. Raise `DatasetError` with file and line."""
         self.tokenizer, self._window = Tokenizer(files, tokens), tokens.window
         found = self.tokenizer.numbers(files, paths)
-        self._ids, self._ends = [each.ids for each in found], [each.ends for each in found]
+        self._ids = [np.frombuffer(each.ids, np.int32) for each in found]
+        self._ends = [np.frombuffer(each.ends, np.int64) for each in found]
         most = max(int(np.diff(each, prepend=0).max(initial=0)) for each in self._ends)
         self.longest = most if self._window is None else self._window
         counts = list(accumulate(map(len, self._ends)))
@@ -102,7 +103,7 @@ class TokenWindows(_Tokenized, Windows):
     def __init__(self, files: Files, reader: Text, tokens: Tokens) -> None:
         """Tokenize the files. Raise `DatasetError` with file and line."""
         self.tokenizer, self.longest = Tokenizer(files, tokens), reader.window
-        self._ids = [each.ids for each in self.tokenizer.numbers(files, reader.files)]
+        self._ids = [np.frombuffer(each.ids, np.int32) for each in self.tokenizer.numbers(files, reader.files)]
         super().__init__(files, reader)
 
     def _length(self, number: int) -> int:
