@@ -268,7 +268,7 @@ def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checko
         (
             ["--script", "old/train.py", "--exp", "dots.py"],
             "--exp cannot be used with --script",
-            "remove one of them",
+            "remove --exp or --script",
         ),
         (["--exp", "dots.py", "--", "--lr", "1"], "found -- without --script", "write --script FILE -- ARGUMENTS"),
         (
