@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ORIGINAL = a_record()
 
 
-def begun(runs: Path, *, retest_of: str | None = ORIGINAL.run) -> OpenRun:
+def open_rerun(runs: Path, *, retest_of: str | None = ORIGINAL.run) -> OpenRun:
     """Open the first attempt of a rerun."""
     folder = runs / new_run_id()
     folder.mkdir(parents=True)
@@ -36,7 +36,7 @@ def test_a_new_rerun_gets_its_folder(runs: Path) -> None:
 
 
 def test_a_rerun_that_was_killed_on_another_machine_is_closed_and_resumed(runs: Path) -> None:
-    opened = begun(runs)
+    opened = open_rerun(runs)
     folder = opened.folder.parents[1]
     assert opened.lifeline is not None
     os.close(opened.lifeline)
@@ -49,7 +49,7 @@ def test_a_rerun_that_was_killed_on_another_machine_is_closed_and_resumed(runs: 
 
 
 def test_a_completed_rerun_is_only_compared(runs: Path) -> None:
-    opened = begun(runs)
+    opened = open_rerun(runs)
     opened.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))
     found = existing_rerun(opened.folder.parents[1], ORIGINAL, own=False)
     assert (found.is_begun, found.image) == (False, Knowledge.UNKNOWN)
@@ -59,7 +59,7 @@ def test_a_completed_rerun_is_only_compared(runs: Path) -> None:
 def test_a_run_that_is_no_rerun_of_this_run_is_rejected(runs: Path) -> None:
     for other in (None, new_run_id()):
         with pytest.raises(RunError, match=f"is not a rerun of run {ORIGINAL.run}"):
-            existing_rerun(begun(runs, retest_of=other).folder.parents[1], ORIGINAL, own=True)
+            existing_rerun(open_rerun(runs, retest_of=other).folder.parents[1], ORIGINAL, own=True)
 
 
 @pytest.mark.parametrize("word", ["latest", "../20260301t120005-abcdef", ""])

@@ -192,7 +192,7 @@ class _TreeReduceScatter(DefaultReduceScatter):
     ) -> Any:
         """Sum; raise `RankError`."""
         del async_op  # the additions follow at once
-        assert op == distributed.ReduceOp.SUM  # noqa: S101 - torch divides elsewhere, as told
+        assert op == distributed.ReduceOp.SUM  # noqa: S101 - the strategy divides the sums
         self.calls.append(-self.number)
         received = torch.empty_like(input_tensor)
         with exchanging():
