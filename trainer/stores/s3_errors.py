@@ -122,7 +122,8 @@ def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> 
     if made := _skewed(headers, label) if code in _CLOCK else _refusal(key, code, label):
         return made
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return StoreUnreachableError(f"store {label} returned status {status} ({code})", hint=_FAILED_HINT)
+        named = f" ({code})" if code not in {"", str(status)} else ""
+        return StoreUnreachableError(f"store {label} returned status {status}{named}", hint=_FAILED_HINT)
     region = fault.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
     hint = f"AWS_DEFAULT_REGION={region}, in .env for containers" if region else _DOCTOR_HINT
     return StoreError(f"store {label}: {_line(fault)}", hint=hint)
